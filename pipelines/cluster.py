@@ -1,0 +1,90 @@
+"""Connecting to Ray: a private one on this machine, or the cluster at an address."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from schemas.config import Config
+from schemas.errors import ClipmillError
+
+# One thread a worker: the bytes of features are promised for that, and more would fight over the cores.
+_WORKER_ENV = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is to work with. device : cpu | cuda, where features are computed; feature_actors : 0 on the CPU."""
+
+    n_cpus: int
+    n_gpus: int
+    device: str
+    feature_actors: int
+
+
+@contextmanager
+def connected(config: Config, workers: int | None, address: str | None) -> Iterator[Cluster]:
+    """Connect to Ray for the duration of a build.
+
+    Parameters
+    ----------
+    workers : CPUs of a private Ray; None: all of this machine's
+    address : of a running cluster; None: the environment's RAY_ADDRESS, and without one a private Ray
+
+    Raises
+    ------
+    ClipmillError : the cluster does not answer, or lacks the GPU that the configuration asks for
+    """
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    address = address or os.environ.get("RAY_ADDRESS")
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            if address:
+                import pipelines
+                import schemas
+                import stages
+
+                ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": _WORKER_ENV, "py_modules": [schemas, stages, pipelines]},
+                )
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": _WORKER_ENV},
+                )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+            raise ClipmillError(f"cannot connect to {where}: {error}") from None
+    try:
+        resources = ray.cluster_resources()
+        n_gpus = int(resources.get("GPU", 0))
+        wanted = config.features.device
+        if wanted == "cuda" and n_gpus == 0 and config.features.names:
+            raise ClipmillError("features.device is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu")
+        on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
+        yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
+    finally:
+        if ours:
+            ray.shutdown()

@@ -1,0 +1,258 @@
+"""The Ray Data graph: shards in, commits out. Read `stages_of` from top to bottom for what happens to a shard.
+
+One task builds one shard, and its stages pass tables of a few megabytes to each other, so a worker's memory depends
+neither on the shard nor on a recording. Given to Ray as an operator each, fused or not, the stages would exchange whole
+shards: Ray Data 2.60 collects a map operator's output into a block before the next one sees it. With GPUs, features
+are an operator of their own, an actor pool, and a block on each side of it is one shard of 16-bit clips.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.plan import Plan, source_root, without
+from schemas.config import Config
+from schemas.errors import InputMovedError, StorageError
+from schemas.layout import Commit, commit_path
+from schemas.reasons import INPUT_MOVED
+from schemas.storage import Root, describe_os_error
+from schemas.tables import shard_schema
+from stages.decode import Decode, DecodeSource
+from stages.downmix import Downmix
+from stages.features import Features
+from stages.gate import Gate
+from stages.resample import Resample
+from stages.segment import Segment, SegmentSource
+from stages.write import Write
+
+Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
+_LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
+_PLAN_COLUMN = "shard_plan"
+_ERROR_COLUMN = "shard_error"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What is done to a shard.
+
+    to_clips : from the plan to 16-bit clips
+    features : computes columns of each clip
+    write : to the shard's files and its commit
+    """
+
+    to_clips: tuple[Stage, ...]
+    features: Features
+    write: Write
+
+
+def stages_of(config: Config, plan: Plan, device: str) -> Stages:
+    """Return the stages of a build, in order.
+
+    device : cpu | cuda, of the features
+    """
+    audio = config.audio
+    return Stages(
+        to_clips=(
+            Decode(_decode_sources(config), audio.sample_rate_hz, audio.truncated),
+            Downmix(audio.channels),
+            Resample(audio.sample_rate_hz, audio.resampler),
+            Segment(_segment_sources(config), audio.sample_format),
+            Gate(config.silence.min_dbfs, audio.sample_format),
+        ),
+        features=Features(config.features, audio.sample_rate_hz, audio.sample_format, device),
+        write=Write(
+            root=output_root(config),
+            formats=tuple(sorted(config.output.formats)),
+            audio_codec=config.output.audio_codec,
+            sample_format=audio.sample_format,
+            schema=shard_schema(config, plan.field_names),
+            field_names=tuple(plan.field_names),
+            feature_names=tuple(config.features.names),
+            versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
+            device=device,
+        ),
+    )
+
+
+def output_root(config: Config) -> Root:
+    return Root(config.output.root, config.output.storage_options)
+
+
+def _decode_sources(config: Config) -> dict[str, DecodeSource]:
+    return {
+        s.name: DecodeSource(source_root(s), s.segment, s.annotations.time_unit if s.annotations else "s", s.version)
+        for s in config.sources
+    }
+
+
+def _segment_sources(config: Config) -> dict[str, SegmentSource]:
+    return {s.name: SegmentSource(s.segment, s.annotations.end_tolerance_s if s.annotations else 0.0) for s in config.sources}
+
+
+def through(stages: Iterable[Stage], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Pass tables through stages one after the other, a table at a time."""
+    for stage in stages:
+        tables = _apply(stage, tables)
+    return iter(tables)
+
+
+def _apply(stage: Stage, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    for table in tables:
+        given = stage(table)
+        if isinstance(given, pa.Table):
+            yield given
+        else:
+            yield from given
+
+
+@dataclass(frozen=True)
+class BuildShard:
+    """All stages in one task. Takes a shard's plan, gives one row: its commit, or why there is none."""
+
+    stages: Stages
+    config_digest: str
+    watch: Stage
+
+    def __call__(self, shard: pa.Table) -> pa.Table:
+        return _guarded(self.stages.write.root, shard, self._build)
+
+    def _build(self, shard: pa.Table) -> Commit:
+        while True:
+            try:
+                tables = through((*self.stages.to_clips, self.stages.features, self.watch), [shard])
+                return _commit(self.stages.write.root, self.stages.write(shard, tables))
+            except InputMovedError as moved:
+                shard = without(shard, moved.items, self.config_digest)
+
+
+@dataclass(frozen=True)
+class MakeClips:
+    """The stages before the features. Takes a shard's plan, gives its clips as one block, with the plan beside them."""
+
+    stages: Stages
+    config_digest: str
+    watch: Stage
+
+    def __call__(self, shard: pa.Table) -> pa.Table:
+        moved: dict[str, tuple[str, str]] | None = None
+        try:
+            while moved is None or moved:
+                shard = without(shard, moved, self.config_digest) if moved else shard
+                clips = pa.concat_tables(through((*self.stages.to_clips, self.watch), [shard]))
+                known = set(shard.filter(pa.compute.is_valid(shard["reason"]))["item_id"].to_pylist())
+                moved = {
+                    row["item_id"]: (row["reason"], row["detail"])
+                    for row in clips.select(["item_id", "reason", "detail"]).to_pylist()
+                    if row["reason"] in INPUT_MOVED and row["item_id"] not in known
+                }
+        except (OSError, StorageError) as error:
+            return pa.table({_PLAN_COLUMN: [_to_bytes(shard)], _ERROR_COLUMN: [str(error)]})
+        beside = pa.array([_to_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
+        return clips.combine_chunks().append_column(_PLAN_COLUMN, beside)
+
+
+class ComputeFeatures:
+    """The features of one shard's clips, in an actor that keeps its constants on the device."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def __call__(self, clips: pa.Table) -> pa.Table:
+        return clips if _ERROR_COLUMN in clips.column_names else self._features(clips)
+
+
+@dataclass(frozen=True)
+class WriteShard:
+    """The end of the chain. Takes a shard's clips with features, gives one row: its commit, or why there is none."""
+
+    stages: Stages
+
+    def __call__(self, clips: pa.Table) -> pa.Table:
+        shard = pa.ipc.open_stream(clips[_PLAN_COLUMN][0].as_buffer()).read_all()
+        root = self.stages.write.root
+        if _ERROR_COLUMN in clips.column_names:
+            return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
+        return _guarded(root, shard, lambda plan: _commit(root, self.stages.write(plan, [clips.drop_columns([_PLAN_COLUMN])])))
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _commit(root: Root, commit: Commit) -> Commit:
+    root.write_bytes(commit_path(commit.key), commit.to_json())
+    return commit
+
+
+def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
+    """Turn a failure of storage into a row: the shard stays uncommitted, the others go on."""
+    try:
+        commit = build(shard)
+    except StorageError as error:
+        return _result(shard, error=str(error))
+    except OSError as error:
+        return _result(shard, error=str(describe_os_error(error, root, "build a shard under")))
+    return _result(shard, commit=commit)
+
+
+RESULT = pa.schema([("key", pa.string()), ("n_items", pa.int64()), ("commit", pa.string()), ("error", pa.string())])
+"""What a shard's task tells the driver. commit : the record as JSON, null when there is an error instead."""
+
+
+def _result(shard: pa.Table, commit: Commit | None = None, error: str | None = None) -> pa.Table:
+    key = commit.key if commit else shard["key"][0].as_py()
+    row = {
+        "key": key,
+        "n_items": shard.num_rows,
+        "commit": commit.to_json().decode() if commit else None,
+        "error": error,
+    }
+    return pa.Table.from_pylist([row], schema=RESULT)
+
+
+def run_graph(
+    shards: list[pa.Table], stages: Stages, config_digest: str, watch: Stage, feature_actors: int, gpus_per_actor: float
+) -> Iterator[dict[str, Any]]:
+    """Build shards on the Ray cluster that this process is connected to. Yields a row of `RESULT` as each one ends.
+
+    Parameters
+    ----------
+    shards : plans, each of one shard
+    watch : a pass-through stage that counts progress
+    feature_actors : 0 computes features in the CPU tasks; else so many actors, with `gpus_per_actor` each
+    """
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = None  # one task's output stays one block: a shard is never split
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    results = ray.data.from_arrow(shards)
+    if feature_actors == 0:
+        results = results.map_batches(
+            BuildShard(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
+        )
+    else:
+        results = (
+            results.map_batches(MakeClips(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1)
+            .map_batches(
+                ComputeFeatures,
+                fn_constructor_args=(stages.features,),
+                compute=ray.data.ActorPoolStrategy(size=feature_actors),
+                batch_format="pyarrow",
+                batch_size=None,
+                num_cpus=0,
+                num_gpus=gpus_per_actor,
+            )
+            .map_batches(WriteShard(stages), batch_format="pyarrow", batch_size=None, num_cpus=1)
+        )
+    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()

@@ -1,0 +1,114 @@
+"""Progress of a build: counted on the workers, shown on a terminal as a bar, elsewhere as plain lines."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+_POLL_S = 0.5
+_LINE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far a build is. recordings, clips kept, seconds of audio decoded."""
+
+    recordings: int = 0
+    clips: int = 0
+    decoded_s: float = 0.0
+
+
+class TallyActor:
+    """Sums up what the workers report. Runs as a Ray actor."""
+
+    def __init__(self) -> None:
+        self._sums = [0, 0, 0.0]
+
+    def add(self, recordings: int, clips: int, decoded_s: float) -> None:
+        self._sums = [self._sums[0] + recordings, self._sums[1] + clips, self._sums[2] + decoded_s]
+
+    def read(self) -> Tally:
+        return Tally(*self._sums)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A stage that passes tables on and reports what is in them. actor : handle of a TallyActor, None to report nothing."""
+
+    actor: Any = None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self.actor is not None:
+            ended = table.filter(pc.equal(table["last"], True))
+            clips = pc.sum(pc.equal(table["status"], "clip")).as_py() or 0
+            self.actor.add.remote(ended.num_rows, clips, pc.sum(ended["decoded_s"]).as_py() or 0.0)
+        return table
+
+
+class Display:
+    """Shows a build's progress on stderr while it runs.
+
+    actor : handle of a TallyActor
+    n_recordings : to be processed
+    quiet : show nothing
+    """
+
+    def __init__(self, actor: Any, n_recordings: int, n_shards: int, quiet: bool) -> None:
+        self._actor, self._total, self._n_shards, self._quiet = actor, n_recordings, n_shards, quiet
+        self._shards = 0
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Display:
+        if not self._quiet:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def shard_done(self) -> None:
+        self._shards += 1
+
+    def describe(self, tally: Tally) -> str:
+        """Return a line such as ``120/200 recordings, 3,021 clips, 412 x realtime, 8 s left``."""
+        elapsed = time.monotonic() - self._started
+        parts = [f"{tally.recordings:,}/{self._total:,} recordings", f"{tally.clips:,} clips", f"{self._shards}/{self._n_shards} shards"]
+        if tally.decoded_s and elapsed > 0:
+            parts.append(f"{tally.decoded_s / elapsed:,.0f} x realtime")
+        if 0 < tally.recordings < self._total:
+            parts.append(f"{elapsed * (self._total / tally.recordings - 1):,.0f} s left")
+        return ", ".join(parts)
+
+    def _run(self) -> None:
+        import ray
+
+        on_terminal = sys.stderr.isatty()
+        bar = Progress(
+            TextColumn("build"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=True, disable=not on_terminal,
+        )  # fmt: skip
+        last_line = time.monotonic()
+        with bar:
+            task = bar.add_task("starting", total=max(1, self._total))
+            while not self._stop.wait(_POLL_S):
+                try:
+                    tally = ray.get(self._actor.read.remote(), timeout=5)
+                except ray.exceptions.RayError:
+                    continue
+                bar.update(task, completed=tally.recordings, description=self.describe(tally))
+                if not on_terminal and time.monotonic() - last_line >= _LINE_EVERY_S:
+                    last_line = time.monotonic()
+                    print(f"build: {self.describe(tally)}", file=sys.stderr, flush=True)

@@ -1,0 +1,387 @@
+"""The configuration of a build, as typed, checked, frozen values. `schemas.config_file` reads it from YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import regex
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+AUDIO_EXTENSIONS = (
+    "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
+    "sph sd2 voc iff svx nist mov mkv"
+).split()
+
+
+class Frozen(BaseModel):
+    """Base of all configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+
+class Annotations(Frozen):
+    """Where a source's annotation rows are and how to read them."""
+
+    format: Literal["csv"] = "csv"
+    sidecar: str | None = Field(None, description="file beside each recording; {stem} and {name} stand for the recording's")
+    table: str | None = Field(None, description="one file for the whole source, relative to its root")
+    recording: str | int | list[str] | None = Field(
+        None, description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'"
+    )
+    header: bool = True
+    delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
+    quote: Literal["auto", "none", '"', "'"] = "auto"
+    encoding: str = Field("auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM")
+    comment: str | None = Field(None, description="lines that start with this are skipped")
+    columns: dict[str, int | str] = Field(
+        default_factory=dict, description="start, end or duration, label, and any field to carry: by name or by index from 0"
+    )
+    extra_columns: Literal["carry", "drop"] = Field("carry", description="with a header: columns not named in `columns`")
+    time_unit: Literal["s", "ms", "samples"] = "s"
+    end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.05, description="a range may end this much after the recording does; it is then cut at the end"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Annotations:
+        if (self.sidecar is None) == (self.table is None):
+            raise ValueError("give either `sidecar` (a file beside each recording) or `table` (one file for the source)")
+        if self.table is not None and self.recording is None:
+            raise ValueError("`table` needs `recording`: the column that names the recording")
+        if self.sidecar is not None and self.recording is not None:
+            raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
+        for name in (self.sidecar, self.table):
+            if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
+                raise ValueError(f"{name!r} leads out of the source's root")
+        if {"end", "duration"} <= self.columns.keys():
+            raise ValueError("give `end` or `duration`, not both")
+        if "start" not in self.columns and {"end", "duration"} & self.columns.keys():
+            raise ValueError("`end` and `duration` need `start`")
+        if not self.header and any(isinstance(c, str) for c in self.columns.values()):
+            raise ValueError("without a header, columns are given by index, counted from 0")
+        if any(isinstance(c, int) and c < 0 for c in self.columns.values()):
+            raise ValueError("a column's index is counted from 0")
+        return self
+
+
+class Segment(Frozen):
+    """How a recording, or each annotated range of it, is cut into clips."""
+
+    mode: Literal["annotation", "window", "whole"] = "whole"
+    length_s: Positive | None = None
+    hop_s: Positive | None = Field(None, description="default: length_s")
+    tail: Literal["drop", "keep", "pad_zero", "pad_noise"] = "drop"
+    tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = -50.0
+    keep_every: Annotated[int, Field(ge=1)] = 1
+    max_clip_s: Annotated[float, Field(gt=0, le=3600)] = Field(600.0, description="a longer clip is rejected")
+
+    @model_validator(mode="after")
+    def _check(self) -> Segment:
+        if self.mode == "window":
+            if self.length_s is None:
+                raise ValueError("mode window needs length_s")
+            if self.length_s > self.max_clip_s:
+                raise ValueError(f"length_s {self.length_s:g} is over max_clip_s {self.max_clip_s:g}")
+        elif self.model_fields_set & {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"}:
+            raise ValueError(f"length_s, hop_s, tail and keep_every belong to mode window, not {self.mode}")
+        return self
+
+    @property
+    def hop(self) -> float:
+        """Seconds from one window's start to the next one's."""
+        return self.hop_s if self.hop_s is not None else float(self.length_s or 0)
+
+
+class From(Frozen):
+    """Where a label comes from: the folder's name, the annotation row, or a group named `label` in the path."""
+
+    from_: Literal["folder", "annotation", "path"] = Field(alias="from")
+    regex: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> From:
+        if (self.from_ == "path") != (self.regex is not None):
+            raise ValueError("`from: path` and `regex` go together")
+        if self.regex is not None and "label" not in _groups(self.regex):
+            raise ValueError("the regex needs a group named label: (?P<label>...)")
+        return self
+
+
+class Source(Frozen):
+    """One tree of recordings with one way of labelling and cutting them."""
+
+    name: Name
+    root: str
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    include: list[str] = Field(default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named")
+    exclude: list[str] = Field(default_factory=list)
+    follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
+    version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
+    bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
+    annotations: Annotations | None = None
+    segment: Segment = Segment()
+    label: str | From | None = None
+    fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
+
+    @field_validator("root")
+    @classmethod
+    def _no_credentials(cls, root: str) -> str:
+        return _reject_credentials(root)
+
+    @field_validator("fields")
+    @classmethod
+    def _named_groups(cls, fields: str | None) -> str | None:
+        if fields is not None and not _groups(fields):
+            raise ValueError("the regex needs at least one named group: (?P<speaker>...)")
+        return fields
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label_text(cls, label: Any) -> Any:
+        return str(label) if isinstance(label, int | float) and not isinstance(label, bool) else label
+
+    @model_validator(mode="after")
+    def _check(self) -> Source:
+        if self.segment.mode == "annotation" and self.annotations is None:
+            raise ValueError("segment mode annotation needs `annotations`")
+        if isinstance(self.label, From) and self.label.from_ == "annotation":
+            if self.annotations is None:
+                raise ValueError("a label from the annotation needs `annotations`")
+            if "label" not in self.annotations.columns:
+                raise ValueError("a label from the annotation needs `annotations.columns.label`")
+        return self
+
+
+class Audio(Frozen):
+    """What the clips' samples are."""
+
+    sample_rate_hz: Annotated[int, Field(ge=1000, le=384000)] = 16000
+    channels: Literal["mono", "keep"] = "mono"
+    resampler: Literal["soxr_hq", "soxr_vhq", "soxr_mq"] = "soxr_hq"
+    sample_format: Literal["int16", "float32"] = "int16"
+    truncated: Literal["reject", "keep"] = Field("reject", description="recordings whose file ends too early")
+
+
+class Silence(Frozen):
+    """Clips under this level are dropped."""
+
+    min_dbfs: Annotated[float, Field(le=0)] | None = None
+
+
+class Stft(Frozen):
+    """A short-time Fourier transform. Defaults and conventions are librosa's."""
+
+    n_fft: Annotated[int, Field(ge=16, le=65536)] = 2048
+    hop_length: Annotated[int, Field(ge=1, le=65536)] = 512
+    win_length: Annotated[int, Field(ge=1)] | None = Field(None, description="default: n_fft")
+    window: Literal["hann", "hamming", "blackman", "ones"] = "hann"
+    center: bool = True
+    pad_mode: Literal["constant", "reflect", "edge"] = "constant"
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Stft:
+        if self.win_length is not None and self.win_length > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} is over n_fft {self.n_fft}")
+        return self
+
+    @property
+    def stft(self) -> tuple[int, int, int, str, bool, str]:
+        """What two features must agree in to share one transform."""
+        return (self.n_fft, self.hop_length, self.win_length or self.n_fft, self.window, self.center, self.pad_mode)
+
+
+class Spectrogram(Stft):
+    """Magnitude, power or dB of the transform: [1 + n_fft / 2, frames]."""
+
+    output: Literal["magnitude", "power", "magnitude_db"] = "magnitude_db"
+    phase: bool = Field(False, description="also store the phase in radians")
+    top_db: Positive | None = 80.0
+
+
+class LogMel(Stft):
+    """Mel power spectrogram in dB: [n_mels, frames]."""
+
+    n_mels: Annotated[int, Field(ge=1, le=4096)] = 128
+    fmin: Annotated[float, Field(ge=0)] = 0.0
+    fmax: Positive | None = Field(None, description="default: half the sample rate")
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    norm: Literal["slaney"] | None = "slaney"
+    power: Literal[1, 2] = 2
+    top_db: Positive | None = 80.0
+
+
+class Mfcc(Frozen):
+    """DCT-II (ortho) of a log-mel: [n_mfcc, frames]. Keys left out are log_mel's when it is computed, else librosa's."""
+
+    n_mfcc: Annotated[int, Field(ge=1, le=4096)] = 20
+    lifter: Annotated[float, Field(ge=0)] = 0.0
+    n_fft: int | None = None
+    hop_length: int | None = None
+    win_length: int | None = None
+    window: Literal["hann", "hamming", "blackman", "ones"] | None = None
+    center: bool | None = None
+    pad_mode: Literal["constant", "reflect", "edge"] | None = None
+    n_mels: int | None = None
+    fmin: float | None = None
+    fmax: float | None = None
+    mel_scale: Literal["slaney", "htk"] | None = None
+    norm: Literal["slaney", "none"] | None = None
+    top_db: float | None = None
+
+    def log_mel(self, base: LogMel | None) -> LogMel:
+        """Return the log-mel that the coefficients are made of."""
+        changed = {k: getattr(self, k) for k in self.model_fields_set if k in LogMel.model_fields and getattr(self, k) is not None}
+        if changed.get("norm") == "none":
+            changed["norm"] = None
+        return LogMel.model_validate({**(base or LogMel()).model_dump(), **changed})
+
+
+class Features(Frozen):
+    """What is computed of each clip."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    spectrogram: Spectrogram | None = None
+    log_mel: LogMel | None = None
+    mfcc: Mfcc | None = None
+
+    @field_validator("spectrogram", "log_mel", "mfcc", mode="before")
+    @classmethod
+    def _bare_key(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Features:
+        if self.mfcc is not None:
+            mel = self.mfcc.log_mel(self.log_mel)
+            if self.mfcc.n_mfcc > mel.n_mels:
+                raise ValueError(f"n_mfcc {self.mfcc.n_mfcc} is over n_mels {mel.n_mels}")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The features' column names, in the order of the shard's columns."""
+        found = []
+        if self.spectrogram is not None:
+            found.append("spectrogram")
+            if self.spectrogram.phase:
+                found.append("phase")
+        if self.log_mel is not None:
+            found.append("log_mel")
+        if self.mfcc is not None:
+            found.append("mfcc")
+        return found
+
+
+class Split(BaseModel):
+    """Which side each clip stands on: shares by hash of a field, or a map of a field's values."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+    __pydantic_extra__: dict[str, Share]
+
+    by: str | None = Field(None, description="recording, or a field; its hash decides")
+    from_: str | None = Field(None, alias="from", description="a field whose value `map` turns into a split")
+    map: dict[str, Name] | None = None
+    default: Name | None = Field(None, description="for values that `map` does not have")
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _text_keys(cls, value: Any) -> Any:
+        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Split:
+        shares = self.shares
+        if self.from_ is not None:
+            if self.map is None:
+                raise ValueError("`from` needs `map`: {value: split}")
+            if shares or self.by is not None:
+                raise ValueError("give shares with `by`, or `from` with `map`, not both")
+        else:
+            if self.map is not None or self.default is not None:
+                raise ValueError("`map` and `default` need `from`: the field that is mapped")
+            if not shares:
+                raise ValueError("give at least one share, as in {train: 0.9, test: 0.1}")
+            if abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(f"the shares add up to {sum(shares.values()):g}, not to 1")
+            for name in shares:
+                if not name.isidentifier():
+                    raise ValueError(f"{name!r} is no name for a split: letters, digits and _")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Split names with their shares, in the order of the file."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def field(self) -> str | None:
+        """The field that decides, None for the recording itself."""
+        name = self.from_ if self.from_ is not None else self.by
+        return None if name in (None, "recording") else name
+
+
+class Output(Frozen):
+    """Where the dataset goes and in which form."""
+
+    root: str
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = ["parquet"]
+    audio_codec: Literal["flac", "wav"] = "flac"
+    shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
+
+    @field_validator("root")
+    @classmethod
+    def _no_credentials(cls, root: str) -> str:
+        return _reject_credentials(root)
+
+
+class Limits(Frozen):
+    """When a finished build is not published."""
+
+    max_rejected_share: Share = 0.01
+
+
+class Config(Frozen):
+    """A whole build."""
+
+    name: Name
+    sources: Annotated[list[Source], Field(min_length=1)]
+    audio: Audio = Audio()
+    silence: Silence = Silence()
+    features: Features = Features()
+    split: Split = Split.model_validate({"train": 1.0})
+    output: Output
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        names = [s.name for s in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are named {name!r}; a source's name must be its own")
+        if self.audio.sample_format == "float32" and self.output.audio_codec == "flac":
+            raise ValueError("audio.sample_format float32 needs output.audio_codec wav: FLAC holds whole numbers only")
+        nyquist = self.audio.sample_rate_hz / 2
+        for feature in (self.features.log_mel, self.features.mfcc):
+            if feature is not None and feature.fmax is not None and feature.fmax > nyquist:
+                raise ValueError(f"features: fmax {feature.fmax:g} is over half the sample rate, {nyquist:g}")
+        return self
+
+
+def _groups(pattern: str) -> list[str]:
+    try:
+        return list(regex.compile(pattern).groupindex)
+    except regex.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+
+
+def _reject_credentials(root: str) -> str:
+    if not root:
+        raise ValueError("is empty; give a folder or a URL")
+    if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError("holds credentials; put them in storage_options, best by ${VAR}")
+    return root

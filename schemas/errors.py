@@ -1,0 +1,38 @@
+"""Errors that a user is meant to read. Each message says what was found, where, and what to do."""
+
+from __future__ import annotations
+
+
+class ClipmillError(Exception):
+    """The work failed; the command line prints the message and exits with 1."""
+
+
+class ConfigError(ClipmillError):
+    """Wrong configuration or usage; found before any work starts; exit code 2.
+
+    Parameters
+    ----------
+    message : what is wrong and what was expected
+    key : the key as ``sources[0].segment.mode``
+    file, line : where it stands, line from 1
+    """
+
+    def __init__(self, message: str, *, key: str = "", file: str = "", line: int | None = None) -> None:
+        self.key, self.file, self.line = key, file, line
+        place = ":".join([p for p in (file, str(line) if line else "") if p])
+        super().__init__(": ".join(p for p in (place, key, message) if p))
+
+
+class StorageError(ClipmillError):
+    """Storage did not answer as it should, after retries. The shard stays uncommitted; building again goes on."""
+
+
+class InputMovedError(Exception):
+    """Recordings of a shard vanished or changed after it was planned; the shard must be planned anew without them.
+
+    items : reason code and detail by item id
+    """
+
+    def __init__(self, items: dict[str, tuple[str, str]]) -> None:
+        self.items = items
+        super().__init__(f"{len(items)} recordings changed since they were planned")

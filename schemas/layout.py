@@ -1,0 +1,276 @@
+"""The files of a dataset: where they are, and the records in them as plain data that survives a round trip.
+
+::
+
+    dataset.json                           format version and name, written once
+    shards/<split>/<split>-<bucket>-<key12>.parquet | .tar
+    commits/<key>.json                     a shard is there when this is; beside it <key>.manifest.parquet
+    builds/current.json                    what the last build set out to do; for `clipmill status` only
+    snapshots/000001.json                  which shards make up the dataset; appears last
+    snapshots/000001/manifest.parquet, rejections.parquet
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from schemas.errors import ClipmillError
+from schemas.keys import FORMAT_VERSION
+from schemas.storage import Root
+
+DATASET_FILE = "dataset.json"
+BUILD_FILE = "builds/current.json"
+COMMITS = "commits"
+SNAPSHOTS = "snapshots"
+EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
+
+
+def shard_path(split: str, bucket: str, key: str, extension: str) -> str:
+    return f"shards/{split}/{split}-{bucket}-{key[:12]}.{extension}"
+
+
+def commit_path(key: str) -> str:
+    return f"{COMMITS}/{key}.json"
+
+
+def commit_manifest_path(key: str) -> str:
+    return f"{COMMITS}/{key}.manifest.parquet"
+
+
+def snapshot_name(number: int) -> str:
+    return f"{number:06d}"
+
+
+def snapshot_path(number: int) -> str:
+    return f"{SNAPSHOTS}/{snapshot_name(number)}.json"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where everything went. `problems` says what does not add up.
+
+    recordings, annotations, clips : by outcome; spans: parts of long recordings, without the one that the recording counts by
+    dropped : clips by rule
+    rejected : everything rejected, by reason
+    """
+
+    recordings_used: int = 0
+    recordings_rejected: int = 0
+    spans_rejected: int = 0
+    annotations_used: int = 0
+    annotations_rejected: int = 0
+    clips_candidates: int = 0
+    clips_kept: int = 0
+    clips_rejected: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def clips_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+    def problems(self) -> list[str]:
+        """Return what does not add up, empty when everything does."""
+        found = []
+        outcome = self.clips_kept + self.clips_dropped + self.clips_rejected
+        if outcome != self.clips_candidates:
+            found.append(
+                f"{self.clips_candidates} candidate clips, but {self.clips_kept} kept + {self.clips_dropped} dropped"
+                f" + {self.clips_rejected} rejected = {outcome}"
+            )
+        total_rejected = self.recordings_rejected + self.spans_rejected + self.annotations_rejected + self.clips_rejected
+        if sum(self.rejected.values()) != total_rejected:
+            found.append(f"{total_rejected} rejected, but {sum(self.rejected.values())} by reason")
+        return found
+
+    def __add__(self, other: Counts) -> Counts:
+        numbers = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in self.__dataclass_fields__
+            if name not in ("dropped", "rejected")
+        }
+        return Counts(**numbers, dropped=_sum(self.dropped, other.dropped), rejected=_sum(self.rejected, other.rejected))
+
+
+def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
+    return {k: a.get(k, 0) + b.get(k, 0) for k in sorted(a.keys() | b.keys())}
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Audio time: decoded of recordings, stored in clips, and by label."""
+
+    decoded_s: float = 0.0
+    kept_s: float = 0.0
+    by_label: dict[str, float] = field(default_factory=dict)
+    clips_by_label: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Seconds) -> Seconds:
+        labels = sorted(self.by_label.keys() | other.by_label.keys())
+        return Seconds(
+            decoded_s=self.decoded_s + other.decoded_s,
+            kept_s=self.kept_s + other.kept_s,
+            by_label={k: self.by_label.get(k, 0.0) + other.by_label.get(k, 0.0) for k in labels},
+            clips_by_label=_sum(self.clips_by_label, other.clips_by_label),
+        )
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One file of a shard. format : parquet | webdataset | manifest; rows : clips in it."""
+
+    path: str
+    format: str
+    sha256: str
+    size_bytes: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The record that makes a shard count. Written after the shard's files."""
+
+    key: str
+    split: str
+    bucket: str
+    outputs: list[OutputFile]
+    counts: Counts
+    seconds: Seconds
+    rejections: list[dict[str, Any]]
+    versions: dict[str, str]
+    device: str
+    n_items: int
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        return _to_json(self)
+
+    @classmethod
+    def from_json(cls, content: bytes, name: str) -> Commit:
+        """Read a record. Raises ClipmillError with `name` when it is not one."""
+        try:
+            plain = json.loads(content)
+            return cls(
+                **{
+                    **plain,
+                    "outputs": [OutputFile(**o) for o in plain["outputs"]],
+                    "counts": Counts(**plain["counts"]),
+                    "seconds": Seconds(**plain["seconds"]),
+                }
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ClipmillError(f"{name}: not a commit record: {error}") from None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published state of the dataset.
+
+    commits : keys of its shards, sorted
+    counts, seconds : sums over the commits; counts include what the plan itself rejected
+    recordings_listed, recordings_without_annotations, annotations_read : from the plan
+    plan_digest : of what the plan rejected or left out, so that a rebuild can tell whether anything changed
+    config : as written by the user, without secrets
+    """
+
+    number: int
+    name: str
+    parent: int | None
+    created: str
+    commits: list[str]
+    counts: Counts
+    seconds: Seconds
+    by_split: dict[str, dict[str, float]]
+    recordings_listed: int
+    recordings_without_annotations: int
+    annotations_read: int
+    plan_digest: str
+    config: dict[str, Any]
+    fields: list[str]
+    bytes_stored: int
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        return _to_json(self)
+
+    @classmethod
+    def from_json(cls, content: bytes, name: str) -> Snapshot:
+        try:
+            plain = json.loads(content)
+            return cls(**{**plain, "counts": Counts(**plain["counts"]), "seconds": Seconds(**plain["seconds"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ClipmillError(f"{name}: not a snapshot: {error}") from None
+
+    def problems(self) -> list[str]:
+        """Return what does not add up, empty when everything does."""
+        found = self.counts.problems()
+        c = self.counts
+        outcome = c.recordings_used + c.recordings_rejected + self.recordings_without_annotations
+        if outcome != self.recordings_listed:
+            found.append(
+                f"{self.recordings_listed} recordings listed, but {c.recordings_used} used + {c.recordings_rejected} rejected"
+                f" + {self.recordings_without_annotations} without annotations = {outcome}"
+            )
+        if c.annotations_used + c.annotations_rejected != self.annotations_read:
+            found.append(
+                f"{self.annotations_read} annotations read, but {c.annotations_used} used + {c.annotations_rejected} rejected"
+            )
+        return found
+
+
+def _to_json(record: Any) -> bytes:
+    return (json.dumps(asdict(record), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def snapshot_numbers(root: Root) -> list[int]:
+    """Return the numbers of the published snapshots, ascending."""
+    stems = [n.removesuffix(".json") for n in root.names(SNAPSHOTS) if n.endswith(".json")]
+    return sorted(int(s) for s in stems if s.isdigit())
+
+
+def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
+    """Read a snapshot, the newest by default. Raises ClipmillError when there is none."""
+    numbers = snapshot_numbers(root)
+    if not numbers:
+        raise ClipmillError(f"{root.url}: no snapshot is published here; is it a dataset, and did its build finish?")
+    chosen = numbers[-1] if number is None else number
+    if chosen not in numbers:
+        raise ClipmillError(f"{root.url}: no snapshot {chosen}; there are {numbers[0]} to {numbers[-1]}")
+    return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))
+
+
+def read_commit(root: Root, key: str) -> Commit:
+    """Read a commit record. Raises ClipmillError when it is not there or not readable."""
+    try:
+        content = root.read_bytes(commit_path(key))
+    except FileNotFoundError:
+        raise ClipmillError(f"{root.uri(commit_path(key))}: the commit record is missing") from None
+    return Commit.from_json(content, root.uri(commit_path(key)))
+
+
+def committed_keys(root: Root) -> set[str]:
+    """Return the keys of all shards that are committed under a root."""
+    return {n.removesuffix(".json") for n in root.names(COMMITS) if n.endswith(".json")}
+
+
+def open_dataset(root: Root, name: str) -> None:
+    """Make a root a dataset of this name, or check that it is one.
+
+    Raises
+    ------
+    ClipmillError : the root holds another dataset, or one of a newer format
+    """
+    content = json.dumps({"format_version": FORMAT_VERSION, "name": name}, indent=1) + "\n"
+    if root.create_bytes(DATASET_FILE, content.encode()):
+        return
+    try:
+        found = json.loads(root.read_bytes(DATASET_FILE))
+        version, other = int(found["format_version"]), str(found["name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClipmillError(f"{root.uri(DATASET_FILE)}: not a dataset file: {error}") from None
+    if version != FORMAT_VERSION:
+        raise ClipmillError(f"{root.url}: format version {version}, this clipmill writes {FORMAT_VERSION}")
+    if other != name:
+        raise ClipmillError(f"{root.url} holds the dataset {other!r}, not {name!r}: choose another output.root or name")

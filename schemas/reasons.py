@@ -1,0 +1,78 @@
+"""Why something was rejected, and by which rule a clip was dropped: the codes, what they mean, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One way in which a recording, an annotation or a clip is rejected.
+
+    code : stands in rejections, commits and reports
+    meaning : what was found
+    remedy : what the owner of the corpus can do
+    """
+
+    code: str
+    meaning: str
+    remedy: str
+
+
+REASONS: dict[str, Reason] = {
+    r.code: r
+    for r in (
+        # Recordings
+        Reason("not_audio", "the content is not audio in any known container", "remove the file, or exclude it"),
+        Reason("empty", "the file has no bytes, or a header and no samples", "record or copy it again, or exclude it"),
+        Reason("truncated", "the file ends before its own structure says it should",
+               "copy it again, or set audio.truncated: keep to use what is there"),
+        Reason("corrupt", "decoding failed part way", "copy it again or repair it; the detail names the place"),
+        Reason("undecodable", "neither libsndfile nor FFmpeg can decode this encoding", "convert the file, or exclude it"),
+        Reason("bad_format", "an impossible sample rate or channel count, or one that changes part way",
+               "convert the file to one rate and layout"),
+        Reason("recording_missing", "the file was listed and gone when it was to be read", "build again"),
+        Reason("recording_changed", "the file changed between planning and the end of reading", "build again"),
+        Reason("unreadable", "no permission to read the file", "grant read access, then build again"),
+        Reason("link_outside_root", "a symbolic link leads out of the source's root",
+               "copy the file into the root, or set follow_links: true for this source"),
+        Reason("bad_name", "the file's name is not valid UTF-8", "rename the file"),
+        Reason("label_not_in_path", "the label's or the fields' regex does not match the recording's path",
+               "correct the regex, or exclude the recording"),
+        # Annotations
+        Reason("annotation_unreadable", "the annotation file cannot be read as a table of text",
+               "save it as UTF-8 CSV, or correct annotations.delimiter / header / columns"),
+        Reason("annotation_missing_column", "the row lacks a column that the configuration names",
+               "correct the row, or annotations.columns"),
+        Reason("annotation_not_a_number", "start, end or duration is not a finite number", "correct the row"),
+        Reason("annotation_negative", "the range starts before 0", "correct the row"),
+        Reason("annotation_end_before_start", "the range is empty or runs backwards", "correct the row"),
+        Reason("annotation_out_of_range", "the range lies beyond the end of the recording",
+               "correct the row, check annotations.time_unit, or raise annotations.end_tolerance_s"),
+        Reason("recording_not_found", "the row names a recording that the source does not have",
+               "add the recording, or correct the row or annotations.recording"),
+        Reason("recording_ambiguous", "the row's name fits several recordings",
+               "name the full path or extension in the table, or narrow include"),
+        Reason("recording_rejected", "the annotation's recording was rejected", "see the recording's own rejection"),
+        Reason("label_missing", "the row has no label and the source takes its label from there", "add the label"),
+        Reason("split_field_missing", "the field that decides the split is empty or unknown",
+               "fill in the field, or split by something else"),
+        Reason("split_not_mapped", "the field's value is not in split.map", "add the value to split.map, or set split.default"),
+        # Clips
+        Reason("clip_too_long", "the clip is longer than segment.max_clip_s",
+               "cut it by windows, or raise segment.max_clip_s"),
+        Reason("clip_empty", "the range holds no sample at the target rate", "correct the row"),
+        Reason("clip_too_short_for_features", "fewer samples than one analysis frame and center is off",
+               "set center: true, or drop such clips"),
+        Reason("clip_not_finite", "samples are not finite numbers", "repair the recording"),
+    )
+}
+
+INPUT_MOVED = frozenset({"recording_missing", "recording_changed"})
+"""Reasons that say the plan no longer describes the input. What was built is then not what the plan's key promises."""
+
+DROP_RULES: dict[str, str] = {
+    "silence": "level under silence.min_dbfs",
+    "tail": "a last window that is not full, with segment.tail: drop",
+    "keep_every": "not the first of every segment.keep_every windows",
+}

@@ -1,0 +1,183 @@
+"""Folders in any file system: reading, listing, and writes that appear whole or not at all.
+
+Local folders are read and written directly; everything else goes through fsspec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import fsspec
+
+from schemas.errors import ConfigError, StorageError
+
+TEMPORARY_PREFIX = ".clipmill-tmp-"
+
+
+def check_relative(path: str) -> str:
+    """Return a path that stays inside its root, or raise ValueError. Parts are joined by ``/``."""
+    parts = PurePosixPath(path).parts
+    if not path or path.startswith("/") or "\\" in path and os.sep == "\\" or ".." in parts:
+        raise ValueError(f"{path!r} leads out of its root")
+    return path
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder, local or remote, by which all files of a source or a dataset are reached.
+
+    Parameters
+    ----------
+    url : a path, or any URL that fsspec knows (``s3://bucket/prefix``)
+    storage_options : passed to fsspec's file system; never written anywhere
+    """
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def is_local(self) -> bool:
+        return "://" not in self.url or self.url.startswith(("file://", "local://"))
+
+    @cached_property
+    def _base(self) -> str:
+        if self.is_local:
+            return os.path.abspath(os.path.expanduser(self.url.removeprefix("file://").removeprefix("local://")))
+        return str(self.fs._strip_protocol(self.url)).rstrip("/")
+
+    @cached_property
+    def fs(self) -> Any:
+        """The fsspec file system. Raises ConfigError when the URL's scheme is unknown or its package is missing."""
+        scheme = "file" if self.is_local else self.url.split("://", 1)[0]
+        try:
+            return fsspec.filesystem(scheme, **self.storage_options)
+        except (ValueError, ImportError, TypeError) as error:
+            raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "storage_options": dict(self.storage_options)}
+
+    def full(self, path: str = "") -> str:
+        """Return the file system's own name of a path under the root."""
+        return f"{self._base}/{check_relative(path)}" if path else self._base
+
+    def uri(self, path: str) -> str:
+        """Return the address of a path that users and manifests see."""
+        if self.is_local:
+            return self.full(path)
+        return f"{self.url.rstrip('/')}/{path}"
+
+    def exists(self, path: str = "") -> bool:
+        return os.path.exists(self.full(path)) if self.is_local else bool(self.fs.exists(self.full(path)))
+
+    def size(self, path: str) -> int:
+        return os.stat(self.full(path)).st_size if self.is_local else int(self.fs.size(self.full(path)))
+
+    def read_bytes(self, path: str) -> bytes:
+        return Path(self.full(path)).read_bytes() if self.is_local else bytes(self.fs.cat_file(self.full(path)))
+
+    def open_read(self, path: str) -> IO[bytes]:
+        """Open a file for reading, seekable. The caller closes it."""
+        if self.is_local:
+            return open(self.full(path), "rb")
+        stream: IO[bytes] = self.fs.open(self.full(path), "rb")
+        return stream
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; an absent folder has none. Temporary files are left out."""
+        try:
+            if self.is_local:
+                found = os.listdir(self.full(folder))
+            else:
+                found = [str(n).rstrip("/").rsplit("/", 1)[-1] for n in self.fs.ls(self.full(folder), detail=False, refresh=True)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))
+
+    @contextlib.contextmanager
+    def write(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file that appears under its name when the block ends, whole, and never when it raises."""
+        with self._staged(path) as (stream, publish):
+            yield stream
+            publish(replace=True)
+
+    def write_bytes(self, path: str, content: bytes) -> None:
+        with self.write(path) as stream:
+            stream.write(content)
+
+    def create_bytes(self, path: str, content: bytes) -> bool:
+        """Write a file only if there is none of its name; return whether this call made it."""
+        if not self.is_local:
+            try:
+                self.fs.pipe_file(self.full(path), content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        with self._staged(path) as (stream, publish):
+            stream.write(content)
+            return publish(replace=False)
+
+    @contextlib.contextmanager
+    def _staged(self, path: str) -> Iterator[tuple[IO[bytes], Any]]:
+        target = self.full(path)
+        if not self.is_local:
+            remote = self.fs.open(target, "wb")
+            try:
+                yield remote, lambda replace: True
+            except BaseException:
+                remote.discard() if hasattr(remote, "discard") else None
+                raise
+            remote.close()
+            return
+        folder, name = os.path.split(target)
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
+        published = False
+
+        def publish(replace: bool) -> bool:
+            nonlocal published
+            stream.flush()
+            os.fsync(stream.fileno())
+            if replace:
+                os.replace(temporary, target)
+                published = True
+                return True
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            return True
+
+        try:
+            with open(temporary, "wb") as stream:
+                yield stream, publish
+        finally:
+            if not published:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
+
+def describe_os_error(error: OSError, root: Root, action: str) -> StorageError:
+    """Turn an error of the operating system or of a store into one message with a remedy."""
+    remedies = {
+        errno.ENOSPC: "free some space, then build again: what is committed is kept",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "check the permissions",
+        errno.EPERM: "check the permissions",
+    }
+    remedy = remedies.get(error.errno or 0, "build again once the storage answers: what is committed is kept")
+    return StorageError(f"cannot {action} {root.url}: {error.strerror or error} ({remedy})")
+
+
+def buffered(content: bytes) -> IO[bytes]:
+    """Return bytes as a seekable file."""
+    return io.BytesIO(content)

@@ -1,0 +1,182 @@
+"""The Arrow tables that flow through a build, and the rows of the files that come out.
+
+plan -> Decode -> RUNS -> Downmix -> RUNS -> Resample -> RUNS -> Segment -> CLIPS -> Gate -> CLIPS -> Features -> CLIPS -> Write
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from schemas.config import Config
+
+# One annotated range of a recording. In the plan all rows of a recording; in a run those that it can serve.
+ANNOTATION = pa.struct(
+    [
+        ("start", pa.float64()),  # in the source's time unit until Decode turns it into seconds; null: from the start
+        ("end", pa.float64()),  # null: to the end of the recording
+        ("ordinal", pa.int32()),  # counts rows of the recording with the same start and end
+        ("label", pa.string()),
+        ("fields", pa.list_(pa.string())),  # aligned with the build's field names
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.string()),  # set: the row is rejected, and is here to be counted
+        ("detail", pa.string()),
+    ]
+)
+
+# What identifies the recording that a row is about. Copied from the plan to every table after it.
+_ITEM_FIELDS = [
+    ("item_id", pa.string()),
+    ("item_digest", pa.string()),
+    ("recording_id", pa.string()),
+    ("source", pa.string()),
+    ("path", pa.string()),
+    ("source_uri", pa.string()),
+    ("label", pa.string()),
+    ("fields", pa.list_(pa.string())),
+    ("primary", pa.bool_()),  # of the items that a recording was cut into, the one by which it is counted
+]
+ITEM_COLUMNS = [name for name, _ in _ITEM_FIELDS]
+
+PLAN = pa.schema(
+    [
+        ("split", pa.string()),
+        ("bucket", pa.string()),
+        ("key", pa.string()),
+        *_ITEM_FIELDS,
+        ("size_bytes", pa.int64()),
+        ("version", pa.string()),
+        ("span_start_s", pa.float64()),
+        ("span_end_s", pa.float64()),  # null: to the end of the recording
+        ("annotations", pa.list_(ANNOTATION)),
+        ("reason", pa.string()),  # set: the item is rejected unread, for a reason found before or in an earlier try
+        ("detail", pa.string()),
+    ]
+)
+"""One row an item (a recording, or a span of a long one). A shard's plan is the rows with its key, in this order."""
+
+CUT = pa.struct([("annotation", pa.int32()), ("first", pa.int64()), ("last", pa.int64())])
+"""Which clips to cut: windows [first, last) of an annotation of the run (by its place in the list), -1 for none."""
+
+RUNS = pa.schema(
+    [
+        *_ITEM_FIELDS,
+        ("sample_rate_hz", pa.int32()),
+        ("n_channels", pa.int32()),
+        ("start_s", pa.int64()),  # of the first sample after `lead`; a multiple of the cell
+        ("lead", pa.int64()),  # frames before start_s, there for the resampler
+        ("core_frames", pa.int64()),  # frames from start_s on, without the margin behind them
+        ("total_frames", pa.int64()),  # of the recording at this sample rate, null while unknown
+        ("cuts", pa.list_(CUT)),
+        ("annotations", pa.list_(ANNOTATION)),
+        ("samples", pa.large_list(pa.float32())),  # interleaved: frame by frame
+        ("last", pa.bool_()),  # the item ends with this row
+        ("decoded_frames", pa.int64()),  # on the last row: frames that were decoded of the item
+        ("decoded_s", pa.float64()),
+        ("decoder", pa.string()),
+        ("reason", pa.string()),  # set: the recording is rejected
+        ("detail", pa.string()),
+    ]
+)
+"""One row a run: a contiguous piece of a recording as float32 PCM, with the clips to be cut from it."""
+
+CLIPS = pa.schema(
+    [
+        *_ITEM_FIELDS,
+        ("status", pa.string()),  # clip | dropped | rejected | account
+        ("clip_id", pa.string()),
+        ("start_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("sample_rate_hz", pa.int32()),
+        ("n_channels", pa.int32()),
+        ("n_samples", pa.int64()),  # frames, padding included
+        ("level_dbfs", pa.float64()),
+        ("n_clipped", pa.int64()),  # samples that were beyond full scale
+        ("pcm", pa.large_binary()),  # little-endian int16 or float32, interleaved
+        ("count", pa.int64()),  # dropped: how many clips the row stands for
+        ("rule", pa.string()),  # dropped: by which
+        ("kind", pa.string()),  # rejected: recording | annotation | clip
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("n_candidates", pa.int64()),  # account: how many clips the run could give
+        ("n_annotations", pa.int64()),  # account: rows that were used
+        ("last", pa.bool_()),  # account: the item ends here
+        ("decoded_s", pa.float64()),  # account, last
+    ]
+)
+"""One row a clip, or a group of dropped clips, or a rejection; and one `account` row a run, for the sums to be checked.
+Features follow as pairs of columns, `<name>` (list of float32, row-major) and `<name>_shape` (list of int32)."""
+
+REJECTIONS = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("reason", pa.string()),
+        ("stage", pa.string()),
+        ("source", pa.string()),
+        ("recording_id", pa.string()),
+        ("source_uri", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("start_s", pa.float64()),
+        ("detail", pa.string()),
+    ]
+)
+"""One row for each thing rejected: the file `rejections.parquet` of a snapshot and the list in a commit."""
+
+RESERVED = frozenset(
+    "clip_id recording_id source source_uri start_s duration_s sample_rate_hz n_channels n_samples label split level_dbfs "
+    "n_clipped audio spectrogram phase log_mel mfcc spectrogram_shape phase_shape log_mel_shape mfcc_shape shard".split()
+)
+"""Column names of a clip's row that a corpus's own field must not take."""
+
+
+def manifest_schema(field_names: Sequence[str]) -> pa.Schema:
+    """Return the schema of a manifest: one row a clip, no payload. A corpus's own fields are strings."""
+    return pa.schema(
+        [
+            ("clip_id", pa.string()),
+            ("recording_id", pa.string()),
+            ("source", pa.string()),
+            ("source_uri", pa.string()),
+            ("start_s", pa.float64()),
+            ("duration_s", pa.float64()),
+            ("sample_rate_hz", pa.int32()),
+            ("n_channels", pa.int32()),
+            ("n_samples", pa.int64()),
+            ("label", pa.string()),
+            ("split", pa.string()),
+            ("level_dbfs", pa.float64()),
+            ("n_clipped", pa.int64()),
+            *((name, pa.string()) for name in field_names),
+            ("shard", pa.string()),
+        ]
+    )
+
+
+def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
+    """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows the audio column."""
+    columns = [f for f in manifest_schema(field_names) if f.name != "shard"]
+    columns.append(pa.field("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
+    for name in config.features.names:
+        columns.append(pa.field(name, pa.list_(pa.float32())))
+        columns.append(pa.field(f"{name}_shape", pa.list_(pa.int32())))
+    features = {field.name: _hugging_face(field, config) for field in columns}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(columns, metadata=metadata)
+
+
+def _hugging_face(field: pa.Field, config: Config) -> dict[str, object]:
+    if field.name == "audio":
+        return {"sampling_rate": config.audio.sample_rate_hz, "_type": "Audio"}
+    if pa.types.is_list(field.type):
+        return {"feature": {"dtype": _dtype_name(field.type.value_type), "_type": "Value"}, "_type": "List"}
+    return {"dtype": _dtype_name(field.type), "_type": "Value"}
+
+
+def _dtype_name(kind: pa.DataType) -> str:
+    return {"double": "float64", "float": "float32"}.get(str(kind), str(kind))

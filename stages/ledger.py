@@ -1,0 +1,114 @@
+"""The sums of one shard: where every recording, annotation and candidate clip went, and whether it all adds up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ClipmillError, InputMovedError
+from schemas.layout import Counts, Seconds
+from schemas.reasons import INPUT_MOVED
+
+
+class Ledger:
+    """Where everything of a shard went, counted from the rows as they come."""
+
+    def __init__(self, plan: pa.Table) -> None:
+        items = plan["item_id"].to_pylist()
+        self._primary = dict(zip(items, plan["primary"].to_pylist(), strict=True))
+        n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
+        self._annotations = dict(zip(items, n_annotations, strict=True))
+        self._known_bad = {item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None}
+        self.counts = Counts()
+        self.seconds = Seconds()
+        self._item = Counts()
+        self._item_seconds = Seconds()
+        self._item_rejections: list[dict[str, Any]] = []
+        self._ended: Counter[str] = Counter()
+        self._problems: list[str] = []
+        self._moved: dict[str, tuple[str, str]] = {}
+        self.rejections: list[dict[str, Any]] = []
+
+    def voided_until(self, rows: pa.Table) -> int | None:
+        """Return the row that rejects the item as a whole, None when there is none. What came before it is void."""
+        kinds = rows["kind"].to_pylist()
+        place = next((i for i, kind in enumerate(kinds) if kind in ("recording", "span")), None)
+        if place is not None:
+            self._clear_item()
+        return place
+
+    def _clear_item(self) -> None:
+        self._item, self._item_seconds, self._item_rejections = Counts(), Seconds(), []
+
+    def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:
+        light = rows.select([n for n in rows.column_names if n in _COUNTED])
+        for row in light.to_pylist():
+            status = row["status"]
+            if status == "account":
+                self._item += Counts(clips_candidates=row["n_candidates"], annotations_used=row["n_annotations"])
+                self._item_seconds += Seconds(decoded_s=row["decoded_s"] or 0.0)
+            elif status == "dropped":
+                self._item += Counts(dropped={row["rule"]: row["count"]})
+            elif status == "rejected":
+                self._reject(item, row)
+        labels = ["" if label is None else label for label in clips["label"].to_pylist()]
+        durations = clips["duration_s"].to_pylist()
+        by_label: dict[str, float] = {}
+        for label, duration in zip(labels, durations, strict=True):
+            by_label[label] = by_label.get(label, 0.0) + duration
+        self._item += Counts(clips_kept=clips.num_rows)
+        self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
+        if any(light["last"].to_pylist()):
+            self._end(item)
+
+    def _reject(self, item: str, row: dict[str, Any]) -> None:
+        kind, reason = row["kind"], row["reason"]
+        name = {"recording": "recordings_rejected", "span": "spans_rejected", "annotation": "annotations_rejected"}
+        self._item += Counts(**{name.get(kind, "clips_rejected"): 1}, rejected={reason: 1})
+        self._item_rejections.append(
+            {
+                "kind": kind,
+                "reason": reason,
+                "stage": _STAGES.get(kind, "segment") if reason not in _STAGE_OF_REASON else _STAGE_OF_REASON[reason],
+                **{k: row[k] for k in ("source", "recording_id", "source_uri", "file", "line", "start_s", "detail")},
+            }
+        )
+        if reason in INPUT_MOVED and item not in self._known_bad:
+            self._moved[item] = (reason, row["detail"])
+
+    def _end(self, item: str) -> None:
+        c = self._item
+        if self._primary.get(item) and not c.recordings_rejected:
+            self._item += Counts(recordings_used=1)
+        if c.annotations_used + c.annotations_rejected != self._annotations.get(item):
+            self._problems.append(
+                f"{item}: {self._annotations.get(item)} annotations planned, but {c.annotations_used} used"
+                f" + {c.annotations_rejected} rejected"
+            )
+        self._problems.extend(f"{item}: {problem}" for problem in c.problems())
+        self.counts += self._item
+        self.seconds += self._item_seconds
+        self.rejections.extend(self._item_rejections)
+        self._ended[item] += 1
+        self._clear_item()
+
+    def check(self) -> None:
+        """Raise when something was lost or counted twice, or when inputs moved under the shard."""
+        if self._moved:
+            raise InputMovedError(self._moved)
+        wrong = [item for item in self._primary if self._ended[item] != 1]
+        if wrong or self._ended.keys() - self._primary.keys():
+            self._problems.append(f"{len(wrong)} planned recordings did not end exactly once, the first is {wrong[:1]}")
+        if self._problems:
+            raise ClipmillError("the accounting of a shard does not add up, it is not committed: " + "; ".join(self._problems[:5]))
+
+
+_STAGES = {"recording": "decode", "span": "decode", "annotation": "annotate"}
+_COUNTED = frozenset(
+    "status n_candidates n_annotations decoded_s rule count kind reason detail file line start_s last source recording_id "
+    "source_uri".split()
+)
+_STAGE_OF_REASON = {"clip_too_short_for_features": "features"}

@@ -1,0 +1,69 @@
+"""Collecting rows into Arrow tables, with one column of samples that is never turned into Python objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+class RowBuffer:
+    """Rows as dictionaries until `table()` makes an Arrow table of them and starts anew.
+
+    schema : of the table; a column that a row lacks is null
+    values_column : a `large_list<float32>` column whose values are numpy arrays
+    """
+
+    def __init__(self, schema: pa.Schema, values_column: str) -> None:
+        self._schema, self._values_column = schema, values_column
+        self._rows: list[dict[str, Any]] = []
+        self._values: list[npt.NDArray[np.float32]] = []
+        self.n_values = 0
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        values = row.pop(self._values_column, None)
+        flat = np.empty(0, np.float32) if values is None else values.reshape(-1)
+        self._rows.append(row)
+        self._values.append(flat)
+        self.n_values += len(flat)
+
+    def table(self) -> pa.Table:
+        """Return the rows so far as a table of the schema."""
+        columns = []
+        for field in self._schema:
+            if field.name == self._values_column:
+                columns.append(float_lists(self._values))
+            else:
+                columns.append(pa.array([row.get(field.name) for row in self._rows], type=field.type))
+        self._rows, self._values, self.n_values = [], [], 0
+        return pa.table(columns, schema=self._schema)
+
+
+def float_lists(values: list[npt.NDArray[np.float32]]) -> pa.LargeListArray:
+    """Return float32 arrays as one Arrow list column; a single array is not copied."""
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(v) for v in values], out=offsets[1:])
+    flat = values[0] if len(values) == 1 else np.concatenate(values) if values else np.empty(0, np.float32)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(flat), type=pa.float32()))
+
+
+def list_values(column: pa.ChunkedArray) -> list[npt.NDArray[Any]]:
+    """Return each row of a list column as a numpy view, no copy. A null row is an empty array."""
+    found: list[npt.NDArray[Any]] = []
+    for chunk in column.chunks:
+        values = chunk.values.to_numpy(zero_copy_only=True)
+        offsets = chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_pylist() if chunk.null_count else [True] * len(chunk)
+        found.extend(values[offsets[i] : offsets[i + 1]] if valid[i] else values[:0] for i in range(len(chunk)))
+    return found
+
+
+def replace_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """Return a table with a column's values exchanged, its type kept."""
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)

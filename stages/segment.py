@@ -1,0 +1,209 @@
+"""Segment: runs of PCM to clips in their canonical form, 16-bit PCM (or float32), with tails dropped, kept or padded."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.config import Segment as SegmentSpec
+from schemas.keys import clip_id, clip_origin
+from schemas.tables import CLIPS, ITEM_COLUMNS
+from schemas.units import to_pcm16, to_samples
+from stages.rows import list_values
+from stages.spans import Clip, windows
+
+_OPEN_END = 1 << 62
+
+
+@dataclass(frozen=True)
+class SegmentSource:
+    """How a source's recordings are cut. tolerance_s : how far an annotation may reach beyond the recording's end."""
+
+    segment: SegmentSpec
+    tolerance_s: float = 0.05
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Cut clips. Takes a table of `schemas.tables.RUNS` at the target rate, gives one of `schemas.tables.CLIPS`.
+
+    sources : by name
+    sample_format : int16 | float32
+    """
+
+    sources: Mapping[str, SegmentSource]
+    sample_format: str = "int16"
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        samples = list_values(table["samples"])
+        rows: list[dict[str, Any]] = []
+        for i, run in enumerate(table.drop_columns(["samples"]).to_pylist()):
+            identity = {name: run[name] for name in ITEM_COLUMNS}
+            cutter = _Cutter(run, samples[i], self.sources[run["source"]], self.sample_format)
+            rows.extend({**identity, **row} for row in cutter.rows())
+        return pa.table([pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS], schema=CLIPS)
+
+
+class _Cutter:
+    """Cuts one run."""
+
+    def __init__(self, run: dict[str, Any], samples: npt.NDArray[np.float32], source: SegmentSource, sample_format: str) -> None:
+        self.run, self.source, self.spec, self.sample_format = run, source, source.segment, sample_format
+        self.rate: int = run["sample_rate_hz"] or 0
+        self.channels: int = run["n_channels"] or 1
+        self.samples = samples.reshape(-1, self.channels)[run["lead"] or 0 :]
+        self.offset = (run["start_s"] or 0) * self.rate
+        self.n_candidates = self.n_annotations = 0
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        run = self.run
+        if run["reason"] is not None:
+            kind = "recording" if run["primary"] else "span"
+            yield {"status": "rejected", "kind": kind, "reason": run["reason"], "detail": run["detail"]}
+            for a in run["annotations"] or []:
+                yield _rejected(a, a["reason"] or "recording_rejected", a["detail"] or run["reason"])
+        else:
+            for a in run["annotations"] or []:
+                if a["reason"] is not None:
+                    yield _rejected(a, a["reason"], a["detail"])
+            for cut in run["cuts"] or []:
+                yield from self._cut(cut)
+        yield {
+            "status": "account",
+            "n_candidates": self.n_candidates,
+            "n_annotations": self.n_annotations,
+            "last": run["last"],
+            "decoded_s": run["decoded_s"],
+        }
+
+    def _cut(self, cut: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        annotation = self.run["annotations"][cut["annotation"]] if cut["annotation"] >= 0 else None
+        start_s = (annotation["start"] or 0.0) if annotation else 0.0
+        total = self.run["total_frames"]
+        end = total if total is not None else _OPEN_END
+        if annotation is not None:
+            problem = None
+            start = to_samples(start_s, self.rate)
+            if total is not None and (start >= total or annotation["end"] is not None):
+                stop = to_samples(annotation["end"], self.rate) if annotation["end"] is not None else total
+                if start >= total or stop - total > max(1, to_samples(self.source.tolerance_s, self.rate)):
+                    problem = "annotation_out_of_range"
+            if cut["first"] == 0 and problem:
+                yield _rejected(annotation, problem, self._range_text(annotation, total))
+                return
+            if annotation["end"] is not None:
+                end = min(end, to_samples(annotation["end"], self.rate))
+            self.n_annotations += cut["first"] == 0
+        if self.spec.mode == "window":
+            found = windows(start_s, end, cut["first"], cut["last"], self.spec, self.rate)
+            self.n_candidates += found.n_candidates
+            for rule, count in found.dropped.items():
+                yield {"status": "dropped", "rule": rule, "count": count}
+            for clip in found.clips:
+                yield self._clip(clip, start_s + clip.window * self.spec.hop, annotation)
+            return
+        self.n_candidates += 1
+        start = to_samples(start_s, self.rate)
+        if end <= start:
+            yield self._reject_clip(start_s, annotation, "clip_empty", f"no sample between {start} and {end} at {self.rate} Hz")
+        elif end - start > to_samples(self.spec.max_clip_s, self.rate) or end - self.offset > len(self.samples):
+            length = f"{(end - start) / self.rate:.1f} s" if end != _OPEN_END else "longer"
+            yield self._reject_clip(start_s, annotation, "clip_too_long", f"{length}; max_clip_s is {self.spec.max_clip_s:g}")
+        else:
+            yield self._clip(Clip(0, start, end, 0), start_s, annotation)
+
+    def _clip(self, clip: Clip, nominal_start_s: float, annotation: dict[str, Any] | None) -> dict[str, Any]:
+        y = self.samples[clip.start - self.offset : clip.stop - self.offset]
+        if len(y) != clip.stop - clip.start:
+            raise AssertionError(
+                f"{self.run['item_id']}: a run of {len(self.samples)} frames at {self.offset} lacks clip {clip.start}-{clip.stop}"
+            )
+        identity = clip_id(self._origin(annotation), nominal_start_s)
+        if not np.isfinite(y).all():
+            return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", "not-a-number or infinite samples")
+        if clip.n_padded:
+            y = np.concatenate([y, self._padding(identity, clip.n_padded)])
+        n_clipped = 0
+        if self.sample_format == "int16":
+            pcm, n_clipped = to_pcm16(y)
+            payload = pcm.tobytes()
+        else:
+            payload = np.ascontiguousarray(y, dtype="<f4").tobytes()
+        return {
+            "status": "clip",
+            "clip_id": identity,
+            "start_s": clip.start / self.rate,
+            "duration_s": len(y) / self.rate,
+            "sample_rate_hz": self.rate,
+            "n_channels": self.channels,
+            "n_samples": len(y),
+            "n_clipped": n_clipped,
+            "pcm": payload,
+            **_of_annotation(annotation),
+        }
+
+    def _padding(self, identity: str, n: int) -> npt.NDArray[np.float32]:
+        if self.spec.tail == "pad_zero":
+            return np.zeros((n, self.channels), np.float32)
+        return white_noise(identity, n, self.channels, self.spec.tail_noise_dbfs)
+
+    def _origin(self, annotation: dict[str, Any] | None) -> str:
+        around = None
+        if annotation is not None:
+            start, end = annotation["start"], annotation["end"]
+            around = (round((start or 0.0) * 1e6), round(end * 1e6) if end is not None else -1, annotation["ordinal"] or 0)
+        return clip_origin(self.run["recording_id"], PurePosixPath(self.run["path"]).stem, around)
+
+    def _reject_clip(self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str) -> dict[str, Any]:
+        place = {"file": annotation["file"], "line": annotation["line"]} if annotation else {}
+        return {"status": "rejected", "kind": "clip", "reason": reason, "detail": detail, "start_s": start_s, **place}
+
+    def _range_text(self, annotation: dict[str, Any], total: int) -> str:
+        end = annotation["end"]
+        return f"{annotation['start'] or 0.0:g} to {f'{end:g}' if end is not None else 'the end'} s, the recording has {total / self.rate:.6f} s"
+
+
+def white_noise(identity: str, n: int, channels: int, dbfs: float) -> npt.NDArray[np.float32]:
+    """Return white Gaussian noise whose rms is at a level, the same for the same clip id.
+
+    Parameters
+    ----------
+    identity : seeds the noise
+    dbfs : level, 20 log10(rms)
+
+    Returns
+    -------
+    y : float32 [n, channels]
+    """
+    seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "big")
+    noise = np.random.Generator(np.random.PCG64(seed)).standard_normal((n, channels))
+    rms = math.sqrt(float(np.mean(noise * noise)))
+    return (noise * (10.0 ** (dbfs / 20.0) / rms)).astype(np.float32)
+
+
+def _of_annotation(annotation: dict[str, Any] | None) -> dict[str, Any]:
+    if annotation is None:
+        return {}
+    return {"label": annotation["label"], "fields": annotation["fields"], "file": annotation["file"], "line": annotation["line"]}
+
+
+def _rejected(annotation: dict[str, Any], reason: str, detail: str | None) -> dict[str, Any]:
+    return {
+        "status": "rejected",
+        "kind": "annotation",
+        "reason": reason,
+        "detail": detail,
+        "file": annotation["file"],
+        "line": annotation["line"],
+        "start_s": annotation["start"],
+    }

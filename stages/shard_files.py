@@ -1,0 +1,153 @@
+"""The files of a shard, written as clips arrive: Parquet, WebDataset tar, and the manifest. Same clips, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.layout import OutputFile
+from stages.rows import list_values
+
+ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 1000
+
+
+class HashingStream(io.RawIOBase):
+    """Passes what is written on to another stream, and counts and hashes it."""
+
+    def __init__(self, target: IO[bytes]) -> None:
+        self._target = target
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._target.write(view)
+        self._digest.update(view)
+        self.size_bytes += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+class ShardFile(Protocol):
+    """One file of a shard. format : parquet | webdataset | manifest."""
+
+    format: str
+
+    def add(self, clips: pa.Table) -> None:
+        """Append clips, a table of `schemas.tables.shard_schema`."""
+        ...
+
+    def finish(self) -> OutputFile: ...
+
+
+class ParquetFile:
+    """Rows in groups that are cut by size alone, so that the bytes do not depend on how the clips arrived.
+
+    columns : the table's columns to store, in the order of the schema
+    """
+
+    def __init__(self, format: str, path: str, sink: IO[bytes], schema: pa.Schema) -> None:
+        self.format, self._path, self._schema = format, path, schema
+        self._stream = HashingStream(sink)
+        text = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "clip_id"]
+        self._writer = pq.ParquetWriter(
+            self._stream, schema, compression="zstd", compression_level=1, use_dictionary=text, write_statistics=text,
+            store_schema=True,
+        )  # fmt: skip
+        self._waiting: list[pa.Table] = []
+        self._n_rows = self._n_waiting = self._waiting_bytes = 0
+
+    def add(self, clips: pa.Table) -> None:
+        rows = clips.select(self._schema.names)
+        sizes = _row_bytes(rows)
+        start = 0
+        for i, size in enumerate(sizes):
+            self._n_waiting += 1
+            self._waiting_bytes += size
+            if self._n_waiting >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
+                self._waiting.append(rows.slice(start, i + 1 - start))
+                start = i + 1
+                self._flush()
+        if start < rows.num_rows:
+            self._waiting.append(rows.slice(start))
+        self._n_rows += rows.num_rows
+
+    def _flush(self) -> None:
+        if self._waiting:
+            group = pa.concat_tables(self._waiting).combine_chunks()
+            self._writer.write_table(group.cast(self._schema), row_group_size=max(1, group.num_rows))
+        self._waiting, self._n_waiting, self._waiting_bytes = [], 0, 0
+
+    def finish(self) -> OutputFile:
+        self._flush()
+        self._writer.close()
+        return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+
+
+def _row_bytes(rows: pa.Table) -> list[int]:
+    """Return about how much of a row group each row fills: its audio and its features."""
+    sizes = np.full(rows.num_rows, 256, np.int64)
+    for field in rows.schema:
+        if pa.types.is_list(field.type):
+            width = field.type.value_type.byte_width
+            sizes += width * np.array([len(v) for v in list_values(rows[field.name])], np.int64)
+        elif field.name == "audio":
+            sizes += np.array([len(row["bytes"]) for row in rows["audio"].to_pylist()], np.int64)
+    return [int(n) for n in sizes]
+
+
+class TarFile:
+    """A WebDataset shard: for each clip its audio, its metadata as .json, and each feature as .npy."""
+
+    format = "webdataset"
+
+    def __init__(self, path: str, sink: IO[bytes], feature_names: Sequence[str]) -> None:
+        self._path, self._features = path, feature_names
+        self._stream = HashingStream(sink)
+        self._tar = tarfile.open(fileobj=self._stream, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 18)  # noqa: SIM115
+        self._n_rows = 0
+
+    def add(self, clips: pa.Table) -> None:
+        plain = [f.name for f in clips.schema if f.name != "audio" and not pa.types.is_list(f.type)]
+        values = {name: list_values(clips[name]) for name in self._features}
+        shapes = {name: clips[f"{name}_shape"].to_pylist() for name in self._features}
+        audio = clips["audio"].to_pylist()
+        for i, row in enumerate(clips.select(plain).to_pylist()):
+            key = row["clip_id"]
+            self._member(f"{key}.{audio[i]['path'].rsplit('.', 1)[-1]}", audio[i]["bytes"])
+            if row["level_dbfs"] == float("-inf"):
+                row["level_dbfs"] = None  # JSON has no infinity
+            self._member(f"{key}.json", json.dumps(row, ensure_ascii=False, sort_keys=True).encode())
+            for name in self._features:
+                sink = io.BytesIO()
+                np.save(sink, values[name][i].reshape(shapes[name][i]), allow_pickle=False)
+                self._member(f"{key}.{name}.npy", sink.getvalue())
+        self._n_rows += clips.num_rows
+
+    def _member(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.mtime = len(content), 0o644, 0
+        info.uname = info.gname = "clipmill"
+        self._tar.addfile(info, io.BytesIO(content))
+
+    def finish(self) -> OutputFile:
+        self._tar.close()
+        return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)

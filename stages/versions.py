@@ -1,0 +1,53 @@
+"""The version of a recording: what tells that its content is still the one that was planned."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.storage import Root
+
+_CHUNK_BYTES = 1 << 20
+
+
+def version_of(root: Root, path: str, kind: str) -> str:
+    """Ask storage for the version of a recording.
+
+    Parameters
+    ----------
+    kind : "auto": size and modification time, or the store's ETag; "sha256": of the content
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, OSError
+    """
+    if kind == "sha256":
+        return sha256_of(root, path)
+    if root.is_local:
+        return stat_version(os.stat(root.full(path)))
+    root.fs.invalidate_cache()
+    return info_version(root.fs.info(root.full(path)))
+
+
+def stat_version(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def info_version(info: Mapping[str, Any]) -> str:
+    """Return the version of a remote file from its entry in a listing."""
+    etag = info.get("ETag") or info.get("etag")
+    if etag:
+        return "etag-" + str(etag).strip('"')
+    changed = next((info[k] for k in ("LastModified", "mtime", "last_modified", "updated", "created") if info.get(k)), "")
+    return f"{info.get('size')}-{changed}"
+
+
+def sha256_of(root: Root, path: str) -> str:
+    """Return the sha256 of a file's content, 64 hex digits."""
+    total = hashlib.sha256()
+    with root.open_read(path) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            total.update(chunk)
+    return total.hexdigest()

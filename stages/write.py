@@ -1,0 +1,185 @@
+"""Write: the clips of one shard to its files, and the sums that must hold before the shard may be committed."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.layout import EXTENSIONS, Commit, commit_manifest_path, shard_path
+from schemas.storage import Root
+from schemas.tables import manifest_schema
+from stages.encode import codec_of, encode
+from stages.ledger import Ledger
+from stages.shard_files import ParquetFile, ShardFile, TarFile
+
+_HOLD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write one shard. Takes its tables of `schemas.tables.CLIPS` in order, gives a `schemas.layout.Commit`.
+
+    Nothing of a shard is visible under its final name before all of its files are whole; a recording that turns out to be
+    bad at its end leaves no clip behind.
+
+    root : of the dataset
+    formats : parquet, webdataset
+    audio_codec : flac | wav
+    sample_format : of the clips' PCM
+    schema : `schemas.tables.shard_schema`
+    field_names : the corpus's own fields, aligned with the column `fields`
+    feature_names : columns that Features added
+    versions, device : for the commit record
+    """
+
+    root: Root
+    formats: Sequence[str]
+    audio_codec: str
+    sample_format: str
+    schema: pa.Schema
+    field_names: Sequence[str]
+    feature_names: Sequence[str]
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, plan: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+        """Write the shard that a plan describes.
+
+        Raises
+        ------
+        ClipmillError : the sums do not hold, which is a defect of a stage; nothing was written
+        InputMovedError : recordings changed after they were planned; nothing was written
+        OSError : storage failed
+        """
+        split, bucket, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
+        ledger = Ledger(plan)
+        with contextlib.ExitStack() as files, _Held() as held:
+            parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
+            for item, rows, ends in _by_item(tables):
+                if (start := ledger.voided_until(rows)) is not None:
+                    held.clear()
+                    rows = rows.slice(start)
+                clips = rows.filter(pc.equal(rows["status"], "clip"))
+                ledger.count(item, rows, clips)
+                if clips.num_rows:
+                    held.add(self._encoded(clips, split))
+                if ends:
+                    for table in held.release():
+                        for part in parts:
+                            part.add(table)
+            ledger.check()
+            outputs = [part.finish() for part in parts]
+        return Commit(
+            key=key,
+            split=split,
+            bucket=bucket,
+            outputs=outputs,
+            counts=ledger.counts,
+            seconds=ledger.seconds,
+            rejections=ledger.rejections,
+            versions=self.versions,
+            device=self.device,
+            n_items=plan.num_rows,
+        )
+
+    def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
+        if name == "manifest":
+            path = commit_manifest_path(key)
+            manifest = pa.schema([f for f in manifest_schema(self.field_names) if f.name != "shard"])
+            return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
+        path = shard_path(split, bucket, key, EXTENSIONS[name])
+        sink = files.enter_context(self.root.write(path))
+        if name == "parquet":
+            return ParquetFile(name, path, sink, self.schema)
+        return TarFile(path, sink, self.feature_names)
+
+    def _encoded(self, clips: pa.Table, split: str) -> pa.Table:
+        """Return clips as rows of the shard: audio encoded, fields in columns of their own."""
+        rates, channels = clips["sample_rate_hz"].to_pylist(), clips["n_channels"].to_pylist()
+        pcm = clips["pcm"].combine_chunks()
+        content, names = [], []
+        for i, clip_id in enumerate(clips["clip_id"].to_pylist()):
+            codec = codec_of(self.audio_codec, channels[i])
+            content.append(encode(memoryview(pcm[i].as_buffer()), self.sample_format, channels[i], rates[i], codec))
+            names.append(f"{clip_id}.{codec}")
+        fields = [row or [] for row in clips["fields"].to_pylist()]
+        extra = {name: [row[i] if i < len(row) else None for row in fields] for i, name in enumerate(self.field_names)}
+        columns = []
+        for column in self.schema:
+            if column.name == "audio":
+                parts = [pa.array(content, pa.binary()), pa.array(names, pa.string())]
+                columns.append(pa.StructArray.from_arrays(parts, fields=list(column.type)))
+            elif column.name == "split":
+                columns.append(pa.array([split] * clips.num_rows, pa.string()))
+            elif column.name in extra:
+                columns.append(pa.array(extra[column.name], pa.string()))
+            else:
+                columns.append(clips[column.name].cast(column.type))
+        return pa.table(columns, schema=self.schema)
+
+
+def _by_item(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table, bool]]:
+    """Yield (item id, rows, whether the item ends here) for each stretch of rows of one item."""
+    for table in tables:
+        ids = table["item_id"].to_pylist()
+        last = table["last"].to_pylist()
+        start = 0
+        for i in range(len(ids)):
+            if i + 1 == len(ids) or ids[i + 1] != ids[i]:
+                yield ids[i], table.slice(start, i + 1 - start), any(last[start : i + 1])
+                start = i + 1
+
+
+class _Held:
+    """The clips of one item until it has ended well. Beyond 64 MB they wait in a temporary file."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def clear(self) -> None:
+        self._close()
+        self._tables: list[pa.Table] = []
+        self._n_bytes = 0
+
+    def _close(self) -> None:
+        file = getattr(self, "_file", None)
+        if file is not None:
+            file.close()
+        self._file: Any = None
+        self._writer: Any = None
+
+    def add(self, table: pa.Table) -> None:
+        self._tables.append(table)
+        self._n_bytes += table.nbytes
+        if self._n_bytes < _HOLD_BYTES:
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
+            self._writer = pa.ipc.new_stream(self._file, table.schema)
+        for waiting in self._tables:
+            self._writer.write_table(waiting)
+        self._tables, self._n_bytes = [], 0
+
+    def release(self) -> Iterator[pa.Table]:
+        """Yield what was held, in order, and hold nothing any more."""
+        if self._file is not None:
+            self._writer.close()
+            self._file.seek(0)
+            for batch in pa.ipc.open_stream(self._file):
+                yield pa.Table.from_batches([batch])
+        yield from self._tables
+        self.clear()
