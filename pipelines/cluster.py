@@ -44,12 +44,12 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
     ------
     ClipmillError : the cluster does not answer, or lacks the GPU that the configuration asks for
     """
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    import ray.data
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     ours = not ray.is_initialized()
     if ours:
@@ -66,13 +66,10 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     runtime_env={"env_vars": _WORKER_ENV, "py_modules": [schemas, stages, pipelines]},
                 )
             else:
+                # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
+                os.environ.update(_WORKER_ENV)
                 ray.init(
-                    address="local",
-                    num_cpus=workers,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    runtime_env={"env_vars": _WORKER_ENV},
+                    address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
                 )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"

@@ -96,15 +96,21 @@ def publish(root: Root, draft: Draft) -> Snapshot:
 
     Another builder may take a number first; then the next one is tried.
     """
+    numbers = snapshot_numbers(root)
+    parent = numbers[-1] if numbers else None
+    number = (parent or 0) + 1
     while True:
-        numbers = snapshot_numbers(root)
-        number = numbers[-1] + 1 if numbers else 1
-        snapshot = replace(draft.snapshot, number=number, parent=numbers[-1] if numbers else None)
+        snapshot = replace(draft.snapshot, number=number, parent=parent)
         folder = f"{SNAPSHOTS}/{snapshot_name(number)}"
-        _write_manifest(root, f"{folder}/manifest.parquet", draft)
-        _write_rejections(root, f"{folder}/rejections.parquet", draft)
+        try:
+            _write_manifest(root, f"{folder}/manifest.parquet", draft)
+            _write_rejections(root, f"{folder}/rejections.parquet", draft)
+        except FileExistsError:
+            number += 1  # another builder's, or what a killed one left: never written over
+            continue
         if root.create_bytes(snapshot_path(number), snapshot.to_json()):
             return snapshot
+        number += 1
 
 
 def main_output(commit: Commit) -> OutputFile:
@@ -115,7 +121,7 @@ def main_output(commit: Commit) -> OutputFile:
 
 def _write_manifest(root: Root, path: str, draft: Draft) -> None:
     schema = manifest_schema(draft.snapshot.fields)
-    with root.write(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+    with root.write(path, replace=False) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             part = next(o for o in commit.outputs if o.format == "manifest")
             with contextlib.closing(root.open_read(part.path)) as source:
@@ -125,7 +131,7 @@ def _write_manifest(root: Root, path: str, draft: Draft) -> None:
 
 
 def _write_rejections(root: Root, path: str, draft: Draft) -> None:
-    with root.write(path) as stream, pq.ParquetWriter(stream, REJECTIONS, compression="zstd") as writer:
+    with root.write(path, replace=False) as stream, pq.ParquetWriter(stream, REJECTIONS, compression="zstd") as writer:
         writer.write_table(pa.Table.from_pylist(list(draft.rejections), schema=REJECTIONS))
         for commit in draft.commits:
             if commit.rejections:

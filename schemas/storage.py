@@ -104,11 +104,15 @@ class Root:
         return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))
 
     @contextlib.contextmanager
-    def write(self, path: str) -> Iterator[IO[bytes]]:
-        """Open a file that appears under its name when the block ends, whole, and never when it raises."""
+    def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
+        """Open a file that appears under its name when the block ends, whole, and never when it raises.
+
+        replace : False raises FileExistsError at the end when the name is taken (local folders)
+        """
         with self._staged(path) as (stream, publish):
             yield stream
-            publish(replace=True)
+            if not publish(replace=replace):
+                raise FileExistsError(errno.EEXIST, "exists already", path)
 
     def write_bytes(self, path: str, content: bytes) -> None:
         with self.write(path) as stream:
