@@ -12,7 +12,7 @@ from schemas.config import Config
 from schemas.errors import ClipmillError
 
 # One thread a worker: the bytes of features are promised for that, and more would fight over the cores.
-_WORKER_ENV = {
+WORKER_ENV = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -63,11 +63,11 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     address=address,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    runtime_env={"env_vars": _WORKER_ENV, "py_modules": [schemas, stages, pipelines]},
+                    runtime_env={"env_vars": WORKER_ENV, "py_modules": [schemas, stages, pipelines]},
                 )
             else:
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
-                os.environ.update(_WORKER_ENV)
+                os.environ.update(WORKER_ENV)
                 ray.init(
                     address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
                 )

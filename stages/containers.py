@@ -245,6 +245,7 @@ def _flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
 def _flac_frames(data: bytes) -> list[tuple[int, int]]:
     """Return the first and end sample of every FLAC frame header in some bytes: RFC 9639, 9.1."""
     headers = []
+    data += bytes(16)  # the last frame can be shorter than the longest header
     at = data.find(b"\xff")
     while 0 <= at < len(data) - 16:
         if data[at + 1] in (0xF8, 0xF9):

@@ -1,0 +1,103 @@
+"""What tests share: the real corpora, one Ray a session, small recordings, and a build without Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+import yaml
+
+CORPORA = Path(os.environ.get("CLIPMILL_TEST_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real recordings. Without it the tests that need it are skipped."""
+    if not (CORPORA / "MANIFEST.csv").exists():
+        pytest.skip(f"real recordings are not at {CORPORA}; set CLIPMILL_TEST_CORPORA")
+    return CORPORA
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One private Ray with two CPUs for all tests that need it."""
+    import logging
+
+    import ray
+
+    from pipelines.cluster import WORKER_ENV
+
+    os.environ.update(WORKER_ENV)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def tone(seconds: float, rate: int, channels: int = 1, hz: float = 440.0, peak: float = 0.3, seed: int = 0) -> np.ndarray:
+    """A sine in a little noise, float64 [frames, channels]."""
+    t = np.arange(round(seconds * rate)) / rate
+    y = peak * np.sin(2 * np.pi * hz * t)[:, None] * np.ones(channels)
+    return y + 0.001 * np.random.default_rng(seed).standard_normal(y.shape)
+
+
+def write_audio(path: Path, y: np.ndarray, rate: int, subtype: str | None = None) -> Path:
+    """Write a file in blocks: libsndfile's Vorbis encoder crashes on one long write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sf.SoundFile(path, "w", rate, y.shape[1], subtype=subtype) as file:
+        for k in range(0, len(y), 65536):
+            file.write(y[k : k + 65536])
+    return path
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., Path]:
+    """Write a configuration; what is not given has small defaults."""
+
+    def make(sources: list[dict[str, Any]] | dict[str, Any], name: str = "test", **more: Any) -> Path:
+        listed = [sources] if isinstance(sources, dict) else sources
+        for i, source in enumerate(listed):
+            source.setdefault("name", f"s{i}")
+            source["root"] = str(source["root"])
+        plain: dict[str, Any] = {"name": name, "sources": listed, "output": {"root": str(tmp_path / "out")}}
+        plain.update(more)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        return path
+
+    return make
+
+
+def build_here(config: Path) -> list[Any]:
+    """Build all shards in this process, without Ray; return the commits."""
+    from pipelines.graph import BuildShard, stages_of
+    from pipelines.plan import make_plan
+    from pipelines.progress import Watch
+    from schemas.config_file import load
+    from schemas.layout import Commit
+
+    file = load(config)
+    plan = make_plan(file.config)
+    run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    commits = []
+    for i in range(len(plan.keys)):
+        row = run(plan.shard(i)).to_pylist()[0]
+        assert row["error"] is None, row["error"]
+        commits.append(Commit.from_json(row["commit"], "test"))
+    return commits
+
+
+def clips_of(root: Path, commits: list[Any]) -> list[dict[str, Any]]:
+    """Return all rows of the Parquet shards of commits, in order."""
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    for commit in commits:
+        for output in commit.outputs:
+            if output.format == "parquet":
+                rows += pq.read_table(root / output.path).to_pylist()
+    return rows
