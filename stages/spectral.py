@@ -200,7 +200,7 @@ class Spectral:
         for mel in mels:
             base = power if mel.spec.power == 2 else power.sqrt()
             amin, factor = (_AMIN_POWER, 10.0) if mel.spec.power == 2 else (_AMIN_MAGNITUDE, 20.0)
-            energies = base @ self._filters(mel.spec)
+            energies = (base @ self._filters(mel.spec))[:, : mel.spec.n_mels]
             found[mel.name or "mel of mfcc"] = torch.log10(energies.clamp(min=amin)).mul_(factor)
         return found
 
@@ -225,12 +225,13 @@ class Spectral:
 
     def _coefficients(self, values: torch.Tensor, mel: _Mel) -> torch.Tensor:
         matrix = self._dct(mel)
-        out = torch.empty((len(values), matrix.shape[1]), device=self.device)
+        n_mfcc = mel.mfcc.n_mfcc
+        out = torch.empty((len(values), n_mfcc), device=self.device)
         block = torch.zeros((self._block, values.shape[1]), device=self.device)
         for start in range(0, len(values), self._block):
             n = min(self._block, len(values) - start)
             block[:n] = values[start : start + n]
-            out[start : start + n] = (block @ matrix)[:n]
+            out[start : start + n] = (block @ matrix)[:n, :n_mfcc]
         return out
 
     def _window(self, stft: tuple[Any, ...]) -> torch.Tensor:
@@ -248,7 +249,7 @@ class Spectral:
         key = ("mel", s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
         if key not in self._constants:
             filters = mel_filters(self.sample_rate_hz, s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
-            self._constants[key] = torch.from_numpy(np.ascontiguousarray(filters.T)).to(self.device)
+            self._constants[key] = _even_columns(filters.T).to(self.device)
         return self._constants[key]
 
     def _dct(self, mel: _Mel) -> torch.Tensor:
@@ -258,8 +259,17 @@ class Spectral:
             if mel.mfcc.lifter > 0:
                 k = np.arange(1, mel.mfcc.n_mfcc + 1)
                 matrix = (matrix * (1.0 + mel.mfcc.lifter / 2 * np.sin(np.pi * k / mel.mfcc.lifter))).astype(np.float32)
-            self._constants[key] = torch.from_numpy(matrix).to(self.device)
+            self._constants[key] = _even_columns(matrix).to(self.device)
         return self._constants[key]
+
+
+def _even_columns(matrix: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Return a matrix with zero columns added to a multiple of 32.
+
+    MKL multiplies by small odd-sized matrices with a kernel that rounds every other row differently (seen with 5 and 10
+    columns); a frame's result would depend on its place in the block.
+    """
+    return torch.from_numpy(np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 32))))
 
 
 def _limit_range(db: torch.Tensor, counts: list[int], ends: npt.NDArray[np.int64], top_db: float | None) -> None:

@@ -1,0 +1,47 @@
+"""Imports run downwards only, and only pipelines knows Ray."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {"schemas": {"schemas"}, "stages": {"stages", "schemas"}, "pipelines": {"pipelines", "stages", "schemas"}}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(str(node.module).split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(p for layer in ALLOWED for p in (ROOT / layer).rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path: Path) -> None:
+    layer = path.relative_to(ROOT).parts[0]
+    found = imported(path)
+    assert not (found & ALLOWED.keys()) - ALLOWED[layer]
+    assert layer == "pipelines" or "ray" not in found
+
+
+def test_features_need_only_numpy_arrow_and_torch() -> None:
+    third_party = set()
+    for name in ("features", "spectral", "rows"):
+        third_party |= imported(ROOT / "stages" / f"{name}.py")
+    assert third_party <= {"__future__", "collections", "dataclasses", "functools", "math", "typing", "numpy", "pyarrow", "torch", "stages"}
+
+
+def test_no_unpickling_and_no_shell() -> None:
+    for layer in ALLOWED:
+        for path in (ROOT / layer).rglob("*.py"):
+            assert not imported(path) & {"pickle", "cloudpickle", "subprocess", "shelve", "marshal"}, path
+
+
+def test_no_file_is_longer_than_one_sitting() -> None:
+    for layer in (*ALLOWED, "tests"):
+        for path in (ROOT / layer).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 450, path
