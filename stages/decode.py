@@ -187,7 +187,8 @@ class _Recording:
         if cursor.total == 0:
             raise DecodeError("empty", "the file has a header and no samples")
         if waiting is None:
-            waiting = {**self.identity, "sample_rate_hz": rate, "n_channels": channels, "cuts": [], "annotations": []}
+            nothing = {"start_s": 0, "lead": 0, "core_frames": 0, "cuts": [], "annotations": []}
+            waiting = {**self.identity, "sample_rate_hz": rate, "n_channels": channels, **nothing}
         unsent = [a for i, a in enumerate(annotations) if i not in sent]
         waiting["annotations"] = [*waiting["annotations"], *unsent]
         waiting |= {"last": True, "decoded_frames": cursor.read, "decoded_s": cursor.read / rate, "decoder": reader.name}

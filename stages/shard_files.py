@@ -41,6 +41,10 @@ class HashingStream(io.RawIOBase):
     def tell(self) -> int:
         return self.size_bytes
 
+    def abandon(self) -> None:
+        """Let go of the target: what a library still writes while it is closed goes nowhere."""
+        self._target = io.BytesIO()
+
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
@@ -56,6 +60,10 @@ class ShardFile(Protocol):
         ...
 
     def finish(self) -> OutputFile: ...
+
+    def abandon(self) -> None:
+        """Close without writing any more."""
+        ...
 
 
 class ParquetFile:
@@ -100,6 +108,10 @@ class ParquetFile:
         self._flush()
         self._writer.close()
         return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+
+    def abandon(self) -> None:
+        self._stream.abandon()
+        self._writer.close()
 
 
 def _row_bytes(rows: pa.Table) -> list[int]:
@@ -151,3 +163,7 @@ class TarFile:
     def finish(self) -> OutputFile:
         self._tar.close()
         return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+
+    def abandon(self) -> None:
+        self._stream.abandon()
+        self._tar.close()

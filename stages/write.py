@@ -63,20 +63,14 @@ class Write:
         ledger = Ledger(plan)
         with contextlib.ExitStack() as files, _Held() as held:
             parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
-            for item, rows, ends in _by_item(tables):
-                if (start := ledger.voided_until(rows)) is not None:
-                    held.clear()
-                    rows = rows.slice(start)
-                clips = rows.filter(pc.equal(rows["status"], "clip"))
-                ledger.count(item, rows, clips)
-                if clips.num_rows:
-                    held.add(self._encoded(clips, split))
-                if ends:
-                    for table in held.release():
-                        for part in parts:
-                            part.add(table)
-            ledger.check()
-            outputs = [part.finish() for part in parts]
+            try:
+                self._fill(parts, ledger, held, tables, split)
+                ledger.check()
+                outputs = [part.finish() for part in parts]
+            except BaseException:
+                for part in parts:
+                    part.abandon()
+                raise
         return Commit(
             key=key,
             split=split,
@@ -89,6 +83,20 @@ class Write:
             device=self.device,
             n_items=plan.num_rows,
         )
+
+    def _fill(self, parts: list[ShardFile], ledger: Ledger, held: _Held, tables: Iterable[pa.Table], split: str) -> None:
+        for item, rows, ends in _by_item(tables):
+            if (start := ledger.voided_until(rows)) is not None:
+                held.clear()
+                rows = rows.slice(start)
+            clips = rows.filter(pc.equal(rows["status"], "clip"))
+            ledger.count(item, rows, clips)
+            if clips.num_rows:
+                held.add(self._encoded(clips, split))
+            if ends:
+                for table in held.release():
+                    for part in parts:
+                        part.add(table)
 
     def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
         if name == "manifest":
