@@ -12,7 +12,7 @@ import regex
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.storage import Root
-from stages.versions import info_version, sha256_of, stat_version
+from stages.versions import info_version, stat_version, version_of
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
 _MATCH_TIMEOUT_S = 1.0
@@ -117,7 +117,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8"))
                 continue
             if source.version == "sha256":
-                version = "sha256-" + sha256_of(root, path)
+                version = version_of(root, path, "sha256")
             inventory.recordings.append(Recording(source.name, path, size, version))
     except FileNotFoundError:
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist") from None

@@ -138,7 +138,9 @@ class Root:
             try:
                 yield remote, lambda replace: True
             except BaseException:
-                remote.discard() if hasattr(remote, "discard") else None
+                if hasattr(remote, "discard"):
+                    remote.discard()
+                remote.closed = True  # or the garbage collector would try to finish the upload
                 raise
             remote.close()
             return

@@ -31,12 +31,11 @@ _BLOCK_FRAMES = 1 << 17
 
 @dataclass(frozen=True)
 class DecodeSource:
-    """What Decode must know of a source. tolerance_s : how far an annotation may reach beyond the recording's end."""
+    """What Decode must know of a source. time_unit : s | ms | samples, of the annotations; version : auto | sha256."""
 
     root: Root
     segment: Segment
     time_unit: str = "s"
-    tolerance_s: float = 0.05
     version: str = "auto"
 
 

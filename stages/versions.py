@@ -24,7 +24,7 @@ def version_of(root: Root, path: str, kind: str) -> str:
     FileNotFoundError, PermissionError, OSError
     """
     if kind == "sha256":
-        return sha256_of(root, path)
+        return "sha256-" + sha256_of(root, path)
     if root.is_local:
         return stat_version(os.stat(root.full(path)))
     root.fs.invalidate_cache()

@@ -1,0 +1,101 @@
+"""s3:// in and out, against the server that S3_ENDPOINT_URL names, or moto's."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import build_here, tone, write_audio
+
+from pipelines.verify import verify
+from schemas.layout import committed_keys
+from schemas.storage import Root
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    found = os.environ.get("S3_ENDPOINT_URL")
+    if found:
+        yield found
+        return
+    server_module = pytest.importorskip("moto.server", reason="no S3 server: set S3_ENDPOINT_URL, or install moto[server]")
+    server = server_module.ThreadedMotoServer(port=0)
+    server.start()
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing-secret")
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def hashes(root: Root, folder: str = "shards") -> dict[str, str]:
+    if root.is_local:
+        found = [str(p.relative_to(root.full())) for p in Path(root.full()).glob(f"{folder}/*/*")]
+    else:
+        found = [str(n)[len(root.full()) + 1 :] for n in root.fs.find(root.full(folder))]
+    return {name: hashlib.sha256(root.read_bytes(name)).hexdigest() for name in found}
+
+
+def test_a_build_from_and_to_s3_gives_the_bytes_of_a_local_one(endpoint: str, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for i, extension in enumerate(["wav", "flac", "ogg", "wav"]):
+        write_audio(tmp_path / "in" / f"take [{i}] #é.{extension}", tone(1.0, 22050, seed=i), 22050)
+    options: dict[str, Any] = {"endpoint_url": endpoint}
+    bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
+    remote = Root(f"s3://{bucket}/corpus", options)
+    remote.fs.mkdir(bucket)
+    for path in (tmp_path / "in").iterdir():
+        remote.write_bytes(path.name, path.read_bytes())
+    (tmp_path / "in/empty.wav").write_bytes(b"")
+    remote.write_bytes("empty.wav", b"")
+    segment = {"mode": "window", "length_s": 0.25}
+    base = {"segment": segment, "bytes_per_second": 44100, "version": "sha256", "name": "s"}
+    output = {"formats": ["parquet", "webdataset"], "shard_seconds": 2}
+    local = make_config({"root": tmp_path / "in", **base}, name="local", output={"root": str(tmp_path / "out"), **output})
+    far = make_config(
+        {"root": f"s3://{bucket}/corpus", "storage_options": options, **base},
+        name="far",
+        output={"root": f"s3://{bucket}/out", "storage_options": options, **output},
+    )
+    here, there = build_here(local), build_here(far)
+    out = Root(f"s3://{bucket}/out", options)
+    assert [c.key for c in here] == [c.key for c in there]
+    assert committed_keys(out) == {c.key for c in there}
+    assert all(r["reason"] == "empty" for c in there for r in c.rejections), [c.rejections for c in there]
+    assert {r["reason"] for c in there for r in c.rejections} == {"empty"}
+
+    # The one thing that differs is where a clip says it came from.
+    def without_uri(root: Root) -> list[Any]:
+        import pyarrow.parquet as pq
+
+        tables = [pq.read_table(root.open_read(n)).drop_columns(["source_uri"]) for n in sorted(hashes(root)) if n.endswith(".parquet")]
+        return [t.to_pylist() for t in tables]
+
+    assert without_uri(out) == without_uri(Root(str(tmp_path / "out")))
+    # The same source to a local root and to S3: the same files to the byte.
+    mixed = make_config(
+        {"root": f"s3://{bucket}/corpus", "storage_options": options, **base}, name="mixed", output={"root": str(tmp_path / "mixed"), **output}
+    )
+    build_here(mixed)
+    assert hashes(Root(str(tmp_path / "mixed"))) == hashes(out)
+
+
+def test_an_s3_dataset_is_published_and_verified(endpoint: str, tmp_path: Path, make_config: Callable[..., Path], ray_session: None) -> None:
+    from pipelines.build import build
+    from schemas.config_file import load
+
+    options: dict[str, Any] = {"endpoint_url": endpoint, "key": os.environ["AWS_ACCESS_KEY_ID"], "secret": os.environ["AWS_SECRET_ACCESS_KEY"]}
+    bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
+    write_audio(tmp_path / "in/a.wav", tone(1.0, 16000), 16000)
+    out = Root(f"s3://{bucket}/out", options)
+    out.fs.mkdir(bucket)
+    config = make_config({"root": tmp_path / "in"}, output={"root": f"s3://{bucket}/out", "storage_options": options})
+    report = build(load(config), quiet=True)
+    assert report.status == "published"
+    assert build(load(config), quiet=True).status == "unchanged"
+    *_, verdict = verify(out)
+    assert not verdict.problems
+    for name in out.fs.find(out.full()):
+        assert options["secret"].encode() not in out.fs.cat_file(name)
