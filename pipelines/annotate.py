@@ -114,7 +114,10 @@ def _recording_name(where: str | int, row: Row, first: Row, key: str) -> str:
         for name, cell in row.cells.items():
             text = text.replace("{" + name + "}", cell)
         if "{" in text and all(("{" + n + "}") not in text for n in first.cells):
-            raise ConfigError(f"{where!r} names a column that the table does not have; it has: {', '.join(first.cells)}", key=f"{key}.recording")
+            raise ConfigError(
+                f"{where!r} names a column that the table does not have; it has: {', '.join(first.cells)}",
+                key=f"{key}.recording",
+            )
         return text
     if text not in first.cells:
         raise ConfigError(f"the table has no column {text!r}; it has: {', '.join(first.cells)}", key=f"{key}.recording")

@@ -67,7 +67,11 @@ def decode_text(content: bytes, encoding: str) -> str:
 
 def sniff_delimiter(text: str, comment: str | None, quote: str) -> str:
     """Return the delimiter by which the first lines have the same number of columns, and most of them."""
-    lines = [line for line in text.splitlines()[: 4 * _SAMPLE_LINES] if line.strip() and not (comment and line.startswith(comment))]
+    lines = [
+        line
+        for line in text.splitlines()[: 4 * _SAMPLE_LINES]
+        if line.strip() and not (comment and line.startswith(comment))
+    ]
     lines = lines[:_SAMPLE_LINES]
     best, best_score = ",", (0.0, 0)
     for delimiter in (",", "\t", ";", "|"):
@@ -123,13 +127,17 @@ class _Columns:
             used = set(self._known.values())
             own = spec.recording if isinstance(spec.recording, str) else None
             self._extra = {
-                name: i for i, name in enumerate(self.header) if i not in used and name != own and name not in self._known
+                name: i
+                for i, name in enumerate(self.header)
+                if i not in used and name != own and name not in self._known
             }
 
     def _find(self, name: str, where: int | str) -> int:
         if isinstance(where, int):
             if self.header is not None and where >= len(self.header):
-                raise MissingColumnError(f"columns.{name}: there is no column {where}; the header has {len(self.header)}")
+                raise MissingColumnError(
+                    f"columns.{name}: there is no column {where}; the header has {len(self.header)}"
+                )
             return where
         header = self.header or []
         if where in header:
@@ -146,7 +154,10 @@ class _Columns:
         for name, at in {**self._extra, **self._known}.items():
             if at >= len(cells):
                 if name in self._known:
-                    row.reason, row.detail = "annotation_missing_column", f"no column {name!r}: the row has {len(cells)} cells"
+                    row.reason, row.detail = (
+                        "annotation_missing_column",
+                        f"no column {name!r}: the row has {len(cells)} cells",
+                    )
                 continue
             if name == "label":
                 row.label = cells[at] or None

@@ -17,7 +17,15 @@ from pipelines.progress import Display, TallyActor, Watch
 from pipelines.publish import Draft, draft_snapshot, publish
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
-from schemas.layout import BUILD_FILE, Snapshot, committed_keys, open_dataset, read_commit, read_snapshot, snapshot_numbers
+from schemas.layout import (
+    BUILD_FILE,
+    Snapshot,
+    committed_keys,
+    open_dataset,
+    read_commit,
+    read_snapshot,
+    snapshot_numbers,
+)
 from schemas.storage import Root, describe_os_error
 
 

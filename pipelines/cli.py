@@ -19,7 +19,9 @@ T = TypeVar("T")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 _number = click.option("--snapshot", "number", type=click.IntRange(min=1), help="Which snapshot; default: the newest.")
 _workers = click.option("--workers", type=click.IntRange(min=1), help="CPUs to use on this machine; default: all.")
-_address = click.option("--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine.")
+_address = click.option(
+    "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
+)
 _config = click.argument("config", type=click.Path(dir_okay=False))
 _root = click.argument("root")
 
@@ -47,7 +49,11 @@ def _reported(command: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             _fail("interrupted; what is committed is kept, the same command goes on from there", 1, as_json)
         except OSError as error:
-            _fail(str(describe_os_error(error, Root(str(kwargs.get("root") or error.filename or "storage")), "use")), 1, as_json)
+            _fail(
+                str(describe_os_error(error, Root(str(kwargs.get("root") or error.filename or "storage")), "use")),
+                1,
+                as_json,
+            )
 
     return wrapper
 
@@ -137,7 +143,13 @@ def plan(config: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True, help="Where to put it.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Where to put it.",
+)
 @_workers
 @_json
 @_reported
@@ -147,7 +159,9 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
 
     result = run(out, workers=workers, quiet=as_json)
     if as_json:
-        click.echo(json.dumps({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)}))
+        click.echo(
+            json.dumps({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
+        )
         sys.exit(result.report.exit_code)
     click.echo(result.text)
     sys.exit(result.report.exit_code)
@@ -201,7 +215,9 @@ def failures(root: str, number: int | None, as_json: bool) -> None:
         return
     click.echo(f"snapshot {found['snapshot']}: {found['rejected']:,} rejected")
     for group in found["reasons"]:
-        click.echo(f"\n{group['count']:,} x {group['reason']} ({group['kind']}): {group['meaning']}\n  what to do: {group['remedy']}")
+        click.echo(
+            f"\n{group['count']:,} x {group['reason']} ({group['kind']}): {group['meaning']}\n  what to do: {group['remedy']}"
+        )
         for row in group["examples"]:
             place = f"{row['file']}:{row['line']}" if row["file"] else ""
             click.echo("  " + "  ".join(p for p in (row["source_uri"], place, row["detail"]) if p))
@@ -224,7 +240,9 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
     from pipelines.wording import size
 
     verdict = None
-    with click.progressbar(check(_dataset(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()) as steps:
+    with click.progressbar(
+        check(_dataset(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+    ) as steps:
         for verdict in steps:  # noqa: B007
             pass
     assert verdict is not None  # noqa: S101
@@ -258,7 +276,9 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         click.echo(json.dumps({**found, "examples": _finite(rows)}))
         return
     click.echo(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
-    click.echo(f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings")
+    click.echo(
+        f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings"
+    )
     click.echo("\n".join(splits(found["splits"])))
     if found["labels"]:
         click.echo("labels:")

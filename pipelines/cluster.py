@@ -69,7 +69,11 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
                 os.environ.update(WORKER_ENV)
                 ray.init(
-                    address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                    address="local",
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
                 )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
@@ -79,7 +83,9 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         n_gpus = int(resources.get("GPU", 0))
         wanted = config.features.device
         if wanted == "cuda" and n_gpus == 0 and config.features.names:
-            raise ClipmillError("features.device is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu")
+            raise ClipmillError(
+                "features.device is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu"
+            )
         on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:

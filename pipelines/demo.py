@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -98,7 +99,7 @@ def draw(root: Root, commits: list[str], picture: Path, n_each: int = 4) -> None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    clips: dict[str, list[dict[str, object]]] = {}
+    clips: dict[str, list[dict[str, Any]]] = {}
     for key in commits:
         path = next(o.path for o in read_commit(root, key).outputs if o.format == "parquet")
         with contextlib.closing(root.open_read(path)) as stream:
@@ -106,15 +107,19 @@ def draw(root: Root, commits: list[str], picture: Path, n_each: int = 4) -> None
             for row in pq.read_table(stream, columns=columns).to_pylist():
                 clips.setdefault(row["label"] or "", []).append(row)
     labels = sorted(clips)
-    figure, axes = pyplot.subplots(len(labels), n_each, figsize=(3 * n_each, 2.6 * len(labels)), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        len(labels), n_each, figsize=(3 * n_each, 2.6 * len(labels)), squeeze=False, layout="constrained"
+    )
     for row_of_axes, label in zip(axes, labels, strict=True):
         loudest = sorted(clips[label], key=lambda c: -float(str(c["level_dbfs"])))[:n_each]
         for axis in row_of_axes:
             axis.set_axis_off()
         for axis, clip in zip(row_of_axes, loudest, strict=False):
-            values = np.asarray(clip["log_mel"], np.float32).reshape(clip["log_mel_shape"])  # type: ignore[arg-type]
+            values = np.asarray(clip["log_mel"], np.float32).reshape(clip["log_mel_shape"])
             axis.set_axis_on()
-            axis.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=(0, clip["duration_s"], 0, len(values)))  # type: ignore[arg-type]
+            axis.imshow(
+                values, origin="lower", aspect="auto", cmap="magma", extent=(0, clip["duration_s"], 0, len(values))
+            )  # type: ignore[arg-type]
             axis.set_title(f"{label}, {float(str(clip['level_dbfs'])):.1f} dBFS", fontsize=9)
             axis.set_xlabel("s", fontsize=8)
             axis.set_ylabel("mel bin", fontsize=8)

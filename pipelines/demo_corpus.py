@@ -11,7 +11,12 @@ import soundfile as sf
 
 Audio = npt.NDArray[np.float64]
 _SECONDS = 8.0
-_KINDS = (("wav", 44100, 2, "PCM_16"), ("flac", 48000, 1, "PCM_24"), ("wav", 22050, 1, "PCM_16"), ("flac", 16000, 2, "PCM_16"))
+_KINDS = (
+    ("wav", 44100, 2, "PCM_16"),
+    ("flac", 48000, 1, "PCM_24"),
+    ("wav", 22050, 1, "PCM_16"),
+    ("flac", 16000, 2, "PCM_16"),
+)
 
 
 def _bark(rng: np.random.Generator, rate: int) -> Audio:

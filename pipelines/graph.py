@@ -91,7 +91,10 @@ def _decode_sources(config: Config) -> dict[str, DecodeSource]:
 
 
 def _segment_sources(config: Config) -> dict[str, SegmentSource]:
-    return {s.name: SegmentSource(s.segment, s.annotations.end_tolerance_s if s.annotations else 0.0) for s in config.sources}
+    return {
+        s.name: SegmentSource(s.segment, s.annotations.end_tolerance_s if s.annotations else 0.0)
+        for s in config.sources
+    }
 
 
 def through(stages: Iterable[Stage], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -177,7 +180,9 @@ class WriteShard:
         root = self.stages.write.root
         if _ERROR_COLUMN in clips.column_names:
             return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
-        return _guarded(root, shard, lambda plan: _commit(root, self.stages.write(plan, [clips.drop_columns([_PLAN_COLUMN])])))
+        return _guarded(
+            root, shard, lambda plan: _commit(root, self.stages.write(plan, [clips.drop_columns([_PLAN_COLUMN])]))
+        )
 
 
 def _to_bytes(table: pa.Table) -> bytes:
@@ -242,7 +247,9 @@ def run_graph(
         )
     else:
         results = (
-            results.map_batches(MakeClips(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1)
+            results.map_batches(
+                MakeClips(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
+            )
             .map_batches(
                 ComputeFeatures,
                 fn_constructor_args=(stages.features,),

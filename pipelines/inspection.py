@@ -9,7 +9,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from schemas.layout import BUILD_FILE, SNAPSHOTS, committed_keys, read_commit, read_snapshot, snapshot_name, snapshot_numbers
+from schemas.layout import (
+    BUILD_FILE,
+    SNAPSHOTS,
+    committed_keys,
+    read_commit,
+    read_snapshot,
+    snapshot_name,
+    snapshot_numbers,
+)
 from schemas.reasons import REASONS
 from schemas.storage import Root
 
@@ -93,7 +101,9 @@ def failures(root: Root, number: int | None = None) -> dict[str, Any]:
     """Return a snapshot's rejections by reason, with examples and what to do about each."""
     snapshot = read_snapshot(root, number)
     groups: dict[tuple[str, str], dict[str, Any]] = {}
-    with contextlib.closing(root.open_read(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet")) as stream:
+    with contextlib.closing(
+        root.open_read(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet")
+    ) as stream:
         for batch in pq.ParquetFile(stream).iter_batches():
             for row in batch.to_pylist():
                 group = groups.setdefault((row["reason"], row["kind"]), {"count": 0, "examples": []})
@@ -113,4 +123,9 @@ def failures(root: Root, number: int | None = None) -> dict[str, Any]:
                 "examples": group["examples"],
             }
         )
-    return {"snapshot": snapshot.number, "rejected": sum(g["count"] for g in found), "reasons": found, "dropped": snapshot.counts.dropped}
+    return {
+        "snapshot": snapshot.number,
+        "rejected": sum(g["count"] for g in found),
+        "reasons": found,
+        "dropped": snapshot.counts.dropped,
+    }

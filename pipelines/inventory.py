@@ -67,7 +67,8 @@ class Patterns:
         known = PurePosixPath(path).suffix.lower().lstrip(".") in _EXTENSIONS
         try:
             wanted = any(
-                (known or named) and pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S) for pattern, named in self._include
+                (known or named) and pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S)
+                for pattern, named in self._include
             )
             return wanted and not any(pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S) for pattern in self._exclude)
         except TimeoutError:
@@ -114,7 +115,9 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                     inventory.other_files.add(path)
                 continue
             if not _is_text(path):
-                inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8"))
+                inventory.refusals.append(
+                    Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
+                )
                 continue
             if source.version == "sha256":
                 version = version_of(root, path, "sha256")
@@ -124,7 +127,9 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     except NotADirectoryError:
         raise ClipmillError(f"source {source.name!r}: {source.root} is a file; root must be a folder") from None
     except PermissionError as error:
-        raise ClipmillError(f"source {source.name!r}: cannot list {error.filename or source.root}: {error.strerror}") from None
+        raise ClipmillError(
+            f"source {source.name!r}: cannot list {error.filename or source.root}: {error.strerror}"
+        ) from None
     inventory.recordings.sort(key=lambda r: r.path)
     return inventory
 
@@ -147,7 +152,9 @@ def _local(source: Source, root: Root, inventory: Inventory) -> Iterator[tuple[s
                     if not inside and not source.follow_links:
                         if entry.is_dir() or Patterns(source.include, source.exclude).match(path):
                             detail = "a link to " + ("a folder" if entry.is_dir() else "a file") + " outside the root"
-                            inventory.refusals.append(Refusal(source.name, _printable(path), "link_outside_root", detail))
+                            inventory.refusals.append(
+                                Refusal(source.name, _printable(path), "link_outside_root", detail)
+                            )
                         continue
                     if entry.is_dir():
                         # Inside the root the folder is listed under its own name; following it would list it twice.
@@ -162,7 +169,9 @@ def _local(source: Source, root: Root, inventory: Inventory) -> Iterator[tuple[s
                     status = entry.stat()
                 except FileNotFoundError:
                     if Patterns(source.include, source.exclude).match(path):
-                        inventory.refusals.append(Refusal(source.name, _printable(path), "recording_missing", "a broken link"))
+                        inventory.refusals.append(
+                            Refusal(source.name, _printable(path), "recording_missing", "a broken link")
+                        )
                     continue
                 if entry.is_file():
                     yield path, status.st_size, stat_version(status)

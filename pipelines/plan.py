@@ -6,21 +6,19 @@ hash space is split by the next bit only while it holds more than a shard's wort
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import regex
 
 from pipelines.annotate import Annotated, annotate
-from pipelines.annotation_files import Row, field_name
 from pipelines.inventory import Recording, take_inventory
-from schemas.config import Config, From, Source
-from schemas.errors import ClipmillError, ConfigError
+from pipelines.items import Item, PathReader, RefusedError, annotated_items, whole_items
+from schemas.config import Config, Source
+from schemas.errors import ClipmillError
 from schemas.keys import digest, position_hash, shard_key
 from schemas.storage import Root
 from schemas.tables import PLAN
@@ -31,16 +29,6 @@ from stages.gate import Gate
 from stages.resample import Resample
 from stages.segment import Segment
 from stages.write import Write
-
-# Bytes a second that are usual for an extension, for sizing shards without opening a file.
-_BYTES_PER_S = {
-    "wav": 88_200, "wave": 88_200, "rf64": 88_200, "w64": 88_200, "aif": 88_200, "aiff": 88_200, "aifc": 88_200, "au": 32_000,
-    "snd": 32_000, "flac": 50_000, "ogg": 16_000, "oga": 16_000, "opus": 8_000, "mp3": 16_000, "mp4": 32_000, "mkv": 32_000,
-}  # fmt: skip
-_USUAL_BYTES_PER_S = 16_000
-_MIN_WEIGHT_S = 0.5
-_SEEKABLE = frozenset("wav wave rf64 w64 aif aiff au flac".split())
-_REGEX_TIMEOUT_S = 1.0
 
 
 @dataclass
@@ -77,21 +65,6 @@ class Plan:
         return digest([self.rejections, self.recordings_listed, self.recordings_without_annotations])
 
 
-@dataclass(frozen=True)
-class _Item:
-    """A row of the plan while it is made."""
-
-    recording: Recording
-    item_id: str
-    split: str
-    label: str | None
-    fields: dict[str, str]
-    primary: bool
-    span: tuple[float, float | None]
-    annotations: list[dict[str, Any]] | None
-    weight_s: float
-
-
 def source_root(source: Source) -> Root:
     return Root(source.root, source.storage_options)
 
@@ -114,14 +87,16 @@ def make_plan(config: Config) -> Plan:
             raise ClipmillError(f"source {source.name!r}: no recording under {source.root} matches include and exclude")
         for refusal in inventory.refusals:
             plan.recordings_rejected += 1
-            plan.rejections.append(_rejection("recording", refusal.reason, "inventory", source, refusal.path, refusal.detail))
+            plan.rejections.append(
+                _rejection("recording", refusal.reason, "inventory", source, refusal.path, refusal.detail)
+            )
         for stray in annotated.strays:
             plan.annotations_read += 1
             plan.annotations_rejected += 1
             row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
             plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
         listed.append((source, inventory.recordings, annotated))
-    items: list[_Item] = []
+    items: list[Item] = []
     for source, recordings, annotated in listed:
         items.extend(_items(config, source, recordings, annotated, plan))
     names = {name for item in items for name in item.fields}
@@ -133,7 +108,9 @@ def make_plan(config: Config) -> Plan:
     return plan
 
 
-def _rejection(kind: str, reason: str, stage: str, source: Source, path: str | None, detail: str | None) -> dict[str, Any]:
+def _rejection(
+    kind: str, reason: str, stage: str, source: Source, path: str | None, detail: str | None
+) -> dict[str, Any]:
     return {
         "kind": kind,
         "reason": reason,
@@ -148,8 +125,10 @@ def _rejection(kind: str, reason: str, stage: str, source: Source, path: str | N
     }
 
 
-def _items(config: Config, source: Source, recordings: list[Recording], annotated: Annotated, plan: Plan) -> Iterator[_Item]:
-    reader = _PathReader(source)
+def _items(
+    config: Config, source: Source, recordings: list[Recording], annotated: Annotated, plan: Plan
+) -> Iterator[Item]:
+    reader = PathReader(source)
     for recording in recordings:
         rows = annotated.by_path.get(recording.path)
         plan.annotations_read += len(rows or [])
@@ -159,166 +138,20 @@ def _items(config: Config, source: Source, recordings: list[Recording], annotate
         try:
             label, fields = reader.read(recording.path)
             if rows is None:
-                items = list(_whole(config, source, recording, label, fields))
+                items = list(whole_items(config, source, recording, label, fields))
             else:
-                items = list(_annotated(config, source, recording, label, fields, rows))
-        except _RefusedError as error:
+                items = list(annotated_items(config, source, recording, label, fields, rows))
+        except RefusedError as error:
             plan.recordings_rejected += 1
             plan.rejections.append(_rejection("recording", error.reason, "plan", source, recording.path, error.detail))
             for file, row in rows or []:
                 plan.annotations_rejected += 1
-                refused = _rejection("annotation", row.reason or "recording_rejected", "plan", source, recording.path, row.detail)
+                refused = _rejection(
+                    "annotation", row.reason or "recording_rejected", "plan", source, recording.path, row.detail
+                )
                 plan.rejections.append({**refused, "file": file, "line": row.line})
             continue
         yield from items
-
-
-class _RefusedError(Exception):
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(detail)
-
-
-class _PathReader:
-    """Reads label and fields off a recording's path."""
-
-    def __init__(self, source: Source) -> None:
-        self._label = source.label
-        by_path = isinstance(source.label, From) and source.label.regex
-        self._patterns = [regex.compile(p) for p in (by_path, source.fields) if p]
-
-    def read(self, path: str) -> tuple[str | None, dict[str, str]]:
-        fields: dict[str, str] = {}
-        for pattern in self._patterns:
-            try:
-                match = pattern.search(path, timeout=_REGEX_TIMEOUT_S)
-            except TimeoutError:
-                raise ConfigError(f"the regular expression {pattern.pattern!r} takes too long on {path!r}") from None
-            if match is None:
-                raise _RefusedError("label_not_in_path", f"{pattern.pattern!r} does not match {path!r}")
-            fields |= {k: v for k, v in match.groupdict().items() if v is not None}
-        label: str | None = None
-        if isinstance(self._label, str):
-            label = self._label
-        elif isinstance(self._label, From) and self._label.from_ == "folder":
-            label = PurePosixPath(path).parent.name or None
-            if label is None:
-                raise _RefusedError("label_not_in_path", f"{path!r} is in no folder whose name could be its label")
-        elif isinstance(self._label, From) and self._label.from_ == "path":
-            label = fields.pop("label", None)
-        return label, {field_name(k): v for k, v in fields.items()}
-
-
-def _whole(config: Config, source: Source, recording: Recording, label: str | None, fields: dict[str, str]) -> Iterator[_Item]:
-    split = choose_split(config, recording.recording_id, fields, label)
-    seconds = _estimate_s(source, recording)
-    spans = _spans(config, source, recording, seconds)
-    share = 1.0
-    if source.segment.mode == "window":
-        share = float(source.segment.length_s or 0) / source.segment.hop / source.segment.keep_every
-    for k, (start, end) in enumerate(spans):
-        length = (end if end is not None else max(seconds, start)) - start
-        item_id = recording.recording_id + (f"#{k}" if len(spans) > 1 else "")
-        weight = max(_MIN_WEIGHT_S, length * share)
-        yield _Item(recording, item_id, split, label, fields, k == 0, (start, end), None, weight)
-
-
-def _estimate_s(source: Source, recording: Recording) -> float:
-    extension = PurePosixPath(recording.path).suffix.lower().lstrip(".")
-    rate = source.bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S)
-    return recording.size_bytes / rate
-
-
-def _spans(config: Config, source: Source, recording: Recording, seconds: float) -> list[tuple[float, float | None]]:
-    """Cut a long recording whose container can seek exactly, so that several shards share it. The last span is open."""
-    longest = config.output.shard_seconds
-    extension = PurePosixPath(recording.path).suffix.lower().lstrip(".")
-    if source.segment.mode != "window" or extension not in _SEEKABLE or seconds < 1.5 * longest:
-        return [(0.0, None)]
-    n = int(np.ceil(seconds / longest))
-    return [(k * longest, (k + 1) * longest if k + 1 < n else None) for k in range(n)]
-
-
-def _annotated(
-    config: Config, source: Source, recording: Recording, label: str | None, fields: dict[str, str], rows: list[tuple[str, Row]]
-) -> Iterator[_Item]:
-    from_rows = source.label is None or isinstance(source.label, From) and source.label.from_ == "annotation"
-    by_split: dict[str, list[dict[str, Any]]] = {}
-    bad: list[dict[str, Any]] = []
-    for file, row in rows:
-        entry: dict[str, Any] = {
-            "start": row.start, "end": row.end, "ordinal": 0, "label": label, "fields": {**fields, **row.fields}, "file": file,
-            "line": row.line, "reason": row.reason, "detail": row.detail,
-        }  # fmt: skip
-        if row.label is not None:
-            if from_rows:
-                entry["label"] = row.label
-            else:
-                entry["fields"]["annotation_label"] = row.label
-        if isinstance(source.label, From) and source.label.from_ == "annotation" and entry["label"] is None:
-            entry["reason"] = entry["reason"] or "label_missing"
-        if entry["reason"] is not None:
-            bad.append(entry)
-            continue
-        try:
-            split = choose_split(config, recording.recording_id, entry["fields"], entry["label"])
-        except _RefusedError as error:
-            bad.append({**entry, "reason": error.reason, "detail": error.detail})
-            continue
-        by_split.setdefault(split, []).append(entry)
-    if not by_split:
-        by_split[_split_names(config)[0]] = []
-    primary = min(by_split)
-    for split in sorted(by_split):
-        entries = sorted(by_split[split], key=_position)
-        for before, entry in zip(entries, entries[1:], strict=False):
-            if (before["start"], before["end"]) == (entry["start"], entry["end"]):
-                entry["ordinal"] = before["ordinal"] + 1
-        if split == primary:
-            entries += sorted(bad, key=lambda e: (e["file"], e["line"]))
-        item_id = recording.recording_id + (f"@{split}" if len(by_split) > 1 else "")
-        weight = max(_MIN_WEIGHT_S, _annotated_s(source, recording, entries))
-        yield _Item(recording, item_id, split, label, fields, split == primary, (0.0, None), entries, weight)
-
-
-def _position(entry: dict[str, Any]) -> tuple[Any, ...]:
-    end = entry["end"] if entry["end"] is not None else float("inf")
-    return (entry["start"] or 0.0, end, entry["label"] or "", sorted(entry["fields"].items()))
-
-
-def _annotated_s(source: Source, recording: Recording, entries: Sequence[dict[str, Any]]) -> float:
-    whole = _estimate_s(source, recording)
-    scale = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[source.annotations.time_unit if source.annotations else "s"]
-    ranges = [(e["end"] - (e["start"] or 0.0)) * scale if e["end"] is not None else whole for e in entries if e["reason"] is None]
-    return float(sum(ranges))
-
-
-def _split_names(config: Config) -> list[str]:
-    if config.split.from_ is not None:
-        return [*(config.split.map or {}).values(), *([config.split.default] if config.split.default else [])]
-    return list(config.split.shares)
-
-
-def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-    """Return the split of a clip. It depends on one value alone, so it never changes as the corpus grows."""
-    name = config.split.field
-    value: str | None = recording_id
-    if name is not None:
-        value = fields.get(field_name(name)) or fields.get(name) or (label if name == "label" else None)
-        if not value:
-            raise _RefusedError("split_field_missing", f"no value for {name!r}, which decides the split")
-    if config.split.from_ is not None:
-        mapped = (config.split.map or {}).get(str(value), config.split.default)
-        if mapped is None:
-            raise _RefusedError("split_not_mapped", f"{name} is {value!r}")
-        return mapped
-    shares = config.split.shares
-    point = position_hash(f"split:{value}") / 2**64
-    for split, share in shares.items():
-        point -= share
-        if point < 0:
-            return split
-    return [s for s, share in shares.items() if share > 0][-1]
 
 
 def _fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
@@ -341,7 +174,7 @@ def _source_fingerprint(source: Source) -> str:
     return digest([source.segment.model_dump(), unit, tolerance])
 
 
-def _item_digest(item: _Item, source_digest: str) -> str:
+def _item_digest(item: Item, source_digest: str) -> str:
     rows = None
     if item.annotations is not None:
         # A good row's line may move without touching its clip; a rejected row is known by its line alone.
@@ -353,7 +186,7 @@ def _item_digest(item: _Item, source_digest: str) -> str:
     return digest([item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest])
 
 
-def _divide(config: Config, items: list[_Item], plan: Plan) -> None:
+def _divide(config: Config, items: list[Item], plan: Plan) -> None:
     """Fill in the plan's table, keys and starts."""
     source_digests = {s.name: _source_fingerprint(s) for s in config.sources}
     roots = {s.name: source_root(s) for s in config.sources}
@@ -375,7 +208,14 @@ def _divide(config: Config, items: list[_Item], plan: Plan) -> None:
 
 
 def _append(
-    columns: dict[str, list[Any]], item: _Item, item_digest: str, split: str, bucket: str, key: str, root: Root, names: list[str]
+    columns: dict[str, list[Any]],
+    item: Item,
+    item_digest: str,
+    split: str,
+    bucket: str,
+    key: str,
+    root: Root,
+    names: list[str],
 ) -> None:
     annotations = None
     if item.annotations is not None:
@@ -443,5 +283,7 @@ def without(shard: pa.Table, moved: dict[str, tuple[str, str]], config_digest: s
     key = shard_key(digests, config_digest, shard["split"][0].as_py(), shard["bucket"][0].as_py())
     columns = {"reason": reasons, "detail": details, "item_digest": digests, "key": [key] * len(ids)}
     for name, values in columns.items():
-        shard = shard.set_column(shard.schema.get_field_index(name), shard.schema.field(name), pa.array(values, pa.string()))
+        shard = shard.set_column(
+            shard.schema.get_field_index(name), shard.schema.field(name), pa.array(values, pa.string())
+        )
     return shard

@@ -31,13 +31,14 @@ class TallyActor:
     """Sums up what the workers report. Runs as a Ray actor."""
 
     def __init__(self) -> None:
-        self._sums = [0, 0, 0.0]
+        self._tally = Tally()
 
     def add(self, recordings: int, clips: int, decoded_s: float) -> None:
-        self._sums = [self._sums[0] + recordings, self._sums[1] + clips, self._sums[2] + decoded_s]
+        t = self._tally
+        self._tally = Tally(t.recordings + recordings, t.clips + clips, t.decoded_s + decoded_s)
 
     def read(self) -> Tally:
-        return Tally(*self._sums)
+        return self._tally
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Display:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
@@ -85,7 +88,11 @@ class Display:
     def describe(self, tally: Tally) -> str:
         """Return a line such as ``120/200 recordings, 3,021 clips, 412 x realtime, 8 s left``."""
         elapsed = time.monotonic() - self._started
-        parts = [f"{tally.recordings:,}/{self._total:,} recordings", f"{tally.clips:,} clips", f"{self._shards}/{self._n_shards} shards"]
+        parts = [
+            f"{tally.recordings:,}/{self._total:,} recordings",
+            f"{tally.clips:,} clips",
+            f"{self._shards}/{self._n_shards} shards",
+        ]
         if tally.decoded_s and elapsed > 0:
             parts.append(f"{tally.decoded_s / elapsed:,.0f} x realtime")
         if 0 < tally.recordings < self._total:

@@ -89,7 +89,9 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
                 stream.seek(0)
                 ids.update(pq.read_table(stream, columns=["clip_id"])["clip_id"].to_pylist())
     if not rows == output.rows == commit.counts.clips_kept:
-        verdict.problems.append(f"{place}: {rows} clips, the commit says {output.rows} and {commit.counts.clips_kept} kept")
+        verdict.problems.append(
+            f"{place}: {rows} clips, the commit says {output.rows} and {commit.counts.clips_kept} kept"
+        )
 
 
 def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[str], verdict: Verdict) -> None:
@@ -101,7 +103,10 @@ def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[s
             f"{sum(ids.values())} clips in the shards, {sums.clips_kept} in the commits, {snapshot.counts.clips_kept} in the snapshot"
         )
     folder = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}"
-    for name, expected in (("manifest", snapshot.counts.clips_kept), ("rejections", sum(snapshot.counts.rejected.values()))):
+    for name, expected in (
+        ("manifest", snapshot.counts.clips_kept),
+        ("rejections", sum(snapshot.counts.rejected.values())),
+    ):
         path = f"{folder}/{name}.parquet"
         try:
             with contextlib.closing(root.open_read(path)) as stream:

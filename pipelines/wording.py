@@ -37,7 +37,9 @@ def accounting(s: Snapshot) -> list[str]:
         f" + {s.recordings_without_annotations:,} without annotations"
     ]
     if s.annotations_read:
-        lines.append(f"annotations  {s.annotations_read:,} read = {c.annotations_used:,} used + {c.annotations_rejected:,} rejected")
+        lines.append(
+            f"annotations  {s.annotations_read:,} read = {c.annotations_used:,} used + {c.annotations_rejected:,} rejected"
+        )
     dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
     lines.append(
         f"clips        {c.clips_candidates:,} candidates = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
@@ -46,7 +48,9 @@ def accounting(s: Snapshot) -> list[str]:
 
 
 def rejections(counts: dict[str, int]) -> list[str]:
-    return [f"{n:>8,}  {code}: {REASONS[code].meaning if code in REASONS else ''}" for code, n in sorted(counts.items())]
+    return [
+        f"{n:>8,}  {code}: {REASONS[code].meaning if code in REASONS else ''}" for code, n in sorted(counts.items())
+    ]
 
 
 def rules(dropped: dict[str, int]) -> list[str]:
@@ -79,7 +83,9 @@ def outcome(report: Report) -> list[str]:
         f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
     )
     if report.status == "published" and s is not None:
-        lines.append(f"published    snapshot {s.number} of {s.name}: {s.counts.clips_kept:,} clips, {size(s.bytes_stored)}, in {report.root}")
+        lines.append(
+            f"published    snapshot {s.number} of {s.name}: {s.counts.clips_kept:,} clips, {size(s.bytes_stored)}, in {report.root}"
+        )
     elif report.status == "unchanged" and s is not None:
         lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
     return lines
@@ -93,8 +99,12 @@ def planned(plan: Plan, missing: int) -> list[str]:
         f" {plan.recordings_without_annotations:,} without annotations"
     ]
     if plan.annotations_read:
-        lines.append(f"annotations  {plan.annotations_read:,} read, {plan.annotations_rejected:,} of them rejected outside of any shard")
-    lines.append(f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} committed already")
+        lines.append(
+            f"annotations  {plan.annotations_read:,} read, {plan.annotations_rejected:,} of them rejected outside of any shard"
+        )
+    lines.append(
+        f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} committed already"
+    )
     lines.append(f"audio        about {duration(plan.estimated_s)} by file sizes and annotations")
     if plan.rejections:
         counts: dict[str, int] = {}

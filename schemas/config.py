@@ -27,10 +27,13 @@ class Annotations(Frozen):
     """Where a source's annotation rows are and how to read them."""
 
     format: Literal["csv"] = "csv"
-    sidecar: str | None = Field(None, description="file beside each recording; {stem} and {name} stand for the recording's")
+    sidecar: str | None = Field(
+        None, description="file beside each recording; {stem} and {name} stand for the recording's"
+    )
     table: str | None = Field(None, description="one file for the whole source, relative to its root")
     recording: str | int | list[str] | None = Field(
-        None, description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'"
+        None,
+        description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
     header: bool = True
     delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
@@ -38,9 +41,12 @@ class Annotations(Frozen):
     encoding: str = Field("auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM")
     comment: str | None = Field(None, description="lines that start with this are skipped")
     columns: dict[str, int | str] = Field(
-        default_factory=dict, description="start, end or duration, label, and any field to carry: by name or by index from 0"
+        default_factory=dict,
+        description="start, end or duration, label, and any field to carry: by name or by index from 0",
     )
-    extra_columns: Literal["carry", "drop"] = Field("carry", description="with a header: columns not named in `columns`")
+    extra_columns: Literal["carry", "drop"] = Field(
+        "carry", description="with a header: columns not named in `columns`"
+    )
     time_unit: Literal["s", "ms", "samples"] = "s"
     end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
         0.05, description="a range may end this much after the recording does; it is then cut at the end"
@@ -49,7 +55,9 @@ class Annotations(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Annotations:
         if (self.sidecar is None) == (self.table is None):
-            raise ValueError("give either `sidecar` (a file beside each recording) or `table` (one file for the source)")
+            raise ValueError(
+                "give either `sidecar` (a file beside each recording) or `table` (one file for the source)"
+            )
         if self.table is not None and self.recording is None:
             raise ValueError("`table` needs `recording`: the column that names the recording")
         if self.sidecar is not None and self.recording is not None:
@@ -117,7 +125,9 @@ class Source(Frozen):
     name: Name
     root: str
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    include: list[str] = Field(default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named")
+    include: list[str] = Field(
+        default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named"
+    )
     exclude: list[str] = Field(default_factory=list)
     follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
     version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
@@ -234,7 +244,11 @@ class Mfcc(Frozen):
 
     def log_mel(self, base: LogMel | None) -> LogMel:
         """Return the log-mel that the coefficients are made of."""
-        changed = {k: getattr(self, k) for k in self.model_fields_set if k in LogMel.model_fields and getattr(self, k) is not None}
+        changed = {
+            k: getattr(self, k)
+            for k in self.model_fields_set
+            if k in LogMel.model_fields and getattr(self, k) is not None
+        }
         if changed.get("norm") == "none":
             changed["norm"] = None
         return LogMel.model_validate({**(base or LogMel()).model_dump(), **changed})

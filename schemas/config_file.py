@@ -51,7 +51,9 @@ class _Document:
             self.data = {} if node is None else self._build(node, ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise ConfigError(f"not valid YAML: {error.problem}", file=file, line=mark.line + 1 if mark else None) from None
+            raise ConfigError(
+                f"not valid YAML: {error.problem}", file=file, line=mark.line + 1 if mark else None
+            ) from None
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"not valid YAML: {error}", file=file) from None
         finally:
@@ -62,18 +64,25 @@ class _Document:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         if self._n_nodes > MAX_NODES or len(path) > 50:
-            raise ConfigError("the file expands to too much; are there aliases within aliases?", file=self.file, line=line)
+            raise ConfigError(
+                "the file expands to too much; are there aliases within aliases?", file=self.file, line=line
+            )
         if isinstance(node, yaml.MappingNode):
             self._loader.flatten_mapping(node)
             mapping: dict[Any, Any] = {}
             for key_node, value_node in node.value:
                 key = self._loader.construct_object(key_node)  # type: ignore[no-untyped-call]
-                if not isinstance(key, str | int | float | bool):
+                if isinstance(key, float):
+                    key = str(key)
+                if not isinstance(key, str | int):
                     raise ConfigError("a key must be a plain word", file=self.file, line=key_node.start_mark.line + 1)
                 key_path = (*path, key)
                 if key in mapping:
                     raise ConfigError(
-                        "the key is given twice", key=dotted(key_path), file=self.file, line=key_node.start_mark.line + 1
+                        "the key is given twice",
+                        key=dotted(key_path),
+                        file=self.file,
+                        line=key_node.start_mark.line + 1,
                     )
                 self.lines[key_path] = key_node.start_mark.line + 1
                 mapping[key] = self._build(value_node, key_path)
@@ -145,7 +154,9 @@ def _fill_in(value: Any, path: _Path, document: _Document, environ: Mapping[str,
         if found is None:
             raise ConfigError(
                 f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}",
-                key=dotted(path), file=document.file, line=document.line(path),
+                key=dotted(path),
+                file=document.file,
+                line=document.line(path),
             )
         return found
 
@@ -185,7 +196,11 @@ def _known_path(loc: tuple[str | int, ...], document: _Document) -> _Path:
     path: _Path = ()
     value: Any = document.data
     for i, part in enumerate(loc):
-        inside = part in value if isinstance(value, dict) else isinstance(part, int) and isinstance(value, list) and part < len(value)
+        inside = (
+            part in value
+            if isinstance(value, dict)
+            else isinstance(part, int) and isinstance(value, list) and part < len(value)
+        )
         if inside:
             value = value[part]
             path = (*path, part)

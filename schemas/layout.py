@@ -80,7 +80,9 @@ class Counts:
                 f"{self.clips_candidates} candidate clips, but {self.clips_kept} kept + {self.clips_dropped} dropped"
                 f" + {self.clips_rejected} rejected = {outcome}"
             )
-        total_rejected = self.recordings_rejected + self.spans_rejected + self.annotations_rejected + self.clips_rejected
+        total_rejected = (
+            self.recordings_rejected + self.spans_rejected + self.annotations_rejected + self.clips_rejected
+        )
         if sum(self.rejected.values()) != total_rejected:
             found.append(f"{total_rejected} rejected, but {sum(self.rejected.values())} by reason")
         return found
@@ -91,7 +93,9 @@ class Counts:
             for name in self.__dataclass_fields__
             if name not in ("dropped", "rejected")
         }
-        return Counts(**numbers, dropped=_sum(self.dropped, other.dropped), rejected=_sum(self.rejected, other.rejected))
+        return Counts(
+            **numbers, dropped=_sum(self.dropped, other.dropped), rejected=_sum(self.rejected, other.rejected)
+        )
 
 
 def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:

@@ -98,7 +98,10 @@ class Root:
             if self.is_local:
                 found = os.listdir(self.full(folder))
             else:
-                found = [str(n).rstrip("/").rsplit("/", 1)[-1] for n in self.fs.ls(self.full(folder), detail=False, refresh=True)]
+                found = [
+                    str(n).rstrip("/").rsplit("/", 1)[-1]
+                    for n in self.fs.ls(self.full(folder), detail=False, refresh=True)
+                ]
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))

@@ -6,6 +6,7 @@ at the length that a FLAC header claims. These checks read a few kilobytes from 
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import IO
@@ -22,11 +23,13 @@ class Container:
     kind : wav, flac, ogg, mp3, ... or "" when the content is no audio that we know
     truncated : what is missing at the end, None when nothing is known to be
     understated : the header declares less than there is, so that its length must not be believed
+    n_frames : length that a FLAC header states and nothing speaks against
     """
 
     kind: str
     truncated: str | None = None
     understated: bool = False
+    n_frames: int | None = None
 
 
 def inspect(stream: IO[bytes], size_bytes: int) -> Container:
@@ -44,7 +47,7 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
         stream.seek(skipped)
         head = stream.read(HEAD_BYTES)
     kind = _kind(head) or ("mp3" if skipped else "")
-    check = {"wav": _wav, "flac": _flac, "ogg": _ogg, "mp3": _mp3, "mp4": _mp4, "aiff": _aiff, "au": _au}.get(kind)
+    check = _CHECKS.get(kind)
     found = check(stream, size_bytes, skipped, head) if check else Container(kind)
     stream.seek(0)
     return found
@@ -84,8 +87,7 @@ def _wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     long_size: int | None = None
     position, frame = 12, 1
     for _ in range(_MAX_CHUNKS):
-        stream.seek(position)
-        chunk = stream.read(8)
+        chunk = _read_at(stream, size, position, 8)
         if len(chunk) < 8:
             return Container("wav", "there is no data chunk")
         name, length = chunk[:4], struct.unpack(order + "I", chunk[4:])[0]
@@ -101,9 +103,13 @@ def _wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
                 length = long_size
             if length == 0 and there >= frame:
                 return Container("wav", understated=True)
-            if length - there >= frame:
-                return Container("wav", f"the header declares {length} bytes of samples and {max(there, 0)} are there")
-            return Container("wav")
+            if length // frame > max(there, 0) // frame:
+                return Container("wav", _missing(length, there))
+            after = _read_at(stream, size, position + 8 + length + length % 2, 8)
+            # What follows must be another chunk, or it is samples that the header leaves out.
+            return Container(
+                "wav", understated=len(after) == 8 and not all(32 <= c < 127 for c in after[:4]) and any(after)
+            )
         position += 8 + length + length % 2
     return Container("wav", "there is no data chunk among the first chunks")
 
@@ -111,16 +117,13 @@ def _wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
 def _aiff(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     position = 12
     for _ in range(_MAX_CHUNKS):
-        stream.seek(position)
-        chunk = stream.read(8)
+        chunk = _read_at(stream, size, position, 8)
         if len(chunk) < 8:
             return Container("aiff", "there is no SSND chunk")
         length = struct.unpack(">I", chunk[4:])[0]
         if chunk[:4] == b"SSND":
             there = size - position - 8
-            if length - there > 1:
-                return Container("aiff", f"the header declares {length} bytes of samples and {there} are there")
-            return Container("aiff")
+            return Container("aiff", _missing(length, there) if length > there else None)
         position += 8 + length + length % 2
     return Container("aiff", "there is no SSND chunk among the first chunks")
 
@@ -130,8 +133,99 @@ def _au(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         return Container("au", "the header is not whole")
     offset, length = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:12])
     if length != 0xFFFFFFFF and offset + length > size:
-        return Container("au", f"the header declares {length} bytes of samples and {max(size - offset, 0)} are there")
+        return Container("au", _missing(length, size - offset))
     return Container("au")
+
+
+def _w64(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    position = 40  # riff GUID, size, wave GUID
+    for _ in range(_MAX_CHUNKS):
+        chunk = _read_at(stream, size, position, 24)
+        if len(chunk) < 24:
+            return Container("w64", "there is no data chunk")
+        length = struct.unpack("<Q", chunk[16:])[0]
+        if chunk[:4] == b"data":
+            return Container("w64", _missing(length - 24, size - position - 24) if length > size - position else None)
+        if length < 24:
+            return Container("w64", "a chunk has no size")
+        position += length + -length % 8
+    return Container("w64", "there is no data chunk among the first chunks")
+
+
+def _caf(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    position = 8
+    for _ in range(_MAX_CHUNKS):
+        chunk = _read_at(stream, size, position, 12)
+        if len(chunk) < 12:
+            return Container("caf", "there is no data chunk")
+        length = struct.unpack(">q", chunk[4:])[0]
+        there = size - position - 12
+        if chunk[:4] == b"data":
+            return Container("caf", _missing(length, there) if length > there else None)
+        if length < 0:
+            return Container("caf", "a chunk has no size")
+        position += 12 + length
+    return Container("caf", "there is no data chunk among the first chunks")
+
+
+def _nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    words = dict(re.findall(rb"^(\w+) -\w+ (\S+)", head, re.MULTILINE))
+    try:
+        offset = int(head.split(b"\n")[1])
+        length = int(words[b"sample_count"]) * int(words[b"channel_count"]) * int(words[b"sample_n_bytes"])
+    except (IndexError, KeyError, ValueError):
+        return Container("nist")
+    if b"embedded" in words.get(b"sample_coding", b""):
+        return Container("nist")  # compressed: the count says nothing about bytes
+    return Container("nist", _missing(length, size - offset) if offset + length > size else None)
+
+
+def _matroska(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    position = 0
+    for _ in range(8):
+        element = _read_at(stream, size, position, 12)
+        id_width = _vint_width(element[:1])
+        width = _vint_width(element[id_width : id_width + 1])
+        if not id_width or not width or len(element) < id_width + width:
+            return Container("matroska", "an element is not whole")
+        length = int.from_bytes(element[id_width : id_width + width], "big") & ((1 << 7 * width) - 1)
+        start = position + id_width + width
+        if element[:id_width] == b"\x18\x53\x80\x67":  # Segment
+            unknown = length == (1 << 7 * width) - 1
+            return Container(
+                "matroska", _missing(length, size - start) if not unknown and start + length > size else None
+            )
+        position = start + length
+    return Container("matroska")
+
+
+def _read_at(stream: IO[bytes], size: int, position: int, n: int) -> bytes:
+    """Read from a place that a file's own header names, which may lie anywhere."""
+    if not 0 <= position <= size:
+        return b""
+    stream.seek(position)
+    return stream.read(n)
+
+
+def _vint_width(first: bytes) -> int:
+    return 9 - first[0].bit_length() if first and first[0] else 0
+
+
+def _voc(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    position = int.from_bytes(head[20:22], "little")
+    for _ in range(_MAX_CHUNKS):
+        block = _read_at(stream, size, position, 4)
+        if block[:1] in (b"\0", b"") and position <= size:
+            return Container("voc")
+        length = int.from_bytes(block[1:4], "little")
+        if position + 4 + length > size:
+            return Container("voc", _missing(length, size - position - 4))
+        position += 4 + length
+    return Container("voc")
+
+
+def _missing(declared: int, there: int) -> str:
+    return f"the header declares {declared} bytes of samples and {max(there, 0)} are there"
 
 
 def _ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
@@ -155,8 +249,7 @@ def _mp4(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     for _ in range(_MAX_CHUNKS):
         if position + 8 > size:
             break
-        stream.seek(position)
-        box = stream.read(16)
+        box = _read_at(stream, size, position, 16)
         length, name = struct.unpack(">I4s", box[:8])
         if length == 1 and len(box) == 16:
             length = struct.unpack(">Q", box[8:])[0]
@@ -166,7 +259,9 @@ def _mp4(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         if length < 8:
             break
         if position + length > size:
-            return Container("mp4", f"the box {name.decode('latin-1')} needs {length} bytes and {size - position} are there")
+            return Container(
+                "mp4", f"the box {name.decode('latin-1')} needs {length} bytes and {size - position} are there"
+            )
         position += length
     return Container("mp4", None if b"moov" in names or b"moof" in names else "there is no moov box")
 
@@ -239,7 +334,8 @@ def _flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     if 0 < last < total:
         return Container("flac", f"the header declares {total} samples and the frames end at {last}")
     alone = max((end for start, end in frames if start == 0), default=0)
-    return Container("flac", understated=max(last, alone) > total)
+    understated = max(last, alone) > total
+    return Container("flac", understated=understated, n_frames=None if understated else total)
 
 
 def _flac_frames(data: bytes) -> list[tuple[int, int]]:
@@ -294,3 +390,9 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
     return crc
+
+
+_CHECKS = {
+    "wav": _wav, "flac": _flac, "ogg": _ogg, "mp3": _mp3, "mp4": _mp4, "aiff": _aiff, "au": _au, "w64": _w64, "caf": _caf,
+    "nist": _nist, "matroska": _matroska, "voc": _voc,
+}  # fmt: skip

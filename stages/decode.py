@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
@@ -77,7 +77,14 @@ class Decode:
         usable = [a for a in item["annotations"] or [] if a["reason"] is None]
         if item["annotations"] and not usable:
             # Nothing to decode; the rows' own rejections are counted downstream.
-            yield {**identity, "annotations": item["annotations"], "cuts": [], "last": True, "decoded_frames": 0, "decoded_s": 0.0}
+            yield {
+                **identity,
+                "annotations": item["annotations"],
+                "cuts": [],
+                "last": True,
+                "decoded_frames": 0,
+                "decoded_s": 0.0,
+            }
             return
         work = _Recording(item, identity, source, self.target_rate_hz, self.truncated == "keep")
         try:
@@ -87,9 +94,16 @@ class Decode:
 
 
 class _Recording:
-    """One item while it is decoded: chooses the decoder, and the other one when the first fails."""
+    """One item while it is decoded: chooses the decoder and the pieces, and watches that the file stays the same."""
 
-    def __init__(self, item: dict[str, Any], identity: dict[str, Any], source: DecodeSource, target_rate_hz: int, keep_truncated: bool) -> None:
+    def __init__(
+        self,
+        item: dict[str, Any],
+        identity: dict[str, Any],
+        source: DecodeSource,
+        target_rate_hz: int,
+        keep_truncated: bool,
+    ) -> None:
         self.item, self.identity, self.source = item, identity, source
         self.target_rate_hz, self.keep_truncated = target_rate_hz, keep_truncated
 
@@ -105,12 +119,18 @@ class _Recording:
                 container = inspect(stream, size)
                 if container.truncated and not self.keep_truncated:
                     raise DecodeError("truncated", container.truncated)
-                yield from self._decode(stream, container)
+                last: dict[str, Any] = {}
+                for row in self._decode(stream, container):
+                    if row["last"]:
+                        last = row
+                    else:
+                        yield row
         except FileNotFoundError:
             raise DecodeError("recording_missing", "the file was gone when it was to be read") from None
         except PermissionError as error:
             raise DecodeError("unreadable", f"{error.strerror or error}") from None
         self._check_version("while reading")
+        yield last
 
     def _check_version(self, when: str) -> None:
         try:
@@ -123,36 +143,29 @@ class _Recording:
             raise DecodeError("recording_changed", f"planned as {self.item['version']}, found {now} {when}")
 
     def _decode(self, stream: IO[bytes], container: Container) -> Iterator[dict[str, Any]]:
-        openers = _openers(self.source.root, self.item["path"], stream, container)
+        """Decode with the first library that can open the file.
+
+        Once one has begun, the other is not asked: where libsndfile finds a damaged FLAC, FFmpeg reads on over it.
+        """
         failures: list[DecodeError] = []
-        emitted = 0
-        for name, opener in openers:
+        for opener in _openers(self.source.root, self.item["path"], stream, container):
             try:
                 reader = opener()
             except DecodeError as error:
                 failures.append(error)
                 continue
             try:
-                for row in self._runs(reader, skip=emitted):
-                    emitted += not row["last"]
-                    yield row
+                yield from self._runs(reader)
                 return
-            except DecodeError as error:
-                failures.append(error)
-                # What was given so far came from another decoder: only a lossless one will go on with the same samples.
-                if emitted and not getattr(reader, "exact_seek", False):
-                    break
             finally:
                 reader.close()
-        if not failures:
-            raise DecodeError("not_audio", "the content is that of no audio container")
+        details = "; ".join(dict.fromkeys(f.detail for f in failures))
         if not container.kind and all(f.reason == "undecodable" for f in failures):
-            raise DecodeError("not_audio", "the content is that of no audio container; " + failures[0].detail)
-        reason = next((f.reason for f in failures if f.reason != "undecodable"), "undecodable")
-        raise DecodeError(reason, "; ".join(f.detail for f in failures))
+            raise DecodeError("not_audio", "the content is that of no audio container")
+        raise DecodeError(next((f.reason for f in failures if f.reason != "undecodable"), "undecodable"), details)
 
-    def _runs(self, reader: Reader, skip: int) -> Iterator[dict[str, Any]]:
-        """Yield the runs of the recording from one decoder, without the first `skip`, which another one gave."""
+    def _runs(self, reader: Reader) -> Iterator[dict[str, Any]]:
+        """Yield the runs of the recording."""
         rate, channels = reader.sample_rate_hz, reader.n_channels
         if self.keep_truncated:
             reader.n_frames = None  # the header's word is not to be believed
@@ -173,24 +186,28 @@ class _Recording:
 
         waiting: dict[str, Any] | None = None
         sent: set[int] = set()
-        n_rows = 0
         for piece in pieces(cuts(ranges, spec, total_s, piece_s, span), piece_s):
             begin, stop = piece.first_cell * CELL_S * rate, piece.last_cell * CELL_S * rate
             lead = min(margin, begin)
             samples = cursor.take(begin - lead, stop + margin)
             if waiting is not None:
-                if n_rows >= skip:
-                    yield waiting
-                n_rows += 1
+                yield waiting
             waiting = self._run(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
         if cursor.total == 0:
-            raise DecodeError("empty", "the file has a header and no samples")
+            raise DecodeError(
+                "corrupt" if reader.problem else "empty", reader.problem or "the file has a header and no samples"
+            )
         if waiting is None:
             nothing = {"start_s": 0, "lead": 0, "core_frames": 0, "cuts": [], "annotations": []}
             waiting = {**self.identity, "sample_rate_hz": rate, "n_channels": channels, **nothing}
         unsent = [a for i, a in enumerate(annotations) if i not in sent]
         waiting["annotations"] = [*waiting["annotations"], *unsent]
-        waiting |= {"last": True, "decoded_frames": cursor.read, "decoded_s": cursor.read / rate, "decoder": reader.name}
+        waiting |= {
+            "last": True,
+            "decoded_frames": cursor.read,
+            "decoded_s": cursor.read / rate,
+            "decoder": reader.name,
+        }
         yield waiting
 
     def _run(
@@ -210,7 +227,9 @@ class _Recording:
             "lead": min(lead, len(samples)),
             "core_frames": max(0, min(core_frames, len(samples) - lead)),
             "total_frames": cursor.total if cursor.total is not None else reader.n_frames,
-            "cuts": [{"annotation": places.get(c.range.index, -1), "first": c.first, "last": c.last} for c in piece.cuts],
+            "cuts": [
+                {"annotation": places.get(c.range.index, -1), "first": c.first, "last": c.last} for c in piece.cuts
+            ],
             "annotations": [annotations[i] for i in places],
             "samples": samples,
             "last": False,
@@ -273,7 +292,11 @@ class _Cursor:
         if given < len(out):
             self.total = self._at
             declared = self._reader.n_frames
-            if declared is not None and self._at < declared and not self._keep_truncated:
+            if self._keep_truncated:
+                return given
+            if self._reader.problem is not None:
+                raise DecodeError("corrupt", f"{self._reader.problem}, after {self._at} frames")
+            if declared is not None and self._at < declared:
                 raise DecodeError("truncated", f"the header declares {declared} frames and {self._at} could be decoded")
         return given
 
@@ -282,7 +305,7 @@ def _rejection(item: dict[str, Any], identity: dict[str, Any], reason: str, deta
     return {**identity, "annotations": item["annotations"], "last": True, "reason": reason, "detail": detail}
 
 
-def _openers(root: Root, path: str, stream: IO[bytes], container: Container) -> list[tuple[str, Any]]:
+def _openers(root: Root, path: str, stream: IO[bytes], container: Container) -> list[Callable[[], Reader]]:
     def libsndfile() -> Reader:
         if root.is_local:
             return SoundFileReader(root.full(path))
@@ -290,13 +313,13 @@ def _openers(root: Root, path: str, stream: IO[bytes], container: Container) -> 
         return SoundFileReader(stream)
 
     def ffmpeg() -> Reader:
-        return FfmpegReader(stream, container.kind)
+        return FfmpegReader(stream, container.kind, n_frames=container.n_frames, ignore_length=container.understated)
 
-    found: list[tuple[str, Any]] = []
+    found: list[Callable[[], Reader]] = []
     if container.kind not in ONLY_FFMPEG and not container.understated:
-        found.append(("libsndfile", libsndfile))
+        found.append(libsndfile)
     if container.kind in DEMUXERS:
-        found.append(("ffmpeg", ffmpeg))
+        found.append(ffmpeg)
     return found
 
 
@@ -323,4 +346,3 @@ def _ranges(annotations: list[dict[str, Any]], annotated: bool) -> list[Range]:
         return [Range(-1, 0.0, None)]
     found = [Range(i, a["start"] or 0.0, a["end"]) for i, a in enumerate(annotations) if a["reason"] is None]
     return sorted(found, key=lambda r: (r.start_s, r.end_s if r.end_s is not None else float("inf"), r.index))
-

@@ -31,7 +31,8 @@ class Downmix:
         if all(n in (1, None) for n in counts):
             return table
         samples = [
-            x if n in (1, None) else mono(x.reshape(-1, n)) for x, n in zip(list_values(table["samples"]), counts, strict=True)
+            x if n in (1, None) else mono(x.reshape(-1, n))
+            for x, n in zip(list_values(table["samples"]), counts, strict=True)
         ]
         table = replace_column(table, "samples", float_lists(samples))
         ones = pa.array([n and 1 for n in counts], type=RUNS.field("n_channels").type)
@@ -54,7 +55,7 @@ def mono(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         # A product with a power of two is exact, so any order of a matrix product gives the same bits; and it is
         # some twenty times faster than mean(axis).
         return y @ np.full(2, 0.5, np.float32)
-    total = y[:, 0].copy()
+    total = y[:, 0].astype(np.float64)
     for channel in range(1, n):
         total += y[:, channel]
-    return total * np.float32(1.0 / n)
+    return (total / n).astype(np.float32)

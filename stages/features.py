@@ -102,8 +102,12 @@ class Features:
             column = table[name].to_pylist()
             for i in too_short:
                 column[i] = value
-            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), pa.array(column, pa.string()))
+            table = table.set_column(
+                table.schema.get_field_index(name), table.schema.field(name), pa.array(column, pa.string())
+            )
         detail = table["detail"].to_pylist()
         for i, n in too_short.items():
             detail[i] = f"{n} samples, a frame has {short}"
-        return table.set_column(table.schema.get_field_index("detail"), table.schema.field("detail"), pa.array(detail, pa.string()))
+        return table.set_column(
+            table.schema.get_field_index("detail"), table.schema.field("detail"), pa.array(detail, pa.string())
+        )

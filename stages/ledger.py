@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,9 @@ class Ledger:
         self._primary = dict(zip(items, plan["primary"].to_pylist(), strict=True))
         n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
         self._annotations = dict(zip(items, n_annotations, strict=True))
-        self._known_bad = {item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None}
+        self._known_bad = {
+            item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None
+        }
         self.counts = Counts()
         self.seconds = Seconds()
         self._item = Counts()
@@ -67,7 +70,8 @@ class Ledger:
     def _reject(self, item: str, row: dict[str, Any]) -> None:
         kind, reason = row["kind"], row["reason"]
         name = {"recording": "recordings_rejected", "span": "spans_rejected", "annotation": "annotations_rejected"}
-        self._item += Counts(**{name.get(kind, "clips_rejected"): 1}, rejected={reason: 1})
+        one = replace(Counts(rejected={reason: 1}), **{name.get(kind, "clips_rejected"): 1})
+        self._item += one
         self._item_rejections.append(
             {
                 "kind": kind,
@@ -103,7 +107,9 @@ class Ledger:
         if wrong or self._ended.keys() - self._primary.keys():
             self._problems.append(f"{len(wrong)} planned recordings did not end exactly once, the first is {wrong[:1]}")
         if self._problems:
-            raise ClipmillError("the accounting of a shard does not add up, it is not committed: " + "; ".join(self._problems[:5]))
+            raise ClipmillError(
+                "the accounting of a shard does not add up, it is not committed: " + "; ".join(self._problems[:5])
+            )
 
 
 _STAGES = {"recording": "decode", "span": "decode", "annotation": "annotate"}

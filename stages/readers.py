@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
@@ -37,6 +38,7 @@ class Reader(Protocol):
     name : the library that decodes
     n_frames : exact length when the container states it beyond doubt, else None
     exact_seek : `seek` goes to the very frame
+    problem : set when decoding broke off, after which nothing more is given
     """
 
     name: str
@@ -44,6 +46,7 @@ class Reader(Protocol):
     n_channels: int
     n_frames: int | None
     exact_seek: bool
+    problem: str | None
 
     def read_into(self, out: npt.NDArray[np.float32]) -> int:
         """Fill float32 [frames, channels] from the current place; return the frames given, fewer only at the end."""
@@ -62,7 +65,10 @@ class SoundFileReader:
     def __init__(self, file: str | IO[bytes]) -> None:
         try:
             self._file = sf.SoundFile(file)
-        except (sf.LibsndfileError, TypeError) as error:  # soundfile takes a missing format of a raw file for a TypeError
+        except (
+            sf.LibsndfileError,
+            TypeError,
+        ) as error:  # soundfile takes a missing format of a raw file for a TypeError
             raise DecodeError("undecodable", f"libsndfile: {_one_line(error)}") from None
         self.sample_rate_hz, self.n_channels = int(self._file.samplerate), int(self._file.channels)
         known = self._file.format in _EXACT_FORMATS and (
@@ -73,16 +79,19 @@ class SoundFileReader:
             raise DecodeError("undecodable", "libsndfile: the header states no length")
         self.n_frames = int(self._file.frames) if known else None
         self.exact_seek = known and self._file.seekable()
+        self.problem: str | None = None
         _check_format(self.sample_rate_hz, self.n_channels)
 
     def read_into(self, out: npt.NDArray[np.float32]) -> int:
         # Not SoundFile.read: it seeks after every call, which searches a compressed file anew and fails on FLAC files
         # whose header states a wrong block size.
         handle, cffi = self._file._file, sf._ffi
-        given = int(sf._snd.sf_readf_float(handle, cffi.cast("float*", cffi.from_buffer(out, require_writable=True)), len(out)))
+        given = int(
+            sf._snd.sf_readf_float(handle, cffi.cast("float*", cffi.from_buffer(out, require_writable=True)), len(out))
+        )
         if given < len(out) and sf._snd.sf_error(handle):
             error = cffi.string(sf._snd.sf_strerror(handle)).decode("utf-8", "replace")
-            raise DecodeError("corrupt", f"libsndfile: {error}")
+            self.problem = f"libsndfile: {error}"
         return given
 
     def seek(self, frame: int) -> None:
@@ -99,13 +108,23 @@ class FfmpegReader:
     """FFmpeg's libraries through PyAV: what libsndfile cannot read. From start to end only."""
 
     name = "ffmpeg"
-    n_frames = None
     exact_seek = False
 
-    def __init__(self, stream: IO[bytes], kind: str) -> None:
+    def __init__(
+        self, stream: IO[bytes], kind: str, *, n_frames: int | None = None, ignore_length: bool = False
+    ) -> None:
+        self.n_frames = n_frames
+        self.problem: str | None = None
         stream.seek(0)
+        options = {"ignore_length": "1"} if ignore_length else {}
         try:
-            self._container = av.open(stream, mode="r", format=DEMUXERS[kind], metadata_errors="ignore")
+            self._container = av.open(
+                _ForwardOnly(stream),
+                mode="r",
+                format=DEMUXERS[kind],
+                metadata_errors="ignore",
+                container_options=options,
+            )
         except (av.FFmpegError, ValueError) as error:
             raise DecodeError("undecodable", f"FFmpeg: {_one_line(error)}") from None
         if not self._container.streams.audio:
@@ -116,9 +135,12 @@ class FfmpegReader:
             self._first = None
             self._frames = self._decode(track)
             self._first = next(self._frames, None)
-        except DecodeError as error:
+        except DecodeError:
             self._container.close()
-            raise DecodeError("undecodable" if error.reason == "corrupt" else error.reason, error.detail) from None
+            raise
+        if self._first is None and self.problem is not None:
+            self._container.close()
+            raise DecodeError("undecodable", self.problem)
         if self._first is None:
             self.sample_rate_hz, self.n_channels = int(track.rate or 0), int(track.channels or 0)
         else:
@@ -141,7 +163,7 @@ class FfmpegReader:
                     )
                 yield _to_float(frame, channels)
         except (av.FFmpegError, ValueError) as error:
-            raise DecodeError("corrupt", f"FFmpeg: {_one_line(error)}") from None
+            self.problem = f"FFmpeg: {_one_line(error)}"
 
     def read_into(self, out: npt.NDArray[np.float32]) -> int:
         done = 0
@@ -164,15 +186,37 @@ class FfmpegReader:
         self._container.close()
 
 
+class _ForwardOnly:
+    """A file that FFmpeg may read and seek in, and whose refusals are not taken for failures of storage.
+
+    A damaged header makes FFmpeg go to places before the file's start.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, n: int) -> bytes:
+        return self._stream.read(n)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:
+            raise ValueError("the container points to before the file's start")
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
 def _to_float(frame: Any, channels: int) -> npt.NDArray[np.float32]:
     """Return a frame of any sample format as float32 [frames, channels]; whole numbers divided by their full scale."""
     data = frame.to_ndarray()
     interleaved = data.T if frame.format.is_planar else data.reshape(-1, channels)
     if interleaved.dtype == np.uint8:
-        return (interleaved.astype(np.float32) - np.float32(128)) / np.float32(128)
-    if interleaved.dtype.kind == "i":
-        return interleaved.astype(np.float32) * np.float32(2.0 ** (1 - 8 * interleaved.dtype.itemsize))
-    return np.asarray(interleaved, dtype=np.float32)
+        interleaved = (interleaved.astype(np.float32) - np.float32(128)) / np.float32(128)
+    elif interleaved.dtype.kind == "i":
+        interleaved = interleaved.astype(np.float32) * np.float32(2.0 ** (1 - 8 * interleaved.dtype.itemsize))
+    found: npt.NDArray[np.float32] = np.asarray(interleaved, dtype=np.float32)
+    return found
 
 
 def _check_format(sample_rate_hz: int, n_channels: int) -> None:
@@ -184,8 +228,8 @@ def _check_format(sample_rate_hz: int, n_channels: int) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an error's text without the repr of the file object that soundfile puts into it."""
+    """Return an error's text without the names of files and objects that libraries put into it."""
     text = " ".join(str(error).split())
-    if "<_io" in text or "object at 0x" in text:
-        text = text.split(">: ", 1)[-1]
+    text = re.sub(r"^Error opening .*: (?=[^:]*$)", "", text)
+    text = re.sub(r"; last error log: .*$|: '<(?:none|_|stages).*$", "", text)
     return text[:300]

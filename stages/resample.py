@@ -49,7 +49,12 @@ class Resample:
                 totals[i] = resampled_length(totals[i], rates[i], self.sample_rate_hz)
             rates[i] = self.sample_rate_hz
         table = replace_column(table, "samples", float_lists(samples))
-        for name, values in (("sample_rate_hz", rates), ("lead", leads), ("core_frames", cores), ("total_frames", totals)):
+        for name, values in (
+            ("sample_rate_hz", rates),
+            ("lead", leads),
+            ("core_frames", cores),
+            ("total_frames", totals),
+        ):
             table = replace_column(table, name, pa.array(values, type=table.schema.field(name).type))
         return table
 

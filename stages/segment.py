@@ -57,7 +57,9 @@ class Segment:
 class _Cutter:
     """Cuts one run."""
 
-    def __init__(self, run: dict[str, Any], samples: npt.NDArray[np.float32], source: SegmentSource, sample_format: str) -> None:
+    def __init__(
+        self, run: dict[str, Any], samples: npt.NDArray[np.float32], source: SegmentSource, sample_format: str
+    ) -> None:
         self.run, self.source, self.spec, self.sample_format = run, source, source.segment, sample_format
         self.rate: int = run["sample_rate_hz"] or 0
         self.channels: int = run["n_channels"] or 1
@@ -115,10 +117,14 @@ class _Cutter:
         self.n_candidates += 1
         start = to_samples(start_s, self.rate)
         if end <= start:
-            yield self._reject_clip(start_s, annotation, "clip_empty", f"no sample between {start} and {end} at {self.rate} Hz")
+            yield self._reject_clip(
+                start_s, annotation, "clip_empty", f"no sample between {start} and {end} at {self.rate} Hz"
+            )
         elif end - start > to_samples(self.spec.max_clip_s, self.rate) or end - self.offset > len(self.samples):
             length = f"{(end - start) / self.rate:.1f} s" if end != _OPEN_END else "longer"
-            yield self._reject_clip(start_s, annotation, "clip_too_long", f"{length}; max_clip_s is {self.spec.max_clip_s:g}")
+            yield self._reject_clip(
+                start_s, annotation, "clip_too_long", f"{length}; max_clip_s is {self.spec.max_clip_s:g}"
+            )
         else:
             yield self._clip(Clip(0, start, end, 0), start_s, annotation)
 
@@ -161,10 +167,16 @@ class _Cutter:
         around = None
         if annotation is not None:
             start, end = annotation["start"], annotation["end"]
-            around = (round((start or 0.0) * 1e6), round(end * 1e6) if end is not None else -1, annotation["ordinal"] or 0)
+            around = (
+                round((start or 0.0) * 1e6),
+                round(end * 1e6) if end is not None else -1,
+                annotation["ordinal"] or 0,
+            )
         return clip_origin(self.run["recording_id"], PurePosixPath(self.run["path"]).stem, around)
 
-    def _reject_clip(self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str) -> dict[str, Any]:
+    def _reject_clip(
+        self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str
+    ) -> dict[str, Any]:
         place = {"file": annotation["file"], "line": annotation["line"]} if annotation else {}
         return {"status": "rejected", "kind": "clip", "reason": reason, "detail": detail, "start_s": start_s, **place}
 
@@ -188,13 +200,19 @@ def white_noise(identity: str, n: int, channels: int, dbfs: float) -> npt.NDArra
     seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "big")
     noise = np.random.Generator(np.random.PCG64(seed)).standard_normal((n, channels))
     rms = math.sqrt(float(np.mean(noise * noise)))
-    return (noise * (10.0 ** (dbfs / 20.0) / rms)).astype(np.float32)
+    scaled: npt.NDArray[np.float32] = (noise * (10.0 ** (dbfs / 20.0) / rms)).astype(np.float32)
+    return scaled
 
 
 def _of_annotation(annotation: dict[str, Any] | None) -> dict[str, Any]:
     if annotation is None:
         return {}
-    return {"label": annotation["label"], "fields": annotation["fields"], "file": annotation["file"], "line": annotation["line"]}
+    return {
+        "label": annotation["label"],
+        "fields": annotation["fields"],
+        "file": annotation["file"],
+        "line": annotation["line"],
+    }
 
 
 def _rejected(annotation: dict[str, Any], reason: str, detail: str | None) -> dict[str, Any]:

@@ -73,7 +73,11 @@ def first_window_at(start_s: float, spec: Segment) -> int:
 
 
 def cuts(
-    ranges: list[Range], spec: Segment, total_s: Callable[[], float | None], piece_s: float, span: tuple[float, float | None]
+    ranges: list[Range],
+    spec: Segment,
+    total_s: Callable[[], float | None],
+    piece_s: float,
+    span: tuple[float, float | None],
 ) -> Iterator[Cut]:
     """Yield the cuts of a recording in the order of the time that they need.
 
@@ -112,10 +116,10 @@ def _range_cuts(
         start_s = r.start_s + first * hop
         if end_s is not None and first > 0 and start_s >= end_s:
             break
-        need_end_s = r.start_s + (first + together - 1) * hop + length
+        last = first + stride if stop is None else min(first + stride, stop)
+        need_end_s = r.start_s + ((first if apart else last - 1) * hop) + length
         if end_s is not None:
             need_end_s = max(start_s, min(need_end_s, end_s))
-        last = first + stride if stop is None else min(first + stride, stop)
         yield Cut(r, first, last, start_s, need_end_s)
         first = last
 
@@ -125,7 +129,9 @@ def pieces(all_cuts: Iterator[Cut], piece_s: float) -> Iterator[Piece]:
     group: list[Cut] = []
     end_s = 0.0
     for cut in all_cuts:
-        if group and (cut.need_start_s > end_s + CELL_S or max(end_s, cut.need_end_s) - group[0].need_start_s > piece_s):
+        if group and (
+            cut.need_start_s > end_s + CELL_S or max(end_s, cut.need_end_s) - group[0].need_start_s > piece_s
+        ):
             yield _piece(group, end_s)
             group = []
         end_s = max(end_s, cut.need_end_s) if group else cut.need_end_s

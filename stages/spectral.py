@@ -52,7 +52,11 @@ def mel_filters(
     norm : "slaney" gives every filter the area 1 (in Hz), None the peak 1
     """
     top = sample_rate_hz / 2 if fmax is None else fmax
-    bins = np.linspace(0, sample_rate_hz / 2, 1 + n_fft // 2) if n_fft % 2 == 0 else np.fft.rfftfreq(n_fft, 1 / sample_rate_hz)
+    bins = (
+        np.linspace(0, sample_rate_hz / 2, 1 + n_fft // 2)
+        if n_fft % 2 == 0
+        else np.fft.rfftfreq(n_fft, 1 / sample_rate_hz)
+    )
     low, high = hz_to_mel(np.array([fmin, top]), scale)
     edges = mel_to_hz(np.linspace(low, high, n_mels + 2), scale)
     slopes = edges[:, None] - bins[None, :]
@@ -205,7 +209,12 @@ class Spectral:
         return found
 
     def _finish(
-        self, whole: dict[str, torch.Tensor], counts: list[int], ends: npt.NDArray[np.int64], spectrogram: Any, mels: list[_Mel]
+        self,
+        whole: dict[str, torch.Tensor],
+        counts: list[int],
+        ends: npt.NDArray[np.int64],
+        spectrogram: Any,
+        mels: list[_Mel],
     ) -> dict[str, list[npt.NDArray[np.float32]]]:
         if spectrogram is not None and spectrogram.output == "magnitude_db" and "spectrogram" in whole:
             _limit_range(whole["spectrogram"], counts, ends, spectrogram.top_db)
@@ -239,7 +248,11 @@ class Spectral:
         key = ("window", n_fft, win_length, name)
         if key not in self._constants:
             kernel = _WINDOWS.get(name)
-            window = kernel(win_length, periodic=True, dtype=torch.float64) if kernel else torch.ones(win_length, dtype=torch.float64)
+            window = (
+                kernel(win_length, periodic=True, dtype=torch.float64)
+                if kernel
+                else torch.ones(win_length, dtype=torch.float64)
+            )
             left = (n_fft - win_length) // 2
             window = torch.nn.functional.pad(window, (left, n_fft - win_length - left))
             self._constants[key] = window.to(torch.float32).to(self.device)

@@ -40,8 +40,12 @@ def info_version(info: Mapping[str, Any]) -> str:
     etag = info.get("ETag") or info.get("etag")
     if etag:
         return "etag-" + str(etag).strip('"')
-    changed = next((info[k] for k in ("LastModified", "mtime", "last_modified", "updated", "created") if info.get(k)), "")
-    return f"{info.get('size')}-{changed}"
+    changed = next(
+        (info[k] for k in ("LastModified", "mtime", "last_modified", "updated", "created") if info.get(k)), ""
+    )
+    # fsspec's memory file system lists a time as a number and gives it as a date when asked for the one file.
+    moment = changed.timestamp() if hasattr(changed, "timestamp") else changed
+    return f"{info.get('size')}-{f'{moment:.3f}' if isinstance(moment, float) else moment}"
 
 
 def sha256_of(root: Root, path: str) -> str:

@@ -84,7 +84,9 @@ class Write:
             n_items=plan.num_rows,
         )
 
-    def _fill(self, parts: list[ShardFile], ledger: Ledger, held: _Held, tables: Iterable[pa.Table], split: str) -> None:
+    def _fill(
+        self, parts: list[ShardFile], ledger: Ledger, held: _Held, tables: Iterable[pa.Table], split: str
+    ) -> None:
         for item, rows, ends in _by_item(tables):
             if (start := ledger.voided_until(rows)) is not None:
                 held.clear()

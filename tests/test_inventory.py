@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.inventory import Inventory, Patterns, take_inventory
 from schemas.config import Source
-from schemas.errors import ClipmillError, ConfigError
+from schemas.errors import ClipmillError
 from schemas.storage import Root
 from stages.versions import version_of
 
@@ -71,14 +71,10 @@ ODD = [
         (TREE, ["**/y/*"], [], ["x/y/b.wav", "x/y/c.Mp3"]),
         (TREE, ["**/x/**/b.wav"], [], ["x/y/b.wav"]),
         (TREE, ["x?/*"], [], ["x2/d.wav"]),
-        (
-            TREE,
-            ["?.wav"],
-            ["x/**"],
-            ["a.wav", "B.WAV", "x2/d.wav"],
-        ),  # BUG: B.WAV; "case of the extension does not matter"
-        (TREE, ["*.mp3"], [], ["x/y/c.Mp3"]),  # BUG: the same
-        (TREE, ["B.wav", "a.WAV"], [], ["a.wav", "B.WAV"]),  # BUG: the same
+        # BUG: these three; "case of the extension does not matter", but the pattern is matched with case
+        (TREE, ["?.wav"], ["x/**"], ["a.wav", "B.WAV", "x2/d.wav"]),
+        (TREE, ["*.mp3"], [], ["x/y/c.Mp3"]),
+        (TREE, ["B.wav", "a.WAV"], [], ["a.wav", "B.WAV"]),
         (TREE, ["b.wav"], [], ["x/y/b.wav"]),  # the case of the rest does matter
         (TREE, ["*.txt"], [], ["a.txt"]),
         (TREE, ["a.*"], [], ["a.wav", "x/a.flac"]),
@@ -86,14 +82,19 @@ ODD = [
         (TREE, ["**/*"], ["a.*", "c.Mp3"], ["B.WAV", "x/y/b.wav", "x2/d.wav"]),
         (TREE, ["**/*"], ["**"], []),
         (TREE, [], [], []),
-        (TREE, ["x**/d.wav"], [], ["x2/d.wav"]),  # BUG: `**/` is a whole folder or nothing, so x2 is missed
-        (["xd.wav", "x/d.wav"], ["x**/d.wav"], [], ["x/d.wav"]),  # BUG: the same, xd.wav is taken
+        (TREE, ["x**/d.wav"], [], ["x2/d.wav"]),
+        (
+            ["xd.wav", "x/d.wav"],
+            ["x**/d.wav"],
+            [],
+            ["x/d.wav"],
+        ),  # BUG: takes xd.wav: `**/` may be nothing, `x` is then left
         (ODD, ["**/*"], [], ODD),
         (ODD, ["[b827][---][].flac"], [], ["[b827][---][].flac"]),
         (ODD, ["[b]*"], [], []),
         (ODD, ["a?b.wav"], [], ["a b.wav", "a#b.wav", "a*b.wav", "a?b.wav", "aXb.wav"]),
         (ODD, ["(1)+{2}$.wav", "a.b.c.wav"], [], ["(1)+{2}$.wav", "a.b.c.wav"]),
-        (ODD, ["**/*"], ["a*b.wav", "*日*"], ["[b827][---][].flac", "a.b.c.wav", "(1)+{2}$.wav"]),  # BUG, in memory too
+        (ODD, ["**/*"], ["a*b.wav", "*日*"], ["[b827][---][].flac", "a.b.c.wav", "(1)+{2}$.wav"]),
     ],
 )
 def test_patterns_choose_the_same_everywhere(
@@ -136,7 +137,7 @@ def test_a_version_changes_with_the_content(root: Root, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["auto", "sha256"])
 def test_a_listed_version_is_the_one_that_is_found_when_reading(root: Root, kind: str) -> None:
-    # BUG: sha256 is listed as "sha256-<hex>" and found as "<hex>", so every recording is rejected as recording_changed
+    # BUG: memory:// gives `created` as a datetime in one and as a float in the other: all are "recording_changed"
     root.write_bytes("a.wav", b"content")
     (recording,) = inventory(root.url, version=kind).recordings
     assert version_of(root, "a.wav", kind) == recording.version
@@ -213,7 +214,7 @@ def test_a_link_to_a_folder_above_the_root_does_not_list_the_root_again(tmp_path
 
 @pytest.mark.parametrize("made", [["one", "two"], ["two", "one"]])
 def test_of_two_links_to_one_folder_the_listing_does_not_depend_on_their_age(tmp_path: Path, made: list[str]) -> None:
-    # BUG on file systems that list a folder in the order of creation: the link that is met first wins
+    # BUG on tmpfs, which lists a folder in the order of creation: the link that is met first wins
     touch(tmp_path / "outside", "o.wav")
     root = touch(tmp_path / "root", "a.wav")
     for name in made:
@@ -257,9 +258,9 @@ def test_a_root_that_is_a_file_is_an_error(root: Root) -> None:
         inventory(f"{root.url}/a.wav")
 
 
-def test_a_pattern_that_takes_forever_is_a_mistake() -> None:
-    with pytest.raises(ConfigError, match="fewer stars"):
-        Patterns(["*a" * 30 + "b.wav"], []).match("a" * 200 + ".wav")
+@pytest.mark.parametrize("pattern", ["*a" * 30 + "*c.wav", "**/a" * 20 + "/b.wav", "*?" * 40 + "b.wav"])
+def test_a_pattern_of_many_stars_is_answered(pattern: str) -> None:
+    assert not Patterns([pattern], []).match("a/" * 60 + "a" * 100 + "d.wav")
 
 
 def test_real_names_with_brackets_are_found(corpora: Path) -> None:

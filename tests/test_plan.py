@@ -10,7 +10,8 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.plan import Plan, buckets, choose_split, make_plan
+from pipelines.items import choose_split
+from pipelines.plan import Plan, buckets, make_plan
 from schemas.config_file import load
 from schemas.errors import ClipmillError
 
