@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -11,13 +12,16 @@ from pipelines.annotation_files import (
     MAX_TABLE_BYTES,
     MissingColumnError,
     Row,
+    Sheet,
     UnreadableError,
-    read_rows,
+    read_sheet,
 )
 from pipelines.inventory import Inventory, Recording
 from schemas.config import AUDIO_EXTENSIONS, Annotations, Source
 from schemas.errors import ConfigError
 from schemas.storage import Root
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,14 @@ def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory
     found = Annotated()
     for recording in inventory.recordings:
         path = PurePosixPath(recording.path)
-        name = template.replace("{stem}", path.stem).replace("{name}", path.name)
+        name = _PLACEHOLDER.sub(lambda m: {"stem": path.stem, "name": path.name}.get(m[1], m[0]), template)  # noqa: B023
         sidecar = str(path.parent / name)
         if sidecar not in inventory.other_files:
             continue
         try:
             if root.size(sidecar) > MAX_SIDECAR_BYTES:
                 raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
-            rows = [(sidecar, row) for row in read_rows(root.read_bytes(sidecar), spec)]
+            rows = [(sidecar, row) for row in read_sheet(root.read_bytes(sidecar), spec).rows]
         except (UnreadableError, PermissionError, FileNotFoundError) as error:
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
         if rows:
@@ -81,18 +85,19 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
     try:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")
-        rows = list(read_rows(root.read_bytes(table), spec))
-    except FileNotFoundError:
+        sheet = read_sheet(root.read_bytes(table), spec)
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{root.uri(table)} does not exist", key=f"{key}.table") from None
     except MissingColumnError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
     join = _Join(inventory.recordings)
-    names = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+    listed = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+    namers = [_Namer(where, sheet, f"{key}.recording") for where in listed if where is not None]
     found = Annotated()
-    for row in rows:
-        wanted = [_recording_name(n, row, rows[0], key) for n in names if n is not None]
+    for row in sheet.rows:
+        wanted = [namer.name(row) for namer in namers]
         path, reason = None, "recording_not_found"
         for name in wanted:
             path, reason = join.find(name)
@@ -107,28 +112,39 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
     return found
 
 
-def _recording_name(where: str | int, row: Row, first: Row, key: str) -> str:
-    """Return the recording's name that a row gives by a column or a template of columns."""
-    text = str(where)
-    if "{" in text:
-        for name, cell in row.cells.items():
-            text = text.replace("{" + name + "}", cell)
-        if "{" in text and all(("{" + n + "}") not in text for n in first.cells):
-            raise ConfigError(
-                f"{where!r} names a column that the table does not have; it has: {', '.join(first.cells)}",
-                key=f"{key}.recording",
-            )
-        return text
-    if text not in first.cells:
-        raise ConfigError(f"the table has no column {text!r}; it has: {', '.join(first.cells)}", key=f"{key}.recording")
-    return row.cells.get(text, "")
+class _Namer:
+    """Reads the name of a row's recording off one column, or puts it together from several by a template."""
+
+    def __init__(self, where: str | int, sheet: Sheet, key: str) -> None:
+        self._template = str(where) if "{" in str(where) else "{" + str(where) + "}"
+        self._places: dict[str, int] = {}
+        for name in _PLACEHOLDER.findall(self._template):
+            place = sheet.column(where if name == str(where) else name)
+            if place is None:
+                known = (
+                    f"it has: {', '.join(sheet.header)}"
+                    if sheet.header
+                    else "it has no header, give the column's index"
+                )
+                raise ConfigError(f"the table has no column {name!r}; {known}", key=key)
+            self._places[name] = place
+
+    def name(self, row: Row) -> str:
+        def cell(match: re.Match[str]) -> str:
+            at = self._places[match[1]]
+            return row.cells[at] if at < len(row.cells) else ""
+
+        return _PLACEHOLDER.sub(cell, self._template)
 
 
 class _Join:
-    """Finds the recording that a name in a table stands for: by path, then file name, then stem."""
+    """Finds the recording that a name in a table stands for: by path, then file name, then stem.
+
+    A name with folders fits a recording only if one of the two paths ends with the other.
+    """
 
     def __init__(self, recordings: list[Recording]) -> None:
-        self._paths = {_plain(r.path): r.path for r in recordings}
+        self._paths = {r.path for r in recordings}
         self._names: dict[str, list[str]] = {}
         self._stems: dict[str, list[str]] = {}
         for r in recordings:
@@ -138,22 +154,27 @@ class _Join:
 
     def find(self, name: str) -> tuple[str | None, str]:
         """Return the recording's path, or None and the reason."""
-        wanted = _plain(name.replace("\\", "/")).removeprefix("./").lstrip("/")
+        wanted = name.replace("\\", "/").removeprefix("./").lstrip("/")
         if not wanted:
             return None, "recording_not_found"
         if wanted in self._paths:
-            return self._paths[wanted], ""
-        path = PurePosixPath(wanted)
-        candidates = self._names.get(path.name, [])
-        if not candidates:
-            stem = path.stem if path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS else path.name
-            candidates = self._stems.get(stem, [])
-        if len(candidates) > 1 and path.parent.name:
-            folder = f"{path.parent}/"
-            candidates = [c for c in candidates if f"/{_plain(c)}".rfind(f"/{folder}") >= 0] or candidates
-        if len(candidates) == 1:
-            return candidates[0], ""
-        return None, "recording_ambiguous" if candidates else "recording_not_found"
+            return wanted, ""
+        path = PurePosixPath(_plain(wanted))
+        found = [c for c in self._names.get(path.name, []) if _ends_alike(_plain(c), str(path))]
+        exact = [c for c in found if PurePosixPath(c).name == PurePosixPath(wanted).name]
+        if not found:
+            has_extension = path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS
+            stem_path = path.with_suffix("") if has_extension else path
+            stems = self._stems.get(stem_path.name, [])
+            found = [c for c in stems if _ends_alike(str(PurePosixPath(_plain(c)).with_suffix("")), str(stem_path))]
+        for candidates in (exact, found):
+            if len(candidates) == 1:
+                return candidates[0], ""
+        return None, "recording_ambiguous" if found else "recording_not_found"
+
+
+def _ends_alike(a: str, b: str) -> bool:
+    return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")
 
 
 def _plain(name: str) -> str:

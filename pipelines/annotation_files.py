@@ -36,7 +36,7 @@ class Row:
     """One annotation. start, end : in the file's time unit, None for the recording's own ends.
 
     reason : set when the row is rejected; detail : what is wrong with it
-    cells : all cells by column name (or index as text), for templates
+    cells : all of the row, for the name of its recording
     """
 
     line: int
@@ -46,7 +46,29 @@ class Row:
     fields: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
     detail: str | None = None
-    cells: dict[str, str] = field(default_factory=dict)
+    cells: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Sheet:
+    """A file's header (None without one), as unique names, and its rows, the bad ones with their reason."""
+
+    header: list[str] | None
+    rows: list[Row]
+
+    def column(self, where: str | int) -> int | None:
+        """Return the place of a column given by name (any case) or index, None when there is none."""
+        if isinstance(where, int) or self.header is None:
+            at = int(where) if str(where).isdigit() else None
+            return at if at is not None and (self.header is None or at < len(self.header)) else None
+        lower = [h.lower() for h in self.header]
+        return (
+            self.header.index(where)
+            if where in self.header
+            else lower.index(where.lower())
+            if where.lower() in lower
+            else None
+        )
 
 
 def decode_text(content: bytes, encoding: str) -> str:
@@ -60,60 +82,101 @@ def decode_text(content: bytes, encoding: str) -> str:
         name = name or "utf-8"
     try:
         return content.decode(name)
-    except (UnicodeDecodeError, LookupError) as error:
+    except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
         hint = "; set annotations.encoding" if encoding == "auto" else ""
         raise UnreadableError(f"not {name} text ({error}){hint}") from None
 
 
-def sniff_delimiter(text: str, comment: str | None, quote: str) -> str:
-    """Return the delimiter by which the first lines have the same number of columns, and most of them."""
-    lines = [
-        line
-        for line in text.splitlines()[: 4 * _SAMPLE_LINES]
-        if line.strip() and not (comment and line.startswith(comment))
-    ]
+def sniff_delimiter(text: str, spec: Annotations) -> str:
+    """Return the delimiter by which the first lines hold the columns that are asked for, and all as many."""
+    lines = [line for line in text.splitlines()[: 4 * _SAMPLE_LINES] if line.strip() and not _is_comment(line, spec)]
     lines = lines[:_SAMPLE_LINES]
-    best, best_score = ",", (0.0, 0)
+    best, best_score = ",", (0.0, 0.0, 0)
     for delimiter in (",", "\t", ";", "|"):
         try:
-            counts = [len(row) for row in csv.reader(lines, **_dialect(delimiter, quote)) if row]
+            rows = [
+                [c.strip() for c in row]
+                for row in csv.reader(lines, **_dialect(delimiter, spec.quote, strict=False))
+                if row
+            ]
         except csv.Error:
             continue
-        usual = max(set(counts), key=counts.count, default=1)
-        score = (counts.count(usual) / len(counts) if usual > 1 else 0.0, usual)
+        counts = [len(row) for row in rows]
+        usual = max(sorted(set(counts)), key=counts.count, default=1)
+        score = (_share_that_fits(rows, spec), counts.count(usual) / len(counts) if usual > 1 else 0.0, usual)
         if score > best_score:
             best, best_score = delimiter, score
     return best
 
 
-def _dialect(delimiter: str, quote: str) -> dict[str, Any]:
-    if quote == "none" or quote == "auto" and delimiter == "|":
+def _share_that_fits(rows: list[list[str]], spec: Annotations) -> float:
+    """Return the share of rows that have a number where a time is to be, 0 when the header lacks a column."""
+    try:
+        columns = _Columns(spec, rows[0] if spec.header and rows else None)
+    except MissingColumnError:
+        return 0.0
+    data = rows[1:] if spec.header else rows
+    fitting = [
+        columns.row(cells, 0).reason not in ("annotation_missing_column", "annotation_not_a_number") for cells in data
+    ]
+    return sum(fitting) / len(fitting) if fitting else 1.0
+
+
+def _is_comment(line: str, spec: Annotations) -> bool:
+    return spec.comment is not None and line.startswith(spec.comment)
+
+
+def _dialect(delimiter: str, quote: str, strict: bool = True) -> dict[str, Any]:
+    if quote == "none" or (quote == "auto" and delimiter == "|"):
         return {"delimiter": delimiter, "quoting": csv.QUOTE_NONE}
-    return {"delimiter": delimiter, "quotechar": '"' if quote == "auto" else quote, "skipinitialspace": True}
+    return {
+        "delimiter": delimiter,
+        "quotechar": '"' if quote == "auto" else quote,
+        "skipinitialspace": True,
+        "strict": strict,
+    }
 
 
-def read_rows(content: bytes, spec: Annotations) -> Iterator[Row]:
-    """Read the rows of an annotation file, the bad ones with their reason.
+def read_sheet(content: bytes, spec: Annotations) -> Sheet:
+    """Read an annotation file.
 
     Raises
     ------
-    UnreadableError : no row can be read
+    UnreadableError : no row can be read; MissingColumnError : the header lacks a configured column
     """
     text = decode_text(content, spec.encoding).lstrip("\ufeff")
-    delimiter = sniff_delimiter(text, spec.comment, spec.quote) if spec.delimiter == "auto" else spec.delimiter
+    delimiter = sniff_delimiter(text, spec) if spec.delimiter == "auto" else spec.delimiter
     csv.field_size_limit(_MAX_FIELD_CHARS)
-    reader = csv.reader(io.StringIO(text, newline=""), **_dialect(delimiter, spec.quote))
+    numbers: list[int] = []  # of the lines that the reader has taken so far
+
+    def lines() -> Iterator[str]:
+        for number, line in enumerate(io.StringIO(text, newline=""), start=1):
+            if not _is_comment(line, spec):
+                numbers.append(number)
+                yield line
+
+    reader = csv.reader(lines(), **_dialect(delimiter, spec.quote))
+    columns = None if spec.header else _Columns(spec, None)
+    rows: list[Row] = []
+    taken = 0
     try:
-        columns: _Columns | None = None if spec.header else _Columns(spec, None)
         for cells in reader:
-            if not any(c.strip() for c in cells) or spec.comment and cells[0].startswith(spec.comment):
+            first_line, taken = numbers[taken], reader.line_num
+            cells = [c.strip() for c in cells]
+            if not any(cells):
                 continue
             if columns is None:
-                columns = _Columns(spec, [c.strip() for c in cells])
-                continue
-            yield columns.row([c.strip() for c in cells], reader.line_num)
+                columns = _Columns(spec, cells)
+            else:
+                rows.append(columns.row(cells, first_line))
     except csv.Error as error:
-        raise UnreadableError(f"line {reader.line_num}: {error}") from None
+        hint = (
+            "; if quotes are part of the text, set annotations.quote: none"
+            if "quoting" not in _dialect(delimiter, spec.quote)
+            else ""
+        )
+        raise UnreadableError(f"line {numbers[taken] if taken < len(numbers) else taken}: {error}{hint}") from None
+    return Sheet(columns.header if columns else None, rows)
 
 
 class _Columns:
@@ -123,6 +186,7 @@ class _Columns:
         self.header = _unique(header) if header is not None else None
         self._known = {name: self._find(name, where) for name, where in spec.columns.items()}
         self._extra: dict[str, int] = {}
+        self._fields: dict[str, str] = {}
         if self.header is not None and spec.extra_columns == "carry":
             used = set(self._known.values())
             own = spec.recording if isinstance(spec.recording, str) else None
@@ -131,6 +195,12 @@ class _Columns:
                 for i, name in enumerate(self.header)
                 if i not in used and name != own and name not in self._known
             }
+        for name in (*self._known, *self._extra):
+            if name not in ("start", "end", "duration", "label") or name not in self._known:
+                stored, n = field_name(name), 2
+                while stored in self._fields.values():
+                    stored, n = f"{field_name(name)}_{n}", n + 1
+                self._fields[name] = stored
 
     def _find(self, name: str, where: int | str) -> int:
         if isinstance(where, int):
@@ -148,9 +218,7 @@ class _Columns:
         raise MissingColumnError(f"columns.{name}: there is no column {where!r}; the header has: {', '.join(header)}")
 
     def row(self, cells: list[str], line: int) -> Row:
-        row = Row(line)
-        names = self.header or [str(i) for i in range(len(cells))]
-        row.cells = dict(zip(names, cells, strict=False))
+        row = Row(line, cells=cells)
         for name, at in {**self._extra, **self._known}.items():
             if at >= len(cells):
                 if name in self._known:
@@ -158,11 +226,10 @@ class _Columns:
                         "annotation_missing_column",
                         f"no column {name!r}: the row has {len(cells)} cells",
                     )
-                continue
-            if name == "label":
+            elif name in self._fields:
+                row.fields[self._fields[name]] = cells[at]
+            elif name == "label":
                 row.label = cells[at] or None
-            elif name not in ("start", "end", "duration") or name not in self._known:
-                row.fields[field_name(name)] = cells[at]
         if row.reason is None:
             self._times(row, cells)
         return row

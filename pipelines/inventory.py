@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -65,14 +66,19 @@ class Patterns:
 
     def match(self, path: str) -> bool:
         known = PurePosixPath(path).suffix.lower().lstrip(".") in _EXTENSIONS
-        try:
-            wanted = any(
-                (known or named) and pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S)
-                for pattern, named in self._include
-            )
-            return wanted and not any(pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S) for pattern in self._exclude)
-        except TimeoutError:
-            raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
+        wanted = any((known or named) and _fits(pattern, path) for pattern, named in self._include)
+        return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
+
+    def excludes_folder(self, path: str) -> bool:
+        """Return whether an exclude pattern names a folder or all that is in it."""
+        return any(_fits(pattern, path) or _fits(pattern, f"{path}/x") for pattern in self._exclude)
+
+
+def _fits(pattern: regex.Pattern[str], path: str) -> bool:
+    try:
+        return pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S) is not None
+    except TimeoutError:
+        raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
 
 
 def _names_extension(pattern: str) -> bool:
@@ -82,9 +88,13 @@ def _names_extension(pattern: str) -> bool:
 
 def _compile(pattern: str) -> regex.Pattern[str]:
     text = pattern if "/" in pattern else f"**/{pattern}"
+    ending = ""
+    if _names_extension(text):
+        text, dot, extension = text.rpartition(".")
+        ending = f"(?i:{regex.escape(dot + extension)})"
     out, i = "", 0
     while i < len(text):
-        if text.startswith("**/", i):
+        if text.startswith("**/", i) and (i == 0 or text[i - 1] == "/"):
             out, i = out + "(?:.*/)?", i + 3
         elif text.startswith("**", i):
             out, i = out + ".*", i + 2
@@ -94,7 +104,7 @@ def _compile(pattern: str) -> regex.Pattern[str]:
             out, i = out + "[^/]", i + 1
         else:
             out, i = out + regex.escape(text[i]), i + 1
-    return regex.compile(out, regex.DOTALL)
+    return regex.compile(out + ending, regex.DOTALL)
 
 
 def take_inventory(source: Source, root: Root) -> Inventory:
@@ -108,7 +118,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     inventory = Inventory()
     keep_others = source.annotations is not None and source.annotations.sidecar is not None
     try:
-        listing = _local(source, root, inventory) if root.is_local else _remote(root)
+        listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
         for path, size, version in listing:
             if not patterns.match(path):
                 if keep_others:
@@ -120,7 +130,16 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 )
                 continue
             if source.version == "sha256":
-                version = version_of(root, path, "sha256")
+                try:
+                    version = version_of(root, path, "sha256")
+                except FileNotFoundError:
+                    inventory.refusals.append(
+                        Refusal(source.name, path, "recording_missing", "the file went while it was listed")
+                    )
+                    continue
+                except PermissionError as error:
+                    inventory.refusals.append(Refusal(source.name, path, "unreadable", str(error.strerror)))
+                    continue
             inventory.recordings.append(Recording(source.name, path, size, version))
     except FileNotFoundError:
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist") from None
@@ -134,47 +153,66 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     return inventory
 
 
-def _local(source: Source, root: Root, inventory: Inventory) -> Iterator[tuple[str, int, str]]:
-    top = root.full()
-    real_top = os.path.realpath(top)
-    seen = {real_top}
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(f"{top}/{folder}" if folder else top) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
+class _Walk:
+    """Lists a local tree, in the order of names. Links that lead out of it are followed on request only."""
+
+    def __init__(self, source: Source, root: Root, inventory: Inventory, patterns: Patterns) -> None:
+        self._source, self._inventory, self._patterns = source, inventory, patterns
+        self._top = root.full()
+        self._real_top = os.path.realpath(self._top)
+        self._seen = {self._real_top}
+
+    def files(self) -> Iterator[tuple[str, int, str]]:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            with os.scandir(f"{self._top}/{folder}" if folder else self._top) as entries:
+                listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+            for entry in listed:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink():
-                    real = os.path.realpath(entry.path)
-                    inside = real == real_top or real.startswith(real_top + os.sep)
-                    if not inside and not source.follow_links:
-                        if entry.is_dir() or Patterns(source.include, source.exclude).match(path):
-                            detail = "a link to " + ("a folder" if entry.is_dir() else "a file") + " outside the root"
-                            inventory.refusals.append(
-                                Refusal(source.name, _printable(path), "link_outside_root", detail)
-                            )
+                try:
+                    if entry.is_symlink() and not self._enter_link(entry, path):
                         continue
                     if entry.is_dir():
-                        # Inside the root the folder is listed under its own name; following it would list it twice.
-                        if source.follow_links and real not in seen and not inside:
-                            seen.add(real)
+                        if self._is_new(entry):
                             folders.append(path)
-                        continue
-                if entry.is_dir():
-                    folders.append(path)
-                    continue
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    if Patterns(source.include, source.exclude).match(path):
-                        inventory.refusals.append(
-                            Refusal(source.name, _printable(path), "recording_missing", "a broken link")
-                        )
-                    continue
-                if entry.is_file():
-                    yield path, status.st_size, stat_version(status)
+                    elif entry.is_file():
+                        status = entry.stat()
+                        yield path, status.st_size, stat_version(status)
+                    elif entry.is_symlink():
+                        raise FileNotFoundError
+                except OSError as error:
+                    if not (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
+                        raise
+                    if self._patterns.match(path):
+                        self._refuse(path, "recording_missing", "a link that leads nowhere")
+
+    def _enter_link(self, entry: os.DirEntry[str], path: str) -> bool:
+        """Return whether a link is to be listed; say why when it is not."""
+        real = os.path.realpath(entry.path)
+        is_folder = entry.is_dir()
+        if real == self._real_top or real.startswith(self._real_top + os.sep):
+            return not is_folder  # a folder inside the root is listed under its own name
+        unwanted = self._patterns.excludes_folder(path) if is_folder else not self._patterns.match(path)
+        if unwanted:
+            return False
+        if not self._source.follow_links:
+            self._refuse(path, "link_outside_root", f"a link to a {'folder' if is_folder else 'file'} outside the root")
+            return False
+        return True
+
+    def _is_new(self, entry: os.DirEntry[str]) -> bool:
+        """Return whether a folder is listed for the first time; with links followed it can be reached twice."""
+        if not self._source.follow_links:
+            return True
+        real = os.path.realpath(entry.path)
+        if real in self._seen:
+            return False
+        self._seen.add(real)
+        return True
+
+    def _refuse(self, path: str, reason: str, detail: str) -> None:
+        self._inventory.refusals.append(Refusal(self._source.name, _printable(path), reason, detail))
 
 
 def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
@@ -183,6 +221,8 @@ def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
     found = root.fs.find(base, detail=True)
     if not found and not root.fs.exists(base):
         raise FileNotFoundError(base)
+    if base in found or (not found and root.fs.isfile(base)):
+        raise NotADirectoryError(base)
     for name, info in found.items():
         path = str(name)[len(base) :].lstrip("/")
         if path and info.get("type") == "file" and not any(part.startswith(".") for part in path.split("/")):

@@ -109,7 +109,7 @@ def _spans(config: Config, source: Source, recording: Recording, seconds: float)
     extension = PurePosixPath(recording.path).suffix.lower().lstrip(".")
     if source.segment.mode != "window" or extension not in _SEEKABLE or seconds < 1.5 * longest:
         return [(0.0, None)]
-    n = int(math.ceil(seconds / longest))
+    n = math.ceil(seconds / longest)
     return [(k * longest, (k + 1) * longest if k + 1 < n else None) for k in range(n)]
 
 
@@ -121,7 +121,7 @@ def annotated_items(
     fields: dict[str, str],
     rows: list[tuple[str, Row]],
 ) -> Iterator[Item]:
-    from_rows = source.label is None or isinstance(source.label, From) and source.label.from_ == "annotation"
+    from_rows = source.label is None or (isinstance(source.label, From) and source.label.from_ == "annotation")
     by_split: dict[str, list[dict[str, Any]]] = {}
     bad: list[dict[str, Any]] = []
     for file, row in rows:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Any, Literal
 
 import regex
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -17,10 +28,34 @@ AUDIO_EXTENSIONS = (
 ).split()
 
 
+def _text_encoding(name: str) -> str:
+    try:
+        known = name == "auto" or codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{name!r} is no text encoding that Python knows; give one such as utf-8, utf-16 or latin-1")
+    return name
+
+
 class Frozen(BaseModel):
     """Base of all configuration: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+
+def _kind_of(value: Any) -> str:
+    """Return which branch of a union a value of the file is meant for, so that only that one reports its errors."""
+    kinds = {dict: "as mapping", list: "as list", int: "as number"}
+    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "as text")
+
+
+_RecordingName = Annotated[
+    Annotated[str, Tag("as text")] | Annotated[int, Tag("as number")] | Annotated[list[str], Tag("as list")],
+    Discriminator(lambda value: {"as mapping": "as text"}.get(_kind_of(value), _kind_of(value))),
+]
 
 
 class Annotations(Frozen):
@@ -31,14 +66,16 @@ class Annotations(Frozen):
         None, description="file beside each recording; {stem} and {name} stand for the recording's"
     )
     table: str | None = Field(None, description="one file for the whole source, relative to its root")
-    recording: str | int | list[str] | None = Field(
+    recording: _RecordingName | None = Field(
         None,
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
     header: bool = True
     delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
     quote: Literal["auto", "none", '"', "'"] = "auto"
-    encoding: str = Field("auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM")
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
+        "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
+    )
     comment: str | None = Field(None, description="lines that start with this are skipped")
     columns: dict[str, int | str] = Field(
         default_factory=dict,
@@ -119,6 +156,12 @@ class From(Frozen):
         return self
 
 
+_Label = Annotated[
+    Annotated[str, Tag("as text")] | Annotated[From, Tag("as mapping")],
+    Discriminator(lambda value: "as mapping" if isinstance(value, dict | From) else "as text"),
+]
+
+
 class Source(Frozen):
     """One tree of recordings with one way of labelling and cutting them."""
 
@@ -134,7 +177,7 @@ class Source(Frozen):
     bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
     annotations: Annotations | None = None
     segment: Segment = Segment()
-    label: str | From | None = None
+    label: _Label | None = None
     fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
 
     @field_validator("root")
@@ -229,18 +272,18 @@ class Mfcc(Frozen):
 
     n_mfcc: Annotated[int, Field(ge=1, le=4096)] = 20
     lifter: Annotated[float, Field(ge=0)] = 0.0
-    n_fft: int | None = None
-    hop_length: int | None = None
-    win_length: int | None = None
+    n_fft: Annotated[int, Field(ge=16, le=65536)] | None = None
+    hop_length: Annotated[int, Field(ge=1, le=65536)] | None = None
+    win_length: Annotated[int, Field(ge=1)] | None = None
     window: Literal["hann", "hamming", "blackman", "ones"] | None = None
     center: bool | None = None
     pad_mode: Literal["constant", "reflect", "edge"] | None = None
-    n_mels: int | None = None
-    fmin: float | None = None
-    fmax: float | None = None
+    n_mels: Annotated[int, Field(ge=1, le=4096)] | None = None
+    fmin: Annotated[float, Field(ge=0)] | None = None
+    fmax: Positive | None = None
     mel_scale: Literal["slaney", "htk"] | None = None
     norm: Literal["slaney", "none"] | None = None
-    top_db: float | None = None
+    top_db: Positive | None = None
 
     def log_mel(self, base: LogMel | None) -> LogMel:
         """Return the log-mel that the coefficients are made of."""
@@ -270,7 +313,10 @@ class Features(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Features:
         if self.mfcc is not None:
-            mel = self.mfcc.log_mel(self.log_mel)
+            try:
+                mel = self.mfcc.log_mel(self.log_mel)
+            except ValidationError as error:
+                raise ValueError(f"mfcc: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
             if self.mfcc.n_mfcc > mel.n_mels:
                 raise ValueError(f"n_mfcc {self.mfcc.n_mfcc} is over n_mels {mel.n_mels}")
         return self
@@ -380,9 +426,16 @@ class Config(Frozen):
         if self.audio.sample_format == "float32" and self.output.audio_codec == "flac":
             raise ValueError("audio.sample_format float32 needs output.audio_codec wav: FLAC holds whole numbers only")
         nyquist = self.audio.sample_rate_hz / 2
-        for feature in (self.features.log_mel, self.features.mfcc):
-            if feature is not None and feature.fmax is not None and feature.fmax > nyquist:
-                raise ValueError(f"features: fmax {feature.fmax:g} is over half the sample rate, {nyquist:g}")
+        mels = {"log_mel": self.features.log_mel}
+        if self.features.mfcc is not None:
+            mels["mfcc"] = self.features.mfcc.log_mel(self.features.log_mel)
+        for name, mel in mels.items():
+            if mel is None:
+                continue
+            if mel.fmax is not None and mel.fmax > nyquist:
+                raise ValueError(f"features.{name}: fmax {mel.fmax:g} is over half the sample rate, {nyquist:g}")
+            if mel.fmin >= (mel.fmax or nyquist):
+                raise ValueError(f"features.{name}: fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
         return self
 
 

@@ -44,52 +44,88 @@ class _Document:
     def __init__(self, text: str, file: str) -> None:
         self.file = file
         self.lines: dict[_Path, int] = {}
-        self._n_nodes = 0
-        self._loader = yaml.SafeLoader(text)
         try:
+            self._loader = yaml.SafeLoader(text)
             node = self._loader.get_single_node()
+            self._check_size(node)
             self.data = {} if node is None else self._build(node, ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise ConfigError(
                 f"not valid YAML: {error.problem}", file=file, line=mark.line + 1 if mark else None
             ) from None
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"not valid YAML: {error}", file=file) from None
-        finally:
-            self._loader.dispose()
+        except yaml.YAMLError as error:
+            raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", file=file) from None
+        except RecursionError:
+            raise ConfigError("not valid YAML: nested too deeply", file=file) from None
+
+    def _check_size(self, root: yaml.Node | None) -> None:
+        """Refuse a document whose aliases expand to too much, before anything is expanded."""
+        sizes: dict[int, int] = {}
+        under_way: set[int] = set()
+
+        def size(node: yaml.Node) -> int:
+            if id(node) in under_way:
+                raise ConfigError(
+                    "the file expands to too much: an alias holds itself", file=self.file, line=node.start_mark.line + 1
+                )
+            if id(node) not in sizes:
+                under_way.add(id(node))
+                children = (
+                    [c for pair in node.value for c in pair] if isinstance(node, yaml.MappingNode) else node.value
+                )
+                sizes[id(node)] = 1 + (sum(size(c) for c in children) if isinstance(node, yaml.CollectionNode) else 0)
+                under_way.discard(id(node))
+            if sizes[id(node)] > MAX_NODES:
+                raise ConfigError("the file expands to too much", file=self.file, line=node.start_mark.line + 1)
+            return sizes[id(node)]
+
+        if root is not None:
+            size(root)
 
     def _build(self, node: yaml.Node, path: _Path) -> Any:
-        self._n_nodes += 1
-        line = node.start_mark.line + 1
-        self.lines.setdefault(path, line)
-        if self._n_nodes > MAX_NODES or len(path) > 50:
-            raise ConfigError(
-                "the file expands to too much; are there aliases within aliases?", file=self.file, line=line
-            )
+        self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
-            self._loader.flatten_mapping(node)
-            mapping: dict[Any, Any] = {}
-            for key_node, value_node in node.value:
-                key = self._loader.construct_object(key_node)  # type: ignore[no-untyped-call]
-                if isinstance(key, float):
-                    key = str(key)
-                if not isinstance(key, str | int):
-                    raise ConfigError("a key must be a plain word", file=self.file, line=key_node.start_mark.line + 1)
-                key_path = (*path, key)
-                if key in mapping:
+            own: set[Any] = set()
+            for key_node, _ in node.value:
+                if key_node.tag == "tag:yaml.org,2002:merge":
+                    continue
+                key = self._scalar(key_node)
+                if key in own:
                     raise ConfigError(
                         "the key is given twice",
-                        key=dotted(key_path),
+                        key=dotted((*path, key)),
                         file=self.file,
                         line=key_node.start_mark.line + 1,
                     )
+                own.add(key)
+            self._loader.flatten_mapping(node)
+            mapping: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                key_path = (*path, self._scalar(key_node))
                 self.lines[key_path] = key_node.start_mark.line + 1
-                mapping[key] = self._build(value_node, key_path)
+                mapping[key_path[-1]] = self._build(value_node, key_path)
             return mapping
         if isinstance(node, yaml.SequenceNode):
             return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
-        return self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return self._value(node)
+
+    def _scalar(self, node: yaml.Node) -> str | int:
+        key = self._value(node) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(key, float):
+            key = str(key)
+        if not isinstance(key, str | int):
+            raise ConfigError("a key must be a plain word", file=self.file, line=node.start_mark.line + 1)
+        return key
+
+    def _value(self, node: yaml.Node) -> Any:
+        try:
+            return self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+        except (ValueError, IndexError, KeyError, AttributeError, OverflowError, TypeError):
+            # PyYAML's own constructors raise these on values that do not fit their tag.
+            raise ConfigError(
+                f"{str(node.value)[:50]!r} is no value of its type", file=self.file, line=node.start_mark.line + 1
+            ) from None
 
     def line(self, path: _Path) -> int | None:
         """Return the line of a key, or of the nearest key above it that is in the file."""
@@ -153,7 +189,7 @@ def _fill_in(value: Any, path: _Path, document: _Document, environ: Mapping[str,
         found = environ.get(name) or default
         if found is None:
             raise ConfigError(
-                f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}",
+                f"the environment variable {name} is not set (or empty); set it, or write ${{{name}:-default}}",
                 key=dotted(path),
                 file=document.file,
                 line=document.line(path),
@@ -176,7 +212,7 @@ def _explain(error: ValidationError, document: _Document) -> ConfigError:
     problems = error.errors(include_url=False)
     # An unknown key is nearly always the cause of what else is reported.
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path = _known_path(first["loc"], document)
+    path = _known_path(first["loc"], document, first["type"] in ("extra_forbidden", "missing"))
     key, line = dotted(path), document.line(path)
     kind = first["type"]
     if kind == "extra_forbidden":
@@ -191,8 +227,11 @@ def _explain(error: ValidationError, document: _Document) -> ConfigError:
     return ConfigError(message, key=key, file=document.file, line=line)
 
 
-def _known_path(loc: tuple[str | int, ...], document: _Document) -> _Path:
-    """Drop the parts of an error's place that name a branch of a union rather than a key of the file."""
+def _known_path(loc: tuple[str | int, ...], document: _Document, absent: bool) -> _Path:
+    """Drop the parts of an error's place that name a branch of a union rather than a key of the file.
+
+    absent : the last part is a key that is not in the file, or not known
+    """
     path: _Path = ()
     value: Any = document.data
     for i, part in enumerate(loc):
@@ -204,7 +243,7 @@ def _known_path(loc: tuple[str | int, ...], document: _Document) -> _Path:
         if inside:
             value = value[part]
             path = (*path, part)
-        elif i == len(loc) - 1 and isinstance(value, dict):
+        elif absent and i == len(loc) - 1 and isinstance(value, dict):
             path = (*path, part)
     return path
 

@@ -26,7 +26,7 @@ TEMPORARY_PREFIX = ".clipmill-tmp-"
 def check_relative(path: str) -> str:
     """Return a path that stays inside its root, or raise ValueError. Parts are joined by ``/``."""
     parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or "\\" in path and os.sep == "\\" or ".." in parts:
+    if not path or path.startswith("/") or ("\\" in path and os.sep == "\\") or ".." in parts:
         raise ValueError(f"{path!r} leads out of its root")
     return path
 
@@ -131,7 +131,8 @@ class Root:
             return True
         with self._staged(path) as (stream, publish):
             stream.write(content)
-            return publish(replace=False)
+            made: bool = publish(replace=False)
+            return made
 
     @contextlib.contextmanager
     def _staged(self, path: str) -> Iterator[tuple[IO[bytes], Any]]:

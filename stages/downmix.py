@@ -58,4 +58,5 @@ def mono(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     total = y[:, 0].astype(np.float64)
     for channel in range(1, n):
         total += y[:, channel]
-    return (total / n).astype(np.float32)
+    mean: npt.NDArray[np.float32] = (total / n).astype(np.float32)
+    return mean

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
+from stages.rows import pcm_samples
+
 FLAC_MAX_CHANNELS = 8
 
 
@@ -25,8 +27,8 @@ def encode(pcm: memoryview | bytes, sample_format: str, n_channels: int, sample_
     sample_format : int16 | float32
     codec : flac | wav
     """
-    dtype, subtype = ("<i2", "PCM_16") if sample_format == "int16" else ("<f4", "FLOAT")
-    frames = np.frombuffer(pcm, dtype).reshape(-1, n_channels)
+    subtype = "PCM_16" if sample_format == "int16" else "FLOAT"
+    frames = pcm_samples(pcm, sample_format).reshape(-1, n_channels)
     sink = io.BytesIO()
     sf.write(sink, frames, sample_rate_hz, subtype=subtype, format=codec.upper())
     return sink.getvalue()

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from stages.rows import float_lists
+from stages.rows import float_lists, pcm_samples
 from stages.spectral import Spectral
 
 
@@ -57,7 +57,6 @@ class Features:
         names = self.spec.names
         if not names:
             return table
-        dtype = np.dtype("<i2") if self.sample_format == "int16" else np.dtype("<f4")
         status, channels = table["status"].to_pylist(), table["n_channels"].to_pylist()
         pcm = table["pcm"].combine_chunks()
         short = self._spectral.min_samples
@@ -67,7 +66,7 @@ class Features:
         for i, state in enumerate(status):
             if state != "clip":
                 continue
-            y = np.frombuffer(pcm[i].as_buffer(), dtype).reshape(-1, channels[i])
+            y = pcm_samples(pcm[i].as_buffer(), self.sample_format).reshape(-1, channels[i])
             if len(y) < short:
                 too_short[i] = len(y)
                 continue

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.units import level_dbfs
-from stages.rows import replace_column
+from stages.rows import pcm_samples, replace_column
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Gate:
     version: ClassVar[int] = 1
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        dtype = np.dtype("<i2") if self.sample_format == "int16" else np.dtype("<f4")
         status, rules, counts = (table[n].to_pylist() for n in ("status", "rule", "count"))
         levels: list[float | None] = [None] * table.num_rows
         pcm = table["pcm"].combine_chunks() if table.num_rows else table["pcm"]
@@ -35,7 +34,7 @@ class Gate:
         for i, state in enumerate(status):
             if state != "clip":
                 continue
-            level = level_dbfs(np.frombuffer(pcm[i].as_buffer(), dtype))
+            level = level_dbfs(pcm_samples(pcm[i].as_buffer(), self.sample_format))
             levels[i] = level
             if self.min_dbfs is not None and level < self.min_dbfs:
                 status[i], rules[i], counts[i], quiet[i] = "dropped", "silence", 1, True

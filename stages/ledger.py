@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -69,9 +68,9 @@ class Ledger:
 
     def _reject(self, item: str, row: dict[str, Any]) -> None:
         kind, reason = row["kind"], row["reason"]
-        name = {"recording": "recordings_rejected", "span": "spans_rejected", "annotation": "annotations_rejected"}
-        one = replace(Counts(rejected={reason: 1}), **{name.get(kind, "clips_rejected"): 1})
-        self._item += one
+        names = {"recording": "recordings_rejected", "span": "spans_rejected", "annotation": "annotations_rejected"}
+        one: dict[str, Any] = {names.get(kind, "clips_rejected"): 1, "rejected": {reason: 1}}
+        self._item += Counts(**one)
         self._item_rejections.append(
             {
                 "kind": kind,

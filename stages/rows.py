@@ -64,6 +64,13 @@ def list_values(column: pa.ChunkedArray) -> list[npt.NDArray[Any]]:
     return found
 
 
+def pcm_samples(payload: Any, sample_format: str) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
+    """Return a clip's payload as a flat view of its samples, int16 or float32."""
+    if sample_format == "int16":
+        return np.frombuffer(payload, np.dtype("<i2"))
+    return np.frombuffer(payload, np.dtype("<f4"))
+
+
 def replace_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     """Return a table with a column's values exchanged, its type kept."""
     return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)

@@ -38,7 +38,9 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
-def tone(seconds: float, rate: int, channels: int = 1, hz: float = 440.0, peak: float = 0.3, seed: int = 0) -> np.ndarray:
+def tone(
+    seconds: float, rate: int, channels: int = 1, hz: float = 440.0, peak: float = 0.3, seed: int = 0
+) -> np.ndarray:
     """A sine in a little noise, float64 [frames, channels]."""
     t = np.arange(round(seconds * rate)) / rate
     y = peak * np.sin(2 * np.pi * hz * t)[:, None] * np.ones(channels)

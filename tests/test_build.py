@@ -36,7 +36,9 @@ def corpus(tmp_path: Path) -> Path:
         quiet = 0.00001 if i == 9 else 0.3
         y = tone(3.3, rate, channels, hz=300 + 50 * i, peak=quiet, seed=i) * (1 if i != 9 else 0.01)
         write_audio(place / f"r{i}.{extension}", y, rate, subtype)
-        (place / f"r{i}.csv").write_text("start,end,label,note\n0.25,1.75,a,x\n1.5,3.0,b,y\n" + ("2.0,1.0,c,z\n" if i == 2 else ""))
+        (place / f"r{i}.csv").write_text(
+            "start,end,label,note\n0.25,1.75,a,x\n1.5,3.0,b,y\n" + ("2.0,1.0,c,z\n" if i == 2 else "")
+        )
     (place / "bad.wav").write_bytes(b"this is no audio at all" * 50)
     (place / "bad.csv").write_text("start,end,label,note\n0,1,a,x\n")
     (place / "lonely.wav").write_bytes((place / "r3.wav").read_bytes())
@@ -58,7 +60,11 @@ def settings(root: Path, **more: Any) -> dict[str, Any]:
 
 
 def hashes(root: Path) -> dict[str, str]:
-    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((root / "shards").rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted((root / "shards").rglob("*"))
+        if p.is_file()
+    }
 
 
 def assert_sound(root: Path) -> None:
@@ -81,17 +87,28 @@ def test_one_worker_two_workers_no_ray_and_feature_actors_give_the_same_bytes(
     file = load(make_config(source(corpus), **settings(tmp_path / "actors")))
     plan = make_plan(file.config)
     shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
-    results = list(run_graph(shards, stages_of(file.config, plan, "cpu"), plan.config_digest, Watch(), feature_actors=1, gpus_per_actor=0))
+    results = list(
+        run_graph(
+            shards, stages_of(file.config, plan, "cpu"), plan.config_digest, Watch(), feature_actors=1, gpus_per_actor=0
+        )
+    )
     assert all(r["error"] is None for r in results)
     assert hashes(tmp_path / "actors") == two
 
 
-def test_everything_is_accounted_for(corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None) -> None:
+def test_everything_is_accounted_for(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
+) -> None:
     report = build(load(make_config(source(corpus), **settings(tmp_path / "out"))), quiet=True)
     s = read_snapshot(Root(str(tmp_path / "out")))
     assert report.snapshot == s
     assert s.problems() == []
-    assert (s.recordings_listed, s.counts.recordings_used, s.counts.recordings_rejected, s.recordings_without_annotations) == (12, 10, 1, 1)
+    assert (
+        s.recordings_listed,
+        s.counts.recordings_used,
+        s.counts.recordings_rejected,
+        s.recordings_without_annotations,
+    ) == (12, 10, 1, 1)
     assert (s.annotations_read, s.counts.annotations_used, s.counts.annotations_rejected) == (22, 20, 2)
     assert s.counts.clips_candidates == 20 * 3 == s.counts.clips_kept + s.counts.dropped["silence"]
     assert s.counts.dropped == {"silence": 6}
@@ -123,13 +140,19 @@ def test_a_second_build_does_nothing_and_an_interrupted_one_goes_on(
         (tmp_path / f"out/commits/{key}.json").unlink()
     kept = {k: (tmp_path / f"out/commits/{k}.json").stat().st_mtime_ns for k in keys if k not in lost}
     resumed = build(load(config), quiet=True)
-    assert (resumed.status, resumed.shards_built, resumed.shards_reused) == ("published", len(lost), len(keys) - len(lost))
+    assert (resumed.status, resumed.shards_built, resumed.shards_reused) == (
+        "published",
+        len(lost),
+        len(keys) - len(lost),
+    )
     assert hashes(tmp_path / "out") == whole
     assert kept == {k: (tmp_path / f"out/commits/{k}.json").stat().st_mtime_ns for k in kept}
     assert_sound(tmp_path / "out")
 
 
-def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
     file = load(make_config(source(corpus), **settings(tmp_path / "out")))
     plan = make_plan(file.config)
     (corpus / "r0.wav").unlink()
@@ -143,14 +166,22 @@ def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(corpus:
     assert reasons == {
         "s0/r0.wav": "recording_missing", "s0/r3.wav": "recording_changed", "s0/r4.wav": "recording_changed", "s0/bad.wav": "not_audio",
     }  # fmt: skip
-    assert not {"s0/r0.wav", "s0/r3.wav", "s0/r4.wav"} & {row["recording_id"] for row in clips_of(tmp_path / "out", commits)}
+    assert not {"s0/r0.wav", "s0/r3.wav", "s0/r4.wav"} & {
+        row["recording_id"] for row in clips_of(tmp_path / "out", commits)
+    }
     # A shard without a recording is not the shard that was planned: its key says so, and the next build makes it anew.
-    changed = {c.key for c in commits if c.rejections and any(r["reason"].startswith("recording_") and r["kind"] == "recording" for r in c.rejections)}
+    changed = {
+        c.key
+        for c in commits
+        if c.rejections and any(r["reason"].startswith("recording_") and r["kind"] == "recording" for r in c.rejections)
+    }
     assert changed
     assert not changed & set(plan.keys)
 
 
-def test_a_limit_exceeded_builds_everything_and_publishes_nothing(corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None) -> None:
+def test_a_limit_exceeded_builds_everything_and_publishes_nothing(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
+) -> None:
     config = make_config(source(corpus), **settings(tmp_path / "out", limits={"max_rejected_share": 0.01}))
     report = build(load(config), quiet=True)
     assert (report.status, report.exit_code) == ("not_published", 3)
@@ -176,7 +207,9 @@ def test_a_clip_does_not_depend_on_how_its_recording_was_cut(tmp_path: Path, mak
     assert whole == spans
 
 
-def test_an_output_inside_a_source_and_a_foreign_root_are_refused(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+def test_an_output_inside_a_source_and_a_foreign_root_are_refused(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
     with pytest.raises(ConfigError, match="lies inside the source"):
         build(load(make_config(source(corpus), **settings(corpus / "out"))), quiet=True)
     (tmp_path / "other").mkdir()
@@ -185,7 +218,9 @@ def test_an_output_inside_a_source_and_a_foreign_root_are_refused(corpus: Path, 
         build(load(make_config(source(corpus), **settings(tmp_path / "other"))), quiet=True)
 
 
-def test_storage_that_fails_leaves_the_shard_uncommitted(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+def test_storage_that_fails_leaves_the_shard_uncommitted(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
     from pipelines.graph import BuildShard
 
     file = load(make_config(source(corpus), **settings(tmp_path / "out")))
@@ -199,7 +234,9 @@ def test_storage_that_fails_leaves_the_shard_uncommitted(corpus: Path, tmp_path:
     assert committed_keys(Root(str(tmp_path / "out"))) == set()
 
 
-def test_verify_finds_every_kind_of_damage(corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None) -> None:
+def test_verify_finds_every_kind_of_damage(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
+) -> None:
     out = tmp_path / "out"
     build(load(make_config(source(corpus), **settings(out))), quiet=True)
     assert_sound(out)

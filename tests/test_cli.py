@@ -28,8 +28,13 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_build_then_look_at_it(corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None) -> None:
-    config = make_config({"root": corpus, "label": {"from": "folder"}, "segment": {"mode": "window", "length_s": 0.5}}, limits={"max_rejected_share": 0.5})
+def test_build_then_look_at_it(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
+) -> None:
+    config = make_config(
+        {"root": corpus, "label": {"from": "folder"}, "segment": {"mode": "window", "length_s": 0.5}},
+        limits={"max_rejected_share": 0.5},
+    )
     out = tmp_path / "out"
     planned = run("plan", config)
     assert planned.exit_code == 0
@@ -45,7 +50,10 @@ def test_build_then_look_at_it(corpus: Path, tmp_path: Path, make_config: Callab
     assert json.loads(again.output)["status"] == "unchanged"
     shown = run("show", out)
     assert "8 clips" in shown.output
-    assert json.loads(run("show", out, "--json").output)["labels"] == {"a": {"clips": 4, "seconds": 2.0}, "b": {"clips": 4, "seconds": 2.0}}
+    assert json.loads(run("show", out, "--json").output)["labels"] == {
+        "a": {"clips": 4, "seconds": 2.0},
+        "b": {"clips": 4, "seconds": 2.0},
+    }
     failed = run("failures", out)
     assert re.search(r"broken\.wav", failed.output)
     assert "what to do:" in failed.output
@@ -67,7 +75,9 @@ def test_a_limit_exceeded_exits_with_3(corpus: Path, make_config: Callable[..., 
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])
-def test_wrong_configuration_exits_with_2_and_one_message(command: str, corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+def test_wrong_configuration_exits_with_2_and_one_message(
+    command: str, corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
     path = make_config({"root": corpus, "segmnt": {"mode": "whole"}})
     result = run(command, path)
     assert result.exit_code == 2
@@ -98,10 +108,18 @@ def test_every_command_has_help_and_json() -> None:
     assert run("--version").exit_code == 0
 
 
-def test_the_program_runs_by_itself_with_plain_progress_and_a_clean_stderr(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+def test_the_program_runs_by_itself_with_plain_progress_and_a_clean_stderr(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
     config = make_config({"root": corpus, "exclude": ["broken.wav"]})
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "1"], capture_output=True, text=True, env=env, timeout=180)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "1"],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=180,
+    )
     assert done.returncode == 0, done.stderr
     assert "4 kept" in done.stdout
     assert "Traceback" not in done.stderr

@@ -31,7 +31,9 @@ def test_ray_itself_accepts_it() -> None:
 def test_there_is_a_head_and_workers_for_decoding_and_for_features() -> None:
     types = CLUSTER["available_node_types"]
     assert CLUSTER["head_node_type"] in types
-    workers = {name: kind["node_config"]["InstanceType"] for name, kind in types.items() if name != CLUSTER["head_node_type"]}
+    workers = {
+        name: kind["node_config"]["InstanceType"] for name, kind in types.items() if name != CLUSTER["head_node_type"]
+    }
     assert any(kind.startswith(("g", "p")) for kind in workers.values()), "no GPU workers"
     assert any(kind.startswith(("c", "m")) for kind in workers.values()), "no CPU workers"
     assert sum(types[name]["max_workers"] for name in workers) <= CLUSTER["max_workers"]

@@ -175,15 +175,12 @@ def test_the_other_ways_of_the_design_load(source: str) -> None:
         (minimal("segment: {mode: window}"), 5, "sources[0].segment", "length_s"),
         (minimal("segment: {mode: whole, hop_s: 1}"), 5, "sources[0].segment", "window"),
         (minimal(more="features: {mfcc: {n_mfcc: 200}}"), 7, "features", "n_mfcc"),
-        # BUG: these five end in `.str`; the branch of the union that was tried first hides the real cause
         (minimal("label: {from: path, regex: '(?P<speaker>x)'}"), 5, "sources[0].label", "(?P<label>...)"),
         (minimal("label: {from: path, regex: '['}"), 5, "sources[0].label", "regular expression"),
         (minimal("label: {from: path}"), 5, "sources[0].label", "regex"),
         (minimal("label: {from: foldr}"), 5, "sources[0].label.from", "'folder'"),
         (minimal("annotations: {table: t, recording: {a: 1}}"), 5, "sources[0].annotations.recording", "expected"),
-        # BUG: mfcc's own log-mel is checked, but under the key `features.n_fft`, with the line of `features`
         (minimal(more="features:\n  mfcc:\n    n_fft: 4"), 9, "features.mfcc.n_fft", "16"),
-        # BUG: accepted here; canonical_json raises ValueError on them later
         (minimal(more="silence: {min_dbfs: -.inf}"), 7, "silence.min_dbfs", "finite"),
         (minimal(more="features: {log_mel: {fmin: .inf}}"), 7, "features.log_mel.fmin", "finite"),
         (minimal(more="features: {mfcc: {lifter: .inf}}"), 7, "features.mfcc.lifter", "finite"),
@@ -206,7 +203,6 @@ def test_a_mistake_gives_one_message_with_file_line_and_key(
         (minimal().replace("output:", "  - {name: s, root: /other}\noutput:"), "two sources are named 's'"),
         (minimal(more="audio: {sample_format: float32}"), "audio_codec"),
         (minimal(more="audio: {sample_rate_hz: 8000}\nfeatures: {log_mel: {fmax: 4001}}"), "fmax"),
-        # BUG: a filterbank without any band is accepted
         (minimal(more="features: {log_mel: {fmin: 9000}}"), "fmin"),
     ],
 )
@@ -228,12 +224,10 @@ def test_keys_that_contradict_each_other_are_refused(text: str, words: str, tmp_
     ],
 )
 def test_hostile_yaml_is_a_config_error(text: str, tmp_path: Path) -> None:
-    # BUG: ReaderError, RecursionError, IndexError, KeyError, AttributeError and OverflowError come through
     refused(text, tmp_path)
 
 
 def test_merge_keys_cannot_use_up_memory(tmp_path: Path) -> None:
-    # BUG: flatten_mapping copies the merged pairs before MAX_NODES is looked at: ten times the memory and time a level
     text = "{k: 1}"
     for i in range(6):
         text = f"{{<<: [&a{i} {text}{f', *a{i}' * 9}]}}"
@@ -246,7 +240,6 @@ def test_merge_keys_cannot_use_up_memory(tmp_path: Path) -> None:
 
 
 def test_a_key_beside_a_merge_overrides_the_merged_one() -> None:
-    # BUG: refused as a key that is given twice; in YAML this is what merge keys are for
     text = minimal(more="features: {log_mel: &a {n_fft: 512, hop_length: 128}, spectrogram: {<<: *a, n_fft: 1024}}")
     spectrogram = loads(text).config.features.spectrogram
     assert spectrogram is not None and (spectrogram.n_fft, spectrogram.hop_length) == (1024, 128)
@@ -341,7 +334,6 @@ def _only_config_error(text: str) -> None:
         assert isinstance(file, ConfigFile)
 
 
-# BUG: fails on control characters (yaml's ReaderError), see test_hostile_yaml_is_a_config_error
 @settings(max_examples=300, deadline=None)
 @given(st.text() | st.text(alphabet="ab:{}[]-?&*!|>'\"%@#, \n\t<~.019_xe=$"))
 @example("a: ${")

@@ -148,7 +148,6 @@ def test_spans_of_a_long_recording_are_decoded_by_themselves(
     whole = joined(runs(make_config(config)))
     parts = runs(make_config(config, output={"root": str(tmp_path / "out"), "shard_seconds": 20}))
     ends = [row for row in parts if row["last"]]
-    # BUG: the last cut of a span needs a whole piece of 30 s, though its windows end with the span.
     assert sorted(row["item_id"] for row in ends) == [f"s0/a.{extension}#{k}" for k in range(4)]
     assert max(row["decoded_s"] for row in ends) < 24
     seen = np.zeros(len(whole), bool)
@@ -242,7 +241,6 @@ def test_tables_and_memory_stay_small_for_a_recording_of_20_minutes(make_config:
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
 def test_remote_root_gives_the_same_runs_as_a_folder(make_config: MakeConfig, tmp_path: Path, extension: str) -> None:
-    # BUG: memory:// states a file's time as a number in a listing and as a date in info(): two versions of one file.
     path = write_audio(tmp_path / "in" / f"a [b] #1.{extension}", noise(12, 22050, 2), 22050)
     url = f"memory://{uuid.uuid4().hex}"
     fsspec.filesystem("memory").pipe_file(f"{url}/{path.name}", path.read_bytes())
@@ -253,7 +251,6 @@ def test_remote_root_gives_the_same_runs_as_a_folder(make_config: MakeConfig, tm
 
 
 def test_remote_recording_that_is_replaced_or_removed_is_noticed(make_config: MakeConfig, tmp_path: Path) -> None:
-    # BUG: as above, "same.wav" counts as changed.
     content = write_audio(tmp_path / "a.wav", noise(2, 8000), 8000).read_bytes()
     fs, url = fsspec.filesystem("memory"), f"memory://{uuid.uuid4().hex}"
     for name in ("gone.wav", "new.wav", "same.wav"):
@@ -306,7 +303,6 @@ def test_recording_that_moves_under_the_build_is_rejected(
     change(path)
     rows = rows_of(iter([*first, *some]))
     assert rows[-1]["last"] and rows[-1]["reason"] == reason
-    # BUG: while reading: the last run says `last`, and then the rejection says so again.
     assert [row["last"] for row in rows[:-1]] == [False] * (len(rows) - 1)
 
 
@@ -360,7 +356,6 @@ def test_rejected_recording_keeps_its_annotations_to_be_counted(
 
 @pytest.mark.parametrize("alike", [False, True], ids=["different", "alike"])
 def test_downmix_of_1_to_25_channels_is_their_mean(alike: bool) -> None:
-    # BUG: float32 sums are off by more than 1e-7 from 6 channels on, by 5e-7 where loud channels are alike.
     wrong = {}
     for channels in range(1, 26):
         y = np.random.default_rng(channels).uniform(-1, 1, (5000, 1 if alike else channels)).astype(np.float32)

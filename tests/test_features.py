@@ -24,7 +24,9 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def clips(corpora: Path) -> list[np.ndarray]:
-    files = sorted((corpora / "esc10").glob("*/*.ogg"))[::16] + sorted((corpora / "fsdd/recordings").glob("*.wav"))[::60]
+    files = (
+        sorted((corpora / "esc10").glob("*/*.ogg"))[::16] + sorted((corpora / "fsdd/recordings").glob("*.wav"))[::60]
+    )
     files += sorted((corpora / "coqui-tts/tests/data/ljspeech/wavs").glob("*.wav"))[:6]
     found = []
     for path in files:
@@ -63,19 +65,27 @@ def test_log_mel_and_mfcc_are_librosas(clips: list[np.ndarray], mel: LogMel) -> 
 
 @pytest.mark.parametrize("output", ["magnitude", "power", "magnitude_db"])
 def test_spectrogram_is_librosas(clips: list[np.ndarray], output: str) -> None:
-    ours = Spectral(Spec(spectrogram=Spectrogram(n_fft=1024, hop_length=160, output=output, phase=True)), RATE, "cpu")(clips)
+    ours = Spectral(Spec(spectrogram=Spectrogram(n_fft=1024, hop_length=160, output=output, phase=True)), RATE, "cpu")(
+        clips
+    )
     for i, pcm in enumerate(clips):
         bins = librosa.stft(pcm.astype(np.float32) / 32768, n_fft=1024, hop_length=160)
         size = np.abs(bins)
         theirs = {"magnitude": size, "power": size**2, "magnitude_db": librosa.amplitude_to_db(size)}[output]
-        assert np.abs(ours["spectrogram"][i] - theirs).max() < (0.01 if output == "magnitude_db" else 1e-4 * theirs.max())
+        assert np.abs(ours["spectrogram"][i] - theirs).max() < (
+            0.01 if output == "magnitude_db" else 1e-4 * theirs.max()
+        )
         loud = size > 1e-3 * size.max()
         assert np.abs(np.angle(np.exp(1j * (ours["phase"][i] - np.angle(bins)))))[loud].max() < 0.01
 
 
 def test_log_mel_and_mfcc_are_torchaudios(clips: list[np.ndarray]) -> None:
-    ours = Spectral(Spec(log_mel=LogMel(n_fft=1024, hop_length=160, n_mels=80), mfcc=Mfcc(n_mfcc=20)), RATE, "cpu")(clips)
-    mel = torchaudio.transforms.MelSpectrogram(RATE, n_fft=1024, hop_length=160, n_mels=80, norm="slaney", mel_scale="slaney", pad_mode="constant")
+    ours = Spectral(Spec(log_mel=LogMel(n_fft=1024, hop_length=160, n_mels=80), mfcc=Mfcc(n_mfcc=20)), RATE, "cpu")(
+        clips
+    )
+    mel = torchaudio.transforms.MelSpectrogram(
+        RATE, n_fft=1024, hop_length=160, n_mels=80, norm="slaney", mel_scale="slaney", pad_mode="constant"
+    )
     to_db = torchaudio.transforms.AmplitudeToDB(top_db=80)
     dct = torchaudio.functional.create_dct(20, 80, "ortho")
     for i, pcm in enumerate(clips):
@@ -97,7 +107,11 @@ def test_dct_is_orthonormal() -> None:
     assert np.allclose(matrix.T @ matrix, np.eye(40), atol=1e-6)
 
 
-EVERYTHING = Spec(log_mel=LogMel(n_fft=256, hop_length=80, n_mels=20), mfcc=Mfcc(n_mfcc=10), spectrogram=Spectrogram(n_fft=512, hop_length=100))
+EVERYTHING = Spec(
+    log_mel=LogMel(n_fft=256, hop_length=80, n_mels=20),
+    mfcc=Mfcc(n_mfcc=10),
+    spectrogram=Spectrogram(n_fft=512, hop_length=100),
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -118,7 +132,9 @@ def test_features_do_not_depend_on_company(lengths: list[int], random: object) -
 
 
 def clip_table(signals: list[np.ndarray], channels: int = 1) -> pa.Table:
-    rows = [{"status": "clip", "n_channels": channels, "n_samples": len(s) // channels, "pcm": s.tobytes()} for s in signals]
+    rows = [
+        {"status": "clip", "n_channels": channels, "n_samples": len(s) // channels, "pcm": s.tobytes()} for s in signals
+    ]
     return pa.Table.from_pylist([*rows, {"status": "account"}], schema=CLIPS)
 
 

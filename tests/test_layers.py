@@ -20,7 +20,9 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", sorted(p for layer in ALLOWED for p in (ROOT / layer).rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted(p for layer in ALLOWED for p in (ROOT / layer).rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_imports_run_downwards(path: Path) -> None:
     layer = path.relative_to(ROOT).parts[0]
     found = imported(path)
@@ -32,7 +34,18 @@ def test_features_need_only_numpy_arrow_and_torch() -> None:
     third_party = set()
     for name in ("features", "spectral", "rows"):
         third_party |= imported(ROOT / "stages" / f"{name}.py")
-    assert third_party <= {"__future__", "collections", "dataclasses", "functools", "math", "typing", "numpy", "pyarrow", "torch", "stages"}
+    assert third_party <= {
+        "__future__",
+        "collections",
+        "dataclasses",
+        "functools",
+        "math",
+        "typing",
+        "numpy",
+        "pyarrow",
+        "torch",
+        "stages",
+    }
 
 
 def test_no_unpickling_and_no_shell() -> None:

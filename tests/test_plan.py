@@ -15,7 +15,9 @@ from pipelines.plan import Plan, buckets, make_plan
 from schemas.config_file import load
 from schemas.errors import ClipmillError
 
-sizes = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 1000)), min_size=1, max_size=60, unique_by=lambda x: x[0])
+sizes = st.lists(
+    st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 1000)), min_size=1, max_size=60, unique_by=lambda x: x[0]
+)
 
 
 def divide(items: list[tuple[int, int]], budget: int) -> dict[str, list[int]]:
@@ -36,7 +38,9 @@ def test_buckets_hold_everything_once_and_stay_within_the_budget(items: list[tup
 
 
 @given(sizes, st.integers(1, 5000), st.data())
-def test_removing_one_item_touches_its_bucket_alone_unless_buckets_merge(items: list[tuple[int, int]], budget: int, data: Any) -> None:
+def test_removing_one_item_touches_its_bucket_alone_unless_buckets_merge(
+    items: list[tuple[int, int]], budget: int, data: Any
+) -> None:
     gone = data.draw(st.sampled_from(items))
     before, after = divide(items, budget), divide([i for i in items if i != gone], budget)
     home = next(name for name, members in before.items() if gone[0] in members)
@@ -58,7 +62,13 @@ def corpus(tmp_path: Path) -> Path:
 
 def source(corpus: Path, **more: Any) -> dict[str, Any]:
     annotations = {"sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}}
-    return {"root": corpus, "annotations": annotations, "segment": {"mode": "annotation"}, "bytes_per_second": 16000, **more}
+    return {
+        "root": corpus,
+        "annotations": annotations,
+        "segment": {"mode": "annotation"},
+        "bytes_per_second": 16000,
+        **more,
+    }
 
 
 def planned(config: Path) -> Plan:
@@ -89,7 +99,9 @@ def test_same_inputs_same_keys_and_a_change_changes_one(corpus: Path, make_confi
         {"output": {"root": "out", "formats": ["parquet", "webdataset"]}},
     ],
 )
-def test_what_changes_the_content_changes_every_key(corpus: Path, make_config: Callable[..., Path], change: dict[str, Any]) -> None:
+def test_what_changes_the_content_changes_every_key(
+    corpus: Path, make_config: Callable[..., Path], change: dict[str, Any]
+) -> None:
     before = set(planned(make_config(source(corpus), output={"root": "out"})).keys)
     assert not before & set(planned(make_config(source(corpus), **{"output": {"root": "out"}, **change})).keys)
 
@@ -97,7 +109,12 @@ def test_what_changes_the_content_changes_every_key(corpus: Path, make_config: C
 def test_what_does_not_change_the_content_changes_no_key(corpus: Path, make_config: Callable[..., Path]) -> None:
     base = {"features": {"log_mel": {}}}
     before = planned(make_config(source(corpus), **base)).keys
-    assert planned(make_config(source(corpus), features={"log_mel": {}, "device": "cpu"}, limits={"max_rejected_share": 0.5})).keys == before
+    assert (
+        planned(
+            make_config(source(corpus), features={"log_mel": {}, "device": "cpu"}, limits={"max_rejected_share": 0.5})
+        ).keys
+        == before
+    )
 
 
 def test_every_listed_recording_is_somewhere(corpus: Path, make_config: Callable[..., Path]) -> None:
@@ -107,7 +124,13 @@ def test_every_listed_recording_is_somewhere(corpus: Path, make_config: Callable
     assert plan.recordings_listed == 9
     assert plan.recordings_without_annotations == 2
     assert plan.table.num_rows == 7
-    no_match = planned(make_config(source(corpus, annotations=None, segment={"mode": "whole"}, label={"from": "path", "regex": r"r(?P<label>\d)"})))
+    no_match = planned(
+        make_config(
+            source(
+                corpus, annotations=None, segment={"mode": "whole"}, label={"from": "path", "regex": r"r(?P<label>\d)"}
+            )
+        )
+    )
     assert (no_match.table.num_rows, no_match.recordings_rejected) == (8, 1)
     assert no_match.rejections[0]["reason"] == "label_not_in_path"
 
@@ -115,7 +138,12 @@ def test_every_listed_recording_is_somewhere(corpus: Path, make_config: Callable
 def test_long_recordings_are_cut_into_spans_and_counted_once(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     write_audio(tmp_path / "in/long.wav", tone(60, 8000), 8000)
     segment = {"mode": "window", "length_s": 0.5}
-    plan = planned(make_config({"root": tmp_path / "in", "segment": segment, "bytes_per_second": 16000}, output={"root": "out", "shard_seconds": 10}))
+    plan = planned(
+        make_config(
+            {"root": tmp_path / "in", "segment": segment, "bytes_per_second": 16000},
+            output={"root": "out", "shard_seconds": 10},
+        )
+    )
     assert plan.table.num_rows == 7  # the header's bytes make it a little over 60 s, and the last span is open
     assert plan.table["primary"].to_pylist().count(True) == 1
     assert sorted(plan.table["span_start_s"].to_pylist()) == [0, 10, 20, 30, 40, 50, 60]

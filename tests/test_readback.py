@@ -24,7 +24,11 @@ MEL, MFCC = {"n_fft": 512, "hop_length": 160, "n_mels": 40}, {"n_mfcc": 13}
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("readback")
     for i in range(6):
-        write_audio(place / "in" / f"spk{i % 3}" / f"take {i}.é.wav", tone(1.3, [8000, 44100][i % 2], 1 + i % 2, hz=200 * (i + 1), seed=i), [8000, 44100][i % 2])
+        write_audio(
+            place / "in" / f"spk{i % 3}" / f"take {i}.é.wav",
+            tone(1.3, [8000, 44100][i % 2], 1 + i % 2, hz=200 * (i + 1), seed=i),
+            [8000, 44100][i % 2],
+        )
     config = place / "c.yaml"
     config.write_text(
         f"""
@@ -100,7 +104,9 @@ def test_webdataset(dataset: Path, rows: dict[str, dict]) -> None:
     for key, sample in seen.items():
         assert sample["flac"] == rows[key]["audio"]["bytes"]
         meta = json.loads(sample["json"])
-        assert {k: meta[k] for k in ("clip_id", "label", "split", "take")} == {k: rows[key][k] for k in ("clip_id", "label", "split", "take")}
+        assert {k: meta[k] for k in ("clip_id", "label", "split", "take")} == {
+            k: rows[key][k] for k in ("clip_id", "label", "split", "take")
+        }
         assert np.load(io.BytesIO(sample["log_mel.npy"]), allow_pickle=False).shape == tuple(rows[key]["log_mel_shape"])
         y, _ = sf.read(io.BytesIO(sample["flac"]), dtype="int16")
         assert len(y) == rows[key]["n_samples"]
@@ -136,7 +142,11 @@ def test_float_clips_and_many_channels(tmp_path: Path) -> None:
             f"output: {{root: {tmp_path}/{codec}, audio_codec: {codec}, formats: [parquet, webdataset]}}\n"
         )
         build_here(config)
-        found = {r["source_uri"][-5:]: r for p in (tmp_path / codec).rglob("shards/*/*.parquet") for r in pq.read_table(p).to_pylist()}
+        found = {
+            r["source_uri"][-5:]: r
+            for p in (tmp_path / codec).rglob("shards/*/*.parquet")
+            for r in pq.read_table(p).to_pylist()
+        }
         y, _ = decode_clip(found["a.wav"]["audio"]["bytes"])
         assert y.max() == (pytest.approx(1.9) if form == "float32" else 32767)
         assert found["a.wav"]["n_clipped"] == (0 if form == "float32" else 4000)

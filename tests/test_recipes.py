@@ -53,7 +53,9 @@ def test_fsdd(corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         digit, speaker, take = Path(row["source_uri"]).stem.split("_")
         assert (row["label"], row["speaker"], row["take"]) == (digit, speaker, take)
         pcm, _ = decode_clip(row["audio"]["bytes"])
-        assert (pcm[:, 0] == sf.read(row["source_uri"], dtype="int16")[0]).all(), "8 kHz mono 16-bit recordings pass bit for bit"
+        assert (pcm[:, 0] == sf.read(row["source_uri"], dtype="int16")[0]).all(), (
+            "8 kHz mono 16-bit recordings pass bit for bit"
+        )
     sides: dict[str, set[str]] = {}
     for row in rows:
         sides.setdefault(row["speaker"], set()).add(row["split"])
@@ -106,7 +108,11 @@ def make_urbansound(corpora: Path, out: Path) -> Path:
     maker = corpora.parent / "tools/make_corpus.py"
     if not maker.exists() or importlib.util.find_spec("soxr") is None:
         pytest.skip("the corpus maker is not beside the corpora")
-    subprocess.run([sys.executable, str(maker), str(out), "--recordings", "20", "--mean-seconds", "8", "--seed", "5"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(maker), str(out), "--recordings", "20", "--mean-seconds", "8", "--seed", "5"],
+        check=True,
+        capture_output=True,
+    )
     return out / "data"
 
 

@@ -21,7 +21,9 @@ def endpoint() -> Iterator[str]:
     if found:
         yield found
         return
-    server_module = pytest.importorskip("moto.server", reason="no S3 server: set S3_ENDPOINT_URL, or install moto[server]")
+    server_module = pytest.importorskip(
+        "moto.server", reason="no S3 server: set S3_ENDPOINT_URL, or install moto[server]"
+    )
     server = server_module.ThreadedMotoServer(port=0)
     server.start()
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
@@ -39,7 +41,9 @@ def hashes(root: Root, folder: str = "shards") -> dict[str, str]:
     return {name: hashlib.sha256(root.read_bytes(name)).hexdigest() for name in found}
 
 
-def test_a_build_from_and_to_s3_gives_the_bytes_of_a_local_one(endpoint: str, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+def test_a_build_from_and_to_s3_gives_the_bytes_of_a_local_one(
+    endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
     for i, extension in enumerate(["wav", "flac", "ogg", "wav"]):
         write_audio(tmp_path / "in" / f"take [{i}] #é.{extension}", tone(1.0, 22050, seed=i), 22050)
     options: dict[str, Any] = {"endpoint_url": endpoint}
@@ -53,7 +57,9 @@ def test_a_build_from_and_to_s3_gives_the_bytes_of_a_local_one(endpoint: str, tm
     segment = {"mode": "window", "length_s": 0.25}
     base = {"segment": segment, "bytes_per_second": 44100, "version": "sha256", "name": "s"}
     output = {"formats": ["parquet", "webdataset"], "shard_seconds": 2}
-    local = make_config({"root": tmp_path / "in", **base}, name="local", output={"root": str(tmp_path / "out"), **output})
+    local = make_config(
+        {"root": tmp_path / "in", **base}, name="local", output={"root": str(tmp_path / "out"), **output}
+    )
     far = make_config(
         {"root": f"s3://{bucket}/corpus", "storage_options": options, **base},
         name="far",
@@ -70,23 +76,35 @@ def test_a_build_from_and_to_s3_gives_the_bytes_of_a_local_one(endpoint: str, tm
     def without_uri(root: Root) -> list[Any]:
         import pyarrow.parquet as pq
 
-        tables = [pq.read_table(root.open_read(n)).drop_columns(["source_uri"]) for n in sorted(hashes(root)) if n.endswith(".parquet")]
+        tables = [
+            pq.read_table(root.open_read(n)).drop_columns(["source_uri"])
+            for n in sorted(hashes(root))
+            if n.endswith(".parquet")
+        ]
         return [t.to_pylist() for t in tables]
 
     assert without_uri(out) == without_uri(Root(str(tmp_path / "out")))
     # The same source to a local root and to S3: the same files to the byte.
     mixed = make_config(
-        {"root": f"s3://{bucket}/corpus", "storage_options": options, **base}, name="mixed", output={"root": str(tmp_path / "mixed"), **output}
+        {"root": f"s3://{bucket}/corpus", "storage_options": options, **base},
+        name="mixed",
+        output={"root": str(tmp_path / "mixed"), **output},
     )
     build_here(mixed)
     assert hashes(Root(str(tmp_path / "mixed"))) == hashes(out)
 
 
-def test_an_s3_dataset_is_published_and_verified(endpoint: str, tmp_path: Path, make_config: Callable[..., Path], ray_session: None) -> None:
+def test_an_s3_dataset_is_published_and_verified(
+    endpoint: str, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
+) -> None:
     from pipelines.build import build
     from schemas.config_file import load
 
-    options: dict[str, Any] = {"endpoint_url": endpoint, "key": os.environ["AWS_ACCESS_KEY_ID"], "secret": os.environ["AWS_SECRET_ACCESS_KEY"]}
+    options: dict[str, Any] = {
+        "endpoint_url": endpoint,
+        "key": os.environ["AWS_ACCESS_KEY_ID"],
+        "secret": os.environ["AWS_SECRET_ACCESS_KEY"],
+    }
     bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
     write_audio(tmp_path / "in/a.wav", tone(1.0, 16000), 16000)
     out = Root(f"s3://{bucket}/out", options)

@@ -15,7 +15,9 @@ ITEM = {
 }  # fmt: skip
 
 
-def run_of(y: np.ndarray, *, annotations: list[dict] | None = None, cuts: list[dict] | None = None, **more: object) -> pa.Table:
+def run_of(
+    y: np.ndarray, *, annotations: list[dict] | None = None, cuts: list[dict] | None = None, **more: object
+) -> pa.Table:
     buffer = RowBuffer(RUNS, "samples")
     row = {
         **ITEM, "sample_rate_hz": RATE, "n_channels": 1, "start_s": 0, "lead": 0, "core_frames": len(y), "total_frames": len(y),
@@ -27,14 +29,27 @@ def run_of(y: np.ndarray, *, annotations: list[dict] | None = None, cuts: list[d
 
 
 def row(start: float | None, end: float | None, **more: object) -> dict:
-    return {"start": start, "end": end, "ordinal": 0, "label": "y", "fields": ["g"], "file": "a.csv", "line": 3, "reason": None, "detail": None, **more}
+    return {
+        "start": start,
+        "end": end,
+        "ordinal": 0,
+        "label": "y",
+        "fields": ["g"],
+        "file": "a.csv",
+        "line": 3,
+        "reason": None,
+        "detail": None,
+        **more,
+    }
 
 
 def segment(spec: Spec, table: pa.Table, tolerance_s: float = 0.05) -> list[dict]:
     return Segment({"s": SegmentSource(spec, tolerance_s)})(table).to_pylist()
 
 
-@pytest.mark.parametrize("tail, n, last_samples", [("drop", 2, 8000), ("keep", 3, 4000), ("pad_zero", 3, 8000), ("pad_noise", 3, 8000)])
+@pytest.mark.parametrize(
+    "tail, n, last_samples", [("drop", 2, 8000), ("keep", 3, 4000), ("pad_zero", 3, 8000), ("pad_noise", 3, 8000)]
+)
 def test_tails(tail: str, n: int, last_samples: int) -> None:
     y = np.full(20000, 0.25)
     rows = segment(Spec(mode="window", length_s=0.5, tail=tail), run_of(y))
@@ -61,18 +76,29 @@ def test_noise_repeats_for_a_clip_and_differs_between_clips() -> None:
 
 def test_annotated_range_keeps_label_fields_and_exact_samples() -> None:
     y = np.arange(32000) / 65536
-    (clip, _) = segment(Spec(mode="annotation"), run_of(y, annotations=[row(0.5, 1.25)], cuts=[{"annotation": 0, "first": 0, "last": 1}]))
+    (clip, _) = segment(
+        Spec(mode="annotation"),
+        run_of(y, annotations=[row(0.5, 1.25)], cuts=[{"annotation": 0, "first": 0, "last": 1}]),
+    )
     assert (clip["label"], clip["fields"], clip["start_s"], clip["duration_s"]) == ("y", ["g"], 0.5, 0.75)
     assert np.array_equal(np.frombuffer(clip["pcm"], np.int16), np.rint(y[8000:20000] * 32768).astype(np.int16))
 
 
 @pytest.mark.parametrize("end, outcome", [(2.0, "clip"), (2.04, "clip"), (2.2, "annotation_out_of_range")])
 def test_range_beyond_the_end(end: float, outcome: str) -> None:
-    rows = segment(Spec(mode="annotation"), run_of(np.full(32000, 0.1), annotations=[row(1.0, end)], cuts=[{"annotation": 0, "first": 0, "last": 1}]))
+    rows = segment(
+        Spec(mode="annotation"),
+        run_of(np.full(32000, 0.1), annotations=[row(1.0, end)], cuts=[{"annotation": 0, "first": 0, "last": 1}]),
+    )
     if outcome == "clip":
         assert rows[0]["n_samples"] == 16000
     else:
-        assert (rows[0]["kind"], rows[0]["reason"], rows[0]["file"], rows[0]["line"]) == ("annotation", outcome, "a.csv", 3)
+        assert (rows[0]["kind"], rows[0]["reason"], rows[0]["file"], rows[0]["line"]) == (
+            "annotation",
+            outcome,
+            "a.csv",
+            3,
+        )
 
 
 def test_too_long_and_not_finite_clips_are_rejected() -> None:
@@ -84,7 +110,9 @@ def test_too_long_and_not_finite_clips_are_rejected() -> None:
 
 
 def test_a_rejected_recording_rejects_its_annotations() -> None:
-    table = run_of(np.zeros(0), annotations=[row(0, 1), row(1, 0.5, reason="annotation_end_before_start", detail="d")], cuts=[])
+    table = run_of(
+        np.zeros(0), annotations=[row(0, 1), row(1, 0.5, reason="annotation_end_before_start", detail="d")], cuts=[]
+    )
     table = table.set_column(table.schema.get_field_index("reason"), "reason", pa.array(["corrupt"]))
     rows = segment(Spec(mode="annotation"), table)
     assert [(r["status"], r["reason"]) for r in rows] == [
@@ -110,7 +138,9 @@ def test_gate_drops_under_the_threshold_and_keeps_at_it() -> None:
     pcm = [np.full(100, 328, np.int16), np.full(100, 327, np.int16), np.zeros(100, np.int16)]
     table = Segment({"s": SegmentSource(Spec())})(run_of(np.concatenate(pcm).astype(np.float32) / 32768))
     rows = pa.concat_tables([table.slice(0, 1)] * 3)
-    rows = rows.set_column(rows.schema.get_field_index("pcm"), "pcm", pa.array([p.tobytes() for p in pcm], pa.large_binary()))
+    rows = rows.set_column(
+        rows.schema.get_field_index("pcm"), "pcm", pa.array([p.tobytes() for p in pcm], pa.large_binary())
+    )
     gated = Gate(20 * np.log10(327.5 / 32768))(rows).to_pylist()
     assert [r["status"] for r in gated] == ["clip", "dropped", "dropped"]
     assert [r["rule"] for r in gated] == [None, "silence", "silence"]

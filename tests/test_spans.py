@@ -1,6 +1,6 @@
 """Plans of clips and pieces: nothing lost, nothing twice, whatever the cut."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,20 +39,22 @@ def test_windows_are_what_the_definition_says(spec: Segment, end: int) -> None:
 def test_windows_do_not_depend_on_how_they_are_divided(spec: Segment, end: int, at: list[int]) -> None:
     whole = windows(0.0, end, 0, 10_000, spec, RATE)
     bounds = [0, *sorted(at), 10_000]
-    parts = [windows(0.0, end, a, b, spec, RATE) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [windows(0.0, end, a, b, spec, RATE) for a, b in pairwise(bounds)]
     assert [c for p in parts for c in p.clips] == whole.clips
     assert sum(p.n_candidates for p in parts) == whole.n_candidates
 
 
 @given(specs, st.floats(0.5, 300), st.floats(2, 40), st.booleans())
-def test_every_window_of_a_recording_is_in_a_piece_that_holds_its_samples(spec: Segment, total: float, piece_s: float, known: bool) -> None:
+def test_every_window_of_a_recording_is_in_a_piece_that_holds_its_samples(
+    spec: Segment, total: float, piece_s: float, known: bool
+) -> None:
     seen = 0.0
 
     def total_s() -> float | None:
         return total if known or seen >= total else None
 
     found: dict[int, tuple[float, float]] = {}
-    for piece in islice(pieces(cuts([Range(-1, 0.0, None)], spec, total_s, piece_s, (0.0, None)), piece_s), 5000):
+    for piece in islice(pieces(cuts([Range(-1, 0.0, None)], spec, total_s, piece_s, (0.0, None)), piece_s), 100_000):
         seen = max(seen, piece.last_cell * CELL_S)
         for cut in piece.cuts:
             for k in range(cut.first, cut.last):
@@ -67,7 +69,9 @@ def test_every_window_of_a_recording_is_in_a_piece_that_holds_its_samples(spec: 
 
 @given(st.lists(st.tuples(st.floats(0, 500), st.floats(0.01, 30)), min_size=1, max_size=20), st.floats(2, 40))
 def test_every_annotation_is_in_one_piece_that_holds_it(ranges: list[tuple[float, float]], piece_s: float) -> None:
-    listed = sorted((Range(i, start, start + length) for i, (start, length) in enumerate(ranges)), key=lambda r: r.start_s)
+    listed = sorted(
+        (Range(i, start, start + length) for i, (start, length) in enumerate(ranges)), key=lambda r: r.start_s
+    )
     spec = Segment(mode="annotation")
     found = []
     last_start = -1

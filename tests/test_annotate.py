@@ -1,4 +1,4 @@
-"""Annotation files of any kind are read row by row; a bad row is rejected alone; a row joins one recording at most."""
+"""Rows join at most one recording, by a sidecar's place or by the name in a table."""
 
 from __future__ import annotations
 
@@ -13,25 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.annotate import Annotated, annotate
-from pipelines.annotation_files import Row, UnreadableError, decode_text, read_rows
+from pipelines.annotation_files import UnreadableError, decode_text
 from pipelines.inventory import take_inventory
-from schemas.config import Annotations, Source
+from schemas.config import Source
 from schemas.errors import ConfigError
 from schemas.storage import Root
-from schemas.tables import RESERVED
 
 RANGES = {"start": 0, "end": 1, "label": 2}
-
-
-def read(text: str | bytes, **spec: Any) -> list[Row]:
-    """Rows of a sidecar, without header and with start, end and label unless told otherwise."""
-    spec = {"sidecar": "{stem}.csv", "header": False, "columns": RANGES, **spec}
-    return list(read_rows(text.encode() if isinstance(text, str) else text, Annotations.model_validate(spec)))
-
-
-def ranges(rows: list[Row]) -> list[tuple[float | None, float | None, str | None]]:
-    assert not [r.detail for r in rows if r.reason]
-    return [(r.start, r.end, r.label) for r in rows]
 
 
 def join(root: Path, recordings: list[str], files: dict[str, str], **spec: Any) -> Annotated:
@@ -46,227 +34,6 @@ def join(root: Path, recordings: list[str], files: dict[str, str], **spec: Any) 
 def annotate_source(root: Path, **more: Any) -> Annotated:
     source = Source.model_validate({"name": "s", "root": str(root), **more})
     return annotate(source, Root(source.root), take_inventory(source, Root(source.root)))
-
-
-# Dialects
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("told", [False, True])
-@pytest.mark.parametrize("header", ["", "Onset,Offset,Kind\n"])
-def test_any_delimiter_is_found(delimiter: str, told: bool, header: str) -> None:
-    text = (header + "0.5,1,dog\n2,3.25,a cat\n").replace(",", delimiter)
-    columns = {"start": "onset", "end": 1, "label": "Kind"} if header else RANGES
-    rows = read(text, header=bool(header), columns=columns, delimiter=delimiter if told else "auto")
-    assert ranges(rows) == [(0.5, 1, "dog"), (2, 3.25, "a cat")]
-    assert [r.line for r in rows] == ([2, 3] if header else [1, 2])
-
-
-@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-@pytest.mark.parametrize("header", ["", "start;end;label\n"])
-def test_decimal_commas_are_no_delimiters(delimiter: str, header: str) -> None:
-    # BUG: without a header as many commas as delimiters; the tie goes to the comma and every row is rejected
-    text = (header + "0,5;1,25;dog\n2,0;3,5;cat\n").replace(";", delimiter)
-    assert ranges(read(text, header=bool(header))) == [(0.5, 1.25, "dog"), (2, 3.5, "cat")]
-
-
-def test_one_column_needs_no_delimiter() -> None:
-    assert [r.label for r in read("dog\ncat\n", columns={"label": 0})] == ["dog", "cat"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_any_unicode_encoding_and_line_end_is_found(encoding: str, newline: str) -> None:
-    text = newline.join(["start,end,label", "0,1,Hündchen", "", "1,2,犬"])
-    rows = read(text.encode(encoding), header=True, columns={n: n for n in RANGES})
-    assert ranges(rows) == [(0, 1, "Hündchen"), (1, 2, "犬")]
-    assert [r.line for r in rows] == [2, 4]
-
-
-def test_a_byte_order_mark_without_header_is_no_part_of_the_first_cell() -> None:
-    assert ranges(read("\ufeff0,1,dog".encode("utf-16-le"), encoding="utf-16-le")) == [(0, 1, "dog")]
-    assert ranges(read("\ufeff0,1,dog", encoding="utf-8")) == [(0, 1, "dog")]
-
-
-def test_other_encodings_are_read_when_named() -> None:
-    content = "0,1,Hündchen\n".encode("latin-1")
-    assert ranges(read(content, encoding="latin-1")) == [(0, 1, "Hündchen")]
-    with pytest.raises(UnreadableError, match=r"set annotations\.encoding"):
-        read(content)
-
-
-@pytest.mark.parametrize("encoding", ["hex", "latin-99", "punycode", "undefined", "utf-8\0"])
-def test_an_encoding_that_does_not_decode_makes_the_file_unreadable(encoding: str) -> None:
-    # BUG: UnicodeError (punycode, undefined) and ValueError (NUL) come through
-    with pytest.raises(UnreadableError):
-        read("0,1,dog,\n", encoding=encoding)
-
-
-def test_quotes_keep_delimiters_quotes_and_line_breaks() -> None:
-    text = '0,1,"a, ""b"""\r\n1,2,"two\r\nlines"\r\n\r\n2,3, "spaced"\r\n3,4,last'
-    rows = read(text)
-    assert [r.label for r in rows] == ['a, "b"', "two\r\nlines", "spaced", "last"]
-    assert [r.line for r in rows][2:] == [5, 6]
-
-
-def test_a_row_over_several_lines_is_named_by_its_first() -> None:
-    # BUG: by its last
-    assert [r.line for r in read('0,1,"a\nb\nc"\n1,2,"d\ne"\n2,3,f\n')] == [1, 4, 6]
-
-
-@pytest.mark.parametrize("delimiter", [",", "\t"])
-def test_a_quote_that_is_never_closed_does_not_swallow_the_rows_after_it(delimiter: str) -> None:
-    # BUG: the rest of the file becomes one label and nothing is rejected
-    text = '0,1,"dog\n1,2,cat\n2,3,cow\n'.replace(",", delimiter)
-    try:
-        rows = read(text)
-    except UnreadableError:
-        return
-    assert len(rows) == 3 or any(r.reason for r in rows)
-
-
-@pytest.mark.parametrize(
-    ("quote", "text", "label"),
-    [
-        ("none", '0,1,"dog"', '"dog"'),
-        ("'", "0,1,'a,\"b'", 'a,"b'),
-        ('"', '0|1|"a|b"', "a|b"),
-        ("auto", '0|1|"Fire," he said', '"Fire," he said'),
-    ],
-)
-def test_quote_says_which_sign_quotes(quote: str, text: str, label: str) -> None:
-    assert ranges(read(text + "\n", quote=quote)) == [(0, 1, label)]
-
-
-def test_comments_and_empty_rows_are_no_rows() -> None:
-    rows = read("# made by hand\n\n0,1,dog\n#,,\n , ,\n1,2,#cat\n", comment="#")
-    assert [(r.line, r.label) for r in rows] == [(3, "dog"), (6, "#cat")]
-
-
-def test_a_quote_in_a_comment_opens_nothing() -> None:
-    # BUG: the rows up to the next quote are lost without a word
-    assert [r.label for r in read('# start, "end\n0,1,dog\n1,2,cat\n', comment="#")] == ["dog", "cat"]
-
-
-@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\n\r\n", b" , \n"])
-@pytest.mark.parametrize("header", [False, True])
-def test_an_empty_file_has_no_rows(content: bytes, header: bool) -> None:
-    assert read(content, header=header) == []
-
-
-def test_a_header_alone_has_no_rows() -> None:
-    assert read("start,end,label\n", header=True, columns={n: n for n in RANGES}) == []
-
-
-# Columns and fields
-
-
-def test_columns_of_a_header_are_carried_under_their_own_names() -> None:
-    text = "start,end,label,fold,take,take,\n0,1,dog,3,A,B,C\n"
-    spec = {"header": True, "columns": {n: n for n in RANGES}}
-    assert read(text, **spec)[0].fields == {"fold": "3", "take": "A", "take_2": "B", "column_6": "C"}
-    assert read(text, extra_columns="drop", **spec)[0].fields == {}
-
-
-def test_without_a_header_only_named_columns_are_carried() -> None:
-    assert read("0,1,dog,3,x\n", columns={**RANGES, "salience": 3})[0].fields == {"salience": "3"}
-
-
-@pytest.mark.parametrize("name", sorted(RESERVED - {"label"}))
-def test_a_field_never_takes_a_name_of_clipmill(name: str) -> None:
-    extra = read(f"start,end,{name}\n0,1,x\n", header=True, columns={"start": 0, "end": 1})
-    named = read("0,1,x\n", columns={"start": 0, "end": 1, name: 2})
-    assert extra[0].fields == named[0].fields == {f"annotation_{name}": "x"}
-
-
-def test_a_renamed_field_does_not_overwrite_another() -> None:
-    # BUG: one of the two is lost
-    (row,) = read("start,end,split,annotation_split\n0,1,a,b\n", header=True, columns={"start": 0, "end": 1})
-    assert sorted(row.fields.values()) == ["a", "b"]
-
-
-def test_a_column_is_found_by_its_exact_name_first_and_then_in_any_case() -> None:
-    text = "Label,label,START\nx,y,1\n"
-    (row,) = read(text, header=True, columns={"label": "label", "start": "start"})
-    assert (row.label, row.start, row.fields) == ("y", 1, {"Label": "x"})
-
-
-@pytest.mark.parametrize(("where", "shown"), [("onset", "'onset'"), (7, "7")])
-def test_a_missing_column_is_named(where: str | int, shown: str, tmp_path: Path) -> None:
-    spec = {"columns": {"start": where, "end": "end"}}
-    files = {"a.csv": "filename,start,end\na.wav,0,1\n"}
-    with pytest.raises(ConfigError, match=rf"a\.csv: columns\.start: there is no column {shown}") as caught:
-        join(tmp_path, ["a.wav"], files, table="a.csv", recording="filename", **spec)
-    assert caught.value.key == "sources.s.annotations.columns"
-    ((_, row),) = join(tmp_path, [], {}, sidecar="{stem}.csv", **spec).by_path["a.wav"]
-    assert row.reason == "annotation_unreadable" and f"columns.start: there is no column {shown}" in str(row.detail)
-
-
-# Rows
-
-
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        ("1", "annotation_missing_column"),
-        ("1,2", "annotation_missing_column"),
-        ("x,2,a", "annotation_not_a_number"),
-        (",2,a", "annotation_not_a_number"),
-        ("1,,a", "annotation_not_a_number"),
-        ("nan,2,a", "annotation_not_a_number"),
-        ("1,inf,a", "annotation_not_a_number"),
-        ("1,1e999,a", "annotation_not_a_number"),
-        ("1,2_0,a", "annotation_not_a_number"),
-        ("0x1,2,a", "annotation_not_a_number"),
-        ("1,0:02,a", "annotation_not_a_number"),
-        ('"1.000,5",2000,a', "annotation_not_a_number"),
-        ("-0.1,2,a", "annotation_negative"),
-        ("2,1,a", "annotation_end_before_start"),
-        ("1,1,a", "annotation_end_before_start"),
-    ],
-)
-def test_a_bad_row_is_rejected_alone_with_its_file_and_line(bad: str, reason: str, tmp_path: Path) -> None:
-    text = f"0,1,first\n{bad}\n1,2,last\n"
-    found = join(tmp_path, ["x/a.wav"], {"x/a.csv": text}, sidecar="{stem}.csv", header=False, columns=RANGES)
-    assert [(file, row.line, row.reason) for file, row in found.by_path["x/a.wav"]] == [
-        ("x/a.csv", 1, None),
-        ("x/a.csv", 2, reason),
-        ("x/a.csv", 3, None),
-    ]
-    assert found.by_path["x/a.wav"][1][1].detail
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "expected"),
-    [
-        ("1.5,2\n", {"start": 0, "duration": 1}, (1.5, 3.5)),
-        ("1,5;0,25\n", {"start": 0, "duration": 1}, (1.5, 1.75)),  # BUG: as test_decimal_commas_are_no_delimiters
-        ("1.5,2\n", {"start": 0}, (1.5, None)),
-        ("1.5,2\n", {}, (None, None)),
-        ("-0.0,1e-3\n", {"start": 0, "end": 1}, (0, 0.001)),
-        (" +1.5 , 2 \n", {"start": 0, "end": 1}, (1.5, 2)),
-    ],
-)
-def test_ranges_are_read_from_start_with_end_or_duration(
-    text: str, columns: dict[str, int], expected: tuple[float | None, float | None]
-) -> None:
-    (row,) = read(text, columns=columns)
-    assert (row.start, row.end, row.reason) == (*expected, None)
-
-
-@pytest.mark.parametrize("duration", ["0", "-1"])
-def test_a_duration_that_is_not_positive_is_rejected(duration: str) -> None:
-    assert read(f"5,{duration}\n", columns={"start": 0, "duration": 1})[0].reason == "annotation_end_before_start"
-
-
-@pytest.mark.parametrize("unit", ["s", "ms", "samples"])
-def test_times_stay_in_the_files_own_unit(unit: str) -> None:
-    (row,) = read("16000,8000\n", columns={"start": 0, "duration": 1}, time_unit=unit)
-    assert (row.start, row.end) == (16000, 24000)
-
-
-def test_an_empty_label_is_none() -> None:
-    assert read("0,1, \n")[0].label is None
 
 
 # Sidecars
@@ -308,7 +75,6 @@ def test_an_unreadable_sidecar_rejects_its_own_recording_only(tmp_path: Path) ->
 
 
 def test_braces_in_names_are_plain_text(tmp_path: Path) -> None:
-    # BUG: `{stem}` is put in first, and then a `{name}` that the stem itself holds is replaced as well
     found = join(
         tmp_path, ["{name}.wav"], {"{name}.csv": "0,1,x\n"}, sidecar="{stem}.csv", header=False, columns=RANGES
     )
@@ -352,8 +118,8 @@ NFC, NFD = (unicodedata.normalize(form, "é.wav") for form in ("NFC", "NFD"))
         ([NFC], NFD, NFC),
         ([NFD], NFC, NFD),
         ([NFC, NFD], NFC, NFC),
-        ([NFC, NFD], NFD, NFD),  # BUG: joins to the other file, whose name differs in its normal form only
-        (["a/x.wav"], "b/x.wav", "recording_not_found"),  # BUG: takes the file of the same name in another folder
+        ([NFC, NFD], NFD, NFD),
+        (["a/x.wav"], "b/x.wav", "recording_not_found"),
     ],
 )
 def test_a_table_finds_recordings_by_path_then_name_then_stem(
@@ -406,7 +172,7 @@ def test_rows_of_one_recording_stay_in_the_tables_order(tmp_path: Path) -> None:
     [
         ("", 0),
         ("take,fold\n", "take"),
-        ("take,fold\n", 0),  # BUG: an index is looked up as a column's name when there is a header
+        ("take,fold\n", 0),
         ("take,fold\n", "{take}.wav"),
         ("take,fold\n", ["{fold}-{take}.wav", "take"]),
         ("", "{0}.wav"),
@@ -437,7 +203,6 @@ def test_a_recording_column_that_is_missing_is_named(recording: Any, tmp_path: P
 
 
 def test_a_short_row_is_rejected_alone_even_if_it_is_the_first(tmp_path: Path) -> None:
-    # BUG: columns are looked up among the first row's cells, so a short one ends the build: "the table has no column"
     table = "start,end,filename\n1\n0,1,A.wav\n"
     found = join(
         tmp_path, ["A.wav"], {"t.csv": table}, table="t.csv", recording="filename", columns={"start": 0, "end": 1}
@@ -446,7 +211,6 @@ def test_a_short_row_is_rejected_alone_even_if_it_is_the_first(tmp_path: Path) -
 
 
 def test_braces_in_a_cell_are_plain_text(tmp_path: Path) -> None:
-    # BUG: ConfigError, as if the template named a column that the table does not have
     found = join(tmp_path, ["a{1}.wav"], {"t.csv": "f\na{1}\nb\n"}, table="t.csv", recording="{f}.wav")
     assert set(found.by_path) == {"a{1}.wav"}
 
@@ -457,7 +221,7 @@ def test_braces_in_a_cell_are_plain_text(tmp_path: Path) -> None:
         ("absent.csv", "does not exist"),
         ("folder", "cannot read"),
         ("bad.csv", "annotations.encoding"),
-        ("a.wav/t.csv", "does not exist"),  # BUG: NotADirectoryError comes through
+        ("a.wav/t.csv", "does not exist"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_a_config_error(table: str, words: str, tmp_path: Path) -> None:
