@@ -22,7 +22,7 @@ class Features:
     """Compute features of the canonical clips. Takes a table of `schemas.tables.CLIPS` and adds, for each feature, a
     column of float32 values in row-major order and a column `<name>_shape`.
 
-    spec : an object with the attributes of `schemas.config.Features`
+    spec : an object with the attributes of `schemas.feature_config.Features`
     sample_rate_hz : of the clips
     sample_format : of their PCM, int16 | float32
     device : cpu | cuda | auto (CUDA when there is a device)

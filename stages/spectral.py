@@ -96,7 +96,7 @@ class Spectral:
 
     Parameters
     ----------
-    spec : an object with the attributes of `schemas.config.Features`
+    spec : an object with the attributes of `schemas.feature_config.Features`
     sample_rate_hz : of the signals
     device : "cpu" or "cuda"
     """

@@ -9,32 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from annotated_corpora import RANGES, annotate_source, join, ranges, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.annotate import Annotated, annotate
 from pipelines.annotation_files import UnreadableError, decode_text
-from pipelines.inventory import take_inventory
-from schemas.config import Source
 from schemas.errors import ConfigError
-from schemas.storage import Root
-
-RANGES = {"start": 0, "end": 1, "label": 2}
-
-
-def join(root: Path, recordings: list[str], files: dict[str, str], **spec: Any) -> Annotated:
-    """Lay a source out and annotate it."""
-    for name, content in {**dict.fromkeys(recordings, "x"), **files}.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, newline="")
-    return annotate_source(root, annotations=spec)
-
-
-def annotate_source(root: Path, **more: Any) -> Annotated:
-    source = Source.model_validate({"name": "s", "root": str(root), **more})
-    return annotate(source, Root(source.root), take_inventory(source, Root(source.root)))
-
 
 # Sidecars
 

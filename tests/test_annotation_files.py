@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from annotated_corpora import RANGES, join, ranges, read
 
-from pipelines.annotation_files import Row, UnreadableError, read_sheet
+from pipelines.annotation_files import UnreadableError
 from schemas.config import Annotations
 from schemas.errors import ConfigError
 from schemas.tables import RESERVED
-
-RANGES = {"start": 0, "end": 1, "label": 2}
-
-
-def read(text: str | bytes, **spec: Any) -> list[Row]:
-    """Rows of a sidecar, without header and with start, end and label unless told otherwise."""
-    spec = {"sidecar": "{stem}.csv", "header": False, "columns": RANGES, **spec}
-    return read_sheet(text.encode() if isinstance(text, str) else text, Annotations.model_validate(spec)).rows
-
-
-def ranges(rows: list[Row]) -> list[tuple[float | None, float | None, str | None]]:
-    assert not [r.detail for r in rows if r.reason]
-    return [(r.start, r.end, r.label) for r in rows]
-
 
 # Dialects
 

@@ -13,8 +13,8 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.config import Features as Spec
-from schemas.config import LogMel, Mfcc, Spectrogram
+from schemas.feature_config import Features as Spec
+from schemas.feature_config import LogMel, Mfcc, Spectrogram
 from schemas.tables import CLIPS
 from stages.features import Features
 from stages.spectral import Spectral, dct_matrix, mel_filters, n_frames

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 from conftest import build_here, tone, write_audio
 
-from schemas.config import Features, LogMel, Mfcc
+from schemas.feature_config import Features, LogMel, Mfcc
 from schemas.units import level_dbfs
 from stages.encode import decode_clip
 from stages.spectral import Spectral
