@@ -268,9 +268,18 @@ class Output(Frozen):
 
     root: str
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = ["parquet"]
+    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(
+        default_factory=lambda: ["parquet"]
+    )
     audio_codec: Literal["flac", "wav"] = "flac"
     shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
+
+    @field_validator("formats")
+    @classmethod
+    def _each_once(cls, formats: list[str]) -> list[str]:
+        if len(set(formats)) < len(formats):
+            raise ValueError("names a format twice")
+        return formats
 
     @field_validator("root")
     @classmethod
