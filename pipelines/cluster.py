@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -29,6 +30,18 @@ class Cluster:
     n_gpus: int
     device: str
     feature_actors: int
+
+
+def _warm_up(n_workers: int) -> None:
+    """Have the workers of a private Ray load the libraries, so that the time for it is not taken for work."""
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def load() -> None:
+        for name in ("ray.data", "pipelines.graph"):
+            importlib.import_module(name)
+
+    ray.get([load.remote() for _ in range(n_workers)])
 
 
 @contextmanager
@@ -87,6 +100,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                 "features.device is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu"
             )
         on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
+        if ours and not address:
+            _warm_up(int(resources.get("CPU", 1)))
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:
         if ours:
