@@ -47,12 +47,12 @@ output:
 limits: {{max_rejected_share: 0.1}}       # one recording of 25 is corrupt on purpose
 """
 _LOAD = """\
-Load it:
-  from datasets import load_dataset
-  clips = load_dataset("parquet", data_files={{s: "{dataset}/shards/" + s + "/*.parquet" for s in {splits}}})
-or, with nothing but pyarrow:
+Load it, in .venv/bin/python:
   import pyarrow.dataset as ds
   clips = ds.dataset("{dataset}/shards", format="parquet", exclude_invalid_files=True).to_table()
+or, after `pip install datasets`:
+  from datasets import load_dataset
+  splits = load_dataset("parquet", data_files={{s: "{dataset}/shards/" + s + "/*.parquet" for s in {splits}}})
 Look further:
   clipmill show {dataset}
   clipmill failures {dataset}

@@ -138,8 +138,8 @@ def test_the_demo_does_the_whole_job(tmp_path: Path, ray_session: None) -> None:
     found = json.loads(run("failures", tmp_path / "demo/dataset", "--json").output)
     assert {r["reason"] for r in found["reasons"]} == {"truncated", "recording_rejected"}
     # The lines that the demo prints for loading are run as they stand.
-    lines = result.output.split("Load it:\n")[1].splitlines()
+    lines = result.output.split("Load it, in .venv/bin/python:\n")[1].splitlines()
     code = "\n".join(line.strip() for line in lines if line.startswith("  ") and "clipmill " not in line)
     scope: dict[str, Any] = {}
     exec(code, scope)
-    assert scope["clips"].num_rows == 33
+    assert scope["clips"].num_rows == 33 == sum(len(split) for split in scope["splits"].values())
