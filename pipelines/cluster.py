@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from schemas.config import Config
 from schemas.errors import ClipmillError
@@ -30,6 +31,12 @@ class Cluster:
     n_gpus: int
     device: str
     feature_actors: int
+
+
+def _layers() -> list[str]:
+    """Return the folders of clipmill's own code, which a cluster's workers need in this very version."""
+    top = Path(__file__).parents[1]
+    return [str(top / layer) for layer in ("schemas", "stages", "pipelines")]
 
 
 def _warm_up(n_workers: int) -> None:
@@ -68,15 +75,11 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
     if ours:
         try:
             if address:
-                import pipelines
-                import schemas
-                import stages
-
                 ray.init(
                     address=address,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    runtime_env={"env_vars": WORKER_ENV, "py_modules": [schemas, stages, pipelines]},
+                    runtime_env={"env_vars": WORKER_ENV, "py_modules": _layers()},
                 )
             else:
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
