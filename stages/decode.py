@@ -120,11 +120,15 @@ class _Recording:
                 if container.truncated and not self.keep_truncated:
                     raise DecodeError("truncated", container.truncated)
                 last: dict[str, Any] = {}
-                for row in self._decode(stream, container):
-                    if row["last"]:
-                        last = row
-                    else:
-                        yield row
+                try:
+                    for row in self._decode(stream, container):
+                        if row["last"]:
+                            last = row
+                        else:
+                            yield row
+                except DecodeError:
+                    self._check_version("while reading")  # a file that is being written looks damaged
+                    raise
         except FileNotFoundError:
             raise DecodeError("recording_missing", "the file was gone when it was to be read") from None
         except PermissionError as error:
