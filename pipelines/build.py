@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from pipelines.cluster import connected
 from pipelines.graph import output_root, run_graph, stages_of
 from pipelines.plan import Plan, make_plan
-from pipelines.progress import Display, TallyActor, Watch
+from pipelines.progress import Display, TallyActor, Watch, phase
 from pipelines.publish import Draft, draft_snapshot, publish
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
@@ -88,7 +89,8 @@ def build(file: ConfigFile, *, workers: int | None = None, address: str | None =
     except OSError as error:
         raise describe_os_error(error, root, "write to") from None
     _check_apart(file, root)
-    plan = make_plan(config)
+    with phase("listing recordings and annotations", quiet):
+        plan = make_plan(config)
     planned_s = time.monotonic() - started
     there = committed_keys(root)
     todo = [i for i, key in enumerate(plan.keys) if key not in there]
@@ -134,7 +136,9 @@ def _work(
 
     started = time.monotonic()
     keys = []
-    with connected(file.config, workers, address) as cluster:
+    with ExitStack() as stack:
+        with phase("starting Ray", quiet):
+            cluster = stack.enter_context(connected(file.config, workers, address))
         tally = ray.remote(num_cpus=0)(TallyActor).remote()
         report.startup_s = time.monotonic() - started
         stages = stages_of(file.config, plan, cluster.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -53,6 +54,13 @@ class Watch:
             clips = pc.sum(pc.equal(table["status"], "clip")).as_py() or 0
             self.actor.add.remote(ended.num_rows, clips, pc.sum(ended["decoded_s"]).as_py() or 0.0)
         return table
+
+
+def phase(text: str, quiet: bool) -> AbstractContextManager[object]:
+    """Show what is going on, on a terminal and for as long as the block runs."""
+    if quiet or not sys.stderr.isatty():
+        return nullcontext()
+    return Console(stderr=True).status(text)
 
 
 class Display:
