@@ -20,12 +20,12 @@ from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.layout import (
     BUILD_FILE,
+    Commit,
     Snapshot,
-    committed_keys,
     open_dataset,
-    read_commit,
     read_snapshot,
     snapshot_numbers,
+    sound_commits,
 )
 from schemas.storage import Root, describe_os_error
 
@@ -92,18 +92,18 @@ def build(file: ConfigFile, *, workers: int | None = None, address: str | None =
     with phase("listing recordings and annotations", quiet):
         plan = make_plan(config)
     planned_s = time.monotonic() - started
-    there = committed_keys(root)
+    there = sound_commits(root, plan.keys)
     todo = [i for i, key in enumerate(plan.keys) if key not in there]
     report = Report("failed", root.uri(""), len(plan.keys), 0, len(plan.keys) - len(todo), 0.0, plan_s=planned_s)
     _note_build(root, plan, todo, finished=False)
-    # The keys of what was really read: a recording that moved under the build gives its shard another key than planned.
-    keys = [key for key in plan.keys if key in there]
+    # With the keys of what was really read: a recording that moved under the build gives its shard another than planned.
+    commits = list(there.values())
     if todo:
-        keys += _work(file, plan, todo, report, workers, address, quiet)
+        commits += _work(file, plan, todo, report, workers, address, quiet)
     if report.failures:
         report.wall_s = time.monotonic() - started
         return report
-    draft = draft_snapshot(file, plan, [read_commit(root, key) for key in keys])
+    draft = draft_snapshot(file, plan, commits)
     _conclude(root, draft, report, config.limits.max_rejected_share)
     _note_build(root, plan, [], finished=True)
     report.wall_s = time.monotonic() - started
@@ -130,12 +130,12 @@ def _hidden(path: str, source: Root) -> bool:
 
 def _work(
     file: ConfigFile, plan: Plan, todo: list[int], report: Report, workers: int | None, address: str | None, quiet: bool
-) -> list[str]:
-    """Build the shards that are missing; return their keys."""
+) -> list[Commit]:
+    """Build the shards that are missing; return their commits."""
     import ray
 
     started = time.monotonic()
-    keys = []
+    commits = []
     with ExitStack() as stack:
         with phase("starting Ray", quiet):
             cluster = stack.enter_context(connected(file.config, workers, address))
@@ -152,11 +152,11 @@ def _work(
                 if result["error"] is not None:
                     report.failures.append(result["error"])
                     continue
-                keys.append(result["key"])
+                commits.append(Commit.from_json(result["commit"], result["key"]))
                 report.shards_built += 1
-                report.decoded_s += json.loads(result["commit"])["seconds"]["decoded_s"]
+                report.decoded_s += commits[-1].seconds.decoded_s
         report.work_s = time.monotonic() - working
-    return keys
+    return commits
 
 
 def _conclude(root: Root, draft: Draft, report: Report, max_rejected_share: float) -> None:

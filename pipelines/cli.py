@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -48,6 +49,10 @@ def _reported(command: Callable[P, T]) -> Callable[P, T]:
             _fail(str(error), 1, as_json)
         except KeyboardInterrupt:
             _fail("interrupted; what is committed is kept, the same command goes on from there", 1, as_json)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough; Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except OSError as error:
             _fail(
                 str(describe_os_error(error, Root(str(kwargs.get("root") or error.filename or "storage")), "use")),
@@ -91,6 +96,8 @@ def _finish(report: Any, as_json: bool) -> None:
         click.echo("\n".join(outcome(report)))
         for message in dict.fromkeys(report.failures):
             click.echo(f"error: {report.failures.count(message)} shards: {message}", err=True)
+        if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
+            click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
         if report.limit is not None:
             click.echo(f"not published: {report.limit}", err=True)
     sys.exit(report.exit_code)
@@ -106,11 +113,11 @@ def plan(config: str, as_json: bool) -> None:
     from pipelines.plan import make_plan
     from pipelines.wording import planned
     from schemas.config_file import load
-    from schemas.layout import committed_keys
+    from schemas.layout import sound_commits
 
     file = load(config)
     made = make_plan(file.config)
-    there = committed_keys(output_root(file.config))
+    there = sound_commits(output_root(file.config), made.keys)
     missing = sum(key not in there for key in made.keys)
     if as_json:
         shards = [
@@ -193,10 +200,11 @@ def status(root: str, as_json: bool) -> None:
     elif run["finished"]:
         click.echo(f"build        finished {run['started']} on {run['host']}")
     else:
+        state = {True: "running", False: "interrupted", None: "running or interrupted"}[run["running"]]
         click.echo(
-            f"build        started {run['started']} on {run['host']} (process {run['pid']}), running or interrupted:"
+            f"build        started {run['started']} on {run['host']} (process {run['pid']}), {state}:"
             f" {run['shards_committed']:,} of {run['shards_planned']:,} shards are committed;"
-            " if it is not running, `clipmill build` with the same configuration goes on from there"
+            + ("" if run["running"] else "; `clipmill build` with the same configuration goes on from there")
         )
 
 
@@ -255,6 +263,11 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         )
         for problem in verdict.problems:
             click.echo(f"error: {problem}", err=True)
+        if verdict.problems:
+            click.echo(
+                "what to do: remove the commit record (commits/<key>.json) of each damaged shard and build again; the same bytes come back",
+                err=True,
+            )
     sys.exit(1 if verdict.problems else 0)
 
 

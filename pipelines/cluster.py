@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schemas.config import Config
 from schemas.errors import ClipmillError
@@ -43,12 +46,13 @@ def _warm_up(n_workers: int) -> None:
     """Have the workers of a private Ray load the libraries, so that the time for it is not taken for work."""
     import ray
 
-    @ray.remote(num_cpus=1)
-    def load() -> None:
-        for name in ("ray.data", "pipelines.graph"):
-            importlib.import_module(name)
-
+    load = ray.remote(num_cpus=1)(_load_libraries)
     ray.get([load.remote() for _ in range(n_workers)])
+
+
+def _load_libraries() -> None:
+    for name in ("ray.data", "pipelines.graph"):
+        importlib.import_module(name)
 
 
 @contextmanager
@@ -94,6 +98,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
             raise ClipmillError(f"cannot connect to {where}: {error}") from None
+    before = _interrupt_on_sigterm()
     try:
         resources = ray.cluster_resources()
         n_gpus = int(resources.get("GPU", 0))
@@ -107,5 +112,18 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
             _warm_up(int(resources.get("CPU", 1)))
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
         if ours:
             ray.shutdown()
+
+
+def _interrupt_on_sigterm() -> Any:
+    """Have SIGTERM end a build as Ctrl-C does; Ray's own handler prints a stack trace. Returns the handler before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, interrupt) or signal.SIG_DFL

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import socket
 from dataclasses import asdict
 from typing import Any
 
@@ -90,11 +92,24 @@ def status(root: Root) -> dict[str, Any]:
             "host": note["host"],
             "pid": note["pid"],
             "finished": note["finished"],
+            "running": None
+            if note["host"] != socket.gethostname()
+            else not note["finished"] and _is_running(note["pid"]),
             "shards_planned": len(note["keys"]),
             "shards_committed": n_there,
             "recordings_listed": note["recordings"],
         }
     return found
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def failures(root: Root, number: int | None = None) -> dict[str, Any]:

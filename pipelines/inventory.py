@@ -69,14 +69,15 @@ class Patterns:
         wanted = any((known or named) and _fits(pattern, path) for pattern, named in self._include)
         return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
 
-    def excludes_folder(self, path: str) -> bool:
-        """Return whether an exclude pattern names a folder or all that is in it."""
-        return any(_fits(pattern, path) or _fits(pattern, f"{path}/x") for pattern in self._exclude)
+    def wants_folder(self, path: str) -> bool:
+        """Return whether a folder could hold a match: an include pattern can go on from it, and no exclude names it."""
+        excluded = any(_fits(pattern, path) or _fits(pattern, f"{path}/x") for pattern in self._exclude)
+        return not excluded and any(_fits(pattern, f"{path}/", partial=True) for pattern, _ in self._include)
 
 
-def _fits(pattern: regex.Pattern[str], path: str) -> bool:
+def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool:
     try:
-        return pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S) is not None
+        return pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
     except TimeoutError:
         raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
 
@@ -179,8 +180,10 @@ class _Walk:
                     elif entry.is_file():
                         status = entry.stat()
                         yield path, status.st_size, stat_version(status)
-                    elif entry.is_symlink():
+                    elif entry.is_symlink() and not os.path.exists(entry.path):
                         raise FileNotFoundError
+                    elif self._patterns.match(path):
+                        self._refuse(path, "not_audio", "a pipe, a socket or a device")
                 except OSError as error:
                     if not (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
                         raise
@@ -193,7 +196,7 @@ class _Walk:
         is_folder = entry.is_dir()
         if real == self._real_top or real.startswith(self._real_top + os.sep):
             return not is_folder  # a folder inside the root is listed under its own name
-        unwanted = self._patterns.excludes_folder(path) if is_folder else not self._patterns.match(path)
+        unwanted = not (self._patterns.wants_folder(path) if is_folder else self._patterns.match(path))
         if unwanted:
             return False
         if not self._source.follow_links:

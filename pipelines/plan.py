@@ -83,6 +83,12 @@ def make_plan(config: Config) -> Plan:
         inventory = take_inventory(source, root)
         annotated = annotate(source, root, inventory)
         plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
+        if source.annotations is not None and inventory.recordings and not annotated.by_path:
+            where = source.annotations.sidecar or source.annotations.table
+            raise ClipmillError(
+                f"source {source.name!r}: none of the {len(inventory.recordings)} recordings under {source.root} has an annotation"
+                f" in {where!r}; check annotations"
+            )
         if not inventory.recordings and not inventory.refusals:
             raise ClipmillError(f"source {source.name!r}: no recording under {source.root} matches include and exclude")
         for refusal in inventory.refusals:
@@ -171,7 +177,15 @@ def _fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
 def _source_fingerprint(source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
-    return digest([source.segment.model_dump(), unit, tolerance])
+    # The root stands in every row, as source_uri.
+    return digest(
+        [
+            source_root(source).uri("") if source_root(source).is_local else source.root,
+            source.segment.model_dump(),
+            unit,
+            tolerance,
+        ]
+    )
 
 
 def _item_digest(item: Item, source_digest: str) -> str:

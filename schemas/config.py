@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Annotated, Any, Literal
 
 import regex
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from schemas.feature_config import Features
-from schemas.model import Frozen, Name, Positive, Share
+from schemas.model import Frozen, Name, Positive, Share, error_at
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
@@ -89,6 +90,10 @@ class Annotations(Frozen):
             raise ValueError("`table` needs `recording`: the column that names the recording")
         if self.sidecar is not None and self.recording is not None:
             raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
+        if self.sidecar is not None:
+            names = re.findall(r"\{([^{}]*)\}", self.sidecar)
+            if set(names) - {"stem", "name"}:
+                raise ValueError(f"sidecar {self.sidecar!r} knows the placeholders {{stem}} and {{name}} only")
         for name in (self.sidecar, self.table):
             if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
                 raise ValueError(f"{name!r} leads out of the source's root")
@@ -263,14 +268,16 @@ class Split(BaseModel):
         return None if name in (None, "recording") else name
 
 
+def _parquet() -> list[Literal["parquet", "webdataset"]]:
+    return ["parquet"]
+
+
 class Output(Frozen):
     """Where the dataset goes and in which form."""
 
     root: str
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(
-        default_factory=lambda: ["parquet"]
-    )
+    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(default_factory=_parquet)
     audio_codec: Literal["flac", "wav"] = "flac"
     shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
 
@@ -308,11 +315,23 @@ class Config(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Config:
         names = [s.name for s in self.sources]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two sources are named {name!r}; a source's name must be its own")
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise error_at(f"sources[{i}].name", f"two sources are named {name!r}; a source's name must be its own")
         if self.audio.sample_format == "float32" and self.output.audio_codec == "flac":
-            raise ValueError("audio.sample_format float32 needs output.audio_codec wav: FLAC holds whole numbers only")
+            raise error_at(
+                "audio.sample_format", "float32 needs output.audio_codec: wav, since FLAC holds whole numbers only"
+            )
+        for i, source in enumerate(self.sources):
+            segment = source.segment
+            if (
+                segment.mode == "window"
+                and min(float(segment.length_s or 0), segment.hop) * self.audio.sample_rate_hz < 1
+            ):
+                raise error_at(
+                    f"sources[{i}].segment",
+                    f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
+                )
         nyquist = self.audio.sample_rate_hz / 2
         mels = {"log_mel": self.features.log_mel}
         if self.features.mfcc is not None:
@@ -321,9 +340,9 @@ class Config(Frozen):
             if mel is None:
                 continue
             if mel.fmax is not None and mel.fmax > nyquist:
-                raise ValueError(f"features.{name}: fmax {mel.fmax:g} is over half the sample rate, {nyquist:g}")
+                raise error_at(f"features.{name}.fmax", f"fmax {mel.fmax:g} is over half the sample rate, {nyquist:g}")
             if mel.fmin >= (mel.fmax or nyquist):
-                raise ValueError(f"features.{name}: fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
+                raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
         return self
 
 

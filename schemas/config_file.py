@@ -223,6 +223,11 @@ def _explain(error: ValidationError, document: _Document) -> ConfigError:
     if kind == "missing":
         return ConfigError("is missing and has no default", key=key, file=document.file, line=line)
     message = first["msg"].removeprefix("Value error, ")
+    if message.startswith("@"):
+        _, key, message = message.split("@", 2)
+        line = document.line(
+            tuple(int(p[1:-1]) if p.startswith("[") else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", key))
+        )
     message = message.replace("Input should be", "expected")
     return ConfigError(message, key=key, file=document.file, line=line)
 

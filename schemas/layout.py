@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -252,6 +253,25 @@ def read_commit(root: Root, key: str) -> Commit:
     except FileNotFoundError:
         raise ClipmillError(f"{root.uri(commit_path(key))}: the commit record is missing") from None
     return Commit.from_json(content, root.uri(commit_path(key)))
+
+
+def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
+    """Return those of the shards that are committed and whose files are there in their full size.
+
+    A record that cannot be read, or a file that is missing or cut, is as good as no commit: the shard is to be built anew.
+    Contents are not read; `clipmill verify` does that.
+    """
+    listed = sorted(committed_keys(root) & set(keys))
+    sizes = {**root.sizes("shards"), **root.sizes(COMMITS)} if listed else {}
+    found = {}
+    for key in listed:
+        try:
+            commit = read_commit(root, key)
+        except ClipmillError:
+            continue
+        if all(sizes.get(o.path) == o.size_bytes for o in commit.outputs):
+            found[key] = commit
+    return found
 
 
 def committed_keys(root: Root) -> set[str]:

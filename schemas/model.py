@@ -11,6 +11,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
+def error_at(key: str, message: str) -> ValueError:
+    """Return an error about one key that a check of a whole found. `schemas.config_file` gives it the key's line."""
+    return ValueError(f"@{key}@{message}")
+
+
 class Frozen(BaseModel):
     """Base of all configuration: unknown keys are errors, values never change."""
 

@@ -50,8 +50,8 @@ REASONS: dict[str, Reason] = {
         Reason("bad_name", "the file's name is not valid UTF-8", "rename the file"),
         Reason(
             "label_not_in_path",
-            "the label's or the fields' regex does not match the recording's path",
-            "correct the regex, or exclude the recording",
+            "the recording's path does not give the label or the fields that it should",
+            "correct label or fields, or exclude the recording",
         ),
         # Annotations
         Reason(

@@ -106,6 +106,19 @@ class Root:
             return []
         return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes in bytes of all files under a folder by path, without temporary ones; an absent one has none."""
+        found: dict[str, int] = {}
+        if self.is_local:
+            for place, _, names in os.walk(self.full(folder)):
+                for name in names:
+                    path = f"{place}/{name}"
+                    found[os.path.relpath(path, self._base)] = os.stat(path).st_size
+        else:
+            listing = self.fs.find(self.full(folder), detail=True, refresh=True) if self.exists(folder) else {}
+            found = {str(name)[len(self._base) + 1 :]: int(info["size"] or 0) for name, info in listing.items()}
+        return {p: n for p, n in found.items() if not p.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX)}
+
     @contextlib.contextmanager
     def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """Open a file that appears under its name when the block ends, whole, and never when it raises.

@@ -26,11 +26,11 @@ class Ledger:
         }
         self.counts = Counts()
         self.seconds = Seconds()
-        self._item = Counts()
-        self._item_seconds = Seconds()
         self._item_rejections: list[dict[str, Any]] = []
+        self._clear_item()
         self._ended: Counter[str] = Counter()
         self._problems: list[str] = []
+        self._ids: set[str] = set()
         self._moved: dict[str, tuple[str, str]] = {}
         self.rejections: list[dict[str, Any]] = []
 
@@ -44,6 +44,7 @@ class Ledger:
 
     def _clear_item(self) -> None:
         self._item, self._item_seconds, self._item_rejections = Counts(), Seconds(), []
+        self._item_ids: list[str] = []
 
     def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:
         light = rows.select([n for n in rows.column_names if n in _COUNTED])
@@ -62,6 +63,7 @@ class Ledger:
         for label, duration in zip(labels, durations, strict=True):
             by_label[label] = by_label.get(label, 0.0) + duration
         self._item += Counts(clips_kept=clips.num_rows)
+        self._item_ids.extend(clips["clip_id"].to_pylist())
         self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
         if any(light["last"].to_pylist()):
             self._end(item)
@@ -92,6 +94,10 @@ class Ledger:
                 f" + {c.annotations_rejected} rejected"
             )
         self._problems.extend(f"{item}: {problem}" for problem in c.problems())
+        n_before = len(self._ids)
+        self._ids.update(self._item_ids)
+        if len(self._ids) - n_before != len(self._item_ids):
+            self._problems.append(f"{item}: a clip id occurs twice")
         self.counts += self._item
         self.seconds += self._item_seconds
         self.rejections.extend(self._item_rejections)

@@ -232,4 +232,7 @@ def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     text = re.sub(r"^Error opening .*: (?=[^:]*$)", "", text)
     text = re.sub(r"; last error log: .*$|: '<(?:none|_|stages).*$", "", text)
-    return text[:300]
+    # What libsndfile says when it cannot tell what a file holds.
+    return text.replace("File does not exist or is not a regular file (possibly a pipe?).", "Format not recognised.")[
+        :300
+    ]

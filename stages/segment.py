@@ -107,6 +107,10 @@ class _Cutter:
                 end = min(end, to_samples(annotation["end"], self.rate))
             self.n_annotations += cut["first"] == 0
         if self.spec.mode == "window":
+            if cut["first"] == 0 and end <= to_samples(start_s, self.rate):
+                self.n_candidates += 1
+                yield self._reject_clip(start_s, annotation, "clip_empty", f"no sample at {self.rate} Hz")
+                return
             found = windows(start_s, end, cut["first"], cut["last"], self.spec, self.rate)
             self.n_candidates += found.n_candidates
             for rule, count in found.dropped.items():

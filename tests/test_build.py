@@ -264,6 +264,41 @@ def test_verify_finds_every_kind_of_damage(
     assert problems() == ""
 
 
+def test_damaged_shards_are_built_again(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
+) -> None:
+    out = tmp_path / "out"
+    config = make_config(source(corpus), **settings(out))
+    build(load(config), quiet=True)
+    whole = hashes(out)
+    shards, commits = sorted((out / "shards").rglob("*.parquet")), sorted((out / "commits").glob("*.json"))
+    shards[0].unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:-10])
+    last = next(c for c in commits if shards[2].stem.rsplit("-", 1)[-1] == c.stem[:12])
+    last.write_bytes(last.read_bytes()[:50])
+    again = build(load(config), quiet=True)
+    assert (again.status, again.shards_built) == ("unchanged", 3)
+    assert hashes(out) == whole
+    assert_sound(out)
+
+
+def test_another_root_for_the_recordings_is_another_dataset(
+    corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    import shutil
+
+    shutil.copytree(corpus, tmp_path / "moved")
+    first = make_plan(load(make_config(source(corpus))).config)
+    second = make_plan(load(make_config(source(tmp_path / "moved"))).config)
+    assert not set(first.keys) & set(second.keys), "source_uri stands in every row"
+
+
+def test_no_annotation_at_all_is_an_error_not_an_empty_dataset(corpus: Path, make_config: Callable[..., Path]) -> None:
+    annotations = {"sidecar": "{stem}.txt", "columns": {"start": "start", "end": "end"}}
+    with pytest.raises(ClipmillError, match="none of the 12 recordings"):
+        make_plan(load(make_config(source(corpus, annotations=annotations))).config)
+
+
 def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
     import pyarrow.compute as pc
 

@@ -376,3 +376,34 @@ def test_no_value_in_any_place_raises_anything_but_config_error(data: st.DataObj
         else:
             parent[place[-1]] = value
     _only_config_error(yaml.safe_dump(plain, allow_unicode=True))
+
+
+@pytest.mark.parametrize(
+    "change, key, text",
+    [
+        ({"features": {"log_mel": {"n_mels": 40, "fmax": 30000}}}, "features.log_mel.fmax", "half the sample rate"),
+        ({"audio": {"sample_format": "float32"}}, "audio.sample_format", "FLAC holds whole numbers only"),
+        ({"sources": [{"name": "a", "root": "x"}, {"name": "a", "root": "y"}]}, "sources[1].name", "named 'a'"),
+        (
+            {"sources": [{"name": "a", "root": "x", "segment": {"mode": "window", "length_s": 0.5, "hop_s": 1e-8}}]},
+            "sources[0].segment",
+            "at least one sample",
+        ),
+        (
+            {"sources": [{"name": "a", "root": "x", "annotations": {"sidecar": "{Stem}.csv"}}]},
+            "sources[0].annotations",
+            "placeholders {stem} and {name} only",
+        ),
+    ],
+)
+def test_a_mistake_between_sections_names_its_own_line(change: dict[str, Any], key: str, text: str) -> None:
+    plain = {"name": "x", "sources": [{"name": "a", "root": "r"}], "output": {"root": "o"}, **change}
+    document = yaml.safe_dump(plain, sort_keys=False)
+    with pytest.raises(ConfigError) as caught:
+        loads(document, file="c.yaml")
+    assert caught.value.key == key
+    assert text in str(caught.value)
+    last = key.rsplit(".", 1)[-1]
+    nth = 2 if key == "sources[1].name" else 1
+    lines = [i for i, line in enumerate(document.splitlines(), 1) if line.strip(" -").startswith(f"{last}:")]
+    assert caught.value.line == (lines[nth] if key == "sources[1].name" else lines[0])

@@ -67,6 +67,13 @@ def test_tails(tail: str, n: int, last_samples: int) -> None:
     assert account["n_candidates"] == 3 == len(clips) + sum(r["count"] or 0 for r in rows if r["status"] == "dropped")
 
 
+def test_a_range_without_a_sample_is_rejected_in_every_mode() -> None:
+    for spec in (Spec(mode="window", length_s=0.5), Spec(mode="whole")):
+        rows = segment(spec, run_of(np.zeros(0)))
+        assert [r["reason"] for r in rows] == ["clip_empty", None]
+        assert rows[-1]["n_candidates"] == 1
+
+
 def test_noise_repeats_for_a_clip_and_differs_between_clips() -> None:
     assert np.array_equal(white_noise("a", 1000, 1, -50), white_noise("a", 1000, 1, -50))
     assert not np.array_equal(white_noise("a", 1000, 1, -50), white_noise("b", 1000, 1, -50))
