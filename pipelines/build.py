@@ -139,7 +139,8 @@ def _work(
     with ExitStack() as stack:
         with phase("starting Ray", quiet):
             cluster = stack.enter_context(connected(file.config, workers, address))
-        tally = ray.remote(num_cpus=0)(TallyActor).remote()
+            tally = ray.remote(num_cpus=0)(TallyActor).remote()
+            ray.get(tally.read.remote())
         report.startup_s = time.monotonic() - started
         stages = stages_of(file.config, plan, cluster.device)
         n_items = sum(plan.shard(i).num_rows for i in todo)

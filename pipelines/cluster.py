@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from schemas.config import Config
 from schemas.errors import ClipmillError
 
@@ -45,9 +47,19 @@ def _layers() -> list[str]:
 def _warm_up(n_workers: int) -> None:
     """Have the workers of a private Ray load the libraries, so that the time for it is not taken for work."""
     import ray
+    import ray.data
 
     load = ray.remote(num_cpus=1)(_load_libraries)
     ray.get([load.remote() for _ in range(n_workers)])
+
+    # Ray Data starts actors of its own with the first dataset, each a process that loads Ray.
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    first = ray.data.from_arrow(pa.table({"x": [0]})).map_batches(_pass_on, batch_format="pyarrow", batch_size=None)
+    first.materialize()
+
+
+def _pass_on(table: pa.Table) -> pa.Table:
+    return table
 
 
 def _load_libraries() -> None:

@@ -32,6 +32,7 @@ from stages.write import Write
 
 Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
+_BLOCK_BYTES = 128 << 20
 _PLAN_COLUMN = "shard_plan"
 _ERROR_COLUMN = "shard_error"
 
@@ -237,7 +238,9 @@ def run_graph(
     import ray
 
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = None  # one task's output stays one block: a shard is never split
+    # With None a task's output stays one block, so that a shard is never split between operators. Where a task builds a
+    # whole shard its output is one row, and with None Ray 2.60 would hold back all but one task for the first seconds.
+    context.target_max_block_size = None if feature_actors else _BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     results = ray.data.from_arrow(shards)
