@@ -45,7 +45,7 @@ def info_version(info: Mapping[str, Any]) -> str:
     )
     # fsspec's memory file system lists a time as a number and gives it as a date when asked for the one file.
     moment = changed.timestamp() if hasattr(changed, "timestamp") else changed
-    return f"{info.get('size')}-{f'{moment:.3f}' if isinstance(moment, float) else moment}"
+    return f"{info.get('size')}-{f'{moment:.6f}' if isinstance(moment, float) else moment}"
 
 
 def sha256_of(root: Root, path: str) -> str:

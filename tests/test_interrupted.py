@@ -50,7 +50,14 @@ def test_a_killed_build_publishes_nothing_and_the_next_one_finishes_it(
     config = make_config(source, **more, output={"root": str(tmp_path / "out"), "shard_seconds": 25})
     command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "1"]
     out = Root(str(tmp_path / "out"))
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell's background jobs ignore SIGINT, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while len(committed_keys(out)) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
