@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -148,7 +148,9 @@ def _work(
         with Display(tally, n_items, len(todo), quiet) as display:
             gpus = 1.0 if cluster.device == "cuda" else 0.0
             shards = [plan.shard(i) for i in todo]
-            for result in run_graph(shards, stages, plan.config_digest, Watch(tally), cluster.feature_actors, gpus):
+            graph = run_graph(shards, stages, plan.config_digest, Watch(tally), cluster.feature_actors, gpus)
+            # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
+            for result in stack.enter_context(closing(graph)):
                 display.shard_done()
                 if result["error"] is not None:
                     report.failures.append(result["error"])

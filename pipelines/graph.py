@@ -9,7 +9,7 @@ are an operator of their own, an actor pool, and a block on each side of it is o
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,7 +226,7 @@ def _result(shard: pa.Table, commit: Commit | None = None, error: str | None = N
 
 def run_graph(
     shards: list[pa.Table], stages: Stages, config_digest: str, watch: Stage, feature_actors: int, gpus_per_actor: float
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Build shards on the Ray cluster that this process is connected to. Yields a row of `RESULT` as each one ends.
 
     Parameters

@@ -88,7 +88,8 @@ class Display:
     ) -> None:
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=5)
+            # To its end, which its own timeout bounds: a thread that talks to Ray after Ray was left ends the process.
+            self._thread.join()
 
     def shard_done(self) -> None:
         self._shards += 1
@@ -120,7 +121,7 @@ class Display:
             task = bar.add_task("starting", total=max(1, self._total))
             while not self._stop.wait(_POLL_S):
                 try:
-                    tally = ray.get(self._actor.read.remote(), timeout=5)
+                    tally = ray.get(self._actor.read.remote(), timeout=2)
                 except ray.exceptions.RayError:
                     continue
                 bar.update(task, completed=tally.recordings, description=self.describe(tally))
