@@ -112,14 +112,14 @@ def build(file: ConfigFile, *, workers: int | None = None, address: str | None =
 
 def _check_apart(file: ConfigFile, root: Root) -> None:
     """An output inside a source would be read as recordings by the next build."""
-    for i, source in enumerate(file.config.sources):
+    for source in file.config.sources:
         source_base = Root(source.root, source.storage_options)
         if source_base.is_local and root.is_local:
             inside = os.path.realpath(root.full()) + os.sep
             if inside.startswith(os.path.realpath(source_base.full()) + os.sep) and not _hidden(inside, source_base):
                 raise ConfigError(
                     f"{root.url} lies inside the source {source.root}: its clips would be read as recordings; move one of them",
-                    key="output.root" if i == 0 else f"output.root (sources[{i}])", file=file.path,
+                    key="output.root", file=file.path,
                 )  # fmt: skip
 
 

@@ -178,14 +178,7 @@ def _source_fingerprint(source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     # The root stands in every row, as source_uri.
-    return digest(
-        [
-            source_root(source).uri("") if source_root(source).is_local else source.root,
-            source.segment.model_dump(),
-            unit,
-            tolerance,
-        ]
-    )
+    return digest([source_root(source).uri(""), source.segment.model_dump(), unit, tolerance])
 
 
 def _item_digest(item: Item, source_digest: str) -> str:

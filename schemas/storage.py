@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -199,8 +198,3 @@ def describe_os_error(error: OSError, root: Root, action: str) -> StorageError:
     }
     remedy = remedies.get(error.errno or 0, "build again once the storage answers: what is committed is kept")
     return StorageError(f"cannot {action} {root.url}: {error.strerror or error} ({remedy})")
-
-
-def buffered(content: bytes) -> IO[bytes]:
-    """Return bytes as a seekable file."""
-    return io.BytesIO(content)

@@ -26,7 +26,6 @@ class Ledger:
         }
         self.counts = Counts()
         self.seconds = Seconds()
-        self._item_rejections: list[dict[str, Any]] = []
         self._clear_item()
         self._ended: Counter[str] = Counter()
         self._problems: list[str] = []
@@ -43,7 +42,8 @@ class Ledger:
         return place
 
     def _clear_item(self) -> None:
-        self._item, self._item_seconds, self._item_rejections = Counts(), Seconds(), []
+        self._item, self._item_seconds = Counts(), Seconds()
+        self._item_rejections: list[dict[str, Any]] = []
         self._item_ids: list[str] = []
 
     def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,12 @@ def build_here(config: Path) -> list[Any]:
         assert row["error"] is None, row["error"]
         commits.append(Commit.from_json(row["commit"], "test"))
     return commits
+
+
+def shard_hashes(root: Path) -> dict[str, str]:
+    """Return the sha256 of every shard file under a dataset's root, by its path."""
+    files = sorted(p for p in (root / "shards").rglob("[!.]*") if p.is_file())
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def clips_of(root: Path, commits: list[Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The same build on a cluster that runs already, by --address and by RAY_ADDRESS."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import build_here, tone, write_audio
+from conftest import build_here, shard_hashes, tone, write_audio
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +18,6 @@ def address() -> Iterator[str]:
     cluster.add_node(num_cpus=1)
     yield str(cluster.address)
     cluster.shutdown()
-
-
-def hashes(root: Path) -> dict[str, str]:
-    return {
-        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (root / "shards").rglob("*.*")
-    }
 
 
 @pytest.mark.parametrize("how", ["--address", "RAY_ADDRESS"])
@@ -48,4 +41,4 @@ def test_a_running_cluster_gives_the_same_bytes(
     assert "8 kept" in done.stdout
     here = make_config(source, name="test", **{**more, "output": {"root": str(tmp_path / "here"), "shard_seconds": 2}})
     build_here(here)
-    assert hashes(tmp_path / "here") == hashes(tmp_path / "out") != {}
+    assert shard_hashes(tmp_path / "here") == shard_hashes(tmp_path / "out") != {}

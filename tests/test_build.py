@@ -1,7 +1,6 @@
 """The whole job on Ray: same bytes, nothing lost, resuming, inputs that move."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import build_here, clips_of, tone, write_audio
+from conftest import build_here, clips_of, shard_hashes, tone, write_audio
 
 from pipelines.build import build
 from pipelines.graph import run_graph, stages_of
@@ -59,14 +58,6 @@ def settings(root: Path, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def hashes(root: Path) -> dict[str, str]:
-    return {
-        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted((root / "shards").rglob("*"))
-        if p.is_file()
-    }
-
-
 def assert_sound(root: Path) -> None:
     *_, verdict = verify(Root(str(root)))
     assert not verdict.problems
@@ -79,10 +70,10 @@ def test_one_worker_two_workers_no_ray_and_feature_actors_give_the_same_bytes(
     config = make_config(source(corpus), **settings(tmp_path / "two"))
     report = build(load(config), quiet=True)
     assert report.status == "published"
-    two = hashes(tmp_path / "two")
+    two = shard_hashes(tmp_path / "two")
     assert len(two) > 4
     build_here(make_config(source(corpus), **settings(tmp_path / "here")))
-    assert hashes(tmp_path / "here") == two
+    assert shard_hashes(tmp_path / "here") == two
     # The graph with an actor pool for features, as on a cluster with GPUs.
     file = load(make_config(source(corpus), **settings(tmp_path / "actors")))
     plan = make_plan(file.config)
@@ -93,7 +84,7 @@ def test_one_worker_two_workers_no_ray_and_feature_actors_give_the_same_bytes(
         )
     )
     assert all(r["error"] is None for r in results)
-    assert hashes(tmp_path / "actors") == two
+    assert shard_hashes(tmp_path / "actors") == two
 
 
 def test_everything_is_accounted_for(
@@ -126,7 +117,7 @@ def test_a_second_build_does_nothing_and_an_interrupted_one_goes_on(
     root = Root(str(tmp_path / "out"))
     config = make_config(source(corpus), **settings(tmp_path / "out"))
     build(load(config), quiet=True)
-    whole = hashes(tmp_path / "out")
+    whole = shard_hashes(tmp_path / "out")
     again = build(load(config), quiet=True)
     assert (again.status, again.shards_built) == ("unchanged", 0)
     assert snapshot_numbers(root) == [1]
@@ -145,7 +136,7 @@ def test_a_second_build_does_nothing_and_an_interrupted_one_goes_on(
         len(lost),
         len(keys) - len(lost),
     )
-    assert hashes(tmp_path / "out") == whole
+    assert shard_hashes(tmp_path / "out") == whole
     assert kept == {k: (tmp_path / f"out/commits/{k}.json").stat().st_mtime_ns for k in kept}
     assert_sound(tmp_path / "out")
 
@@ -270,7 +261,7 @@ def test_damaged_shards_are_built_again(
     out = tmp_path / "out"
     config = make_config(source(corpus), **settings(out))
     build(load(config), quiet=True)
-    whole = hashes(out)
+    whole = shard_hashes(out)
     shards, commits = sorted((out / "shards").rglob("*.parquet")), sorted((out / "commits").glob("*.json"))
     shards[0].unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-10])
@@ -278,7 +269,7 @@ def test_damaged_shards_are_built_again(
     last.write_bytes(last.read_bytes()[:50])
     again = build(load(config), quiet=True)
     assert (again.status, again.shards_built) == ("unchanged", 3)
-    assert hashes(out) == whole
+    assert shard_hashes(out) == whole
     assert_sound(out)
 
 

@@ -1,6 +1,5 @@
 """A build that is killed, and one whose recordings are long."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -13,19 +12,13 @@ import numpy as np
 import psutil
 import pytest
 import soundfile as sf
-from conftest import build_here, tone, write_audio
+from conftest import build_here, shard_hashes, tone, write_audio
 
 from pipelines.verify import verify
 from schemas.layout import committed_keys, snapshot_numbers
 from schemas.storage import Root
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-
-
-def hashes(root: Path) -> dict[str, str]:
-    return {
-        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (root / "shards").rglob("[!.]*.*")
-    }
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
@@ -81,7 +74,7 @@ def test_a_killed_build_publishes_nothing_and_the_next_one_finishes_it(
     *_, verdict = verify(out)
     assert not verdict.problems
     build_here(make_config(source, **more, output={"root": str(tmp_path / "calm"), "shard_seconds": 25}))
-    assert hashes(tmp_path / "calm") == hashes(tmp_path / "out")
+    assert shard_hashes(tmp_path / "calm") == shard_hashes(tmp_path / "out")
 
 
 @pytest.mark.slow
