@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint lock clean
+.PHONY: demo test test-slow lint figures lock clean
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+## Measure what the README's tables say
+figures: $(VENV)/.dev
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/agreement.py
 
 ## Resolve the dependencies anew (needs uv)
 lock:
