@@ -22,7 +22,7 @@ import soundfile as sf
 import torch
 
 from pipelines.build import build
-from pipelines.graph import Stages, stages_of
+from pipelines.graph import clip_stages, stages_of, through
 from pipelines.plan import make_plan
 from schemas.config_file import loads
 
@@ -80,31 +80,26 @@ def by_stage(config: str) -> None:
     torch.set_num_threads(1)
     file = loads(config)
     plan = make_plan(file.config)
-    stages: Stages = stages_of(file.config, plan, "cpu")
+    stages = stages_of(file.config, plan, "cpu")
+    before_write = (*clip_stages(file.config), stages.features)
     spent: Counter[str] = Counter()
     audio_s = 0.0
     started = time.perf_counter()
     for i in range(len(plan.keys)):
         tables: Any = [plan.shard(i)]
-        for stage in (*stages.to_clips, stages.features):
-            tables = timed(type(stage).__name__, through_one(stage, tables), spent)
+        for stage in before_write:
+            tables = timed(type(stage).__name__, through([stage], tables), spent)
         audio_s += stages.write(plan.shard(i), tables).seconds.decoded_s
     total = time.perf_counter() - started
     before = 0.0
     print(f"\none core, no Ray, {audio_s:,.0f} s of audio\n{'stage':<12}{'s':>8}{'x realtime':>14}")
-    for stage in (*stages.to_clips, stages.features):
+    for stage in before_write:
         name = type(stage).__name__
         own, before = spent[name] - before, spent[name]
         print(f"{name:<12}{own:>8.2f}{audio_s / max(own, 1e-9):>14,.0f}")
     print(
         f"{'Write':<12}{total - before:>8.2f}{audio_s / (total - before):>14,.0f}\n{'all':<12}{total:>8.2f}{audio_s / total:>14,.0f}"
     )
-
-
-def through_one(stage: Any, tables: Iterable[Any]) -> Iterator[Any]:
-    from pipelines.graph import through
-
-    return through([stage], tables)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.sandbox import Sandbox
 from schemas.config import Config
 from schemas.errors import ClipmillError
 
@@ -44,13 +45,13 @@ def _layers() -> list[str]:
     return [str(top / layer) for layer in ("schemas", "stages", "pipelines")]
 
 
-def _warm_up(n_workers: int) -> None:
+def _warm_up(n_workers: int, config: Config) -> None:
     """Have the workers of a private Ray load the libraries, so that the time for it is not taken for work."""
     import ray
     import ray.data
 
     load = ray.remote(num_cpus=1)(_load_libraries)
-    ray.get([load.remote() for _ in range(n_workers)])
+    ray.get([load.remote(config) for _ in range(n_workers)])
 
     # Ray Data starts actors of its own with the first dataset, each a process that loads Ray.
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -62,8 +63,9 @@ def _pass_on(table: pa.Table) -> pa.Table:
     return table
 
 
-def _load_libraries() -> None:
-    for name in ("ray.data", "pipelines.graph"):
+def _load_libraries(config: Config) -> None:
+    Sandbox(config).start()
+    for name in ("ray.data", "pipelines.graph", "stages.spectral"):
         importlib.import_module(name)
 
 
@@ -121,7 +123,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
             )
         on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
         if ours and not address:
-            _warm_up(int(resources.get("CPU", 1)))
+            _warm_up(int(resources.get("CPU", 1)), config)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:
         if before is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.plan import Plan, source_root, without
+from pipelines.sandbox import Sandbox
 from schemas.config import Config
 from schemas.errors import InputMovedError, StorageError
 from schemas.layout import Commit, commit_path
@@ -41,30 +42,36 @@ _ERROR_COLUMN = "shard_error"
 class Stages:
     """What is done to a shard.
 
-    to_clips : from the plan to 16-bit clips
+    clips : from the plan to 16-bit clips
     features : computes columns of each clip
     write : to the shard's files and its commit
     """
 
-    to_clips: tuple[Stage, ...]
+    clips: Stage
     features: Features
     write: Write
 
 
-def stages_of(config: Config, plan: Plan, device: str) -> Stages:
-    """Return the stages of a build, in order.
+def clip_stages(config: Config) -> tuple[Stage, ...]:
+    """Return the stages from a plan to 16-bit clips, in order."""
+    audio = config.audio
+    return (
+        Decode(_decode_sources(config), audio.sample_rate_hz, audio.truncated),
+        Downmix(audio.channels),
+        Resample(audio.sample_rate_hz, audio.resampler),
+        Segment(_segment_sources(config), audio.sample_format),
+        Gate(config.silence.min_dbfs, audio.sample_format),
+    )
 
-    device : cpu | cuda, of the features
+
+def stages_of(config: Config, plan: Plan, device: str) -> Stages:
+    """Return the stages of a build, in order. Those of `clip_stages`, which see recordings, run in a sandbox.
+
+    device : cpu | cuda | auto, of the features
     """
     audio = config.audio
     return Stages(
-        to_clips=(
-            Decode(_decode_sources(config), audio.sample_rate_hz, audio.truncated),
-            Downmix(audio.channels),
-            Resample(audio.sample_rate_hz, audio.resampler),
-            Segment(_segment_sources(config), audio.sample_format),
-            Gate(config.silence.min_dbfs, audio.sample_format),
-        ),
+        clips=Sandbox(config),
         features=Features(config.features, audio.sample_rate_hz, audio.sample_format, device),
         write=Write(
             root=output_root(config),
@@ -128,7 +135,7 @@ class BuildShard:
     def _build(self, shard: pa.Table) -> Commit:
         while True:
             try:
-                tables = through((*self.stages.to_clips, self.stages.features, self.watch), [shard])
+                tables = through((self.stages.clips, self.stages.features, self.watch), [shard])
                 return _commit(self.stages.write.root, self.stages.write(shard, tables))
             except InputMovedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
@@ -147,7 +154,7 @@ class MakeClips:
         try:
             while moved is None or moved:
                 shard = without(shard, moved, self.config_digest) if moved else shard
-                clips = pa.concat_tables(through((*self.stages.to_clips, self.watch), [shard]))
+                clips = pa.concat_tables(through((self.stages.clips, self.watch), [shard]))
                 known = set(shard.filter(pa.compute.is_valid(shard["reason"]))["item_id"].to_pylist())
                 moved = {
                     row["item_id"]: (row["reason"], row["detail"])

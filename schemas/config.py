@@ -295,9 +295,15 @@ class Output(Frozen):
 
 
 class Limits(Frozen):
-    """When a finished build is not published."""
+    """When a finished build is not published, and when a recording is given up."""
 
     max_rejected_share: Share = 0.01
+    decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
+        300.0, description="a recording of which nothing was decoded for so long is rejected"
+    )
+    decoder_memory_mb: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        4000, description="a recording that takes more memory to decode is rejected"
+    )
 
 
 class Config(Frozen):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class ClipmillError(Exception):
     """The work failed; the command line prints the message and exits with 1."""
@@ -24,7 +27,17 @@ class ConfigError(ClipmillError):
 
 
 class StorageError(ClipmillError):
-    """Storage did not answer as it should, after retries. The shard stays uncommitted; building again goes on."""
+    """Storage did not answer as it should, after retries. The shard stays uncommitted; building again goes on.
+
+    transient : whether it may pass by itself
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (partial(StorageError, transient=self.transient), self.args)
 
 
 class InputMovedError(Exception):

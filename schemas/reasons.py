@@ -39,6 +39,16 @@ REASONS: dict[str, Reason] = {
             "an impossible sample rate or channel count, or one that changes part way",
             "convert the file to one rate and layout",
         ),
+        Reason(
+            "decoder_crashed",
+            "the process that decoded the file died, or took more memory than allowed",
+            "convert the file or exclude it; after raising limits.decoder_memory_mb, `clipmill retry`",
+        ),
+        Reason(
+            "decoder_timeout",
+            "decoding the file came to a stop",
+            "convert the file or exclude it; after raising limits.decoder_timeout_s, `clipmill retry`",
+        ),
         Reason("recording_missing", "the file was listed and gone when it was to be read", "build again"),
         Reason("recording_changed", "the file changed between planning and the end of reading", "build again"),
         Reason("unreadable", "no permission to read the file", "grant read access, then build again"),

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
+import re
+import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +22,11 @@ from typing import IO, Any
 import fsspec
 
 from schemas.errors import ConfigError, StorageError
+from schemas.retry import as_os_error, is_transient, patient
 
 TEMPORARY_PREFIX = ".clipmill-tmp-"
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{8})-(\d+)-")
+_ABANDONED_S = 24 * 3600
 
 
 def check_relative(path: str) -> str:
@@ -75,22 +82,36 @@ class Root:
             return self.full(path)
         return f"{self.url.rstrip('/')}/{path}"
 
+    @cached_property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What reading and writing here can raise: OSError, and what stores' libraries raise instead of it."""
+        if self.is_local or not self.url.startswith(("s3://", "s3a://")):
+            return (OSError,)
+        import aiohttp
+        import botocore.exceptions
+
+        return (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError)
+
+    @patient
     def exists(self, path: str = "") -> bool:
         return os.path.exists(self.full(path)) if self.is_local else bool(self.fs.exists(self.full(path)))
 
+    @patient
     def size(self, path: str) -> int:
         return os.stat(self.full(path)).st_size if self.is_local else int(self.fs.size(self.full(path)))
 
+    @patient
     def read_bytes(self, path: str) -> bytes:
         return Path(self.full(path)).read_bytes() if self.is_local else bytes(self.fs.cat_file(self.full(path)))
 
+    @patient
     def open_read(self, path: str) -> IO[bytes]:
         """Open a file for reading, seekable. The caller closes it."""
         if self.is_local:
             return open(self.full(path), "rb")
-        stream: IO[bytes] = self.fs.open(self.full(path), "rb")
-        return stream
+        return PatientStream(self.fs.open(self.full(path), "rb"), self.errors)
 
+    @patient
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, sorted; an absent folder has none. Temporary files are left out."""
         try:
@@ -105,6 +126,7 @@ class Root:
             return []
         return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))
 
+    @patient
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes of all files under a folder by path, without temporary ones; an absent one has none."""
         found: dict[str, int] = {}
@@ -112,11 +134,31 @@ class Root:
             for place, _, names in os.walk(self.full(folder)):
                 for name in names:
                     path = f"{place}/{name}"
-                    found[os.path.relpath(path, self._base)] = os.stat(path).st_size
+                    with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed just now
+                        found[os.path.relpath(path, self._base)] = os.stat(path).st_size
         else:
             listing = self.fs.find(self.full(folder), detail=True, refresh=True) if self.exists(folder) else {}
             found = {str(name)[len(self._base) + 1 :]: int(info["size"] or 0) for name, info in listing.items()}
         return {p: n for p, n in found.items() if not p.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX)}
+
+    @patient
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is as good as removed."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.is_local:
+                os.unlink(self.full(path))
+            else:
+                self.fs.rm_file(self.full(path))
+
+    def leftovers(self) -> dict[str, int]:
+        """Return temporary files that no process will finish, with their sizes. Object stores have none."""
+        found: dict[str, int] = {}
+        for place, _, names in os.walk(self.full()) if self.is_local else ():
+            for name in names:
+                if name.startswith(TEMPORARY_PREFIX) and _is_abandoned(place, name):
+                    with contextlib.suppress(FileNotFoundError):
+                        found[os.path.relpath(f"{place}/{name}", self._base)] = os.stat(f"{place}/{name}").st_size
+        return found
 
     @contextlib.contextmanager
     def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
@@ -129,17 +171,20 @@ class Root:
             if not publish(replace=replace):
                 raise FileExistsError(errno.EEXIST, "exists already", path)
 
+    @patient
     def write_bytes(self, path: str, content: bytes) -> None:
         with self.write(path) as stream:
             stream.write(content)
 
+    @patient
     def create_bytes(self, path: str, content: bytes) -> bool:
         """Write a file only if there is none of its name; return whether this call made it."""
         if not self.is_local:
             try:
                 self.fs.pipe_file(self.full(path), content, mode="create")
             except FileExistsError:
-                return False
+                # An attempt before this one may have succeeded without our hearing of it.
+                return bytes(self.fs.cat_file(self.full(path))) == content
             return True
         with self._staged(path) as (stream, publish):
             stream.write(content)
@@ -153,16 +198,19 @@ class Root:
             remote = self.fs.open(target, "wb")
             try:
                 yield remote, lambda replace: True
-            except BaseException:
-                if hasattr(remote, "discard"):
-                    remote.discard()
-                remote.closed = True  # or the garbage collector would try to finish the upload
+                remote.close()
+            except BaseException as error:
+                if not remote.closed:
+                    if hasattr(remote, "discard"):
+                        remote.discard()
+                    remote.closed = True  # or the garbage collector would try to finish the upload
+                if isinstance(error, self.errors):
+                    raise as_os_error(error) from None
                 raise
-            remote.close()
             return
         folder, name = os.path.split(target)
         os.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
+        temporary = f"{folder}/{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
         published = False
 
         def publish(replace: bool) -> bool:
@@ -188,13 +236,79 @@ class Root:
                     os.unlink(temporary)
 
 
-def describe_os_error(error: OSError, root: Root, action: str) -> StorageError:
+class PatientStream(io.RawIOBase, IO[bytes]):
+    """A remote file, open for reading, whose reads are tried again while their failure may pass."""
+
+    is_local = False
+
+    def __init__(self, inner: Any, errors: tuple[type[Exception], ...]) -> None:
+        self._inner, self.errors = inner, errors
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    @patient
+    def read(self, size: int = -1, /) -> bytes:
+        return bytes(self._inner.read(size))
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        content = self.read(len(view))
+        view[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return int(self._inner.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._inner.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._inner.close()
+        super().close()
+
+
+def _host() -> str:
+    return uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()).hex[:8]
+
+
+def _is_abandoned(place: str, name: str) -> bool:
+    """Return whether a temporary file's writer is gone: known of processes on this machine, assumed of others after a day."""
+    made = _TEMPORARY.match(name)
+    if made is not None and made[1] == _host():
+        return not is_running(int(made[2]))
+    try:
+        return time.time() - os.stat(f"{place}/{name}").st_mtime > _ABANDONED_S
+    except FileNotFoundError:
+        return False
+
+
+def is_running(pid: int) -> bool:
+    """Return whether there is a process of this id on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def describe_os_error(error: OSError, root: Root, action: str, path: str = "") -> StorageError:
     """Turn an error of the operating system or of a store into one message with a remedy."""
     remedies = {
         errno.ENOSPC: "free some space, then build again: what is committed is kept",
+        errno.EDQUOT: "free some space, then build again: what is committed is kept",
         errno.EROFS: "the file system is read-only",
         errno.EACCES: "check the permissions",
         errno.EPERM: "check the permissions",
     }
     remedy = remedies.get(error.errno or 0, "build again once the storage answers: what is committed is kept")
-    return StorageError(f"cannot {action} {root.url}: {error.strerror or error} ({remedy})")
+    where = root.uri(path) if path else root.url
+    return StorageError(
+        f"cannot {action} {where}: {error.strerror or error} ({remedy})", transient=is_transient(error, root.is_local)
+    )

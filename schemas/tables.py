@@ -86,7 +86,7 @@ RUNS = pa.schema(
 CLIPS = pa.schema(
     [
         *_ITEM_FIELDS,
-        ("status", pa.string()),  # clip | dropped | rejected | account
+        ("status", pa.string()),  # clip | dropped | rejected | account | void: what came of the item so far is void
         ("clip_id", pa.string()),
         ("start_s", pa.float64()),
         ("duration_s", pa.float64()),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.config import Segment
-from schemas.storage import Root
+from schemas.storage import Root, describe_os_error
 from schemas.tables import ITEM_COLUMNS, RUNS
 from stages.containers import Container, inspect
 from stages.readers import DEMUXERS, ONLY_FFMPEG, DecodeError, FfmpegReader, Reader, SoundFileReader
@@ -50,23 +50,30 @@ class Decode:
     sources : by name
     target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
     truncated : "reject" recordings whose file ends too early, or "keep" what is there
+    pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
     """
 
     sources: Mapping[str, DecodeSource]
     target_rate_hz: int
     truncated: str = "reject"
+    pulse: Callable[[str], None] | None = None
 
     version: ClassVar[int] = 1
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         buffer = RowBuffer(RUNS, values_column="samples")
         for item in table.to_pylist():
+            self._alive(item)()
             for row in self._item(item):
                 buffer.add(row)
                 if buffer.n_values >= TABLE_VALUES or buffer.n_rows >= 512:
                     yield buffer.table()
         if buffer.n_rows:
             yield buffer.table()
+
+    def _alive(self, item: dict[str, Any]) -> Callable[[], None]:
+        pulse = self.pulse
+        return (lambda: None) if pulse is None else lambda: pulse(item["item_id"])
 
     def _item(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         identity = {name: item[name] for name in ITEM_COLUMNS}
@@ -86,7 +93,7 @@ class Decode:
                 "decoded_s": 0.0,
             }
             return
-        work = _Recording(item, identity, source, self.target_rate_hz, self.truncated == "keep")
+        work = _Recording(item, identity, source, self.target_rate_hz, self.truncated == "keep", self._alive(item))
         try:
             yield from work.rows()
         except DecodeError as error:
@@ -103,9 +110,10 @@ class _Recording:
         source: DecodeSource,
         target_rate_hz: int,
         keep_truncated: bool,
+        alive: Callable[[], None],
     ) -> None:
         self.item, self.identity, self.source = item, identity, source
-        self.target_rate_hz, self.keep_truncated = target_rate_hz, keep_truncated
+        self.target_rate_hz, self.keep_truncated, self.alive = target_rate_hz, keep_truncated, alive
 
     def rows(self) -> Iterator[dict[str, Any]]:
         root, path = self.source.root, self.item["path"]
@@ -133,6 +141,8 @@ class _Recording:
             raise DecodeError("recording_missing", "the file was gone when it was to be read") from None
         except PermissionError as error:
             raise DecodeError("unreadable", f"{error.strerror or error}") from None
+        except OSError as error:
+            raise describe_os_error(error, root, "read", path) from None
         self._check_version("while reading")
         yield last
 
@@ -143,6 +153,8 @@ class _Recording:
             raise DecodeError("recording_missing", f"the file was gone {when}") from None
         except PermissionError as error:
             raise DecodeError("unreadable", f"{error.strerror or error}") from None
+        except OSError as error:
+            raise describe_os_error(error, self.source.root, "read", self.item["path"]) from None
         if now != self.item["version"]:
             raise DecodeError("recording_changed", f"planned as {self.item['version']}, found {now} {when}")
 
@@ -182,7 +194,7 @@ class _Recording:
         annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
-        cursor = _Cursor(reader, self.keep_truncated)
+        cursor = _Cursor(reader, self.keep_truncated, self.alive)
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames
@@ -247,8 +259,8 @@ class _Cursor:
     read : frames decoded
     """
 
-    def __init__(self, reader: Reader, keep_truncated: bool) -> None:
-        self._reader, self._keep_truncated = reader, keep_truncated
+    def __init__(self, reader: Reader, keep_truncated: bool, alive: Callable[[], None]) -> None:
+        self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
         self._at = 0
         self._held = np.empty((0, reader.n_channels), np.float32)
         self._held_start = 0
@@ -291,6 +303,7 @@ class _Cursor:
 
     def _read(self, out: npt.NDArray[np.float32]) -> int:
         given = self._reader.read_into(out)
+        self._alive()
         self._at += given
         self.read += given
         if given < len(out):

@@ -1,20 +1,22 @@
 """Features: spectrogram, log-mel and MFCC columns for every clip, on the CPU or a CUDA device with the same code.
 
-Importable with numpy, pyarrow and torch alone.
+Importable with numpy, pyarrow and torch alone. torch, which takes seconds and half a gigabyte to load, is loaded with the
+first clips: planning, decoding and a build that has nothing to do are done without it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from stages.rows import float_lists, pcm_samples
-from stages.spectral import Spectral
+
+if TYPE_CHECKING:
+    from stages.spectral import Spectral
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,9 @@ class Features:
 
     @cached_property
     def _spectral(self) -> Spectral:
-        wanted = self.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        return Spectral(self.spec, self.sample_rate_hz, wanted)
+        from stages.spectral import Spectral
 
-    @property
-    def device_name(self) -> str:
-        """What the features were computed on, for the commit record."""
-        return torch.cuda.get_device_name() if self._spectral.device.type == "cuda" else "cpu"
+        return Spectral(self.spec, self.sample_rate_hz, self.device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         names = self.spec.names

@@ -34,9 +34,14 @@ class Ledger:
         self.rejections: list[dict[str, Any]] = []
 
     def voided_until(self, rows: pa.Table) -> int | None:
-        """Return the row that rejects the item as a whole, None when there is none. What came before it is void."""
-        kinds = rows["kind"].to_pylist()
+        """Return the first row that counts when what came before is void, None when all of it counts.
+
+        That is the row that rejects the item as a whole, or the one after a row that says that the item comes again.
+        """
+        kinds, states = rows["kind"].to_pylist(), rows["status"].to_pylist()
         place = next((i for i, kind in enumerate(kinds) if kind in ("recording", "span")), None)
+        if "void" in states:
+            place = len(states) - states[::-1].index("void")
         if place is not None:
             self._clear_item()
         return place

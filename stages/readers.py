@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import soundfile as sf
 
 MAX_CHANNELS = 1024
+_SYSTEM_ERROR = 2  # SF_ERR_SYSTEM of sndfile.h: the operating system's, not the file's
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 _EXACT_SUBTYPES = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 _EXACT_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"})
@@ -63,12 +65,11 @@ class SoundFileReader:
     name = "libsndfile"
 
     def __init__(self, file: str | IO[bytes]) -> None:
+        self._stream = None if isinstance(file, str) else _Remembering(file)
         try:
-            self._file = sf.SoundFile(file)
-        except (
-            sf.LibsndfileError,
-            TypeError,
-        ) as error:  # soundfile takes a missing format of a raw file for a TypeError
+            self._file = sf.SoundFile(file if self._stream is None else self._stream)
+        except (sf.LibsndfileError, TypeError) as error:  # soundfile takes a raw file without a format for a TypeError
+            self._check_storage()
             raise DecodeError("undecodable", f"libsndfile: {_one_line(error)}") from None
         self.sample_rate_hz, self.n_channels = int(self._file.samplerate), int(self._file.channels)
         known = self._file.format in _EXACT_FORMATS and (
@@ -89,7 +90,10 @@ class SoundFileReader:
         given = int(
             sf._snd.sf_readf_float(handle, cffi.cast("float*", cffi.from_buffer(out, require_writable=True)), len(out))
         )
-        if given < len(out) and sf._snd.sf_error(handle):
+        self._check_storage()
+        if given < len(out) and (code := sf._snd.sf_error(handle)):
+            if code == _SYSTEM_ERROR:
+                raise OSError(errno.EIO, "libsndfile: reading failed")
             error = cffi.string(sf._snd.sf_strerror(handle)).decode("utf-8", "replace")
             self.problem = f"libsndfile: {error}"
         return given
@@ -98,10 +102,37 @@ class SoundFileReader:
         try:
             self._file.seek(min(frame, self._file.frames))
         except sf.LibsndfileError as error:
+            self._check_storage()
             raise DecodeError("corrupt", f"libsndfile: cannot go to frame {frame}: {_one_line(error)}") from None
 
     def close(self) -> None:
         self._file.close()
+
+    def _check_storage(self) -> None:
+        """Raise what storage raised: libsndfile takes it for the end of the file."""
+        if self._stream is not None and self._stream.failure is not None:
+            raise self._stream.failure
+
+
+class _Remembering:
+    """A file for libsndfile, whose callbacks have no way to report an error: what a read raised is kept."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return b"" if self.failure is not None else self._stream.read(size)
+        except OSError as error:
+            self.failure = error
+            return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 class FfmpegReader:

@@ -98,10 +98,12 @@ class Spectral:
     ----------
     spec : an object with the attributes of `schemas.feature_config.Features`
     sample_rate_hz : of the signals
-    device : "cpu" or "cuda"
+    device : "cpu", "cuda", or "auto": CUDA when there is a device
     """
 
     def __init__(self, spec: Any, sample_rate_hz: int, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         self.sample_rate_hz, self.device = sample_rate_hz, torch.device(device)
         self._block = BLOCK_FRAMES[self.device.type]
         self._plans: dict[tuple[Any, ...], tuple[Any, list[_Mel]]] = {}

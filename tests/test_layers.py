@@ -1,6 +1,7 @@
 """Imports run downwards only, and only pipelines knows Ray."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,10 @@ def test_features_need_only_numpy_arrow_and_torch() -> None:
 def test_no_unpickling_and_no_shell() -> None:
     for layer in ALLOWED:
         for path in (ROOT / layer).rglob("*.py"):
-            assert not imported(path) & {"pickle", "cloudpickle", "subprocess", "shelve", "marshal"}, path
+            assert not imported(path) & {"pickle", "cloudpickle", "shelve", "marshal"}, path
+            # The one process that is started is Python's own, with a list of arguments.
+            assert "subprocess" not in imported(path) or path.name == "sandbox.py", path
+            assert not re.search(r"shell=True|os\.system|os\.popen", path.read_text()), path
 
 
 def test_no_file_is_longer_than_one_sitting() -> None:

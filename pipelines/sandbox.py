@@ -1,0 +1,246 @@
+"""Sandbox: recordings become clips in a process of their own, since a decoder can crash, take all memory, or never end.
+
+The process lives as long as the worker that started it and does one plan after the other. When it dies or falls silent,
+the recording that it was at is rejected and a new process goes on with the others. Which one that was is made sure of:
+after a crash the recordings that were under way are tried one by one, and only one that crashes alone is to blame.
+
+What passes between the two is in `pipelines.sandbox_child`. Of what the process says only Arrow tables and plain text are
+read, nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import Config
+from schemas.errors import ClipmillError, StorageError
+from schemas.tables import CLIPS, ITEM_COLUMNS
+
+BEGIN, TABLE, END, STORAGE, MEMORY = b"B", b"T", b"E", b"S", b"M"
+_PIPE_BYTES = 1 << 20
+_REPORT_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Make clips of recordings in a process of its own. Takes a plan, gives an iterator of `schemas.tables.CLIPS`.
+
+    A row with the status `void` says that what was given of its item so far is void, and that the item comes again.
+
+    config : of the build; its limits say how long a decoder may be silent and how much memory it may take
+    """
+
+    config: Config
+
+    def start(self) -> None:
+        """Start the process, which otherwise comes with the first plan."""
+        _living_child()
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        waiting = deque([table])
+        while waiting:
+            part = waiting.popleft()
+            seen = _Seen()
+            fall = yield from self._run(part, seen)
+            if fall is None:
+                continue
+            if seen.unfinished:
+                yield _void(part, seen.unfinished)
+            waiting.extendleft(reversed(_rest(part, seen.ended, fall)))
+
+    def _run(self, part: pa.Table, seen: _Seen) -> Generator[pa.Table, None, _Fall | None]:
+        child = _living_child()
+        ended = False
+        try:
+            child.request(self.config, part)
+            timeout_s = self.config.limits.decoder_timeout_s
+            while True:
+                kind, payload = child.answer(timeout_s)
+                if kind == END:
+                    ended = True
+                    return None
+                if kind == BEGIN:
+                    seen.current = bytes(payload).decode()
+                elif kind == TABLE:
+                    clips = pa.ipc.open_stream(pa.py_buffer(payload)).read_all()
+                    seen.note(clips)
+                    yield clips
+                elif kind == STORAGE:
+                    failure = json.loads(bytes(payload))
+                    raise StorageError(str(failure["message"]), transient=bool(failure["transient"]))
+                else:
+                    limit = self.config.limits.decoder_memory_mb
+                    raise _SilentError(
+                        "decoder_crashed", f"decoding it takes more than {limit} MB (limits.decoder_memory_mb)"
+                    )
+        except _SilentError as error:
+            if seen.current is None:
+                raise ClipmillError(f"the decoding process does not work: {error.detail}; {child.report()}") from None
+            return _Fall(seen.current, error.reason, error.detail)
+        finally:
+            if not ended:
+                child.end()
+
+
+class _SilentError(Exception):
+    """The process died, or says nothing any more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(detail)
+
+
+@dataclass(frozen=True)
+class _Fall:
+    """At which item the process fell, and why."""
+
+    item: str
+    reason: str
+    detail: str
+
+
+class _Seen:
+    """How far the process has come. current : the item last begun; ended, unfinished : of those whose rows arrived."""
+
+    def __init__(self) -> None:
+        self.current: str | None = None
+        self.ended: set[str] = set()
+        self.unfinished: set[str] = set()
+
+    def note(self, clips: pa.Table) -> None:
+        self.unfinished |= set(clips["item_id"].unique().to_pylist())
+        done = set(clips.filter(pc.equal(clips["last"], True))["item_id"].to_pylist())
+        self.ended |= done
+        self.unfinished -= done
+
+
+def _rest(part: pa.Table, ended: set[str], fall: _Fall) -> list[pa.Table]:
+    """Return what is still to be done, in the plan's order.
+
+    A crash may have been any of the recordings under way: each is tried alone, and one that fell alone is rejected. Silence
+    is always the last one's.
+    """
+    items = part["item_id"].to_pylist()
+    if fall.item not in items or fall.item in ended:
+        raise ClipmillError(f"the decoding process names an item that it was not given: {fall.item!r}")
+    start = next(i for i, item in enumerate(items) if item not in ended)
+    at = items.index(fall.item)
+    if part["reason"][at].is_valid:
+        raise ClipmillError(f"the decoding process does not work: {fall.detail}, without reading anything")
+    behind = part.slice(at + 1)
+    if fall.reason == "decoder_crashed" and part.num_rows > 1:
+        parts = [part.slice(i, 1) for i in range(start, at + 1)]
+    else:
+        parts = [part.slice(start, at - start), _rejected(part.slice(at, 1), fall)]
+    return [p for p in (*parts, behind) if p.num_rows]
+
+
+def _rejected(row: pa.Table, fall: _Fall) -> pa.Table:
+    for name, value in (("reason", fall.reason), ("detail", fall.detail)):
+        place = row.schema.get_field_index(name)
+        row = row.set_column(place, row.schema.field(name), pa.array([value], pa.string()))
+    return row
+
+
+def _void(part: pa.Table, items: set[str]) -> pa.Table:
+    rows = part.filter(pc.is_in(part["item_id"], pa.array(sorted(items)))).select(ITEM_COLUMNS).to_pylist()
+    return pa.Table.from_pylist([{**row, "status": "void"} for row in rows], schema=CLIPS)
+
+
+class _Child:
+    """The process and the pipes to it."""
+
+    def __init__(self) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
+        to_child, ours_out = os.pipe()
+        ours_in, from_child = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-m", "pipelines.sandbox_child", str(to_child), str(from_child)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                pass_fds=(to_child, from_child),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"},
+            )
+        finally:
+            os.close(to_child)
+            os.close(from_child)
+        self._to, self._from = Connection(ours_out, readable=False), Connection(ours_in, writable=False)
+        fcntl.fcntl(ours_in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # the next table is made while this one is worked on
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def request(self, config: Config, plan: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, plan.schema) as writer:
+            writer.write_table(plan)
+        try:
+            # Through the pipe alone, since it can hold credentials.
+            self._to.send_bytes(config.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            self._to.send_bytes(sink.getvalue())
+        except OSError:  # it is gone; the first answer will say so
+            return
+
+    def answer(self, timeout_s: float) -> tuple[bytes, memoryview]:
+        """Return the kind and the content of the next message.
+
+        Raises
+        ------
+        _SilentError : the process is dead, or was silent for too long
+        """
+        try:
+            if not self._from.poll(timeout_s):
+                raise _SilentError(
+                    "decoder_timeout", f"nothing was decoded of it for {timeout_s:g} s (limits.decoder_timeout_s)"
+                )
+            message = self._from.recv_bytes()
+        except (EOFError, OSError):
+            raise _SilentError("decoder_crashed", self._cause_of_death()) from None
+        return message[:1], memoryview(message)[1:]
+
+    def _cause_of_death(self) -> str:
+        code = self._process.wait()
+        if code < 0:
+            return f"the decoding process was ended by {signal.Signals(-code).name}"
+        raise ClipmillError(f"a stage failed, which is a defect of clipmill: {self.report()}")
+
+    def report(self) -> str:
+        """Return the end of what the process wrote to its standard error."""
+        self._errors.seek(0)
+        return self._errors.read(_REPORT_BYTES).decode("utf-8", "replace").strip()[-2000:]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._to, self._from):
+            pipe.close()
+        self._errors.close()
+
+
+_children: list[_Child] = []
+
+
+def _living_child() -> _Child:
+    """Return this worker's process, a new one if it has none alive."""
+    while _children and not _children[-1].is_alive:
+        _children.pop().end()
+    if not _children:
+        _children.append(_Child())
+    return _children[-1]

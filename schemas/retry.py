@@ -1,0 +1,77 @@
+"""Which failures of storage pass by themselves, and how long to wait for it."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPTS = 7
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 10.0
+
+_FINAL = frozenset(
+    {
+        errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.EDQUOT,
+        errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EXDEV, errno.ENOTEMPTY, errno.EMFILE,
+    }
+)  # fmt: skip
+_PASSING_LOCALLY = frozenset(
+    {
+        errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ECONNRESET,
+        errno.ECONNREFUSED, errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOLINK,
+    }
+)  # fmt: skip
+
+
+def is_transient(error: BaseException, local: bool) -> bool:
+    """Return whether trying again may help.
+
+    A local file system's errors are final but for those of a disk or a network below it; a remote store's pass by
+    themselves but for those that say what is wrong: not found, no permission, full.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    return number in _PASSING_LOCALLY if local else number not in _FINAL
+
+
+def waits(attempts: int | None = None) -> Iterator[float | None]:
+    """Yield what to wait after each attempt, in seconds, and None after the last.
+
+    The bound doubles, and each wait is drawn at random below it, so that many who failed together do not come back together.
+    """
+    bound = FIRST_WAIT_S
+    for _ in range((attempts or ATTEMPTS) - 1):
+        yield random.uniform(0, bound)
+        bound = min(2 * bound, LONGEST_WAIT_S)
+    yield None
+
+
+def patient(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Have a method of an object with `is_local` and `errors` (types to catch) try again while its failure may pass.
+
+    What remains is raised as OSError, whatever a store's library calls it.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for wait in waits():
+            try:
+                return method(self, *args, **kwargs)
+            except self.errors as error:
+                if wait is None or not is_transient(error, self.is_local):
+                    raise as_os_error(error) from None
+                time.sleep(wait)
+        raise AssertionError("waits() ends with None")
+
+    return wrapper
+
+
+def as_os_error(error: Exception) -> OSError:
+    """Return an error of a store's library as the operating system would have raised it."""
+    return error if isinstance(error, OSError) else OSError(errno.EIO, " ".join(str(error).split()))
