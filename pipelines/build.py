@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+import random
+import signal
+import sys
+import threading
 import time
-from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pipelines.cluster import connected
-from pipelines.graph import output_root, run_graph, stages_of
-from pipelines.plan import Plan, make_plan
-from pipelines.progress import Display, TallyActor, Watch, phase
-from pipelines.publish import Draft, draft_snapshot, publish
+import pyarrow as pa
+
+from pipelines.cluster import WORKER_ENV, connected
+from pipelines.graph import BuildShard, output_root, run_graph, stages_of
+from pipelines.limits import Excess, exceeded
+from pipelines.notes import Noted
+from pipelines.plan import Plan, make_plan, with_donor
+from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
+from pipelines.publish import draft_snapshot, publish, write_rejections
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.layout import (
-    BUILD_FILE,
+    REJECTED_FILE,
     Commit,
+    Retries,
     Snapshot,
     open_dataset,
+    read_retries,
     read_snapshot,
     snapshot_numbers,
     sound_commits,
 )
 from schemas.storage import Root, describe_os_error
+
+_PUBLISH_ATTEMPTS = 100
+_SMALL_S = 3600.0
+"""Less audio than this is built in this process: in the time that Ray takes to start."""
 
 
 @dataclass
@@ -36,9 +48,10 @@ class Report:
 
     status : published | unchanged | failed | not_published
     shards_built, shards_reused : of shards_planned
+    shards_from_clips : of those built, made from the clips of committed shards, without reading a recording
     failures : messages of the shards that are not there
-    limit : which limit forbade publishing, and by how much
-    wall_s, startup_s : of all, and of connecting to Ray
+    limits : those that were exceeded; accepted : whether it was published all the same
+    wall_s, startup_s : of all, and of connecting to Ray; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
     """
 
@@ -48,13 +61,15 @@ class Report:
     shards_built: int
     shards_reused: int
     wall_s: float
+    shards_from_clips: int = 0
     plan_s: float = 0.0
     startup_s: float = 0.0
     work_s: float = 0.0
     decoded_s: float = 0.0
     snapshot: Snapshot | None = None
     failures: list[str] = field(default_factory=list)
-    limit: str | None = None
+    limits: list[Excess] = field(default_factory=list)
+    accepted: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -68,46 +83,214 @@ class Report:
         return plain
 
 
-def build(file: ConfigFile, *, workers: int | None = None, address: str | None = None, quiet: bool = False) -> Report:
+def build(
+    file: ConfigFile,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    accept: bool = False,
+) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
     Parameters
     ----------
-    workers : CPUs to use on this machine; None: all
+    workers : CPUs to use on this machine; None: all, and no Ray when there is little to do
     address : of a running Ray cluster
+    accept : publish even if limits are exceeded
 
     Raises
     ------
     ConfigError : the configuration does not fit what is there
     ClipmillError : the work cannot be done
     """
-    started = time.monotonic()
-    config = file.config
-    root = output_root(config)
+    with _interruptible():
+        return Builder(file, workers, address, quiet).run(accept)
+
+
+class Builder:
+    """One run of a build.
+
+    root : of the dataset
+    plan : what is to be there
+    report : what was done
+    """
+
+    def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
+        self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
+        self._started = time.monotonic()
+        self.root = output_root(file.config)
+        try:
+            open_dataset(self.root, file.config.name)
+            for path in self.root.leftovers():
+                self.root.remove(path)
+        except OSError as error:
+            raise describe_os_error(error, self.root, "write to") from None
+        _check_apart(file, self.root)
+        self.retries = read_retries(self.root)
+        self.plan = self.make_plan(self.retries)
+        self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
+        self.report.plan_s = time.monotonic() - self._started
+
+    def make_plan(self, retries: Retries) -> Plan:
+        with phase("listing recordings and annotations", self._quiet):
+            return make_plan(self._file.config, retries)
+
+    def run(self, accept: bool) -> Report:
+        with Noted(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+            commits = self.commits(note)
+            if not self.report.failures:
+                self.conclude(commits, accept)
+            self.end(note)
+        return self.report
+
+    def end(self, note: Noted) -> None:
+        failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
+        note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
+        self.report.wall_s = time.monotonic() - self._started
+
+    def commits(self, note: Noted) -> list[Commit]:
+        """Return the commits of all planned shards, after building those that are missing.
+
+        They have the keys of what was really read: a recording that moved under the build gives its shard another one.
+        """
+        plan = self.plan
+        there = sound_commits(self.root, plan.keys)
+        todo = [i for i, key in enumerate(plan.keys) if key not in there]
+        self.report.shards_reused = len(plan.keys) - len(todo)
+        if not todo:
+            return list(there.values())
+        return [*there.values(), *self._work(todo, note)]
+
+    def _work(self, todo: list[int], note: Noted) -> Iterator[Commit]:
+        """Build shards; yield their commits."""
+        donors = find_donors(self.root, self.plan)
+        shards = [self.plan.shard(i) for i in todo]
+        shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
+        random.shuffle(shards)  # two builders on one root then do different shards first, and find each other's done
+        small = sum(self.plan.shard_s[i] for i in todo) < _SMALL_S
+        in_process = small and self._workers is None and not self._address and not _ray_is_at_hand()
+        with ExitStack() as stack:
+            begun = time.monotonic()
+            results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
+            working = time.monotonic()
+            self.report.startup_s = 0.0 if in_process else working - begun
+            n_items = sum(s.num_rows for s in shards)
+            with Display(tallies, n_items, len(shards), self._quiet) as display:
+                note.describe = lambda: display.describe(tallies.read())
+                # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
+                for result in stack.enter_context(closing(results)):
+                    display.shard_done()
+                    if result["error"] is not None:
+                        self.report.failures.append(result["error"])
+                        continue
+                    commit = Commit.from_json(result["commit"], result["key"])
+                    self._count(commit, result["built"])
+                    yield commit
+            self.report.work_s = time.monotonic() - working
+
+    def _count(self, commit: Commit, built: bool) -> None:
+        if not built:
+            self.report.shards_reused += 1
+            return
+        self.report.shards_built += 1
+        if commit.donor is not None:
+            self.report.shards_from_clips += 1
+        else:
+            self.report.decoded_s += commit.seconds.decoded_s
+
+    def _here(self, shards: list[pa.Table], stack: ExitStack) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
+        """Build shards in this process, one after the other."""
+        os.environ.update(WORKER_ENV)
+        tally = LocalTally()
+        stages = stages_of(self._file.config, self.plan, self._file.config.features.device)
+        run = BuildShard(stages, self.plan.config_digest, Watch(tally))
+        return (row for shard in shards for row in run(shard).to_pylist()), tally
+
+    def _on_ray(
+        self, shards: list[pa.Table], stack: ExitStack
+    ) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
+        with phase("starting Ray", self._quiet):
+            cluster = stack.enter_context(connected(self._file.config, self._workers, self._address))
+            tally = RayTally.start()
+        stages = stages_of(self._file.config, self.plan, cluster.device)
+        gpus = 1.0 if cluster.device == "cuda" else 0.0
+        watch = Watch(tally)
+        return run_graph(shards, stages, self.plan.config_digest, watch, cluster.feature_actors, gpus), tally
+
+    def conclude(self, commits: list[Commit], accept: bool) -> None:
+        """Publish what was built, unless it is published already or a limit forbids it."""
+        root, report = self.root, self.report
+        draft = draft_snapshot(self._file, self.plan, commits)
+        problems = draft.snapshot.problems()
+        if problems:
+            raise ClipmillError(
+                "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
+            )
+        for _ in range(_PUBLISH_ATTEMPTS):
+            numbers = snapshot_numbers(root)
+            last = read_snapshot(root, numbers[-1]) if numbers else None
+            report.snapshot = draft.snapshot
+            if last is not None and last.holds_the_same(draft.snapshot):
+                report.status, report.snapshot = "unchanged", last
+                return
+            report.limits = exceeded(self._file.config.limits, draft.snapshot, last)
+            if report.limits and not accept:
+                report.status = "not_published"
+                write_rejections(root, REJECTED_FILE, draft)
+                return
+            report.accepted = bool(report.limits)
+            _check_all_there(root, draft.commits)
+            accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
+            published = publish(root, replace(draft, snapshot=accepted), last.number if last else None)
+            if published is not None:
+                report.status, report.snapshot = "published", published
+                return
+        raise ClipmillError(f"{root.url}: other builds publish faster than this one; build again")
+
+
+def find_donors(root: Root, plan: Plan) -> dict[str, str]:
+    """Return, by clips key, committed shards of the last snapshot from whose clips planned ones can be made."""
+    numbers = snapshot_numbers(root)
+    if not numbers:
+        return {}
+    others = set(read_snapshot(root, numbers[-1]).commits) - set(plan.keys)
+    # Clips that were too short for the features of then are not in the shard, and may be long enough now.
+    return {
+        commit.clips_key: key
+        for key, commit in sound_commits(root, others).items()
+        if commit.clips_key and "clip_too_short_for_features" not in commit.counts.rejected
+    }
+
+
+def _check_all_there(root: Root, commits: list[Commit]) -> None:
+    """A snapshot must not name what somebody removed while it was built."""
+    missing = {c.key for c in commits} - sound_commits(root, (c.key for c in commits)).keys()
+    if missing:
+        raise ClipmillError(f"{root.url}: {len(missing)} shards were removed or damaged during the build; build again")
+
+
+def _ray_is_at_hand() -> bool:
+    """Whether a cluster is named by the environment, or this process is connected to one."""
+    ray = sys.modules.get("ray")
+    return bool(os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM end a build as Ctrl-C does; Ray's own handler prints a stack trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        open_dataset(root, config.name)
-    except OSError as error:
-        raise describe_os_error(error, root, "write to") from None
-    _check_apart(file, root)
-    with phase("listing recordings and annotations", quiet):
-        plan = make_plan(config)
-    planned_s = time.monotonic() - started
-    there = sound_commits(root, plan.keys)
-    todo = [i for i, key in enumerate(plan.keys) if key not in there]
-    report = Report("failed", root.uri(""), len(plan.keys), 0, len(plan.keys) - len(todo), 0.0, plan_s=planned_s)
-    _note_build(root, plan, todo, finished=False)
-    # With the keys of what was really read: a recording that moved under the build gives its shard another than planned.
-    commits = list(there.values())
-    if todo:
-        commits += _work(file, plan, todo, report, workers, address, quiet)
-    if report.failures:
-        report.wall_s = time.monotonic() - started
-        return report
-    draft = draft_snapshot(file, plan, commits)
-    _conclude(root, draft, report, config.limits.max_rejected_share)
-    _note_build(root, plan, [], finished=True)
-    report.wall_s = time.monotonic() - started
-    return report
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 def _check_apart(file: ConfigFile, root: Root) -> None:
@@ -126,73 +309,3 @@ def _check_apart(file: ConfigFile, root: Root) -> None:
 def _hidden(path: str, source: Root) -> bool:
     relative = os.path.relpath(path, os.path.realpath(source.full()))
     return any(part.startswith(".") and part not in (".", "..") for part in relative.split(os.sep))
-
-
-def _work(
-    file: ConfigFile, plan: Plan, todo: list[int], report: Report, workers: int | None, address: str | None, quiet: bool
-) -> list[Commit]:
-    """Build the shards that are missing; return their commits."""
-    import ray
-
-    started = time.monotonic()
-    commits = []
-    with ExitStack() as stack:
-        with phase("starting Ray", quiet):
-            cluster = stack.enter_context(connected(file.config, workers, address))
-            tally = ray.remote(num_cpus=0)(TallyActor).remote()
-            ray.get(tally.read.remote())
-        report.startup_s = time.monotonic() - started
-        stages = stages_of(file.config, plan, cluster.device)
-        n_items = sum(plan.shard(i).num_rows for i in todo)
-        working = time.monotonic()
-        with Display(tally, n_items, len(todo), quiet) as display:
-            gpus = 1.0 if cluster.device == "cuda" else 0.0
-            shards = [plan.shard(i) for i in todo]
-            graph = run_graph(shards, stages, plan.config_digest, Watch(tally), cluster.feature_actors, gpus)
-            # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
-            for result in stack.enter_context(closing(graph)):
-                display.shard_done()
-                if result["error"] is not None:
-                    report.failures.append(result["error"])
-                    continue
-                commits.append(Commit.from_json(result["commit"], result["key"]))
-                report.shards_built += 1
-                report.decoded_s += commits[-1].seconds.decoded_s
-        report.work_s = time.monotonic() - working
-    return commits
-
-
-def _conclude(root: Root, draft: Draft, report: Report, max_rejected_share: float) -> None:
-    problems = draft.snapshot.problems()
-    if problems:
-        raise ClipmillError("the accounting of the build does not add up, nothing is published: " + "; ".join(problems))
-    numbers = snapshot_numbers(root)
-    if numbers:
-        last = read_snapshot(root, numbers[-1])
-        if (last.commits, last.plan_digest) == (draft.snapshot.commits, draft.snapshot.plan_digest):
-            report.status, report.snapshot = "unchanged", last
-            return
-    report.snapshot = draft.snapshot
-    report.limit = draft.over_limit(max_rejected_share)
-    if report.limit is not None:
-        report.status = "not_published"
-        return
-    report.snapshot = publish(root, draft)
-    report.status = "published"
-
-
-def _note_build(root: Root, plan: Plan, todo: list[int], finished: bool) -> None:
-    """Leave a note for `clipmill status`. Nothing depends on it."""
-    note = {
-        "keys": plan.keys,
-        "todo": [plan.keys[i] for i in todo],
-        "recordings": plan.recordings_listed,
-        "finished": finished,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    try:
-        root.write_bytes(BUILD_FILE, json.dumps(note).encode())
-    except OSError as error:
-        raise describe_os_error(error, root, "write to") from None

@@ -23,6 +23,9 @@ _workers = click.option("--workers", type=click.IntRange(min=1), help="CPUs to u
 _address = click.option(
     "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
 )
+_accept = click.option(
+    "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
+)
 _config = click.argument("config", type=click.Path(dir_okay=False))
 _root = click.argument("root")
 
@@ -77,30 +80,77 @@ def main() -> None:
 @_config
 @_workers
 @_address
+@_accept
 @_json
 @_reported
-def build(config: str, workers: int | None, address: str | None, as_json: bool) -> None:
-    """Bring the dataset of CONFIG up to date and publish a snapshot."""
+def build(config: str, workers: int | None, address: str | None, accept: bool, as_json: bool) -> None:
+    """Bring the dataset of CONFIG up to date and publish a snapshot.
+
+    Only what is missing is done: shards whose recordings, annotations and configuration are unchanged are reused, and shards in
+    which only features or file formats differ are made from the clips that are there. Killed or interrupted, the same command
+    goes on from what is committed. Little work is done in this process, more on Ray.
+    """
     from pipelines.build import build as run
     from schemas.config_file import load
 
-    _finish(run(load(config), workers=workers, address=address, quiet=as_json), as_json)
-
-
-def _finish(report: Any, as_json: bool) -> None:
-    from pipelines.wording import outcome
-
+    report = run(load(config), workers=workers, address=address, quiet=as_json, accept=accept)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
     else:
-        click.echo("\n".join(outcome(report)))
-        for message in dict.fromkeys(report.failures):
-            click.echo(f"error: {report.failures.count(message)} shards: {message}", err=True)
-        if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
-            click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
-        if report.limit is not None:
-            click.echo(f"not published: {report.limit}", err=True)
+        _say(report)
     sys.exit(report.exit_code)
+
+
+@main.command()
+@_config
+@click.option(
+    "--reason", "reasons", multiple=True, help="Only recordings rejected for this; can be given several times."
+)
+@_workers
+@_address
+@_accept
+@_json
+@_reported
+def retry(
+    config: str, reasons: tuple[str, ...], workers: int | None, address: str | None, accept: bool, as_json: bool
+) -> None:
+    """Try rejected recordings of CONFIG's dataset again.
+
+    A rejection is committed with its shard and stands until the recording changes. After an upgrade of a decoder, a raised
+    limit or a granted permission, this decodes those recordings again, with the shards that hold them, and publishes a
+    snapshot if anything came of it.
+    """
+    from pipelines.retry import retry as run
+    from schemas.config_file import load
+    from schemas.reasons import REASONS
+
+    unknown = [r for r in reasons if r not in REASONS]
+    if unknown:
+        raise ConfigError(f"--reason {unknown[0]}: there is no such reason; `clipmill failures` lists those that occur")
+    result = run(load(config), list(reasons), workers=workers, address=address, quiet=as_json, accept=accept)
+    if as_json:
+        click.echo(json.dumps(result.to_dict()))
+    else:
+        n, again = len(result.tried), len(result.rejected_again)
+        _say(result.report)
+        click.echo(
+            f"retried      {n:,} rejected: {n - again:,} are not any more, {again:,} rejected for the same reason again"
+        )
+    sys.exit(result.report.exit_code)
+
+
+def _say(report: Any) -> None:
+    from pipelines.wording import outcome
+
+    click.echo("\n".join(outcome(report)))
+    for message in dict.fromkeys(report.failures):
+        click.echo(f"error: {report.failures.count(message)} shards: {message}", err=True)
+    if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
+        click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
+    for excess in report.limits:
+        click.echo(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
+    if report.limits and not report.accepted:
+        click.echo("everything is built; the same command with --accept publishes it all the same", err=True)
 
 
 @main.command()
@@ -179,62 +229,72 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
 @_json
 @_reported
 def status(root: str, as_json: bool) -> None:
-    """Say what is published under ROOT and how far a running or interrupted build is."""
+    """Say what is published under ROOT and how far running or interrupted builds are."""
     from pipelines.inspection import status as look
+    from pipelines.wording import standing
 
     found = look(_dataset(root))
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    published = found.get("published")
-    if published:
-        click.echo(
-            f"published    snapshot {published['snapshot']} of {published['created']}: {published['clips']:,} clips"
-            f" in {published['shards']:,} shards"
-        )
-    else:
-        click.echo("published    nothing yet")
-    run = found["build"]
-    if run is None:
-        click.echo("build        none was started here")
-    elif run["finished"]:
-        click.echo(f"build        finished {run['started']} on {run['host']}")
-    else:
-        state = {True: "running", False: "interrupted", None: "running or interrupted"}[run["running"]]
-        click.echo(
-            f"build        started {run['started']} on {run['host']} (process {run['pid']}), {state}:"
-            f" {run['shards_committed']:,} of {run['shards_planned']:,} shards are committed;"
-            + ("" if run["running"] else "; `clipmill build` with the same configuration goes on from there")
-        )
+    click.echo(json.dumps(found) if as_json else "\n".join(standing(found)))
 
 
 @main.command()
 @_root
 @_number
+@click.option("--reason", help="Only this one.")
+@click.option("--examples", type=click.IntRange(min=0), default=3, show_default=True, help="How many of each reason.")
 @_json
 @_reported
-def failures(root: str, number: int | None, as_json: bool) -> None:
-    """List what was rejected under ROOT, by reason, with examples and what to do."""
+def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
+    """List what was rejected under ROOT, by reason, with examples and what to do.
+
+    Without --snapshot, of the last build, also if it was not published.
+    """
     from pipelines.inspection import failures as look
+    from pipelines.wording import rejected
 
-    found = look(_dataset(root), number)
+    found = look(_dataset(root), number, reason, examples)
+    click.echo(json.dumps(found) if as_json else "\n".join(rejected(found)))
+
+
+@main.command()
+@_root
+@click.argument("a", type=click.IntRange(min=1))
+@click.argument("b", type=click.IntRange(min=1))
+@click.option(
+    "--names", type=click.IntRange(min=0), default=5, show_default=True, help="How many of each list to print."
+)
+@_json
+@_reported
+def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
+    """Say what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
+    from pipelines.diff import diff as compare
+    from pipelines.wording import differences
+
+    found = compare(_dataset(root), a, b)
+    click.echo(json.dumps(found.to_dict()) if as_json else "\n".join(differences(found, names)))
+
+
+@main.command()
+@_root
+@click.option("--keep", type=click.IntRange(min=1), help="How many of the newest snapshots to keep; default: all.")
+@click.option("--delete", is_flag=True, help="Remove what was found; without it nothing is removed.")
+@_json
+@_reported
+def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
+    """List what no kept snapshot of ROOT needs, and remove it with --delete.
+
+    That is shards that no kept snapshot names, snapshots beyond --keep, and what crashes left. Shards of a build that was
+    interrupted or not published stay, for it to go on from. While a build runs nothing is removed.
+    """
+    from pipelines.gc import collect, find_garbage
+    from pipelines.wording import garbage
+
+    place = _dataset(root)
+    found = collect(place, keep) if delete else find_garbage(place, keep)
     if as_json:
-        click.echo(json.dumps(found))
-        return
-    click.echo(f"snapshot {found['snapshot']}: {found['rejected']:,} rejected")
-    for group in found["reasons"]:
-        click.echo(
-            f"\n{group['count']:,} x {group['reason']} ({group['kind']}): {group['meaning']}\n  what to do: {group['remedy']}"
-        )
-        for row in group["examples"]:
-            place = f"{row['file']}:{row['line']}" if row["file"] else ""
-            click.echo("  " + "  ".join(p for p in (row["source_uri"], place, row["detail"]) if p))
-        if group["count"] > len(group["examples"]):
-            click.echo(f"  ... and {group['count'] - len(group['examples']):,} more in rejections.parquet")
-    if found["dropped"]:
-        from pipelines.wording import rules
-
-        click.echo("\ndropped by rule, as configured:\n" + "\n".join(rules(found["dropped"])))
+        click.echo(json.dumps({**found.to_dict(), "removed": delete}))
+    else:
+        click.echo("\n".join(garbage(found, delete)))
 
 
 @main.command()

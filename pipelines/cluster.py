@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -90,6 +89,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         logging.getLogger(name).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     ours = not ray.is_initialized()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if ours:
         try:
             if address:
@@ -112,7 +112,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
             raise ClipmillError(f"cannot connect to {where}: {error}") from None
-    before = _interrupt_on_sigterm()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which prints a stack trace
     try:
         resources = ray.cluster_resources()
         n_gpus = int(resources.get("GPU", 0))
@@ -126,18 +127,5 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
             _warm_up(int(resources.get("CPU", 1)), config)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
         if ours:
             ray.shutdown()
-
-
-def _interrupt_on_sigterm() -> Any:
-    """Have SIGTERM end a build as Ctrl-C does; Ray's own handler prints a stack trace. Returns the handler before."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, interrupt) or signal.SIG_DFL

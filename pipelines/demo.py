@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoRe
         config.write_text(_CONFIG.format(corpus=corpus, dataset=dataset))
     except OSError as error:
         raise ClipmillError(f"cannot write the demo into {folder}: {error.strerror}") from None
-    report = build(load(config), workers=workers, quiet=quiet)
+    # On Ray, small as it is: a demo is to show that this works here.
+    report = build(load(config), workers=workers or len(os.sched_getaffinity(0)), quiet=quiet)
     picture = folder / "spectrograms.png"
     lines = outcome(report)
     if report.snapshot is not None and report.exit_code == 0:

@@ -8,32 +8,43 @@ are an operator of their own, an actor pool, and a block on each side of it is o
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.plan import Plan, source_root, without
 from pipelines.sandbox import Sandbox
 from schemas.config import Config
-from schemas.errors import InputMovedError, StorageError
-from schemas.layout import Commit, commit_path
+from schemas.errors import DonorError, InputMovedError, StorageError
+from schemas.layout import Commit, commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
+from schemas.retry import waits
 from schemas.storage import Root, describe_os_error
-from schemas.tables import shard_schema
+from schemas.tables import CLIPS, shard_schema
 from stages.decode import Decode, DecodeSource
 from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
+from stages.reread import SCHEMA as SCHEMA_OF_REREAD
+from stages.reread import Reread
 from stages.resample import Resample
+from stages.rows import replace_column
 from stages.segment import Segment, SegmentSource
 from stages.write import Write
 
 Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
 _BLOCK_BYTES = 128 << 20
+_SHARD_ATTEMPTS = 3
+_WORKER_DEATHS = 5
+_NOTHING = "nothing"
+T = TypeVar("T")
 _PLAN_COLUMN = "shard_plan"
 _ERROR_COLUMN = "shard_error"
 
@@ -43,11 +54,13 @@ class Stages:
     """What is done to a shard.
 
     clips : from the plan to 16-bit clips
+    reread : or to the clips of a committed shard, when they are the same
     features : computes columns of each clip
     write : to the shard's files and its commit
     """
 
     clips: Stage
+    reread: Reread
     features: Features
     write: Write
 
@@ -72,6 +85,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
     audio = config.audio
     return Stages(
         clips=Sandbox(config),
+        reread=Reread(output_root(config), audio.sample_format, tuple(plan.field_names), config.features.min_samples),
         features=Features(config.features, audio.sample_rate_hz, audio.sample_format, device),
         write=Write(
             root=output_root(config),
@@ -133,10 +147,14 @@ class BuildShard:
         return _guarded(self.stages.write.root, shard, self._build)
 
     def _build(self, shard: pa.Table) -> Commit:
+        stages = self.stages
+        if (donor := _donor(shard, stages)) is not None:
+            with contextlib.suppress(DonorError):
+                tables = through((stages.features,), stages.reread(donor))
+                return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
         while True:
             try:
-                tables = through((self.stages.clips, self.stages.features, self.watch), [shard])
-                return _commit(self.stages.write.root, self.stages.write(shard, tables))
+                return stages.write(shard, through((stages.clips, stages.features, self.watch), [shard]))
             except InputMovedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
 
@@ -150,21 +168,38 @@ class MakeClips:
     watch: Stage
 
     def __call__(self, shard: pa.Table) -> pa.Table:
-        moved: dict[str, tuple[str, str]] | None = None
+        root = self.stages.write.root
         try:
-            while moved is None or moved:
-                shard = without(shard, moved, self.config_digest) if moved else shard
-                clips = pa.concat_tables(through((self.stages.clips, self.watch), [shard]))
-                known = set(shard.filter(pa.compute.is_valid(shard["reason"]))["item_id"].to_pylist())
-                moved = {
-                    row["item_id"]: (row["reason"], row["detail"])
-                    for row in clips.select(["item_id", "reason", "detail"]).to_pylist()
-                    if row["reason"] in INPUT_MOVED and row["item_id"] not in known
-                }
-        except (OSError, StorageError) as error:
+            if sound_commit(root, shard["key"][0].as_py()) is not None:
+                clips = CLIPS.empty_table()  # another builder's, or that of a task whose answer got lost
+            else:
+                clips, shard = _patiently(root, self._clips, shard)
+        except StorageError as error:
             return pa.table({_PLAN_COLUMN: [_to_bytes(shard)], _ERROR_COLUMN: [str(error)]})
+        if clips.num_rows == 0:  # a block without rows would take the plan with it
+            clips = pa.Table.from_pylist([{"status": _NOTHING}], schema=clips.schema)
         beside = pa.array([_to_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
         return clips.combine_chunks().append_column(_PLAN_COLUMN, beside)
+
+    def _clips(self, shard: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Return a shard's clips, and its plan as it was carried out."""
+        if (donor := _donor(shard, self.stages)) is not None:
+            with contextlib.suppress(DonorError):
+                tables = list(self.stages.reread(donor))
+                if sum(t.num_rows for t in tables) == donor.counts.clips_kept:
+                    return pa.concat_tables([SCHEMA_OF_REREAD.empty_table(), *tables]), shard
+            shard = replace_column(shard, "donor", pa.nulls(shard.num_rows, pa.string()))
+        while True:
+            clips = pa.concat_tables(through((self.stages.clips, self.watch), [shard]))
+            known = set(shard.filter(pc.is_valid(shard["reason"]))["item_id"].to_pylist())
+            moved = {
+                row["item_id"]: (row["reason"], row["detail"])
+                for row in clips.select(["item_id", "reason", "detail"]).to_pylist()
+                if row["reason"] in INPUT_MOVED and row["item_id"] not in known
+            }
+            if not moved:
+                return clips, shard
+            shard = without(shard, moved, self.config_digest)
 
 
 class ComputeFeatures:
@@ -185,12 +220,27 @@ class WriteShard:
 
     def __call__(self, clips: pa.Table) -> pa.Table:
         shard = pa.ipc.open_stream(clips[_PLAN_COLUMN][0].as_buffer()).read_all()
-        root = self.stages.write.root
         if _ERROR_COLUMN in clips.column_names:
             return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
-        return _guarded(
-            root, shard, lambda plan: _commit(root, self.stages.write(plan, [clips.drop_columns([_PLAN_COLUMN])]))
-        )
+        tables = [clips.filter(pc.not_equal(clips["status"], _NOTHING)).drop_columns([_PLAN_COLUMN])]
+
+        def write(shard: pa.Table) -> Commit:
+            stages = self.stages
+            donor = _donor(shard, stages)
+            if donor is None:
+                return stages.write(shard, tables)
+            try:
+                return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
+            except DonorError as error:
+                raise StorageError(f"{error}; build again") from None
+
+        return _guarded(self.stages.write.root, shard, write)
+
+
+def _donor(shard: pa.Table, stages: Stages) -> Commit | None:
+    """Return the commit whose clips a shard is to be made from, None when it is to be made from recordings."""
+    key = shard["donor"][0].as_py()
+    return sound_commit(stages.write.root, key) if key is not None else None
 
 
 def _to_bytes(table: pa.Table) -> bytes:
@@ -200,30 +250,64 @@ def _to_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _commit(root: Root, commit: Commit) -> Commit:
-    root.write_bytes(commit_path(commit.key), commit.to_json())
-    return commit
+def _patiently(root: Root, work: Callable[[pa.Table], T], shard: pa.Table) -> T:
+    """Work on a shard, from its start again while a failure of storage may pass.
+
+    Raises
+    ------
+    StorageError : it did not pass, or it is not of the kind that does
+    """
+    for wait in waits(_SHARD_ATTEMPTS):
+        try:
+            return work(shard)
+        except StorageError as error:
+            if wait is None or not error.transient:
+                raise
+        except OSError as error:
+            described = describe_os_error(error, root, "build a shard under")
+            if wait is None or not described.transient:
+                raise described from None
+        time.sleep(wait)
+    raise AssertionError("waits() ends with None")
 
 
 def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
-    """Turn a failure of storage into a row: the shard stays uncommitted, the others go on."""
-    try:
+    """Build and commit a shard, unless it is there by now: another builder's, or that of a task whose answer got lost.
+
+    A failure of storage becomes a row: the shard stays uncommitted, the others go on.
+    """
+
+    def work(shard: pa.Table) -> tuple[Commit, bool]:
+        there = sound_commit(root, shard["key"][0].as_py())
+        if there is not None:
+            return there, False
         commit = build(shard)
+        root.write_bytes(commit_path(commit.key), commit.to_json())
+        return commit, True
+
+    try:
+        commit, built = _patiently(root, work, shard)
     except StorageError as error:
         return _result(shard, error=str(error))
-    except OSError as error:
-        return _result(shard, error=str(describe_os_error(error, root, "build a shard under")))
-    return _result(shard, commit=commit)
+    return _result(shard, commit=commit, built=built)
 
 
-RESULT = pa.schema([("key", pa.string()), ("n_items", pa.int64()), ("commit", pa.string()), ("error", pa.string())])
-"""What a shard's task tells the driver. commit : the record as JSON, null when there is an error instead."""
+RESULT = pa.schema(
+    [
+        ("key", pa.string()),  # as it turned out: a shard whose inputs moved has another than planned
+        ("built", pa.bool_()),  # false when it was there
+        ("n_items", pa.int64()),
+        ("commit", pa.string()),  # the record as JSON
+        ("error", pa.string()),  # set: there is no commit, and why
+    ]
+)
+"""What a shard's task tells the driver."""
 
 
-def _result(shard: pa.Table, commit: Commit | None = None, error: str | None = None) -> pa.Table:
-    key = commit.key if commit else shard["key"][0].as_py()
+def _result(shard: pa.Table, commit: Commit | None = None, built: bool = False, error: str | None = None) -> pa.Table:
     row = {
-        "key": key,
+        "key": commit.key if commit else shard["key"][0].as_py(),
+        "built": built,
         "n_items": shard.num_rows,
         "commit": commit.to_json().decode() if commit else None,
         "error": error,
@@ -253,12 +337,20 @@ def run_graph(
     results = ray.data.from_arrow(shards)
     if feature_actors == 0:
         results = results.map_batches(
-            BuildShard(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
+            BuildShard(stages, config_digest, watch),
+            batch_format="pyarrow",
+            batch_size=None,
+            num_cpus=1,
+            max_retries=_WORKER_DEATHS,
         )
     else:
         results = (
             results.map_batches(
-                MakeClips(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
+                MakeClips(stages, config_digest, watch),
+                batch_format="pyarrow",
+                batch_size=None,
+                num_cpus=1,
+                max_retries=_WORKER_DEATHS,
             )
             .map_batches(
                 ComputeFeatures,

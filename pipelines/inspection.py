@@ -1,29 +1,29 @@
-"""Looking at a dataset: what a snapshot holds, what is being built, what was rejected and why."""
+"""Inspect: what a dataset holds, how far a build is, what was rejected and why."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipelines.notes import Note, read_notes
+from schemas.errors import ClipmillError
 from schemas.layout import (
-    BUILD_FILE,
+    REJECTED_FILE,
     SNAPSHOTS,
+    Snapshot,
     committed_keys,
     read_commit,
     read_snapshot,
     snapshot_name,
     snapshot_numbers,
+    sound_commits,
 )
 from schemas.reasons import REASONS
 from schemas.storage import Root
-
-_N_EXAMPLES = 3
 
 
 def show(root: Root, number: int | None = None) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
     columns: list[str] = []
     for key in snapshot.commits:
         for output in read_commit(root, key).outputs:
-            if output.format == "manifest":
+            if output.format not in ("parquet", "webdataset"):
                 continue
             files[output.format] = files.get(output.format, 0) + 1
             if output.format == "parquet" and not columns:
@@ -49,6 +49,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "snapshot": snapshot.number,
         "snapshots": snapshot_numbers(root),
         "created": snapshot.created,
+        "accepted": snapshot.accepted,
         "clips": snapshot.counts.clips_kept,
         "seconds": round(snapshot.seconds.kept_s, 3),
         "bytes": snapshot.bytes_stored,
@@ -74,73 +75,87 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
 
 
 def status(root: Root) -> dict[str, Any]:
-    """Return how far the last build is, and what is published."""
+    """Return what is published, and how far the builds are that run, were interrupted, or ended last."""
     numbers = snapshot_numbers(root)
-    found: dict[str, Any] = {"root": root.uri(""), "snapshots": numbers, "build": None}
+    found: dict[str, Any] = {"root": root.uri(""), "snapshots": numbers, "published": None}
     if numbers:
         last = read_snapshot(root)
         found["published"] = {
             "snapshot": last.number, "created": last.created, "clips": last.counts.clips_kept,
-            "seconds": round(last.seconds.kept_s, 3), "shards": len(last.commits),
+            "seconds": round(last.seconds.kept_s, 3), "shards": len(last.commits), "accepted": last.accepted,
         }  # fmt: skip
-    if root.exists(BUILD_FILE):
-        note = json.loads(root.read_bytes(BUILD_FILE))
-        there = committed_keys(root)
-        n_there = sum(key in there for key in note["keys"])
-        found["build"] = {
-            "started": note["at"],
-            "host": note["host"],
-            "pid": note["pid"],
-            "finished": note["finished"],
-            "running": None
-            if note["host"] != socket.gethostname()
-            else not note["finished"] and _is_running(note["pid"]),
-            "shards_planned": len(note["keys"]),
-            "shards_committed": n_there,
-            "recordings_listed": note["recordings"],
-        }
+    there = committed_keys(root)
+    found["builds"] = [_state(note, there) for note in read_notes(root)]
     return found
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _state(note: Note, there: set[str]) -> dict[str, Any]:
+    state = note.outcome if note.outcome is not None else "running" if note.is_alive else "interrupted"
+    return {
+        "state": state,
+        "message": note.message,
+        "started": note.started,
+        "last_sign": note.beat,
+        "host": note.host,
+        "pid": note.pid,
+        "shards_planned": len(note.keys),
+        "shards_committed": sum(key in there for key in note.keys),
+        "recordings_listed": note.recordings,
+        "progress": note.progress,
+    }
 
 
-def failures(root: Root, number: int | None = None) -> dict[str, Any]:
-    """Return a snapshot's rejections by reason, with examples and what to do about each."""
-    snapshot = read_snapshot(root, number)
+def failures(root: Root, number: int | None = None, reason: str | None = None, n_examples: int = 3) -> dict[str, Any]:
+    """Return what was rejected, by reason, with examples and what to do about each.
+
+    number : of a snapshot; None: the last build, published or not
+    reason : only this one
+    """
+    of, dropped, rows = _rejections(root, number)
     groups: dict[tuple[str, str], dict[str, Any]] = {}
-    with contextlib.closing(
-        root.open_read(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet")
-    ) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches():
-            for row in batch.to_pylist():
-                group = groups.setdefault((row["reason"], row["kind"]), {"count": 0, "examples": []})
-                group["count"] += 1
-                if len(group["examples"]) < _N_EXAMPLES:
-                    group["examples"].append(row)
+    for row in rows:
+        if reason is not None and row["reason"] != reason:
+            continue
+        group = groups.setdefault((row["reason"], row["kind"]), {"count": 0, "examples": []})
+        group["count"] += 1
+        if len(group["examples"]) < n_examples:
+            group["examples"].append(row)
     found = []
     for (code, kind), group in sorted(groups.items(), key=lambda g: (-g[1]["count"], g[0])):
-        reason = REASONS.get(code)
+        known = REASONS.get(code)
         found.append(
             {
                 "reason": code,
                 "kind": kind,
                 "count": group["count"],
-                "meaning": reason.meaning if reason else "",
-                "remedy": reason.remedy if reason else "",
+                "meaning": known.meaning if known else "",
+                "remedy": known.remedy if known else "",
                 "examples": group["examples"],
             }
         )
-    return {
-        "snapshot": snapshot.number,
-        "rejected": sum(g["count"] for g in found),
-        "reasons": found,
-        "dropped": snapshot.counts.dropped,
-    }
+    return {"of": of, "rejected": sum(g["count"] for g in found), "reasons": found, "dropped": dropped}
+
+
+def _rejections(root: Root, number: int | None) -> tuple[str, dict[str, int], Iterator[dict[str, Any]]]:
+    """Return what is looked at, its clips dropped by rule, and the rows of its rejections."""
+    notes = read_notes(root)
+    last = notes[-1] if notes and number is None else None
+    if last is not None and last.outcome == "not_published" and root.exists(REJECTED_FILE):
+        return f"the build of {last.started}, which was not published", {}, _rows(root, REJECTED_FILE)
+    numbers = snapshot_numbers(root)
+    if last is not None and not numbers:
+        commits = sound_commits(root, last.keys).values()
+        rows = (row for commit in commits for row in commit.rejections)
+        return f"{len(commits)} of {len(last.keys)} shards of the build of {last.started}, not finished", {}, rows
+    snapshot: Snapshot = read_snapshot(root, number)
+    path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet"
+    return f"snapshot {snapshot.number}", snapshot.counts.dropped, _rows(root, path)
+
+
+def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
+    try:
+        with contextlib.closing(root.open_read(path)) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches():
+                yield from batch.to_pylist()
+    except FileNotFoundError:
+        raise ClipmillError(f"{root.uri(path)} is missing; run `clipmill verify`") from None

@@ -57,11 +57,11 @@ class PathReader:
     def __init__(self, source: Source) -> None:
         self._label = source.label
         by_path = isinstance(source.label, From) and source.label.regex
-        self._patterns = [regex.compile(p) for p in (by_path, source.fields) if p]
+        self.patterns = [regex.compile(p) for p in (by_path, source.fields) if p]
 
     def read(self, path: str) -> tuple[str | None, dict[str, str]]:
         fields: dict[str, str] = {}
-        for pattern in self._patterns:
+        for pattern in self.patterns:
             try:
                 match = pattern.search(path, timeout=_REGEX_TIMEOUT_S)
             except TimeoutError:
@@ -79,6 +79,16 @@ class PathReader:
         elif isinstance(self._label, From) and self._label.from_ == "path":
             label = fields.pop("label", None)
         return label, {field_name(k): v for k, v in fields.items()}
+
+
+def configured_fields(source: Source) -> set[str]:
+    """Return the fields that a source's clips have by its configuration, whatever its recordings are."""
+    found = {name for pattern in PathReader(source).patterns for name in pattern.groupindex}
+    if isinstance(source.label, From) and source.label.from_ == "path":
+        found.discard("label")
+    if source.annotations is not None:
+        found |= source.annotations.columns.keys() - {"start", "end", "duration", "label"}
+    return {field_name(name) for name in found}
 
 
 def whole_items(

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from pipelines.annotate import Annotated, annotate
 from pipelines.inventory import Recording, take_inventory
-from pipelines.items import Item, PathReader, RefusedError, annotated_items, whole_items
+from pipelines.items import Item, PathReader, RefusedError, annotated_items, configured_fields, whole_items
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError
 from schemas.keys import digest, position_hash, shard_key
+from schemas.layout import Retries
 from schemas.storage import Root
 from schemas.tables import PLAN
 from stages.decode import Decode
@@ -27,6 +28,7 @@ from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
 from stages.resample import Resample
+from stages.rows import replace_column
 from stages.segment import Segment
 from stages.write import Write
 
@@ -36,7 +38,9 @@ class Plan:
     """What a build will do.
 
     table : `schemas.tables.PLAN`, sorted by shard; a shard is the rows with its key
-    keys : of the shards in the order of the table, and where each one's rows begin
+    keys, starts, shard_s : of the shards in the order of the table, where each one's rows begin, and the seconds of audio
+        that it has by estimate
+    config_digest, clips_digest : of what in the configuration decides the content of all shards, and of their clips alone
     rejections : rows of `schemas.tables.REJECTIONS` for what no shard can hold
     field_names : the corpus's own fields, sorted
     """
@@ -45,19 +49,24 @@ class Plan:
     keys: list[str]
     starts: list[int]
     config_digest: str
+    clips_digest: str
     field_names: list[str]
+    shard_s: list[float] = field(default_factory=list)
     rejections: list[dict[str, Any]] = field(default_factory=list)
     recordings_listed: int = 0
     recordings_without_annotations: int = 0
     recordings_rejected: int = 0
     annotations_read: int = 0
     annotations_rejected: int = 0
-    estimated_s: float = 0.0
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""
         stop = self.starts[i + 1] if i + 1 < len(self.starts) else self.table.num_rows
         return self.table.slice(self.starts[i], stop - self.starts[i])
+
+    @property
+    def estimated_s(self) -> float:
+        return sum(self.shard_s)
 
     @property
     def digest(self) -> str:
@@ -69,14 +78,18 @@ def source_root(source: Source) -> Root:
     return Root(source.root, source.storage_options)
 
 
-def make_plan(config: Config) -> Plan:
+def make_plan(config: Config, retries: Retries | None = None) -> Plan:
     """List the sources, read the annotations and divide the work into shards.
+
+    Parameters
+    ----------
+    retries : rejected items that were tried again; a shard that holds one has a key of its own
 
     Raises
     ------
     ConfigError, ClipmillError : a source or a table cannot be read
     """
-    plan = Plan(PLAN.empty_table(), [], [], "", [])
+    plan = Plan(PLAN.empty_table(), [], [], "", "", [])
     listed: list[tuple[Source, list[Recording], Annotated]] = []
     for source in config.sources:
         root = source_root(source)
@@ -105,12 +118,13 @@ def make_plan(config: Config) -> Plan:
     items: list[Item] = []
     for source, recordings, annotated in listed:
         items.extend(_items(config, source, recordings, annotated, plan))
-    names = {name for item in items for name in item.fields}
+    names = {name for source in config.sources for name in configured_fields(source)}
+    names |= {name for item in items for name in item.fields}
     names |= {name for item in items for a in item.annotations or [] for name in a["fields"]}
     plan.field_names = sorted(names)
-    plan.config_digest = digest(_fingerprint(config, plan.field_names))
-    _divide(config, items, plan)
-    plan.estimated_s = sum(item.weight_s for item in items)
+    plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
+    plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
+    _divide(config, items, plan, retries or {})
     return plan
 
 
@@ -160,18 +174,30 @@ def _items(
         yield from items
 
 
-def _fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
-    """What in the configuration changes the content of every shard. Device, limits and shard size do not."""
+def _clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
+    """What in the configuration changes the clips of every shard."""
     return {
         "audio": config.audio.model_dump(),
         "silence": config.silence.model_dump(),
+        "fields": field_names,
+        "stages": {s.__name__: s.version for s in (Decode, Downmix, Resample, Segment, Gate)},
+    }
+
+
+def _fingerprint(config: Config) -> dict[str, Any]:
+    """What else changes the content of every shard. Device, limits and shard size do not."""
+    return {
         "features": config.features.model_dump(by_alias=True, exclude={"device"}, exclude_unset=False),
         "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
         "formats": sorted(config.output.formats),
         "audio_codec": config.output.audio_codec,
-        "fields": field_names,
-        "stages": {s.__name__: s.version for s in (Decode, Downmix, Resample, Segment, Gate, Features, Write)},
+        "stages": {s.__name__: s.version for s in (Features, Write)},
     }
+
+
+def with_donor(shard: pa.Table, donor: str) -> pa.Table:
+    """Return a shard's plan by which its clips are taken from a committed shard."""
+    return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
 def _source_fingerprint(source: Source) -> str:
@@ -181,7 +207,7 @@ def _source_fingerprint(source: Source) -> str:
     return digest([source_root(source).uri(""), source.segment.model_dump(), unit, tolerance])
 
 
-def _item_digest(item: Item, source_digest: str) -> str:
+def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
     rows = None
     if item.annotations is not None:
         # A good row's line may move without touching its clip; a rejected row is known by its line alone.
@@ -190,10 +216,14 @@ def _item_digest(item: Item, source_digest: str) -> str:
             + ([a["reason"], a["file"], a["line"], a["detail"]] if a["reason"] is not None else [])
             for a in item.annotations
         ]
-    return digest([item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest])
+    version, n_retries = retries.get(item.item_id, ("", 0))
+    again = [n_retries] if version == item.recording.version else []
+    return digest(
+        [item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest, *again]
+    )
 
 
-def _divide(config: Config, items: list[Item], plan: Plan) -> None:
+def _divide(config: Config, items: list[Item], plan: Plan, retries: Retries) -> None:
     """Fill in the plan's table, keys and starts."""
     source_digests = {s.name: _source_fingerprint(s) for s in config.sources}
     roots = {s.name: source_root(s) for s in config.sources}
@@ -205,12 +235,17 @@ def _divide(config: Config, items: list[Item], plan: Plan) -> None:
         weights = np.array([round(members[i].weight_s * 1000) for i in order], np.int64)
         for bucket, start, stop in buckets(hashes[order], weights, round(config.output.shard_seconds * 1000)):
             shard = [members[i] for i in order[start:stop]]
-            digests = [_item_digest(item, source_digests[item.recording.source]) for item in shard]
+            digests = [_item_digest(item, source_digests[item.recording.source], retries) for item in shard]
             key = shard_key(digests, plan.config_digest, split, bucket)
+            place = {
+                "split": split, "bucket": bucket, "key": key,
+                "clips_key": shard_key(digests, plan.clips_digest, split, bucket),
+            }  # fmt: skip
             plan.keys.append(key)
             plan.starts.append(len(columns["key"]))
+            plan.shard_s.append(float(weights[start:stop].sum()) / 1000)
             for item, item_digest in zip(shard, digests, strict=True):
-                _append(columns, item, item_digest, split, bucket, key, roots[item.recording.source], plan.field_names)
+                _append(columns, item, item_digest, place, roots[item.recording.source], plan.field_names)
     plan.table = pa.table([pa.array(columns[f.name], type=f.type) for f in PLAN], schema=PLAN)
 
 
@@ -218,9 +253,7 @@ def _append(
     columns: dict[str, list[Any]],
     item: Item,
     item_digest: str,
-    split: str,
-    bucket: str,
-    key: str,
+    place: dict[str, str],
     root: Root,
     names: list[str],
 ) -> None:
@@ -228,9 +261,8 @@ def _append(
     if item.annotations is not None:
         annotations = [{**a, "fields": [a["fields"].get(n) for n in names]} for a in item.annotations]
     row = {
-        "split": split,
-        "bucket": bucket,
-        "key": key,
+        **place,
+        "donor": None,
         "item_id": item.item_id,
         "item_digest": item_digest,
         "recording_id": item.recording.recording_id,
@@ -288,9 +320,14 @@ def without(shard: pa.Table, moved: dict[str, tuple[str, str]], config_digest: s
             reasons[i], details[i] = moved[item]
             digests[i] = digest([digests[i], reasons[i]])
     key = shard_key(digests, config_digest, shard["split"][0].as_py(), shard["bucket"][0].as_py())
-    columns = {"reason": reasons, "detail": details, "item_digest": digests, "key": [key] * len(ids)}
+    # No other shard has such clips: they are not a function of what was planned.
+    columns = {
+        "reason": reasons,
+        "detail": details,
+        "item_digest": digests,
+        "key": [key] * len(ids),
+        "clips_key": [""] * len(ids),
+    }
     for name, values in columns.items():
-        shard = shard.set_column(
-            shard.schema.get_field_index(name), shard.schema.field(name), pa.array(values, pa.string())
-        )
+        shard = replace_column(shard, name, pa.array(values, pa.string()))
     return shard

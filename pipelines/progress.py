@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,8 +28,16 @@ class Tally:
     decoded_s: float = 0.0
 
 
-class TallyActor:
-    """Sums up what the workers report. Runs as a Ray actor."""
+class Tallies(Protocol):
+    """Where workers report to, and where their sum is read."""
+
+    def add(self, recordings: int, clips: int, decoded_s: float) -> None: ...
+
+    def read(self) -> Tally: ...
+
+
+class LocalTally:
+    """Sums up what this process reports."""
 
     def __init__(self) -> None:
         self._tally = Tally()
@@ -42,17 +50,43 @@ class TallyActor:
         return self._tally
 
 
+class RayTally:
+    """Sums up, in an actor, what the workers of a Ray cluster report."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self._last = Tally()
+
+    @classmethod
+    def start(cls) -> RayTally:
+        import ray
+
+        actor = ray.remote(num_cpus=0, max_restarts=-1)(LocalTally).remote()
+        ray.get(actor.read.remote())
+        return cls(actor)
+
+    def add(self, recordings: int, clips: int, decoded_s: float) -> None:
+        self._actor.add.remote(recordings, clips, decoded_s)
+
+    def read(self) -> Tally:
+        import ray
+
+        with suppress(ray.exceptions.RayError):
+            self._last = ray.get(self._actor.read.remote(), timeout=2)
+        return self._last
+
+
 @dataclass(frozen=True)
 class Watch:
-    """A stage that passes tables on and reports what is in them. actor : handle of a TallyActor, None to report nothing."""
+    """A stage that passes tables on and reports what is in them. tally : None to report nothing."""
 
-    actor: Any = None
+    tally: Tallies | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        if self.actor is not None:
+        if self.tally is not None:
             ended = table.filter(pc.equal(table["last"], True))
             clips = pc.sum(pc.equal(table["status"], "clip")).as_py() or 0
-            self.actor.add.remote(ended.num_rows, clips, pc.sum(ended["decoded_s"]).as_py() or 0.0)
+            self.tally.add(ended.num_rows, clips, pc.sum(ended["decoded_s"]).as_py() or 0.0)
         return table
 
 
@@ -66,13 +100,12 @@ def phase(text: str, quiet: bool) -> AbstractContextManager[object]:
 class Display:
     """Shows a build's progress on stderr while it runs.
 
-    actor : handle of a TallyActor
     n_recordings : to be processed
     quiet : show nothing
     """
 
-    def __init__(self, actor: Any, n_recordings: int, n_shards: int, quiet: bool) -> None:
-        self._actor, self._total, self._n_shards, self._quiet = actor, n_recordings, n_shards, quiet
+    def __init__(self, tally: Tallies, n_recordings: int, n_shards: int, quiet: bool) -> None:
+        self._tally, self._total, self._n_shards, self._quiet = tally, n_recordings, n_shards, quiet
         self._shards = 0
         self._started = time.monotonic()
         self._stop = threading.Event()
@@ -109,8 +142,6 @@ class Display:
         return ", ".join(parts)
 
     def _run(self) -> None:
-        import ray
-
         on_terminal = sys.stderr.isatty()
         bar = Progress(
             TextColumn("build"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
@@ -120,10 +151,7 @@ class Display:
         with bar:
             task = bar.add_task("starting", total=max(1, self._total))
             while not self._stop.wait(_POLL_S):
-                try:
-                    tally = ray.get(self._actor.read.remote(), timeout=2)
-                except ray.exceptions.RayError:
-                    continue
+                tally = self._tally.read()
                 bar.update(task, completed=tally.recordings, description=self.describe(tally))
                 if not on_terminal and time.monotonic() - last_line >= _LINE_EVERY_S:
                     last_line = time.monotonic()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,11 +21,12 @@ from schemas.layout import (
     Seconds,
     Snapshot,
     snapshot_name,
-    snapshot_numbers,
     snapshot_path,
 )
 from schemas.storage import Root
 from schemas.tables import REJECTIONS, manifest_schema
+from stages.shard_files import HashingStream
+from stages.versions import sha256_of
 
 _ROWS = 50_000
 
@@ -35,22 +38,6 @@ class Draft:
     snapshot: Snapshot
     commits: list[Commit]
     rejections: list[dict[str, object]]
-
-    def over_limit(self, max_rejected_share: float) -> str | None:
-        """Return why the limit forbids publishing, None when it does not."""
-        c = self.snapshot.counts
-        shares = {
-            "recordings": (c.recordings_rejected, self.snapshot.recordings_listed),
-            "annotations": (c.annotations_rejected, self.snapshot.annotations_read),
-            "clips": (c.clips_rejected, c.clips_candidates),
-        }
-        for what, (rejected, total) in shares.items():
-            if rejected > max_rejected_share * total:
-                return (
-                    f"{rejected} of {total} {what} are rejected, {rejected / total:.2%};"
-                    f" limits.max_rejected_share allows {max_rejected_share:.2%}"
-                )
-        return None
 
 
 def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
@@ -91,26 +78,53 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
     return Draft(snapshot, commits, plan.rejections)
 
 
-def publish(root: Root, draft: Draft) -> Snapshot:
+def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
     """Write manifest and rejections, then the snapshot's own file, by which it appears.
 
-    Another builder may take a number first; then the next one is tried.
+    parent : number of the newest snapshot there is
+
+    Returns
+    -------
+    the snapshot, or None when another builder published one in the meantime
     """
-    numbers = snapshot_numbers(root)
-    parent = numbers[-1] if numbers else None
     number = (parent or 0) + 1
     while True:
-        snapshot = replace(draft.snapshot, number=number, parent=parent)
         folder = f"{SNAPSHOTS}/{snapshot_name(number)}"
         try:
-            _write_manifest(root, f"{folder}/manifest.parquet", draft)
-            _write_rejections(root, f"{folder}/rejections.parquet", draft)
+            files = {
+                "manifest": _write_once(root, f"{folder}/manifest.parquet", draft, _write_manifest),
+                "rejections": _write_once(root, f"{folder}/rejections.parquet", draft, _write_rejections),
+            }
         except FileExistsError:
-            number += 1  # another builder's, or what a killed one left: never written over
+            if root.exists(snapshot_path(number)):
+                return None
+            number += 1  # what another builder is about to publish, or left unfinished: never written over
             continue
-        if root.create_bytes(snapshot_path(number), snapshot.to_json()):
-            return snapshot
-        number += 1
+        snapshot = replace(draft.snapshot, number=number, parent=parent, files=files)
+        return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
+
+
+def _write_once(
+    root: Root, path: str, draft: Draft, write: Callable[[Root, IO[bytes] | HashingStream, Draft], None]
+) -> str:
+    """Write a file unless it is there; return its sha256.
+
+    The same draft gives the same bytes: what a killed build left, or another is writing, is as good.
+
+    Raises
+    ------
+    FileExistsError : there is a file with another content
+    """
+    digest = ""
+    try:
+        with root.write(path, replace=False) as target:
+            stream = HashingStream(target)
+            write(root, stream, draft)
+            digest = stream.sha256
+    except FileExistsError:
+        if sha256_of(root, path) != digest:
+            raise
+    return digest
 
 
 def main_output(commit: Commit) -> OutputFile:
@@ -119,9 +133,9 @@ def main_output(commit: Commit) -> OutputFile:
     return min((o for o in commit.outputs if o.format in order), key=lambda o: order[o.format])
 
 
-def _write_manifest(root: Root, path: str, draft: Draft) -> None:
+def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
     schema = manifest_schema(draft.snapshot.fields)
-    with root.write(path, replace=False) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             part = next(o for o in commit.outputs if o.format == "manifest")
             with contextlib.closing(root.open_read(part.path)) as source:
@@ -130,9 +144,15 @@ def _write_manifest(root: Root, path: str, draft: Draft) -> None:
             writer.write_table(table.append_column("shard", shard).cast(schema), row_group_size=_ROWS)
 
 
-def _write_rejections(root: Root, path: str, draft: Draft) -> None:
-    with root.write(path, replace=False) as stream, pq.ParquetWriter(stream, REJECTIONS, compression="zstd") as writer:
+def _write_rejections(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
+    with pq.ParquetWriter(stream, REJECTIONS, compression="zstd") as writer:
         writer.write_table(pa.Table.from_pylist(list(draft.rejections), schema=REJECTIONS))
         for commit in draft.commits:
             if commit.rejections:
                 writer.write_table(pa.Table.from_pylist(commit.rejections, schema=REJECTIONS))
+
+
+def write_rejections(root: Root, path: str, draft: Draft) -> None:
+    """Write what a build rejected that publishes nothing, for `clipmill failures`."""
+    with root.write(path) as stream:
+        _write_rejections(root, stream, draft)

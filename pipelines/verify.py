@@ -88,10 +88,9 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
             if output.format == "manifest":
                 stream.seek(0)
                 ids.update(pq.read_table(stream, columns=["clip_id"])["clip_id"].to_pylist())
-    if not rows == output.rows == commit.counts.clips_kept:
-        verdict.problems.append(
-            f"{place}: {rows} clips, the commit says {output.rows} and {commit.counts.clips_kept} kept"
-        )
+    expected = commit.n_items if output.format == "recordings" else commit.counts.clips_kept
+    if not rows == output.rows == expected:
+        verdict.problems.append(f"{place}: {rows} rows, the commit says {output.rows}, and {expected} by its counts")
 
 
 def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[str], verdict: Verdict) -> None:
@@ -109,6 +108,8 @@ def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[s
     ):
         path = f"{folder}/{name}.parquet"
         try:
+            if snapshot.files and sha256_of(root, path) != snapshot.files[name]:
+                verdict.problems.append(f"{root.uri(path)}: its sha256 is not the snapshot's")
             with contextlib.closing(root.open_read(path)) as stream:
                 rows = pq.ParquetFile(stream).metadata.num_rows
         except (OSError, pa.ArrowInvalid) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.build import Report
+from pipelines.diff import Diff
+from pipelines.gc import Garbage
 from pipelines.plan import Plan
 from schemas.layout import Snapshot
 from schemas.reasons import DROP_RULES, REASONS
@@ -75,12 +77,14 @@ def outcome(report: Report) -> list[str]:
         lines += splits(s.by_split)
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
-        f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built, {report.shards_reused:,} reused,"
-        f" {len(report.failures):,} failed"
+        f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
+        + (f" ({report.shards_from_clips:,} of them from committed clips)" if report.shards_from_clips else "")
+        + f", {report.shards_reused:,} reused, {len(report.failures):,} failed"
     )
     lines.append(
-        f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s, starting Ray {report.startup_s:.1f} s,"
-        f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
+        f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s,"
+        + (f" starting Ray {report.startup_s:.1f} s," if report.startup_s else "")
+        + f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
     )
     if report.status == "published" and s is not None:
         lines.append(
@@ -111,4 +115,116 @@ def planned(plan: Plan, missing: int) -> list[str]:
         for row in plan.rejections:
             counts[row["reason"]] = counts.get(row["reason"], 0) + 1
         lines += ["rejected by reason:", *rejections(counts)]
+    return lines
+
+
+def standing(found: dict[str, Any]) -> list[str]:
+    """Return what is published and what builds do, for `clipmill status`."""
+    published = found["published"]
+    lines = ["published    nothing yet"]
+    if published:
+        lines = [
+            f"published    snapshot {published['snapshot']} of {published['created']}: {published['clips']:,} clips"
+            f" in {published['shards']:,} shards",
+            *(f"accepted     {message}" for message in published["accepted"]),
+        ]
+    for run in found["builds"]:
+        done = f"{run['shards_committed']:,} of {run['shards_planned']:,} shards are committed"
+        where = f"started {run['started']} on {run['host']}, process {run['pid']}"
+        progress = f"; {run['progress']}" if run["progress"] else ""
+        said = {
+            "running": f"running      {where}: {done}{progress}",
+            "interrupted": f"interrupted  {where}: {done}; `clipmill build` with the same configuration goes on from there",
+            "failed": f"failed       {where}: {done}: {run['message']}",
+            "not_published": f"not published  {where}: {done}: {run['message']}",
+        }
+        lines.append(said.get(run["state"], f"finished     {where}: {run['state']}"))
+    if not found["builds"]:
+        lines.append("build        none was started here")
+    return lines
+
+
+def rejected(found: dict[str, Any]) -> list[str]:
+    """Return what was rejected, by reason, for `clipmill failures`."""
+    lines = [f"{found['of']}: {found['rejected']:,} rejected"]
+    for group in found["reasons"]:
+        lines += [
+            "",
+            f"{group['count']:,} x {group['reason']} ({group['kind']}): {group['meaning']}",
+            f"  what to do: {group['remedy']}",
+        ]
+        for row in group["examples"]:
+            place = f"{row['file']}:{row['line']}" if row["file"] else ""
+            lines.append("  " + "  ".join(p for p in (row["source_uri"], place, row["detail"]) if p))
+        if group["count"] > len(group["examples"]):
+            lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
+    if found["dropped"]:
+        lines += ["", "dropped by rule, as configured:", *rules(found["dropped"])]
+    return lines
+
+
+def differences(found: Diff, n_names: int) -> list[str]:
+    """Return what changed between two snapshots, for `clipmill diff`."""
+    shards = found.shards
+    lines = [
+        f"snapshot {found.a} to {found.b}: {shards['kept']:,} shards kept, {shards['added']:,} added, {shards['removed']:,} removed"
+    ]
+    if found.is_empty:
+        return [*lines, "the same content"]
+    for what, change in (("recordings", found.recordings), ("clips", found.clips)):
+        lines.append(
+            f"{what:<12} {len(change.added):,} added, {len(change.removed):,} removed, {len(change.changed):,} changed"
+        )
+        for sign, names in (("+", change.added), ("-", change.removed), ("~", change.changed)):
+            lines += [f"  {sign} {name}" for name in names[:n_names]]
+            if len(names) > n_names > 0:
+                lines.append(f"  {sign} ... and {len(names) - n_names:,} more")
+    for name, (before, after) in found.totals.items():
+        if before != after:
+            lines.append(f"{name:<20} {before:>14,.0f} -> {after:>14,.0f}  {_signed(after - before)}")
+    for what, sides in (("split", found.splits), ("label", found.labels)):
+        for name, side in sides.items():
+            if len(set(side["clips"])) > 1 or len(set(side["seconds"])) > 1:
+                (c0, c1), (s0, s1) = side["clips"], side["seconds"]
+                lines.append(
+                    f"{what} {name or '(none)':<14} {c0:>10,.0f} -> {c1:>10,.0f} clips ({_signed(c1 - c0)}), {s0:,.1f} -> {s1:,.1f} s"
+                    f" ({_signed(s1 - s0)})"
+                )
+    for entry in found.config:
+        lines.append(f"config {entry['key']}: {_value(entry['before'])} -> {_value(entry['after'])}")
+    return lines
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.1f}".removesuffix(".0")
+
+
+def _value(value: Any) -> str:
+    return "(not given)" if value is None else str(value)
+
+
+def garbage(found: Garbage, removed: bool) -> list[str]:
+    """Return what `gc` found, or removed."""
+    verb = "removed" if removed else "to remove"
+    groups = {
+        "snapshots": (found.snapshots, f"snapshots {', '.join(map(str, found.dropped))}" if found.dropped else "unfinished snapshots"),
+        "shards": (found.shards, "shards that no kept snapshot names"),
+        "leftovers": (found.leftovers, "of writes that were cut off"),
+    }  # fmt: skip
+    lines = [
+        f"{name:<12} {len(files):>8,} files {size(sum(files.values())):>12}  {what}"
+        for name, (files, what) in groups.items()
+        if files
+    ]
+    if found.held:
+        lines.append(
+            f"held         {found.held:>8,} shards of a build that was interrupted or not published, for it to go on from"
+        )
+    n_files = len(list(found.paths))
+    if not n_files:
+        lines.append("nothing to remove")
+    else:
+        lines.append(f"{verb:<12} {n_files:>8,} files {size(found.size_bytes):>12}")
+        if not removed:
+            lines.append("nothing was removed yet; the same command with --delete does it")
     return lines

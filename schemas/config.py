@@ -298,6 +298,13 @@ class Limits(Frozen):
     """When a finished build is not published, and when a recording is given up."""
 
     max_rejected_share: Share = 0.01
+    min_clips: Annotated[int, Field(ge=0)] = 0
+    max_shrink_share: Share | None = Field(
+        None, description="fewer clips than the last snapshot, by this share at most"
+    )
+    max_label_drift: Share | None = Field(
+        None, description="how much each label's share of the clips may differ from the last snapshot"
+    )
     decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
         300.0, description="a recording of which nothing was decoded for so long is rejected"
     )

@@ -49,3 +49,7 @@ class InputMovedError(Exception):
     def __init__(self, items: dict[str, tuple[str, str]]) -> None:
         self.items = items
         super().__init__(f"{len(items)} recordings changed since they were planned")
+
+
+class DonorError(Exception):
+    """A committed shard's clips cannot stand in for its recordings; they are to be read after all."""

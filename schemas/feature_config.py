@@ -106,6 +106,13 @@ class Features(Frozen):
         return self
 
     @property
+    def min_samples(self) -> int:
+        """The shortest clip that has a frame in every transform."""
+        mfcc = self.mfcc.log_mel(self.log_mel) if self.mfcc is not None else None
+        transforms = [t for t in (self.spectrogram, self.log_mel, mfcc) if t is not None]
+        return max((1 if t.center else t.n_fft for t in transforms), default=1)
+
+    @property
     def names(self) -> list[str]:
         """The features' column names, in the order of the shard's columns."""
         found = []

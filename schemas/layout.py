@@ -4,8 +4,11 @@
 
     dataset.json                           format version and name, written once
     shards/<split>/<split>-<bucket>-<key12>.parquet | .tar
-    commits/<key>.json                     a shard is there when this is; beside it <key>.manifest.parquet
-    builds/current.json                    what the last build set out to do; for `clipmill status` only
+    commits/<key>.json                     a shard is there when this is; beside it its part of the manifest,
+                                           <key>.manifest.parquet, and its recordings, <key>.recordings.parquet
+    builds/<id>.json                       what a build set out to do, and its sign of life; see `pipelines.notes`
+    builds/rejections.parquet              of the last build that was not published
+    retries.json                           which rejected recordings were tried again, and how often
     snapshots/000001.json                  which shards make up the dataset; appears last
     snapshots/000001/manifest.parquet, rejections.parquet
 """
@@ -22,7 +25,9 @@ from schemas.keys import FORMAT_VERSION
 from schemas.storage import Root
 
 DATASET_FILE = "dataset.json"
-BUILD_FILE = "builds/current.json"
+BUILDS = "builds"
+REJECTED_FILE = f"{BUILDS}/rejections.parquet"
+RETRIES_FILE = "retries.json"
 COMMITS = "commits"
 SNAPSHOTS = "snapshots"
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
@@ -38,6 +43,10 @@ def commit_path(key: str) -> str:
 
 def commit_manifest_path(key: str) -> str:
     return f"{COMMITS}/{key}.manifest.parquet"
+
+
+def commit_recordings_path(key: str) -> str:
+    return f"{COMMITS}/{key}.recordings.parquet"
 
 
 def snapshot_name(number: int) -> str:
@@ -124,7 +133,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One file of a shard. format : parquet | webdataset | manifest; rows : clips in it."""
+    """One file of a shard. format : parquet | webdataset | manifest | recordings; rows : clips in it, or recordings."""
 
     path: str
     format: str
@@ -135,7 +144,11 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """The record that makes a shard count. Written after the shard's files."""
+    """The record that makes a shard count. Written after the shard's files.
+
+    clips_key : what its clips are a function of; shards that differ in features or file formats alone share it
+    donor : key of the shard whose clips it was made from, None when it was made from recordings
+    """
 
     key: str
     split: str
@@ -147,7 +160,12 @@ class Commit:
     versions: dict[str, str]
     device: str
     n_items: int
+    clips_key: str = ""
+    donor: str | None = None
     format_version: int = FORMAT_VERSION
+
+    def output(self, format: str) -> OutputFile | None:
+        return next((o for o in self.outputs if o.format == format), None)
 
     def to_json(self) -> bytes:
         return _to_json(self)
@@ -178,6 +196,8 @@ class Snapshot:
     recordings_listed, recordings_without_annotations, annotations_read : from the plan
     plan_digest : of what the plan rejected or left out, so that a rebuild can tell whether anything changed
     config : as written by the user, without secrets
+    accepted : limits that were exceeded and that the user published over
+    files : sha256 of manifest.parquet and rejections.parquet
     """
 
     number: int
@@ -195,6 +215,8 @@ class Snapshot:
     config: dict[str, Any]
     fields: list[str]
     bytes_stored: int
+    accepted: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -207,6 +229,10 @@ class Snapshot:
             return cls(**{**plain, "counts": Counts(**plain["counts"]), "seconds": Seconds(**plain["seconds"])})
         except (ValueError, TypeError, KeyError) as error:
             raise ClipmillError(f"{name}: not a snapshot: {error}") from None
+
+    def holds_the_same(self, other: Snapshot) -> bool:
+        """Return whether another snapshot has the same shards, and the same left out."""
+        return (self.commits, self.plan_digest) == (other.commits, other.plan_digest)
 
     def problems(self) -> list[str]:
         """Return what does not add up, empty when everything does."""
@@ -274,9 +300,46 @@ def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
     return found
 
 
+def sound_commit(root: Root, key: str) -> Commit | None:
+    """Return a shard's commit if there is one and its files are there, as `sound_commits` does for many."""
+    if not root.exists(commit_path(key)):
+        return None
+    try:
+        commit = read_commit(root, key)
+        sound = all(root.size(o.path) == o.size_bytes for o in commit.outputs)
+    except (ClipmillError, FileNotFoundError):
+        return None
+    return commit if sound else None
+
+
 def committed_keys(root: Root) -> set[str]:
     """Return the keys of all shards that are committed under a root."""
     return {n.removesuffix(".json") for n in root.names(COMMITS) if n.endswith(".json")}
+
+
+Retries = dict[str, tuple[str, int]]
+"""By item id: the version that was rejected, and how often it was tried again."""
+
+
+def read_retries(root: Root) -> Retries:
+    """Return which rejected items were tried again; a file that is not there says none."""
+    try:
+        plain = json.loads(root.read_bytes(RETRIES_FILE))
+        return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ClipmillError(f"{root.uri(RETRIES_FILE)}: not a record of retries: {error}") from None
+
+
+def write_retries(root: Root, retries: Retries) -> None:
+    root.write_bytes(RETRIES_FILE, (json.dumps(retries, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def remove_shard(root: Root, commit: Commit) -> None:
+    """Remove a shard that no snapshot names: its record first, so that it never counts without its files."""
+    for path in (commit_path(commit.key), *(o.path for o in commit.outputs)):
+        root.remove(path)
 
 
 def open_dataset(root: Root, name: str) -> None:

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -164,11 +164,11 @@ class Root:
     def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """Open a file that appears under its name when the block ends, whole, and never when it raises.
 
-        replace : False raises FileExistsError at the end when the name is taken (local folders)
+        replace : False raises FileExistsError at the end when the name is taken
         """
-        with self._staged(path) as (stream, publish):
+        with self._staged(path, replace) as (stream, publish):
             yield stream
-            if not publish(replace=replace):
+            if not publish():
                 raise FileExistsError(errno.EEXIST, "exists already", path)
 
     @patient
@@ -186,40 +186,27 @@ class Root:
                 # An attempt before this one may have succeeded without our hearing of it.
                 return bytes(self.fs.cat_file(self.full(path))) == content
             return True
-        with self._staged(path) as (stream, publish):
+        with self._staged(path, False) as (stream, publish):
             stream.write(content)
-            made: bool = publish(replace=False)
-            return made
+            return publish()
 
     @contextlib.contextmanager
-    def _staged(self, path: str) -> Iterator[tuple[IO[bytes], Any]]:
+    def _staged(self, path: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
+        """Open a file that appears when `publish` is called, which returns whether it did."""
         target = self.full(path)
         if not self.is_local:
-            remote = self.fs.open(target, "wb")
-            try:
-                yield remote, lambda replace: True
-                remote.close()
-            except BaseException as error:
-                if not remote.closed:
-                    if hasattr(remote, "discard"):
-                        remote.discard()
-                    remote.closed = True  # or the garbage collector would try to finish the upload
-                if isinstance(error, self.errors):
-                    raise as_os_error(error) from None
-                raise
+            with self._uploading(target, replace) as remote:
+                yield remote, lambda: True
             return
         folder, name = os.path.split(target)
         os.makedirs(folder, exist_ok=True)
         temporary = f"{folder}/{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
-        published = False
 
-        def publish(replace: bool) -> bool:
-            nonlocal published
+        def publish() -> bool:
             stream.flush()
             os.fsync(stream.fileno())
             if replace:
                 os.replace(temporary, target)
-                published = True
                 return True
             try:
                 os.link(temporary, target)
@@ -231,9 +218,25 @@ class Root:
             with open(temporary, "wb") as stream:
                 yield stream, publish
         finally:
-            if not published:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    @contextlib.contextmanager
+    def _uploading(self, target: str, replace: bool) -> Iterator[IO[bytes]]:
+        remote = self.fs.open(target, "wb" if replace else "xb")
+        try:
+            yield remote
+            remote.close()
+        except BaseException as error:
+            if not remote.closed:
+                if hasattr(remote, "discard"):
+                    remote.discard()
+                remote.closed = True  # or the garbage collector would try to finish the upload
+            if not replace and isinstance(error, OSError) and error.errno == errno.EINVAL:
+                raise FileExistsError(errno.EEXIST, "exists already", target) from None  # what s3fs makes of a 412
+            if isinstance(error, self.errors):
+                raise as_os_error(error) from None
+            raise
 
 
 class PatientStream(io.RawIOBase, IO[bytes]):

@@ -46,6 +46,11 @@ PLAN = pa.schema(
         ("split", pa.string()),
         ("bucket", pa.string()),
         ("key", pa.string()),
+        (
+            "clips_key",
+            pa.string(),
+        ),  # what the shard's clips are a function of: the key without features and file formats
+        ("donor", pa.string()),  # set: key of a committed shard with the same clips, from which to take them
         *_ITEM_FIELDS,
         ("size_bytes", pa.int64()),
         ("version", pa.string()),
@@ -127,6 +132,17 @@ REJECTIONS = pa.schema(
     ]
 )
 """One row for each thing rejected: the file `rejections.parquet` of a snapshot and the list in a commit."""
+
+RECORDINGS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("recording_id", pa.string()),
+        ("version", pa.string()),
+        ("clips", pa.int64()),
+        ("reason", pa.string()),  # set: the recording, or this part of it, was rejected
+    ]
+)
+"""One row an item of a shard and what became of it: the file `<key>.recordings.parquet` beside a commit."""
 
 RESERVED = frozenset(
     "clip_id recording_id source source_uri start_s duration_s sample_rate_hz n_channels n_samples label split level_dbfs "

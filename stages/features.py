@@ -55,7 +55,7 @@ class Features:
             return table
         status, channels = table["status"].to_pylist(), table["n_channels"].to_pylist()
         pcm = table["pcm"].combine_chunks()
-        short = self._spectral.min_samples
+        short = self.spec.min_samples
         rows: list[int] = []
         too_short: dict[int, int] = {}
         signals: list[Any] = []

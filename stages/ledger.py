@@ -21,6 +21,9 @@ class Ledger:
         self._primary = dict(zip(items, plan["primary"].to_pylist(), strict=True))
         n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
         self._annotations = dict(zip(items, n_annotations, strict=True))
+        self._versions = dict(
+            zip(items, zip(plan["recording_id"].to_pylist(), plan["version"].to_pylist(), strict=True), strict=True)
+        )
         self._known_bad = {
             item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None
         }
@@ -32,6 +35,7 @@ class Ledger:
         self._ids: set[str] = set()
         self._moved: dict[str, tuple[str, str]] = {}
         self.rejections: list[dict[str, Any]] = []
+        self.recordings: list[dict[str, Any]] = []
 
     def voided_until(self, rows: pa.Table) -> int | None:
         """Return the first row that counts when what came before is void, None when all of it counts.
@@ -107,6 +111,17 @@ class Ledger:
         self.seconds += self._item_seconds
         self.rejections.extend(self._item_rejections)
         self._ended[item] += 1
+        recording_id, version = self._versions.get(item, (None, None))
+        whole = [r["reason"] for r in self._item_rejections if r["kind"] in ("recording", "span")]
+        self.recordings.append(
+            {
+                "item_id": item,
+                "recording_id": recording_id,
+                "version": version,
+                "clips": self._item.clips_kept,
+                "reason": whole[0] if whole else None,
+            }
+        )
         self._clear_item()
 
     def check(self) -> None:

@@ -120,17 +120,12 @@ class Spectral:
             self._plans.setdefault(mel.spec.stft, (None, []))[1].append(mel)
         self._constants: dict[Any, torch.Tensor] = {}
 
-    @property
-    def min_samples(self) -> int:
-        """The shortest signal that has a frame in every transform."""
-        return max((1 if stft[4] else stft[0] for stft in self._plans), default=1)
-
     def __call__(self, signals: Sequence[Signal]) -> dict[str, list[npt.NDArray[np.float32]]]:
         """Compute the features of signals.
 
         Parameters
         ----------
-        signals : int16 (full scale 32768) or float32 (full scale 1) [samples], each of at least `min_samples`
+        signals : int16 (full scale 32768) or float32 (full scale 1) [samples], each long enough for a frame
 
         Returns
         -------

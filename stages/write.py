@@ -11,9 +11,19 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.layout import EXTENSIONS, Commit, commit_manifest_path, shard_path
+from schemas.errors import DonorError
+from schemas.layout import (
+    EXTENSIONS,
+    Commit,
+    Counts,
+    OutputFile,
+    Seconds,
+    commit_manifest_path,
+    commit_recordings_path,
+    shard_path,
+)
 from schemas.storage import Root
-from schemas.tables import manifest_schema
+from schemas.tables import RECORDINGS, manifest_schema
 from stages.encode import codec_of, encode
 from stages.ledger import Ledger
 from stages.shard_files import ParquetFile, ShardFile, TarFile
@@ -59,29 +69,78 @@ class Write:
         InputMovedError : recordings changed after they were planned; nothing was written
         OSError : storage failed
         """
-        split, bucket, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
         ledger = Ledger(plan)
-        with contextlib.ExitStack() as files, _Held() as held:
-            parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
-            try:
-                self._fill(parts, ledger, held, tables, split)
-                ledger.check()
-                outputs = [part.finish() for part in parts]
-            except BaseException:
+        with contextlib.ExitStack() as files, _Held() as held, self._parts(plan, files) as (parts, recordings):
+            self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
+            ledger.check()
+            recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
+            outputs = [part.finish() for part in (*parts, recordings)]
+        return self._commit(plan, outputs, ledger.counts, ledger.seconds, ledger.rejections)
+
+    def again(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+        """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
+
+        donor : that shard; what it says of counts and rejections holds for this one
+        recordings : its table of `schemas.tables.RECORDINGS`
+        tables : its clips as `stages.reread.Reread` gives them, with features
+
+        Raises
+        ------
+        DonorError : not every clip came through; nothing was written
+        """
+        split = plan["split"][0].as_py()
+        with contextlib.ExitStack() as files, self._parts(plan, files) as (parts, sheet):
+            n_clips = 0
+            for table in tables:
+                clips = table.filter(pc.equal(table["status"], "clip"))
+                n_clips += clips.num_rows
                 for part in parts:
-                    part.abandon()
-                raise
+                    part.add(self._encoded(clips, split))
+            if n_clips != donor.counts.clips_kept:
+                raise DonorError(
+                    f"{n_clips} of the {donor.counts.clips_kept} clips of shard {donor.key[:12]} are usable"
+                )
+            sheet.add(recordings)
+            outputs = [part.finish() for part in (*parts, sheet)]
+        return self._commit(plan, outputs, donor.counts, donor.seconds, donor.rejections, donor.key)
+
+    @contextlib.contextmanager
+    def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
+        """Open the files of a shard: those that take clips, and the one of its recordings."""
+        split, bucket, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
+        parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
+        path = commit_recordings_path(key)
+        recordings = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
+        try:
+            yield parts, recordings
+        except BaseException:
+            for part in (*parts, recordings):
+                part.abandon()
+            raise
+
+    def _commit(
+        self,
+        plan: pa.Table,
+        outputs: list[OutputFile],
+        counts: Counts,
+        seconds: Seconds,
+        rejections: list[dict[str, Any]],
+        donor: str | None = None,
+    ) -> Commit:
+        split, bucket, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
         return Commit(
             key=key,
             split=split,
             bucket=bucket,
             outputs=outputs,
-            counts=ledger.counts,
-            seconds=ledger.seconds,
-            rejections=ledger.rejections,
+            counts=counts,
+            seconds=seconds,
+            rejections=rejections,
             versions=self.versions,
             device=self.device,
             n_items=plan.num_rows,
+            clips_key=clips_key,
+            donor=donor,
         )
 
     def _fill(
@@ -112,13 +171,17 @@ class Write:
         return TarFile(path, sink, self.feature_names)
 
     def _encoded(self, clips: pa.Table, split: str) -> pa.Table:
-        """Return clips as rows of the shard: audio encoded, fields in columns of their own."""
+        """Return clips as rows of the shard: audio encoded unless it is, fields in columns of their own."""
         rates, channels = clips["sample_rate_hz"].to_pylist(), clips["n_channels"].to_pylist()
         pcm = clips["pcm"].combine_chunks()
+        there = clips["encoded"].to_pylist() if "encoded" in clips.column_names else None
         content, names = [], []
         for i, clip_id in enumerate(clips["clip_id"].to_pylist()):
             codec = codec_of(self.audio_codec, channels[i])
-            content.append(encode(memoryview(pcm[i].as_buffer()), self.sample_format, channels[i], rates[i], codec))
+            if there is not None and there[i]["codec"] == codec:
+                content.append(there[i]["bytes"])
+            else:
+                content.append(encode(memoryview(pcm[i].as_buffer()), self.sample_format, channels[i], rates[i], codec))
             names.append(f"{clip_id}.{codec}")
         fields = [row or [] for row in clips["fields"].to_pylist()]
         extra = {name: [row[i] if i < len(row) else None for row in fields] for i, name in enumerate(self.field_names)}

@@ -176,7 +176,7 @@ def test_a_limit_exceeded_builds_everything_and_publishes_nothing(
     config = make_config(source(corpus), **settings(tmp_path / "out", limits={"max_rejected_share": 0.01}))
     report = build(load(config), quiet=True)
     assert (report.status, report.exit_code) == ("not_published", 3)
-    assert "1 of 12 recordings are rejected, 8.33%" in str(report.limit)
+    assert "1 of 12 recordings are rejected, 8.33%" in report.limits[0].message
     assert snapshot_numbers(Root(str(tmp_path / "out"))) == []
     loose = build(load(make_config(source(corpus), **settings(tmp_path / "out"))), quiet=True)
     assert (loose.status, loose.shards_built) == ("published", 0)

@@ -1,0 +1,184 @@
+"""Notes that builds and `gc` leave under a root while they run, so that they keep out of each other's way.
+
+Nothing of the dataset depends on a note. A build writes its note before it looks at what is committed, and `gc` writes its
+own before it looks at the builds' notes; each then reads the other's. Whatever the order, at least one of them sees the other:
+a build waits for a `gc` to end, and a `gc` does not begin while a build runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from schemas.errors import ClipmillError
+from schemas.layout import BUILDS
+from schemas.storage import Root, describe_os_error, is_running
+
+_BEAT_S = 10.0
+_DEAD_AFTER_S = 600.0
+_GC_FILE = f"{BUILDS}/gc.json"
+_GC_WAIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a build, or a `gc`, says of itself.
+
+    keys : of the shards that a build planned
+    started, beat : times in UTC, ISO 8601; the last sign of life
+    process_start : of the process, in clock ticks since the machine started, since process ids come again
+    outcome : how it ended; None while it runs, or when it was interrupted
+    message : why it published nothing
+    progress : how far it was at the last sign of life, for people
+    """
+
+    id: str
+    host: str
+    pid: int
+    process_start: int
+    started: str
+    beat: str
+    keys: list[str] = field(default_factory=list)
+    recordings: int = 0
+    outcome: str | None = None
+    message: str | None = None
+    progress: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs: known on this machine, judged by its last sign of life on others."""
+        if self.outcome is not None:
+            return False
+        if self.host == socket.gethostname():
+            return is_running(self.pid) and _process_start(self.pid) == self.process_start
+        silent = datetime.now(UTC) - datetime.fromisoformat(self.beat)
+        return silent.total_seconds() < _DEAD_AFTER_S
+
+    @classmethod
+    def of_this_process(cls, **more: Any) -> Note:
+        now = datetime.now(UTC)
+        pid = os.getpid()
+        name = f"{now.strftime('%Y%m%dT%H%M%S%f')}-{pid}"
+        stamp = now.isoformat(timespec="seconds")
+        return cls(name, socket.gethostname(), pid, _process_start(pid), stamp, stamp, **more)
+
+
+def _process_start(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def read_notes(root: Root) -> list[Note]:
+    """Return the notes of builds, oldest first. What is no note is passed over."""
+    found = []
+    for name in root.names(BUILDS):
+        if name.endswith(".json") and f"{BUILDS}/{name}" != _GC_FILE:
+            note = _read(root, f"{BUILDS}/{name}")
+            if note is not None:
+                found.append(note)
+    return sorted(found, key=lambda n: n.id)
+
+
+def _read(root: Root, path: str) -> Note | None:
+    try:
+        return Note(**json.loads(root.read_bytes(path)))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _write(root: Root, path: str, note: Note) -> None:
+    try:
+        root.write_bytes(path, (json.dumps(asdict(note)) + "\n").encode())
+    except OSError as error:
+        raise describe_os_error(error, root, "write to") from None
+
+
+class Noted:
+    """A build's note for as long as the build runs, with a sign of life every 10 s. Ended builds' notes are cleared away.
+
+    describe : tells how far the build is
+    """
+
+    def __init__(self, root: Root, keys: list[str], recordings: int) -> None:
+        self._root = root
+        self._note = Note.of_this_process(keys=keys, recordings=recordings)
+        self._path = f"{BUILDS}/{self._note.id}.json"
+        self.describe: Callable[[], str] = str
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Noted:
+        for note in read_notes(self._root):
+            if not note.is_alive:
+                self._root.remove(f"{BUILDS}/{note.id}.json")
+        _write(self._root, self._path, self._note)
+        self._thread.start()
+        _wait_for_gc(self._root)
+        return self
+
+    def finish(self, outcome: str, message: str | None = None) -> None:
+        self._still()
+        self._note = replace(self._note, outcome=outcome, message=message)
+        _write(self._root, self._path, self._note)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._still()
+
+    def _still(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT_S):
+            with suppress(ClipmillError):
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                _write(self._root, self._path, replace(self._note, beat=now, progress=self.describe()))
+
+
+def _wait_for_gc(root: Root) -> None:
+    deadline = time.monotonic() + _GC_WAIT_S
+    while (note := _read(root, _GC_FILE)) is not None and note.is_alive:
+        if time.monotonic() > deadline:
+            raise ClipmillError(
+                f"a `clipmill gc` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
+                " build again when it has ended"
+            )
+        time.sleep(0.2)
+
+
+@contextmanager
+def collecting(root: Root) -> Iterator[None]:
+    """Hold a root for `gc`.
+
+    Raises
+    ------
+    ClipmillError : a build or another `gc` is running on it
+    """
+    other = _read(root, _GC_FILE)
+    if other is not None and other.is_alive:
+        raise ClipmillError(f"another gc is running on {root.url} (process {other.pid} on {other.host})")
+    _write(root, _GC_FILE, Note.of_this_process())
+    try:
+        running = [n for n in read_notes(root) if n.is_alive]
+        if running:
+            raise ClipmillError(
+                f"a build is running on {root.url} (process {running[0].pid} on {running[0].host}, since {running[0].started}):"
+                " nothing is removed; run gc when it has ended"
+            )
+        yield
+    finally:
+        root.remove(_GC_FILE)

@@ -1,0 +1,36 @@
+"""What became of each recording of a shard, and which clips it has: the small tables beside a commit."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import ClipmillError
+from schemas.layout import Commit
+from schemas.storage import Root
+
+
+def recordings_of(root: Root, commit: Commit) -> list[dict[str, Any]]:
+    """Return the rows of a shard's `schemas.tables.RECORDINGS`; none for a shard of a clipmill that did not write them."""
+    output = commit.output("recordings")
+    rows: list[dict[str, Any]] = _read(root, output.path).to_pylist() if output is not None else []
+    return rows
+
+
+def clips_of(root: Root, commit: Commit) -> pa.Table:
+    """Return a shard's part of the manifest."""
+    output = commit.output("manifest")
+    if output is None:
+        raise ClipmillError(f"the commit record of shard {commit.key[:12]} names no manifest")
+    return _read(root, output.path)
+
+
+def _read(root: Root, path: str) -> pa.Table:
+    try:
+        with contextlib.closing(root.open_read(path)) as stream:
+            return pq.read_table(stream)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise ClipmillError(f"{root.uri(path)}: cannot be read: {error}; run `clipmill verify`") from None

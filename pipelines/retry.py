@@ -1,0 +1,102 @@
+"""Retry: try rejected recordings again, after a library, a permission or a limit has changed but not the recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.build import Builder, Report
+from pipelines.notes import Noted
+from pipelines.outcomes import recordings_of
+from schemas.config_file import ConfigFile
+from schemas.layout import Commit, Retries, remove_shard, sound_commits, write_retries
+from schemas.reasons import INPUT_MOVED
+
+
+@dataclass
+class Retried:
+    """What came of it.
+
+    tried : recordings, or parts of long ones, by the reason they had
+    rejected_again : those that have the same reason as before
+    """
+
+    report: Report
+    tried: dict[str, str]
+    rejected_again: set[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.report.to_dict(),
+            "tried": self.tried,
+            "rejected_again": sorted(self.rejected_again),
+        }
+
+
+def retry(
+    file: ConfigFile,
+    reasons: list[str],
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    accept: bool = False,
+) -> Retried:
+    """Decode the rejected recordings of a dataset again, with the shards that hold them, and publish what changed.
+
+    Shards never change, so one whose outcome is another gets a new key; which recordings were tried again, and how often, is
+    part of it and stands in `retries.json`. Where nothing came of it, nothing stays of it.
+
+    Parameters
+    ----------
+    reasons : codes to try again; empty: all
+    """
+    builder = Builder(file, workers, address, quiet)
+    with Noted(builder.root, builder.plan.keys, builder.plan.recordings_listed) as note:
+        before = {(c.split, c.bucket): c for c in sound_commits(builder.root, builder.plan.keys).values()}
+        tried = {
+            row["item_id"]: row
+            for commit in before.values()
+            if commit.counts.recordings_rejected or commit.counts.spans_rejected
+            for row in recordings_of(builder.root, commit)
+            if row["reason"] is not None
+            and row["reason"] not in INPUT_MOVED
+            and (not reasons or row["reason"] in reasons)
+        }
+        bumped: Retries = {
+            item: (row["version"], _tries(builder.retries, item, row["version"]) + 1) for item, row in tried.items()
+        }
+        builder.plan = builder.make_plan({**builder.retries, **bumped})
+        commits = builder.commits(note)
+        same: set[str] = set()
+        if not builder.report.failures:
+            for commit in commits:
+                old = before.get((commit.split, commit.bucket))
+                if old is not None and old.key != commit.key and _outcome(old) == _outcome(commit):
+                    same |= {row["item_id"] for row in recordings_of(builder.root, commit)}
+                    remove_shard(builder.root, commit)
+            changed = {item: entry for item, entry in bumped.items() if item not in same}
+            if changed:
+                write_retries(builder.root, {**builder.retries, **changed})
+            builder.plan = builder.make_plan({**builder.retries, **changed})
+            builder.conclude(builder.commits(note), accept)
+        again = {
+            row["item_id"]
+            for commit in sound_commits(builder.root, builder.plan.keys).values()
+            for row in recordings_of(builder.root, commit)
+            if row["item_id"] in tried and row["reason"] == tried[row["item_id"]]["reason"]
+        }
+        builder.end(note)
+    return Retried(builder.report, {item: row["reason"] for item, row in tried.items()}, again)
+
+
+def _tries(retries: Retries, item: str, version: str) -> int:
+    known, n = retries.get(item, ("", 0))
+    return n if known == version else 0
+
+
+def _outcome(commit: Commit) -> tuple[Any, ...]:
+    """What a shard is, without its name."""
+    files = sorted((o.format, o.sha256) for o in commit.outputs)
+    reasons = sorted((r["recording_id"] or "", r["kind"], r["reason"]) for r in commit.rejections)
+    return files, reasons
