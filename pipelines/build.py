@@ -104,8 +104,11 @@ def build(
     ConfigError : the configuration does not fit what is there
     ClipmillError : the work cannot be done
     """
-    with _interruptible():
-        return Builder(file, workers, address, quiet).run(accept)
+    try:
+        with _interruptible():
+            return Builder(file, workers, address, quiet).run(accept)
+    except OSError as error:
+        raise describe_os_error(error, output_root(file.config), "use") from None
 
 
 class Builder:

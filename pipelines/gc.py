@@ -20,7 +20,7 @@ from schemas.layout import (
 )
 from schemas.storage import Root
 
-_UNDONE = {None, "failed", "not_published"}
+_UNDONE = {None, "interrupted", "failed", "not_published"}
 
 
 @dataclass

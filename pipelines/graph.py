@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pipelines.plan import Plan, source_root, without
 from pipelines.sandbox import Sandbox
 from schemas.config import Config
-from schemas.errors import DonorError, InputMovedError, StorageError
+from schemas.errors import ClipmillError, DonorError, InputMovedError, StorageError
 from schemas.layout import Commit, commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
 from schemas.retry import waits
@@ -42,7 +42,6 @@ Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
 _BLOCK_BYTES = 128 << 20
 _SHARD_ATTEMPTS = 3
-_WORKER_DEATHS = 5
 _NOTHING = "nothing"
 T = TypeVar("T")
 _PLAN_COLUMN = "shard_plan"
@@ -337,20 +336,12 @@ def run_graph(
     results = ray.data.from_arrow(shards)
     if feature_actors == 0:
         results = results.map_batches(
-            BuildShard(stages, config_digest, watch),
-            batch_format="pyarrow",
-            batch_size=None,
-            num_cpus=1,
-            max_retries=_WORKER_DEATHS,
+            BuildShard(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
         )
     else:
         results = (
             results.map_batches(
-                MakeClips(stages, config_digest, watch),
-                batch_format="pyarrow",
-                batch_size=None,
-                num_cpus=1,
-                max_retries=_WORKER_DEATHS,
+                MakeClips(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
             )
             .map_batches(
                 ComputeFeatures,
@@ -363,5 +354,14 @@ def run_graph(
             )
             .map_batches(WriteShard(stages), batch_format="pyarrow", batch_size=None, num_cpus=1)
         )
-    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+    try:
+        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from batch.to_pylist()
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ClipmillError):
+            raise ClipmillError(str(error.cause)) from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise ClipmillError(
+            f"Ray gave up: {' '.join(str(error).split())[:500]}; what is committed is kept, build again"
+        ) from None

@@ -12,7 +12,7 @@ import regex
 
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
-from schemas.storage import Root
+from schemas.storage import Root, describe_os_error
 from stages.versions import info_version, stat_version, version_of
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
@@ -150,6 +150,8 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         raise ClipmillError(
             f"source {source.name!r}: cannot list {error.filename or source.root}: {error.strerror}"
         ) from None
+    except OSError as error:
+        raise describe_os_error(error, root, f"list source {source.name!r} at") from None
     inventory.recordings.sort(key=lambda r: r.path)
     return inventory
 
@@ -219,16 +221,8 @@ class _Walk:
 
 
 def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
-    base = root.full()
-    root.fs.invalidate_cache()
-    found = root.fs.find(base, detail=True)
-    if not found and not root.fs.exists(base):
-        raise FileNotFoundError(base)
-    if base in found or (not found and root.fs.isfile(base)):
-        raise NotADirectoryError(base)
-    for name, info in found.items():
-        path = str(name)[len(base) :].lstrip("/")
-        if path and info.get("type") == "file" and not any(part.startswith(".") for part in path.split("/")):
+    for path, info in root.remote_files():
+        if info.get("type") == "file" and not any(part.startswith(".") for part in path.split("/")):
             yield path, int(info["size"] or 0), info_version(info)
 
 

@@ -36,7 +36,7 @@ class Note:
     keys : of the shards that a build planned
     started, beat : times in UTC, ISO 8601; the last sign of life
     process_start : of the process, in clock ticks since the machine started, since process ids come again
-    outcome : how it ended; None while it runs, or when it was interrupted
+    outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or when it was killed
     message : why it published nothing
     progress : how far it was at the last sign of life, for people
     """
@@ -136,11 +136,15 @@ class Noted:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._note.outcome is None:
+            with suppress(ClipmillError):  # what ended the build may keep this from being written too
+                self.finish("failed" if isinstance(error, Exception) else "interrupted", str(error) if error else None)
         self._still()
 
     def _still(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_S):

@@ -258,8 +258,8 @@ class Split(BaseModel):
 
     @property
     def shares(self) -> dict[str, float]:
-        """Split names with their shares, in the order of the file."""
-        return dict(self.__pydantic_extra__ or {})
+        """Split names with their shares, in the order of the names: the order in a file must not move a clip."""
+        return dict(sorted((self.__pydantic_extra__ or {}).items()))
 
     @property
     def field(self) -> str | None:

@@ -126,20 +126,53 @@ class Root:
             return []
         return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))
 
-    @patient
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes of all files under a folder by path, without temporary ones; an absent one has none."""
         found: dict[str, int] = {}
         if self.is_local:
-            for place, _, names in os.walk(self.full(folder)):
+            for place, _, names in os.walk(self.full(folder), onerror=_unless_absent):
                 for name in names:
                     path = f"{place}/{name}"
                     with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed just now
                         found[os.path.relpath(path, self._base)] = os.stat(path).st_size
         else:
-            listing = self.fs.find(self.full(folder), detail=True, refresh=True) if self.exists(folder) else {}
-            found = {str(name)[len(self._base) + 1 :]: int(info["size"] or 0) for name, info in listing.items()}
+            with contextlib.suppress(FileNotFoundError):
+                found = {path: int(info["size"] or 0) for path, info in self.remote_files(folder)}
         return {p: n for p, n in found.items() if not p.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX)}
+
+    def remote_files(self, folder: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield all files under a remote folder with what the listing says of each.
+
+        Not by fsspec's own `find`: where a store has no listing of whole trees, that leaves out what it fails to list.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError, OSError
+        """
+        self.fs.invalidate_cache()
+        top = self.full(folder)
+        waiting = [top]
+        while waiting:
+            place = waiting.pop()
+            for info in self._listing(place):
+                name = str(info["name"]).rstrip("/")
+                if name == top and info["type"] == "file" and int(info["size"] or 0):
+                    raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
+                if info["type"] == "directory":
+                    if name != place:
+                        waiting.append(name)
+                elif name != top:
+                    yield name[len(self._base) :].lstrip("/"), info
+
+    @patient
+    def _listing(self, place: str) -> list[Mapping[str, Any]]:
+        """Return the entries of a folder; in S3 of the whole tree, by a listing of 1,000 keys a request."""
+        if not self.url.startswith(("s3://", "s3a://")):
+            return list(self.fs.ls(place, detail=True))
+        found = self.fs.find(place, detail=True)
+        if not found and not self.fs.exists(place):
+            raise FileNotFoundError(errno.ENOENT, "does not exist", place)
+        return list(found.values())
 
     @patient
     def remove(self, path: str) -> None:
@@ -273,6 +306,11 @@ class PatientStream(io.RawIOBase, IO[bytes]):
         if not self.closed:
             self._inner.close()
         super().close()
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _host() -> str:

@@ -39,6 +39,12 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small builds run in this process, as on the command line, even if the session's Ray is up."""
+    monkeypatch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+
+
 def tone(
     seconds: float, rate: int, channels: int = 1, hz: float = 440.0, peak: float = 0.3, seed: int = 0
 ) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""A file system that fails as object stores do, by a plan that a test may change while a build runs. URLs: ``flaky:///folder``.
+
+It keeps its files in a local folder. The plan is a JSON file named by FLAKY_PLAN: `rate`, the share of calls that fail; `only`, a
+regular expression that a path must match to fail. A file that is written appears when it is closed, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+_draw = random.Random(os.getpid())
+
+
+def maybe_fail(path: str) -> None:
+    plan = json.loads(Path(os.environ["FLAKY_PLAN"]).read_text())
+    if re.search(plan.get("only", ""), path) and _draw.random() < plan["rate"]:
+        raise TimeoutError(f"no answer from the store about {Path(path).name}")
+
+
+class _Reading:
+    def __init__(self, path: str) -> None:
+        self._path, self._file = path, open(path, "rb")  # noqa: SIM115
+
+    def read(self, size: int = -1) -> bytes:
+        maybe_fail(self._path)
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Writing:
+    def __init__(self, path: str, exclusive: bool) -> None:
+        self._path, self._exclusive, self._content, self.closed = path, exclusive, io.BytesIO(), False
+
+    def write(self, data: Any) -> int:
+        return self._content.write(data)
+
+    def discard(self) -> None:
+        self.closed = True
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        maybe_fail(self._path)
+        if self._exclusive and os.path.exists(self._path):
+            raise FileExistsError(self._path)
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        staged = f"{self._path}.{os.getpid()}.part"
+        Path(staged).write_bytes(self._content.getvalue())
+        os.replace(staged, self._path)
+        self.closed = True
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FlakyFileSystem(LocalFileSystem):
+    protocol = "flaky"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, str) and path.startswith("flaky://"):
+            path = path.removeprefix("flaky://")
+        return LocalFileSystem._strip_protocol(path)
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        maybe_fail(str(path))
+        return super().info(path, **kwargs)
+
+    def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
+        maybe_fail(path)
+        with os.scandir(self._strip_protocol(path)) as entries:
+            infos = [super(FlakyFileSystem, self).info(entry) for entry in entries]
+        return infos if detail else [info["name"] for info in infos]
+
+    def cat_file(self, path: str, **kwargs: Any) -> bytes:
+        maybe_fail(path)
+        return Path(self._strip_protocol(path)).read_bytes()
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        with self.open(path, "xb" if mode == "create" else "wb") as file:
+            file.write(value)
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        place = self._strip_protocol(path)
+        maybe_fail(place)
+        return _Reading(place) if mode == "rb" else _Writing(place, "x" in mode)
+
+
+def register() -> None:
+    fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
+
+
+SITECUSTOMIZE = """
+import sys
+if "pipelines.sandbox_child" in sys.orig_argv:
+    import flaky
+    from schemas import retry
+    flaky.register()
+    retry.FIRST_WAIT_S = 0.001
+"""
