@@ -22,6 +22,7 @@ _FINAL = frozenset(
         errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EXDEV, errno.ENOTEMPTY, errno.EMFILE,
     }
 )  # fmt: skip
+_FINAL_KINDS = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _PASSING_LOCALLY = frozenset(
     {
         errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ECONNRESET,
@@ -36,6 +37,8 @@ def is_transient(error: BaseException, local: bool) -> bool:
     A local file system's errors are final but for those of a disk or a network below it; a remote store's pass by
     themselves but for those that say what is wrong: not found, no permission, full.
     """
+    if isinstance(error, _FINAL_KINDS):  # libraries raise these without a number
+        return False
     number = error.errno if isinstance(error, OSError) else None
     return number in _PASSING_LOCALLY if local else number not in _FINAL
 

@@ -175,6 +175,13 @@ class Root:
         return list(found.values())
 
     @patient
+    def remote_info(self, path: str) -> Mapping[str, Any]:
+        """Return what a store says of a file now: size, ETag or time."""
+        self.fs.invalidate_cache()
+        found: Mapping[str, Any] = self.fs.info(self.full(path))
+        return found
+
+    @patient
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is as good as removed."""
         with contextlib.suppress(FileNotFoundError):

@@ -27,8 +27,7 @@ def version_of(root: Root, path: str, kind: str) -> str:
         return "sha256-" + sha256_of(root, path)
     if root.is_local:
         return stat_version(os.stat(root.full(path)))
-    root.fs.invalidate_cache()
-    return info_version(root.fs.info(root.full(path)))
+    return info_version(root.remote_info(path))
 
 
 def stat_version(status: os.stat_result) -> str:

@@ -142,6 +142,7 @@ def test_which_errors_pass() -> None:
         assert not is_transient(OSError(number, "x"), local=False)
         assert not is_transient(OSError(number, "x"), local=True)
     assert not is_transient(OSError(errno.EINVAL, "x"), local=True)
+    assert not is_transient(FileNotFoundError("s3fs gives no number"), local=False)
 
 
 def test_waits_double_up_to_a_bound_and_are_drawn_at_random() -> None:
