@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint figures lock clean
+.PHONY: demo test test-slow crash-matrix lint figures lock clean
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,10 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
+## Kill builds wherever it could hurt and compare what becomes of them (half an hour)
+crash-matrix: $(VENV)/.dev
+	$(BIN)/python tests/crash_matrix.py --full
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +39,7 @@ lint: $(VENV)/.dev
 figures: $(VENV)/.dev
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/agreement.py
+	$(BIN)/python benchmarks/rebuild.py
 
 ## Resolve the dependencies anew (needs uv)
 lock:

@@ -41,7 +41,7 @@ from stages.write import Write
 Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
 _BLOCK_BYTES = 128 << 20
-_SHARD_ATTEMPTS = 3
+_SHARD_ATTEMPTS = 5
 _NOTHING = "nothing"
 T = TypeVar("T")
 _PLAN_COLUMN = "shard_plan"

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from schemas.layout import (
     snapshot_name,
     snapshot_path,
 )
+from schemas.retry import patiently
 from schemas.storage import Root
 from schemas.tables import REJECTIONS, manifest_schema
 from stages.shard_files import HashingStream
@@ -92,8 +94,10 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
         folder = f"{SNAPSHOTS}/{snapshot_name(number)}"
         try:
             files = {
-                "manifest": _write_once(root, f"{folder}/manifest.parquet", draft, _write_manifest),
-                "rejections": _write_once(root, f"{folder}/rejections.parquet", draft, _write_rejections),
+                name: patiently(
+                    partial(_write_once, root, f"{folder}/{name}.parquet", draft, write), root.errors, root.is_local
+                )
+                for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections))
             }
         except FileExistsError:
             if root.exists(snapshot_path(number)):

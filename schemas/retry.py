@@ -55,22 +55,32 @@ def waits(attempts: int | None = None) -> Iterator[float | None]:
     yield None
 
 
-def patient(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """Have a method of an object with `is_local` and `errors` (types to catch) try again while its failure may pass.
+def patiently(
+    work: Callable[[], T], errors: tuple[type[Exception], ...], local: bool, attempts: int | None = None
+) -> T:
+    """Do something again, from its start, while its failure may pass.
 
-    What remains is raised as OSError, whatever a store's library calls it.
+    Parameters
+    ----------
+    errors : what it can raise when storage fails; what remains of them is raised as OSError, whatever a library calls it
+    local : whether storage is a local file system
     """
+    for wait in waits(attempts):
+        try:
+            return work()
+        except errors as error:
+            if wait is None or not is_transient(error, local):
+                raise as_os_error(error) from None
+            time.sleep(wait)
+    raise AssertionError("waits() ends with None")
+
+
+def patient(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Have a method of an object with `is_local` and `errors` (see `patiently`) try again while its failure may pass."""
 
     @functools.wraps(method)
     def wrapper(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        for wait in waits():
-            try:
-                return method(self, *args, **kwargs)
-            except self.errors as error:
-                if wait is None or not is_transient(error, self.is_local):
-                    raise as_os_error(error) from None
-                time.sleep(wait)
-        raise AssertionError("waits() ends with None")
+        return patiently(lambda: method(self, *args, **kwargs), self.errors, self.is_local)
 
     return wrapper
 

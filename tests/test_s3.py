@@ -117,3 +117,66 @@ def test_an_s3_dataset_is_published_and_verified(
     assert not verdict.problems
     for name in out.fs.find(out.full()):
         assert options["secret"].encode() not in out.fs.cat_file(name)
+
+
+@pytest.mark.parametrize("version", ["auto", "sha256"])
+def test_the_same_bytes_uploaded_again_rebuild_nothing_and_others_do(
+    version: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path], in_process: None
+) -> None:
+    from pipelines.build import build
+    from schemas.config_file import load
+
+    options: dict[str, Any] = {"endpoint_url": endpoint}
+    bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
+    remote = Root(f"s3://{bucket}/corpus", options)
+    remote.fs.mkdir(bucket)
+    for i in range(4):
+        path = write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 8000, seed=i), 8000)
+        remote.write_bytes(path.name, path.read_bytes())
+    source = {
+        "root": f"s3://{bucket}/corpus",
+        "storage_options": options,
+        "version": version,
+        "bytes_per_second": 16000,
+    }
+    config = load(make_config(source, output={"root": str(tmp_path / "out"), "shard_seconds": 2}))
+    n = build(config, quiet=True).shards_built
+    assert n > 1
+    remote.write_bytes("r1.wav", (tmp_path / "in/r1.wav").read_bytes())
+    assert build(config, quiet=True).status == "unchanged"
+    remote.write_bytes("r1.wav", (tmp_path / "in/r2.wav").read_bytes())
+    again = build(config, quiet=True)
+    assert (again.status, again.shards_built) == ("published", 1)
+
+
+def test_two_builds_cannot_publish_the_same_number_in_s3(
+    endpoint: str, tmp_path: Path, make_config: Callable[..., Path], in_process: None
+) -> None:
+    from pipelines.build import Builder
+    from pipelines.notes import Noted
+    from pipelines.publish import draft_snapshot, publish
+    from schemas.config_file import load
+
+    bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
+    output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}}
+    Root(f"s3://{bucket}/out", {"endpoint_url": endpoint}).fs.mkdir(bucket)
+    drafts = []
+    for i in range(2):
+        write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 8000, seed=i), 8000)
+        config = load(make_config({"root": tmp_path / "in"}, output=output))
+        builder = Builder(config, None, None, True)
+        with Noted(builder.root, builder.plan.keys, 0) as note:
+            drafts.append(draft_snapshot(config, builder.plan, builder.commits(note)))
+    first = publish(builder.root, drafts[0], None)
+    assert first is not None
+    assert first.number == 1
+    assert publish(builder.root, drafts[1], None) is None
+    *_, verdict = verify(builder.root)
+    assert not verdict.problems
+    # One that died between its manifest and its snapshot: the number is not written over by another content.
+    builder.root.remove("snapshots/000001.json")
+    second = publish(builder.root, drafts[1], None)
+    assert second is not None
+    assert second.number == 2
+    *_, verdict = verify(builder.root)
+    assert not verdict.problems
