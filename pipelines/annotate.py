@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 
 from pipelines.annotation_files import (
@@ -19,8 +23,9 @@ from pipelines.annotation_files import (
 from pipelines.inventory import Inventory, Recording
 from schemas.config import AUDIO_EXTENSIONS, Annotations, Source
 from schemas.errors import ConfigError
-from schemas.storage import Root
+from schemas.storage import Root, split_name
 
+_READERS, _BATCH, _AT_ONCE = 16, 32, 128
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -63,21 +68,51 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
 
 def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory) -> Annotated:
     found = Annotated()
+    beside: list[tuple[str, str]] = []
     for recording in inventory.recordings:
-        path = PurePosixPath(recording.path)
-        name = _PLACEHOLDER.sub(lambda m: {"stem": path.stem, "name": path.name}.get(m[1], m[0]), template)  # noqa: B023
-        sidecar = str(path.parent / name)
-        if sidecar not in inventory.other_files:
-            continue
+        folder, stem, _ = split_name(recording.path)
+        values = {"stem": stem, "name": recording.path[len(folder) + 1 if folder else 0 :]}
+        name = _PLACEHOLDER.sub(partial(_filled, values), template)
+        sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
+        if sidecar in inventory.other_files:
+            beside.append((recording.path, sidecar))
+    for (path, sidecar), content in zip(beside, _contents(root, [sidecar for _, sidecar in beside]), strict=True):
         try:
-            if root.size(sidecar) > MAX_SIDECAR_BYTES:
+            if isinstance(content, OSError):
+                raise content
+            if len(content) > MAX_SIDECAR_BYTES:
                 raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
-            rows = [(sidecar, row) for row in read_sheet(root.read_bytes(sidecar), spec).rows]
+            rows = [(sidecar, row) for row in read_sheet(content, spec).rows]
         except (UnreadableError, PermissionError, FileNotFoundError) as error:
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
         if rows:
-            found.by_path[recording.path] = rows
+            found.by_path[path] = rows
     return found
+
+
+def _contents(root: Root, paths: list[str]) -> Iterator[bytes | OSError]:
+    """Yield the contents of sidecars in order, read by many threads, since each waits for a disk or a store."""
+    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="sidecar") as pool:
+        for start in range(0, len(batches), _AT_ONCE):
+            for contents in pool.map(partial(_read_batch, root), batches[start : start + _AT_ONCE]):
+                yield from contents
+
+
+def _read_batch(root: Root, paths: list[str]) -> list[bytes | OSError]:
+    return [_content(root, path) for path in paths]
+
+
+def _filled(values: dict[str, str], match: re.Match[str]) -> str:
+    return values.get(match[1], match[0])
+
+
+def _content(root: Root, path: str) -> bytes | OSError:
+    """Return a sidecar's bytes, or what went wrong, so that one that cannot be read is that recording's matter alone."""
+    try:
+        return root.read_bytes(path, limit=MAX_SIDECAR_BYTES + 1)
+    except OSError as error:
+        return error
 
 
 def _table(spec: Annotations, table: str, source: Source, root: Root, inventory: Inventory) -> Annotated:

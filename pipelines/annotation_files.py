@@ -71,6 +71,9 @@ class Sheet:
         )
 
 
+_DELIMITERS = (",", "\t", ";", "|")
+
+
 def decode_text(content: bytes, encoding: str) -> str:
     """Return a file's text. Raises UnreadableError."""
     name = encoding
@@ -92,7 +95,9 @@ def sniff_delimiter(text: str, spec: Annotations) -> str:
     lines = [line for line in text.splitlines()[: 4 * _SAMPLE_LINES] if line.strip() and not _is_comment(line, spec)]
     lines = lines[:_SAMPLE_LINES]
     best, best_score = ",", (0.0, 0.0, 0)
-    for delimiter in (",", "\t", ";", "|"):
+    present = [d for d in _DELIMITERS if any(d in line for line in lines)]
+    absent = [d for d in _DELIMITERS if d not in present]
+    for delimiter in (*present, *absent[:1]):  # all that do not occur cut the lines alike
         try:
             rows = [
                 [c.strip() for c in row]

@@ -12,7 +12,7 @@ import regex
 
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
-from schemas.storage import Root, describe_os_error
+from schemas.storage import Root, describe_os_error, split_name
 from stages.versions import info_version, stat_version, version_of
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
@@ -65,7 +65,7 @@ class Patterns:
         self._exclude = [_compile(p) for p in exclude]
 
     def match(self, path: str) -> bool:
-        known = PurePosixPath(path).suffix.lower().lstrip(".") in _EXTENSIONS
+        known = split_name(path)[2] in _EXTENSIONS
         wanted = any((known or named) and _fits(pattern, path) for pattern, named in self._include)
         return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
 

@@ -16,6 +16,7 @@ from pipelines.inventory import Recording
 from schemas.config import Config, From, Source
 from schemas.errors import ConfigError
 from schemas.keys import position_hash
+from schemas.storage import split_name
 
 # Bytes a second that are usual for an extension, for sizing shards without opening a file.
 _BYTES_PER_S = {
@@ -108,7 +109,7 @@ def whole_items(
 
 
 def _estimate_s(source: Source, recording: Recording) -> float:
-    extension = PurePosixPath(recording.path).suffix.lower().lstrip(".")
+    extension = split_name(recording.path)[2]
     rate = source.bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S)
     return recording.size_bytes / rate
 
@@ -116,7 +117,7 @@ def _estimate_s(source: Source, recording: Recording) -> float:
 def _spans(config: Config, source: Source, recording: Recording, seconds: float) -> list[tuple[float, float | None]]:
     """Cut a long recording whose container can seek exactly, so that several shards share it. The last span is open."""
     longest = config.output.shard_seconds
-    extension = PurePosixPath(recording.path).suffix.lower().lstrip(".")
+    extension = split_name(recording.path)[2]
     if source.segment.mode != "window" or extension not in _SEEKABLE or seconds < 1.5 * longest:
         return [(0.0, None)]
     n = math.ceil(seconds / longest)

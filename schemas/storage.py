@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 import fsspec
@@ -35,6 +35,13 @@ def check_relative(path: str) -> str:
     if not path or path.startswith("/") or ("\\" in path and os.sep == "\\") or ".." in parts:
         raise ValueError(f"{path!r} leads out of its root")
     return path
+
+
+def split_name(path: str) -> tuple[str, str, str]:
+    """Return a path's folder, its name's stem, and its extension in lower case without the dot; as pathlib, at a tenth of its time."""
+    folder, _, name = path.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    return (folder, stem, extension.lower()) if dot and stem and extension else (folder, name, "")
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,12 @@ class Root:
         return os.stat(self.full(path)).st_size if self.is_local else int(self.fs.size(self.full(path)))
 
     @patient
-    def read_bytes(self, path: str) -> bytes:
-        return Path(self.full(path)).read_bytes() if self.is_local else bytes(self.fs.cat_file(self.full(path)))
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
+        """Return a file's content, or its first `limit` bytes."""
+        if self.is_local:
+            with open(self.full(path), "rb") as stream:
+                return stream.read() if limit is None else stream.read(limit)
+        return bytes(self.fs.cat_file(self.full(path), end=limit))
 
     @patient
     def open_read(self, path: str) -> IO[bytes]:

@@ -88,7 +88,7 @@ class FlakyFileSystem(LocalFileSystem):
 
     def cat_file(self, path: str, **kwargs: Any) -> bytes:
         maybe_fail(path)
-        return Path(self._strip_protocol(path)).read_bytes()
+        return Path(self._strip_protocol(path)).read_bytes()[: kwargs.get("end")]
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         with self.open(path, "xb" if mode == "create" else "wb") as file:
