@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import regex
@@ -17,6 +18,7 @@ from stages.versions import info_version, stat_version, version_of
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
 _MATCH_TIMEOUT_S = 1.0
+_HASHERS = 8
 
 
 @dataclass(frozen=True)
@@ -130,17 +132,6 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                     Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
                 )
                 continue
-            if source.version == "sha256":
-                try:
-                    version = version_of(root, path, "sha256")
-                except FileNotFoundError:
-                    inventory.refusals.append(
-                        Refusal(source.name, path, "recording_missing", "the file went while it was listed")
-                    )
-                    continue
-                except PermissionError as error:
-                    inventory.refusals.append(Refusal(source.name, path, "unreadable", str(error.strerror)))
-                    continue
             inventory.recordings.append(Recording(source.name, path, size, version))
     except FileNotFoundError:
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist") from None
@@ -152,8 +143,30 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         ) from None
     except OSError as error:
         raise describe_os_error(error, root, f"list source {source.name!r} at") from None
+    if source.version == "sha256":
+        _hash(source, root, inventory)
     inventory.recordings.sort(key=lambda r: r.path)
     return inventory
+
+
+def _hash(source: Source, root: Root, inventory: Inventory) -> None:
+    """Exchange the recordings' versions for hashes of their contents, read by several threads."""
+
+    def hashed(recording: Recording) -> Recording | Refusal:
+        try:
+            return replace(recording, version=version_of(root, recording.path, "sha256"))
+        except FileNotFoundError:
+            return Refusal(source.name, recording.path, "recording_missing", "the file went while it was listed")
+        except PermissionError as error:
+            return Refusal(source.name, recording.path, "unreadable", str(error.strerror))
+
+    with ThreadPoolExecutor(_HASHERS, thread_name_prefix="sha256") as pool:
+        try:
+            found = list(pool.map(hashed, inventory.recordings))
+        except OSError as error:
+            raise describe_os_error(error, root, f"read source {source.name!r} at") from None
+    inventory.recordings = [r for r in found if isinstance(r, Recording)]
+    inventory.refusals += [r for r in found if isinstance(r, Refusal)]
 
 
 class _Walk:
