@@ -125,8 +125,7 @@ class Builder:
         self.root = output_root(file.config)
         try:
             open_dataset(self.root, file.config.name)
-            for path in self.root.leftovers():
-                self.root.remove(path)
+            self._sweep()
         except OSError as error:
             raise describe_os_error(error, self.root, "write to") from None
         _check_apart(file, self.root)
@@ -147,7 +146,13 @@ class Builder:
             self.end(note)
         return self.report
 
+    def _sweep(self) -> None:
+        """Remove what killed builds, or killed workers of this one, have left half written."""
+        for path in self.root.leftovers():
+            self.root.remove(path)
+
     def end(self, note: Noted) -> None:
+        self._sweep()
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
         self.report.wall_s = time.monotonic() - self._started

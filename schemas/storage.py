@@ -347,14 +347,12 @@ def _is_abandoned(place: str, name: str) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether there is a process of this id on this machine."""
+    """Return whether there is a process of this id on this machine that is not dead and merely unburied."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def describe_os_error(error: OSError, root: Root, action: str, path: str = "") -> StorageError:

@@ -1,7 +1,8 @@
 """A file system that fails as object stores do, by a plan that a test may change while a build runs. URLs: ``flaky:///folder``.
 
 It keeps its files in a local folder. The plan is a JSON file named by FLAKY_PLAN: `rate`, the share of calls that fail; `only`, a
-regular expression that a path must match to fail. A file that is written appears when it is closed, whole or not at all.
+regular expression that a path must match to fail; `beyond`, an offset before which reads succeed. A file that is written appears
+when it is closed, whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from fsspec.implementations.local import LocalFileSystem
 _draw = random.Random(os.getpid())
 
 
-def maybe_fail(path: str) -> None:
+def maybe_fail(path: str, offset: int = 1 << 62) -> None:
     plan = json.loads(Path(os.environ["FLAKY_PLAN"]).read_text())
+    if offset < plan.get("beyond", 0):
+        return
     if re.search(plan.get("only", ""), path) and _draw.random() < plan["rate"]:
         raise TimeoutError(f"no answer from the store about {Path(path).name}")
 
@@ -31,7 +34,7 @@ class _Reading:
         self._path, self._file = path, open(path, "rb")  # noqa: SIM115
 
     def read(self, size: int = -1) -> bytes:
-        maybe_fail(self._path)
+        maybe_fail(self._path, self._file.tell())
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:

@@ -15,12 +15,12 @@ if "pipelines.sandbox_child" in sys.orig_argv:
     import os, time
     from stages import readers
 
-    honest, begun = readers.SoundFileReader.read_into, set()
+    honest, calls = readers.SoundFileReader.read_into, {}
 
     def poisoned(self, out):
         name = os.path.basename(str(self._file.name))
-        late = "late" not in name or name in begun
-        begun.add(name)
+        calls[name] = calls.get(name, 0) + 1
+        late = "late" not in name or calls[name] > 35  # when clips of it have been handed over
         if "abort" in name and late:
             os.abort()
         if "segv" in name and late:
@@ -31,7 +31,7 @@ if "pipelines.sandbox_child" in sys.orig_argv:
         if "memory" in name and late:
             hoard = bytearray(8 << 30)
             hoard[::4096] = bytes(len(hoard[::4096]))
-        if "once" in name:
+        if "once" in name and late:
             mark = os.path.join(os.path.dirname(self._file.name), ".crashed-once")
             if not os.path.exists(mark):
                 open(mark, "w").close()

@@ -121,19 +121,31 @@ def test_a_leftover_is_removed_and_a_running_writers_file_is_not(
     root = Root(str(out))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
+    unburied = subprocess.Popen([sys.executable, "-c", ""])
+    while (state := Path(f"/proc/{unburied.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]) != "Z":
+        assert state in "RSD"
+        time.sleep(0.01)
     with root.write("shards/x") as stream:
         stream.write(b"1")
         living = next((out / "shards").glob(f"{TEMPORARY_PREFIX}*"))
         dead = living.with_name(living.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
         dead.write_bytes(b"22")
+        zombie = living.with_name(living.name.replace(f"-{os.getpid()}-", f"-{unburied.pid}-"))
+        zombie.write_bytes(b"55555")
         old = living.with_name(f"{TEMPORARY_PREFIX}ffffffff-1-deadbeef-other-machine")
         old.write_bytes(b"333")
         fresh = living.with_name(f"{TEMPORARY_PREFIX}ffffffff-2-deadbeef-other-machine")
         fresh.write_bytes(b"4444")
         os.utime(old, (time.time() - 90_000, time.time() - 90_000))
-        assert root.leftovers() == {f"shards/{dead.name}": 2, f"shards/{old.name}": 3}
+        assert root.leftovers() == {
+            f"shards/{dead.name}": 2,
+            f"shards/{old.name}": 3,
+            f"shards/{zombie.name}": 5,
+        }
         build(load(config), quiet=True)
         assert not dead.exists()
+        assert not zombie.exists()
+        unburied.wait()
         assert not old.exists()
         assert living.exists()
         assert fresh.exists()

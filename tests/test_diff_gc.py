@@ -109,6 +109,17 @@ def test_diff_sees_a_label_that_changed_and_nothing_else(tmp_path: Path, make_co
     }
 
 
+def test_diff_sees_a_label_that_was_not_there_before(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    write_audio(tmp_path / "in/a.wav", tone(1.0, 8000), 8000)
+    config = make_config({"root": tmp_path / "in"})
+    build(load(config), quiet=True)
+    build(load(make_config({"root": tmp_path / "in", "label": "dog"})), quiet=True)
+    build(load(make_config({"root": tmp_path / "in", "label": "dog"}, silence={"min_dbfs": -90})), quiet=True)
+    root = Root(str(tmp_path / "out"))
+    assert len(diff(root, 1, 2).clips.changed) == 1
+    assert diff(root, 2, 3).clips.changed == []
+
+
 def test_diff_on_the_command_line(history: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     text = run("diff", out, 1, 2).output

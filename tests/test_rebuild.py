@@ -278,14 +278,15 @@ def test_clips_that_cannot_be_taken_over_are_made_anew(nightly: tuple[Corpus, Pa
     """A damaged shard, and clips that are too short for one of the two configurations."""
     _, config = nightly
     features = {"log_mel": {"n_fft": 256, "n_mels": 20}}
-    again(with_features(config, {}, formats=["parquet"]))
-    shards = sorted((tmp_path / "out/shards").rglob("*.parquet"))
+    stored = {"formats": ["webdataset"], "audio_codec": "wav"}
+    again(with_features(config, {}, **stored))
+    shards = sorted((tmp_path / "out/shards").rglob("*.tar"))
     content = bytearray(shards[0].read_bytes())
-    content[len(content) // 2] ^= 1
+    content[1000] ^= 1  # a sample, which no format would miss
     shards[0].write_bytes(content)
     report = again(with_features(config, features))
     assert report.shards_built == report.shards_from_clips + 1
-    scratch = with_features(config_of(tmp_path, tmp_path / "scratch"), features, formats=["parquet"])
+    scratch = with_features(config_of(tmp_path, tmp_path / "scratch"), features, **stored)
     again(scratch)
     ours, theirs = files_of(tmp_path / "out", 2), files_of(tmp_path / "scratch", 1)
     assert {p: s for p, s in ours.items() if "shards/" in p} == {p: s for p, s in theirs.items() if "shards/" in p}
@@ -297,6 +298,20 @@ def test_clips_that_cannot_be_taken_over_are_made_anew(nightly: tuple[Corpus, Pa
     assert fourth.snapshot.counts.clips_kept == report.snapshot.counts.clips_kept  # type: ignore[union-attr]
     commits = [read_commit(Root(str(tmp_path / "out")), key) for key in fourth.snapshot.commits]  # type: ignore[union-attr]
     assert any(c.donor is None for c in commits)
+
+
+def test_a_clip_that_gets_lost_on_the_way_is_missed(
+    nightly: tuple[Corpus, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.reread import Reread
+
+    _, config = nightly
+    first = again(with_features(config, {}, formats=["parquet"]))
+    read = Reread.__call__
+    monkeypatch.setattr(Reread, "__call__", lambda self, commit: (t.slice(1) for t in read(self, commit)))
+    report = again(with_features(config, {"log_mel": {"n_fft": 256, "n_mels": 20}}))
+    assert (report.status, report.shards_from_clips) == ("published", 0)
+    assert report.snapshot.counts == first.snapshot.counts  # type: ignore[union-attr]
 
 
 def test_a_new_recording_with_a_known_field_changes_one_shard(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class Store:
         self.place, self._plan = place, place / "plan.json"
         self.fail(0.0)
 
-    def fail(self, rate: float, only: str = "") -> None:
-        self._plan.write_text(json.dumps({"rate": rate, "only": only}))
+    def fail(self, rate: float, only: str = "", beyond: int = 0) -> None:
+        self._plan.write_text(json.dumps({"rate": rate, "only": only, "beyond": beyond}))
 
     def url(self, folder: str) -> str:
         return f"flaky://{self.place / folder}"
@@ -88,14 +88,17 @@ def test_writes_that_fail_now_and_then_change_nothing(store: Store, make_config:
     assert not verdict.problems
 
 
-def test_a_recording_that_cannot_be_fetched_is_no_bad_recording(store: Store, make_config: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("beyond", [0, 9000])
+def test_a_recording_that_cannot_be_fetched_is_no_bad_recording(
+    beyond: int, store: Store, make_config: Callable[..., Path]
+) -> None:
     """Whatever decoder reads it: neither may take a read that failed for the end of the file."""
     for name in ("r0.wav", "r1.flac", "r2.ogg", "r3.mp3"):
         out = store.place / f"out-{name}"
         config = load(make_config(source(store), output={"root": str(out), "shard_seconds": 3}))
         store.fail(0)
         plan_only = store.place / "in" / name
-        store.fail(1.0, only=name)
+        store.fail(1.0, only=name, beyond=beyond)
         with pytest.MonkeyPatch.context() as patch:
             # The listing knows the file; only its content cannot be had.
             patch.setattr(flaky.FlakyFileSystem, "info", flaky.LocalFileSystem.info)
