@@ -80,7 +80,7 @@ class FlakyFileSystem(LocalFileSystem):
         return LocalFileSystem._strip_protocol(path)
 
     def info(self, path: str, **kwargs: Any) -> Any:
-        maybe_fail(str(path))
+        maybe_fail(str(path), 0)
         return super().info(path, **kwargs)
 
     def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ class FlakyFileSystem(LocalFileSystem):
 
     def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         place = self._strip_protocol(path)
-        maybe_fail(place)
+        maybe_fail(place, 0)
         return _Reading(place) if mode == "rb" else _Writing(place, "x" in mode)
 
 
