@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -379,5 +380,19 @@ def _dataset(root: str) -> Root:
     return place
 
 
+def run() -> None:
+    """Run the command line and leave at once: libraries' threads that are still there when Python takes itself apart can abort
+    the process, and turn a success into exit code 134 (seen with pyarrow 26's)."""
+    code: object = 0
+    try:
+        main()
+    except SystemExit as leaving:
+        code = leaving.code
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 if __name__ == "__main__":
-    main()
+    run()
