@@ -21,7 +21,7 @@ from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted
 from pipelines.plan import Plan, make_plan, with_donor
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
-from pipelines.publish import draft_snapshot, publish, write_rejections
+from pipelines.publish import draft_snapshot, publish, repair, write_rejections
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.layout import (
@@ -185,7 +185,7 @@ class Builder:
             self.report.startup_s = 0.0 if in_process else working - begun
             n_items = sum(s.num_rows for s in shards)
             with Display(tallies, n_items, len(shards), self._quiet) as display:
-                note.describe = lambda: display.describe(tallies.read())
+                note.describe = lambda: display.said
                 # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
                 for result in stack.enter_context(closing(results)):
                     display.shard_done()
@@ -240,6 +240,7 @@ class Builder:
             last = read_snapshot(root, numbers[-1]) if numbers else None
             report.snapshot = draft.snapshot
             if last is not None and last.holds_the_same(draft.snapshot):
+                repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", last
                 return
             report.limits = exceeded(self._file.config.limits, draft.snapshot, last)

@@ -284,8 +284,8 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     """List what no kept snapshot of ROOT needs, and remove it with --delete.
 
-    That is shards that no kept snapshot names, snapshots beyond --keep, and what crashes left. Shards of a build that was
-    interrupted or not published stay, for it to go on from. While a build runs nothing is removed.
+    That is shards that no kept snapshot names, snapshots beyond --keep, and what crashes left. Shards of the last build stay if it was
+    interrupted or not published, for it to go on from. While a build runs nothing is removed.
     """
     from pipelines.gc import collect, find_garbage
     from pipelines.wording import garbage
@@ -374,9 +374,10 @@ def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _dataset(root: str) -> Root:
+    from schemas.layout import dataset_name
+
     place = Root(root)
-    if not place.exists("dataset.json"):
-        raise ClipmillError(f"{root} is no dataset: there is no dataset.json; give the output.root of a build")
+    dataset_name(place)
     return place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,11 @@ from schemas.layout import (
 )
 from schemas.storage import Root
 
+_OURS = re.compile(
+    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
+    r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)"
+)
+"""Names that clipmill gives. What is called otherwise was put there by somebody else, and is not touched."""
 _UNDONE = {None, "interrupted", "failed", "not_published"}
 
 
@@ -74,7 +80,7 @@ def find_garbage(root: Root, keep: int | None = None) -> Garbage:
         needed |= {commit_path(key), *(o.path for o in read_commit(root, key).outputs)}
     found.snapshots = _unnamed_snapshots(root, kept)
     files = {**root.sizes(COMMITS), **root.sizes("shards")}
-    loose = {path: n for path, n in sorted(files.items()) if path not in needed}
+    loose = {path: n for path, n in sorted(files.items()) if path not in needed and _OURS.fullmatch(path)}
     # Records first: a shard must not count when the removal is cut off.
     found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
     found.leftovers = root.leftovers()
@@ -85,7 +91,11 @@ def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
     needed = {snapshot_path(n) for n in kept}
     folders = tuple(f"{SNAPSHOTS}/{snapshot_name(n)}/" for n in kept)
     sizes = root.sizes(SNAPSHOTS)
-    loose = {path: n for path, n in sizes.items() if path not in needed and not path.startswith(folders)}
+    loose = {
+        path: n
+        for path, n in sizes.items()
+        if path not in needed and not path.startswith(folders) and _OURS.fullmatch(path)
+    }
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 
 

@@ -101,19 +101,21 @@ class Display:
     """Shows a build's progress on stderr while it runs.
 
     n_recordings : to be processed
-    quiet : show nothing
+    quiet : show nothing, and only keep `said` up to date
+
+    said : how far the build is, in words; asked of the tally while the block runs and never after
     """
 
     def __init__(self, tally: Tallies, n_recordings: int, n_shards: int, quiet: bool) -> None:
         self._tally, self._total, self._n_shards, self._quiet = tally, n_recordings, n_shards, quiet
         self._shards = 0
+        self.said = ""
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Display:
-        if not self._quiet:
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -142,7 +144,7 @@ class Display:
         return ", ".join(parts)
 
     def _run(self) -> None:
-        on_terminal = sys.stderr.isatty()
+        on_terminal = sys.stderr.isatty() and not self._quiet
         bar = Progress(
             TextColumn("build"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
             console=Console(stderr=True), transient=True, disable=not on_terminal,
@@ -152,7 +154,8 @@ class Display:
             task = bar.add_task("starting", total=max(1, self._total))
             while not self._stop.wait(_POLL_S):
                 tally = self._tally.read()
-                bar.update(task, completed=tally.recordings, description=self.describe(tally))
-                if not on_terminal and time.monotonic() - last_line >= _LINE_EVERY_S:
+                self.said = self.describe(tally)
+                bar.update(task, completed=tally.recordings, description=self.said)
+                if not on_terminal and not self._quiet and time.monotonic() - last_line >= _LINE_EVERY_S:
                     last_line = time.monotonic()
-                    print(f"build: {self.describe(tally)}", file=sys.stderr, flush=True)
+                    print(f"build: {self.said}", file=sys.stderr, flush=True)

@@ -108,6 +108,23 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 
+def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
+    """Write a published snapshot's manifest and rejections again where they are lost or damaged. They come back as they were.
+
+    draft : of the same content
+    """
+    for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections)):
+        path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet"
+        wanted = snapshot.files.get(name)
+        try:
+            if wanted is None or sha256_of(root, path) == wanted:
+                continue
+        except FileNotFoundError:
+            pass
+        with root.write(path) as target:
+            write(root, target, draft)
+
+
 def _write_once(
     root: Root, path: str, draft: Draft, write: Callable[[Root, IO[bytes] | HashingStream, Draft], None]
 ) -> str:

@@ -86,6 +86,8 @@ def retry(
             for row in recordings_of(builder.root, commit)
             if row["item_id"] in tried and row["reason"] == tried[row["item_id"]]["reason"]
         }
+        report = builder.report
+        report.shards_reused = report.shards_planned - report.shards_built - len(report.failures)
         builder.end(note)
     return Retried(builder.report, {item: row["reason"] for item, row in tried.items()}, again)
 

@@ -352,12 +352,27 @@ def open_dataset(root: Root, name: str) -> None:
     content = json.dumps({"format_version": FORMAT_VERSION, "name": name}, indent=1) + "\n"
     if root.create_bytes(DATASET_FILE, content.encode()):
         return
+    other = dataset_name(root)
+    if other != name:
+        raise ClipmillError(f"{root.url} holds the dataset {other!r}, not {name!r}: choose another output.root or name")
+
+
+def dataset_name(root: Root) -> str:
+    """Return the name of the dataset under a root.
+
+    Raises
+    ------
+    ClipmillError : it is none, or of a format that this clipmill does not know
+    """
     try:
         found = json.loads(root.read_bytes(DATASET_FILE))
-        version, other = int(found["format_version"]), str(found["name"])
+        version, name = int(found["format_version"]), str(found["name"])
+    except FileNotFoundError:
+        raise ClipmillError(
+            f"{root.url} is no dataset: there is no {DATASET_FILE}; give the output.root of a build"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ClipmillError(f"{root.uri(DATASET_FILE)}: not a dataset file: {error}") from None
     if version != FORMAT_VERSION:
-        raise ClipmillError(f"{root.url}: format version {version}, this clipmill writes {FORMAT_VERSION}")
-    if other != name:
-        raise ClipmillError(f"{root.url} holds the dataset {other!r}, not {name!r}: choose another output.root or name")
+        raise ClipmillError(f"{root.url}: format version {version}, this clipmill knows {FORMAT_VERSION}")
+    return name

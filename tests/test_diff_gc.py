@@ -151,6 +151,14 @@ def test_gc_removes_what_no_kept_snapshot_names(history: Path, tmp_path: Path) -
     (out / "shards/train/train-b-000000000000.parquet").write_bytes(b"x" * 10)
     (out / "snapshots/000004").mkdir()
     (out / "snapshots/000004/manifest.parquet").write_bytes(b"y" * 20)
+    foreign = [
+        out / "shards/train/notes.txt",
+        out / "shards/train/my.parquet",
+        out / "commits/foo.json",
+        out / "snapshots/x.json",
+    ]
+    for path in foreign:
+        path.write_bytes(b"somebody else's")
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with Root(str(out)).write("shards/z"):
@@ -163,6 +171,8 @@ def test_gc_removes_what_no_kept_snapshot_names(history: Path, tmp_path: Path) -
         assert "nothing was removed yet" in run("gc", out).output
         assert run("gc", out, "--delete").exit_code == 0
         assert living.exists()
+    for path in foreign:
+        path.unlink()
     after = tree(out)
     after.pop("shards/z")
     (out / "shards/z").unlink()
@@ -201,6 +211,30 @@ def test_gc_keeps_its_hands_off_while_a_build_runs_and_a_build_waits_for_gc(hist
             pass
     output, _ = waiting.communicate(timeout=30)
     assert b"unchanged" in output
+
+
+def test_a_lost_or_damaged_manifest_comes_back_with_the_next_build(history: Path, tmp_path: Path) -> None:
+    import shutil
+
+    out = tmp_path / "out"
+    before = files_of(out, 3)
+    for damage in (
+        lambda: shutil.rmtree(out / "snapshots/000003"),
+        lambda: (out / "snapshots/000003/manifest.parquet").write_bytes(b"PAR1"),
+    ):
+        damage()
+        assert run("verify", out).exit_code == 1
+        assert run("build", history).exit_code == 0
+        assert run("verify", out).exit_code == 0
+        assert files_of(out, 3) == before
+
+
+def test_a_dataset_of_another_format_is_left_alone_by_every_command(history: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/dataset.json").write_text('{"format_version": 99, "name": "test"}')
+    for command in (["status"], ["show"], ["verify"], ["failures"], ["gc"], ["diff"]):
+        result = run(*command, tmp_path / "out", *([1, 2] if command == ["diff"] else []))
+        assert result.exit_code == 1
+        assert "format version 99" in result.output
 
 
 def test_gc_refuses_when_it_cannot_know_what_a_snapshot_needs(history: Path, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_what_is_mended_comes_in_and_stays(built: ConfigFile, poison: Poison, tm
     result = retry(built, [], quiet=True)
     assert result.report.status == "published"
     assert len(result.tried) == 3
+    assert result.report.shards_built + result.report.shards_reused == result.report.shards_planned
     assert result.rejected_again == {"s0/text.wav"}
     assert result.report.snapshot is not None
     assert result.report.snapshot.counts.rejected == {"not_audio": 1}
