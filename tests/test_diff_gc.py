@@ -269,7 +269,8 @@ def test_status_shows_a_running_and_an_interrupted_build_from_another_terminal(
     out = tmp_path / "out"
     config = make_config(source, limits={"max_rejected_share": 1}, output={"root": str(out), "shard_seconds": 2})
     env = {**os.environ, "PYTHONPATH": str(lay_out(tmp_path / "site"))}
-    process = subprocess.Popen([sys.executable, "-m", "pipelines.cli", "build", str(config)], env=env)
+    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "2"]  # one hangs, one goes on
+    process = subprocess.Popen(command, env=env)
     deadline = time.monotonic() + 60
     while len(committed_keys(Root(str(out)))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
