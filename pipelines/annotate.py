@@ -20,7 +20,7 @@ from pipelines.annotation_files import (
     UnreadableError,
     read_sheet,
 )
-from pipelines.inventory import Inventory, Recording
+from pipelines.inventory import Inventory
 from schemas.config import AUDIO_EXTENSIONS, Annotations, Source
 from schemas.errors import ConfigError
 from schemas.storage import Root, split_name
@@ -40,7 +40,7 @@ class Stray:
 
 @dataclass
 class Annotated:
-    """Rows by recording path, in file order. by_path has no entry for a recording without annotations."""
+    """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations."""
 
     by_path: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
     strays: list[Stray] = field(default_factory=list)
@@ -69,13 +69,13 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
 def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory) -> Annotated:
     found = Annotated()
     beside: list[tuple[str, str]] = []
-    for recording in inventory.recordings:
-        folder, stem, _ = split_name(recording.path)
-        values = {"stem": stem, "name": recording.path[len(folder) + 1 if folder else 0 :]}
+    for path in inventory.paths:
+        folder, stem, _ = split_name(path)
+        values = {"stem": stem, "name": path[len(folder) + 1 if folder else 0 :]}
         name = _PLACEHOLDER.sub(partial(_filled, values), template)
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
         if sidecar in inventory.other_files:
-            beside.append((recording.path, sidecar))
+            beside.append((path, sidecar))
     for (path, sidecar), content in zip(beside, _contents(root, [sidecar for _, sidecar in beside]), strict=True):
         try:
             if isinstance(content, OSError):
@@ -127,7 +127,7 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
-    join = _Join(inventory.recordings)
+    join, refused = _Join([r.path for r in inventory.recordings]), _Join([r.path for r in inventory.refusals])
     listed = spec.recording if isinstance(spec.recording, list) else [spec.recording]
     namers = [_Namer(where, sheet, f"{key}.recording") for where in listed if where is not None]
     found = Annotated()
@@ -138,6 +138,9 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
             path, reason = join.find(name)
             if path is not None:
                 break
+        else:
+            if reason == "recording_not_found":
+                path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
         if path is not None:
             found.by_path.setdefault(path, []).append((table, row))
         else:
@@ -178,14 +181,14 @@ class _Join:
     A name with folders fits a recording only if one of the two paths ends with the other.
     """
 
-    def __init__(self, recordings: list[Recording]) -> None:
-        self._paths = {r.path for r in recordings}
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = set(paths)
         self._names: dict[str, list[str]] = {}
         self._stems: dict[str, list[str]] = {}
-        for r in recordings:
-            path = PurePosixPath(_plain(r.path))
-            self._names.setdefault(path.name, []).append(r.path)
-            self._stems.setdefault(path.stem, []).append(r.path)
+        for full in paths:
+            path = PurePosixPath(_plain(full))
+            self._names.setdefault(path.name, []).append(full)
+            self._stems.setdefault(path.stem, []).append(full)
 
     def find(self, name: str) -> tuple[str | None, str]:
         """Return the recording's path, or None and the reason."""

@@ -29,9 +29,11 @@ from schemas.layout import (
     Commit,
     Retries,
     Snapshot,
+    commit_path,
     open_dataset,
     read_retries,
     read_snapshot,
+    shard_sizes,
     snapshot_numbers,
     sound_commits,
 )
@@ -104,11 +106,8 @@ def build(
     ConfigError : the configuration does not fit what is there
     ClipmillError : the work cannot be done
     """
-    try:
-        with _interruptible():
-            return Builder(file, workers, address, quiet).run(accept)
-    except OSError as error:
-        raise describe_os_error(error, output_root(file.config), "use") from None
+    with guarded(file):
+        return Builder(file, workers, address, quiet).run(accept)
 
 
 class Builder:
@@ -274,7 +273,8 @@ def find_donors(root: Root, plan: Plan) -> dict[str, str]:
 
 def _check_all_there(root: Root, commits: list[Commit]) -> None:
     """A snapshot must not name what somebody removed while it was built."""
-    missing = {c.key for c in commits} - sound_commits(root, (c.key for c in commits)).keys()
+    sizes = shard_sizes(root)
+    missing = [c for c in commits if commit_path(c.key) not in sizes or not c.is_whole(sizes)]
     if missing:
         raise ClipmillError(f"{root.url}: {len(missing)} shards were removed or damaged during the build; build again")
 
@@ -286,20 +286,21 @@ def _ray_is_at_hand() -> bool:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Have SIGTERM end a build as Ctrl-C does; Ray's own handler prints a stack trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def guarded(file: ConfigFile) -> Iterator[None]:
+    """Have SIGTERM end what is done to a dataset as Ctrl-C does, and failures of its storage end it with a message."""
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if on_main_thread else None
     try:
         yield
+    except OSError as error:
+        raise describe_os_error(error, output_root(file.config), "use") from None
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        if on_main_thread:
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _check_apart(file: ConfigFile, root: Root) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -37,6 +37,14 @@ def _fail(message: str, code: int, as_json: bool = False, **more: Any) -> NoRetu
     else:
         click.echo(f"error: {message}", err=True)
     sys.exit(code)
+
+
+def _check_reasons(codes: Iterable[str]) -> None:
+    from schemas.reasons import REASONS
+
+    for code in codes:
+        if code not in REASONS:
+            raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
 
 
 def _reported(command: Callable[P, T]) -> Callable[P, T]:
@@ -123,11 +131,8 @@ def retry(
     """
     from pipelines.retry import retry as run
     from schemas.config_file import load
-    from schemas.reasons import REASONS
 
-    unknown = [r for r in reasons if r not in REASONS]
-    if unknown:
-        raise ConfigError(f"--reason {unknown[0]}: there is no such reason; `clipmill failures` lists those that occur")
+    _check_reasons(reasons)
     result = run(load(config), list(reasons), workers=workers, address=address, quiet=as_json, accept=accept)
     if as_json:
         click.echo(json.dumps(result.to_dict()))
@@ -253,6 +258,7 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
     from pipelines.inspection import failures as look
     from pipelines.wording import rejected
 
+    _check_reasons([reason] if reason else [])
     found = look(_dataset(root), number, reason, examples)
     click.echo(json.dumps(found) if as_json else "\n".join(rejected(found)))
 

@@ -28,6 +28,10 @@ WORKER_ENV = {
 }
 
 
+# Ray Data itself waits for 2 s only, which a busy machine exceeds.
+_EXECUTOR_END_S = 60.0
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What there is to work with. device : cpu | cuda, where features are computed; feature_actors : 0 on the CPU."""
@@ -128,4 +132,15 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:
         if ours:
+            _await_executors()
             ray.shutdown()
+
+
+def _await_executors() -> None:
+    """Wait for Ray Data's threads, which an interrupted build leaves behind when they are slow to notice.
+
+    One that asks Ray after it was left ends the process, before a user is told anything.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith(("StreamingExecutor-", "ray-data-metadata-prefetch")):
+            thread.join(timeout=_EXECUTOR_END_S)

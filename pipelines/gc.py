@@ -9,12 +9,12 @@ from typing import Any
 
 from pipelines.notes import collecting, read_notes
 from schemas.layout import (
-    COMMITS,
     SNAPSHOTS,
     commit_path,
     committed_keys,
     read_commit,
     read_snapshot,
+    shard_sizes,
     snapshot_name,
     snapshot_numbers,
     snapshot_path,
@@ -79,8 +79,7 @@ def find_garbage(root: Root, keep: int | None = None) -> Garbage:
     for key in sorted(named | held):
         needed |= {commit_path(key), *(o.path for o in read_commit(root, key).outputs)}
     found.snapshots = _unnamed_snapshots(root, kept)
-    files = {**root.sizes(COMMITS), **root.sizes("shards")}
-    loose = {path: n for path, n in sorted(files.items()) if path not in needed and _OURS.fullmatch(path)}
+    loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and _OURS.fullmatch(path)}
     # Records first: a shard must not count when the removal is cut off.
     found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
     found.leftovers = root.leftovers()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ from schemas.config import Config
 from schemas.errors import ClipmillError, DonorError, InputMovedError, StorageError
 from schemas.layout import Commit, commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
-from schemas.retry import waits
+from schemas.retry import patiently
 from schemas.storage import Root, describe_os_error
 from schemas.tables import CLIPS, shard_schema
 from stages.decode import Decode, DecodeSource
@@ -34,7 +34,7 @@ from stages.gate import Gate
 from stages.reread import SCHEMA as SCHEMA_OF_REREAD
 from stages.reread import Reread
 from stages.resample import Resample
-from stages.rows import replace_column
+from stages.rows import replace_column, stream_bytes, stream_table
 from stages.segment import Segment, SegmentSource
 from stages.write import Write
 
@@ -172,12 +172,12 @@ class MakeClips:
             if sound_commit(root, shard["key"][0].as_py()) is not None:
                 clips = CLIPS.empty_table()  # another builder's, or that of a task whose answer got lost
             else:
-                clips, shard = _patiently(root, self._clips, shard)
+                clips, shard = _patiently(root, partial(self._clips, shard))
         except StorageError as error:
-            return pa.table({_PLAN_COLUMN: [_to_bytes(shard)], _ERROR_COLUMN: [str(error)]})
+            return pa.table({_PLAN_COLUMN: [stream_bytes(shard)], _ERROR_COLUMN: [str(error)]})
         if clips.num_rows == 0:  # a block without rows would take the plan with it
             clips = pa.Table.from_pylist([{"status": _NOTHING}], schema=clips.schema)
-        beside = pa.array([_to_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
+        beside = pa.array([stream_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
         return clips.combine_chunks().append_column(_PLAN_COLUMN, beside)
 
     def _clips(self, shard: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -218,7 +218,7 @@ class WriteShard:
     stages: Stages
 
     def __call__(self, clips: pa.Table) -> pa.Table:
-        shard = pa.ipc.open_stream(clips[_PLAN_COLUMN][0].as_buffer()).read_all()
+        shard = stream_table(clips[_PLAN_COLUMN][0].as_buffer())
         if _ERROR_COLUMN in clips.column_names:
             return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
         tables = [clips.filter(pc.not_equal(clips["status"], _NOTHING)).drop_columns([_PLAN_COLUMN])]
@@ -242,32 +242,17 @@ def _donor(shard: pa.Table, stages: Stages) -> Commit | None:
     return sound_commit(stages.write.root, key) if key is not None else None
 
 
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _patiently(root: Root, work: Callable[[pa.Table], T], shard: pa.Table) -> T:
+def _patiently(root: Root, work: Callable[[], T]) -> T:
     """Work on a shard, from its start again while a failure of storage may pass.
 
     Raises
     ------
     StorageError : it did not pass, or it is not of the kind that does
     """
-    for wait in waits(_SHARD_ATTEMPTS):
-        try:
-            return work(shard)
-        except StorageError as error:
-            if wait is None or not error.transient:
-                raise
-        except OSError as error:
-            described = describe_os_error(error, root, "build a shard under")
-            if wait is None or not described.transient:
-                raise described from None
-        time.sleep(wait)
-    raise AssertionError("waits() ends with None")
+    try:
+        return patiently(work, (StorageError, *root.errors), root.is_local, _SHARD_ATTEMPTS)
+    except OSError as error:
+        raise describe_os_error(error, root, "build a shard under") from None
 
 
 def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
@@ -276,7 +261,7 @@ def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -
     A failure of storage becomes a row: the shard stays uncommitted, the others go on.
     """
 
-    def work(shard: pa.Table) -> tuple[Commit, bool]:
+    def work() -> tuple[Commit, bool]:
         there = sound_commit(root, shard["key"][0].as_py())
         if there is not None:
             return there, False
@@ -285,7 +270,7 @@ def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -
         return commit, True
 
     try:
-        commit, built = _patiently(root, work, shard)
+        commit, built = _patiently(root, work)
     except StorageError as error:
         return _result(shard, error=str(error))
     return _result(shard, commit=commit, built=built)

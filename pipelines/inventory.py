@@ -53,6 +53,11 @@ class Inventory:
     refusals: list[Refusal] = field(default_factory=list)
     other_files: set[str] = field(default_factory=set)
 
+    @property
+    def paths(self) -> list[str]:
+        """Of all that was listed, so that annotations of what was refused are known for what they are."""
+        return [r.path for r in self.recordings] + [r.path for r in self.refusals]
+
 
 class Patterns:
     """Which paths a source includes.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.annotate import Annotated, annotate
+from pipelines.annotation_files import Row
 from pipelines.inventory import Recording, take_inventory
 from pipelines.items import Item, PathReader, RefusedError, annotated_items, configured_fields, whole_items
 from schemas.config import Config, Source
@@ -105,10 +106,9 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         if not inventory.recordings and not inventory.refusals:
             raise ClipmillError(f"source {source.name!r}: no recording under {source.root} matches include and exclude")
         for refusal in inventory.refusals:
-            plan.recordings_rejected += 1
-            plan.rejections.append(
-                _rejection("recording", refusal.reason, "inventory", source, refusal.path, refusal.detail)
-            )
+            rows = annotated.by_path.get(refusal.path, [])
+            plan.annotations_read += len(rows)
+            _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows)
         for stray in annotated.strays:
             plan.annotations_read += 1
             plan.annotations_rejected += 1
@@ -126,6 +126,18 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
     plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
     _divide(config, items, plan, retries or {})
     return plan
+
+
+def _reject(
+    plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: list[tuple[str, Row]]
+) -> None:
+    """Reject a recording before any shard, and its annotations with it."""
+    plan.recordings_rejected += 1
+    plan.rejections.append(_rejection("recording", reason, stage, source, path, detail))
+    for file, row in rows:
+        plan.annotations_rejected += 1
+        refused = _rejection("annotation", row.reason or "recording_rejected", stage, source, path, row.detail)
+        plan.rejections.append({**refused, "file": file, "line": row.line})
 
 
 def _rejection(
@@ -162,14 +174,7 @@ def _items(
             else:
                 items = list(annotated_items(config, source, recording, label, fields, rows))
         except RefusedError as error:
-            plan.recordings_rejected += 1
-            plan.rejections.append(_rejection("recording", error.reason, "plan", source, recording.path, error.detail))
-            for file, row in rows or []:
-                plan.annotations_rejected += 1
-                refused = _rejection(
-                    "annotation", row.reason or "recording_rejected", "plan", source, recording.path, row.detail
-                )
-                plan.rejections.append({**refused, "file": file, "line": row.line})
+            _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
             continue
         yield from items
 

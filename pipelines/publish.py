@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,13 +11,14 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.outcomes import clips_of
 from pipelines.plan import Plan
 from schemas.config_file import ConfigFile
 from schemas.layout import (
+    EXTENSIONS,
     SNAPSHOTS,
     Commit,
     Counts,
-    OutputFile,
     Seconds,
     Snapshot,
     snapshot_name,
@@ -75,7 +75,7 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         plan_digest=plan.digest,
         config=file.public,
         fields=plan.field_names,
-        bytes_stored=sum(o.size_bytes for c in commits for o in c.outputs if o.format != "manifest"),
+        bytes_stored=sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS),
     )
     return Draft(snapshot, commits, plan.rejections)
 
@@ -148,20 +148,13 @@ def _write_once(
     return digest
 
 
-def main_output(commit: Commit) -> OutputFile:
-    """Return the file that a manifest names for a shard's clips: Parquet when there is one."""
-    order = {"parquet": 0, "webdataset": 1}
-    return min((o for o in commit.outputs if o.format in order), key=lambda o: order[o.format])
-
-
 def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
     schema = manifest_schema(draft.snapshot.fields)
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
-            part = next(o for o in commit.outputs if o.format == "manifest")
-            with contextlib.closing(root.open_read(part.path)) as source:
-                table = pq.read_table(source)
-            shard = pa.array([main_output(commit).path] * table.num_rows, pa.string())
+            table = clips_of(root, commit)
+            named = commit.output("parquet", "webdataset")  # the file that a manifest names for a shard's clips
+            shard = pa.array([named.path if named else None] * table.num_rows, pa.string())
             writer.write_table(table.append_column("shard", shard).cast(schema), row_group_size=_ROWS)
 
 

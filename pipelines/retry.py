@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.build import Builder, Report
+from pipelines.build import Builder, Report, guarded
 from pipelines.notes import Noted
 from pipelines.outcomes import recordings_of
 from schemas.config_file import ConfigFile
@@ -51,7 +51,11 @@ def retry(
     ----------
     reasons : codes to try again; empty: all
     """
-    builder = Builder(file, workers, address, quiet)
+    with guarded(file):
+        return _retry(Builder(file, workers, address, quiet), reasons, accept)
+
+
+def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
     with Noted(builder.root, builder.plan.keys, builder.plan.recordings_listed) as note:
         before = {(c.split, c.bucket): c for c in sound_commits(builder.root, builder.plan.keys).values()}
         tried = {

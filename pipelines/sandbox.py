@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from schemas.config import Config
 from schemas.errors import ClipmillError, StorageError
 from schemas.tables import CLIPS, ITEM_COLUMNS
+from stages.rows import replace_column, stream_bytes, stream_table
 
 BEGIN, TABLE, END, STORAGE, MEMORY = b"B", b"T", b"E", b"S", b"M"
 _PIPE_BYTES = 1 << 20
@@ -76,7 +77,7 @@ class Sandbox:
                 if kind == BEGIN:
                     seen.current = bytes(payload).decode()
                 elif kind == TABLE:
-                    clips = pa.ipc.open_stream(pa.py_buffer(payload)).read_all()
+                    clips = stream_table(payload)
                     seen.note(clips)
                     yield clips
                 elif kind == STORAGE:
@@ -150,10 +151,8 @@ def _rest(part: pa.Table, ended: set[str], fall: _Fall) -> list[pa.Table]:
 
 
 def _rejected(row: pa.Table, fall: _Fall) -> pa.Table:
-    for name, value in (("reason", fall.reason), ("detail", fall.detail)):
-        place = row.schema.get_field_index(name)
-        row = row.set_column(place, row.schema.field(name), pa.array([value], pa.string()))
-    return row
+    row = replace_column(row, "reason", pa.array([fall.reason], pa.string()))
+    return replace_column(row, "detail", pa.array([fall.detail], pa.string()))
 
 
 def _void(part: pa.Table, items: set[str]) -> pa.Table:
@@ -188,13 +187,10 @@ class _Child:
         return self._process.poll() is None
 
     def request(self, config: Config, plan: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, plan.schema) as writer:
-            writer.write_table(plan)
         try:
             # Through the pipe alone, since it can hold credentials.
             self._to.send_bytes(config.model_dump_json(by_alias=True, exclude_unset=True).encode())
-            self._to.send_bytes(sink.getvalue())
+            self._to.send_bytes(stream_bytes(plan))
         except OSError:  # it is gone; the first answer will say so
             return
 

@@ -17,13 +17,12 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-import pyarrow as pa
-
 from pipelines.graph import Stage, clip_stages, through
 from pipelines.sandbox import BEGIN, END, MEMORY, STORAGE, TABLE
 from schemas.config import Config
 from schemas.errors import StorageError
 from stages.decode import Decode
+from stages.rows import stream_bytes, stream_table
 
 _PR_SET_PDEATHSIG = 1
 _PULSE_S = 1.0
@@ -43,7 +42,7 @@ def main(from_parent: int, to_parent: int) -> None:
     while True:
         try:
             config_json = asked.recv_bytes()
-            plan = pa.ipc.open_stream(asked.recv_bytes()).read_all()
+            plan = stream_table(asked.recv_bytes())
         except EOFError:
             return
         if config_json != told:
@@ -53,7 +52,7 @@ def main(from_parent: int, to_parent: int) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
         try:
             for table in through(stages, [plan]):
-                answers.send_bytes(TABLE + _to_bytes(table))
+                answers.send_bytes(TABLE + stream_bytes(table))
         except MemoryError:
             answers.send_bytes(MEMORY)
             return
@@ -81,13 +80,6 @@ class _Pulse:
         if item != self._item or now - self._at >= _PULSE_S:
             self._item, self._at = item, now
             self._answers.send_bytes(BEGIN + item.encode())
-
-
-def _to_bytes(table: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
 
 
 if __name__ == "__main__":

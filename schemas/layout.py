@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -164,8 +164,14 @@ class Commit:
     donor: str | None = None
     format_version: int = FORMAT_VERSION
 
-    def output(self, format: str) -> OutputFile | None:
-        return next((o for o in self.outputs if o.format == format), None)
+    def output(self, *formats: str) -> OutputFile | None:
+        """Return the shard's file of the first of the formats that it has."""
+        found = {o.format: o for o in self.outputs}
+        return next((found[f] for f in formats if f in found), None)
+
+    def is_whole(self, sizes: Mapping[str, int]) -> bool:
+        """Return whether all files are there in their full size. sizes : in bytes, by path, of what is there."""
+        return all(sizes.get(o.path) == o.size_bytes for o in self.outputs)
 
     def to_json(self) -> bytes:
         return _to_json(self)
@@ -228,7 +234,9 @@ class Snapshot:
             plain = json.loads(content)
             return cls(**{**plain, "counts": Counts(**plain["counts"]), "seconds": Seconds(**plain["seconds"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise ClipmillError(f"{name}: not a snapshot: {error}") from None
+            raise ClipmillError(
+                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew"
+            ) from None
 
     def holds_the_same(self, other: Snapshot) -> bool:
         """Return whether another snapshot has the same shards, and the same left out."""
@@ -288,16 +296,21 @@ def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
     Contents are not read; `clipmill verify` does that.
     """
     listed = sorted(committed_keys(root) & set(keys))
-    sizes = {**root.sizes("shards"), **root.sizes(COMMITS)} if listed else {}
+    sizes = shard_sizes(root) if listed else {}
     found = {}
     for key in listed:
         try:
             commit = read_commit(root, key)
         except ClipmillError:
             continue
-        if all(sizes.get(o.path) == o.size_bytes for o in commit.outputs):
+        if commit.is_whole(sizes):
             found[key] = commit
     return found
+
+
+def shard_sizes(root: Root) -> dict[str, int]:
+    """Return the sizes in bytes of all files of shards and their records, by path."""
+    return {**root.sizes("shards"), **root.sizes(COMMITS)}
 
 
 def sound_commit(root: Root, key: str) -> Commit | None:
@@ -329,7 +342,10 @@ def read_retries(root: Root) -> Retries:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError) as error:
-        raise ClipmillError(f"{root.uri(RETRIES_FILE)}: not a record of retries: {error}") from None
+        raise ClipmillError(
+            f"{root.uri(RETRIES_FILE)}: not a record of retries ({error}); put the file back as it was, or remove it and retry"
+            " again: what was retried before is then as if it had not been"
+        ) from None
 
 
 def write_retries(root: Root, retries: Retries) -> None:

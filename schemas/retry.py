@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from schemas.errors import StorageError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ def is_transient(error: BaseException, local: bool) -> bool:
     A local file system's errors are final but for those of a disk or a network below it; a remote store's pass by
     themselves but for those that say what is wrong: not found, no permission, full.
     """
+    if isinstance(error, StorageError):
+        return error.transient
     if isinstance(error, _FINAL_KINDS):  # libraries raise these without a number
         return False
     number = error.errno if isinstance(error, OSError) else None
@@ -62,7 +66,7 @@ def patiently(
 
     Parameters
     ----------
-    errors : what it can raise when storage fails; what remains of them is raised as OSError, whatever a library calls it
+    errors : what it can raise when storage fails; what remains is raised as OSError or StorageError, whatever a library calls it
     local : whether storage is a local file system
     """
     for wait in waits(attempts):
@@ -85,6 +89,6 @@ def patient(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[An
     return wrapper
 
 
-def as_os_error(error: Exception) -> OSError:
+def as_os_error(error: Exception) -> OSError | StorageError:
     """Return an error of a store's library as the operating system would have raised it."""
-    return error if isinstance(error, OSError) else OSError(errno.EIO, " ".join(str(error).split()))
+    return error if isinstance(error, OSError | StorageError) else OSError(errno.EIO, " ".join(str(error).split()))

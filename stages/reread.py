@@ -79,7 +79,7 @@ class Reread:
             return pq.read_table(stream)
 
     def _checked(self, commit: Commit, *formats: str) -> OutputFile:
-        output = next((o for o in map(commit.output, formats) if o is not None), None)
+        output = commit.output(*formats)
         try:
             if output is None or sha256_of(self.root, output.path) != output.sha256:
                 raise DonorError(f"shard {commit.key[:12]} is damaged")

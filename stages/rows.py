@@ -71,6 +71,19 @@ def pcm_samples(payload: Any, sample_format: str) -> npt.NDArray[np.int16] | npt
     return np.frombuffer(payload, np.dtype("<f4"))
 
 
+def stream_bytes(table: pa.Table) -> bytes:
+    """Return a table as an Arrow stream, to be handed to another process."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def stream_table(stream: Any) -> pa.Table:
+    """Return the table of an Arrow stream; a view of the bytes, no copy."""
+    return pa.ipc.open_stream(pa.py_buffer(stream)).read_all()
+
+
 def replace_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     """Return a table with a column's values exchanged, its type kept."""
     return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)

@@ -150,6 +150,14 @@ class Matrix:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CRASH_") and k != "RAY_ADDRESS"}
         return {**clean, "PYTHONPATH": os.pathsep.join([str(self.place / "hook"), str(TOP)]), **more}
 
+    def start(self, **more: str) -> subprocess.Popen[bytes]:
+        """Begin a build of a fresh copy of the dataset, in a session of its own."""
+        self.fresh()
+        return subprocess.Popen(
+            self.command(self.config), env=self.environment(**more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
     def build(self, config: Path, **more: str) -> str:
         done = subprocess.run(self.command(config), env=self.environment(**more), capture_output=True, text=True)
         if done.returncode != 0:
@@ -173,12 +181,7 @@ class Matrix:
         """Kill a build at its n-th commit point."""
         seen = self.place / "seen"
         seen.unlink(missing_ok=True)
-        self.fresh()
-        process = subprocess.Popen(
-            self.command(self.config),
-            env=self.environment(CRASH_ROOT=str(self.root), CRASH_SEEN=str(seen), CRASH_AT=str(number)),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        process = self.start(CRASH_ROOT=str(self.root), CRASH_SEEN=str(seen), CRASH_AT=str(number))
         killed = process.wait() == -signal.SIGKILL
         end_session(process.pid)
         points = seen.read_text().splitlines()
@@ -233,11 +236,7 @@ class Matrix:
     def random_moments(self, n: int, seconds: float, seed: int) -> None:
         draw = random.Random(seed)
         for _ in range(n):
-            self.fresh()
-            process = subprocess.Popen(
-                self.command(self.config), env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
+            process = self.start()
             try:
                 process.wait(draw.uniform(0, seconds))
             except subprocess.TimeoutExpired:
@@ -250,11 +249,7 @@ class Matrix:
         """Kill a Ray worker that is at work; the build itself must end well."""
         draw = random.Random(seed)
         for _ in range(n):
-            self.fresh()
-            process = subprocess.Popen(
-                self.command(self.config), env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                start_new_session=True,
-            )  # fmt: skip
+            process = self.start()
             hit = wait_for(lambda p=process: at_work(p.pid), process)
             if hit:
                 time.sleep(draw.uniform(0, 0.3))

@@ -117,6 +117,8 @@ def test_the_other_ways_of_the_design_load(source: str) -> None:
         (minimal(more="audio: [1]"), 7, "audio", "dictionary"),
         (minimal(more="limits: {max_rejected_share: 2}"), 7, "limits.max_rejected_share", "1"),
         (minimal(more="silence: {min_dbfs: 3}"), 7, "silence.min_dbfs", "0"),
+        (minimal(more="limits: {max_shrink_share: true}"), 7, "limits.max_shrink_share", "number, not true"),
+        (minimal("segment: {mode: window, length_s: yes}"), 5, "sources[0].segment.length_s", "number, not true"),
         # missing keys
         ("name: test\nsources:\n  - name: s\noutput: {root: out}\n", 3, "sources[0].root", "missing"),
         ("sources: [{name: s, root: r}]\noutput: {root: out}\n", 1, "name", "missing"),

@@ -306,4 +306,7 @@ def test_failures_by_reason_with_examples(tmp_path: Path, make_config: Callable[
     one = run("failures", tmp_path / "out", "--reason", "empty", "--examples", 1).output
     assert "1 rejected" in one
     assert "not_audio" not in one
+    unknown = run("failures", tmp_path / "out", "--reason", "bad_luck")
+    assert unknown.exit_code == 2
+    assert "no such reason" in unknown.output
     assert json.loads(run("failures", tmp_path / "out", "--json", "--examples", 9).output)["reasons"][0]["examples"][4]

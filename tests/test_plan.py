@@ -135,6 +135,33 @@ def test_every_listed_recording_is_somewhere(corpus: Path, make_config: Callable
     assert no_match.rejections[0]["reason"] == "label_not_in_path"
 
 
+@pytest.mark.parametrize("named", ["sidecar", "path", "stem"])
+def test_annotations_of_a_refused_recording_are_counted_with_it(
+    named: str, corpus: Path, make_config: Callable[..., Path]
+) -> None:
+    write_audio(corpus.parent / "elsewhere.wav", tone(1.0, 8000), 8000)
+    (corpus / "r0.wav").unlink()
+    (corpus / "r0.wav").symlink_to(corpus.parent / "elsewhere.wav")
+    if named == "sidecar":
+        plan = planned(make_config(source(corpus)))
+    else:
+        ending = ".wav" if named == "path" else ""
+        rows = "".join(f"r{i}{ending},0.0,0.5\nr{i}{ending},0.5,1.0\n" for i in range(9))
+        (corpus / "table.csv").write_text("file,start,end\n" + rows)
+        annotations = {"table": "table.csv", "recording": "file", "columns": {"start": "start", "end": "end"}}
+        plan = planned(make_config(source(corpus, annotations=annotations)))
+    found = sorted(
+        ((r["kind"], r["reason"], r["recording_id"] and r["recording_id"][-6:]) for r in plan.rejections), key=str
+    )
+    strays = [] if named == "sidecar" else [("annotation", "recording_not_found", None)] * 2
+    assert found == sorted(
+        [("annotation", "recording_rejected", "r0.wav")] * 2 + [("recording", "link_outside_root", "r0.wav")] + strays,
+        key=str,
+    )
+    assert (plan.annotations_read, plan.annotations_rejected) == (16 + len(strays), 2 + len(strays))
+    assert (plan.recordings_listed, plan.recordings_rejected, plan.table.num_rows) == (8, 1, 7)
+
+
 def test_long_recordings_are_cut_into_spans_and_counted_once(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     write_audio(tmp_path / "in/long.wav", tone(60, 8000), 8000)
     segment = {"mode": "window", "length_s": 0.5}
