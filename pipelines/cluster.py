@@ -132,11 +132,11 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
     finally:
         if ours:
-            _await_executors()
+            await_executors()
             ray.shutdown()
 
 
-def _await_executors() -> None:
+def await_executors() -> None:
     """Wait for Ray Data's threads, which an interrupted build leaves behind when they are slow to notice.
 
     One that asks Ray after it was left ends the process, before a user is told anything.

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import soundfile as sf
 from conftest import build_here, shard_hashes, tone, write_audio
 
+from pipelines.cluster import await_executors
 from pipelines.verify import verify
 from schemas.layout import committed_keys, snapshot_numbers
 from schemas.storage import Root
@@ -105,3 +107,18 @@ def test_an_hour_takes_hardly_more_memory_than_a_minute(
 
     short = peak_mb(1)
     assert peak_mb(60) - short < 400
+
+
+def test_ray_is_not_left_before_ray_datas_threads_have_ended() -> None:
+    stop, ended = threading.Event(), []
+
+    def last_words() -> None:
+        stop.wait()
+        time.sleep(0.3)
+        ended.append(True)
+
+    thread = threading.Thread(target=last_words, name="StreamingExecutor-test_0", daemon=True)
+    thread.start()
+    stop.set()
+    await_executors()
+    assert ended
