@@ -1,6 +1,6 @@
 """Kill builds wherever it could hurt, and compare what the next build makes of it with an undisturbed one.
 
-    python tests/crash_matrix.py                  at every commit point, without Ray (about three minutes)
+    python tests/crash_matrix.py                  at every commit point, without Ray (about two minutes)
     python tests/crash_matrix.py --full           the same on Ray, at 30 random moments, and workers and nodes killed (half an hour)
 
 A dataset has a published snapshot. Its inputs change and a build is killed while it makes the second one. Then: the first
