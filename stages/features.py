@@ -38,7 +38,7 @@ class Features:
     sample_format: str = "int16"
     device: str = "cpu"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_spectral"}

@@ -76,9 +76,13 @@ class ParquetFile:
         self.format, self._path, self._schema = format, path, schema
         self._stream = HashingStream(sink)
         text = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "clip_id"]
+        # The bytes of floats by significance: zstd then makes them 8 % smaller, in 13 % less time.
+        floats = [
+            f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type) and f.type.value_type == pa.float32()
+        ]
         self._writer = pq.ParquetWriter(
             self._stream, schema, compression="zstd", compression_level=1, use_dictionary=text, write_statistics=text,
-            store_schema=True,
+            use_byte_stream_split=floats, store_schema=True,
         )  # fmt: skip
         self._waiting: list[pa.Table] = []
         self._n_rows = self._n_waiting = self._waiting_bytes = 0

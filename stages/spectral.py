@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 BLOCK_FRAMES = {"cpu": 512, "cuda": 16384}
+_FILTERS_AT_ONCE = 16  # on a CPU; `docs/performance.md` has the times
 _AMIN_POWER, _AMIN_MAGNITUDE = 1e-10, 1e-5
 Signal = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 _WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window, "blackman": torch.blackman_window}
@@ -119,6 +120,7 @@ class Spectral:
         for mel in mels:
             self._plans.setdefault(mel.spec.stft, (None, []))[1].append(mel)
         self._constants: dict[Any, torch.Tensor] = {}
+        self._bands: dict[Any, list[_Band]] = {}
 
     def __call__(self, signals: Sequence[Signal]) -> dict[str, list[npt.NDArray[np.float32]]]:
         """Compute the features of signals.
@@ -186,8 +188,7 @@ class Spectral:
 
     def _block_features(self, frames: torch.Tensor, spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
         bins = torch.fft.rfft(frames)
-        parts = torch.view_as_real(bins)
-        power = (parts * parts).sum(-1)
+        power = bins.real.square().add_(bins.imag.square())
         found: dict[str, torch.Tensor] = {}
         if spectrogram is not None:
             if spectrogram.output == "power":
@@ -201,9 +202,16 @@ class Spectral:
         for mel in mels:
             base = power if mel.spec.power == 2 else power.sqrt()
             amin, factor = (_AMIN_POWER, 10.0) if mel.spec.power == 2 else (_AMIN_MAGNITUDE, 20.0)
-            energies = (base @ self._filters(mel.spec))[:, : mel.spec.n_mels]
-            found[mel.name or "mel of mfcc"] = torch.log10(energies.clamp(min=amin)).mul_(factor)
+            energies = self._mel_energies(base, mel.spec)
+            found[mel.name or "mel of mfcc"] = energies.clamp_(min=amin).log10_().mul_(factor)
         return found
+
+    def _mel_energies(self, base: torch.Tensor, spec: Any) -> torch.Tensor:
+        """Return mel energies, [frames, n_mels], of a power or magnitude spectrogram, [frames, 1 + n_fft // 2]."""
+        energies = torch.empty((len(base), spec.n_mels), device=self.device)
+        for first, last, low, high, weights in self._filters(spec):
+            energies[:, first:last] = (base[:, low:high] @ weights)[:, : last - first]
+        return energies
 
     def _finish(
         self,
@@ -224,9 +232,15 @@ class Spectral:
                 whole["mfcc"] = self._coefficients(values, mel)
         whole.pop("mel of mfcc", None)
         found = {}
+        alike = len(set(counts)) == 1
         for name, values in whole.items():
-            on_host = values.cpu().numpy()
-            found[name] = [np.ascontiguousarray(on_host[end - n : end].T) for n, end in zip(counts, ends, strict=True)]
+            if alike:  # one transposition for all
+                found[name] = list(values.view(len(counts), counts[0], -1).transpose(1, 2).contiguous().cpu().numpy())
+            else:
+                on_host = values.cpu().numpy()
+                found[name] = [
+                    np.ascontiguousarray(on_host[end - n : end].T) for n, end in zip(counts, ends, strict=True)
+                ]
         return found
 
     def _coefficients(self, values: torch.Tensor, mel: _Mel) -> torch.Tensor:
@@ -255,12 +269,15 @@ class Spectral:
             self._constants[key] = window.to(torch.float32).to(self.device)
         return self._constants[key]
 
-    def _filters(self, s: Any) -> torch.Tensor:
+    def _filters(self, s: Any) -> list[_Band]:
         key = ("mel", s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
-        if key not in self._constants:
+        if key not in self._bands:
             filters = mel_filters(self.sample_rate_hz, s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
-            self._constants[key] = _even_columns(filters.T).to(self.device)
-        return self._constants[key]
+            at_once = _FILTERS_AT_ONCE if self.device.type == "cpu" else s.n_mels
+            self._bands[key] = [
+                _Band(b.first, b.last, b.low, b.high, b.weights.to(self.device)) for b in _bands(filters, at_once)
+            ]
+        return self._bands[key]
 
     def _dct(self, mel: _Mel) -> torch.Tensor:
         key = ("dct", mel.spec.n_mels, mel.mfcc.n_mfcc, mel.mfcc.lifter)
@@ -273,18 +290,45 @@ class Spectral:
         return self._constants[key]
 
 
+class _Band(NamedTuple):
+    """Filters [first, last) and the bins [low, high) outside of which they are zero. weights : float32 [bins, filters]."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+    weights: torch.Tensor
+
+
+def _bands(filters: npt.NDArray[np.float32], at_once: int) -> list[_Band]:
+    """Divide filters, float32 [n_mels, bins], into bands: a triangle covers few bins, and a product with all is mostly zeros."""
+    found = []
+    for first in range(0, len(filters), at_once):
+        group = filters[first : first + at_once]
+        used = np.flatnonzero(group.any(axis=0))
+        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        # From a multiple of 16 on, of a multiple of 16: whole vector registers.
+        low, high = low // 16 * 16, min(-(-high // 16) * 16, filters.shape[1])
+        found.append(_Band(first, first + len(group), low, high, _even_columns(group[:, low:high].T)))
+    return found
+
+
 def _even_columns(matrix: npt.NDArray[np.float32]) -> torch.Tensor:
-    """Return a matrix with zero columns added to a multiple of 32.
+    """Return a matrix with zero columns added to a multiple of 16.
 
     MKL multiplies by small odd-sized matrices with a kernel that rounds every other row differently (seen with 5 and 10
     columns); a frame's result would depend on its place in the block.
     """
-    return torch.from_numpy(np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 32))))
+    return torch.from_numpy(np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 16))))
 
 
 def _limit_range(db: torch.Tensor, counts: list[int], ends: npt.NDArray[np.int64], top_db: float | None) -> None:
     """Raise values that are more than top_db under their signal's maximum, in place."""
     if top_db is None:
+        return
+    if len(set(counts)) == 1:
+        each = db.view(len(counts), -1)
+        torch.maximum(each, each.amax(1, keepdim=True) - top_db, out=each)
         return
     for n, end in zip(counts, ends, strict=True):
         part = db[int(end) - n : int(end)]

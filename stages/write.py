@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,7 @@ from stages.ledger import Ledger
 from stages.shard_files import ParquetFile, ShardFile, TarFile
 
 _HOLD_BYTES = 64 << 20
+_ROWS_A_VIEW = 8  # shorter stretches are cheaper copied
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Write:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, plan: pa.Table, tables: Iterable[pa.Table]) -> Commit:
         """Write the shard that a plan describes.
@@ -92,7 +94,7 @@ class Write:
         with contextlib.ExitStack() as files, self._parts(plan, files) as (parts, sheet):
             n_clips = 0
             for table in tables:
-                clips = table.filter(pc.equal(table["status"], "clip"))
+                clips = _clips(table)
                 n_clips += clips.num_rows
                 for part in parts:
                     part.add(self._encoded(clips, split))
@@ -150,7 +152,7 @@ class Write:
             if (start := ledger.voided_until(rows)) is not None:
                 held.clear()
                 rows = rows.slice(start)
-            clips = rows.filter(pc.equal(rows["status"], "clip"))
+            clips = _clips(rows)
             ledger.count(item, rows, clips)
             if clips.num_rows:
                 held.add(self._encoded(clips, split))
@@ -197,6 +199,15 @@ class Write:
             else:
                 columns.append(clips[column.name].cast(column.type))
         return pa.table(columns, schema=self.schema)
+
+
+def _clips(rows: pa.Table) -> pa.Table:
+    """Return the rows that are clips, as views where they stand together: a filter would copy their features."""
+    is_clip = np.concatenate([[False], pc.equal(rows["status"], "clip").to_numpy(), [False]]).astype(np.int8)
+    edges = np.flatnonzero(np.diff(is_clip)).reshape(-1, 2)
+    if len(edges) > rows.num_rows // _ROWS_A_VIEW + 1:
+        return rows.filter(pc.equal(rows["status"], "clip"))
+    return pa.concat_tables([rows.slice(0, 0), *(rows.slice(start, stop - start) for start, stop in edges.tolist())])
 
 
 def _by_item(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table, bool]]:

@@ -131,6 +131,20 @@ def test_features_do_not_depend_on_company(lengths: list[int], random: object) -
             assert np.array_equal(shuffled[name][order.index(i)], alone)
 
 
+@pytest.mark.parametrize("n_mels", [1, 5, 10, 13, 20, 40, 80, 128])
+@pytest.mark.parametrize("n_fft", [256, 400, 1024])
+def test_a_frames_mel_does_not_depend_on_its_place_in_the_block(n_mels: int, n_fft: int) -> None:
+    spec = Spec(log_mel=LogMel(n_fft=n_fft, n_mels=n_mels))
+    spectral = Spectral(spec, RATE, "cpu")
+    frame = torch.rand((1, 1 + n_fft // 2))
+    energies = spectral._mel_energies(frame.repeat(512, 1), spec.log_mel)
+    assert torch.equal(energies, energies[:1].expand_as(energies))
+    dense = (
+        frame.double() @ torch.from_numpy(mel_filters(RATE, n_fft, n_mels, 0.0, None, "slaney", "slaney").T).double()
+    )
+    assert torch.allclose(energies[0].double(), dense[0], rtol=1e-5, atol=0)
+
+
 def clip_table(signals: list[np.ndarray], channels: int = 1) -> pa.Table:
     rows = [
         {"status": "clip", "n_channels": channels, "n_samples": len(s) // channels, "pcm": s.tobytes()} for s in signals

@@ -1,0 +1,1 @@
+"""The programs that `benchmarks/bench.py` compares. Each does the work of `benchmarks.work` and runs as a process of its own."""

@@ -1,0 +1,90 @@
+"""The script that the field writes: pydub to decode, cut and measure, librosa for the features, one file at a time.
+
+    python -m benchmarks.contenders.pydub_librosa CORPUS OUT
+
+pydub reads WAV by itself and asks the program ffmpeg for everything else. Where that is not installed, libsndfile decodes
+in its place, which is faster than a process a file. Resampling is librosa's soxr, so that the outputs can be compared.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from pydub import AudioSegment
+
+import librosa
+import numpy as np
+import pandas as pd
+import soundfile as sf
+
+from benchmarks.work import (
+    HOP_LENGTH, MIN_DBFS, N_FFT, N_MELS, N_MFCC, RATE_HZ, Outcome, flac, label_of, recordings, windows,
+)  # fmt: skip
+
+ROWS = 2000
+
+
+def load(path: Path) -> AudioSegment:
+    if path.suffix == ".wav" or shutil.which("ffprobe"):
+        return AudioSegment.from_file(path)
+    pcm, rate = sf.read(path, dtype="int16", always_2d=True)
+    return AudioSegment(pcm.tobytes(), frame_rate=rate, sample_width=2, channels=pcm.shape[1])
+
+
+def clips_of(path: Path) -> list[dict[str, Any]]:
+    sound = load(path).set_channels(1)
+    y = np.array(sound.get_array_of_samples(), dtype=np.float32) / float(1 << (8 * sound.sample_width - 1))
+    y = librosa.resample(y, orig_sr=sound.frame_rate, target_sr=RATE_HZ, res_type="soxr_hq")
+    pcm = np.clip(np.rint(y * 32768), -32768, 32767).astype(np.int16)
+    whole = AudioSegment(pcm.tobytes(), frame_rate=RATE_HZ, sample_width=2, channels=1)
+    rows = []
+    for start, stop in windows(len(pcm)):
+        chunk = whole.get_sample_slice(start, stop)
+        if chunk.dBFS >= MIN_DBFS:
+            samples = np.array(chunk.get_array_of_samples(), dtype=np.int16)
+            rows.append(row(path.name, start, label_of(path), samples))
+    return rows
+
+
+def row(name: str, start: int, label: str, samples: Any) -> dict[str, Any]:
+    """Return a clip with the features that librosa computes."""
+    y = samples.astype(np.float32) / 32768
+    mel = librosa.feature.melspectrogram(y=y, sr=RATE_HZ, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS)
+    log_mel = librosa.power_to_db(mel)
+    mfcc = librosa.feature.mfcc(y=y, sr=RATE_HZ, n_mfcc=N_MFCC, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS)
+    return {
+        "clip_id": f"{name}-{start}",
+        "recording": name,
+        "start_s": start / RATE_HZ,
+        "label": label,
+        "audio": flac(samples),
+        "log_mel": log_mel.reshape(-1),
+        "mfcc": mfcc.reshape(-1),
+    }
+
+
+def run(corpus: Path, out: Path) -> Outcome:
+    out.mkdir(parents=True)
+    row("warm-up", 0, "", np.zeros(RATE_HZ, np.int16))  # numba compiles on the first call
+    started = time.perf_counter()
+    rows: list[dict[str, Any]] = []
+    clips = n_files = 0
+    for path in recordings(corpus):
+        rows.extend(clips_of(path))
+        if len(rows) >= ROWS:
+            pd.DataFrame(rows).to_parquet(out / f"{n_files}.parquet", compression="zstd")
+            clips, n_files, rows = clips + len(rows), n_files + 1, []
+    if rows:
+        pd.DataFrame(rows).to_parquet(out / f"{n_files}.parquet", compression="zstd")
+    return Outcome("pydub + librosa", clips + len(rows), time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), Path(sys.argv[2])).tell()
