@@ -85,6 +85,9 @@ class Features(Frozen):
     """What is computed of each clip."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="in which features are stored; computed in float32"
+    )
     spectrogram: Spectrogram | None = None
     log_mel: LogMel | None = None
     mfcc: Mfcc | None = None
@@ -96,6 +99,10 @@ class Features(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Features:
+        if self.dtype == "float16" and self.spectrogram is not None and self.spectrogram.output == "power":
+            raise ValueError(
+                "spectrogram.output: power goes beyond float16's 65504; take magnitude or magnitude_db, or dtype: float32"
+            )
         if self.mfcc is not None:
             try:
                 mel = self.mfcc.log_mel(self.log_mel)

@@ -179,7 +179,7 @@ def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
     columns = [f for f in manifest_schema(field_names) if f.name != "shard"]
     columns.append(pa.field("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
     for name in config.features.names:
-        columns.append(pa.field(name, pa.list_(pa.float32())))
+        columns.append(pa.field(name, pa.list_(pa.float16() if config.features.dtype == "float16" else pa.float32())))
         columns.append(pa.field(f"{name}_shape", pa.list_(pa.int32())))
     features = {field.name: _hugging_face(field, config) for field in columns}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -195,4 +195,4 @@ def _hugging_face(field: pa.Field, config: Config) -> dict[str, object]:
 
 
 def _dtype_name(kind: pa.DataType) -> str:
-    return {"double": "float64", "float": "float32"}.get(str(kind), str(kind))
+    return {"double": "float64", "float": "float32", "halffloat": "float16"}.get(str(kind), str(kind))

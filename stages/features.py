@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Features:
     """Compute features of the canonical clips. Takes a table of `schemas.tables.CLIPS` and adds, for each feature, a
-    column of float32 values in row-major order and a column `<name>_shape`.
+    column of float32 (or float16) values in row-major order and a column `<name>_shape`.
 
     spec : an object with the attributes of `schemas.feature_config.Features`
     sample_rate_hz : of the clips
@@ -72,7 +72,7 @@ class Features:
         if too_short:
             table = self._reject(table, too_short, short)
         for name in names:
-            values: list[Any] = [np.empty(0, np.float32)] * table.num_rows
+            values: list[Any] = [np.empty(0, self.spec.dtype)] * table.num_rows
             shapes: list[list[int] | None] = [None] * table.num_rows
             at = 0
             for i in rows:
@@ -82,7 +82,7 @@ class Features:
                 shape = list(parts[0].shape)
                 values[i] = parts[0].reshape(-1) if n == 1 else np.concatenate([p.reshape(-1) for p in parts])
                 shapes[i] = shape if n == 1 else [n, *shape]
-            table = table.append_column(name, float_lists(values))
+            table = table.append_column(name, float_lists(values, self.spec.dtype))
             table = table.append_column(f"{name}_shape", pa.array(shapes, type=pa.list_(pa.int32())))
         return table
 

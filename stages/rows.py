@@ -45,12 +45,13 @@ class RowBuffer:
         return pa.table(columns, schema=self._schema)
 
 
-def float_lists(values: list[npt.NDArray[np.float32]]) -> pa.LargeListArray:
-    """Return float32 arrays as one Arrow list column; a single array is not copied."""
+def float_lists(values: list[npt.NDArray[Any]], dtype: str = "float32") -> pa.LargeListArray:
+    """Return float arrays as one Arrow list column; a single array is not copied. dtype : float32 | float16."""
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum([len(v) for v in values], out=offsets[1:])
-    flat = values[0] if len(values) == 1 else np.concatenate(values) if values else np.empty(0, np.float32)
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(flat), type=pa.float32()))
+    flat = values[0] if len(values) == 1 else np.concatenate(values) if values else np.empty(0, dtype)
+    flat = np.ascontiguousarray(flat, dtype=dtype)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, type=pa.from_numpy_dtype(flat.dtype)))
 
 
 def list_values(column: pa.ChunkedArray) -> list[npt.NDArray[Any]]:

@@ -4,83 +4,31 @@ The unit of work is a block of frames, not of clips: the frames of all signals a
 in blocks of a fixed shape. Every kernel then runs on the same shapes whatever the batch holds, so the features of a
 signal are the same to the last bit in any company, and nothing is padded to the longest clip.
 
-Formulas and defaults are librosa's (0.11): `librosa.stft`, `librosa.filters.mel`, `librosa.power_to_db`,
-`librosa.amplitude_to_db`, `librosa.feature.mfcc`. Needs torch and numpy only.
+Formulas and defaults are librosa's (0.11): `librosa.stft`, `librosa.power_to_db`, `librosa.amplitude_to_db`,
+`librosa.feature.mfcc`. Needs torch and numpy only.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from stages.filters import Band, bands, dct_matrix, even_columns, mel_filters
+from stages.transfer import Laid, Pending, Transfer, batches
+
 BLOCK_FRAMES = {"cpu": 512, "cuda": 16384}
-_FILTERS_AT_ONCE = 16  # on a CPU; `docs/performance.md` has the times
+BATCH_S = {"cpu": 60.0, "cuda": 300.0}
+"""Seconds of signal that are computed together: bounds memory; on a GPU the next batch travels meanwhile."""
+_FILTERS_AT_ONCE = 16  # on a CPU; docs/performance.md has the times
 _AMIN_POWER, _AMIN_MAGNITUDE = 1e-10, 1e-5
 Signal = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+Feature = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 _WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window, "blackman": torch.blackman_window}
-
-
-def hz_to_mel(hz: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
-    """Return mels. slaney: linear to 1 kHz, then logarithmic (Auditory Toolbox, 1998); htk: 2595 log10(1 + f / 700)."""
-    if scale == "htk":
-        return 2595.0 * np.log10(1.0 + hz / 700.0)
-    linear = hz * 3.0 / 200.0
-    return np.where(hz >= 1000.0, 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) / (math.log(6.4) / 27.0), linear)
-
-
-def mel_to_hz(mel: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
-    """The inverse of `hz_to_mel`."""
-    if scale == "htk":
-        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-    return np.where(mel >= 15.0, 1000.0 * np.exp((math.log(6.4) / 27.0) * (mel - 15.0)), mel * 200.0 / 3.0)
-
-
-def mel_filters(
-    sample_rate_hz: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, scale: str, norm: str | None
-) -> npt.NDArray[np.float32]:
-    """Return triangular filters, float32 [n_mels, 1 + n_fft // 2], as `librosa.filters.mel`.
-
-    Parameters
-    ----------
-    fmin, fmax : Hz, edges of the lowest and highest filter; None: half the sample rate
-    scale : slaney | htk
-    norm : "slaney" gives every filter the area 1 (in Hz), None the peak 1
-    """
-    top = sample_rate_hz / 2 if fmax is None else fmax
-    bins = (
-        np.linspace(0, sample_rate_hz / 2, 1 + n_fft // 2)
-        if n_fft % 2 == 0
-        else np.fft.rfftfreq(n_fft, 1 / sample_rate_hz)
-    )
-    low, high = hz_to_mel(np.array([fmin, top]), scale)
-    edges = mel_to_hz(np.linspace(low, high, n_mels + 2), scale)
-    slopes = edges[:, None] - bins[None, :]
-    widths = np.diff(edges)[:, None]
-    filters = np.maximum(0.0, np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]))
-    if norm == "slaney":
-        filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    return filters.astype(np.float32)
-
-
-def dct_matrix(n_in: int, n_out: int) -> npt.NDArray[np.float32]:
-    """Return the orthonormal DCT-II as float32 [n_in, n_out]: ``x @ matrix`` are the first n_out coefficients."""
-    k = np.arange(n_out)[None, :]
-    n = np.arange(n_in)[:, None]
-    matrix = np.cos(np.pi * (n + 0.5) * k / n_in) * math.sqrt(2.0 / n_in)
-    matrix[:, 0] = math.sqrt(1.0 / n_in)
-    return matrix.astype(np.float32)
-
-
-def n_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> int:
-    """Return how many frames a signal has; 0 when it is shorter than a frame and `center` is off."""
-    padded = n_samples + (2 * (n_fft // 2) if center else 0)
-    return 1 + (padded - n_fft) // hop_length if padded >= n_fft else 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +55,9 @@ class Spectral:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.sample_rate_hz, self.device = sample_rate_hz, torch.device(device)
         self._block = BLOCK_FRAMES[self.device.type]
+        self._batch_samples = int(BATCH_S[self.device.type] * sample_rate_hz)
+        self._dtype = {"float32": torch.float32, "float16": torch.float16}[getattr(spec, "dtype", "float32")]
+        self._transfer = Transfer(self.device)
         self._plans: dict[tuple[Any, ...], tuple[Any, list[_Mel]]] = {}
         mels: list[_Mel] = []
         mfcc_mel = spec.mfcc.log_mel(spec.log_mel) if spec.mfcc is not None else None
@@ -120,9 +71,9 @@ class Spectral:
         for mel in mels:
             self._plans.setdefault(mel.spec.stft, (None, []))[1].append(mel)
         self._constants: dict[Any, torch.Tensor] = {}
-        self._bands: dict[Any, list[_Band]] = {}
+        self._bands: dict[Any, list[Band]] = {}
 
-    def __call__(self, signals: Sequence[Signal]) -> dict[str, list[npt.NDArray[np.float32]]]:
+    def __call__(self, signals: Sequence[Signal]) -> dict[str, list[Feature]]:
         """Compute the features of signals.
 
         Parameters
@@ -131,60 +82,57 @@ class Spectral:
 
         Returns
         -------
-        by column name, for each signal float32 [bins, frames]
+        by column name, for each signal [bins, frames], float32 or float16 as the configuration says
         """
-        found: dict[str, list[npt.NDArray[np.float32]]] = {}
+        found: dict[str, list[Feature]] = {}
         with torch.inference_mode():
             for stft, (spectrogram, mels) in self._plans.items():
-                found.update(self._transform(signals, stft, spectrogram, mels))
+                waiting: Pending | None = None
+                for batch in batches(signals, self._batch_samples):
+                    launched = self._launch(batch, stft, spectrogram, mels)
+                    if waiting is not None:
+                        waiting.collect(found)
+                    waiting = launched
+                if waiting is not None:
+                    waiting.collect(found)
         return found
 
-    def _transform(
-        self, signals: Sequence[Signal], stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
-    ) -> dict[str, list[npt.NDArray[np.float32]]]:
-        n_fft, hop, _, _, center, _ = stft
-        counts = [n_frames(len(s), n_fft, hop, center) for s in signals]
-        ends = np.cumsum(counts)
-        total = int(ends[-1]) if counts else 0
-        buffer, starts = self._lay_out(signals, stft)
-        block_input = torch.zeros((self._block, n_fft), device=self.device)
-        parts: dict[str, list[torch.Tensor]] = {}
-        signal, frame = 0, 0
-        for _ in range(0, total, self._block):
-            filled = 0
-            while filled < self._block and signal < len(counts):
-                n = min(counts[signal] - frame, self._block - filled)
-                view = buffer.as_strided((n, n_fft), (hop, 1), starts[signal] + frame * hop)
-                torch.mul(view, self._window(stft), out=block_input[filled : filled + n])
-                filled, frame = filled + n, frame + n
-                if frame == counts[signal]:
-                    signal, frame = signal + 1, 0
-            if filled < self._block:
-                block_input[filled:] = 0
-            for name, values in self._block_features(block_input, spectrogram, mels).items():
-                parts.setdefault(name, []).append(values[:filled])
-        whole = {name: torch.cat(values) for name, values in parts.items()}
-        return self._finish(whole, counts, ends, spectrogram, mels)
+    def _launch(self, signals: Sequence[Signal], stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> Pending:
+        """Begin with a batch. On a GPU this returns before anything is computed."""
+        n_fft, hop, _, _, center, pad_mode = stft
+        laid = self._transfer.upload(signals, n_fft, hop, n_fft // 2 if center else 0, pad_mode)
+        values = self._values(laid, n_fft, stft, spectrogram, mels)
+        if spectrogram is not None and spectrogram.output == "magnitude_db":
+            _limit_range(values["spectrogram"], laid, spectrogram.top_db)
+        for mel in mels:
+            log_mel = values[mel.name or "mel of mfcc"]
+            _limit_range(log_mel, laid, mel.spec.top_db)
+            if mel.mfcc is not None:
+                values["mfcc"] = self._coefficients(log_mel, mel)
+        values.pop("mel of mfcc", None)
+        return self._transfer.download({name: v.to(self._dtype) for name, v in values.items()}, laid)
 
-    def _lay_out(self, signals: Sequence[Signal], stft: tuple[Any, ...]) -> tuple[torch.Tensor, list[int]]:
-        """Return all signals in one float32 buffer on the device, each padded on both sides, and where each starts."""
-        n_fft, _, _, _, center, pad_mode = stft
-        pad = n_fft // 2 if center else 0
-        starts, position = [], 0
-        for s in signals:
-            starts.append(position)
-            position += len(s) + 2 * pad
-        dtype = np.int16 if all(s.dtype == np.int16 for s in signals) else np.float32
-        laid = np.zeros(position + n_fft, dtype)
-        for start, s in zip(starts, signals, strict=True):
-            if pad_mode == "constant" or pad == 0:
-                laid[start + pad : start + pad + len(s)] = s
-            else:
-                laid[start : start + len(s) + 2 * pad] = np.pad(s, pad, mode=pad_mode)
-        buffer = torch.from_numpy(laid).to(self.device)
-        if dtype == np.int16:
-            buffer = buffer.to(torch.float32).mul_(1.0 / 32768.0)
-        return buffer, starts
+    def _values(
+        self, laid: Laid, n_fft: int, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
+    ) -> dict[str, torch.Tensor]:
+        """Return all features of all frames, each [frames in whole blocks, bins], before what depends on a clip's maximum."""
+        window = self._window(stft)
+        # Every place at which a frame could start, as a view; the frames of all signals are rows of it.
+        everywhere = laid.samples.as_strided((len(laid.samples) - n_fft + 1, n_fft), (1, 1))
+        n_rows = -(-laid.n_frames // self._block) * self._block
+        starts = torch.full(
+            (n_rows,), len(everywhere) - 1, dtype=torch.int64, device=self.device
+        )  # silence, behind all
+        starts[: laid.n_frames] = laid.frame_starts
+        whole: dict[str, torch.Tensor] = {}
+        frames = torch.empty((self._block, n_fft), device=self.device)
+        for row in range(0, n_rows, self._block):
+            torch.index_select(everywhere, 0, starts[row : row + self._block], out=frames)
+            for name, values in self._block_features(frames.mul_(window), spectrogram, mels).items():
+                if name not in whole:
+                    whole[name] = torch.empty((n_rows, values.shape[1]), device=self.device)
+                whole[name][row : row + self._block] = values
+        return whole
 
     def _block_features(self, frames: torch.Tensor, spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
         bins = torch.fft.rfft(frames)
@@ -213,45 +161,11 @@ class Spectral:
             energies[:, first:last] = (base[:, low:high] @ weights)[:, : last - first]
         return energies
 
-    def _finish(
-        self,
-        whole: dict[str, torch.Tensor],
-        counts: list[int],
-        ends: npt.NDArray[np.int64],
-        spectrogram: Any,
-        mels: list[_Mel],
-    ) -> dict[str, list[npt.NDArray[np.float32]]]:
-        if spectrogram is not None and spectrogram.output == "magnitude_db" and "spectrogram" in whole:
-            _limit_range(whole["spectrogram"], counts, ends, spectrogram.top_db)
-        for mel in mels:
-            values = whole.get(mel.name or "mel of mfcc")
-            if values is None:
-                continue
-            _limit_range(values, counts, ends, mel.spec.top_db)
-            if mel.mfcc is not None:
-                whole["mfcc"] = self._coefficients(values, mel)
-        whole.pop("mel of mfcc", None)
-        found = {}
-        alike = len(set(counts)) == 1
-        for name, values in whole.items():
-            if alike:  # one transposition for all
-                found[name] = list(values.view(len(counts), counts[0], -1).transpose(1, 2).contiguous().cpu().numpy())
-            else:
-                on_host = values.cpu().numpy()
-                found[name] = [
-                    np.ascontiguousarray(on_host[end - n : end].T) for n, end in zip(counts, ends, strict=True)
-                ]
-        return found
-
     def _coefficients(self, values: torch.Tensor, mel: _Mel) -> torch.Tensor:
         matrix = self._dct(mel)
-        n_mfcc = mel.mfcc.n_mfcc
-        out = torch.empty((len(values), n_mfcc), device=self.device)
-        block = torch.zeros((self._block, values.shape[1]), device=self.device)
-        for start in range(0, len(values), self._block):
-            n = min(self._block, len(values) - start)
-            block[:n] = values[start : start + n]
-            out[start : start + n] = (block @ matrix)[:n, :n_mfcc]
+        out = torch.empty((len(values), mel.mfcc.n_mfcc), device=self.device)
+        for row in range(0, len(values), self._block):
+            out[row : row + self._block] = (values[row : row + self._block] @ matrix)[:, : mel.mfcc.n_mfcc]
         return out
 
     def _window(self, stft: tuple[Any, ...]) -> torch.Tensor:
@@ -269,14 +183,12 @@ class Spectral:
             self._constants[key] = window.to(torch.float32).to(self.device)
         return self._constants[key]
 
-    def _filters(self, s: Any) -> list[_Band]:
-        key = ("mel", s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
+    def _filters(self, s: Any) -> list[Band]:
+        key = (s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
         if key not in self._bands:
             filters = mel_filters(self.sample_rate_hz, s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
             at_once = _FILTERS_AT_ONCE if self.device.type == "cpu" else s.n_mels
-            self._bands[key] = [
-                _Band(b.first, b.last, b.low, b.high, b.weights.to(self.device)) for b in _bands(filters, at_once)
-            ]
+            self._bands[key] = [b._replace(weights=b.weights.to(self.device)) for b in bands(filters, at_once)]
         return self._bands[key]
 
     def _dct(self, mel: _Mel) -> torch.Tensor:
@@ -286,50 +198,15 @@ class Spectral:
             if mel.mfcc.lifter > 0:
                 k = np.arange(1, mel.mfcc.n_mfcc + 1)
                 matrix = (matrix * (1.0 + mel.mfcc.lifter / 2 * np.sin(np.pi * k / mel.mfcc.lifter))).astype(np.float32)
-            self._constants[key] = _even_columns(matrix).to(self.device)
+            self._constants[key] = even_columns(matrix).to(self.device)
         return self._constants[key]
 
 
-class _Band(NamedTuple):
-    """Filters [first, last) and the bins [low, high) outside of which they are zero. weights : float32 [bins, filters]."""
-
-    first: int
-    last: int
-    low: int
-    high: int
-    weights: torch.Tensor
-
-
-def _bands(filters: npt.NDArray[np.float32], at_once: int) -> list[_Band]:
-    """Divide filters, float32 [n_mels, bins], into bands: a triangle covers few bins, and a product with all is mostly zeros."""
-    found = []
-    for first in range(0, len(filters), at_once):
-        group = filters[first : first + at_once]
-        used = np.flatnonzero(group.any(axis=0))
-        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        # From a multiple of 16 on, of a multiple of 16: whole vector registers.
-        low, high = low // 16 * 16, min(-(-high // 16) * 16, filters.shape[1])
-        found.append(_Band(first, first + len(group), low, high, _even_columns(group[:, low:high].T)))
-    return found
-
-
-def _even_columns(matrix: npt.NDArray[np.float32]) -> torch.Tensor:
-    """Return a matrix with zero columns added to a multiple of 16.
-
-    MKL multiplies by small odd-sized matrices with a kernel that rounds every other row differently (seen with 5 and 10
-    columns); a frame's result would depend on its place in the block.
-    """
-    return torch.from_numpy(np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 16))))
-
-
-def _limit_range(db: torch.Tensor, counts: list[int], ends: npt.NDArray[np.int64], top_db: float | None) -> None:
-    """Raise values that are more than top_db under their signal's maximum, in place."""
+def _limit_range(db: torch.Tensor, laid: Laid, top_db: float | None) -> None:
+    """Raise values that are more than top_db under their signal's maximum, in place. db : [frames in whole blocks, bins]."""
     if top_db is None:
         return
-    if len(set(counts)) == 1:
-        each = db.view(len(counts), -1)
-        torch.maximum(each, each.amax(1, keepdim=True) - top_db, out=each)
-        return
-    for n, end in zip(counts, ends, strict=True):
-        part = db[int(end) - n : int(end)]
-        torch.maximum(part, part.max() - top_db, out=part)
+    values = db[: laid.n_frames]
+    floors = torch.full((laid.n_signals,), -torch.inf, device=db.device)
+    floors.scatter_reduce_(0, laid.signal_of_frame, values.amax(1), "amax").sub_(top_db)
+    torch.maximum(values, floors[laid.signal_of_frame][:, None], out=values)

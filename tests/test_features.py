@@ -17,7 +17,9 @@ from schemas.feature_config import Features as Spec
 from schemas.feature_config import LogMel, Mfcc, Spectrogram
 from schemas.tables import CLIPS
 from stages.features import Features
-from stages.spectral import Spectral, dct_matrix, mel_filters, n_frames
+from stages.filters import dct_matrix, mel_filters
+from stages.spectral import Spectral
+from stages.transfer import Laid, _scattered, clip_major, n_frames
 
 RATE = 16000
 
@@ -129,6 +131,38 @@ def test_features_do_not_depend_on_company(lengths: list[int], random: object) -
             alone = spectral([signal])[name][0]
             assert np.array_equal(values[i], alone)
             assert np.array_equal(shuffled[name][order.index(i)], alone)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 7))
+def test_the_device_lays_clips_of_all_lengths_out_as_the_host_does(counts: list[int], bins: int) -> None:
+    values = torch.arange(sum(counts) * bins, dtype=torch.float32).view(-1, bins)
+    of_frame = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    laid = Laid(torch.empty(0), np.array(counts, np.int64), torch.zeros(sum(counts), dtype=torch.int64), of_frame)
+    wanted = torch.cat([part.T.reshape(-1) for part in torch.split(values, counts)])
+    assert torch.equal(_scattered(values, laid), wanted)
+    assert torch.equal(clip_major(values, laid), wanted)
+
+
+@pytest.mark.parametrize("batch_s", [0.01, 0.3, 1e9])
+def test_features_do_not_depend_on_how_signals_are_batched(batch_s: float) -> None:
+    rng = np.random.default_rng(0)
+    signals = [rng.integers(-20000, 20000, n).astype(np.int16) for n in (300, 8000, 8000, 4000, 12000, 301)]
+    whole = Spectral(EVERYTHING, RATE, "cpu")(signals)
+    spectral = Spectral(EVERYTHING, RATE, "cpu")
+    spectral._batch_samples = int(batch_s * RATE)
+    for name, values in spectral(signals).items():
+        assert all(np.array_equal(a, b) for a, b in zip(values, whole[name], strict=True))
+
+
+def test_float16_is_float32_rounded() -> None:
+    signals = [np.random.default_rng(0).integers(-20000, 20000, 8000).astype(np.int16)]
+    spec = {"log_mel": LogMel(), "mfcc": Mfcc(), "spectrogram": Spectrogram(output="magnitude")}
+    full, half = (Spectral(Spec(dtype=d, **spec), RATE, "cpu")(signals) for d in ("float32", "float16"))
+    for name in full:
+        assert half[name][0].dtype == np.float16
+        assert np.array_equal(half[name][0], full[name][0].astype(np.float16))
+    with pytest.raises(ValueError, match="float16"):
+        Spec(dtype="float16", spectrogram=Spectrogram(output="power"))
 
 
 @pytest.mark.parametrize("n_mels", [1, 5, 10, 13, 20, 40, 80, 128])

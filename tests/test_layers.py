@@ -33,7 +33,7 @@ def test_imports_run_downwards(path: Path) -> None:
 
 def test_features_need_only_numpy_arrow_and_torch() -> None:
     third_party = set()
-    for name in ("features", "spectral", "rows"):
+    for name in ("features", "spectral", "filters", "transfer", "rows"):
         third_party |= imported(ROOT / "stages" / f"{name}.py")
     assert third_party <= {
         "__future__",

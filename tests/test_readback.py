@@ -20,8 +20,8 @@ from stages.spectral import Spectral
 MEL, MFCC = {"n_fft": 512, "hop_length": 160, "n_mels": 40}, {"n_mfcc": 13}
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("readback")
     for i in range(6):
         write_audio(
@@ -35,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 name: readback
 sources:
   - {{name: s, root: {place}/in, label: {{from: folder}}, fields: '(?P<take>\\d)', segment: {{mode: window, length_s: 0.5, tail: keep}}}}
-features: {{log_mel: {json.dumps(MEL)}, mfcc: {json.dumps(MFCC)}}}
+features: {{dtype: {request.param}, log_mel: {json.dumps(MEL)}, mfcc: {json.dumps(MFCC)}}}
 split: {{from: take, map: {{0: test}}, default: train}}
 output: {{root: {place}/out, formats: [parquet, webdataset], shard_seconds: 2}}
 """
@@ -61,12 +61,14 @@ def test_rows_agree_with_their_audio(rows: dict[str, dict]) -> None:
         assert level_dbfs(pcm) == pytest.approx(row["level_dbfs"], abs=1e-9)
 
 
-def test_features_can_be_recomputed_from_the_stored_clip(rows: dict[str, dict]) -> None:
-    spectral = Spectral(Features(log_mel=LogMel(**MEL), mfcc=Mfcc(**MFCC)), 16000, "cpu")
+def test_features_can_be_recomputed_from_the_stored_clip(dataset: Path, rows: dict[str, dict]) -> None:
+    dtypes = {str(pq.read_schema(f).field("mfcc").type.value_type) for f in (dataset / "shards").rglob("*.parquet")}
+    dtype = {"float": "float32", "halffloat": "float16"}[dtypes.pop()]
+    spectral = Spectral(Features(dtype=dtype, log_mel=LogMel(**MEL), mfcc=Mfcc(**MFCC)), 16000, "cpu")
     for row in rows.values():
         again = spectral([decode_clip(row["audio"]["bytes"])[0][:, 0]])
         for name in ("log_mel", "mfcc"):
-            stored = np.array(row[name], np.float32).reshape(row[f"{name}_shape"])
+            stored = np.array(row[name], dtype).reshape(row[f"{name}_shape"])
             assert np.array_equal(stored, again[name][0])
 
 

@@ -23,9 +23,20 @@ import soxr
 import torch
 
 from benchmarks.work import (
-    HOP_LENGTH, N_FFT, N_MELS, N_MFCC, RATE_HZ, Clock, Outcome, flac, is_loud, label_of, recordings, windows,
+    HOP_LENGTH,
+    N_FFT,
+    N_MELS,
+    N_MFCC,
+    RATE_HZ,
+    Clock,
+    Outcome,
+    flac,
+    is_loud,
+    label_of,
+    recordings,
+    windows,
 )  # fmt: skip
-from stages.spectral import dct_matrix
+from stages.filters import dct_matrix
 
 ROWS = 2000
 

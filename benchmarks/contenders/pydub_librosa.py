@@ -25,7 +25,17 @@ import pandas as pd
 import soundfile as sf
 
 from benchmarks.work import (
-    HOP_LENGTH, MIN_DBFS, N_FFT, N_MELS, N_MFCC, RATE_HZ, Outcome, flac, label_of, recordings, windows,
+    HOP_LENGTH,
+    MIN_DBFS,
+    N_FFT,
+    N_MELS,
+    N_MFCC,
+    RATE_HZ,
+    Outcome,
+    flac,
+    label_of,
+    recordings,
+    windows,
 )  # fmt: skip
 
 ROWS = 2000

@@ -1,0 +1,93 @@
+"""Mel filters and the DCT as matrices, as librosa 0.11 defines them (`librosa.filters.mel`, `scipy.fft.dct`), ready to multiply by."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+def hz_to_mel(hz: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
+    """Return mels. slaney: linear to 1 kHz, then logarithmic (Auditory Toolbox, 1998); htk: 2595 log10(1 + f / 700)."""
+    if scale == "htk":
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+    linear = hz * 3.0 / 200.0
+    return np.where(hz >= 1000.0, 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) / (math.log(6.4) / 27.0), linear)
+
+
+def mel_to_hz(mel: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
+    """The inverse of `hz_to_mel`."""
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return np.where(mel >= 15.0, 1000.0 * np.exp((math.log(6.4) / 27.0) * (mel - 15.0)), mel * 200.0 / 3.0)
+
+
+def mel_filters(
+    sample_rate_hz: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, scale: str, norm: str | None
+) -> npt.NDArray[np.float32]:
+    """Return triangular filters, float32 [n_mels, 1 + n_fft // 2], as `librosa.filters.mel`.
+
+    Parameters
+    ----------
+    fmin, fmax : Hz, edges of the lowest and highest filter; None: half the sample rate
+    scale : slaney | htk
+    norm : "slaney" gives every filter the area 1 (in Hz), None the peak 1
+    """
+    top = sample_rate_hz / 2 if fmax is None else fmax
+    bins = (
+        np.linspace(0, sample_rate_hz / 2, 1 + n_fft // 2)
+        if n_fft % 2 == 0
+        else np.fft.rfftfreq(n_fft, 1 / sample_rate_hz)
+    )
+    low, high = hz_to_mel(np.array([fmin, top]), scale)
+    edges = mel_to_hz(np.linspace(low, high, n_mels + 2), scale)
+    slopes = edges[:, None] - bins[None, :]
+    widths = np.diff(edges)[:, None]
+    filters = np.maximum(0.0, np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]))
+    if norm == "slaney":
+        filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return filters.astype(np.float32)
+
+
+def dct_matrix(n_in: int, n_out: int) -> npt.NDArray[np.float32]:
+    """Return the orthonormal DCT-II as float32 [n_in, n_out]: ``x @ matrix`` are the first n_out coefficients."""
+    k = np.arange(n_out)[None, :]
+    n = np.arange(n_in)[:, None]
+    matrix = np.cos(np.pi * (n + 0.5) * k / n_in) * math.sqrt(2.0 / n_in)
+    matrix[:, 0] = math.sqrt(1.0 / n_in)
+    return matrix.astype(np.float32)
+
+
+class Band(NamedTuple):
+    """Filters [first, last) and the bins [low, high) outside of which they are zero. weights : float32 [bins, filters]."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+    weights: torch.Tensor
+
+
+def bands(filters: npt.NDArray[np.float32], at_once: int) -> list[Band]:
+    """Divide filters, float32 [n_mels, bins], into bands: a triangle covers few bins, and a product with all is mostly zeros."""
+    found = []
+    for first in range(0, len(filters), at_once):
+        group = filters[first : first + at_once]
+        used = np.flatnonzero(group.any(axis=0))
+        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        # From a multiple of 16 on, of a multiple of 16: whole vector registers.
+        low, high = low // 16 * 16, min(-(-high // 16) * 16, filters.shape[1])
+        found.append(Band(first, first + len(group), low, high, even_columns(group[:, low:high].T)))
+    return found
+
+
+def even_columns(matrix: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Return a matrix with zero columns added to a multiple of 16.
+
+    MKL multiplies by small odd-sized matrices with a kernel that rounds every other row differently (seen with 5 and 10
+    columns); a frame's result would depend on its place in the block.
+    """
+    return torch.from_numpy(np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 16))))
