@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.cluster import WORKER_ENV, connected
+from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, output_root, run_graph, stages_of
 from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted
@@ -220,6 +220,7 @@ class Builder:
         with phase("starting Ray", self._quiet):
             cluster = stack.enter_context(connected(self._file.config, self._workers, self._address))
             tally = RayTally.start()
+            warm_up(cluster, self._file.config)
         stages = stages_of(self._file.config, self.plan, cluster.device)
         gpus = 1.0 if cluster.device == "cuda" else 0.0
         watch = Watch(tally)
@@ -261,10 +262,10 @@ def _order(shard_s: list[float]) -> list[int]:
     """Return the order in which to build shards of these lengths in seconds.
 
     By chance, so that two builders on one root do different shards first and find each other's done; but the shortest
-    quarter last, longest first, so that the workers end at about the same time.
+    third last, longest first, so that the workers end at about the same time.
     """
     order = sorted(range(len(shard_s)), key=lambda i: -shard_s[i])
-    last = max(1, len(order) // 4)
+    last = max(1, len(order) // 3)
     first = order[:-last]
     random.shuffle(first)
     return first + order[-last:]

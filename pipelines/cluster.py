@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.sandbox import Sandbox
@@ -39,12 +40,18 @@ _EXECUTOR_END_S = 60.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to work with. device : cpu | cuda, where features are computed; feature_actors : 0 on the CPU."""
+    """What there is to work with.
+
+    device : cpu | cuda, where features are computed
+    feature_actors : 0 on the CPU
+    is_private : started for this build alone
+    """
 
     n_cpus: int
     n_gpus: int
     device: str
     feature_actors: int
+    is_private: bool = False
 
 
 def _layers() -> list[str]:
@@ -53,18 +60,19 @@ def _layers() -> list[str]:
     return [str(top / layer) for layer in ("schemas", "stages", "pipelines")]
 
 
-def _warm_up(n_workers: int, config: Config) -> None:
-    """Have the workers of a private Ray load the libraries, so that the time for it is not taken for work."""
+def warm_up(cluster: Cluster, config: Config) -> None:
+    """Have a private Ray's workers load and try what they need, so that the time for it is not taken for work."""
+    if not cluster.is_private:
+        return
     import ray
     import ray.data
 
-    load = ray.remote(num_cpus=1)(_load_libraries)
-    ray.get([load.remote(config) for _ in range(n_workers)])
-
-    # Ray Data starts actors of its own with the first dataset, each a process that loads Ray.
+    # First what Ray Data starts with the first dataset: actors, each of which takes a worker that waits for work.
     ray.data.DataContext.get_current().enable_progress_bars = False
     first = ray.data.from_arrow(pa.table({"x": [0]})).map_batches(_pass_on, batch_format="pyarrow", batch_size=None)
     first.materialize()
+    load = ray.remote(num_cpus=1)(_load_libraries)
+    ray.get([load.remote(config) for _ in range(cluster.n_cpus)])
 
 
 def _pass_on(table: pa.Table) -> pa.Table:
@@ -72,9 +80,14 @@ def _pass_on(table: pa.Table) -> pa.Table:
 
 
 def _load_libraries(config: Config) -> None:
-    Sandbox(config).start()
-    for name in ("ray.data", "pipelines.graph", "stages.spectral"):
+    for name in ("ray.data", "pipelines.graph"):
         importlib.import_module(name)
+    if config.features.names:
+        spectral = importlib.import_module("stages.spectral").Spectral(
+            config.features, config.audio.sample_rate_hz, "cpu"
+        )
+        spectral([np.zeros(max(config.audio.sample_rate_hz, config.features.min_samples), np.int16)])
+    Sandbox(config).start()
 
 
 @contextmanager
@@ -132,9 +145,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                 "features.device is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu"
             )
         on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
-        if ours and not address:
-            _warm_up(int(resources.get("CPU", 1)), config)
-        yield Cluster(int(resources.get("CPU", 0)), n_gpus, "cuda" if on_gpu else "cpu", n_gpus if on_gpu else 0)
+        device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
+        yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
     finally:
         if ours:
             await_executors()

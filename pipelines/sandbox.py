@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from schemas.config import Config
 from schemas.errors import ClipmillError, StorageError
-from schemas.tables import CLIPS, ITEM_COLUMNS
+from schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from stages.rows import replace_column, stream_bytes, stream_table
 
 BEGIN, TABLE, END, STORAGE, MEMORY = b"B", b"T", b"E", b"S", b"M"
@@ -48,8 +48,9 @@ class Sandbox:
     config: Config
 
     def start(self) -> None:
-        """Start the process, which otherwise comes with the first plan."""
-        _living_child()
+        """Start the process, which otherwise comes with the first plan, and wait until it can work."""
+        for _ in self(PLAN.empty_table()):
+            pass
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         waiting = deque([table])
