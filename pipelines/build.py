@@ -55,6 +55,8 @@ class Report:
     limits : those that were exceeded; accepted : whether it was published all the same
     wall_s, startup_s : of all, and of connecting to Ray; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
+    features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
+        to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
     """
 
     status: str
@@ -68,6 +70,7 @@ class Report:
     startup_s: float = 0.0
     work_s: float = 0.0
     decoded_s: float = 0.0
+    features_busy: float | None = None
     snapshot: Snapshot | None = None
     failures: list[str] = field(default_factory=list)
     limits: list[Excess] = field(default_factory=list)
@@ -121,6 +124,7 @@ class Builder:
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
         self._started = time.monotonic()
+        self._feature_actors = 0
         self.root = output_root(file.config)
         try:
             open_dataset(self.root, file.config.name)
@@ -182,7 +186,7 @@ class Builder:
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
             working = time.monotonic()
             self.report.startup_s = 0.0 if in_process else working - begun
-            n_items = sum(s.num_rows for s in shards)
+            n_items, features_s = sum(s.num_rows for s in shards), 0.0
             with Display(tallies, n_items, len(shards), self._quiet) as display:
                 note.describe = lambda: display.said
                 # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
@@ -193,8 +197,11 @@ class Builder:
                         continue
                     commit = Commit.from_json(result["commit"], result["key"])
                     self._count(commit, result["built"])
+                    features_s += result["features_s"] or 0.0
                     yield commit
             self.report.work_s = time.monotonic() - working
+            if self._feature_actors:
+                self.report.features_busy = features_s / self.report.work_s / self._feature_actors
 
     def _count(self, commit: Commit, built: bool) -> None:
         if not built:
@@ -221,6 +228,7 @@ class Builder:
             cluster = stack.enter_context(connected(self._file.config, self._workers, self._address))
             tally = RayTally.start()
             warm_up(cluster, self._file.config)
+        self._feature_actors = cluster.feature_actors
         stages = stages_of(self._file.config, self.plan, cluster.device)
         gpus = 1.0 if cluster.device == "cuda" else 0.0
         watch = Watch(tally)

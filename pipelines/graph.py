@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +47,7 @@ _NOTHING = "nothing"
 T = TypeVar("T")
 _PLAN_COLUMN = "shard_plan"
 _ERROR_COLUMN = "shard_error"
+_FEATURES_S_COLUMN = "shard_features_s"
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,12 @@ class ComputeFeatures:
         self._features = features
 
     def __call__(self, clips: pa.Table) -> pa.Table:
-        return clips if _ERROR_COLUMN in clips.column_names else self._features(clips)
+        if _ERROR_COLUMN in clips.column_names:
+            return clips
+        begun = time.monotonic()
+        with_features = self._features(clips)
+        took = pa.array([time.monotonic() - begun] * clips.num_rows, pa.float64())
+        return with_features.append_column(_FEATURES_S_COLUMN, took)
 
 
 @dataclass(frozen=True)
@@ -221,7 +228,9 @@ class WriteShard:
         shard = stream_table(clips[_PLAN_COLUMN][0].as_buffer())
         if _ERROR_COLUMN in clips.column_names:
             return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
-        tables = [clips.filter(pc.not_equal(clips["status"], _NOTHING)).drop_columns([_PLAN_COLUMN])]
+        took = clips[_FEATURES_S_COLUMN][0]
+        clips = clips.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN])
+        tables = [clips.filter(pc.not_equal(clips["status"], _NOTHING))]
 
         def write(shard: pa.Table) -> Commit:
             stages = self.stages
@@ -233,7 +242,7 @@ class WriteShard:
             except DonorError as error:
                 raise StorageError(f"{error}; build again") from None
 
-        return _guarded(self.stages.write.root, shard, write)
+        return replace_column(_guarded(self.stages.write.root, shard, write), "features_s", pa.array([took.as_py()]))
 
 
 def _donor(shard: pa.Table, stages: Stages) -> Commit | None:
@@ -283,6 +292,7 @@ RESULT = pa.schema(
         ("n_items", pa.int64()),
         ("commit", pa.string()),  # the record as JSON
         ("error", pa.string()),  # set: there is no commit, and why
+        ("features_s", pa.float64()),  # that a feature actor worked on it; null without such actors
     ]
 )
 """What a shard's task tells the driver."""

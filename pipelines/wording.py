@@ -11,6 +11,8 @@ from pipelines.plan import Plan
 from schemas.layout import Snapshot
 from schemas.reasons import DROP_RULES, REASONS
 
+_BUSY = 0.9  # from here on the GPUs, not the CPUs that decode, are the limit
+
 
 def duration(seconds: float) -> str:
     """Return ``0.4 s``, ``3 min 5 s`` or ``2 h 10 min``."""
@@ -86,6 +88,11 @@ def outcome(report: Report) -> list[str]:
         + (f" starting Ray {report.startup_s:.1f} s," if report.startup_s else "")
         + f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
     )
+    if report.features_busy is not None:
+        busy = f"features     the GPUs were busy for {report.features_busy:.0%} of the work's time: "
+        keeps_ahead = report.features_busy >= _BUSY
+        slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them, more CPUs would help"
+        lines.append(busy + ("decoding keeps ahead of them" if keeps_ahead else slow))
     if report.status == "published" and s is not None:
         lines.append(
             f"published    snapshot {s.number} of {s.name}: {s.counts.clips_kept:,} clips, {size(s.bytes_stored)}, in {report.root}"

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import build_here, clips_of, shard_hashes, tone, write_audio
 
-from pipelines.build import build
+from pipelines.build import Report, build
 from pipelines.graph import run_graph, stages_of
 from pipelines.plan import make_plan
 from pipelines.progress import Watch
 from pipelines.verify import verify
+from pipelines.wording import outcome
 from schemas.config_file import load
 from schemas.errors import ClipmillError, ConfigError
 from schemas.layout import Commit, committed_keys, read_snapshot, snapshot_numbers
@@ -84,6 +85,7 @@ def test_one_worker_two_workers_no_ray_and_feature_actors_give_the_same_bytes(
         )
     )
     assert all(r["error"] is None for r in results)
+    assert all(r["features_s"] > 0 for r in results)
     assert shard_hashes(tmp_path / "actors") == two
 
 
@@ -310,3 +312,10 @@ def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, ma
         for i in range(len(plan.keys)):
             run(plan.shard(i))
     assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(("busy", "words"), [(0.25, "decoding is 4.0 x too slow"), (0.97, "decoding keeps ahead")])
+def test_a_report_says_whether_decoding_keeps_ahead_of_the_gpus(busy: float, words: str) -> None:
+    text = "\n".join(outcome(Report("unchanged", "out", 1, 1, 0, 1.0, features_busy=busy)))
+    assert f"busy for {busy:.0%}" in text
+    assert words in text
