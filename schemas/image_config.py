@@ -28,7 +28,7 @@ class Images(Frozen):
     height: Pixels | None = Field(224, description="in pixels; null: one for each band (of each channel)")
     width: Pixels | None = Field(224, description="in pixels; null: one for each frame")
     resize: Literal["bilinear", "nearest"] = "bilinear"
-    mode: Literal["rgb", "indexed", "gray"] = "rgb"
+    mode: Literal["rgb", "indexed", "gray"] = "indexed"
     colormap: Annotated[str, AfterValidator(_known_colormap)] = "magma"
     range_db: tuple[float, float] | None = Field(
         None, description="dB drawn in the first and the last colour; null: each clip's own least and greatest value"

@@ -113,7 +113,7 @@ def test_nearest_repeats_cells_and_bilinear_lies_between_them() -> None:
         exact = Image.fromarray(cells.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
         found = drawn(values, height=height, width=width, mode="gray")
         assert np.abs(found - np.asarray(exact)).max() <= 1
-    between = drawn(values, height=224, width=224)
+    between = drawn(values, height=224, width=224, mode="rgb")
     palette = matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3]
     assert set(map(tuple, between.reshape(-1, 3))) <= set(map(tuple, palette)), "no colour that is not in the map"
 
@@ -125,7 +125,7 @@ def test_channels_stand_one_above_the_other_on_one_scale() -> None:
     assert found.shape == (40, 15)
     assert np.abs(found[:20] - levels(values[0], low, high)).max() <= 1
     assert np.abs(found[20:] - levels(values[1], low, high)).max() <= 1
-    assert drawn(values).shape == (224, 224, 3)
+    assert drawn(values, mode="rgb").shape == (224, 224, 3)
 
 
 def test_silence_and_what_is_no_number_are_drawn_without_a_word() -> None:
@@ -363,7 +363,14 @@ def test_pictures_need_the_log_mel(features: str) -> None:
 
 @pytest.mark.parametrize(
     ("images", "expected"),
-    [("true", "rgb"), ("{}", "rgb"), ("{mode: gray, colormap: gray}", "gray"), ("false", None), ("null", None)],
+    [
+        ("true", "indexed"),
+        ("{}", "indexed"),
+        ("{mode: rgb}", "rgb"),
+        ("{mode: gray, colormap: gray}", "gray"),
+        ("false", None),
+        ("null", None),
+    ],
 )
 def test_ways_to_ask_for_pictures(images: str, expected: str | None) -> None:
     found = loads(written(images)).config.output.images
