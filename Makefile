@@ -40,6 +40,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/rebuild.py
+	$(BIN)/python benchmarks/images.py
 
 ## Resolve the dependencies anew (needs uv)
 lock:

@@ -96,8 +96,8 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
     Only what is missing is done: shards whose recordings, annotations and configuration are unchanged are reused, and shards in
-    which only features or file formats differ are made from the clips that are there. Killed or interrupted, the same command
-    goes on from what is committed. Little work is done in this process, more on Ray.
+    which only features, pictures or file formats differ are made from the clips that are there. Killed or interrupted, the same
+    command goes on from what is committed. Little work is done in this process, more on Ray.
     """
     from pipelines.build import build as run
     from schemas.config_file import load

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from stages.decode import Decode, DecodeSource
 from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
+from stages.images import Images
 from stages.reread import SCHEMA as SCHEMA_OF_REREAD
 from stages.reread import Reread
 from stages.resample import Resample
@@ -41,6 +43,7 @@ from stages.write import Write
 
 Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
+_LIBRARIES_OF_IMAGES = ("pillow", "matplotlib")
 _BLOCK_BYTES = 128 << 20
 _SHARD_ATTEMPTS = 5
 _NOTHING = "nothing"
@@ -57,12 +60,14 @@ class Stages:
     clips : from the plan to 16-bit clips
     reread : or to the clips of a committed shard, when they are the same
     features : computes columns of each clip
+    images : draws each clip
     write : to the shard's files and its commit
     """
 
     clips: Stage
     reread: Reread
     features: Features
+    images: Images
     write: Write
 
 
@@ -88,6 +93,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
         clips=Sandbox(config),
         reread=Reread(output_root(config), audio.sample_format, tuple(plan.field_names), config.features.min_samples),
         features=Features(config.features, audio.sample_rate_hz, audio.sample_format, device),
+        images=Images(config.output.images),
         write=Write(
             root=output_root(config),
             formats=tuple(sorted(config.output.formats)),
@@ -96,7 +102,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             schema=shard_schema(config, plan.field_names),
             field_names=tuple(plan.field_names),
             feature_names=tuple(config.features.names),
-            versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
+            versions=_versions(config),
             device=device,
         ),
     )
@@ -104,6 +110,13 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
 
 def output_root(config: Config) -> Root:
     return Root(config.output.root, config.output.storage_options)
+
+
+def _versions(config: Config) -> dict[str, str]:
+    """Return the versions of the libraries that a shard's bytes depend on."""
+    drawing = _LIBRARIES_OF_IMAGES if config.output.images is not None else ()
+    found = {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *drawing)}
+    return {**found, **({"zlib": zlib.ZLIB_RUNTIME_VERSION} if drawing else {})}
 
 
 def _decode_sources(config: Config) -> dict[str, DecodeSource]:
@@ -151,11 +164,12 @@ class BuildShard:
         stages = self.stages
         if (donor := _donor(shard, stages)) is not None:
             with contextlib.suppress(DonorError):
-                tables = through((stages.features,), stages.reread(donor))
+                tables = through((stages.features, stages.images), stages.reread(donor))
                 return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
         while True:
             try:
-                return stages.write(shard, through((stages.clips, stages.features, self.watch), [shard]))
+                chain = (stages.clips, stages.features, stages.images, self.watch)
+                return stages.write(shard, through(chain, [shard]))
             except InputMovedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
 
@@ -230,11 +244,12 @@ class WriteShard:
             return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
         took = clips[_FEATURES_S_COLUMN][0]
         clips = clips.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN])
-        tables = [clips.filter(pc.not_equal(clips["status"], _NOTHING))]
+        computed = clips.filter(pc.not_equal(clips["status"], _NOTHING))
 
         def write(shard: pa.Table) -> Commit:
             stages = self.stages
             donor = _donor(shard, stages)
+            tables = through((stages.images,), [computed])  # here, since an actor's time is the GPU's
             if donor is None:
                 return stages.write(shard, tables)
             try:

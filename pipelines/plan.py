@@ -19,15 +19,16 @@ from pipelines.annotation_files import Row
 from pipelines.inventory import Recording, take_inventory
 from pipelines.items import Item, PathReader, RefusedError, annotated_items, configured_fields, whole_items
 from schemas.config import Config, Source
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, ConfigError
 from schemas.keys import digest, position_hash, shard_key
 from schemas.layout import Retries
 from schemas.storage import Root
-from schemas.tables import PLAN
+from schemas.tables import IMAGE_COLUMN, PLAN
 from stages.decode import Decode
 from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
+from stages.images import Images
 from stages.resample import Resample
 from stages.rows import replace_column
 from stages.segment import Segment
@@ -121,6 +122,12 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
     names = {name for source in config.sources for name in configured_fields(source)}
     names |= {name for item in items for name in item.fields}
     names |= {name for item in items for a in item.annotations or [] for name in a["fields"]}
+    if config.output.images is not None and IMAGE_COLUMN in names:
+        raise ConfigError(
+            f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"
+            " annotations.columns or in the regex, or leave it out",
+            key="output.images",
+        )
     plan.field_names = sorted(names)
     plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
     plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
@@ -191,7 +198,10 @@ def _clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]
 
 def _fingerprint(config: Config) -> dict[str, Any]:
     """What else changes the content of every shard. Device, limits and shard size do not."""
+    images = config.output.images
+    drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
     return {
+        **drawn,
         "features": config.features.model_dump(by_alias=True, exclude={"device"}, exclude_unset=False),
         "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
         "formats": sorted(config.output.formats),

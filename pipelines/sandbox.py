@@ -189,8 +189,9 @@ class _Child:
 
     def request(self, config: Config, plan: pa.Table) -> None:
         try:
-            # Through the pipe alone, since it can hold credentials.
-            self._to.send_bytes(config.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            # Through the pipe alone, since it can hold credentials. Checking how to draw would load matplotlib there.
+            told = config.model_dump_json(by_alias=True, exclude_unset=True, exclude={"output": {"images"}})
+            self._to.send_bytes(told.encode())
             self._to.send_bytes(stream_bytes(plan))
         except OSError:  # it is gone; the first answer will say so
             return

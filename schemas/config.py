@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from schemas.feature_config import Features
+from schemas.image_config import Images
 from schemas.model import Frozen, Name, Positive, Share, error_at
 
 AUDIO_EXTENSIONS = (
@@ -280,6 +281,12 @@ class Output(Frozen):
     formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(default_factory=_parquet)
     audio_codec: Literal["flac", "wav"] = "flac"
     shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
+    images: Images | None = Field(None, description="a PNG of each clip's log-mel")
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _bare_key(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
 
     @field_validator("formats")
     @classmethod
@@ -345,6 +352,8 @@ class Config(Frozen):
                     f"sources[{i}].segment",
                     f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
                 )
+        if self.output.images is not None and self.features.log_mel is None:
+            raise error_at("output.images", "draws the log-mel, which is not computed; add `log_mel: {}` to features")
         nyquist = self.audio.sample_rate_hz / 2
         mels = {"log_mel": self.features.log_mel}
         if self.features.mfcc is not None:

@@ -1,6 +1,7 @@
 """The Arrow tables that flow through a build, and the rows of the files that come out.
 
-plan -> Decode -> RUNS -> Downmix -> RUNS -> Resample -> RUNS -> Segment -> CLIPS -> Gate -> CLIPS -> Features -> CLIPS -> Write
+plan -> Decode -> RUNS -> Downmix -> RUNS -> Resample -> RUNS -> Segment -> CLIPS -> Gate -> CLIPS -> Features -> CLIPS
+-> Images -> CLIPS -> Write
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ CLIPS = pa.schema(
     ]
 )
 """One row a clip, or a group of dropped clips, or a rejection; and one `account` row a run, for the sums to be checked.
-Features follow as pairs of columns, `<name>` (list of float32, row-major) and `<name>_shape` (list of int32)."""
+Features follow as pairs of columns, `<name>` (list of float32, row-major) and `<name>_shape` (list of int32), and pictures
+as a column `image` (struct of bytes and path)."""
 
 REJECTIONS = pa.schema(
     [
@@ -150,6 +152,11 @@ RESERVED = frozenset(
 )
 """Column names of a clip's row that a corpus's own field must not take."""
 
+IMAGE_COLUMN = "image"
+"""Not among the reserved: a field of this name is stored under it in datasets without pictures."""
+
+_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
 
 def manifest_schema(field_names: Sequence[str]) -> pa.Schema:
     """Return the schema of a manifest: one row a clip, no payload. A corpus's own fields are strings."""
@@ -175,9 +182,11 @@ def manifest_schema(field_names: Sequence[str]) -> pa.Schema:
 
 
 def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
-    """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows the audio column."""
+    """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows audio and images."""
     columns = [f for f in manifest_schema(field_names) if f.name != "shard"]
-    columns.append(pa.field("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
+    columns.append(pa.field("audio", _FILE))
+    if config.output.images is not None:
+        columns.append(pa.field(IMAGE_COLUMN, _FILE))
     for name in config.features.names:
         columns.append(pa.field(name, pa.list_(pa.float16() if config.features.dtype == "float16" else pa.float32())))
         columns.append(pa.field(f"{name}_shape", pa.list_(pa.int32())))
@@ -189,6 +198,10 @@ def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
 def _hugging_face(field: pa.Field, config: Config) -> dict[str, object]:
     if field.name == "audio":
         return {"sampling_rate": config.audio.sample_rate_hz, "_type": "Audio"}
+    if field.type == _FILE:
+        # Indexes mean nothing to a network: `datasets` is to give their colours.
+        indexed = config.output.images is not None and config.output.images.mode == "indexed"
+        return {**({"mode": "RGB"} if indexed else {}), "_type": "Image"}
     if pa.types.is_list(field.type):
         return {"feature": {"dtype": _dtype_name(field.type.value_type), "_type": "Value"}, "_type": "List"}
     return {"dtype": _dtype_name(field.type), "_type": "Value"}

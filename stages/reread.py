@@ -1,4 +1,4 @@
-"""Reread: the clips of a committed shard, for a shard that differs from it in features or file formats alone."""
+"""Reread: the clips of a committed shard, for a shard that differs from it in features, pictures or file formats alone."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Reread:
 
     def _of_parquet(self, stream: Any) -> Iterator[dict[str, Any]]:
         file = pq.ParquetFile(stream)
-        plain = [f.name for f in file.schema_arrow if not pa.types.is_list(f.type)]
+        plain = [f.name for f in file.schema_arrow if f.name == "audio" or not pa.types.is_nested(f.type)]
         for batch in file.iter_batches(batch_size=TABLE_ROWS, columns=plain):
             yield from batch.to_pylist()
 

@@ -11,6 +11,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.layout import OutputFile
@@ -119,19 +120,19 @@ class ParquetFile:
 
 
 def _row_bytes(rows: pa.Table) -> list[int]:
-    """Return about how much of a row group each row fills: its audio and its features."""
+    """Return about how much of a row group each row fills: its audio, its picture and its features."""
     sizes = np.full(rows.num_rows, 256, np.int64)
     for field in rows.schema:
         if pa.types.is_list(field.type):
             width = field.type.value_type.byte_width
             sizes += width * np.array([len(v) for v in list_values(rows[field.name])], np.int64)
-        elif field.name == "audio":
-            sizes += np.array([len(row["bytes"]) for row in rows["audio"].to_pylist()], np.int64)
+        elif pa.types.is_struct(field.type):
+            sizes += pc.binary_length(pc.struct_field(rows[field.name], "bytes")).to_numpy()
     return [int(n) for n in sizes]
 
 
 class TarFile:
-    """A WebDataset shard: for each clip its audio, its metadata as .json, and each feature as .npy."""
+    """A WebDataset shard: for each clip its audio, its picture as .png, its metadata as .json, and each feature as .npy."""
 
     format = "webdataset"
 
@@ -142,13 +143,15 @@ class TarFile:
         self._n_rows = 0
 
     def add(self, clips: pa.Table) -> None:
-        plain = [f.name for f in clips.schema if f.name != "audio" and not pa.types.is_list(f.type)]
+        plain = [f.name for f in clips.schema if not pa.types.is_nested(f.type)]
+        files = [f.name for f in clips.schema if pa.types.is_struct(f.type)]
         values = {name: list_values(clips[name]) for name in self._features}
         shapes = {name: clips[f"{name}_shape"].to_pylist() for name in self._features}
-        audio = clips["audio"].to_pylist()
+        contents = {name: clips[name].to_pylist() for name in files}
         for i, row in enumerate(clips.select(plain).to_pylist()):
             key = row["clip_id"]
-            self._member(f"{key}.{audio[i]['path'].rsplit('.', 1)[-1]}", audio[i]["bytes"])
+            for name in files:
+                self._member(contents[name][i]["path"], contents[name][i]["bytes"])
             if row["level_dbfs"] == float("-inf"):
                 row["level_dbfs"] = None  # JSON has no infinity
             self._member(f"{key}.json", json.dumps(row, ensure_ascii=False, sort_keys=True).encode())

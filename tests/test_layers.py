@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,14 @@ def test_features_need_only_numpy_arrow_and_torch() -> None:
         "torch",
         "stages",
     }
+
+
+def test_pictures_need_only_numpy_arrow_and_pillow() -> None:
+    code = "import sys, stages.images; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(done.stdout.split())
+    assert {"numpy", "pyarrow", "PIL"} <= loaded
+    assert not loaded & {"matplotlib", "pydantic", "torch", "ray", "soundfile", "soxr", "av", "fsspec"}
 
 
 def test_no_unpickling_and_no_shell() -> None:

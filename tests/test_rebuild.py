@@ -262,6 +262,35 @@ def test_other_features_are_made_of_the_committed_clips(
     assert not verdict.problems
 
 
+@pytest.mark.parametrize("formats", [["parquet"], ["webdataset"], ["parquet", "webdataset"]])
+def test_pictures_are_drawn_of_the_committed_clips(
+    formats: list[str], nightly: tuple[Corpus, Path], tmp_path: Path
+) -> None:
+    """Added, changed and taken away again, while nobody can read the recordings."""
+    corpus, config = nightly
+    features = {"log_mel": {"n_fft": 256, "n_mels": 20}}
+    wanted: list[dict[str, Any] | None] = [{"width": 64}, {"mode": "indexed", "range_db": [-80, 0]}, None]
+    for i, images in enumerate(wanted):
+        scratch = config_of(tmp_path, tmp_path / f"scratch{i}")
+        again(with_features(scratch, features, formats=formats, images=images))
+    first = again(with_features(config, features, formats=formats))
+    for path in corpus.folder.glob("*.wav"):
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for i, images in enumerate(wanted):
+        report = again(with_features(config, features, formats=formats, images=images))
+        assert (report.status, report.decoded_s) == ("published", 0)
+        assert report.shards_from_clips == report.shards_built == (report.shards_planned if images else 0)
+        ours, theirs = files_of(tmp_path / "out", i + 2), files_of(tmp_path / f"scratch{i}", 1)
+        assert {p: s for p, s in ours.items() if p.startswith("shards/")} == {
+            p: s for p, s in theirs.items() if p.startswith("shards/")
+        }
+        *_, verdict = verify(Root(str(tmp_path / "out")))
+        assert not verdict.problems
+    assert report.snapshot.commits == first.snapshot.commits  # type: ignore[union-attr]
+
+
 def test_other_file_formats_are_made_of_the_committed_clips_too(nightly: tuple[Corpus, Path], tmp_path: Path) -> None:
     _, config = nightly
     again(with_features(config, {}, formats=["parquet"], audio_codec="flac"))

@@ -1,0 +1,54 @@
+"""The configuration of pictures. Names of colour maps are matplotlib's."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from schemas.model import Frozen, error_at
+
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _known_colormap(name: str) -> str:
+    import matplotlib  # a fifth of a second, which a configuration without pictures need not spend
+
+    if name not in matplotlib.colormaps:
+        near = difflib.get_close_matches(name.lower(), list(matplotlib.colormaps), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "magma, viridis and gray are some"
+        raise ValueError(f"matplotlib has no colour map of this name; {hint}")
+    return name
+
+
+class Images(Frozen):
+    """How each clip's log-mel is drawn."""
+
+    height: Pixels | None = Field(224, description="in pixels; null: one for each band (of each channel)")
+    width: Pixels | None = Field(224, description="in pixels; null: one for each frame")
+    resize: Literal["bilinear", "nearest"] = "bilinear"
+    mode: Literal["rgb", "indexed", "gray"] = "indexed"
+    colormap: Annotated[str, AfterValidator(_known_colormap)] = "magma"
+    range_db: tuple[float, float] | None = Field(
+        None, description="dB drawn in the first and the last colour; null: each clip's own least and greatest value"
+    )
+    reference: Literal["max", "absolute"] = Field(
+        "max", description="what range_db counts from: the clip's greatest value, or the log-mel's own 0 dB"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Images:
+        if self.range_db is not None and not self.range_db[0] < self.range_db[1]:
+            raise error_at("output.images.range_db", "the first is the lower one, as in [-80, 0]")
+        if self.range_db is None and "reference" in self.model_fields_set:
+            raise error_at("output.images.reference", "belongs to range_db: without one a clip's own range is drawn")
+        if self.mode == "gray" and self.model_fields_set & {"colormap"} and self.colormap != "gray":
+            raise error_at("output.images.colormap", "mode gray has no colours; take mode rgb or indexed for them")
+        return self
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What the pictures depend on: two configurations that give the same pictures say the same."""
+        unused = {"colormap"} if self.mode == "gray" else set()
+        return self.model_dump(exclude=unused | ({"reference"} if self.range_db is None else set()))
