@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow crash-matrix lint figures lock clean
+.PHONY: demo test test-slow crash-matrix lint bench figures lock clean
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,17 +35,30 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-## Measure what the README's tables say
-figures: $(VENV)/.dev
-	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/agreement.py
-	$(BIN)/python benchmarks/rebuild.py
-	$(BIN)/python benchmarks/images.py
+$(VENV)/.bench: $(VENV)/.dev requirements-bench.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	touch $@
+
+## clipmill beside the kernels alone, datasets, lhotse, and pydub + librosa
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.bench
+
+## Measure what else the README and docs/performance.md say (an hour)
+figures: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.bench --hours 10
+	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.sparse
+	$(BIN)/python -m benchmarks.images
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.rebuild
+	$(BIN)/python -m benchmarks.agreement
 
 ## Resolve the dependencies anew (needs uv)
 lock:
 	uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --group pyproject.toml:dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --group pyproject.toml:bench pyproject.toml -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -30,7 +30,13 @@ _BLOCK_FRAMES = 65536  # libsndfile's Vorbis encoder crashes on one long write
 
 
 def make_corpus(
-    folder: Path, hours: float, *, kinds: str = "wav,flac,ogg,mp3", events_per_minute: float = 6.0, seed: int = 0
+    folder: Path,
+    hours: float,
+    *,
+    kinds: str = "wav,flac,ogg,mp3",
+    events_per_minute: float = 6.0,
+    mean_s: float = MEAN_S,
+    seed: int = 0,
 ) -> float:
     """Write recordings of so many hours in all; return their exact length in seconds."""
     chosen = kinds.split(",")
@@ -40,7 +46,7 @@ def make_corpus(
     while total_s < hours * 3600:
         rng = np.random.default_rng([seed, number])
         extension = chosen[rng.choice(len(chosen), p=shares / shares.sum())]
-        seconds = float(np.clip(rng.lognormal(np.log(MEAN_S) - 0.32, 0.8), 2.0, 600.0))
+        seconds = float(np.clip(rng.lognormal(np.log(mean_s) - 0.32, 0.8), 2.0, 20 * mean_s))
         label = CLASSES[number % len(CLASSES)]
         place = folder / "data" / label
         place.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ compute log-mel and MFCC as librosa does, and write all as Parquet: `clip_id`, `
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -70,6 +71,16 @@ def windows(n_samples: int) -> list[tuple[int, int]]:
     """Return the whole windows of a recording at the target rate, in samples, [start, stop)."""
     length = round(WINDOW_S * RATE_HZ)
     return [(start, start + length) for start in range(0, n_samples - length + 1, length)]
+
+
+def event_windows(recording: Path, n_samples: int) -> list[tuple[int, int]]:
+    """Return the whole windows of a recording's annotated events."""
+    length, found = round(WINDOW_S * RATE_HZ), []
+    with open(recording.with_suffix(".csv"), newline="") as file:
+        for start_s, end_s, *_ in csv.reader(file):
+            first, end = round(float(start_s) * RATE_HZ), min(round(float(end_s) * RATE_HZ), n_samples)
+            found += [(start, start + length) for start in range(first, end - length + 1, length)]
+    return found
 
 
 def is_loud(pcm: npt.NDArray[np.int16]) -> bool:

@@ -101,7 +101,13 @@ class Spectral:
         """Begin with a batch. On a GPU this returns before anything is computed."""
         n_fft, hop, _, _, center, pad_mode = stft
         laid = self._transfer.upload(signals, n_fft, hop, n_fft // 2 if center else 0, pad_mode)
-        values = self._values(laid, n_fft, stft, spectrogram, mels)
+        return self._transfer.download(self._features(laid, stft, spectrogram, mels), laid)
+
+    def _features(
+        self, laid: Laid, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
+    ) -> dict[str, torch.Tensor]:
+        """Return all features of a batch on the device, each [frames in whole blocks, bins] in its final type."""
+        values = self._values(laid, stft, spectrogram, mels)
         if spectrogram is not None and spectrogram.output == "magnitude_db":
             _limit_range(values["spectrogram"], laid, spectrogram.top_db)
         for mel in mels:
@@ -110,13 +116,11 @@ class Spectral:
             if mel.mfcc is not None:
                 values["mfcc"] = self._coefficients(log_mel, mel)
         values.pop("mel of mfcc", None)
-        return self._transfer.download({name: v.to(self._dtype) for name, v in values.items()}, laid)
+        return {name: v.to(self._dtype) for name, v in values.items()}
 
-    def _values(
-        self, laid: Laid, n_fft: int, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
-    ) -> dict[str, torch.Tensor]:
+    def _values(self, laid: Laid, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
         """Return all features of all frames, each [frames in whole blocks, bins], before what depends on a clip's maximum."""
-        window = self._window(stft)
+        n_fft, window = stft[0], self._window(stft)
         # Every place at which a frame could start, as a view; the frames of all signals are rows of it.
         everywhere = laid.samples.as_strided((len(laid.samples) - n_fft + 1, n_fft), (1, 1))
         n_rows = -(-laid.n_frames // self._block) * self._block

@@ -1,6 +1,6 @@
 """clipmill, from end to end as `clipmill build` does it.
 
-python -m benchmarks.contenders.clipmill_build CORPUS OUT [WORKERS]
+python -m benchmarks.contenders.clipmill_build CORPUS OUT [WORKERS] [--pictures]
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ features:
   device: {{device}}
   log_mel: {{{{n_fft: {N_FFT}, hop_length: {HOP_LENGTH}, n_mels: {N_MELS}}}}}
   mfcc: {{{{n_mfcc: {N_MFCC}}}}}
-output: {{{{root: {{out}}}}}}
+output: {{{{root: {{out}}{{images}}}}}}
 """
 
 
-def configured(corpus: Path, out: Path, device: str = "cpu") -> str:
-    return CONFIG.format(corpus=corpus / "data", out=out, device=device)
+def configured(corpus: Path, out: Path, pictures: bool = False) -> str:
+    return CONFIG.format(corpus=corpus / "data", out=out, device="cpu", images=", images: {}" if pictures else "")
 
 
-def run(corpus: Path, out: Path, workers: int | None) -> Outcome:
+def run(corpus: Path, out: Path, workers: int | None, pictures: bool = False) -> Outcome:
     """Build. Everything but starting Ray is work: listing, planning, building, publishing."""
     from pipelines.build import build
     from schemas.config_file import loads
 
-    report = build(loads(configured(corpus, out)), workers=workers, quiet=True)
+    report = build(loads(configured(corpus, out, pictures)), workers=workers, quiet=True)
     if report.snapshot is None or report.status != "published":
         raise SystemExit(f"nothing was published: {report.failures}")
     return Outcome("clipmill", report.snapshot.counts.clips_kept, report.wall_s - report.startup_s, report.startup_s)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None).tell()
+    plain = [a for a in sys.argv[1:] if a != "--pictures"]
+    run(Path(plain[0]), Path(plain[1]), int(plain[2]) if len(plain) > 2 else None, "--pictures" in sys.argv).tell()

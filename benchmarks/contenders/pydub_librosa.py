@@ -1,6 +1,9 @@
 """The script that the field writes: pydub to decode, cut and measure, librosa for the features, one file at a time.
 
-    python -m benchmarks.contenders.pydub_librosa CORPUS OUT
+    python -m benchmarks.contenders.pydub_librosa CORPUS OUT [--pictures N]
+
+With --pictures it stops after N clips and draws each of them with matplotlib, as tutorials do it: librosa.display.specshow on
+a figure of its own, saved without margins.
 
 pydub reads WAV by itself and asks the program ffmpeg for everything else. Where that is not installed, libsndfile decodes
 in its place, which is faster than a process a file. Resampling is librosa's soxr, so that the outputs can be compared.
@@ -20,6 +23,11 @@ with warnings.catch_warnings():
     from pydub import AudioSegment
 
 import librosa
+import librosa.display
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import soundfile as sf
@@ -80,6 +88,31 @@ def row(name: str, start: int, label: str, samples: Any) -> dict[str, Any]:
     }
 
 
+def draw(log_mel: Any, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(2.24, 2.24), dpi=100)
+    librosa.display.specshow(log_mel, sr=RATE_HZ, hop_length=HOP_LENGTH, ax=axes, cmap="magma")
+    axes.set_axis_off()
+    figure.savefig(path, bbox_inches="tight", pad_inches=0)
+    plt.close(figure)
+
+
+def with_pictures(corpus: Path, out: Path, n: int) -> Outcome:
+    """Make the first n clips and a picture of each."""
+    out.mkdir(parents=True)
+    row("warm-up", 0, "", np.zeros(RATE_HZ, np.int16))
+    draw(np.random.default_rng(0).random((N_MELS, 51)), out / "warm-up.png")
+    started = time.perf_counter()
+    rows: list[dict[str, Any]] = []
+    for path in recordings(corpus):
+        for clip in clips_of(path)[: n - len(rows)]:
+            draw(clip["log_mel"].reshape(N_MELS, -1), out / f"{clip['clip_id']}.png")
+            rows.append(clip)
+        if len(rows) == n:
+            break
+    pd.DataFrame(rows).to_parquet(out / "clips.parquet", compression="zstd")
+    return Outcome("pydub + librosa + matplotlib", len(rows), time.perf_counter() - started)
+
+
 def run(corpus: Path, out: Path) -> Outcome:
     out.mkdir(parents=True)
     row("warm-up", 0, "", np.zeros(RATE_HZ, np.int16))  # numba compiles on the first call
@@ -97,4 +130,7 @@ def run(corpus: Path, out: Path) -> Outcome:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), Path(sys.argv[2])).tell()
+    if "--pictures" in sys.argv:
+        with_pictures(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[sys.argv.index("--pictures") + 1])).tell()
+    else:
+        run(Path(sys.argv[1]), Path(sys.argv[2])).tell()
