@@ -202,6 +202,15 @@ def read_sheet(content: bytes, spec: Annotations) -> Sheet:
     return Sheet(content, spec)
 
 
+class _Shared(dict[str, str]):
+    """Gives one and the same string for equal ones: most columns of a large table say few things many times."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) < _MAX_SHARED:
+            self[text] = text
+        return text
+
+
 class _Columns:
     """Where each thing stands in a row."""
 
@@ -230,7 +239,7 @@ class _Columns:
         self._label = self._known.get("label")
         self._width = max(places.values(), default=-1) + 1
         self._timed = not self._known.keys().isdisjoint(("start", "end", "duration"))
-        self._shared: dict[str, str] = {}
+        self._shared = _Shared()
 
     def _find(self, name: str, where: int | str) -> int:
         if isinstance(where, int):
@@ -251,18 +260,13 @@ class _Columns:
         if len(cells) < self._width:
             row = self._short(cells, line)
         else:
-            label = self._share(cells[self._label]) or None if self._label is not None else None
-            values = tuple([self._share(cells[at]) for at in self._places])
+            shared = self._shared
+            label = shared[cells[self._label]] or None if self._label is not None else None
+            values = tuple([shared[cells[at]] for at in self._places])
             row = Row(line, None, None, label, self._names, values)
         if self._timed and row.reason is None:
             self._times(row, cells)
         return row
-
-    def _share(self, cell: str) -> str:
-        """Return one and the same string for equal cells: most columns of a large table say few things many times."""
-        if len(self._shared) < _MAX_SHARED:
-            return self._shared.setdefault(cell, cell)
-        return self._shared.get(cell, cell)
 
     def _short(self, cells: list[str], line: int) -> Row:
         """Read a row that ends before the last column that is read."""

@@ -7,6 +7,7 @@ depends on is in numpy arrays beside them; and in the end the columns are put in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -167,7 +168,7 @@ def _annotation_lists(rows: list[list[Entry] | None], names: list[str]) -> pa.Li
     children = [
         _field_lists([e.fields for e in entries], names)
         if field.name == "fields"
-        else pa.array([getattr(e, field.name) for e in entries], field.type)
+        else pa.array(list(map(attrgetter(field.name), entries)), field.type)
         for field in ANNOTATION
     ]
     return _lists([len(row or ()) for row in rows], pa.StructArray.from_arrays(children, fields=list(ANNOTATION)))
