@@ -74,15 +74,20 @@ def name_of(i: int) -> str:
     return f"{i // FOLDER:05d}/take-{i * 2654435761 % 2**32:010d}.wav"
 
 
-def grow_tree(folder: Path, first: int, last: int) -> None:
-    """Add recordings [first, last): files with a size that take no space."""
-    for i in range(first, last):
-        path = f"{folder}/{name_of(i)}"
-        if i % FOLDER == 0 or i == first:
+def make_tree(folder: Path, n: int) -> None:
+    """Make a folder of files that have a size and take no space, unless it is there from an earlier run."""
+    if folder.exists():
+        return
+    unfinished = folder.with_suffix(".unfinished")
+    for i in range(n):
+        path = f"{unfinished}/{name_of(i)}"
+        if i % FOLDER == 0:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         os.truncate(file, SIZE_BYTES)
         os.close(file)
+    write_table(unfinished / TABLE, n)
+    unfinished.rename(folder)
 
 
 def write_table(path: Path, n: int) -> None:
@@ -149,10 +154,9 @@ def measure(way: str, folder: Path, n: int) -> Cost:
     """Plan in this process. The two steps inside `make_plan` are timed where it calls them."""
     fsspec.register_implementation("madeup", MadeUpStore, clobber=True)
     config = configuration(way, folder, n)
-    inventory_s: list[float] = []
-    annotations_s: list[float] = []
-    planning.take_inventory = timed(planning.take_inventory, inventory_s)
-    planning.annotate = timed(planning.annotate, annotations_s)
+    spent: dict[str, list[float]] = {"take_inventory": [], "annotate": []}
+    for name, seconds in spent.items():
+        setattr(planning, name, timed(getattr(planning, name), seconds))
     started = time.perf_counter()
     plan = planning.make_plan(config)
     total_s = time.perf_counter() - started
@@ -161,8 +165,8 @@ def measure(way: str, folder: Path, n: int) -> Cost:
             f"{way}: {plan.recordings_listed:,} listed and {plan.table.num_rows:,} planned instead of {n:,}"
         )
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    before_s = sum(inventory_s) + sum(annotations_s)
-    return Cost(n, len(plan.keys), sum(inventory_s), sum(annotations_s), total_s - before_s, peak_mb)
+    inventory_s, annotations_s = sum(spent["take_inventory"]), sum(spent["annotate"])
+    return Cost(n, len(plan.keys), inventory_s, annotations_s, total_s - inventory_s - annotations_s, peak_mb)
 
 
 def measure_apart(way: str, folder: Path, n: int) -> Cost:
@@ -173,17 +177,12 @@ def measure_apart(way: str, folder: Path, n: int) -> Cost:
 
 
 def run(ways: list[str], sizes: list[int], place: Path) -> Iterator[tuple[str, Cost]]:
-    """Measure every way at every size, smallest first. One tree grows from size to size."""
-    tree = place / "corpus"
-    tree.mkdir(parents=True, exist_ok=True)
-    made = 0
+    """Measure every way at every size, smallest first."""
     for n in sorted(sizes):
+        tree = place / f"corpus-{n}"
         if {"tree", "table"} & set(ways):
-            grow_tree(tree, made, n)
-            made = n
+            make_tree(tree, n)
         for way in ways:
-            if way == "table":
-                write_table(tree / TABLE, n)
             yield way, measure_apart(way, tree, n)
 
 
@@ -191,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--ways", nargs="+", default=["tree", "table", "remote"], choices=["tree", "table", "remote"])
-    parser.add_argument("--keep", type=Path, help="where to make the files, and leave them")
+    parser.add_argument("--keep", type=Path, help="where to make the files, leave them, and find them")
     parser.add_argument("--child", nargs=3, metavar=("WAY", "FOLDER", "N"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
