@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,8 +47,7 @@ class Annotated:
 
     @property
     def field_names(self) -> set[str]:
-        rows = (row for rows in self.by_path.values() for _, row in rows)
-        return {name for row in rows for name in row.fields}
+        return {name for rows in self.by_path.values() for _, row in rows for name in row.names}
 
 
 def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
@@ -121,32 +120,41 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")
         sheet = read_sheet(root.read_bytes(table), spec)
+        listed = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        namers = [_Namer(where, sheet, f"{key}.recording") for where in listed if where is not None]
+        return _joined(source, table, sheet, namers, inventory)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{root.uri(table)} does not exist", key=f"{key}.table") from None
     except MissingColumnError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
+
+
+def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
+    """Give a table's rows to the recordings that they name."""
     join, refused = _Join([r.path for r in inventory.recordings]), _Join([r.path for r in inventory.refusals])
-    listed = spec.recording if isinstance(spec.recording, list) else [spec.recording]
-    namers = [_Namer(where, sheet, f"{key}.recording") for where in listed if where is not None]
     found = Annotated()
-    for row in sheet.rows:
-        wanted = [namer.name(row) for namer in namers]
+    for cells, row in sheet:
         path, reason = None, "recording_not_found"
-        for name in wanted:
-            path, reason = join.find(name)
+        for namer in namers:
+            path, reason = join.find(namer.name(cells))
             if path is not None:
                 break
         else:
+            wanted = [namer.name(cells) for namer in namers]
             if reason == "recording_not_found":
                 path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
-        if path is not None:
-            found.by_path.setdefault(path, []).append((table, row))
+            if path is None:
+                row.reason = row.reason or reason
+                row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
+                found.strays.append(Stray(source.name, table, row))
+                continue
+        rows = found.by_path.get(path)
+        if rows is None:
+            found.by_path[path] = [(table, row)]
         else:
-            row.reason = row.reason or reason
-            row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
-            found.strays.append(Stray(source.name, table, row))
+            rows.append((table, row))
     return found
 
 
@@ -166,11 +174,16 @@ class _Namer:
                 )
                 raise ConfigError(f"the table has no column {name!r}; {known}", key=key)
             self._places[name] = place
+        self._alone = self._places[name] if _PLACEHOLDER.fullmatch(self._template) else None
 
-    def name(self, row: Row) -> str:
+    def name(self, cells: list[str]) -> str:
+        """Return the name in a row; a cell that the row lacks is empty."""
+        if self._alone is not None:
+            return cells[self._alone] if self._alone < len(cells) else ""
+
         def cell(match: re.Match[str]) -> str:
             at = self._places[match[1]]
-            return row.cells[at] if at < len(row.cells) else ""
+            return cells[at] if at < len(cells) else ""
 
         return _PLACEHOLDER.sub(cell, self._template)
 
@@ -182,28 +195,29 @@ class _Join:
     """
 
     def __init__(self, paths: list[str]) -> None:
-        self._paths = set(paths)
-        self._names: dict[str, list[str]] = {}
-        self._stems: dict[str, list[str]] = {}
-        for full in paths:
-            path = PurePosixPath(_plain(full))
-            self._names.setdefault(path.name, []).append(full)
-            self._stems.setdefault(path.stem, []).append(full)
+        self._paths = {path: path for path in paths}
+        self._names = _index(paths, _name)
+        self._stems: dict[str, str | list[str]] | None = None  # made when a name is first missing
 
     def find(self, name: str) -> tuple[str | None, str]:
         """Return the recording's path, or None and the reason."""
         wanted = name.replace("\\", "/").removeprefix("./").lstrip("/")
         if not wanted:
             return None, "recording_not_found"
-        if wanted in self._paths:
-            return wanted, ""
-        path = PurePosixPath(_plain(wanted))
-        found = [c for c in self._names.get(path.name, []) if _ends_alike(_plain(c), str(path))]
+        if (exactly := self._paths.get(wanted)) is not None:
+            return exactly, ""
+        plain = _plain(wanted)
+        if "/" not in plain and isinstance(only := self._names.get(plain), str):
+            return only, ""  # as below, but for most rows of most tables
+        path = PurePosixPath(plain)
+        found = [c for c in _candidates(self._names, path.name) if _ends_alike(_plain(c), str(path))]
         exact = [c for c in found if PurePosixPath(c).name == PurePosixPath(wanted).name]
         if not found:
             has_extension = path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS
             stem_path = path.with_suffix("") if has_extension else path
-            stems = self._stems.get(stem_path.name, [])
+            if self._stems is None:
+                self._stems = _index(list(self._paths), _stem)
+            stems = _candidates(self._stems, stem_path.name)
             found = [c for c in stems if _ends_alike(str(PurePosixPath(_plain(c)).with_suffix("")), str(stem_path))]
         for candidates in (exact, found):
             if len(candidates) == 1:
@@ -211,9 +225,34 @@ class _Join:
         return None, "recording_ambiguous" if found else "recording_not_found"
 
 
+def _index(paths: list[str], key: Callable[[str], str]) -> dict[str, str | list[str]]:
+    """Return paths by a key: as they are, or as a list where several have the same."""
+    found: dict[str, str | list[str]] = {}
+    for path in paths:
+        first = found.setdefault(key(path), path)
+        if isinstance(first, list):
+            first.append(path)
+        elif first is not path:
+            found[key(path)] = [first, path]
+    return found
+
+
+def _candidates(index: dict[str, str | list[str]], key: str) -> list[str]:
+    found = index.get(key, [])
+    return [found] if isinstance(found, str) else found
+
+
+def _name(path: str) -> str:
+    return _plain(path).rpartition("/")[2]
+
+
+def _stem(path: str) -> str:
+    return split_name(_plain(path))[1]
+
+
 def _ends_alike(a: str, b: str) -> bool:
     return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

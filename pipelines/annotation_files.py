@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from schemas.config import Annotations
@@ -17,6 +18,8 @@ MAX_SIDECAR_BYTES = 64 << 20
 MAX_TABLE_BYTES = 4 << 30
 _MAX_FIELD_CHARS = 1 << 20
 _SAMPLE_LINES = 20
+_MAX_SHARED = 10_000
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -31,44 +34,26 @@ class MissingColumnError(UnreadableError):
     """The header lacks a column that the configuration names."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One annotation. start, end : in the file's time unit, None for the recording's own ends.
 
+    names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
     reason : set when the row is rejected; detail : what is wrong with it
-    cells : all of the row, for the name of its recording
     """
 
     line: int
     start: float | None = None
     end: float | None = None
     label: str | None = None
-    fields: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     reason: str | None = None
     detail: str | None = None
-    cells: list[str] = field(default_factory=list)
 
-
-@dataclass
-class Sheet:
-    """A file's header (None without one), as unique names, and its rows, the bad ones with their reason."""
-
-    header: list[str] | None
-    rows: list[Row]
-
-    def column(self, where: str | int) -> int | None:
-        """Return the place of a column given by name (any case) or index, None when there is none."""
-        if isinstance(where, int) or self.header is None:
-            at = int(where) if str(where).isdigit() else None
-            return at if at is not None and (self.header is None or at < len(self.header)) else None
-        lower = [h.lower() for h in self.header]
-        return (
-            self.header.index(where)
-            if where in self.header
-            else lower.index(where.lower())
-            if where.lower() in lower
-            else None
-        )
+    @property
+    def fields(self) -> dict[str, str]:
+        return dict(zip(self.names, self.values, strict=True))
 
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -92,8 +77,8 @@ def decode_text(content: bytes, encoding: str) -> str:
 
 def sniff_delimiter(text: str, spec: Annotations) -> str:
     """Return the delimiter by which the first lines hold the columns that are asked for, and all as many."""
-    lines = [line for line in text.splitlines()[: 4 * _SAMPLE_LINES] if line.strip() and not _is_comment(line, spec)]
-    lines = lines[:_SAMPLE_LINES]
+    head = "".join(islice(_lines(text), 4 * _SAMPLE_LINES)).splitlines()[: 4 * _SAMPLE_LINES]
+    lines = [line for line in head if line.strip() and not _is_comment(line, spec)][:_SAMPLE_LINES]
     best, best_score = ",", (0.0, 0.0, 0)
     present = [d for d in _DELIMITERS if any(d in line for line in lines)]
     absent = [d for d in _DELIMITERS if d not in present]
@@ -127,6 +112,11 @@ def _share_that_fits(rows: list[list[str]], spec: Annotations) -> float:
     return sum(fitting) / len(fitting) if fitting else 1.0
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Yield lines with their ends, as a file does that is opened with ``newline=""``; StringIO would copy it, 4 bytes a letter."""
+    return (match[0] for match in _LINE.finditer(text))
+
+
 def _is_comment(line: str, spec: Annotations) -> bool:
     return spec.comment is not None and line.startswith(spec.comment)
 
@@ -142,46 +132,83 @@ def _dialect(delimiter: str, quote: str, strict: bool = True) -> dict[str, Any]:
     }
 
 
-def read_sheet(content: bytes, spec: Annotations) -> Sheet:
-    """Read an annotation file.
+class Sheet:
+    """A file's rows, read as they are asked for, once; the bad ones come with their reason.
+
+    header : as unique names, None without one
 
     Raises
     ------
-    UnreadableError : no row can be read; MissingColumnError : the header lacks a configured column
+    UnreadableError : no row can be read; MissingColumnError : the header lacks a configured column. Here or while iterating.
     """
-    text = decode_text(content, spec.encoding).lstrip("\ufeff")
-    delimiter = sniff_delimiter(text, spec) if spec.delimiter == "auto" else spec.delimiter
-    csv.field_size_limit(_MAX_FIELD_CHARS)
-    numbers: list[int] = []  # of the lines that the reader has taken so far
 
-    def lines() -> Iterator[str]:
-        for number, line in enumerate(io.StringIO(text, newline=""), start=1):
-            if not _is_comment(line, spec):
-                numbers.append(number)
-                yield line
+    def __init__(self, content: bytes, spec: Annotations) -> None:
+        self._spec = spec
+        self._text = decode_text(content, spec.encoding).lstrip("\ufeff")
+        self._delimiter = sniff_delimiter(self._text, spec) if spec.delimiter == "auto" else spec.delimiter
+        self._found = self._cells()
+        self._columns = None if spec.header else _Columns(spec, None)
+        if spec.header:
+            self._columns = next((_Columns(spec, cells) for _, cells in self._found), None)
+        self.header = self._columns.header if self._columns else None
 
-    reader = csv.reader(lines(), **_dialect(delimiter, spec.quote))
-    columns = None if spec.header else _Columns(spec, None)
-    rows: list[Row] = []
-    taken = 0
-    try:
-        for cells in reader:
-            first_line, taken = numbers[taken], reader.line_num
-            cells = [c.strip() for c in cells]
-            if not any(cells):
-                continue
-            if columns is None:
-                columns = _Columns(spec, cells)
-            else:
-                rows.append(columns.row(cells, first_line))
-    except csv.Error as error:
-        hint = (
-            "; if quotes are part of the text, set annotations.quote: none"
-            if "quoting" not in _dialect(delimiter, spec.quote)
-            else ""
-        )
-        raise UnreadableError(f"line {numbers[taken] if taken < len(numbers) else taken}: {error}{hint}") from None
-    return Sheet(columns.header if columns else None, rows)
+    def __iter__(self) -> Iterator[tuple[list[str], Row]]:
+        """Yield all cells of each row, for the name of its recording, and what they say."""
+        if self._columns is not None:
+            read = self._columns.row
+            for line, cells in self._found:
+                yield cells, read(cells, line)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for _, row in self]
+
+    def _cells(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line on which each row starts, from 1, and its cells; empty rows are skipped."""
+        csv.field_size_limit(_MAX_FIELD_CHARS)
+        dialect = _dialect(self._delimiter, self._spec.quote)
+        numbers: list[int] = []  # of the lines that the row at hand stands on
+
+        def lines() -> Iterator[str]:
+            for number, line in enumerate(_lines(self._text), start=1):
+                if not _is_comment(line, self._spec):
+                    numbers.append(number)
+                    yield line
+
+        try:
+            for row in csv.reader(lines(), **dialect):
+                first_line = numbers[0]
+                numbers.clear()
+                cells = [c.strip() for c in row]
+                if any(cells):
+                    yield first_line, cells
+        except csv.Error as error:
+            hint = "; if quotes are part of the text, set annotations.quote: none" if "quoting" not in dialect else ""
+            raise UnreadableError(f"line {numbers[0] if numbers else '?'}: {error}{hint}") from None
+
+    def column(self, where: str | int) -> int | None:
+        """Return the place of a column given by name (any case) or index, None when there is none."""
+        if isinstance(where, int) or self.header is None:
+            at = int(where) if str(where).isdigit() else None
+            return at if at is not None and (self.header is None or at < len(self.header)) else None
+        if where in self.header:
+            return self.header.index(where)
+        lower = [h.lower() for h in self.header]
+        return lower.index(where.lower()) if where.lower() in lower else None
+
+
+def read_sheet(content: bytes, spec: Annotations) -> Sheet:
+    """Open an annotation file; see `Sheet`."""
+    return Sheet(content, spec)
+
+
+class _Shared(dict[str, str]):
+    """Gives one and the same string for equal ones: most columns of a large table say few things many times."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) < _MAX_SHARED:
+            self[text] = text
+        return text
 
 
 class _Columns:
@@ -206,6 +233,13 @@ class _Columns:
                 while stored in self._fields.values():
                     stored, n = f"{field_name(name)}_{n}", n + 1
                 self._fields[name] = stored
+        places = {**self._extra, **self._known}
+        self._names = tuple(self._fields[name] for name in places if name in self._fields)
+        self._places = [at for name, at in places.items() if name in self._fields]
+        self._label = self._known.get("label")
+        self._width = max(places.values(), default=-1) + 1
+        self._timed = not self._known.keys().isdisjoint(("start", "end", "duration"))
+        self._shared = _Shared()
 
     def _find(self, name: str, where: int | str) -> int:
         if isinstance(where, int):
@@ -223,20 +257,31 @@ class _Columns:
         raise MissingColumnError(f"columns.{name}: there is no column {where!r}; the header has: {', '.join(header)}")
 
     def row(self, cells: list[str], line: int) -> Row:
-        row = Row(line, cells=cells)
+        if len(cells) < self._width:
+            row = self._short(cells, line)
+        else:
+            shared = self._shared
+            label = shared[cells[self._label]] or None if self._label is not None else None
+            values = tuple([shared[cells[at]] for at in self._places])
+            row = Row(line, None, None, label, self._names, values)
+        if self._timed and row.reason is None:
+            self._times(row, cells)
+        return row
+
+    def _short(self, cells: list[str], line: int) -> Row:
+        """Read a row that ends before the last column that is read."""
+        row = Row(line)
+        fields: dict[str, str] = {}
         for name, at in {**self._extra, **self._known}.items():
             if at >= len(cells):
                 if name in self._known:
-                    row.reason, row.detail = (
-                        "annotation_missing_column",
-                        f"no column {name!r}: the row has {len(cells)} cells",
-                    )
+                    row.reason = "annotation_missing_column"
+                    row.detail = f"no column {name!r}: the row has {len(cells)} cells"
             elif name in self._fields:
-                row.fields[self._fields[name]] = cells[at]
+                fields[self._fields[name]] = cells[at]
             elif name == "label":
                 row.label = cells[at] or None
-        if row.reason is None:
-            self._times(row, cells)
+        row.names, row.values = tuple(fields), tuple(fields.values())
         return row
 
     def _times(self, row: Row, cells: list[str]) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 import regex
@@ -17,13 +18,17 @@ from schemas.storage import Root, describe_os_error, split_name
 from stages.versions import info_version, stat_version, version_of
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
+_EVERYTHING = frozenset({"*", "**", "**/*"})
 _MATCH_TIMEOUT_S = 1.0
 _HASHERS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Recording:
-    """A file that is to be read. path : relative to the source's root, parts joined by ``/``."""
+    """A file that is to be read. path : relative to the source's root, parts joined by ``/``.
+
+    There is one in memory for each that is listed, so it has slots, and is not frozen, which would make it thrice as slow to make.
+    """
 
     source: str
     path: str
@@ -70,11 +75,15 @@ class Patterns:
     def __init__(self, include: list[str], exclude: list[str]) -> None:
         self._include = [(_compile(p), _names_extension(p)) for p in include]
         self._exclude = [_compile(p) for p in exclude]
+        self._all_audio = not _EVERYTHING.isdisjoint(include)
 
     def match(self, path: str) -> bool:
         known = split_name(path)[2] in _EXTENSIONS
-        wanted = any((known or named) and _fits(pattern, path) for pattern, named in self._include)
-        return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
+        # Nearly all configurations include everything: a regular expression less for each file.
+        wanted = (known and self._all_audio) or any(
+            (known or named) and _fits(pattern, path) for pattern, named in self._include
+        )
+        return wanted and not (self._exclude and any(_fits(pattern, path) for pattern in self._exclude))
 
     def wants_folder(self, path: str) -> bool:
         """Return whether a folder could hold a match: an include pattern can go on from it, and no exclude names it."""
@@ -132,7 +141,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 if keep_others:
                     inventory.other_files.add(path)
                 continue
-            if not _is_text(path):
+            if not (path.isascii() or _is_text(path)):
                 inventory.refusals.append(
                     Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
                 )
@@ -150,7 +159,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         raise describe_os_error(error, root, f"list source {source.name!r} at") from None
     if source.version == "sha256":
         _hash(source, root, inventory)
-    inventory.recordings.sort(key=lambda r: r.path)
+    inventory.recordings.sort(key=attrgetter("path"))
     return inventory
 
 

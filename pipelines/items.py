@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -13,7 +12,7 @@ import regex
 
 from pipelines.annotation_files import Row, field_name
 from pipelines.inventory import Recording
-from schemas.config import Config, From, Source
+from schemas.config import Config, From, Source, Split
 from schemas.errors import ConfigError
 from schemas.keys import position_hash
 from schemas.storage import split_name
@@ -27,9 +26,25 @@ _USUAL_BYTES_PER_S = 16_000
 _MIN_WEIGHT_S = 0.5
 _SEEKABLE = frozenset("wav wave rf64 w64 aif aiff au flac".split())
 _REGEX_TIMEOUT_S = 1.0
+_WHOLE: tuple[float, float | None] = (0.0, None)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class Entry:
+    """An annotation row of an item. See `schemas.tables.ANNOTATION`; fields : by name, the recording's own among them."""
+
+    start: float | None
+    end: float | None
+    ordinal: int
+    label: str | None
+    fields: dict[str, str]
+    file: str
+    line: int
+    reason: str | None
+    detail: str | None
+
+
+@dataclass(slots=True)
 class Item:
     """A row of the plan: a recording, or the part of it that one shard has. See `schemas.tables.PLAN`."""
 
@@ -40,7 +55,7 @@ class Item:
     fields: dict[str, str]
     primary: bool
     span: tuple[float, float | None]
-    annotations: list[dict[str, Any]] | None
+    annotations: list[Entry] | None
     weight_s: float
 
 
@@ -92,124 +107,162 @@ def configured_fields(source: Source) -> set[str]:
     return {field_name(name) for name in found}
 
 
-def whole_items(
-    config: Config, source: Source, recording: Recording, label: str | None, fields: dict[str, str]
-) -> Iterator[Item]:
-    split = choose_split(config, recording.recording_id, fields, label)
-    seconds = _estimate_s(source, recording)
-    spans = _spans(config, source, recording, seconds)
-    share = 1.0
-    if source.segment.mode == "window":
-        share = float(source.segment.length_s or 0) / source.segment.hop / source.segment.keep_every
-    for k, (start, end) in enumerate(spans):
-        length = (end if end is not None else max(seconds, start)) - start
-        item_id = recording.recording_id + (f"#{k}" if len(spans) > 1 else "")
-        weight = max(_MIN_WEIGHT_S, length * share)
-        yield Item(recording, item_id, split, label, fields, k == 0, (start, end), None, weight)
+class SplitRule:
+    """Says on which split a clip stands. It depends on one value alone, so it never changes as the corpus grows."""
 
+    def __init__(self, split: Split) -> None:
+        self._field = split.field
+        self._stored = field_name(self._field) if self._field is not None else ""
+        self._map = (split.map or {}) if split.from_ is not None else None
+        self._default = split.default
+        self._shares = list(split.shares.items())
 
-def _estimate_s(source: Source, recording: Recording) -> float:
-    extension = split_name(recording.path)[2]
-    rate = source.bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S)
-    return recording.size_bytes / rate
+    @property
+    def first(self) -> str:
+        """The split of a recording that no row gives one."""
+        if self._map is not None:
+            return [*self._map.values(), *([self._default] if self._default else [])][0]
+        return self._shares[0][0]
 
-
-def _spans(config: Config, source: Source, recording: Recording, seconds: float) -> list[tuple[float, float | None]]:
-    """Cut a long recording whose container can seek exactly, so that several shards share it. The last span is open."""
-    longest = config.output.shard_seconds
-    extension = split_name(recording.path)[2]
-    if source.segment.mode != "window" or extension not in _SEEKABLE or seconds < 1.5 * longest:
-        return [(0.0, None)]
-    n = math.ceil(seconds / longest)
-    return [(k * longest, (k + 1) * longest if k + 1 < n else None) for k in range(n)]
-
-
-def annotated_items(
-    config: Config,
-    source: Source,
-    recording: Recording,
-    label: str | None,
-    fields: dict[str, str],
-    rows: list[tuple[str, Row]],
-) -> Iterator[Item]:
-    from_rows = source.label is None or (isinstance(source.label, From) and source.label.from_ == "annotation")
-    by_split: dict[str, list[dict[str, Any]]] = {}
-    bad: list[dict[str, Any]] = []
-    for file, row in rows:
-        entry: dict[str, Any] = {
-            "start": row.start, "end": row.end, "ordinal": 0, "label": label, "fields": {**fields, **row.fields}, "file": file,
-            "line": row.line, "reason": row.reason, "detail": row.detail,
-        }  # fmt: skip
-        if row.label is not None:
-            if from_rows:
-                entry["label"] = row.label
-            else:
-                entry["fields"]["annotation_label"] = row.label
-        if isinstance(source.label, From) and source.label.from_ == "annotation" and entry["label"] is None:
-            entry["reason"] = entry["reason"] or "label_missing"
-        if entry["reason"] is not None:
-            bad.append(entry)
-            continue
-        try:
-            split = choose_split(config, recording.recording_id, entry["fields"], entry["label"])
-        except RefusedError as error:
-            bad.append({**entry, "reason": error.reason, "detail": error.detail})
-            continue
-        by_split.setdefault(split, []).append(entry)
-    if not by_split:
-        by_split[_split_names(config)[0]] = []
-    primary = min(by_split)
-    for split in sorted(by_split):
-        entries = sorted(by_split[split], key=_position)
-        for before, entry in pairwise(entries):
-            if (before["start"], before["end"]) == (entry["start"], entry["end"]):
-                entry["ordinal"] = before["ordinal"] + 1
-        if split == primary:
-            entries += sorted(bad, key=lambda e: (e["file"], e["line"]))
-        item_id = recording.recording_id + (f"@{split}" if len(by_split) > 1 else "")
-        weight = max(_MIN_WEIGHT_S, _annotated_s(source, recording, entries))
-        yield Item(recording, item_id, split, label, fields, split == primary, (0.0, None), entries, weight)
-
-
-def _position(entry: dict[str, Any]) -> tuple[Any, ...]:
-    end = entry["end"] if entry["end"] is not None else float("inf")
-    return (entry["start"] or 0.0, end, entry["label"] or "", sorted(entry["fields"].items()))
-
-
-def _annotated_s(source: Source, recording: Recording, entries: Sequence[dict[str, Any]]) -> float:
-    whole = _estimate_s(source, recording)
-    scale = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[source.annotations.time_unit if source.annotations else "s"]
-    ranges = [
-        (e["end"] - (e["start"] or 0.0)) * scale if e["end"] is not None else whole
-        for e in entries
-        if e["reason"] is None
-    ]
-    return float(sum(ranges))
-
-
-def _split_names(config: Config) -> list[str]:
-    if config.split.from_ is not None:
-        return [*(config.split.map or {}).values(), *([config.split.default] if config.split.default else [])]
-    return list(config.split.shares)
+    def choose(self, recording_id: str, fields: dict[str, str], label: str | None) -> str:
+        """Return a clip's split. Raises RefusedError when the value that decides is missing or not mapped."""
+        name = self._field
+        value: str | None = recording_id
+        if name is not None:
+            value = fields.get(self._stored) or fields.get(name) or (label if name == "label" else None)
+            if not value:
+                raise RefusedError("split_field_missing", f"no value for {name!r}, which decides the split")
+        if self._map is not None:
+            mapped = self._map.get(str(value), self._default)
+            if mapped is None:
+                raise RefusedError("split_not_mapped", f"{name} is {value!r}")
+            return mapped
+        if len(self._shares) == 1:
+            return self._shares[0][0]
+        point = position_hash(f"split:{value}") / 2**64
+        for split, share in self._shares:
+            point -= share
+            if point < 0:
+                return split
+        return [s for s, share in self._shares if share > 0][-1]
 
 
 def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-    """Return the split of a clip. It depends on one value alone, so it never changes as the corpus grows."""
-    name = config.split.field
-    value: str | None = recording_id
-    if name is not None:
-        value = fields.get(field_name(name)) or fields.get(name) or (label if name == "label" else None)
-        if not value:
-            raise RefusedError("split_field_missing", f"no value for {name!r}, which decides the split")
-    if config.split.from_ is not None:
-        mapped = (config.split.map or {}).get(str(value), config.split.default)
-        if mapped is None:
-            raise RefusedError("split_not_mapped", f"{name} is {value!r}")
-        return mapped
-    shares = config.split.shares
-    point = position_hash(f"split:{value}") / 2**64
-    for split, share in shares.items():
-        point -= share
-        if point < 0:
-            return split
-    return [s for s, share in shares.items() if share > 0][-1]
+    """Return the split of one clip; see `SplitRule.choose`."""
+    return SplitRule(config.split).choose(recording_id, fields, label)
+
+
+class ItemMaker:
+    """Makes the items of a source's recordings. What the configuration says is looked up once, not for each."""
+
+    def __init__(self, config: Config, source: Source) -> None:
+        segment, label = source.segment, source.label
+        self._rule = SplitRule(config.split)
+        self._longest_s = config.output.shard_seconds
+        self._bytes_per_second = source.bytes_per_second
+        self._windows = segment.mode == "window"
+        self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
+        self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
+        self._label_from_rows = label is None or self._label_from_annotation
+        unit = source.annotations.time_unit if source.annotations else "s"
+        self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
+
+    def items(
+        self, recording: Recording, label: str | None, fields: dict[str, str], rows: list[tuple[str, Row]] | None
+    ) -> list[Item]:
+        """Return the items of a recording.
+
+        Parameters
+        ----------
+        label, fields : as its path says
+        rows : its annotations, None where the source has none
+
+        Raises
+        ------
+        RefusedError : it cannot be told on which split it stands
+        """
+        if rows is None:
+            return self._whole(recording, label, fields)
+        return self._annotated(recording, label, fields, rows)
+
+    def _whole(self, recording: Recording, label: str | None, fields: dict[str, str]) -> list[Item]:
+        """One item, or one a span."""
+        name = recording.recording_id
+        split = self._rule.choose(name, fields, label)
+        extension = split_name(recording.path)[2]
+        seconds = self._estimate_s(recording, extension)
+        if not self._windows or extension not in _SEEKABLE or seconds < 1.5 * self._longest_s:
+            weight = max(_MIN_WEIGHT_S, seconds * self._share)
+            return [Item(recording, name, split, label, fields, True, _WHOLE, None, weight)]
+        items = []
+        for k, (start, end) in enumerate(_spans(seconds, self._longest_s)):
+            length = (end if end is not None else max(seconds, start)) - start
+            weight = max(_MIN_WEIGHT_S, length * self._share)
+            items.append(Item(recording, f"{name}#{k}", split, label, fields, k == 0, (start, end), None, weight))
+        return items
+
+    def _estimate_s(self, recording: Recording, extension: str) -> float:
+        return recording.size_bytes / (self._bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S))
+
+    def _annotated(
+        self, recording: Recording, label: str | None, fields: dict[str, str], rows: list[tuple[str, Row]]
+    ) -> list[Item]:
+        """One item for each split on which a row stands."""
+        name = recording.recording_id
+        by_split: dict[str, list[Entry]] = {}
+        bad: list[Entry] = []
+        for file, row in rows:
+            entry = self._entry(file, row, label, fields)
+            if entry.reason is None:
+                try:
+                    split = self._rule.choose(name, entry.fields, entry.label)
+                except RefusedError as error:
+                    entry.reason, entry.detail = error.reason, error.detail
+                else:
+                    by_split.setdefault(split, []).append(entry)
+                    continue
+            bad.append(entry)
+        if not by_split:
+            by_split[self._rule.first] = []
+        whole_s = self._estimate_s(recording, split_name(recording.path)[2])
+        primary = min(by_split)
+        items = []
+        for split in sorted(by_split):
+            entries = by_split[split]
+            if len(entries) > 1:
+                entries.sort(key=_position)
+            for before, entry in pairwise(entries):
+                if (before.start, before.end) == (entry.start, entry.end):
+                    entry.ordinal = before.ordinal + 1
+            weight = max(_MIN_WEIGHT_S, self._annotated_s(entries, whole_s))
+            if split == primary and bad:
+                entries += sorted(bad, key=lambda e: (e.file, e.line))
+            item_id = f"{name}@{split}" if len(by_split) > 1 else name
+            items.append(Item(recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight))
+        return items
+
+    def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
+        entry = Entry(row.start, row.end, 0, label, {**fields, **row.fields}, file, row.line, row.reason, row.detail)
+        if row.label is not None:
+            if self._label_from_rows:
+                entry.label = row.label
+            else:
+                entry.fields["annotation_label"] = row.label
+        if self._label_from_annotation and entry.label is None:
+            entry.reason = entry.reason or "label_missing"
+        return entry
+
+    def _annotated_s(self, entries: list[Entry], whole_s: float) -> float:
+        """Return the seconds of good rows, a row without an end being as long as its recording."""
+        return float(sum((e.end - (e.start or 0.0)) * self._unit_s if e.end is not None else whole_s for e in entries))
+
+
+def _spans(seconds: float, longest_s: float) -> list[tuple[float, float | None]]:
+    """Cut a long recording whose container can seek exactly, so that several shards share it. The last span is open."""
+    n = math.ceil(seconds / longest_s)
+    return [(k * longest_s, (k + 1) * longest_s if k + 1 < n else None) for k in range(n)]
+
+
+def _position(entry: Entry) -> tuple[Any, ...]:
+    end = entry.end if entry.end is not None else float("inf")
+    return (entry.start or 0.0, end, entry.label or "", sorted(entry.fields.items()))

@@ -6,9 +6,12 @@ hash space is split by the next bit only while it holds more than a shard's wort
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +19,12 @@ import pyarrow as pa
 
 from pipelines.annotate import Annotated, annotate
 from pipelines.annotation_files import Row
-from pipelines.inventory import Recording, take_inventory
-from pipelines.items import Item, PathReader, RefusedError, annotated_items, configured_fields, whole_items
+from pipelines.arrange import BATCH, Arrivals, in_chunks
+from pipelines.inventory import Inventory, take_inventory
+from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
-from schemas.keys import digest, position_hash, shard_key
+from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.storage import Root
 from schemas.tables import IMAGE_COLUMN, PLAN
@@ -33,6 +37,8 @@ from stages.resample import Resample
 from stages.rows import replace_column
 from stages.segment import Segment
 from stages.write import Write
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -92,59 +98,94 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
     ConfigError, ClipmillError : a source or a table cannot be read
     """
     plan = Plan(PLAN.empty_table(), [], [], "", "", [])
-    listed: list[tuple[Source, list[Recording], Annotated]] = []
-    for source in config.sources:
-        root = source_root(source)
-        inventory = take_inventory(source, root)
-        annotated = annotate(source, root, inventory)
-        plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
-        if source.annotations is not None and inventory.recordings and not annotated.by_path:
-            where = source.annotations.sidecar or source.annotations.table
-            raise ClipmillError(
-                f"source {source.name!r}: none of the {len(inventory.recordings)} recordings under {source.root} has an annotation"
-                f" in {where!r}; check annotations"
+    with _collector_paused():
+        arrivals = Arrivals()
+        refused_later: list[dict[str, Any]] = []
+        for source in config.sources:
+            _take_in(config, source, retries or {}, plan, arrivals, refused_later)
+        plan.rejections += refused_later
+        names = {name for source in config.sources for name in configured_fields(source)}
+        plan.field_names = sorted(names | arrivals.field_names)
+        if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
+            raise ConfigError(
+                f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"
+                " annotations.columns or in the regex, or leave it out",
+                key="output.images",
             )
-        if not inventory.recordings and not inventory.refusals:
-            raise ClipmillError(f"source {source.name!r}: no recording under {source.root} matches include and exclude")
-        for refusal in inventory.refusals:
-            rows = annotated.by_path.get(refusal.path, [])
-            plan.annotations_read += len(rows)
-            _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows)
-        for stray in annotated.strays:
-            plan.annotations_read += 1
-            plan.annotations_rejected += 1
-            row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
-            plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
-        listed.append((source, inventory.recordings, annotated))
-    items: list[Item] = []
-    for source, recordings, annotated in listed:
-        items.extend(_items(config, source, recordings, annotated, plan))
-    names = {name for source in config.sources for name in configured_fields(source)}
-    names |= {name for item in items for name in item.fields}
-    names |= {name for item in items for a in item.annotations or [] for name in a["fields"]}
-    if config.output.images is not None and IMAGE_COLUMN in names:
-        raise ConfigError(
-            f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"
-            " annotations.columns or in the regex, or leave it out",
-            key="output.images",
-        )
-    plan.field_names = sorted(names)
-    plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
-    plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
-    _divide(config, items, plan, retries or {})
+        plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
+        plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
+        _divide(config, arrivals, plan)
     return plan
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Do without the garbage collector: it looks through millions of objects again and again, a quarter of the time that a
+    plan takes, for cycles that a plan does not make."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _take_in(
+    config: Config,
+    source: Source,
+    retries: Retries,
+    plan: Plan,
+    arrivals: Arrivals,
+    refused_later: list[dict[str, Any]],
+) -> None:
+    """List a source, read its annotations, and hand its items over.
+
+    refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
+    """
+    root = source_root(source)
+    inventory = take_inventory(source, root)
+    annotated = annotate(source, root, inventory)
+    _check_found(source, inventory, annotated)
+    plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
+    for refusal in inventory.refusals:
+        rows = annotated.by_path.get(refusal.path, [])
+        plan.annotations_read += len(rows)
+        plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows)
+    for stray in annotated.strays:
+        plan.annotations_read += 1
+        plan.annotations_rejected += 1
+        row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
+        plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
+    source_digest = _source_fingerprint(source)
+    items = _items(config, source, inventory, annotated, plan, refused_later)
+    while batch := list(islice(items, BATCH)):
+        arrivals.add(batch, [_item_digest(item, source_digest, retries) for item in batch], root.uri)
+
+
+def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> None:
+    """A source that gives nothing is a mistake in its configuration."""
+    if source.annotations is not None and inventory.recordings and not annotated.by_path:
+        where = source.annotations.sidecar or source.annotations.table
+        raise ClipmillError(
+            f"source {source.name!r}: none of the {len(inventory.recordings)} recordings under {source.root} has an annotation"
+            f" in {where!r}; check annotations"
+        )
+    if not inventory.recordings and not inventory.refusals:
+        raise ClipmillError(f"source {source.name!r}: no recording under {source.root} matches include and exclude")
 
 
 def _reject(
     plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: list[tuple[str, Row]]
-) -> None:
-    """Reject a recording before any shard, and its annotations with it."""
+) -> list[dict[str, Any]]:
+    """Count a recording as rejected before any shard, and its annotations with it; return the rows that say so."""
     plan.recordings_rejected += 1
-    plan.rejections.append(_rejection("recording", reason, stage, source, path, detail))
+    plan.annotations_rejected += len(rows)
+    found = [_rejection("recording", reason, stage, source, path, detail)]
     for file, row in rows:
-        plan.annotations_rejected += 1
         refused = _rejection("annotation", row.reason or "recording_rejected", stage, source, path, row.detail)
-        plan.rejections.append({**refused, "file": file, "line": row.line})
+        found.append({**refused, "file": file, "line": row.line})
+    return found
 
 
 def _rejection(
@@ -165,25 +206,35 @@ def _rejection(
 
 
 def _items(
-    config: Config, source: Source, recordings: list[Recording], annotated: Annotated, plan: Plan
+    config: Config,
+    source: Source,
+    inventory: Inventory,
+    annotated: Annotated,
+    plan: Plan,
+    refused: list[dict[str, Any]],
 ) -> Iterator[Item]:
-    reader = PathReader(source)
-    for recording in recordings:
-        rows = annotated.by_path.get(recording.path)
-        plan.annotations_read += len(rows or [])
+    """Yield the items of a source's recordings. Both are let go of on the way, and what is rejected is added to `refused`."""
+    reader, maker = PathReader(source), ItemMaker(config, source)
+    for recording in _drained(inventory.recordings):
+        rows = annotated.by_path.pop(recording.path, None)
+        plan.annotations_read += len(rows or ())
         if source.annotations is not None and rows is None:
             plan.recordings_without_annotations += 1
             continue
         try:
             label, fields = reader.read(recording.path)
-            if rows is None:
-                items = list(whole_items(config, source, recording, label, fields))
-            else:
-                items = list(annotated_items(config, source, recording, label, fields, rows))
+            items = maker.items(recording, label, fields, rows)
         except RefusedError as error:
-            _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
+            refused += _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
             continue
         yield from items
+
+
+def _drained(values: list[T]) -> Iterator[T]:
+    """Yield a list's members from first to last, and let go of each."""
+    values.reverse()
+    while values:
+        yield values.pop()
 
 
 def _clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
@@ -227,8 +278,8 @@ def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
     if item.annotations is not None:
         # A good row's line may move without touching its clip; a rejected row is known by its line alone.
         rows = [
-            [a["start"], a["end"], a["ordinal"], a["label"], a["fields"]]
-            + ([a["reason"], a["file"], a["line"], a["detail"]] if a["reason"] is not None else [])
+            [a.start, a.end, a.ordinal, a.label, a.fields]
+            + ([a.reason, a.file, a.line, a.detail] if a.reason is not None else [])
             for a in item.annotations
         ]
     version, n_retries = retries.get(item.item_id, ("", 0))
@@ -238,65 +289,32 @@ def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
     )
 
 
-def _divide(config: Config, items: list[Item], plan: Plan, retries: Retries) -> None:
-    """Fill in the plan's table, keys and starts."""
-    source_digests = {s.name: _source_fingerprint(s) for s in config.sources}
-    roots = {s.name: source_root(s) for s in config.sources}
-    columns: dict[str, list[Any]] = {name: [] for name in PLAN.names}
-    for split in sorted({item.split for item in items}):
-        members = [item for item in items if item.split == split]
-        hashes = np.array([position_hash(item.item_id) for item in members], np.uint64)
-        order = np.argsort(hashes, kind="stable")
-        weights = np.array([round(members[i].weight_s * 1000) for i in order], np.int64)
-        for bucket, start, stop in buckets(hashes[order], weights, round(config.output.shard_seconds * 1000)):
-            shard = [members[i] for i in order[start:stop]]
-            digests = [_item_digest(item, source_digests[item.recording.source], retries) for item in shard]
-            key = shard_key(digests, plan.config_digest, split, bucket)
-            place = {
-                "split": split, "bucket": bucket, "key": key,
-                "clips_key": shard_key(digests, plan.clips_digest, split, bucket),
-            }  # fmt: skip
-            plan.keys.append(key)
-            plan.starts.append(len(columns["key"]))
+def _divide(config: Config, arrivals: Arrivals, plan: Plan) -> None:
+    """Fill in the plan's table, keys, starts and estimates."""
+    budget = round(config.output.shard_seconds * 1000)
+    order: list[npt.NDArray[np.intp]] = []
+    places: list[tuple[str, str]] = []
+    sizes: list[int] = []
+    for split, members, hashes, weights in arrivals.by_split():
+        order.append(members)
+        for bucket, start, stop in buckets(hashes, weights, budget):
+            places.append((split, bucket))
+            sizes.append(stop - start)
             plan.shard_s.append(float(weights[start:stop].sum()) / 1000)
-            for item, item_digest in zip(shard, digests, strict=True):
-                _append(columns, item, item_digest, place, roots[item.recording.source], plan.field_names)
-    plan.table = pa.table([pa.array(columns[f.name], type=f.type) for f in PLAN], schema=PLAN)
-
-
-def _append(
-    columns: dict[str, list[Any]],
-    item: Item,
-    item_digest: str,
-    place: dict[str, str],
-    root: Root,
-    names: list[str],
-) -> None:
-    annotations = None
-    if item.annotations is not None:
-        annotations = [{**a, "fields": [a["fields"].get(n) for n in names]} for a in item.annotations]
-    row = {
-        **place,
-        "donor": None,
-        "item_id": item.item_id,
-        "item_digest": item_digest,
-        "recording_id": item.recording.recording_id,
-        "source": item.recording.source,
-        "path": item.recording.path,
-        "source_uri": root.uri(item.recording.path),
-        "label": item.label,
-        "fields": [item.fields.get(n) for n in names],
-        "primary": item.primary,
-        "size_bytes": item.recording.size_bytes,
-        "version": item.recording.version,
-        "span_start_s": item.span[0],
-        "span_end_s": item.span[1],
-        "annotations": annotations,
-        "reason": None,
-        "detail": None,
-    }
-    for name, values in columns.items():
-        values.append(row[name])
+    if not places:
+        return
+    plan.starts = [0, *np.cumsum(sizes[:-1]).tolist()]
+    rows = in_chunks(np.concatenate(order), sizes)
+    arrivals.align(plan.field_names)
+    item_digests = arrivals.column("item_digest", rows)
+    clips_keys = []
+    for (split, bucket), start, size in zip(places, plan.starts, sizes, strict=True):
+        digests = sorted(item_digests.slice(start, size).to_pylist())
+        plan.keys.append(shard_key(digests, plan.config_digest, split, bucket))
+        clips_keys.append(shard_key(digests, plan.clips_digest, split, bucket))
+    splits, names = zip(*places, strict=True)
+    shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
+    plan.table = arrivals.table(rows, item_digests, shards, sizes)
 
 
 def buckets(hashes: npt.NDArray[np.uint64], weights: npt.NDArray[np.int64], budget: int) -> list[tuple[str, int, int]]:

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import IO, Any
 
 import fsspec
@@ -31,8 +30,7 @@ _ABANDONED_S = 24 * 3600
 
 def check_relative(path: str) -> str:
     """Return a path that stays inside its root, or raise ValueError. Parts are joined by ``/``."""
-    parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or ("\\" in path and os.sep == "\\") or ".." in parts:
+    if not path or path.startswith("/") or ("\\" in path and os.sep == "\\") or ".." in path.split("/"):
         raise ValueError(f"{path!r} leads out of its root")
     return path
 
