@@ -108,7 +108,7 @@ class MadeUpStore(fsspec.AbstractFileSystem):  # type: ignore[misc]
         super().__init__(**more)
         self._recordings = recordings
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[dict[str, Any]]:
+    def ls(self, path: str, detail: bool = True, **more: Any) -> list[dict[str, Any]]:
         _, _, folder = path.strip("/").partition("/")
         if not folder:
             n_folders = -(-self._recordings // FOLDER)
@@ -132,7 +132,7 @@ def configuration(way: str, folder: Path, n: int) -> Config:
         source["label"] = {"from": "annotation"}
         split = {"from": "fold", "map": {"1": "test", "2": "val"}, "default": "train"}
     elif way == "remote":
-        source |= {"root": "madeup://corpus", "storage_options": {"recordings": n}}
+        source.update(root="madeup://corpus", storage_options={"recordings": n})
     plain = {"name": "made-up", "sources": [source], "split": split, "output": {"root": str(folder.parent / "out")}}
     return Config.model_validate(plain)
 

@@ -19,6 +19,8 @@ from schemas.tables import ANNOTATION, PLAN
 
 BATCH = 20_000
 """How many items are Python objects at a time."""
+_MAX_BYTES = 2**31 - 1
+"""What one array of strings can hold, and more than a shard's."""
 _PLACE = ("split", "bucket", "key", "clips_key")
 _UNSET = ("donor", "reason", "detail")
 
@@ -37,9 +39,6 @@ class Arrivals:
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._weights: list[npt.NDArray[np.int64]] = []
         self._splits: list[npt.NDArray[np.int32]] = []
-
-    def __len__(self) -> int:
-        return sum(len(h) for h in self._hashes)
 
     def add(self, items: list[Item], digests: list[str], uri: Callable[[str], str]) -> None:
         """Take in a batch of items of one source.
@@ -93,10 +92,13 @@ class Arrivals:
 
     def column(self, name: str, order: list[pa.Array]) -> pa.ChunkedArray:
         """Return a column in another order, a chunk for each array of indices, and let go of it as it was."""
-        arrived = pa.chunked_array(self._columns.pop(name), PLAN.field(name).type).combine_chunks()
-        taken = [arrived.take(indices) for indices in order]
-        chunks = [c for t in taken for c in (t.chunks if isinstance(t, pa.ChunkedArray) else [t])]
-        return pa.chunked_array(chunks, PLAN.field(name).type)
+        kind = PLAN.field(name).type
+        arrived = pa.chunked_array(self._columns.pop(name), kind)
+        if arrived.nbytes > _MAX_BYTES:
+            arrived = arrived.cast(_wide(kind))
+        whole = arrived.combine_chunks()
+        del arrived
+        return pa.chunked_array([whole.take(indices).cast(kind) for indices in order], kind)
 
     def align(self, names: list[str]) -> None:
         """Have the lists of fields in all batches hold the values of these fields, null where a batch knows none of the name."""
@@ -142,6 +144,17 @@ def in_chunks(order: npt.NDArray[np.intp], sizes: list[int]) -> list[pa.Array]:
     ends = np.cumsum(sizes)
     cuts = np.unique(np.searchsorted(ends, np.arange(BATCH, len(order), BATCH)))
     return [pa.array(part) for part in np.split(order, ends[cuts]) if len(part)]
+
+
+def _wide(kind: pa.DataType) -> pa.DataType:
+    """Return the type that holds the same with strings of any total length."""
+    if pa.types.is_string(kind):
+        return pa.large_string()
+    if pa.types.is_list(kind):
+        return pa.list_(_wide(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _wide(f.type)) for f in kind])
+    return kind
 
 
 def _names_in_annotations(items: list[Item]) -> set[str]:
