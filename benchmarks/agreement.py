@@ -1,6 +1,6 @@
 """How close the numbers are to the field's reference: the largest differences found. Prints; nothing is compared.
 
-    python benchmarks/agreement.py [RECORDING ...]
+    python -m benchmarks.agreement [RECORDING ...]
 
 Without recordings it takes the demo's synthesised corpus.
 """

@@ -1,6 +1,6 @@
 """How fast pictures are drawn: the same clips by the stage and by a figure a clip. Prints what it measures; nothing is compared.
 
-    python benchmarks/images.py [--clips 200] [--seconds 0.5 5] [--rounds 3] [RECORDING ...]
+    python -m benchmarks.images [--clips 200] [--seconds 0.5 5] [--rounds 3] [RECORDING ...]
 
 Without recordings it takes the demo's synthesised corpus. All ways get log-mels that are computed already and give PNG
 files in memory. The usual way is that of most notebooks: a figure of matplotlib's usual size for each clip,

@@ -1,6 +1,6 @@
 """What planning costs: inventory, annotations and plan of many made-up recordings, in time and memory.
 
-    python benchmarks/plan.py [--recordings 100000 300000 1000000] [--ways tree table remote] [--keep FOLDER]
+    python -m benchmarks.plan [--recordings 100000 300000 1000000] [--ways tree table remote] [--keep FOLDER]
 
 Three ways in which a corpus usually comes, each recording 5 s by its size:
 

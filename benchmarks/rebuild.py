@@ -1,6 +1,6 @@
 """What a night costs: a large corpus built once, then again with nothing changed, one recording changed, one row changed.
 
-    python benchmarks/rebuild.py [--recordings 100000] [--keep FOLDER]
+    python -m benchmarks.rebuild [--recordings 100000] [--keep FOLDER]
 
 Makes that many WAV files of 0.1 s, each with a sidecar of one row, and runs `clipmill build` on them as a user would. Prints wall
 time, the build's own account of it, and the largest resident memory of the driver process.
