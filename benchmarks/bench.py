@@ -5,7 +5,8 @@
     python -m benchmarks.bench --corpus FOLDER    on a corpus that is there, laid out as `benchmarks.corpus` does it
 
 Each contender is a process of its own, with as many workers as there are cores where it can use them. The floor is what the
-kernels do on one core, times the cores. Ratios are taken within a round; the table gives their median, least and greatest.
+kernels do on one core, times the cores. How near two processes come to that where cores share caches and memory, `kernels, 2 at once` shows:
+so many on the same corpus, the time by their number. Ratios are taken within a round; the table gives median, least and greatest.
 What was written is read back and compared with what the kernels wrote.
 """
 
@@ -36,7 +37,7 @@ CONTENDERS = {
     "lhotse + librosa": "lhotse_cuts",
     "pydub + librosa": "pydub_librosa",
 }
-_ALONE = ("kernels", "pydub + librosa")
+_ALONE = ("kernels", "pydub_librosa")
 _PICTURES = 300
 
 
@@ -50,16 +51,30 @@ class Contender:
     agreement: str = ""
 
     def run(self, corpus: Path, out: Path, cores: int, *more: str) -> None:
+        self.outcomes.append(self.end(self.begin(corpus, out, cores, *more)))
+
+    def run_at_once(self, corpus: Path, place: Path, n: int) -> None:
+        """Run n times the same at once; the outcome is one n-th of the slowest."""
+        started = [self.begin(corpus, place / f"at-once-{i}", n) for i in range(n)]
+        ended = [self.end(process) for process in started]
+        for i in range(n):
+            shutil.rmtree(place / f"at-once-{i}")
+        self.outcomes.append(Outcome(self.name, ended[0].clips, max(o.work_s for o in ended) / n))
+
+    def begin(self, corpus: Path, out: Path, cores: int, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", f"benchmarks.contenders.{self.module}", str(corpus), str(out)]
-        if self.name not in _ALONE:
+        if self.module not in _ALONE:
             command.append(str(cores))
         command += more
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | one_thread
-        done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{self.name} failed: {done.stderr[-2000:]}")
-        self.outcomes.append(Outcome(**json.loads(done.stdout.strip().splitlines()[-1])))
+        return subprocess.Popen(command, cwd=TOP, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end(self, process: subprocess.Popen[str]) -> Outcome:
+        said, errors = process.communicate()
+        if process.returncode != 0:
+            raise SystemExit(f"{self.name} failed: {errors[-2000:]}")
+        return Outcome(**json.loads(said.strip().splitlines()[-1]))
 
 
 def compared(reference: Path, other: Path) -> str:
@@ -82,13 +97,18 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
-def table(contenders: list[Contender], source_s: float, cores: int) -> str:
+def table(contenders: list[Contender], at_once: Contender, source_s: float, cores: int) -> str:
     floor_s = [o.work_s / cores for o in contenders[0].outcomes]
     ours = next((c for c in contenders if c.name == "clipmill"), None)
     lines = [
         f"{'':<22}{'clips':>9}{'start s':>9}{'work s':>9}{'x realtime':>24}{'of the floor':>22}{'clipmill is faster by':>24}"
     ]
-    rows = [("floor", contenders[0], floor_s), *((c.name, c, [o.work_s for o in c.outcomes]) for c in contenders)]
+    together = [o.work_s for o in at_once.outcomes]
+    rows = [
+        ("floor", contenders[0], floor_s),
+        (at_once.name, at_once, together),
+        *((c.name, c, [o.work_s for o in c.outcomes]) for c in contenders),
+    ]
     for name, contender, work_s in rows:
         start_s = statistics.median(o.startup_s for o in contender.outcomes)
         speed = spread([source_s / s for s in work_s], 0)
@@ -150,7 +170,9 @@ def main() -> None:
             f"{source_s:,.0f} s of audio, {cores} cores, Python {platform.python_version()}, {o.rounds} rounds in turns",
             flush=True,
         )
+        at_once = Contender(f"kernels, {cores} at once", CONTENDERS["kernels"])
         for number in range(o.rounds):
+            at_once.run_at_once(corpus, Path(place), cores)
             for contender in contenders:
                 out = Path(place) / contender.module
                 contender.run(corpus, out, cores)
@@ -162,7 +184,7 @@ def main() -> None:
                 shutil.rmtree(Path(place) / contenders[0].module)
         drawn = pictures(corpus, Path(place), cores, o.rounds) if o.only is None else ""
     print(
-        f"\n{table(contenders, source_s, cores)}\n\n{stages(contenders[0], source_s)}\n\nagainst what the kernels wrote:"
+        f"\n{table(contenders, at_once, source_s, cores)}\n\n{stages(contenders[0], source_s)}\n\nagainst what the kernels wrote:"
     )
     for contender in contenders[1:]:
         print(f"{contender.name:<22}{contender.agreement}")

@@ -53,7 +53,7 @@ class Report:
     shards_from_clips : of those built, made from the clips of committed shards, without reading a recording
     failures : messages of the shards that are not there
     limits : those that were exceeded; accepted : whether it was published all the same
-    wall_s, startup_s : of all, and of connecting to Ray; 0 when the build was too small to need it
+    wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
     features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
         to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
@@ -199,9 +199,12 @@ class Builder:
                     self._count(commit, result["built"])
                     features_s += result["features_s"] or 0.0
                     yield commit
-            self.report.work_s = time.monotonic() - working
+            ended = time.monotonic()
+            self.report.work_s = ended - working
             if self._feature_actors:
                 self.report.features_busy = features_s / self.report.work_s / self._feature_actors
+        if not in_process:
+            self.report.startup_s += time.monotonic() - ended
 
     def _count(self, commit: Commit, built: bool) -> None:
         if not built:

@@ -85,7 +85,7 @@ def outcome(report: Report) -> list[str]:
     )
     lines.append(
         f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s,"
-        + (f" starting Ray {report.startup_s:.1f} s," if report.startup_s else "")
+        + (f" starting and stopping Ray {report.startup_s:.1f} s," if report.startup_s else "")
         + f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
     )
     if report.features_busy is not None:
