@@ -120,7 +120,7 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Do without the garbage collector: it looks through millions of objects again and again, a quarter of the time that a
+    """Do without the garbage collector: it looks through millions of objects again and again, a good part of the time that a
     plan takes, for cycles that a plan does not make."""
     enabled = gc.isenabled()
     gc.disable()
