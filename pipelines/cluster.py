@@ -20,8 +20,9 @@ from schemas.config import Config
 from schemas.errors import ClipmillError
 
 # One thread a worker: the bytes of features are promised for that, and more would fight over the cores. Memory that is freed
-# is kept for the next block (glibc's malloc): given back, every page of every decoded piece is cleared anew by the kernel.
+# is kept for the next block (glibc's malloc, also for Arrow): given back, its pages would be cleared anew by the kernel.
 WORKER_ENV = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_TOP_PAD_": str(16 << 20),

@@ -325,15 +325,21 @@ def _result(shard: pa.Table, commit: Commit | None = None, built: bool = False, 
     return pa.Table.from_pylist([row], schema=RESULT)
 
 
-def _ask_for_resources_at_once() -> None:
-    """Have Ray Data look for the answer to how much it may use more often than each second.
+@contextlib.contextmanager
+def _resources_looked_for_at_once() -> Iterator[None]:
+    """Have Ray Data look for the answer to how much it may use more often than each second, while the first tasks start.
 
     Ray 2.60 asks without waiting, takes "nothing" for the first answer, and lets one task alone run until it looks again: a
     second in which all other workers stand still.
     """
     from ray.data._internal.execution.resource_manager import ResourceManager
 
+    usual_s = ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
     ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = _RESOURCES_EVERY_S
+    try:
+        yield
+    finally:
+        ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = usual_s
 
 
 def run_graph(
@@ -355,7 +361,6 @@ def run_graph(
     context.target_max_block_size = None if feature_actors else _BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    _ask_for_resources_at_once()
     results = ray.data.from_arrow(shards)
     if feature_actors == 0:
         results = results.map_batches(
@@ -378,8 +383,11 @@ def run_graph(
             .map_batches(WriteShard(stages), batch_format="pyarrow", batch_size=None, num_cpus=1)
         )
     try:
-        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from batch.to_pylist()
+        with contextlib.ExitStack() as at_first:
+            at_first.enter_context(_resources_looked_for_at_once())
+            for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                at_first.close()
+                yield from batch.to_pylist()
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ClipmillError):
             raise ClipmillError(str(error.cause)) from None

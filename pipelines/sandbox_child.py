@@ -17,6 +17,8 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
+import pyarrow as pa
+
 from pipelines.graph import Stage, clip_stages, through
 from pipelines.sandbox import BEGIN, END, MEMORY, STORAGE, TABLE
 from schemas.config import Config
@@ -35,6 +37,7 @@ def main(from_parent: int, to_parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides when to end
     asked, answers = Connection(from_parent, writable=False), Connection(to_parent, readable=False)
     pulse = _Pulse(answers)
+    pa.array([0])  # the first one loads pandas, which should not take its time from a recording
     own_bytes = _data_bytes()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_REPORT_BYTES, _MAX_REPORT_BYTES))  # for libraries that chatter

@@ -278,15 +278,14 @@ class _Cursor:
         fresh_start = start + len(overlap)
         if fresh_start > self._at:
             self._advance(fresh_start)
-        parts = [overlap]
-        missing = stop - fresh_start
-        while missing and self.total is None and self._at >= fresh_start:
+        out = np.empty((stop - start, self._reader.n_channels), np.float32)
+        filled = len(overlap)
+        out[:filled] = overlap
+        while filled < len(out) and self.total is None and self._at >= fresh_start:
             # In blocks: libsndfile clears all of the memory that it was given and did not fill.
-            block = np.empty((min(missing, _BLOCK_FRAMES), self._reader.n_channels), np.float32)
-            given = self._read(block)
-            parts.append(block[:given])
-            missing -= given
-        self._held = np.concatenate(parts) if len(parts) > 2 or len(overlap) else parts[-1]
+            filled += self._read(out[filled : filled + _BLOCK_FRAMES])
+        # What ends early would hold on to memory for what did not come.
+        self._held = out if filled == len(out) else out[:filled].copy()
         self._held_start = start
         return self._held
 
