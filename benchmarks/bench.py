@@ -38,7 +38,7 @@ CONTENDERS = {
     "pydub + librosa": "pydub_librosa",
 }
 _ALONE = ("kernels", "pydub_librosa")
-_PICTURES = 300
+_PICTURES = {"plain": 300, "axes": 60}
 
 
 @dataclass
@@ -133,19 +133,24 @@ def stages(kernels: Contender, source_s: float) -> str:
 
 
 def pictures(corpus: Path, place: Path, cores: int, rounds: int) -> str:
-    """Return how fast clips come with a picture of each, beside the usual way; that one makes only the first clips."""
-    ours, usual = (Contender(n, CONTENDERS[n]) for n in ("clipmill", "pydub + librosa"))
+    """Return how fast clips come with a picture of each, beside the usual ways; those make only the first clips."""
+    ours = Contender("clipmill", CONTENDERS["clipmill"])
+    usual = {way: Contender(f"matplotlib, {way}", CONTENDERS["pydub + librosa"]) for way in _PICTURES}
     for _ in range(rounds):
-        for contender, *more in ((ours, "--pictures"), (usual, "--pictures", str(_PICTURES))):
-            out = place / "pictures"
-            contender.run(corpus, out, cores, *more)
+        out = place / "pictures"
+        ours.run(corpus, out, cores, "--pictures")
+        shutil.rmtree(out)
+        for way, n in _PICTURES.items():
+            usual[way].run(corpus, out, cores, "--pictures", way, str(n))
             shutil.rmtree(out)
-    speeds = [[o.clips / o.work_s for o in c.outcomes] for c in (ours, usual)]
-    ratio = [a / b for a, b in zip(*speeds, strict=True)]
-    return (
-        f"with a picture of every clip, clips a second: clipmill {spread(speeds[0], 0)}, pydub + librosa + matplotlib"
-        f" {spread(speeds[1], 1)}, clipmill is faster by {spread(ratio, 1)}"
-    )
+    lines = [f"{'with a picture of each':<26}{'clips a second':>24}{'clipmill is faster by':>26}"]
+    speeds = [o.clips / o.work_s for o in ours.outcomes]
+    lines.append(f"{ours.name:<26}{spread(speeds, 0):>24}")
+    for contender in usual.values():
+        theirs = [o.clips / o.work_s for o in contender.outcomes]
+        ratio = spread([a / b for a, b in zip(speeds, theirs, strict=True)], 1)
+        lines.append(f"{contender.name:<26}{spread(theirs, 1):>24}{ratio:>26}")
+    return "\n".join(lines)
 
 
 def main() -> None:

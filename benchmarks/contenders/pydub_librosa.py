@@ -1,9 +1,9 @@
 """The script that the field writes: pydub to decode, cut and measure, librosa for the features, one file at a time.
 
-    python -m benchmarks.contenders.pydub_librosa CORPUS OUT [--pictures N]
+    python -m benchmarks.contenders.pydub_librosa CORPUS OUT [--pictures WAY N]
 
-With --pictures it stops after N clips and draws each of them with matplotlib, as tutorials do it: librosa.display.specshow on
-a figure of its own, saved without margins.
+With --pictures it stops after N clips and draws each of them by librosa.display.specshow on a figure of its own: `axes` with
+axes and a colour bar, as librosa's documentation shows it, `plain` small and without margins, as people make them for a CNN.
 
 pydub reads WAV by itself and asks the program ffmpeg for everything else. Where that is not installed, libsndfile decodes
 in its place, which is faster than a process a file. Resampling is librosa's soxr, so that the outputs can be compared.
@@ -88,7 +88,7 @@ def row(name: str, start: int, label: str, samples: Any) -> dict[str, Any]:
     }
 
 
-def draw(log_mel: Any, path: Path) -> None:
+def draw_plain(log_mel: Any, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(2.24, 2.24), dpi=100)
     librosa.display.specshow(log_mel, sr=RATE_HZ, hop_length=HOP_LENGTH, ax=axes, cmap="magma")
     axes.set_axis_off()
@@ -96,9 +96,24 @@ def draw(log_mel: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def with_pictures(corpus: Path, out: Path, n: int) -> Outcome:
+def draw_with_axes(log_mel: Any, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(10, 4))
+    image = librosa.display.specshow(
+        log_mel, sr=RATE_HZ, hop_length=HOP_LENGTH, x_axis="time", y_axis="mel", fmax=RATE_HZ / 2, ax=axes
+    )
+    figure.colorbar(image, ax=axes, format="%+2.0f dB")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+WAYS = {"plain": draw_plain, "axes": draw_with_axes}
+
+
+def with_pictures(corpus: Path, out: Path, way: str, n: int) -> Outcome:
     """Make the first n clips and a picture of each."""
     out.mkdir(parents=True)
+    draw = WAYS[way]
     row("warm-up", 0, "", np.zeros(RATE_HZ, np.int16))
     draw(np.random.default_rng(0).random((N_MELS, 51)), out / "warm-up.png")
     started = time.perf_counter()
@@ -131,6 +146,7 @@ def run(corpus: Path, out: Path) -> Outcome:
 
 if __name__ == "__main__":
     if "--pictures" in sys.argv:
-        with_pictures(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[sys.argv.index("--pictures") + 1])).tell()
+        way, n = sys.argv[sys.argv.index("--pictures") + 1 :][:2]
+        with_pictures(Path(sys.argv[1]), Path(sys.argv[2]), way, int(n)).tell()
     else:
         run(Path(sys.argv[1]), Path(sys.argv[2])).tell()
