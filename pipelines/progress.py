@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 _POLL_S = 0.5
+_REPORT_EVERY_S = 0.25
 _LINE_EVERY_S = 15.0
 
 
@@ -50,8 +51,12 @@ class LocalTally:
         return self._tally
 
 
+_unreported = LocalTally()
+_reported_at = 0.0
+
+
 class RayTally:
-    """Sums up, in an actor, what the workers of a Ray cluster report."""
+    """Sums up, in an actor, what the workers of a Ray cluster report: each of them a few times a second, since calls cost time."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -66,7 +71,12 @@ class RayTally:
         return cls(actor)
 
     def add(self, recordings: int, clips: int, decoded_s: float) -> None:
-        self._actor.add.remote(recordings, clips, decoded_s)
+        global _unreported, _reported_at  # of this worker: Ray makes a new RayTally for each task
+        _unreported.add(recordings, clips, decoded_s)
+        if (now := time.monotonic()) - _reported_at >= _REPORT_EVERY_S:
+            t = _unreported.read()
+            self._actor.add.remote(t.recordings, t.clips, t.decoded_s)
+            _unreported, _reported_at = LocalTally(), now
 
     def read(self) -> Tally:
         import ray
