@@ -42,6 +42,7 @@ from stages.rows import float_lists
 from stages.shard_files import ROW_GROUP_ROWS
 from stages.spectral import Spectral
 
+TOP = Path(__file__).parents[1]
 SOURCE_RATE_HZ = 44100
 PIECE_FRAMES = 30 * SOURCE_RATE_HZ
 BLOCK_FRAMES = 1 << 17
@@ -171,7 +172,7 @@ def memory(folder: Path, hours: float) -> Pair:
         plain = {name: value for name, value in os.environ.items() if name not in told}
         done = subprocess.run(
             [sys.executable, "-c", program, config, str(folder / "out")],
-            env={**plain, **threads, **extra}, check=True, capture_output=True, text=True,
+            env={**plain, **threads, **extra}, check=True, capture_output=True, text=True, cwd=TOP,
         )  # fmt: skip
         return float(done.stdout.split()[-1])
 

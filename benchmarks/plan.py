@@ -74,6 +74,9 @@ def name_of(i: int) -> str:
     return f"{i // FOLDER:05d}/take-{i * 2654435761 % 2**32:010d}.wav"
 
 
+TOP = Path(__file__).parents[1]
+
+
 def make_tree(folder: Path, n: int) -> None:
     """Make a folder of files that have a size and take no space, unless it is there from an earlier run."""
     if folder.exists():
@@ -171,8 +174,8 @@ def measure(way: str, folder: Path, n: int) -> Cost:
 
 def measure_apart(way: str, folder: Path, n: int) -> Cost:
     """Plan in a process of its own."""
-    command = [sys.executable, __file__, "--child", way, str(folder), str(n)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.plan", "--child", way, str(folder), str(n)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=TOP)
     return Cost(**json.loads(done.stdout))
 
 

@@ -56,6 +56,21 @@ def test_the_gpu_benchmark_runs_on_the_cpu() -> None:
     assert "log_mel: differs from the CPU by at most 0\n" in done.stdout
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_single_changes_runs() -> None:
+    command = [sys.executable, "-m", "benchmarks.changes", "--minutes", "0.2", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert len(done.stdout.splitlines()) == 9
+
+
+def test_the_benchmark_of_plans_runs() -> None:
+    command = [sys.executable, "-m", "benchmarks.plan", "--recordings", "100", "300"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "table" in done.stdout
+
+
 def test_contenders_outputs_can_be_told_apart(corpus: Path, tmp_path: Path) -> None:
     kernels.run(corpus, tmp_path / "all")
     found = read_output(tmp_path / "all")
