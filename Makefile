@@ -45,10 +45,12 @@ bench: $(VENV)/.bench
 
 ## Measure what else the README and docs/performance.md say (an hour)
 figures: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.bench --hours 10
+	$(BIN)/python -m benchmarks.bench --hours 10 --only none
 	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.changes
 	$(BIN)/python -m benchmarks.sparse
-	$(BIN)/python -m benchmarks.images
+	$(BIN)/python -m benchmarks.images --rounds 5
+	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.rebuild

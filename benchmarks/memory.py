@@ -80,8 +80,8 @@ def kind_of(process: psutil.Process, driver: int) -> str | None:
     return "worker" if "ray::" in command else None
 
 
-def watch(process: subprocess.Popen[str]) -> dict[str, float]:
-    """Return peaks in MB by kind of process until the build ends."""
+def watch(process: subprocess.Popen[str], place: Path) -> dict[str, float]:
+    """Return peaks in MB by kind of process until the build ends, and of what Ray spilled, which it removes as it ends."""
     peaks: dict[str, float] = defaultdict(float)
     while process.poll() is None:
         together = 0.0
@@ -99,8 +99,17 @@ def watch(process: subprocess.Popen[str]) -> dict[str, float]:
             if kind is not None:
                 peaks[kind] = max(peaks[kind], memory.rss / 1e6)
         peaks["tree"] = max(peaks["tree"], together)
+        spilled = sum(_size(f) for d in place.rglob("ray_spilled_objects*") for f in d.rglob("*"))
+        peaks["spilled"] = max(peaks["spilled"], spilled / 1e6)
         time.sleep(_EVERY_S)
     return peaks
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # removed just now
+        return 0
 
 
 def measure(name: str, place: Path) -> str:
@@ -122,14 +131,11 @@ def measure(name: str, place: Path) -> str:
     with subprocess.Popen(
         command, cwd=TOP, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        peaks = watch(process)
+        peaks = watch(process, place)
         _, errors = process.communicate()
     if process.returncode != 0:
         raise SystemExit(f"{name}: the build failed: {errors[-2000:]}")
-    spilled = (
-        sum(f.stat().st_size for d in place.rglob("ray_spilled_objects*") for f in d.rglob("*") if f.is_file()) / 1e6
-    )
-    cells = [peaks["worker"], peaks["decoding"], peaks["driver"], peaks["tree"], spilled]
+    cells = [peaks["worker"], peaks["decoding"], peaks["driver"], peaks["tree"], peaks["spilled"]]
     return f"{name:<20}" + "".join(f"{c:>12,.0f}" for c in cells) + f"{time.perf_counter() - started:>10,.0f}"
 
 

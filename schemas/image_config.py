@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from schemas.model import Frozen, error_at
 
@@ -36,6 +36,20 @@ class Images(Frozen):
     reference: Literal["max", "absolute"] = Field(
         "max", description="what range_db counts from: the clip's greatest value, or the log-mel's own 0 dB"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape(cls, given: Any) -> Any:
+        if given is not None and not isinstance(given, dict | cls):
+            raise ValueError("expected keys and values, as in {height: 224, width: 224}, or {} for what is usual")
+        return given
+
+    @field_validator("range_db", mode="before")
+    @classmethod
+    def _two_numbers(cls, given: Any) -> Any:
+        if given is not None and not (isinstance(given, list | tuple) and len(given) == 2):
+            raise ValueError("expected two numbers, the dB of the first and of the last colour, as in [-80, 0]")
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> Images:

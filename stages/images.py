@@ -98,7 +98,8 @@ class Images:
             return np.zeros(log_mel.shape, np.uint8)
         levels = log_mel.astype(np.float32)
         levels -= np.float64(low)  # reckoned in double precision, then rounded to float32, as matplotlib does
-        levels /= np.float64(high - low)
+        with np.errstate(over="ignore"):  # of a range that is hardly one; what overflows is the last colour
+            levels /= np.float64(high - low)
         levels *= np.float32(_N_COLOURS)
         # fmin and fmax also turn what is no number into one: features of float samples can overflow.
         np.fmin(levels, np.float32(_N_COLOURS - 1), out=levels)

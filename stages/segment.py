@@ -21,6 +21,7 @@ from stages.rows import list_values
 from stages.spans import Clip, windows
 
 _OPEN_END = 1 << 62
+_TABLE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class SegmentSource:
 
 @dataclass(frozen=True)
 class Segment:
-    """Cut clips. Takes a table of `schemas.tables.RUNS` at the target rate, gives one of `schemas.tables.CLIPS`.
+    """Cut clips. Takes a table of `schemas.tables.RUNS` at the target rate, gives tables of `schemas.tables.CLIPS`.
+
+    Each has a few megabytes of PCM: windows that overlap can be many times what they are cut from.
 
     sources : by name
     sample_format : int16 | float32
@@ -44,14 +47,25 @@ class Segment:
 
     version: ClassVar[int] = 1
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         samples = list_values(table["samples"])
         rows: list[dict[str, Any]] = []
+        n_bytes = 0
         for i, run in enumerate(table.drop_columns(["samples"]).to_pylist()):
             identity = {name: run[name] for name in ITEM_COLUMNS}
             cutter = _Cutter(run, samples[i], self.sources[run["source"]], self.sample_format)
-            rows.extend({**identity, **row} for row in cutter.rows())
-        return pa.table([pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS], schema=CLIPS)
+            for row in cutter.rows():
+                rows.append({**identity, **row})
+                n_bytes += len(row.get("pcm", b""))
+                if n_bytes >= _TABLE_BYTES:
+                    yield _table(rows)
+                    rows, n_bytes = [], 0
+        if rows:
+            yield _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.table([pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS], schema=CLIPS)
 
 
 class _Cutter:

@@ -44,7 +44,7 @@ def row(start: float | None, end: float | None, **more: object) -> dict:
 
 
 def segment(spec: Spec, table: pa.Table, tolerance_s: float = 0.05) -> list[dict]:
-    return Segment({"s": SegmentSource(spec, tolerance_s)})(table).to_pylist()
+    return [row for part in Segment({"s": SegmentSource(spec, tolerance_s)})(table) for row in part.to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,22 @@ def test_clip_ids_are_safe_unique_and_depend_on_place_only() -> None:
     assert len({r["clip_id"] for r in same_place if r["status"] == "clip"}) == 2
 
 
+def test_windows_that_overlap_come_in_tables_of_some_megabytes() -> None:
+    y = np.sin(np.arange(20 * RATE) / 9)
+    spec = Spec(mode="window", length_s=2.0, hop_s=0.01)
+    cuts = [{"annotation": -1, "first": 0, "last": 2000}]
+    tables = list(Segment({"s": SegmentSource(spec)})(run_of(y, cuts=cuts)))
+    n_bytes = 2 * round(2.0 * RATE) * 1801
+    assert len(tables) > n_bytes / (5 << 20) > 2
+    assert max(t.nbytes for t in tables) < 6 << 20
+    clips = [r for t in tables for r in t.to_pylist() if r["status"] == "clip"]
+    assert [round(r["start_s"] * 100) for r in clips] == list(range(1801))
+    assert [t["last"].to_pylist().count(True) for t in tables] == [0] * (len(tables) - 1) + [1]
+
+
 def test_gate_drops_under_the_threshold_and_keeps_at_it() -> None:
     pcm = [np.full(100, 328, np.int16), np.full(100, 327, np.int16), np.zeros(100, np.int16)]
-    table = Segment({"s": SegmentSource(Spec())})(run_of(np.concatenate(pcm).astype(np.float32) / 32768))
+    (table,) = Segment({"s": SegmentSource(Spec())})(run_of(np.concatenate(pcm).astype(np.float32) / 32768))
     rows = pa.concat_tables([table.slice(0, 1)] * 3)
     rows = rows.set_column(
         rows.schema.get_field_index("pcm"), "pcm", pa.array([p.tobytes() for p in pcm], pa.large_binary())
