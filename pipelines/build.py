@@ -18,12 +18,13 @@ import pyarrow as pa
 from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, output_root, run_graph, stages_of
 from pipelines.limits import Excess, exceeded
-from pipelines.notes import Noted
+from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from pipelines.publish import draft_snapshot, publish, repair, write_rejections
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
+from schemas.failures import describe_os_error
 from schemas.layout import (
     REJECTED_FILE,
     Commit,
@@ -37,7 +38,7 @@ from schemas.layout import (
     snapshot_numbers,
     sound_commits,
 )
-from schemas.storage import Root, describe_os_error
+from schemas.storage import Root
 
 _PUBLISH_ATTEMPTS = 100
 _SMALL_S = 3600.0
@@ -149,13 +150,13 @@ class Builder:
             self.end(note)
         return self.report
 
-    def _sweep(self) -> None:
+    def _sweep(self, own_note: str | None = None) -> None:
         """Remove what killed builds, or killed workers of this one, have left half written."""
-        for path in self.root.leftovers():
-            self.root.remove(path)
+        for name in self.root.leftovers(running_since(self.root, but=own_note)):
+            self.root.remove_leftover(name)
 
     def end(self, note: Noted) -> None:
-        self._sweep()
+        self._sweep(note.id)
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
         self.report.wall_s = time.monotonic() - self._started

@@ -14,7 +14,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 
 from schemas.errors import ClipmillError, ConfigError
-from schemas.storage import Root, describe_os_error
+from schemas.failures import describe_os_error
+from schemas.storage import Root
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.notes import collecting, read_notes
+from pipelines.notes import collecting, read_notes, running_since
 from schemas.layout import (
     SNAPSHOTS,
     commit_path,
@@ -82,7 +82,7 @@ def find_garbage(root: Root, keep: int | None = None) -> Garbage:
     loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and _OURS.fullmatch(path)}
     # Records first: a shard must not count when the removal is cut off.
     found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
-    found.leftovers = root.leftovers()
+    found.leftovers = root.leftovers(running_since(root))
     return found
 
 
@@ -107,6 +107,8 @@ def collect(root: Root, keep: int | None = None) -> Garbage:
     """
     with collecting(root):
         found = find_garbage(root, keep)
-        for path in found.paths:
+        for path in (*found.snapshots, *found.shards):
             root.remove(path)
+        for name in found.leftovers:
+            root.remove_leftover(name)
     return found

@@ -20,14 +20,16 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.environment import Environment
 from pipelines.plan import Plan, source_root, without
 from pipelines.sandbox import Sandbox
 from schemas.config import Config
 from schemas.errors import ClipmillError, DonorError, InputMovedError, StorageError
+from schemas.failures import describe_os_error
 from schemas.layout import Commit, commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
 from schemas.retry import patiently
-from schemas.storage import Root, describe_os_error
+from schemas.storage import Root
 from schemas.tables import CLIPS, shard_schema
 from stages.decode import Decode, DecodeSource
 from stages.downmix import Downmix
@@ -63,6 +65,7 @@ class Stages:
     features : computes columns of each clip
     images : draws each clip
     write : to the shard's files and its commit
+    environment : in which they find their storage
     """
 
     clips: Stage
@@ -70,6 +73,7 @@ class Stages:
     features: Features
     images: Images
     write: Write
+    environment: Environment
 
 
 def clip_stages(config: Config) -> tuple[Stage, ...]:
@@ -106,6 +110,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             versions=_versions(config),
             device=device,
         ),
+        environment=Environment.of_this_process(),
     )
 
 
@@ -159,6 +164,7 @@ class BuildShard:
     watch: Stage
 
     def __call__(self, shard: pa.Table) -> pa.Table:
+        self.stages.environment.enter()
         return _guarded(self.stages.write.root, shard, self._build)
 
     def _build(self, shard: pa.Table) -> Commit:
@@ -184,6 +190,7 @@ class MakeClips:
     watch: Stage
 
     def __call__(self, shard: pa.Table) -> pa.Table:
+        self.stages.environment.enter()
         root = self.stages.write.root
         try:
             if sound_commit(root, shard["key"][0].as_py()) is not None:
@@ -240,6 +247,7 @@ class WriteShard:
     stages: Stages
 
     def __call__(self, clips: pa.Table) -> pa.Table:
+        self.stages.environment.enter()
         shard = stream_table(clips[_PLAN_COLUMN][0].as_buffer())
         if _ERROR_COLUMN in clips.column_names:
             return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())

@@ -14,7 +14,9 @@ import regex
 
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
-from schemas.storage import Root, describe_os_error, split_name
+from schemas.failures import describe_os_error
+from schemas.objects import code_of
+from schemas.storage import Root, split_name
 from stages.versions import info_version, stat_version, version_of
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
@@ -147,15 +149,16 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 )
                 continue
             inventory.recordings.append(Recording(source.name, path, size, version))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if code_of(error) == "NoSuchBucket":
+            raise describe_os_error(error, root, f"list source {source.name!r} at") from None
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist") from None
     except NotADirectoryError:
         raise ClipmillError(f"source {source.name!r}: {source.root} is a file; root must be a folder") from None
-    except PermissionError as error:
-        raise ClipmillError(
-            f"source {source.name!r}: cannot list {error.filename or source.root}: {error.strerror}"
-        ) from None
     except OSError as error:
+        if isinstance(error, PermissionError) and root.is_local:
+            where = error.filename or source.root
+            raise ClipmillError(f"source {source.name!r}: cannot list {where}: {error.strerror}") from None
         raise describe_os_error(error, root, f"list source {source.name!r} at") from None
     if source.version == "sha256":
         _hash(source, root, inventory)

@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import Any
 
 from schemas.errors import ClipmillError
+from schemas.failures import describe_os_error
 from schemas.layout import BUILDS
-from schemas.storage import Root, describe_os_error, is_running
+from schemas.storage import Root, is_running
 
 _BEAT_S = 10.0
 _DEAD_AFTER_S = 600.0
@@ -91,6 +92,12 @@ def read_notes(root: Root) -> list[Note]:
     return sorted(found, key=lambda n: n.id)
 
 
+def running_since(root: Root, but: str | None = None) -> datetime | None:
+    """Return when the oldest build that still runs began, None when there is none. but : the id of one that does not count."""
+    started = [n.started for n in read_notes(root) if n.is_alive and n.id != but]
+    return datetime.fromisoformat(min(started)) if started else None
+
+
 def _read(root: Root, path: str) -> Note | None:
     try:
         return Note(**json.loads(root.read_bytes(path)))
@@ -127,6 +134,10 @@ class Noted:
         self._thread.start()
         _wait_for_gc(self._root)
         return self
+
+    @property
+    def id(self) -> str:
+        return self._note.id
 
     def finish(self, outcome: str, message: str | None = None) -> None:
         self._still()

@@ -22,9 +22,18 @@ _FINAL = frozenset(
     {
         errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.EDQUOT,
         errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EXDEV, errno.ENOTEMPTY, errno.EMFILE,
+        errno.EINVAL, errno.ENOSYS, errno.EMSGSIZE, errno.EREMCHG,  # what s3fs makes of a store's "your request is wrong"
     }
 )  # fmt: skip
 _FINAL_KINDS = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_FINAL_NAMES = frozenset(
+    {
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound", "ConfigParseError",
+        "ConfigNotFound", "InvalidConfigError", "NoRegionError", "UnknownEndpointError", "ParamValidationError",
+        "TokenRetrievalError", "SSOTokenLoadError", "UnauthorizedSSOTokenError", "InvalidRegionError",
+    }
+)  # fmt: skip
+"""botocore's, by name, since most roots need no botocore: configurations that will be wrong the next time too."""
 _PASSING_LOCALLY = frozenset(
     {
         errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ECONNRESET,
@@ -41,7 +50,7 @@ def is_transient(error: BaseException, local: bool) -> bool:
     """
     if isinstance(error, StorageError):
         return error.transient
-    if isinstance(error, _FINAL_KINDS):  # libraries raise these without a number
+    if isinstance(error, _FINAL_KINDS) or type(error).__name__ in _FINAL_NAMES:  # the former also come without a number
         return False
     number = error.errno if isinstance(error, OSError) else None
     return number in _PASSING_LOCALLY if local else number not in _FINAL
@@ -74,7 +83,9 @@ def patiently(
             return work()
         except errors as error:
             if wait is None or not is_transient(error, local):
-                raise as_os_error(error) from None
+                if isinstance(error, OSError | StorageError):
+                    raise  # with its cause, which knows the store's own code
+                raise as_os_error(error) from error
             time.sleep(wait)
     raise AssertionError("waits() ends with None")
 

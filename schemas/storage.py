@@ -15,17 +15,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import IO, Any
 
 import fsspec
 
-from schemas.errors import ConfigError, StorageError
-from schemas.retry import as_os_error, is_transient, patient
+from schemas.errors import ConfigError
+from schemas.objects import ObjectStream
+from schemas.retry import as_os_error, patient
+from schemas.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 TEMPORARY_PREFIX = ".clipmill-tmp-"
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{8})-(\d+)-")
 _ABANDONED_S = 24 * 3600
+_UPLOAD = "{}?uploadId={}"
 
 
 def check_relative(path: str) -> str:
@@ -60,6 +64,10 @@ class Root:
         return "://" not in self.url or self.url.startswith(("file://", "local://"))
 
     @cached_property
+    def is_s3(self) -> bool:
+        return self.url.startswith(("s3://", "s3a://"))
+
+    @cached_property
     def _base(self) -> str:
         if self.is_local:
             return os.path.abspath(os.path.expanduser(self.url.removeprefix("file://").removeprefix("local://")))
@@ -69,8 +77,15 @@ class Root:
     def fs(self) -> Any:
         """The fsspec file system. Raises ConfigError when the URL's scheme is unknown or its package is missing."""
         scheme = "file" if self.is_local else self.url.split("://", 1)[0]
+        options = dict(self.storage_options)
+        if self.is_s3:
+            # One layer of patience is enough: three of them, one in the other, wait for minutes (`schemas.retry`).
+            options["config_kwargs"] = {"retries": {"max_attempts": 0}, **options.get("config_kwargs", {})}
         try:
-            return fsspec.filesystem(scheme, **self.storage_options)
+            found = fsspec.filesystem(scheme, **options)
+            if self.is_s3:
+                found.retries = 1
+            return found
         except (ValueError, ImportError, TypeError) as error:
             raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
 
@@ -90,7 +105,7 @@ class Root:
     @cached_property
     def errors(self) -> tuple[type[Exception], ...]:
         """What reading and writing here can raise: OSError, and what stores' libraries raise instead of it."""
-        if self.is_local or not self.url.startswith(("s3://", "s3a://")):
+        if not self.is_s3:
             return (OSError,)
         import aiohttp
         import botocore.exceptions
@@ -111,13 +126,20 @@ class Root:
         if self.is_local:
             with open(self.full(path), "rb") as stream:
                 return stream.read() if limit is None else stream.read(limit)
-        return bytes(self.fs.cat_file(self.full(path), end=limit))
+        # Without this, s3fs asks for the size first.
+        one_request = {"max_concurrency": 1} if self.is_s3 else {}
+        return bytes(self.fs.cat_file(self.full(path), end=limit, **one_request))
 
     @patient
-    def open_read(self, path: str) -> IO[bytes]:
-        """Open a file for reading, seekable. The caller closes it."""
+    def open_read(self, path: str, whole: bool = True) -> IO[bytes]:
+        """Open a file for reading, seekable. The caller closes it.
+
+        whole : whether all of it will be read, as far as is known; a store is asked for less at a time when not
+        """
         if self.is_local:
             return open(self.full(path), "rb")
+        if self.is_s3:
+            return ObjectStream(self.fs, self.full(path), self.errors, whole)
         return PatientStream(self.fs.open(self.full(path), "rb"), self.errors)
 
     @patient
@@ -159,11 +181,14 @@ class Root:
         FileNotFoundError, NotADirectoryError, OSError
         """
         self.fs.invalidate_cache()
+        if self.is_s3:
+            yield from self._objects(folder)
+            return
         top = self.full(folder)
         waiting = [top]
         while waiting:
             place = waiting.pop()
-            for info in self._listing(place):
+            for info in self._entries(place):
                 name = str(info["name"]).rstrip("/")
                 if name == top and info["type"] == "file" and int(info["size"] or 0):
                     raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
@@ -174,14 +199,35 @@ class Root:
                     yield name[len(self._base) :].lstrip("/"), info
 
     @patient
-    def _listing(self, place: str) -> list[Mapping[str, Any]]:
-        """Return the entries of a folder; in S3 of the whole tree, by a listing of 1,000 keys a request."""
-        if not self.url.startswith(("s3://", "s3a://")):
-            return list(self.fs.ls(place, detail=True))
-        found = self.fs.find(place, detail=True)
-        if not found and not self.fs.exists(place):
-            raise FileNotFoundError(errno.ENOENT, "does not exist", place)
-        return list(found.values())
+    def _entries(self, place: str) -> list[Mapping[str, Any]]:
+        return list(self.fs.ls(place, detail=True))
+
+    def _objects(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield all objects under a folder, by listings of 1,000 keys a request, one of which is in memory at a time."""
+        top = self.full(folder)
+        bucket, key, _ = self.fs.split_path(top)
+        start = len(self.fs.split_path(self._base)[1]) + 1 if "/" in self._base else 0
+        token: str | None = None
+        found = False
+        while True:
+            page = self._page(bucket, f"{key}/" if key else "", token)
+            for info in page.get("Contents", ()):
+                found = True
+                if not info["Key"].endswith("/"):  # what some tools make of a folder
+                    yield info["Key"][start:], {**info, "size": info["Size"], "type": "file"}
+            token = page.get("NextContinuationToken")
+            if not token:
+                break
+        if not found and key:
+            if self.fs.isfile(top):
+                raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
+            raise FileNotFoundError(errno.ENOENT, "does not exist", top)
+
+    @patient
+    def _page(self, bucket: str, prefix: str, token: str | None) -> Mapping[str, Any]:
+        more = {"ContinuationToken": token} if token else {}
+        page: Mapping[str, Any] = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        return page
 
     @patient
     def remote_info(self, path: str) -> Mapping[str, Any]:
@@ -199,8 +245,13 @@ class Root:
             else:
                 self.fs.rm_file(self.full(path))
 
-    def leftovers(self) -> dict[str, int]:
-        """Return temporary files that no process will finish, with their sizes. Object stores have none."""
+    def leftovers(self, running_since: datetime | None = None) -> dict[str, int]:
+        """Return what no writer will finish, with the sizes: temporary files, in an S3 store uploads in parts.
+
+        running_since : when the oldest build that still runs began; in a store nothing younger is left over
+        """
+        if self.is_s3:
+            return {_UPLOAD.format(*u[:2]): u.size_bytes for u in self._unfinished() if _before(u.begun, running_since)}
         found: dict[str, int] = {}
         for place, _, names in os.walk(self.full()) if self.is_local else ():
             for name in names:
@@ -208,6 +259,19 @@ class Root:
                     with contextlib.suppress(FileNotFoundError):
                         found[os.path.relpath(f"{place}/{name}", self._base)] = os.stat(f"{place}/{name}").st_size
         return found
+
+    @patient
+    def _unfinished(self) -> list[Unfinished]:
+        return [u._replace(path=u.path[len(self._base) + 1 :]) for u in unfinished(self.fs, self._base)]
+
+    @patient
+    def remove_leftover(self, name: str) -> None:
+        """Remove what `leftovers` names."""
+        if self.is_s3:
+            path, _, upload_id = name.rpartition(_UPLOAD.format("", ""))
+            forget(self.fs, self.full(path), upload_id)
+        else:
+            self.remove(name)
 
     @contextlib.contextmanager
     def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
@@ -220,20 +284,35 @@ class Root:
             if not publish():
                 raise FileExistsError(errno.EEXIST, "exists already", path)
 
-    @patient
     def write_bytes(self, path: str, content: bytes) -> None:
+        """Write a file, which appears whole."""
+        if self.is_s3:  # whose uploads are patient themselves
+            with self.write(path) as stream:
+                stream.write(content)
+        else:
+            self._write_bytes(path, content)
+
+    @patient
+    def _write_bytes(self, path: str, content: bytes) -> None:
         with self.write(path) as stream:
             stream.write(content)
 
-    @patient
     def create_bytes(self, path: str, content: bytes) -> bool:
         """Write a file only if there is none of its name; return whether this call made it."""
+        try:
+            if self.is_s3:
+                with self.write(path, replace=False) as stream:
+                    stream.write(content)
+                return True
+            return self._create_bytes(path, content)
+        except FileExistsError:
+            # An attempt before may have succeeded without our hearing of it.
+            return self.read_bytes(path) == content
+
+    @patient
+    def _create_bytes(self, path: str, content: bytes) -> bool:
         if not self.is_local:
-            try:
-                self.fs.pipe_file(self.full(path), content, mode="create")
-            except FileExistsError:
-                # An attempt before this one may have succeeded without our hearing of it.
-                return bytes(self.fs.cat_file(self.full(path))) == content
+            self.fs.pipe_file(self.full(path), content, mode="create")
             return True
         with self._staged(path, False) as (stream, publish):
             stream.write(content)
@@ -272,20 +351,28 @@ class Root:
 
     @contextlib.contextmanager
     def _uploading(self, target: str, replace: bool) -> Iterator[IO[bytes]]:
-        remote = self.fs.open(target, "wb" if replace else "xb")
+        remote: Any = (
+            ObjectUpload(self.fs, target, self.errors, replace)
+            if self.is_s3
+            else self.fs.open(target, "wb" if replace else "xb")
+        )
         try:
             yield remote
-            remote.close()
+            remote.finish() if self.is_s3 else remote.close()
         except BaseException as error:
-            if not remote.closed:
-                if hasattr(remote, "discard"):
-                    remote.discard()
-                remote.closed = True  # or the garbage collector would try to finish the upload
-            if not replace and isinstance(error, OSError) and error.errno == errno.EINVAL:
-                raise FileExistsError(errno.EEXIST, "exists already", target) from None  # what s3fs makes of a 412
-            if isinstance(error, self.errors):
-                raise as_os_error(error) from None
+            with contextlib.suppress(*self.errors):  # what failed first is to be told
+                remote.abandon() if self.is_s3 else _discard(remote)
+            if isinstance(error, self.errors) and not isinstance(error, OSError):
+                raise as_os_error(error) from error
             raise
+
+
+def _discard(remote: Any) -> None:
+    """Have a file that fsspec opened for writing never appear."""
+    if not remote.closed:
+        if hasattr(remote, "discard"):
+            remote.discard()
+        remote.closed = True  # or the garbage collector would try to finish the upload
 
 
 class PatientStream(io.RawIOBase, IO[bytes]):
@@ -329,6 +416,10 @@ def _unless_absent(error: OSError) -> None:
         raise error
 
 
+def _before(moment: datetime, running_since: datetime | None) -> bool:
+    return running_since is None or moment < running_since
+
+
 def _host() -> str:
     return uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()).hex[:8]
 
@@ -351,19 +442,3 @@ def is_running(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def describe_os_error(error: OSError, root: Root, action: str, path: str = "") -> StorageError:
-    """Turn an error of the operating system or of a store into one message with a remedy."""
-    remedies = {
-        errno.ENOSPC: "free some space, then build again: what is committed is kept",
-        errno.EDQUOT: "free some space, then build again: what is committed is kept",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "check the permissions",
-        errno.EPERM: "check the permissions",
-    }
-    remedy = remedies.get(error.errno or 0, "build again once the storage answers: what is committed is kept")
-    where = root.uri(path) if path else root.url
-    return StorageError(
-        f"cannot {action} {where}: {error.strerror or error} ({remedy})", transient=is_transient(error, root.is_local)
-    )

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, ClassVar
+from functools import partial
+from typing import IO, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.config import Segment
-from schemas.storage import Root, describe_os_error
+from schemas.failures import describe_os_error
+from schemas.objects import ObjectChangedError, ObjectStream
+from schemas.storage import Root
 from schemas.tables import ITEM_COLUMNS, RUNS
 from stages.containers import Container, inspect
 from stages.readers import DEMUXERS, ONLY_FFMPEG, DecodeError, FfmpegReader, Reader, SoundFileReader
 from stages.rows import RowBuffer
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
-from stages.versions import version_of
+from stages.versions import etag_version, version_of
 
 PIECE_S = 30.0
 MAX_PIECE_VALUES = 8_000_000
@@ -27,6 +30,7 @@ MAX_CLIP_VALUES = 128_000_000
 """A single clip's source samples over all channels (512 MB)."""
 TABLE_VALUES = 3_000_000
 _BLOCK_FRAMES = 1 << 17
+_N_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,14 @@ class Decode:
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         buffer = RowBuffer(RUNS, values_column="samples")
-        for item in table.to_pylist():
-            self._alive(item)()
-            for row in self._item(item):
-                buffer.add(row)
-                if buffer.n_values >= TABLE_VALUES or buffer.n_rows >= 512:
-                    yield buffer.table()
+        items = table.to_pylist()
+        with _Ahead(self.sources, items) as streams:
+            for i, item in enumerate(items):
+                self._alive(item)()
+                for row in self._item(item, partial(streams.open, i)):
+                    buffer.add(row)
+                    if buffer.n_values >= TABLE_VALUES or buffer.n_rows >= 512:
+                        yield buffer.table()
         if buffer.n_rows:
             yield buffer.table()
 
@@ -75,7 +81,7 @@ class Decode:
         pulse = self.pulse
         return (lambda: None) if pulse is None else lambda: pulse(item["item_id"])
 
-    def _item(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _item(self, item: dict[str, Any], open_stream: Callable[[], IO[bytes]]) -> Iterator[dict[str, Any]]:
         identity = {name: item[name] for name in ITEM_COLUMNS}
         source = self.sources[item["source"]]
         if item["reason"] is not None:
@@ -93,7 +99,8 @@ class Decode:
                 "decoded_s": 0.0,
             }
             return
-        work = _Recording(item, identity, source, self.target_rate_hz, self.truncated == "keep", self._alive(item))
+        keep_truncated = self.truncated == "keep"
+        work = _Recording(item, identity, source, self.target_rate_hz, keep_truncated, self._alive(item), open_stream)
         try:
             yield from work.rows()
         except DecodeError as error:
@@ -111,15 +118,21 @@ class _Recording:
         target_rate_hz: int,
         keep_truncated: bool,
         alive: Callable[[], None],
+        open_stream: Callable[[], IO[bytes]],
     ) -> None:
         self.item, self.identity, self.source = item, identity, source
         self.target_rate_hz, self.keep_truncated, self.alive = target_rate_hz, keep_truncated, alive
+        self.open_stream = open_stream
 
     def rows(self) -> Iterator[dict[str, Any]]:
         root, path = self.source.root, self.item["path"]
-        self._check_version("before reading")
+        by_etag = root.is_s3 and self.source.version == "auto"
+        if not by_etag:
+            self._check_version("before reading")
         try:
-            with root.open_read(path) as stream:
+            with self.open_stream() as stream:
+                if by_etag:  # the store answers only as long as this is so
+                    self._compare(etag_version(cast(ObjectStream, stream).etag), "before reading")
                 stream.seek(0, os.SEEK_END)
                 size = stream.tell()
                 if size == 0:
@@ -137,13 +150,18 @@ class _Recording:
                 except DecodeError:
                     self._check_version("while reading")  # a file that is being written looks damaged
                     raise
+        except ObjectChangedError:
+            raise DecodeError(
+                "recording_changed", f"planned as {self.item['version']}, another one while reading"
+            ) from None
         except FileNotFoundError:
             raise DecodeError("recording_missing", "the file was gone when it was to be read") from None
         except PermissionError as error:
             raise DecodeError("unreadable", f"{error.strerror or error}") from None
         except OSError as error:
             raise describe_os_error(error, root, "read", path) from None
-        self._check_version("while reading")
+        if not by_etag:
+            self._check_version("while reading")
         yield last
 
     def _check_version(self, when: str) -> None:
@@ -155,8 +173,11 @@ class _Recording:
             raise DecodeError("unreadable", f"{error.strerror or error}") from None
         except OSError as error:
             raise describe_os_error(error, self.source.root, "read", self.item["path"]) from None
-        if now != self.item["version"]:
-            raise DecodeError("recording_changed", f"planned as {self.item['version']}, found {now} {when}")
+        self._compare(now, when)
+
+    def _compare(self, version: str, when: str) -> None:
+        if version != self.item["version"]:
+            raise DecodeError("recording_changed", f"planned as {self.item['version']}, found {version} {when}")
 
     def _decode(self, stream: IO[bytes], container: Container) -> Iterator[dict[str, Any]]:
         """Decode with the first library that can open the file.
@@ -250,6 +271,34 @@ class _Recording:
             "samples": samples,
             "last": False,
         }
+
+
+class _Ahead:
+    """Opens recordings in object stores before it is their turn: their first bytes come while others are decoded."""
+
+    def __init__(self, sources: Mapping[str, DecodeSource], items: list[dict[str, Any]]) -> None:
+        self._sources, self._items = sources, items
+        self._waiting: dict[int, IO[bytes]] = {}
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._waiting.values():
+            stream.close()
+
+    def open(self, place: int) -> IO[bytes]:
+        """Open one of the items, and begin with the next ones."""
+        stream = self._waiting.pop(place, None) or self._open(place)
+        for k in range(place + 1, min(place + 1 + _N_AHEAD, len(self._items))):
+            item = self._items[k]
+            if k not in self._waiting and item["reason"] is None and self._sources[item["source"]].root.is_s3:
+                self._waiting[k] = self._open(k)
+        return stream
+
+    def _open(self, place: int) -> IO[bytes]:
+        item = self._items[place]
+        return self._sources[item["source"]].root.open_read(item["path"], whole=item["annotations"] is None)
 
 
 class _Cursor:

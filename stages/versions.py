@@ -38,13 +38,17 @@ def info_version(info: Mapping[str, Any]) -> str:
     """Return the version of a remote file from its entry in a listing."""
     etag = info.get("ETag") or info.get("etag")
     if etag:
-        return "etag-" + str(etag).strip('"')
+        return etag_version(str(etag))
     changed = next(
         (info[k] for k in ("LastModified", "mtime", "last_modified", "updated", "created") if info.get(k)), ""
     )
     # fsspec's memory file system lists a time as a number and gives it as a date when asked for the one file.
     moment = changed.timestamp() if hasattr(changed, "timestamp") else changed
     return f"{info.get('size')}-{f'{moment:.6f}' if isinstance(moment, float) else moment}"
+
+
+def etag_version(etag: str) -> str:
+    return "etag-" + etag.strip('"')
 
 
 def sha256_of(root: Root, path: str) -> str:

@@ -39,6 +39,37 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """Address of an S3 server: the one that S3_ENDPOINT_URL names, else moto's, started for the session."""
+    found = os.environ.get("S3_ENDPOINT_URL")
+    if found:
+        yield found
+        return
+    server_module = pytest.importorskip(
+        "moto.server", reason="no S3 server: set S3_ENDPOINT_URL, or install moto[server]"
+    )
+    server = server_module.ThreadedMotoServer(port=0)
+    server.start()
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing-secret")
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> str:
+    """A new bucket."""
+    import uuid
+
+    from schemas.storage import Root
+
+    name = f"clipmill-test-{uuid.uuid4().hex[:8]}"
+    Root(f"s3://{name}", {"endpoint_url": endpoint}).fs.mkdir(name)
+    return name
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small builds run in this process, as on the command line, even if the session's Ray is up."""

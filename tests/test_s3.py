@@ -3,7 +3,7 @@
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,6 @@ from conftest import build_here, tone, write_audio
 from pipelines.verify import verify
 from schemas.layout import committed_keys
 from schemas.storage import Root
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    found = os.environ.get("S3_ENDPOINT_URL")
-    if found:
-        yield found
-        return
-    server_module = pytest.importorskip(
-        "moto.server", reason="no S3 server: set S3_ENDPOINT_URL, or install moto[server]"
-    )
-    server = server_module.ThreadedMotoServer(port=0)
-    server.start()
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing-secret")
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 def hashes(root: Root, folder: str = "shards") -> dict[str, str]:

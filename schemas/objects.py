@@ -1,0 +1,191 @@
+"""Objects of an S3 store, open for reading: ranged requests, the next of which is on its way while the last is used."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import time
+from concurrent.futures import Future
+from typing import IO, Any, NamedTuple
+
+from schemas.errors import StorageError
+from schemas.retry import as_os_error, is_transient, waits
+
+FIRST_BYTES = 1 << 20
+LARGEST_BYTES = 8 << 20
+PROBE_BYTES = 1 << 17
+"""Of the first request when few parts of an object are wanted."""
+
+
+class ObjectChangedError(OSError):
+    """The object is another one than when it was opened."""
+
+
+class _Answer(NamedTuple):
+    """What a request for a range brought. size : of the whole object in bytes."""
+
+    content: bytes
+    etag: str
+    size: int
+
+
+class _Request(NamedTuple):
+    """A range [start, stop) that is on its way."""
+
+    start: int
+    stop: int
+    future: Future[_Answer]
+
+
+class ObjectStream(io.RawIOBase, IO[bytes]):
+    """An object, open for reading. The first request leaves at once; its answer is waited for when it is needed.
+
+    All requests after the first one demand the same content (by its ETag). As long as reading goes on without gaps, requests
+    grow and each is sent before its bytes are wanted; after a jump they start small again.
+
+    fs : s3fs's file system
+    path : bucket/key
+    errors : what it can raise
+    whole : whether all of the object will be read, as far as is known
+    """
+
+    def __init__(self, fs: Any, path: str, errors: tuple[type[Exception], ...], whole: bool = True) -> None:
+        self._fs, self._path, self._errors = fs, path, errors
+        self._bucket, self._key, _ = fs.split_path(path)
+        self._etag: str | None = None
+        self._size: int | None = None
+        self._at = 0
+        self._held_start, self._held = 0, b""
+        self._n_in_row = 1 if whole else 0
+        self._n_bytes = FIRST_BYTES if whole else PROBE_BYTES
+        self._ahead: _Request | None = self._ask(0, self._n_bytes)
+
+    @property
+    def etag(self) -> str:
+        """The object's ETag, without quotes."""
+        self._open()
+        return (self._etag or "").strip('"')
+
+    @property
+    def size(self) -> int:
+        """The object's length in bytes."""
+        self._open()
+        return self._size or 0
+
+    def _open(self) -> None:
+        if self._size is None:
+            self._hold(0)
+
+    def _ask(self, start: int, n_bytes: int) -> _Request:
+        stop = start + n_bytes if self._size is None else min(start + n_bytes, self._size)
+        coroutine = _get(self._fs, self._bucket, self._key, start, stop, self._etag)
+        return _Request(start, stop, asyncio.run_coroutine_threadsafe(coroutine, self._fs.loop))
+
+    def _hold(self, at: int) -> None:
+        """Have the block that begins at a place, or holds it, in memory."""
+        request = self._ahead
+        if request is None or not request.start <= at < request.stop:
+            if request is not None:
+                request.future.cancel()
+            in_row = at == self._held_start + len(self._held)
+            self._n_in_row = self._n_in_row + 1 if in_row else 0
+            self._n_bytes = self._grown() if in_row else PROBE_BYTES
+            request = self._ask(at, self._n_bytes)
+        self._ahead = None
+        answer = self._patiently(request)
+        self._size, self._etag = answer.size, answer.etag
+        self._held_start, self._held = request.start, answer.content
+        stop = request.start + len(answer.content)
+        if self._n_in_row and stop < answer.size:
+            self._n_bytes = self._grown()
+            self._ahead = self._ask(stop, self._n_bytes)
+
+    def _grown(self) -> int:
+        return min(2 * self._n_bytes, LARGEST_BYTES)
+
+    def _patiently(self, request: _Request) -> _Answer:
+        for wait in waits():
+            try:
+                return request.future.result()
+            except self._errors as error:
+                if isinstance(error, ObjectChangedError) or wait is None or not is_transient(error, False):
+                    if isinstance(error, OSError | StorageError):
+                        raise
+                    raise as_os_error(error) from error
+                time.sleep(wait)
+                request = self._ask(request.start, request.stop - request.start)
+        raise AssertionError("waits() ends with None")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
+        at = offset + (self.size if base is None else base)
+        if at < 0:
+            raise ValueError(f"cannot seek to {at}")
+        self._at = at
+        return at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer as far as the object goes; never less."""
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(view) and self._at < self.size:
+            if not self._held_start <= self._at < self._held_start + len(self._held):
+                self._hold(self._at)
+            part = memoryview(self._held)[self._at - self._held_start :][: len(view) - filled]
+            view[filled : filled + len(part)] = part
+            filled += len(part)
+            self._at += len(part)
+        return filled
+
+    def read(self, size: int = -1, /) -> bytes:
+        rest = max(0, self.size - self._at)
+        n = rest if size is None or size < 0 else min(size, rest)
+        inside = self._at - self._held_start
+        if inside >= 0 and inside + n <= len(self._held):  # the usual case, in one copy
+            self._at += n
+            return self._held[inside : inside + n]
+        content = bytearray(n)
+        self.readinto(content)
+        return bytes(content)
+
+    def close(self) -> None:
+        if not self.closed and self._ahead is not None:
+            self._ahead.future.cancel()
+        self._held = b""
+        super().close()
+
+
+async def _get(fs: Any, bucket: str, key: str, start: int, stop: int, etag: str | None) -> _Answer:
+    condition = {"IfMatch": etag} if etag else {}
+    try:
+        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **condition)
+    except OSError as error:
+        code = code_of(error)
+        if code in ("InvalidRange", "416") and start == 0:  # it is empty
+            head = await fs._call_s3("head_object", Bucket=bucket, Key=key)
+            return _Answer(b"", head["ETag"], int(head["ContentLength"]))
+        if code in ("PreconditionFailed", "412"):
+            raise ObjectChangedError(errno.ESTALE, "the object is another one than before", f"{bucket}/{key}") from None
+        raise
+    async with answer["Body"] as body:
+        content = await body.read()
+    size = int(str(answer["ContentRange"]).rpartition("/")[2]) if "ContentRange" in answer else len(content)
+    if len(content) != min(stop, size) - start:
+        raise StorageError(f"{bucket}/{key}: {len(content)} bytes came of [{start}, {stop})", transient=True)
+    return _Answer(content, answer["ETag"], size)
+
+
+def code_of(error: BaseException) -> str:
+    """Return what the store called an error that s3fs has made one of the operating system's of."""
+    cause = error.__cause__ or error.__context__
+    return str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) if cause is not None else ""

@@ -1,0 +1,279 @@
+"""What a build does when the store that it reads from, or writes to, fails: every failure comes from a proxy before a real server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import shard_hashes, tone, write_audio
+from s3_proxy import Proxy, before
+
+from schemas.objects import ObjectChangedError, ObjectStream
+from schemas.storage import Root
+
+OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 2}
+
+
+@pytest.fixture
+def proxied(endpoint: str) -> Iterator[tuple[str, Proxy]]:
+    with before(endpoint) as found:
+        yield found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> dict[str, Any]:
+    for i in range(6):
+        write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 16000, seed=i), 16000)
+    return {
+        "root": tmp_path / "in",
+        "name": "s",
+        "segment": {"mode": "window", "length_s": 0.25},
+        "bytes_per_second": 32000,
+    }
+
+
+def clipmill(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=240, check=False)
+
+
+def shards(root: Root) -> dict[str, str]:
+    found = root.sizes("shards")
+    return {name: hashlib.sha256(root.read_bytes(name)).hexdigest() for name in found}
+
+
+def far(bucket: str, endpoint: str, **more: Any) -> dict[str, Any]:
+    return {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint, **more}, **OUTPUT}
+
+
+def test_a_store_that_refuses_most_requests_changes_nothing(
+    source: dict[str, Any],
+    bucket: str,
+    proxied: tuple[str, Proxy],
+    tmp_path: Path,
+    make_config: Callable[..., Path],
+    in_process: None,
+) -> None:
+    from pipelines.build import build
+    from schemas.config_file import load
+
+    address, proxy = proxied
+    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
+    for path in Path(source["root"]).iterdir():
+        corpus.write_bytes(path.name, path.read_bytes())
+    there = {**source, "root": corpus.url, "storage_options": dict(corpus.storage_options)}
+    here = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
+    assert build(load(here), quiet=True).status == "published"
+    chance = random.Random(0)
+    proxy.rule = lambda *_: (503, "SlowDown") if chance.random() < 0.6 else None
+    report = build(load(make_config(there, name="test", output=far(bucket, address))), quiet=True)
+    assert (report.status, report.failures) == ("published", [])
+    proxy.rule = lambda *_: None
+    assert shards(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "SignatureDoesNotMatch", "secret"),
+        (403, "InvalidAccessKeyId", "access key"),
+        (403, "AccessDenied", "permission"),
+        (404, "NoSuchBucket", "bucket"),
+        (400, "ExpiredToken", "expired"),
+        (403, "RequestTimeTooSkewed", "clock"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_told_at_once(
+    status: int,
+    code: str,
+    said: str,
+    source: dict[str, Any],
+    bucket: str,
+    proxied: tuple[str, Proxy],
+    make_config: Callable[..., Path],
+) -> None:
+    address, proxy = proxied
+    proxy.rule = lambda *_: (status, code)
+    there = {**source, "root": f"s3://{bucket}/in", "storage_options": {"endpoint_url": address}}
+    for config in (make_config(source, name="out", output=far(bucket, address)), make_config(there, name="in")):
+        begun = time.monotonic()
+        done = clipmill("build", config)
+        assert done.returncode == 1, done.stderr
+        assert time.monotonic() - begun < 30
+        assert "Traceback" not in done.stderr
+        assert bucket in done.stderr
+        assert said in done.stderr, done.stderr
+
+
+def test_nothing_listens(source: dict[str, Any], make_config: Callable[..., Path]) -> None:
+    done = clipmill("build", make_config(source, output=far("nowhere", "http://127.0.0.1:9")))
+    assert done.returncode == 1
+    assert "s3://nowhere/out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_credentials(
+    source: dict[str, Any], make_config: Callable[..., Path], endpoint: str, bucket: str, tmp_path: Path
+) -> None:
+    env = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
+    command = [sys.executable, "-m", "pipelines.cli", "build", str(make_config(source, output=far(bucket, endpoint)))]
+    env |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    begun = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert time.monotonic() - begun < 30
+    assert "credentials" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_credentials_that_expire_in_mid_build_stop_it_and_the_next_build_ends_it(
+    source: dict[str, Any], bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    address, proxy = proxied
+    config = make_config(source, name="test", output=far(bucket, address))
+    proxy.rule = lambda method, path, n: (400, "ExpiredToken") if "/out/shards/" in path and n > 40 else None
+    done = clipmill("build", config)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert "expired" in done.stderr
+    assert "Traceback" not in done.stderr
+    proxy.rule = lambda *_: None
+    done = clipmill("build", config)
+    assert done.returncode == 0, done.stderr
+    done = clipmill("build", make_config(source, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
+    assert done.returncode == 0
+    assert shards(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
+
+
+def test_an_upload_in_parts_appears_whole_or_not_at_all(bucket: str, proxied: tuple[str, Proxy]) -> None:
+    address, proxy = proxied
+    root = Root(f"s3://{bucket}/x", {"endpoint_url": address})
+    content = os.urandom(21 << 20)
+    with root.write("whole") as stream:
+        for start in range(0, len(content), 3 << 20):
+            stream.write(content[start : start + (3 << 20)])
+    assert root.read_bytes("whole") == content
+    proxy.rule = lambda method, path, n: (403, "AccessDenied") if "partNumber=2" in path else None
+    with pytest.raises(PermissionError), root.write("broken") as stream:
+        stream.write(content[: 8 << 20])
+        stream.write(content[: 8 << 20])
+        stream.write(content[: 8 << 20])
+    proxy.rule = lambda *_: None
+    with pytest.raises(KeyError), root.write("left") as stream:
+        stream.write(content)
+        raise KeyError
+    assert root.sizes("") == {"whole": len(content)}
+    assert root.leftovers() == {}
+    with pytest.raises(FileExistsError), root.write("whole", replace=False) as stream:
+        stream.write(content)
+    assert root.leftovers() == {}
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next_build(
+    source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path], in_process: None
+) -> None:
+    from pipelines.build import build
+    from schemas.config_file import load
+
+    program = (
+        "import os, sys; from schemas.storage import Root\n"
+        "with Root(sys.argv[1], {'endpoint_url': sys.argv[2]}).write('shards/train/x') as stream:\n"
+        "    stream.write(os.urandom(9 << 20)); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, f"s3://{bucket}/out", endpoint], check=False)
+    root = Root(f"s3://{bucket}/out", {"endpoint_url": endpoint})
+    assert list(root.leftovers().values()) == [9 << 20] or len(root.leftovers()) == 1
+    assert build(load(make_config(source, output=far(bucket, endpoint))), quiet=True).status == "published"
+    assert root.leftovers() == {}
+
+
+def test_an_object_that_is_exchanged_while_it_is_read(bucket: str, endpoint: str) -> None:
+    root = Root(f"s3://{bucket}", {"endpoint_url": endpoint})
+    root.write_bytes("a", bytes(3 << 20))
+    stream = root.open_read("a", whole=False)
+    assert isinstance(stream, ObjectStream)
+    assert stream.read(10) == bytes(10)
+    root.write_bytes("a", b"1" * (3 << 20))
+    stream.seek(2 << 20)
+    with pytest.raises(ObjectChangedError):
+        stream.read(10)
+
+
+def test_streams_give_what_is_there(bucket: str, endpoint: str) -> None:
+    root = Root(f"s3://{bucket}", {"endpoint_url": endpoint})
+    content = os.urandom(5 << 20)
+    root.write_bytes("a", content)
+    root.write_bytes("empty", b"")
+    chance = random.Random(0)
+    for whole in (True, False):
+        with root.open_read("empty", whole) as stream:
+            assert stream.read() == b""
+        with root.open_read("a", whole) as stream:
+            for _ in range(100):
+                start, n = chance.randrange(len(content) + 100), chance.choice([1, 7, 4096, 300_000, 2 << 20])
+                assert stream.seek(start) == start
+                assert stream.read(n) == content[start : start + n]
+            assert stream.seek(-10, 2) == len(content) - 10
+            assert stream.read() == content[-10:]
+    with pytest.raises(FileNotFoundError), root.open_read("nothing") as stream:
+        stream.read(1)
+
+
+def test_only_what_is_needed_is_asked_for(
+    bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path], in_process: None
+) -> None:
+    from pipelines.build import build
+    from schemas.config_file import load
+
+    address, proxy = proxied
+    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
+    n_bytes = 0
+    for name in ("long.wav", "long.flac"):
+        path = write_audio(tmp_path / name, tone(180.0, 44100, 2), 44100)
+        corpus.write_bytes(name, path.read_bytes())
+        corpus.write_bytes(f"{path.stem}.csv", b"30.0,31.0,a\n120.0,122.0,b\n")
+        n_bytes += path.stat().st_size
+    sidecar = {"sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}}
+    there = {"root": corpus.url, "storage_options": dict(corpus.storage_options), "annotations": sidecar}
+    proxy.seen.clear()
+    report = build(load(make_config(there, output={"root": str(tmp_path / "out")})), quiet=True)
+    assert report.snapshot is not None
+    assert report.snapshot.counts.clips_kept == 4
+    asked = [(m, p, r) for m, p, r in proxy.seen if ".wav" in p or ".flac" in p]
+    assert {m for m, _, _ in asked} == {"GET"}
+    spans = [r.removeprefix("bytes=").split("-") for _, _, r in asked]
+    assert sum(int(b) - int(a) for a, b in spans) < n_bytes / 4
+
+
+def test_no_request_for_each_object_to_plan_and_one_to_read_it(
+    source: dict[str, Any],
+    bucket: str,
+    proxied: tuple[str, Proxy],
+    make_config: Callable[..., Path],
+    tmp_path: Path,
+    in_process: None,
+) -> None:
+    from pipelines.build import build
+    from pipelines.plan import make_plan
+    from schemas.config_file import load
+
+    address, proxy = proxied
+    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
+    for path in Path(source["root"]).iterdir():
+        corpus.write_bytes(path.name, path.read_bytes())
+    there = {**source, "root": corpus.url, "storage_options": dict(corpus.storage_options)}
+    file = load(make_config(there, output={"root": str(tmp_path / "out")}))
+    proxy.seen.clear()
+    make_plan(file.config)
+    assert len(proxy.seen) < 4
+    build(file, quiet=True)
+    asked = [p.split("?")[0] for _, p, _ in proxy.seen if p.split("?")[0].endswith(".wav")]
+    assert sorted(asked) == sorted(set(asked))
+    assert len(asked) == 6
