@@ -7,15 +7,20 @@ import errno
 import io
 import time
 from concurrent.futures import Future
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from schemas.errors import StorageError
 from schemas.retry import as_os_error, is_transient, waits
 
+T = TypeVar("T")
 FIRST_BYTES = 1 << 20
 LARGEST_BYTES = 8 << 20
 PROBE_BYTES = 1 << 17
 """Of the first request when few parts of an object are wanted."""
+
+
+_DEADLINE_S = 30.0
+_SLOWEST_BYTES_PER_S = 250_000
 
 
 class ObjectChangedError(OSError):
@@ -107,7 +112,7 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
     def _patiently(self, request: _Request) -> _Answer:
         for wait in waits():
             try:
-                return request.future.result()
+                return awaited(request.future, request.stop - request.start)
             except self._errors as error:
                 if isinstance(error, ObjectChangedError) or wait is None or not is_transient(error, False):
                     if isinstance(error, OSError | StorageError):
@@ -163,6 +168,24 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
             self._ahead.future.cancel()
         self._held = b""
         super().close()
+
+
+def awaited(future: Future[T], n_bytes: int = 0) -> T:
+    """Return the answer to a request.
+
+    n_bytes : that it moves
+
+    Raises
+    ------
+    TimeoutError : it did not come. The library's own limits are on reading and connecting; it waits for a store that is to say whether
+        it wants a request's body, and says nothing, forever.
+    """
+    limit_s = _DEADLINE_S + n_bytes / _SLOWEST_BYTES_PER_S
+    try:
+        return future.result(limit_s)
+    except TimeoutError as error:
+        future.cancel()
+        raise TimeoutError(errno.ETIMEDOUT, f"the store did not answer for {limit_s:.0f} s") from error
 
 
 async def _get(fs: Any, bucket: str, key: str, start: int, stop: int, etag: str | None) -> _Answer:

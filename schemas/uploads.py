@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 from schemas.errors import StorageError
-from schemas.objects import code_of
+from schemas.objects import awaited, code_of
 from schemas.retry import is_transient, waits
 
 PART_BYTES = 8 << 20
@@ -148,7 +148,7 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
         future = part.future
         for wait in waits():
             try:
-                self._done.append({"PartNumber": part.number, "ETag": future.result()})
+                self._done.append({"PartNumber": part.number, "ETag": awaited(future, len(part.content))})
                 return
             except self._errors as error:
                 if code_of(error) == "NoSuchUpload":
@@ -161,7 +161,8 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
     def _ask(self, method: str, **more: Any) -> Any:
         for wait in waits():
             try:
-                return self._fs.call_s3(method, **self._place, **more)
+                request = self._fs._call_s3(method, **self._place, **more)
+                return awaited(asyncio.run_coroutine_threadsafe(request, self._fs.loop), len(more.get("Body", b"")))
             except self._errors as error:
                 if wait is None or not is_transient(error, False) or code_of(error) in _FINAL_CODES:
                     raise

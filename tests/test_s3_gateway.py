@@ -88,7 +88,7 @@ def shards(root: Root) -> dict[str, str]:
         pytest.param(["pause", "rgw"], ["resume", "rgw"], 25.0, marks=pytest.mark.slow),
         pytest.param(["kill9", "all"], ["start"], 3.0, marks=pytest.mark.slow),
         pytest.param(["kill9", "osd"], ["start"], 3.0, marks=pytest.mark.slow),
-        pytest.param(["pause", "osd"], ["resume", "osd"], 25.0, marks=pytest.mark.slow),
+        pytest.param(["pause", "osd"], ["resume", "osd"], 8.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_server_that_goes_away_costs_time_and_nothing_else(
