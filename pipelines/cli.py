@@ -29,7 +29,7 @@ _accept = click.option(
     "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
 )
 _config = click.argument("config", type=click.Path(dir_okay=False))
-_root = click.argument("root")
+_root = click.argument("root")  # a folder or an address, or the configuration of the build
 
 
 def _fail(message: str, code: int, as_json: bool = False, **more: Any) -> NoReturn:
@@ -381,9 +381,16 @@ def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _dataset(root: str) -> Root:
+    """Return the root of a dataset, given itself or the configuration that it was built by, which knows the way to it."""
     from schemas.layout import dataset_name
 
-    place = Root(root)
+    if root.endswith((".yaml", ".yml")) and Path(root).is_file():
+        from schemas.config_file import load
+
+        output = load(Path(root)).config.output
+        place = Root(output.root, output.storage_options)
+    else:
+        place = Root(root)
     dataset_name(place)
     return place
 
