@@ -31,24 +31,24 @@ from benchmarks.work import Outcome, read_output, source_seconds
 
 TOP = Path(__file__).parents[1]
 CONTENDERS = {
-    "kernels": "kernels",
-    "clipmill": "clipmill_build",
-    "datasets + librosa": "hf_datasets",
-    "lhotse + librosa": "lhotse_cuts",
-    "pydub + librosa": "pydub_librosa",
-    "the same, as written": "pydub_librosa",
+    "kernels": ("kernels",),
+    "clipmill": ("clipmill_build",),
+    "datasets + librosa": ("hf_datasets",),
+    "lhotse + librosa": ("lhotse_cuts",),
+    "pydub + librosa": ("pydub_librosa",),
+    "the same, as written": ("pydub_librosa", "--twice"),
 }
-_AS_WRITTEN = "the same, as written"
+"""By the name of the row: the module under benchmarks.contenders, and what it is told beside corpus, output and cores."""
 _ALONE = ("kernels", "pydub_librosa")
 _PICTURES = {"plain": 300, "axes": 60}
 
 
 @dataclass
 class Contender:
-    """name : of the row; module : under benchmarks.contenders; agreement : how its output compares, in words."""
+    """name : of the row; told : see CONTENDERS; agreement : how its output compares, in words."""
 
     name: str
-    module: str
+    told: tuple[str, ...]
     outcomes: list[Outcome] = field(default_factory=list)
     agreement: str = ""
 
@@ -64,12 +64,11 @@ class Contender:
         self.outcomes.append(Outcome(self.name, ended[0].clips, max(o.work_s for o in ended) / n))
 
     def begin(self, corpus: Path, out: Path, cores: int, *more: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", f"benchmarks.contenders.{self.module}", str(corpus), str(out)]
-        if self.name == _AS_WRITTEN:
-            command.append("--twice")
-        if self.module not in _ALONE:
+        module, *told = self.told
+        command = [sys.executable, "-m", f"benchmarks.contenders.{module}", str(corpus), str(out)]
+        if module not in _ALONE:
             command.append(str(cores))
-        command += more
+        command += (*told, *more)
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | one_thread
         return subprocess.Popen(command, cwd=TOP, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -185,14 +184,14 @@ def main() -> None:
         for number in range(o.rounds):
             at_once.run_at_once(corpus, Path(place), cores)
             for contender in contenders:
-                out = Path(place) / contender.module
+                out = Path(place) / contender.told[0]
                 contender.run(corpus, out, cores)
                 if number == 0 and contender is not contenders[0]:
-                    contender.agreement = compared(Path(place) / contenders[0].module, out)
+                    contender.agreement = compared(Path(place) / contenders[0].told[0], out)
                 if number > 0 or contender is not contenders[0]:
                     shutil.rmtree(out)
             if number == 0:
-                shutil.rmtree(Path(place) / contenders[0].module)
+                shutil.rmtree(Path(place) / contenders[0].told[0])
         drawn = pictures(corpus, Path(place), cores, o.rounds) if o.only is None else ""
     print(
         f"\n{table(contenders, at_once, source_s, cores)}\n\n{stages(contenders[0], source_s)}\n\nagainst what the kernels wrote:"

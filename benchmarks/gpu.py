@@ -34,7 +34,7 @@ from stages.transfer import batches
 
 RATE_HZ, N_FFT, HOP, N_MELS, N_MFCC = 16000, 1024, 160, 80, 20
 
-_FEW = 8
+_FEW = 8  # clips at a time, of which torchaudio's frames stay in a CPU's caches
 
 
 def spec(dtype: str) -> Any:

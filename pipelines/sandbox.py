@@ -34,6 +34,8 @@ from stages.rows import replace_column, stream_bytes, stream_table
 BEGIN, TABLE, END, STORAGE, MEMORY = b"B", b"T", b"E", b"S", b"M"
 _PIPE_BYTES = 1 << 20
 _REPORT_BYTES = 1 << 16
+_START_S = 120.0
+"""What a busy machine may take to start a process that loads its libraries; no recording is to blame for it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Sandbox:
             child.request(self.config, part)
             timeout_s = self.config.limits.decoder_timeout_s
             while True:
-                kind, payload = child.answer(timeout_s)
+                kind, payload = child.answer(timeout_s if seen.current else max(timeout_s, _START_S))
                 if kind == END:
                     ended = True
                     return None

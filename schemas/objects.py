@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-import time
 from concurrent.futures import Future
 from typing import IO, Any, NamedTuple, TypeVar
 
 from schemas.errors import StorageError
-from schemas.retry import as_os_error, is_transient, waits
+from schemas.retry import patiently
 
 T = TypeVar("T")
 FIRST_BYTES = 1 << 20
 LARGEST_BYTES = 8 << 20
 PROBE_BYTES = 1 << 17
 """Of the first request when few parts of an object are wanted."""
-
-
 _DEADLINE_S = 30.0
 _SLOWEST_BYTES_PER_S = 250_000
 
@@ -56,7 +53,7 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
     """
 
     def __init__(self, fs: Any, path: str, errors: tuple[type[Exception], ...], whole: bool = True) -> None:
-        self._fs, self._path, self._errors = fs, path, errors
+        self._fs, self._errors = fs, errors
         self._bucket, self._key, _ = fs.split_path(path)
         self._etag: str | None = None
         self._size: int | None = None
@@ -98,7 +95,7 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
             self._n_bytes = self._grown() if in_row else PROBE_BYTES
             request = self._ask(at, self._n_bytes)
         self._ahead = None
-        answer = self._patiently(request)
+        answer = self._answer(request)
         self._size, self._etag = answer.size, answer.etag
         self._held_start, self._held = request.start, answer.content
         stop = request.start + len(answer.content)
@@ -109,18 +106,15 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
     def _grown(self) -> int:
         return min(2 * self._n_bytes, LARGEST_BYTES)
 
-    def _patiently(self, request: _Request) -> _Answer:
-        for wait in waits():
-            try:
-                return awaited(request.future, request.stop - request.start)
-            except self._errors as error:
-                if isinstance(error, ObjectChangedError) or wait is None or not is_transient(error, False):
-                    if isinstance(error, OSError | StorageError):
-                        raise
-                    raise as_os_error(error) from error
-                time.sleep(wait)
-                request = self._ask(request.start, request.stop - request.start)
-        raise AssertionError("waits() ends with None")
+    def _answer(self, request: _Request) -> _Answer:
+        """Wait for what is on its way, and ask again while a failure may pass."""
+        n_bytes = request.stop - request.start
+        asked = [request.future]
+
+        def once() -> _Answer:
+            return awaited(asked.pop() if asked else self._ask(request.start, n_bytes).future, n_bytes)
+
+        return patiently(once, self._errors, False)
 
     def readable(self) -> bool:
         return True

@@ -23,6 +23,7 @@ _FINAL = frozenset(
         errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.EDQUOT,
         errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EXDEV, errno.ENOTEMPTY, errno.EMFILE,
         errno.EINVAL, errno.ENOSYS, errno.EMSGSIZE, errno.EREMCHG,  # what s3fs makes of a store's "your request is wrong"
+        errno.ESTALE,  # an object that was exchanged
     }
 )  # fmt: skip
 _FINAL_KINDS = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)

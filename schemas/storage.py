@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import re
@@ -23,7 +24,7 @@ import fsspec
 
 from schemas.errors import ConfigError
 from schemas.objects import ObjectStream
-from schemas.retry import as_os_error, patient
+from schemas.retry import patient
 from schemas.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 TEMPORARY_PREFIX = ".clipmill-tmp-"
@@ -351,19 +352,19 @@ class Root:
 
     @contextlib.contextmanager
     def _uploading(self, target: str, replace: bool) -> Iterator[IO[bytes]]:
-        remote: Any = (
-            ObjectUpload(self.fs, target, self.errors, replace)
-            if self.is_s3
-            else self.fs.open(target, "wb" if replace else "xb")
-        )
+        stream: Any
+        if self.is_s3:
+            stream = ObjectUpload(self.fs, target, self.errors, replace)
+            finish, abandon = stream.finish, stream.abandon
+        else:
+            stream = self.fs.open(target, "wb" if replace else "xb")
+            finish, abandon = stream.close, functools.partial(_discard, stream)
         try:
-            yield remote
-            remote.finish() if self.is_s3 else remote.close()
-        except BaseException as error:
+            yield stream
+            finish()
+        except BaseException:
             with contextlib.suppress(*self.errors):  # what failed first is to be told
-                remote.abandon() if self.is_s3 else _discard(remote)
-            if isinstance(error, self.errors) and not isinstance(error, OSError):
-                raise as_os_error(error) from error
+                abandon()
             raise
 
 

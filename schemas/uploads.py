@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,11 +13,11 @@ from typing import IO, Any, NamedTuple
 
 from schemas.errors import StorageError
 from schemas.objects import awaited, code_of
-from schemas.retry import is_transient, waits
+from schemas.retry import patiently
 
 PART_BYTES = 8 << 20
 _IN_FLIGHT = 2
-_PARTS_BEFORE_DOUBLING = 1000  # a store takes 10,000 parts: these make 72 TB of them
+_PARTS_BEFORE_DOUBLING = 1000  # a store takes 10,000 parts: these hold over 8 TB, more than it takes
 
 
 class _Part(NamedTuple):
@@ -82,8 +81,8 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
                 while self._on_their_way:
                     self._receive()
                 self._complete(condition)
-        except self._errors as error:
-            if code_of(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+        except OSError as error:
+            if code_of(error) in ("PreconditionFailed", "412"):
                 raise FileExistsError(errno.EEXIST, "exists already", self._path) from None
             raise
         self._upload_id = None
@@ -97,9 +96,7 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
                 MultipartUpload={"Parts": self._done},
                 **condition,
             )
-        except self._errors as error:
-            if code_of(error) != "NoSuchUpload":
-                raise
+        except FileNotFoundError:  # NoSuchUpload
             # An attempt before may have succeeded without our hearing of it.
             if self._length_there() != self._n_bytes:
                 raise self._ended_by_others() from None
@@ -145,32 +142,23 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
     def _receive(self) -> None:
         """Wait for the oldest part that is on its way."""
         part = self._on_their_way.popleft()
-        future = part.future
-        for wait in waits():
-            try:
-                self._done.append({"PartNumber": part.number, "ETag": awaited(future, len(part.content))})
-                return
-            except self._errors as error:
-                if code_of(error) == "NoSuchUpload":
-                    raise self._ended_by_others() from None
-                if wait is None or not is_transient(error, False):
-                    raise
-                time.sleep(wait)
-                future = self._begin(part.number, part.content)
+        asked = [part.future]
+
+        def once() -> str:
+            return awaited(asked.pop() if asked else self._begin(part.number, part.content), len(part.content))
+
+        try:
+            etag = patiently(once, self._errors, False)
+        except FileNotFoundError:
+            raise self._ended_by_others() from None
+        self._done.append({"PartNumber": part.number, "ETag": etag})
 
     def _ask(self, method: str, **more: Any) -> Any:
-        for wait in waits():
-            try:
-                request = self._fs._call_s3(method, **self._place, **more)
-                return awaited(asyncio.run_coroutine_threadsafe(request, self._fs.loop), len(more.get("Body", b"")))
-            except self._errors as error:
-                if wait is None or not is_transient(error, False) or code_of(error) in _FINAL_CODES:
-                    raise
-                time.sleep(wait)
-        raise AssertionError("waits() ends with None")
+        def once() -> Any:
+            request = self._fs._call_s3(method, **self._place, **more)
+            return awaited(asyncio.run_coroutine_threadsafe(request, self._fs.loop), len(more.get("Body", b"")))
 
-
-_FINAL_CODES = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchUpload"})
+        return patiently(once, self._errors, False)
 
 
 class Unfinished(NamedTuple):
@@ -205,8 +193,5 @@ def forget(fs: Any, path: str, upload_id: str) -> None:
     bucket, key, _ = fs.split_path(path)
     try:
         fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)
-    except FileNotFoundError:
+    except FileNotFoundError:  # what s3fs makes of NoSuchUpload
         return
-    except OSError as error:
-        if code_of(error) != "NoSuchUpload":
-            raise

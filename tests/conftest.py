@@ -70,6 +70,21 @@ def bucket(endpoint: str) -> str:
     return name
 
 
+def uploaded(source: dict[str, Any], bucket: str, endpoint: str) -> dict[str, Any]:
+    """Put a source's good recordings into a bucket; return the source as it is there."""
+    from schemas.storage import Root
+
+    there = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
+    for path in sorted(Path(source["root"]).glob("r*.wav")):
+        there.write_bytes(path.name, path.read_bytes())
+    return {**source, "root": there.url, "storage_options": {"endpoint_url": endpoint}}
+
+
+def remote_hashes(root: Any) -> dict[str, str]:
+    """Return the sha256 of every shard file under any root, by its path."""
+    return {name: hashlib.sha256(root.read_bytes(name)).hexdigest() for name in root.sizes("shards")}
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small builds run in this process, as on the command line, even if the session's Ray is up."""

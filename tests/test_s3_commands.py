@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shard_hashes, tone, write_audio
+from conftest import shard_hashes, tone, uploaded, write_audio
 from s3_proxy import before
 
 from schemas.storage import Root
@@ -77,12 +77,12 @@ def test_all_commands_work_and_none_tells_a_secret(
 def test_a_public_bucket_needs_no_credentials(
     source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
-    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
-    corpus.fs.call_s3("put_bucket_acl", Bucket=bucket, ACL="public-read")
-    for path in Path(source["root"]).glob("r*.wav"):
-        corpus.write_bytes(path.name, path.read_bytes())
-        corpus.fs.call_s3("put_object_acl", Bucket=bucket, Key=f"in/{path.name}", ACL="public-read")
-    there = {**source, "root": corpus.url, "storage_options": {"endpoint_url": endpoint, "anon": True}}
+    there = uploaded(source, bucket, endpoint)
+    there["storage_options"] = {"endpoint_url": endpoint, "anon": True}
+    store = Root(there["root"], {"endpoint_url": endpoint})
+    store.fs.call_s3("put_bucket_acl", Bucket=bucket, ACL="public-read")
+    for name in store.sizes(""):
+        store.fs.call_s3("put_object_acl", Bucket=bucket, Key=f"in/{name}", ACL="public-read")
     config = make_config(there, output={"root": str(tmp_path / "out"), **OUTPUT})
     env = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")} | {"AWS_EC2_METADATA_DISABLED": "true"}
     command = [sys.executable, "-m", "pipelines.cli", "build", str(config)]
@@ -95,10 +95,7 @@ def test_the_source_and_the_output_can_be_at_two_endpoints(
     source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path]
 ) -> None:
     with before(endpoint) as (address, proxy):
-        corpus = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
-        for path in Path(source["root"]).glob("r*.wav"):
-            corpus.write_bytes(path.name, path.read_bytes())
-        there = {**source, "root": corpus.url, "storage_options": {"endpoint_url": address}}
+        there = {**uploaded(source, bucket, endpoint), "storage_options": {"endpoint_url": address}}
         output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}, **OUTPUT}
         done = clipmill("build", make_config(there, output=output))
         assert done.returncode == 0, done.stderr
@@ -123,10 +120,7 @@ def test_credentials_reach_a_cluster_and_not_its_logs(
     source: dict[str, Any], bucket: str, endpoint: str, address_without_keys: str, make_config: Callable[..., Path]
 ) -> None:
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
-    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
-    for path in Path(source["root"]).glob("r*.wav"):
-        corpus.write_bytes(path.name, path.read_bytes())
-    there = {**source, "root": corpus.url, "storage_options": {"endpoint_url": endpoint}}
+    there = uploaded(source, bucket, endpoint)
     output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}, **OUTPUT}
     done = clipmill("build", make_config(there, output=output), "--address", address_without_keys)
     assert done.returncode == 0, done.stderr

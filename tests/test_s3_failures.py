@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shard_hashes, tone, write_audio
+from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
 from s3_proxy import Proxy, before
 
 from schemas.objects import ObjectChangedError, ObjectStream
@@ -45,11 +44,6 @@ def clipmill(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=240, check=False)
 
 
-def shards(root: Root) -> dict[str, str]:
-    found = root.sizes("shards")
-    return {name: hashlib.sha256(root.read_bytes(name)).hexdigest() for name in found}
-
-
 def far(bucket: str, endpoint: str, **more: Any) -> dict[str, Any]:
     return {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint, **more}, **OUTPUT}
 
@@ -66,10 +60,7 @@ def test_a_store_that_refuses_most_requests_changes_nothing(
     from schemas.config_file import load
 
     address, proxy = proxied
-    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
-    for path in Path(source["root"]).iterdir():
-        corpus.write_bytes(path.name, path.read_bytes())
-    there = {**source, "root": corpus.url, "storage_options": dict(corpus.storage_options)}
+    there = uploaded(source, bucket, address)
     here = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
     assert build(load(here), quiet=True).status == "published"
     chance = random.Random(0)
@@ -77,7 +68,7 @@ def test_a_store_that_refuses_most_requests_changes_nothing(
     report = build(load(make_config(there, name="test", output=far(bucket, address))), quiet=True)
     assert (report.status, report.failures) == ("published", [])
     proxy.rule = lambda *_: None
-    assert shards(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
+    assert remote_hashes(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +140,7 @@ def test_credentials_that_expire_in_mid_build_stop_it_and_the_next_build_ends_it
     assert done.returncode == 0, done.stderr
     done = clipmill("build", make_config(source, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
     assert done.returncode == 0
-    assert shards(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
+    assert remote_hashes(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
 
 
 def test_an_upload_in_parts_appears_whole_or_not_at_all(bucket: str, proxied: tuple[str, Proxy]) -> None:
@@ -265,10 +256,7 @@ def test_no_request_for_each_object_to_plan_and_one_to_read_it(
     from schemas.config_file import load
 
     address, proxy = proxied
-    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
-    for path in Path(source["root"]).iterdir():
-        corpus.write_bytes(path.name, path.read_bytes())
-    there = {**source, "root": corpus.url, "storage_options": dict(corpus.storage_options)}
+    there = uploaded(source, bucket, address)
     file = load(make_config(there, output={"root": str(tmp_path / "out")}))
     proxy.seen.clear()
     make_plan(file.config)

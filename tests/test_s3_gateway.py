@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shard_hashes, tone, write_audio
+from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
 
 from schemas.layout import commit_path, committed_keys
 from schemas.storage import Root
@@ -41,16 +40,11 @@ def alive() -> Iterator[None]:
 @pytest.fixture
 def sources(tmp_path: Path, bucket: str, endpoint: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The same recordings in a folder and in a bucket."""
-    corpus = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
     for i in range(24):
-        path = write_audio(tmp_path / f"in/r{i:02}.wav", tone(4.0, 44100, 2, seed=i), 44100)
-        corpus.write_bytes(path.name, path.read_bytes())
-    more = {"name": "s", "segment": {"mode": "window", "length_s": 0.5}, "bytes_per_second": 44100 * 4}
-    return {"root": tmp_path / "in", **more}, {
-        "root": corpus.url,
-        "storage_options": {"endpoint_url": endpoint},
-        **more,
-    }
+        write_audio(tmp_path / f"in/r{i:02}.wav", tone(4.0, 44100, 2, seed=i), 44100)
+    segment = {"mode": "window", "length_s": 0.5}
+    here = {"root": tmp_path / "in", "name": "s", "segment": segment, "bytes_per_second": 44100 * 4}
+    return here, uploaded(here, bucket, endpoint)
 
 
 def begin(config: Path) -> subprocess.Popen[str]:
@@ -77,8 +71,12 @@ def finish(process: subprocess.Popen[str], config: Path) -> None:
         assert again.returncode == 0, said
 
 
-def shards(root: Root) -> dict[str, str]:
-    return {name: hashlib.sha256(root.read_bytes(name)).hexdigest() for name in root.sizes("shards")}
+def check_same_as_on_disk(out: Root, source: dict[str, Any], place: Path, make_config: Callable[..., Path]) -> None:
+    """See that what is in the store is what an undisturbed build to a disk gives, and nothing half uploaded is left."""
+    config = make_config(source, name="test", output={"root": str(place / "on-disk"), **OUTPUT})
+    assert begin(config).wait(timeout=300) == 0
+    assert remote_hashes(out) == shard_hashes(place / "on-disk") != {}
+    assert out.leftovers() == {}
 
 
 @pytest.mark.parametrize(
@@ -106,10 +104,7 @@ def test_a_server_that_goes_away_costs_time_and_nothing_else(
     time.sleep(down_s)
     server(*then)
     finish(process, config)
-    local = begin(make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
-    assert local.wait(timeout=300) == 0
-    assert shards(out) == shard_hashes(tmp_path / "out") != {}
-    assert out.leftovers() == {}
+    check_same_as_on_disk(out, there, tmp_path, make_config)
 
 
 def test_a_killed_driver_leaves_what_the_next_build_ends(
@@ -133,8 +128,5 @@ def test_a_killed_driver_leaves_what_the_next_build_ends(
     said, _ = again.communicate(timeout=300)
     assert again.returncode == 0, said
     assert kept <= committed_keys(out)
-    local = begin(make_config(here, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
-    assert local.wait(timeout=300) == 0
-    assert shards(out) == shard_hashes(tmp_path / "out") != {}
-    assert out.leftovers() == {}
+    check_same_as_on_disk(out, here, tmp_path, make_config)
     assert out.exists(commit_path(next(iter(kept))))
