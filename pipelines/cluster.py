@@ -88,6 +88,7 @@ def _load_libraries(config: Config) -> None:
         )
         spectral([np.zeros(max(config.audio.sample_rate_hz, config.features.min_samples), np.int16)])
     Sandbox(config).start()
+    importlib.import_module("pipelines.graph").output_root(config).connect()
 
 
 @contextmanager

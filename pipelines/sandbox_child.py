@@ -38,7 +38,6 @@ def main(from_parent: int, to_parent: int) -> None:
     asked, answers = Connection(from_parent, writable=False), Connection(to_parent, readable=False)
     pulse = _Pulse(answers)
     pa.array([0])  # the first one loads pandas, which should not take its time from a recording
-    own_bytes = _data_bytes()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_REPORT_BYTES, _MAX_REPORT_BYTES))  # for libraries that chatter
     told, stages = b"", list[Stage]()
@@ -51,7 +50,10 @@ def main(from_parent: int, to_parent: int) -> None:
         if config_json != told:
             config, told = Config.model_validate_json(config_json), config_json
             stages = [dataclasses.replace(s, pulse=pulse) if isinstance(s, Decode) else s for s in clip_stages(config)]
-            bound = own_bytes + config.limits.decoder_memory_mb * 1_000_000
+            for stage in stages:
+                if isinstance(stage, Decode):
+                    stage.connect()
+            bound = _data_bytes() + config.limits.decoder_memory_mb * 1_000_000
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
         try:
             for table in through(stages, [plan]):

@@ -50,9 +50,12 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
     path : bucket/key
     errors : what it can raise
     whole : whether all of the object will be read, as far as is known
+    size_bytes : of the object when it was listed, so that one request brings all of a small one
     """
 
-    def __init__(self, fs: Any, path: str, errors: tuple[type[Exception], ...], whole: bool = True) -> None:
+    def __init__(
+        self, fs: Any, path: str, errors: tuple[type[Exception], ...], whole: bool = True, size_bytes: int | None = None
+    ) -> None:
         self._fs, self._errors = fs, errors
         self._bucket, self._key, _ = fs.split_path(path)
         self._etag: str | None = None
@@ -60,7 +63,7 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
         self._at = 0
         self._held_start, self._held = 0, b""
         self._n_in_row = 1 if whole else 0
-        self._n_bytes = FIRST_BYTES if whole else PROBE_BYTES
+        self._n_bytes = _first_bytes(whole, size_bytes)
         self._ahead: _Request | None = self._ask(0, self._n_bytes)
 
     @property
@@ -162,6 +165,12 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
             self._ahead.future.cancel()
         self._held = b""
         super().close()
+
+
+def _first_bytes(whole: bool, size_bytes: int | None) -> int:
+    if size_bytes is not None and 0 < size_bytes <= (LARGEST_BYTES if whole else FIRST_BYTES):
+        return size_bytes
+    return FIRST_BYTES if whole else PROBE_BYTES
 
 
 def awaited(future: Future[T], n_bytes: int = 0) -> T:

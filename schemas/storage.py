@@ -90,6 +90,14 @@ class Root:
         except (ValueError, ImportError, TypeError) as error:
             raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
 
+    def connect(self) -> None:
+        """Load what speaks to a remote store and ready it for the first request, which otherwise takes the time for that."""
+        if not self.is_local:
+            self.fs  # noqa: B018
+        if self.is_s3:
+            with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
+                self.fs.connect()
+
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": dict(self.storage_options)}
 
@@ -132,15 +140,16 @@ class Root:
         return bytes(self.fs.cat_file(self.full(path), end=limit, **one_request))
 
     @patient
-    def open_read(self, path: str, whole: bool = True) -> IO[bytes]:
+    def open_read(self, path: str, whole: bool = True, size_bytes: int | None = None) -> IO[bytes]:
         """Open a file for reading, seekable. The caller closes it.
 
         whole : whether all of it will be read, as far as is known; a store is asked for less at a time when not
+        size_bytes : of the file when it was listed
         """
         if self.is_local:
             return open(self.full(path), "rb")
         if self.is_s3:
-            return ObjectStream(self.fs, self.full(path), self.errors, whole)
+            return ObjectStream(self.fs, self.full(path), self.errors, whole, size_bytes)
         return PatientStream(self.fs.open(self.full(path), "rb"), self.errors)
 
     @patient

@@ -77,6 +77,11 @@ class Decode:
         if buffer.n_rows:
             yield buffer.table()
 
+    def connect(self) -> None:
+        """Ready what the first recording would otherwise wait for."""
+        for source in self.sources.values():
+            source.root.connect()
+
     def _alive(self, item: dict[str, Any]) -> Callable[[], None]:
         pulse = self.pulse
         return (lambda: None) if pulse is None else lambda: pulse(item["item_id"])
@@ -298,7 +303,8 @@ class _Ahead:
 
     def _open(self, place: int) -> IO[bytes]:
         item = self._items[place]
-        return self._sources[item["source"]].root.open_read(item["path"], whole=item["annotations"] is None)
+        whole = item["annotations"] is None and not item["span_start_s"] and item["span_end_s"] is None
+        return self._sources[item["source"]].root.open_read(item["path"], whole, item["size_bytes"])
 
 
 class _Cursor:
