@@ -41,6 +41,8 @@ from schemas.layout import (
 from schemas.storage import Root
 
 _PUBLISH_ATTEMPTS = 100
+_LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 100
+"""So many shards failed one after the other, for a reason that waiting does not mend or for any, end a build."""
 _SMALL_S = 3600.0
 """Less audio than this is built in this process: in the time that Ray takes to start."""
 
@@ -76,6 +78,11 @@ class Report:
     failures: list[str] = field(default_factory=list)
     limits: list[Excess] = field(default_factory=list)
     accepted: bool = False
+
+    @property
+    def shards_untried(self) -> int:
+        """Planned shards of which nothing came, since the build ended before."""
+        return self.shards_planned - self.shards_built - self.shards_reused - len(self.failures)
 
     @property
     def exit_code(self) -> int:
@@ -187,7 +194,7 @@ class Builder:
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
             working = time.monotonic()
             self.report.startup_s = 0.0 if in_process else working - begun
-            n_items, features_s = sum(s.num_rows for s in shards), 0.0
+            n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
             with Display(tallies, n_items, len(shards), self._quiet) as display:
                 note.describe = lambda: display.said
                 # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
@@ -195,7 +202,11 @@ class Builder:
                     display.shard_done()
                     if result["error"] is not None:
                         self.report.failures.append(result["error"])
+                        in_row += 1
+                        if in_row >= (_LASTING_IN_ROW if result["lasting"] else _FAILURES_IN_ROW):
+                            break
                         continue
+                    in_row = 0
                     commit = Commit.from_json(result["commit"], result["key"])
                     self._count(commit, result["built"])
                     features_s += result["features_s"] or 0.0

@@ -160,5 +160,5 @@ def await_executors() -> None:
     One that asks Ray after it was left ends the process, before a user is told anything.
     """
     for thread in threading.enumerate():
-        if thread.name.startswith(("StreamingExecutor-", "ray-data-metadata-prefetch")):
+        if thread.name.startswith(("StreamingExecutor-", "ray-data-metadata-prefetch", "iter_threaded")):
             thread.join(timeout=_EXECUTOR_END_S)

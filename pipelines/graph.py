@@ -53,6 +53,7 @@ _NOTHING = "nothing"
 T = TypeVar("T")
 _PLAN_COLUMN = "shard_plan"
 _ERROR_COLUMN = "shard_error"
+_LASTING_COLUMN = "__clipmill_lasting"
 _FEATURES_S_COLUMN = "shard_features_s"
 
 
@@ -198,7 +199,8 @@ class MakeClips:
             else:
                 clips, shard = _patiently(root, partial(self._clips, shard))
         except StorageError as error:
-            return pa.table({_PLAN_COLUMN: [stream_bytes(shard)], _ERROR_COLUMN: [str(error)]})
+            told = {_ERROR_COLUMN: [str(error)], _LASTING_COLUMN: [not error.transient]}
+            return pa.table({_PLAN_COLUMN: [stream_bytes(shard)], **told})
         if clips.num_rows == 0:  # a block without rows would take the plan with it
             clips = pa.Table.from_pylist([{"status": _NOTHING}], schema=clips.schema)
         beside = pa.array([stream_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
@@ -250,7 +252,8 @@ class WriteShard:
         self.stages.environment.enter()
         shard = stream_table(clips[_PLAN_COLUMN][0].as_buffer())
         if _ERROR_COLUMN in clips.column_names:
-            return _result(shard, error=clips[_ERROR_COLUMN][0].as_py())
+            failure = StorageError(clips[_ERROR_COLUMN][0].as_py(), transient=not clips[_LASTING_COLUMN][0].as_py())
+            return _result(shard, error=failure)
         took = clips[_FEATURES_S_COLUMN][0]
         clips = clips.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN])
         computed = clips.filter(pc.not_equal(clips["status"], _NOTHING))
@@ -305,7 +308,7 @@ def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -
     try:
         commit, built = _patiently(root, work)
     except StorageError as error:
-        return _result(shard, error=str(error))
+        return _result(shard, error=error)
     return _result(shard, commit=commit, built=built)
 
 
@@ -316,19 +319,23 @@ RESULT = pa.schema(
         ("n_items", pa.int64()),
         ("commit", pa.string()),  # the record as JSON
         ("error", pa.string()),  # set: there is no commit, and why
+        ("lasting", pa.bool_()),  # whether waiting does not mend that
         ("features_s", pa.float64()),  # that a feature actor worked on it; null without such actors
     ]
 )
 """What a shard's task tells the driver."""
 
 
-def _result(shard: pa.Table, commit: Commit | None = None, built: bool = False, error: str | None = None) -> pa.Table:
+def _result(
+    shard: pa.Table, commit: Commit | None = None, built: bool = False, error: StorageError | None = None
+) -> pa.Table:
     row = {
         "key": commit.key if commit else shard["key"][0].as_py(),
         "built": built,
         "n_items": shard.num_rows,
         "commit": commit.to_json().decode() if commit else None,
-        "error": error,
+        "error": None if error is None else str(error),
+        "lasting": error is not None and not error.transient,
     }
     return pa.Table.from_pylist([row], schema=RESULT)
 

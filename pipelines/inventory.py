@@ -15,7 +15,6 @@ import regex
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
-from schemas.objects import code_of
 from schemas.storage import Root, split_name
 from stages.versions import info_version, stat_version, version_of
 
@@ -149,9 +148,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 )
                 continue
             inventory.recordings.append(Recording(source.name, path, size, version))
-    except FileNotFoundError as error:
-        if code_of(error) == "NoSuchBucket":
-            raise describe_os_error(error, root, f"list source {source.name!r} at") from None
+    except FileNotFoundError:
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist") from None
     except NotADirectoryError:
         raise ClipmillError(f"source {source.name!r}: {source.root} is a file; root must be a folder") from None

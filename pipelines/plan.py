@@ -24,6 +24,7 @@ from pipelines.inventory import Inventory, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
+from schemas.failures import describe_os_error
 from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.storage import Root
@@ -145,7 +146,10 @@ def _take_in(
     """
     root = source_root(source)
     inventory = take_inventory(source, root)
-    annotated = annotate(source, root, inventory)
+    try:
+        annotated = annotate(source, root, inventory)
+    except OSError as error:
+        raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_found(source, inventory, annotated)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     for refusal in inventory.refusals:

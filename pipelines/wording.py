@@ -82,6 +82,11 @@ def outcome(report: Report) -> list[str]:
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
         + (f" ({report.shards_from_clips:,} of them from committed clips)" if report.shards_from_clips else "")
         + f", {report.shards_reused:,} reused, {len(report.failures):,} failed"
+        + (
+            f", {report.shards_untried:,} not tried after so many failures"
+            if report.failures and report.shards_untried
+            else ""
+        )
     )
     lines.append(
         f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s,"

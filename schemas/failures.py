@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 
 from schemas.errors import StorageError
-from schemas.objects import code_of
-from schemas.retry import is_transient
+from schemas.retry import code_of, is_transient
 from schemas.storage import Root
 
 _KEPT = "what is committed is kept"

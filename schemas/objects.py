@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import IO, Any, NamedTuple, TypeVar
 
 from schemas.errors import StorageError
-from schemas.retry import patiently
+from schemas.retry import code_of, patiently
 
 T = TypeVar("T")
 FIRST_BYTES = 1 << 20
@@ -209,9 +209,3 @@ async def _get(fs: Any, bucket: str, key: str, start: int, stop: int, etag: str 
     if len(content) != min(stop, size) - start:
         raise StorageError(f"{bucket}/{key}: {len(content)} bytes came of [{start}, {stop})", transient=True)
     return _Answer(content, answer["ETag"], size)
-
-
-def code_of(error: BaseException) -> str:
-    """Return what the store called an error that s3fs has made one of the operating system's of."""
-    cause = error.__cause__ or error.__context__
-    return str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) if cause is not None else ""

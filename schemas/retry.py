@@ -43,6 +43,22 @@ _PASSING_LOCALLY = frozenset(
 )  # fmt: skip
 
 
+_OF_ALL = frozenset(
+    {
+        "NoSuchBucket", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AccountProblem",
+        "NotSignedUp", "AllAccessDisabled", "InvalidSecurity", "UserSuspended",
+    }
+)  # fmt: skip
+"""A store's codes that have nothing to do with the one object that was asked for."""
+
+
+class StoreClosedError(OSError):
+    """A store refuses whatever is asked of it: the bucket is not there, the credentials are not good any more.
+
+    Not a FileNotFoundError or PermissionError, as which libraries raise it, since those are said of a single file.
+    """
+
+
 def is_transient(error: BaseException, local: bool) -> bool:
     """Return whether trying again may help.
 
@@ -84,6 +100,8 @@ def patiently(
             return work()
         except errors as error:
             if wait is None or not is_transient(error, local):
+                if isinstance(error, OSError) and code_of(error) in _OF_ALL:
+                    raise StoreClosedError(errno.EPERM, error.strerror or str(error)) from error.__cause__
                 if isinstance(error, OSError | StorageError):
                     raise  # with its cause, which knows the store's own code
                 raise as_os_error(error) from error
@@ -104,3 +122,9 @@ def patient(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[An
 def as_os_error(error: Exception) -> OSError | StorageError:
     """Return an error of a store's library as the operating system would have raised it."""
     return error if isinstance(error, OSError | StorageError) else OSError(errno.EIO, " ".join(str(error).split()))
+
+
+def code_of(error: BaseException) -> str:
+    """Return what the store called an error that s3fs has made one of the operating system's of."""
+    cause = error.__cause__ or error.__context__
+    return str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) if cause is not None else ""

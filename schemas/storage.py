@@ -220,7 +220,8 @@ class Root:
         token: str | None = None
         found = False
         while True:
-            page = self._page(bucket, f"{key}/" if key else "", token)
+            more = {"ContinuationToken": token} if token else {}
+            page = self._page(bucket, f"{key}/" if key else "", more)
             for info in page.get("Contents", ()):
                 found = True
                 if not info["Key"].endswith("/"):  # what some tools make of a folder
@@ -233,9 +234,18 @@ class Root:
                 raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
             raise FileNotFoundError(errno.ENOENT, "does not exist", top)
 
+    def admits(self) -> bool:
+        """Whether the store answers these credentials at all when it is asked what there is."""
+        try:
+            if self.is_s3:
+                bucket, key, _ = self.fs.split_path(self.full())
+                self._page(bucket, f"{key}/" if key else "", {"MaxKeys": 1})
+        except PermissionError:
+            return False
+        return True
+
     @patient
-    def _page(self, bucket: str, prefix: str, token: str | None) -> Mapping[str, Any]:
-        more = {"ContinuationToken": token} if token else {}
+    def _page(self, bucket: str, prefix: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
         page: Mapping[str, Any] = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
         return page
 

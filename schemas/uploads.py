@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 from schemas.errors import StorageError
-from schemas.objects import awaited, code_of
-from schemas.retry import patiently
+from schemas.objects import awaited
+from schemas.retry import code_of, patiently
 
 PART_BYTES = 8 << 20
 _IN_FLIGHT = 2

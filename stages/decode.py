@@ -162,7 +162,7 @@ class _Recording:
         except FileNotFoundError:
             raise DecodeError("recording_missing", "the file was gone when it was to be read") from None
         except PermissionError as error:
-            raise DecodeError("unreadable", f"{error.strerror or error}") from None
+            raise self._refused(error) from None
         except OSError as error:
             raise describe_os_error(error, root, "read", path) from None
         if not by_etag:
@@ -175,10 +175,16 @@ class _Recording:
         except FileNotFoundError:
             raise DecodeError("recording_missing", f"the file was gone {when}") from None
         except PermissionError as error:
-            raise DecodeError("unreadable", f"{error.strerror or error}") from None
+            raise self._refused(error) from None
         except OSError as error:
             raise describe_os_error(error, self.source.root, "read", self.item["path"]) from None
         self._compare(now, when)
+
+    def _refused(self, error: PermissionError) -> Exception:
+        """Return what to make of it: one recording's matter, unless all of the store is closed to us by now."""
+        if self.source.root.admits():
+            return DecodeError("unreadable", f"{error.strerror or error}")
+        return describe_os_error(error, self.source.root, "read", self.item["path"])
 
     def _compare(self, version: str, when: str) -> None:
         if version != self.item["version"]:

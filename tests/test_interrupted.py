@@ -109,7 +109,8 @@ def test_an_hour_takes_hardly_more_memory_than_a_minute(
     assert peak_mb(60) - short < 400
 
 
-def test_ray_is_not_left_before_ray_datas_threads_have_ended() -> None:
+@pytest.mark.parametrize("name", ["StreamingExecutor-test_0", "iter_threaded"])
+def test_ray_is_not_left_before_ray_datas_threads_have_ended(name: str) -> None:
     stop, ended = threading.Event(), []
 
     def last_words() -> None:
@@ -117,7 +118,7 @@ def test_ray_is_not_left_before_ray_datas_threads_have_ended() -> None:
         time.sleep(0.3)
         ended.append(True)
 
-    thread = threading.Thread(target=last_words, name="StreamingExecutor-test_0", daemon=True)
+    thread = threading.Thread(target=last_words, name=name, daemon=True)
     thread.start()
     stop.set()
     await_executors()

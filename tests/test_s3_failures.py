@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -141,6 +142,50 @@ def test_credentials_that_expire_in_mid_build_stop_it_and_the_next_build_ends_it
     done = clipmill("build", make_config(source, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
     assert done.returncode == 0
     assert remote_hashes(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
+
+
+def test_credentials_that_expire_while_recordings_are_read_reject_none(
+    source: dict[str, Any], bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    address, proxy = proxied
+    there = uploaded(source, bucket, address)
+    config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
+    proxy.rule = lambda method, path, n: (400, "ExpiredToken") if "/in/r" in path and len(reads(proxy)) > 3 else None
+    done = clipmill("build", config)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert "expired" in done.stderr
+    assert "Traceback" not in done.stderr
+    proxy.rule = lambda *_: None
+    done = clipmill("build", config, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["snapshot"]["counts"]["recordings_rejected"] == 0
+
+
+def reads(proxy: Proxy) -> list[str]:
+    return [path for method, path, _ in proxy.seen if method == "GET" and "/in/r" in path]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_one_recording_that_may_not_be_read_is_rejected_and_a_closed_store_rejects_none(
+    closed: bool, source: dict[str, Any], bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path]
+) -> None:  # fmt: skip
+    address, proxy = proxied
+    there = uploaded(source, bucket, address)
+    limits = {"max_rejected_share": 1}
+    config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}, limits=limits)
+
+    def rule(method: str, path: str, n: int) -> tuple[int, str] | None:
+        listed_before = bool(reads(proxy))
+        return (403, "AccessDenied") if "/in/r3" in path or (closed and listed_before and "list-type" in path) else None
+
+    proxy.rule = rule
+    done = clipmill("build", config, "--json")
+    if closed:
+        assert done.returncode == 1
+        assert "no permission" in done.stdout  # where --json tells it
+    else:
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["snapshot"]["counts"]["rejected"] == {"unreadable": 1}
 
 
 def test_an_upload_in_parts_appears_whole_or_not_at_all(bucket: str, proxied: tuple[str, Proxy]) -> None:

@@ -14,8 +14,9 @@ from crash_matrix import files_of
 from poison import lay_out
 
 from pipelines import sandbox
-from pipelines.build import build
+from pipelines.build import Builder, build
 from pipelines.verify import verify
+from pipelines.wording import outcome
 from schemas import retry
 from schemas.config_file import load
 from schemas.errors import ClipmillError
@@ -202,3 +203,25 @@ def test_the_shards_that_fail_leave_the_others_alone(
     monkeypatch.setattr(Write, "__call__", write)
     assert build(load(config), quiet=True).shards_built == 1
     build_here(make_config({"root": tmp_path / "in"}, output={"root": str(tmp_path / "calm"), "shard_seconds": 1}))
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_build_stops_after_a_few_failures_that_last_and_the_next_one_ends_it(
+    workers: int | None, tmp_path: Path, make_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(30):
+        write_audio(tmp_path / "in" / f"r{i:02}.wav", tone(1.0, 22050, seed=i), 22050)
+    source = {"root": tmp_path / "in", "segment": {"mode": "window", "length_s": 0.5}, "bytes_per_second": 44_100}
+    config = make_config(source, output={"root": str(tmp_path / "out"), "shard_seconds": 1})
+    if workers:
+        monkeypatch.undo()  # in_process keeps Ray away
+    begin = Builder(load(config), workers, None, quiet=True)
+    n = begin.report.shards_planned
+    (tmp_path / "out/shards").write_text("in the way")
+    report = begin.run(accept=False)
+    assert report.status == "failed"
+    assert 3 <= len(report.failures) < 3 + 2 * (workers or 1)
+    assert report.shards_untried == n - len(report.failures) > 20
+    assert f"{report.shards_untried} not tried after so many failures" in "\n".join(outcome(report))
+    (tmp_path / "out/shards").unlink()
+    assert build(load(config), quiet=True).status == "published"
