@@ -71,7 +71,7 @@ class RayTally:
         return cls(actor)
 
     def add(self, recordings: int, clips: int, decoded_s: float) -> None:
-        global _unreported, _reported_at  # of this worker: Ray makes a new RayTally for each task
+        global _unreported, _reported_at  # of this worker: tasks work on copies of this object
         _unreported.add(recordings, clips, decoded_s)
         if (now := time.monotonic()) - _reported_at >= _REPORT_EVERY_S:
             t = _unreported.read()

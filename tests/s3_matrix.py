@@ -1,0 +1,129 @@
+"""Kill the S3 gateway, or the build, at random moments, until the build is done; compare with an undisturbed local build.
+
+    CLIPMILL_S3_SERVER=... S3_ENDPOINT_URL=... python tests/s3_matrix.py [--rounds 12] [--seed 0]
+
+Recordings come from the store and the dataset goes to it. In each round either the gateway is killed and started again, or the build
+is killed with all its processes, again and again, up to four times; then a build runs to its end. Every shard must have the sha256
+that it has on a local disk, `verify` must find nothing, and no upload may be left half done. Prints one row a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import yaml
+from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
+
+from pipelines.verify import verify
+from schemas.layout import committed_keys
+from schemas.storage import Root
+
+ENDPOINT = os.environ.get("S3_ENDPOINT_URL", "")
+SERVER = os.environ.get("CLIPMILL_S3_SERVER", "")
+OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 4}
+
+
+def begin(config: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "2"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a build and the Ray that it started."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for child in children:
+        if child.is_running():
+            child.kill()
+    psutil.wait_procs(children, timeout=20)
+
+
+def disturb(kind: str, config: Path, chance: random.Random) -> tuple[list[float], int]:
+    """Build under disturbances. Returns when each one came, in seconds, and how many builds it took until one ended with 0."""
+    moments: list[float] = []
+    for builds in range(1, 20):
+        process, begun = begin(config), time.monotonic()
+        while process.poll() is None and len(moments) < 4:
+            wait_s = chance.uniform(3, 14)
+            try:
+                process.wait(wait_s)
+            except subprocess.TimeoutExpired:
+                moments.append(time.monotonic() - begun)
+                if kind == "build":
+                    end(process)
+                else:
+                    subprocess.run([SERVER, "kill9", "rgw"], check=True, capture_output=True, timeout=60)
+                    time.sleep(chance.uniform(0, 6))
+                    subprocess.run([SERVER, "start"], check=True, capture_output=True, timeout=120)
+        said, _ = process.communicate(timeout=400)
+        if "Traceback" in (said or ""):
+            raise SystemExit(f"a traceback:\n{said}")
+        if process.returncode == 0:
+            return moments, builds
+    raise SystemExit("no build came to its end")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    o = parser.parse_args()
+    if not ENDPOINT or not SERVER:
+        raise SystemExit("set CLIPMILL_S3_SERVER to the tool that starts and kills the server, and S3_ENDPOINT_URL")
+    chance = random.Random(o.seed)
+    options = {"endpoint_url": ENDPOINT}
+    bucket = f"clipmill-matrix-{uuid.uuid4().hex[:8]}"
+    top = Root(f"s3://{bucket}", options)
+    top.fs.mkdir(bucket)
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="clipmill-matrix-") as folder:
+        place = Path(folder)
+        for i in range(60):
+            write_audio(place / f"in/r{i:02}.wav", tone(8.0, 44100, 2, seed=i), 44100)
+        here = {"root": str(place / "in"), "name": "s", "segment": {"mode": "window", "length_s": 0.5}, "bytes_per_second": 176400}  # fmt: skip
+        there = uploaded(here, bucket, ENDPOINT)
+
+        def config(output: dict[str, object]) -> Path:
+            path = place / "config.yaml"
+            told = {"name": "matrix", "sources": [there], "features": {"log_mel": {}}, "output": {**output, **OUTPUT}}
+            path.write_text(yaml.safe_dump(told))
+            return path
+
+        undisturbed = begin(config({"root": str(place / "out")}))
+        said, _ = undisturbed.communicate()
+        if undisturbed.returncode != 0:
+            raise SystemExit(said)
+        wanted = shard_hashes(place / "out")
+        print(
+            f"{'round':<7}{'killed':<10}{'after s':<34}{'builds':>7}{'shards':>8}{'differ':>8}{'problems':>10}{'left over':>11}"
+        )
+        for n in range(o.rounds):
+            kind = ("gateway", "build")[n % 2]
+            out = Root(f"{top.url}/out{n}", options)
+            moments, builds = disturb(kind, config({"root": out.url, "storage_options": options}), chance)
+            found = remote_hashes(out)
+            differ = sum(found.get(name) != wanted.get(name) for name in {*found, *wanted})
+            *_, verdict = verify(out)
+            problems = len(verdict.problems)
+            left = len(out.leftovers())
+            bad += differ + problems + left
+            after = ", ".join(f"{m:.1f}" for m in moments)
+            row = f"{n:<7}{kind:<10}{after:<34}{builds:>7}{len(committed_keys(out)):>8}{differ:>8}{problems:>10}{left:>11}"
+            print(row, flush=True)
+    top.fs.rm(bucket, recursive=True)
+    print("all as undisturbed" if not bad else f"{bad} things differ")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
