@@ -35,16 +35,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/.bench: $(VENV)/.dev requirements-bench.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
-	touch $@
-
 ## clipmill beside the kernels alone, datasets, lhotse, and pydub + librosa
-bench: $(VENV)/.bench
+bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench
 
 ## Measure what else the README and docs/performance.md say (an hour)
-figures: $(VENV)/.bench
+figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench --hours 10 --only none
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.changes
@@ -60,7 +56,6 @@ figures: $(VENV)/.bench
 lock:
 	uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --group pyproject.toml:dev pyproject.toml -c requirements.lock -o requirements-dev.lock
-	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --group pyproject.toml:bench pyproject.toml -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

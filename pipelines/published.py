@@ -1,0 +1,115 @@
+"""Published: a snapshot as its readers see it: its splits, its files, its labels, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import ClipmillError
+from schemas.layout import Commit, OutputFile, Snapshot, dataset_name, read_snapshot, sound_commits
+from schemas.storage import Root
+
+if TYPE_CHECKING:
+    import ray.data
+
+
+@dataclass(frozen=True)
+class Published:
+    """A snapshot of a dataset. Made by `open_snapshot`; plain data, so that it can be handed to other processes.
+
+    root : of the dataset
+    snapshot : its record
+    """
+
+    root: Root
+    snapshot: Snapshot
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """The records of its shards, by split and bucket.
+
+        Raises
+        ------
+        ClipmillError : shards are missing or cut
+        """
+        found = sound_commits(self.root, self.snapshot.commits)
+        if missing := len(self.snapshot.commits) - len(found):
+            raise ClipmillError(
+                f"{self.root.url}: {missing} shards of snapshot {self.snapshot.number} are missing or damaged; `clipmill verify` names"
+                " them, and building again makes them anew"
+            )
+        return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
+
+    @property
+    def splits(self) -> list[str]:
+        return sorted(self.snapshot.by_split)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """All labels of the snapshot, sorted. A label's place in it is its `label_id`."""
+        return sorted(label for label in self.snapshot.seconds.clips_by_label if label)
+
+    def shards(self, split: str, format: str = "parquet") -> list[OutputFile]:
+        """Return the files of a split that hold clips, in the order of their names.
+
+        Raises
+        ------
+        ClipmillError : there is no such split, or its shards are not stored in this format
+        """
+        if split not in self.snapshot.by_split:
+            raise ClipmillError(
+                f"{self.root.url}: there is no split {split!r}; there are {', '.join(self.splits) or 'none'}"
+            )
+        found = [(c, c.output(format)) for c in self.commits if c.split == split]
+        if any(output is None for _, output in found):
+            formats = sorted({o.format for c in self.commits for o in c.outputs} & {"parquet", "webdataset"})
+            raise ClipmillError(
+                f"{self.root.url}: its shards are stored as {', '.join(formats)}, not as {format}: add {format} to output.formats and"
+                " build again, which makes the files from the committed clips"
+            )
+        return sorted((output for _, output in found if output is not None and output.rows), key=lambda o: o.path)
+
+    def uris(self, split: str, format: str = "parquet") -> list[str]:
+        """Return the addresses of a split's files: absolute paths, or s3://..."""
+        return [self.root.uri(output.path) for output in self.shards(split, format)]
+
+    def to_ray_dataset(self, split: str, columns: Sequence[str] | None = None) -> ray.data.Dataset:
+        """Return a split as a Ray dataset, for `streaming_split` and Ray Train; a row a clip, as stored.
+
+        columns : of the Parquet files, all by default
+
+        Raises
+        ------
+        ClipmillError : as `shards` does
+        """
+        import ray.data
+
+        files = [self.root.full(output.path) for output in self.shards(split)]
+        if not files:
+            raise ClipmillError(f"{self.root.url}: split {split!r} has no clips")
+        import fsspec.implementations.local
+        import pyarrow.fs
+
+        fs = fsspec.implementations.local.LocalFileSystem() if self.root.is_local else self.root.fs
+        wrapped = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
+        return ray.data.read_parquet(files, filesystem=wrapped, columns=list(columns) if columns is not None else None)
+
+
+def open_snapshot(root: str, number: int | None = None, storage_options: Mapping[str, Any] | None = None) -> Published:
+    """Open a snapshot of a dataset for reading.
+
+    Parameters
+    ----------
+    root : a folder or s3://...
+    number : of the snapshot, the newest by default
+    storage_options : for fsspec, as in a configuration
+
+    Raises
+    ------
+    ClipmillError : there is no dataset, or no such snapshot
+    """
+    place = Root(root, dict(storage_options or {}))
+    dataset_name(place)
+    return Published(place, read_snapshot(place, number))

@@ -1,0 +1,236 @@
+"""The loader: real datasets, real loading processes, a real distributed job; every clip counted."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import tone, write_audio
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from pipelines.build import build
+from pipelines.published import open_snapshot
+from pipelines.training import ClipDataset, padded
+from schemas.config_file import load
+from schemas.errors import ClipmillError
+from stages.encode import decode_clip
+
+N_FILES, N_CLIPS = 30, 30 * 9
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("training")
+    for i in range(N_FILES):
+        channels = 1 + i % 2
+        write_audio(
+            place / "in" / f"class{i % 3}" / f"r{i}.wav", tone(2.1, 16000, channels, hz=100 * (i + 1), seed=i), 16000
+        )
+    config = place / "c.yaml"
+    config.write_text(
+        f"""
+name: training
+sources:
+  - {{name: s, root: {place}/in, label: {{from: folder}}, segment: {{mode: window, length_s: 0.25, tail: keep}}}}
+audio: {{channels: keep}}
+features: {{dtype: float16, log_mel: {{n_fft: 512, hop_length: 160, n_mels: 20}}}}
+output: {{root: {place}/out, shard_seconds: 6}}
+"""
+    )
+    assert build(load(config), quiet=True).status == "published"
+    return place / "out"
+
+
+@pytest.fixture(scope="module")
+def stored(dataset: Path) -> dict[str, dict[str, Any]]:
+    found = {
+        row["clip_id"]: row for f in (dataset / "shards").rglob("*.parquet") for row in pq.read_table(f).to_pylist()
+    }
+    assert len(found) == N_CLIPS
+    return found
+
+
+def ids(loader: Any) -> list[str]:
+    return [name for batch in loader for name in batch["clip_id"]]
+
+
+def test_a_sample_is_what_is_stored(dataset: Path, stored: dict[str, dict[str, Any]]) -> None:
+    columns = ("clip_id", "audio", "log_mel", "label", "label_id", "start_s", "n_samples", "level_dbfs")
+    clips = ClipDataset(str(dataset), "train", columns)
+    assert clips.classes == ["class0", "class1", "class2"]
+    seen = 0
+    for sample in clips:
+        row = stored[sample["clip_id"]]
+        pcm, _ = decode_clip(row["audio"]["bytes"])
+        assert sample["audio"].dtype == torch.float32
+        assert np.array_equal(sample["audio"].numpy() * 32768, pcm.T)
+        mel = np.array(row["log_mel"], np.float32).reshape(row["log_mel_shape"])
+        assert sample["log_mel"].dtype == torch.float32
+        assert np.array_equal(sample["log_mel"].numpy(), mel)
+        assert clips.classes[sample["label_id"]] == sample["label"] == row["label"]
+        assert all(sample[name] == row[name] for name in ("start_s", "n_samples", "level_dbfs"))
+        assert tuple(sample) == columns
+        seen += 1
+    assert seen == clips.n_clips == N_CLIPS
+
+
+@pytest.mark.parametrize("n_workers", [0, 1, 3])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_ranks_and_loading_processes_get_every_clip_once(
+    dataset: Path, stored: dict[str, Any], n_workers: int, shuffle: bool
+) -> None:
+    seen: Counter[str] = Counter()
+    for rank in range(4):
+        clips = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=shuffle, buffer_size=50, rank=rank, n_ranks=4)
+        mine = ids(DataLoader(clips, batch_size=7, num_workers=n_workers, collate_fn=padded))
+        assert len(mine) == clips.n_clips
+        seen.update(mine)
+    assert seen == Counter(stored.keys())
+
+
+def test_epochs_differ_and_a_seed_gives_the_same_order_again(dataset: Path, stored: dict[str, Any]) -> None:
+    clips = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, buffer_size=100, seed=3)
+    loader = DataLoader(clips, batch_size=10, num_workers=2, collate_fn=padded, persistent_workers=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        clips.set_epoch(epoch)
+        orders.append(ids(loader))
+    assert orders[0] == orders[2] != orders[1]
+    assert set(orders[0]) == set(orders[1]) == set(stored)
+    labels = [stored[name]["recording_id"] for name in orders[0]]
+    neighbours = sum(a == b for a, b in itertools.pairwise(labels))
+    assert neighbours < len(labels) / 3  # in their order it is eight of nine
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+@pytest.mark.parametrize("stop", [0, 1, 5, 12])
+def test_an_interrupted_epoch_goes_on_with_exactly_what_is_left(
+    dataset: Path, stored: dict[str, Any], n_workers: int, stop: int
+) -> None:
+    def loader() -> StatefulDataLoader:
+        clips = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, buffer_size=60, seed=1)
+        clips.set_epoch(5)
+        return StatefulDataLoader(clips, batch_size=16, num_workers=n_workers, collate_fn=padded)
+
+    whole = ids(loader())
+    assert sorted(whole) == sorted(stored)
+    first, before = loader(), []
+    for i, batch in enumerate(first):
+        if i == stop:
+            break
+        before += batch["clip_id"]
+        state = first.state_dict()
+    if not stop:
+        state, before = first.state_dict(), list(batch["clip_id"])
+    again = loader()
+    again.load_state_dict(state)
+    assert before + ids(again) == whole
+
+
+def test_an_epoch_goes_on_only_with_what_it_began_with(dataset: Path) -> None:
+    state = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=1).state_dict()
+    with pytest.raises(ClipmillError, match="seed was 1 when it was left and is 2 now"):
+        ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=2).load_state_dict(state)
+    with pytest.raises(ClipmillError, match="n_ranks"):
+        ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=1, rank=0, n_ranks=2).load_state_dict(state)
+
+
+@pytest.mark.parametrize("even", ["drop", "repeat"])
+def test_all_ranks_get_equally_many_batches_on_request(dataset: Path, stored: dict[str, Any], even: Any) -> None:
+    n_ranks = 7  # 270 clips: 38.6 each
+    counts, seen = set(), Counter[str]()
+    for rank in range(n_ranks):
+        clips = ClipDataset(str(dataset), "train", ("clip_id",), even=even, rank=rank, n_ranks=n_ranks)
+        batches = list(DataLoader(clips, batch_size=5, num_workers=2, collate_fn=padded))
+        counts.add(len(batches))
+        seen.update(name for batch in batches for name in batch["clip_id"])
+    assert len(counts) == 1
+    assert len(seen) == (N_CLIPS - N_CLIPS % n_ranks if even == "drop" else N_CLIPS)
+    assert max(seen.values()) == (1 if even == "drop" else 2)
+
+
+def test_unequal_lengths_are_padded() -> None:
+    a, b = torch.ones(2, 5), torch.ones(1, 7)
+    batch = padded([{"audio": a, "label_id": 1, "clip_id": "a"}, {"audio": b, "label_id": -1, "clip_id": "b"}])
+    assert batch["audio"].shape == (2, 2, 7)
+    assert batch["audio_length"].tolist() == [5, 7]
+    assert batch["audio"].sum() == a.sum() + b.sum()
+    assert batch["audio"][0, :, 5:].abs().sum() == 0 == batch["audio"][1, 1].abs().sum()
+    assert batch["label_id"].tolist() == [1, -1]
+    assert batch["clip_id"] == ["a", "b"]
+
+
+def test_what_is_not_there_is_told(dataset: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    with pytest.raises(ClipmillError, match="no split 'dev'; there are train"):
+        ClipDataset(str(dataset), "dev")
+    with pytest.raises(ClipmillError, match=r"no column 'mfcc'; there are clip_id, .*log_mel.*label_id"):
+        ClipDataset(str(dataset), "train", ("mfcc",))
+    with pytest.raises(ClipmillError, match="is no dataset"):
+        ClipDataset(str(tmp_path), "train")
+    write_audio(tmp_path / "in/r.wav", tone(1, 16000), 16000)
+    tars = {"root": str(tmp_path / "tars"), "formats": ["webdataset"]}
+    build(
+        load(make_config({"root": tmp_path / "in", "segment": {"mode": "window", "length_s": 0.5}}, output=tars)),
+        quiet=True,
+    )
+    with pytest.raises(ClipmillError, match="stored as webdataset, not as parquet"):
+        ClipDataset(str(tmp_path / "tars"), "train")
+
+
+def test_a_distributed_job_shares_the_split(dataset: Path, stored: dict[str, Any]) -> None:
+    """Two processes of torchrun's kind, over gloo, as ranks of one job."""
+    program = f"""
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+from pipelines.training import ClipDataset, padded
+dist.init_process_group("gloo")
+clips = ClipDataset({str(dataset)!r}, "train", ("clip_id",), shuffle=True)
+mine = [n for batch in DataLoader(clips, batch_size=8, num_workers=1, collate_fn=padded) for n in batch["clip_id"]]
+both = [None, None]
+dist.all_gather_object(both, mine)
+if dist.get_rank() == 0:
+    print(*both[0], *both[1])
+dist.destroy_process_group()
+"""
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    command = [sys.executable, *run, sys.executable, "-c", program]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=180, cwd=Path(__file__).parents[1], check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Counter(done.stdout.split()) == Counter(stored.keys())
+
+
+def test_the_same_from_a_store(dataset: Path, stored: dict[str, Any], bucket: str, endpoint: str) -> None:
+    from schemas.storage import Root
+
+    there = Root(f"s3://{bucket}/d", {"endpoint_url": endpoint})
+    for path in sorted(dataset.rglob("*")):
+        if path.is_file():
+            there.write_bytes(str(path.relative_to(dataset)), path.read_bytes())
+    clips = ClipDataset(there.url, "train", ("clip_id", "audio"), shuffle=True, storage_options=there.storage_options)
+    loader = DataLoader(clips, batch_size=20, num_workers=2, collate_fn=padded, multiprocessing_context="spawn")
+    assert sorted(ids(loader)) == sorted(stored)
+
+
+def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_session: None) -> None:
+    parts = open_snapshot(str(dataset)).to_ray_dataset("train", ("clip_id", "label")).streaming_split(2, equal=True)
+    import ray
+
+    @ray.remote(num_cpus=0)  # the CPUs are for reading
+    def names(part: Any) -> list[str]:
+        return [str(n) for batch in part.iter_batches() for n in batch["clip_id"]]
+
+    found = ray.get([names.remote(p) for p in parts], timeout=120)
+    assert [len(names) for names in found] == [N_CLIPS // 2, N_CLIPS // 2]
+    assert sorted(n for names in found for n in names) == sorted(stored)
