@@ -93,6 +93,7 @@ class Report:
         if self.snapshot is not None:
             plain["snapshot"].pop("commits")
             plain["snapshot"].pop("config")
+            plain["snapshot"].pop("statistics")  # `clipmill show` tells them
         return plain
 
 

@@ -349,7 +349,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows
     from pipelines.inspection import show as look
-    from pipelines.wording import duration, size, splits
+    from pipelines.wording import duration, size, splits, statistics
 
     found = look(_dataset(root), number)
     rows = clip_rows(_dataset(root), number, clips)
@@ -361,6 +361,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings"
     )
     click.echo("\n".join(splits(found["splits"])))
+    click.echo("\n".join(statistics(found["statistics"], found["splits"])))
     if found["labels"]:
         click.echo("labels:")
         for label, sums in found["labels"].items():

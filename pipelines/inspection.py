@@ -23,6 +23,7 @@ from schemas.layout import (
     sound_commits,
 )
 from schemas.reasons import REASONS
+from schemas.statistics import LENGTH_EDGES_S, Statistics
 from schemas.storage import Root
 
 
@@ -55,6 +56,8 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "bytes": snapshot.bytes_stored,
         "splits": snapshot.by_split,
         "labels": labels,
+        "labels_by_split": snapshot.labels,
+        "statistics": {split: _told(s) for split, s in sorted(snapshot.statistics.items())},
         "fields": snapshot.fields,
         "files": files,
         "columns": columns,
@@ -62,6 +65,32 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "recordings_listed": snapshot.recordings_listed,
         "recordings_without_annotations": snapshot.recordings_without_annotations,
         "manifest": root.uri(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"),
+    }
+
+
+def _told(statistics: Statistics) -> dict[str, Any]:
+    lengths = statistics.lengths
+    return {
+        "clips": lengths.clips,
+        "lengths": {
+            "min_s": lengths.min_s,
+            "max_s": lengths.max_s,
+            "mean_s": lengths.mean_s if lengths.clips else None,
+            "std_s": lengths.std_s if lengths.clips else None,
+            "edges_s": list(LENGTH_EDGES_S),
+            "histogram": lengths.histogram,
+        },
+        "features": {
+            name: {
+                "values": sums.n * len(sums.total),
+                "mean": sums.mean,
+                "std": sums.std,
+                "mean_by_bin": sums.mean_by_bin,
+                "std_by_bin": sums.std_by_bin,
+            }
+            for name, sums in statistics.features.items()
+            if sums.n
+        },
     }
 
 

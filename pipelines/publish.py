@@ -25,6 +25,7 @@ from schemas.layout import (
     snapshot_path,
 )
 from schemas.retry import patiently
+from schemas.statistics import Statistics
 from schemas.storage import Root
 from schemas.tables import REJECTIONS, manifest_schema
 from stages.shard_files import HashingStream
@@ -53,6 +54,8 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
     )
     seconds = Seconds()
     by_split: dict[str, dict[str, float]] = {}
+    labels: dict[str, dict[str, dict[str, float]]] = {}
+    statistics: dict[str, Statistics] = {}
     for commit in commits:
         counts += commit.counts
         seconds += commit.seconds
@@ -60,6 +63,11 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         side["clips"] += commit.counts.clips_kept
         side["seconds"] += commit.seconds.kept_s
         side["shards"] += 1
+        statistics[commit.split] = statistics.get(commit.split, Statistics()) + commit.statistics
+        for label, clips in commit.seconds.clips_by_label.items():
+            of_label = labels.setdefault(commit.split, {}).setdefault(label, {"clips": 0, "seconds": 0.0})
+            of_label["clips"] += clips
+            of_label["seconds"] += commit.seconds.by_label[label]
     snapshot = Snapshot(
         number=0,
         name=file.config.name,
@@ -75,6 +83,8 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         plan_digest=plan.digest,
         config=file.public,
         fields=plan.field_names,
+        labels=labels,
+        statistics=statistics,
         bytes_stored=sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS),
     )
     return Draft(snapshot, commits, plan.rejections)

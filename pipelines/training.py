@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     seed : same seed, epoch and number of processes, same order
     even : "drop" or "repeat" a few clips so that all ranks have equally many, and with that equally many batches
     rank, n_ranks : of a distributed job; by default as torch.distributed or the environment (RANK, WORLD_SIZE) says
+    normalise : have features come with mean 0 and standard deviation 1, of each "bin" or of "all" values
+    normalise_by : the split whose statistics to normalise by; never one that is evaluated on
     storage_options : of the root
 
     classes : labels of all splits, sorted
@@ -73,6 +75,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         even: Even | None = None,
         rank: int | None = None,
         n_ranks: int | None = None,
+        normalise: Literal["bin", "all"] | None = None,
+        normalise_by: str = "train",
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.published = root if isinstance(root, Published) else open_snapshot(root, snapshot, storage_options)
@@ -90,6 +94,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self._given = 0
         self._resumed: int | None = None
         self._check_columns()
+        self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
 
     @property
     def epoch(self) -> int:
@@ -175,6 +180,9 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 sample[name] = row[name]["bytes"]
             elif isinstance(row[name], np.ndarray):
                 sample[name] = torch.from_numpy(row[name])
+                if name in self._scales:
+                    mean, factor = self._scales[name]
+                    sample[name].sub_(mean).mul_(factor)
             else:
                 sample[name] = row[name]
         return sample
@@ -223,6 +231,28 @@ def _stacked(values: list[torch.Tensor]) -> torch.Tensor:
         for dimension, n in enumerate(value.shape):
             part = part.narrow(dimension, 0, n)
         part.copy_(value)
+    return found
+
+
+def _scales(
+    published: Published, split: str, by: Literal["bin", "all"], columns: Sequence[str]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return what to subtract from features and then to multiply them by, [bins, 1] or [1, 1]. A constant bin becomes 0."""
+    if by not in ("bin", "all"):
+        raise ValueError(f"normalise is {by!r}; it can be None, 'bin' or 'all'")
+    statistics = published.snapshot.statistics.get(split)
+    n_clips = published.snapshot.by_split.get(split, {}).get("clips", 0)
+    if statistics is None or statistics.lengths.clips != n_clips or not n_clips:
+        raise ClipmillError(
+            f"{published.root.url}: there are no statistics of all of split {split!r} to normalise by: give another normalise_by; shards"
+            " that an older clipmill has built get them when they are built anew"
+        )
+    found = {}
+    for name in set(columns) & statistics.features.keys():
+        sums = statistics.features[name]
+        mean, std = (sums.mean_by_bin, sums.std_by_bin) if by == "bin" else ([sums.mean], [sums.std])
+        factor = [1 / s if s > 0 else 0.0 for s in std]
+        found[name] = (torch.tensor(mean)[:, None], torch.tensor(factor)[:, None])
     return found
 
 

@@ -68,6 +68,25 @@ def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
+def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lengths of the clips and the features' means and deviations, by split."""
+    lines = []
+    for split, told in found.items():
+        if not told["clips"]:
+            continue
+        lengths = told["lengths"]
+        lines.append(
+            f"statistics of {split}: {lengths['min_s']:.3f} to {lengths['max_s']:.3f} s a clip, {lengths['mean_s']:.3f} s on average"
+        )
+        if missing := by_split[split]["clips"] - told["clips"]:
+            lines.append(f"  without {missing:,.0f} clips, whose shards were built before there were statistics")
+        lines += [
+            f"  {name:<24} mean {sums['mean']:>12.5g}   standard deviation {sums['std']:>12.5g}"
+            for name, sums in told["features"].items()
+        ]
+    return lines
+
+
 def outcome(report: Report) -> list[str]:
     """Return what a build did, for people."""
     lines: list[str] = []

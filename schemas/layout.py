@@ -22,6 +22,7 @@ from typing import Any
 
 from schemas.errors import ClipmillError
 from schemas.keys import FORMAT_VERSION
+from schemas.statistics import Statistics
 from schemas.storage import Root
 
 DATASET_FILE = "dataset.json"
@@ -148,6 +149,7 @@ class Commit:
 
     clips_key : what its clips are a function of; shards that differ in features or file formats alone share it
     donor : key of the shard whose clips it was made from, None when it was made from recordings
+    statistics : of its clips and features; without clips when it was made before there were any
     """
 
     key: str
@@ -162,6 +164,7 @@ class Commit:
     n_items: int
     clips_key: str = ""
     donor: str | None = None
+    statistics: Statistics = field(default_factory=Statistics)
     format_version: int = FORMAT_VERSION
 
     def output(self, *formats: str) -> OutputFile | None:
@@ -187,6 +190,7 @@ class Commit:
                     "outputs": [OutputFile(**o) for o in plain["outputs"]],
                     "counts": Counts(**plain["counts"]),
                     "seconds": Seconds(**plain["seconds"]),
+                    "statistics": Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics(),
                 }
             )
         except (ValueError, TypeError, KeyError) as error:
@@ -204,6 +208,8 @@ class Snapshot:
     config : as written by the user, without secrets
     accepted : limits that were exceeded and that the user published over
     files : sha256 of manifest.parquet and rejections.parquet
+    labels : clips and seconds by split and label
+    statistics : of clips and features by split: sums over the commits
     """
 
     number: int
@@ -223,6 +229,8 @@ class Snapshot:
     bytes_stored: int
     accepted: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    statistics: dict[str, Statistics] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -232,7 +240,13 @@ class Snapshot:
     def from_json(cls, content: bytes, name: str) -> Snapshot:
         try:
             plain = json.loads(content)
-            return cls(**{**plain, "counts": Counts(**plain["counts"]), "seconds": Seconds(**plain["seconds"])})
+            statistics = {split: Statistics.from_plain(s) for split, s in plain.get("statistics", {}).items()}
+            sums = {
+                "counts": Counts(**plain["counts"]),
+                "seconds": Seconds(**plain["seconds"]),
+                "statistics": statistics,
+            }
+            return cls(**{**plain, **sums})
         except (ValueError, TypeError, KeyError) as error:
             raise ClipmillError(
                 f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew"

@@ -23,11 +23,13 @@ from schemas.layout import (
     commit_recordings_path,
     shard_path,
 )
+from schemas.statistics import Statistics
 from schemas.storage import Root
 from schemas.tables import RECORDINGS, manifest_schema
 from stages.encode import codec_of, encode
 from stages.ledger import Ledger
 from stages.shard_files import ParquetFile, ShardFile, TarFile
+from stages.statistics import ShardStatistics
 
 _HOLD_BYTES = 64 << 20
 _ROWS_A_VIEW = 8  # shorter stretches are cheaper copied
@@ -73,11 +75,11 @@ class Write:
         """
         ledger = Ledger(plan)
         with contextlib.ExitStack() as files, _Held() as held, self._parts(plan, files) as (parts, recordings):
-            self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
+            statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
             ledger.check()
             recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
             outputs = [part.finish() for part in (*parts, recordings)]
-        return self._commit(plan, outputs, ledger.counts, ledger.seconds, ledger.rejections)
+        return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections)
 
     def again(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
         """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
@@ -92,19 +94,22 @@ class Write:
         """
         split = plan["split"][0].as_py()
         with contextlib.ExitStack() as files, self._parts(plan, files) as (parts, sheet):
-            n_clips = 0
+            n_clips, statistics = 0, ShardStatistics(self.feature_names)
             for table in tables:
-                clips = _clips(table)
+                clips = self._encoded(_clips(table), split)
                 n_clips += clips.num_rows
+                statistics.add(clips)
                 for part in parts:
-                    part.add(self._encoded(clips, split))
+                    part.add(clips)
             if n_clips != donor.counts.clips_kept:
                 raise DonorError(
                     f"{n_clips} of the {donor.counts.clips_kept} clips of shard {donor.key[:12]} are usable"
                 )
             sheet.add(recordings)
             outputs = [part.finish() for part in (*parts, sheet)]
-        return self._commit(plan, outputs, donor.counts, donor.seconds, donor.rejections, donor.key)
+        return self._commit(
+            plan, outputs, donor.counts, donor.seconds, statistics.finish(), donor.rejections, donor.key
+        )
 
     @contextlib.contextmanager
     def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
@@ -126,6 +131,7 @@ class Write:
         outputs: list[OutputFile],
         counts: Counts,
         seconds: Seconds,
+        statistics: Statistics,
         rejections: list[dict[str, Any]],
         donor: str | None = None,
     ) -> Commit:
@@ -137,6 +143,7 @@ class Write:
             outputs=outputs,
             counts=counts,
             seconds=seconds,
+            statistics=statistics,
             rejections=rejections,
             versions=self.versions,
             device=self.device,
@@ -147,7 +154,8 @@ class Write:
 
     def _fill(
         self, parts: list[ShardFile], ledger: Ledger, held: _Held, tables: Iterable[pa.Table], split: str
-    ) -> None:
+    ) -> Statistics:
+        statistics = ShardStatistics(self.feature_names)
         for item, rows, ends in _by_item(tables):
             if (start := ledger.voided_until(rows)) is not None:
                 held.clear()
@@ -158,8 +166,10 @@ class Write:
                 held.add(self._encoded(clips, split))
             if ends:
                 for table in held.release():
+                    statistics.add(table)
                     for part in parts:
                         part.add(table)
+        return statistics.finish()
 
     def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
         if name == "manifest":
