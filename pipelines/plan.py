@@ -22,6 +22,7 @@ from pipelines.annotation_files import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
 from pipelines.inventory import Inventory, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
+from pipelines.leaks import check_disjoint
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -116,6 +117,7 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
         plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
         _divide(config, arrivals, plan)
+        check_disjoint(config.split, plan.table, plan.field_names)
     return plan
 
 

@@ -231,6 +231,10 @@ class Split(BaseModel):
     from_: str | None = Field(None, alias="from", description="a field whose value `map` turns into a split")
     map: dict[str, Name] | None = None
     default: Name | None = Field(None, description="for values that `map` does not have")
+    disjoint: list[str] = Field(
+        default_factory=lambda: ["recording"],
+        description="recording, or fields, such as a speaker's, no value of which may stand on two sides; [] to check nothing",
+    )
 
     @field_validator("map", mode="before")
     @classmethod
