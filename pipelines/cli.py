@@ -5,39 +5,27 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any
 
 import click
 
-from schemas.errors import ClipmillError, ConfigError
-from schemas.failures import describe_os_error
+from pipelines.command_line import (
+    accept_option,
+    address_option,
+    config_argument,
+    dataset_at,
+    json_option,
+    number_option,
+    reported,
+    root_argument,
+    workers_option,
+)
+from pipelines.exports import FORMATS
+from schemas.errors import ConfigError
 from schemas.storage import Root
-
-P = ParamSpec("P")
-T = TypeVar("T")
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-_number = click.option("--snapshot", "number", type=click.IntRange(min=1), help="Which snapshot; default: the newest.")
-_workers = click.option("--workers", type=click.IntRange(min=1), help="CPUs to use on this machine; default: all.")
-_address = click.option(
-    "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
-)
-_accept = click.option(
-    "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
-)
-_config = click.argument("config", type=click.Path(dir_okay=False))
-_root = click.argument("root")  # a folder or an address, or the configuration of the build
-
-
-def _fail(message: str, code: int, as_json: bool = False, **more: Any) -> NoReturn:
-    if as_json:
-        click.echo(json.dumps({"error": message, **more}))
-    else:
-        click.echo(f"error: {message}", err=True)
-    sys.exit(code)
 
 
 def _check_reasons(codes: Iterable[str]) -> None:
@@ -46,34 +34,6 @@ def _check_reasons(codes: Iterable[str]) -> None:
     for code in codes:
         if code not in REASONS:
             raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
-
-
-def _reported(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn the errors that users are meant to read into one line and an exit code."""
-
-    @wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        as_json = bool(kwargs.get("as_json"))
-        try:
-            return command(*args, **kwargs)
-        except ConfigError as error:
-            _fail(str(error), 2, as_json, key=error.key, file=error.file, line=error.line)
-        except ClipmillError as error:
-            _fail(str(error), 1, as_json)
-        except KeyboardInterrupt:
-            _fail("interrupted; what is committed is kept, the same command goes on from there", 1, as_json)
-        except BrokenPipeError:
-            # Whoever read the output has seen enough; Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except OSError as error:
-            _fail(
-                str(describe_os_error(error, Root(str(kwargs.get("root") or error.filename or "storage")), "use")),
-                1,
-                as_json,
-            )
-
-    return wrapper
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -87,12 +47,12 @@ def main() -> None:
 
 
 @main.command()
-@_config
-@_workers
-@_address
-@_accept
-@_json
-@_reported
+@config_argument
+@workers_option
+@address_option
+@accept_option
+@json_option
+@reported
 def build(config: str, workers: int | None, address: str | None, accept: bool, as_json: bool) -> None:
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
@@ -112,15 +72,15 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
 
 
 @main.command()
-@_config
+@config_argument
 @click.option(
     "--reason", "reasons", multiple=True, help="Only recordings rejected for this; can be given several times."
 )
-@_workers
-@_address
-@_accept
-@_json
-@_reported
+@workers_option
+@address_option
+@accept_option
+@json_option
+@reported
 def retry(
     config: str, reasons: tuple[str, ...], workers: int | None, address: str | None, accept: bool, as_json: bool
 ) -> None:
@@ -161,9 +121,9 @@ def _say(report: Any) -> None:
 
 
 @main.command()
-@_config
-@_json
-@_reported
+@config_argument
+@json_option
+@reported
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
     from pipelines.graph import output_root
@@ -214,9 +174,9 @@ def plan(config: str, as_json: bool) -> None:
     show_default=True,
     help="Where to put it.",
 )
-@_workers
-@_json
-@_reported
+@workers_option
+@json_option
+@reported
 def demo(out: Path, workers: int | None, as_json: bool) -> None:
     """Make a small corpus, build a dataset of it and draw a few of its spectrograms."""
     from pipelines.demo import run
@@ -232,25 +192,25 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
 
 
 @main.command()
-@_root
-@_json
-@_reported
+@root_argument
+@json_option
+@reported
 def status(root: str, as_json: bool) -> None:
     """Say what is published under ROOT and how far running or interrupted builds are."""
     from pipelines.inspection import status as look
     from pipelines.wording import standing
 
-    found = look(_dataset(root))
+    found = look(dataset_at(root))
     click.echo(json.dumps(found) if as_json else "\n".join(standing(found)))
 
 
 @main.command()
-@_root
-@_number
+@root_argument
+@number_option
 @click.option("--reason", help="Only this one.")
 @click.option("--examples", type=click.IntRange(min=0), default=3, show_default=True, help="How many of each reason.")
-@_json
-@_reported
+@json_option
+@reported
 def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
     """List what was rejected under ROOT, by reason, with examples and what to do.
 
@@ -260,34 +220,34 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
     from pipelines.wording import rejected
 
     _check_reasons([reason] if reason else [])
-    found = look(_dataset(root), number, reason, examples)
+    found = look(dataset_at(root), number, reason, examples)
     click.echo(json.dumps(found) if as_json else "\n".join(rejected(found)))
 
 
 @main.command()
-@_root
+@root_argument
 @click.argument("a", type=click.IntRange(min=1))
 @click.argument("b", type=click.IntRange(min=1))
 @click.option(
     "--names", type=click.IntRange(min=0), default=5, show_default=True, help="How many of each list to print."
 )
-@_json
-@_reported
+@json_option
+@reported
 def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
     """Say what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
     from pipelines.diff import diff as compare
     from pipelines.wording import differences
 
-    found = compare(_dataset(root), a, b)
+    found = compare(dataset_at(root), a, b)
     click.echo(json.dumps(found.to_dict()) if as_json else "\n".join(differences(found, names)))
 
 
 @main.command()
-@_root
+@root_argument
 @click.option("--keep", type=click.IntRange(min=1), help="How many of the newest snapshots to keep; default: all.")
 @click.option("--delete", is_flag=True, help="Remove what was found; without it nothing is removed.")
-@_json
-@_reported
+@json_option
+@reported
 def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     """List what no kept snapshot of ROOT needs, and remove it with --delete.
 
@@ -297,7 +257,7 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     from pipelines.gc import collect, find_garbage
     from pipelines.wording import garbage
 
-    place = _dataset(root)
+    place = dataset_at(root)
     found = collect(place, keep) if delete else find_garbage(place, keep)
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "removed": delete}))
@@ -306,10 +266,10 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
 
 
 @main.command()
-@_root
-@_number
-@_json
-@_reported
+@root_argument
+@number_option
+@json_option
+@reported
 def verify(root: str, number: int | None, as_json: bool) -> None:
     """Hash every shard of ROOT anew, count every row and do the sums again."""
     from pipelines.verify import verify as check
@@ -317,7 +277,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
 
     verdict = None
     with click.progressbar(
-        check(_dataset(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+        check(dataset_at(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
     ) as steps:
         for verdict in steps:  # noqa: B007
             pass
@@ -340,19 +300,19 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
 
 
 @main.command()
-@_root
-@_number
+@root_argument
+@number_option
 @click.option("--clips", type=click.IntRange(min=0), default=5, show_default=True, help="How many clips to list.")
-@_json
-@_reported
+@json_option
+@reported
 def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows
     from pipelines.inspection import show as look
     from pipelines.wording import duration, size, splits, statistics
 
-    found = look(_dataset(root), number)
-    rows = clip_rows(_dataset(root), number, clips)
+    found = look(dataset_at(root), number)
+    rows = clip_rows(dataset_at(root), number, clips)
     if as_json:
         click.echo(json.dumps({**found, "examples": _finite(rows)}))
         return
@@ -376,24 +336,59 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     click.echo(f"manifest: {found['manifest']}")
 
 
+@main.command()
+@root_argument
+@click.argument("format", type=click.Choice(list(FORMATS)))
+@number_option
+@click.option("--to", "target", help="Folder or URL for the files; by default <ROOT>/exports/<format>-<snapshot>.")
+@click.option(
+    "--text", help="Field with the transcripts; by default text or transcript if there is one, else the label."
+)
+@json_option
+@reported
+def export(root: str, format: str, number: int | None, target: str | None, text: str | None, as_json: bool) -> None:
+    """Write what other libraries need to read a snapshot of the dataset under ROOT.
+
+    \b
+    huggingface  README.md in ROOT, by which load_dataset(ROOT) gives splits, audio and labels
+    croissant    croissant.json in ROOT: metadata of MLCommons Croissant 1.1
+    webdataset   the tar shards' addresses, a list a split
+    nemo         JSONL manifests: of the tar shards, or of WAV files where there are none
+    lhotse       a Lhotse Shar directory a split, with features
+    kaldi        a Kaldi data directory a split, with WAV files
+    csv          a table a split: every clip, its fields, and the shard that holds it
+
+    Only lhotse and kaldi, and nemo without tar shards, repeat the audio.
+    """
+    from pipelines.exports import IN_PLACE, Export, exporter
+    from pipelines.published import Published
+    from schemas.layout import read_snapshot, snapshot_name
+
+    place = dataset_at(root)
+    published = Published(place, read_snapshot(place, number))
+    if format in IN_PLACE:
+        if target is not None:
+            raise ConfigError(f"{format} goes into the dataset's root, where its readers look for it; leave --to out")
+        there = place
+    elif target is not None:
+        there = Root(os.path.abspath(target) if "://" not in target else target, place.storage_options)
+    else:
+        folder = f"exports/{format}-{snapshot_name(published.snapshot.number)}"
+        there = Root(place.full(folder) if place.is_local else place.uri(folder), place.storage_options)
+    written = exporter(format)(Export(published, there, text))
+    if as_json:
+        click.echo(
+            json.dumps({"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written})
+        )
+        return
+    click.echo(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
+    for path in written:
+        click.echo(f"  {path}")
+
+
 def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """JSON has no infinity: the level of digital silence becomes null."""
     return [{k: None if v == float("-inf") else v for k, v in row.items()} for row in rows]
-
-
-def _dataset(root: str) -> Root:
-    """Return the root of a dataset, given itself or the configuration that it was built by, which knows the way to it."""
-    from schemas.layout import dataset_name
-
-    if root.endswith((".yaml", ".yml")) and Path(root).is_file():
-        from schemas.config_file import load
-
-        output = load(Path(root)).config.output
-        place = Root(output.root, output.storage_options)
-    else:
-        place = Root(root)
-    dataset_name(place)
-    return place
 
 
 def run() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from schemas.errors import ClipmillError
+from schemas.feature_config import Features
 from schemas.layout import Commit, OutputFile, Snapshot, dataset_name, read_snapshot, sound_commits
 from schemas.storage import Root
+from schemas.tables import manifest_schema
 
 if TYPE_CHECKING:
     import ray.data
@@ -50,6 +56,32 @@ class Published:
     def classes(self) -> list[str]:
         """All labels of the snapshot, sorted. A label's place in it is its `label_id`."""
         return sorted(label for label in self.snapshot.seconds.clips_by_label if label)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features that clips have, in the order of the columns."""
+        return list(Features.model_validate(self.snapshot.config.get("features", {})).names)
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether there are clips without a label."""
+        return "" in self.snapshot.seconds.clips_by_label
+
+    def huggingface_features(self) -> dict[str, dict[str, Any]]:
+        """Return the columns of the Parquet shards as `datasets` describes them."""
+        first = next((f for split in self.splits for f in self.shards(split)), None)
+        if first is None:
+            raise ClipmillError(f"{self.root.url}: snapshot {self.snapshot.number} has no clips")
+        with contextlib.closing(self.root.open_read(first.path, whole=False)) as stream:
+            metadata = pq.read_schema(stream).metadata
+        found: dict[str, dict[str, Any]] = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return found
+
+    def manifest_columns(self) -> dict[str, str]:
+        """Return the manifest's columns and their types' names."""
+        return {
+            f.name: {"double": "float64"}.get(str(f.type), str(f.type)) for f in manifest_schema(self.snapshot.fields)
+        }
 
     def shards(self, split: str, format: str = "parquet") -> list[OutputFile]:
         """Return the files of a split that hold clips, in the order of their names.

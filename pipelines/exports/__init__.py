@@ -1,0 +1,67 @@
+"""Exports: a snapshot as other libraries want it. Each module has one function, `export`; audio is repeated only where a format must have
+files of its own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import ClipmillError
+from schemas.storage import Root
+
+if TYPE_CHECKING:
+    from pipelines.published import Published
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export is asked for.
+
+    published : the snapshot
+    target : where the files go; of the dataset itself for `huggingface` and `croissant`
+    text : the field that holds a clip's transcript; None: `text` or `transcript` if there is one, else the label
+    """
+
+    published: Published
+    target: Root
+    text: str | None = None
+
+    def text_of(self, row: dict[str, Any]) -> str:
+        """Return a clip's transcript, empty when there is none."""
+        return str(row.get(self.text_field) or "")
+
+    @property
+    def text_field(self) -> str:
+        known = self.published.snapshot.fields
+        if self.text is not None:
+            if self.text not in (*known, "label"):
+                raise ClipmillError(f"there is no field {self.text!r}; there are {', '.join(['label', *known])}")
+            return self.text
+        return next((name for name in ("text", "transcript", "normalized_text") if name in known), "label")
+
+    def write(self, path: str, lines: list[str]) -> str:
+        """Write a text file, whole or not at all; return its address."""
+        self.target.write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+        return self.target.uri(path)
+
+
+FORMATS = {
+    "huggingface": "README.md in the dataset's root: a card by which load_dataset finds splits, audio and labels",
+    "croissant": "croissant.json in the dataset's root: metadata of MLCommons Croissant 1.1",
+    "webdataset": "lists of the tar shards' addresses, one a split",
+    "nemo": "JSONL manifests: of WAV files, or of the tar shards where there are any",
+    "lhotse": "a Lhotse Shar directory a split, with features",
+    "kaldi": "a Kaldi data directory a split, with WAV files",
+    "csv": "one table a split: every clip with its fields, and the shard that holds it",
+}
+IN_PLACE = ("huggingface", "croissant")
+"""Formats whose files belong in the dataset's root."""
+
+
+def exporter(format: str) -> Callable[[Export], list[str]]:
+    """Return the function that writes a format, which returns the addresses of what it wrote."""
+    module = importlib.import_module(f"pipelines.exports.{format}")
+    return partial(module.export)

@@ -1,0 +1,98 @@
+"""Croissant: the snapshot's metadata for search engines and loaders (MLCommons Croissant 1.1, docs.mlcommons.org/croissant)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipelines.exports import Export
+from schemas.layout import SNAPSHOTS, snapshot_name
+
+FILE = "croissant.json"
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+_TYPES = {
+    "string": "sc:Text",
+    "float64": "sc:Float",
+    "float32": "sc:Float",
+    "int32": "sc:Integer",
+    "int64": "sc:Integer",
+}
+
+
+def export(asked: Export) -> list[str]:
+    """Write croissant.json: the manifest as a file with its sha256, the shards of each split as sets of files, the clips as records."""
+    snapshot = asked.published.snapshot
+    manifest = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
+    found: dict[str, Any] = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": snapshot.name,
+        "description": f"{snapshot.counts.clips_kept} clips, {snapshot.seconds.kept_s:.1f} s of audio, snapshot {snapshot.number}",
+        "datePublished": snapshot.created,
+        "version": f"{snapshot.number}.0.0",
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": "manifest",
+                "name": "manifest",
+                "description": "one row a clip, without audio",
+                "contentUrl": manifest,
+                "encodingFormat": "application/x-parquet",
+                "sha256": snapshot.files["manifest"],
+            },
+        ],
+        "recordSet": [_records(asked)],
+    }
+    return [asked.write(FILE, [json.dumps(found, indent=1, ensure_ascii=False)])]
+
+
+def _records(asked: Export) -> dict[str, Any]:
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"clips/{name}",
+            "name": name,
+            "dataType": _TYPES.get(kind, "sc:Text"),
+            "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": name}},
+        }
+        for name, kind in asked.published.manifest_columns().items()
+    ]
+    return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}

@@ -1,0 +1,88 @@
+"""Hugging Face: a dataset card in the dataset's root, by which `datasets.load_dataset` reads the shards where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from pipelines.exports import Export
+from schemas.errors import ClipmillError
+
+CARD = "README.md"
+_MARK = "<!-- written by clipmill export; written over by the next one -->"
+
+
+def export(asked: Export) -> list[str]:
+    """Write README.md: its YAML names the snapshot's shards by split, audio, and the labels as a ClassLabel.
+
+    Raises
+    ------
+    ClipmillError : the shards are stored as WebDataset only, or there is a README.md of somebody else's
+    """
+    published, root = asked.published, asked.target
+    if root.exists(CARD) and _MARK.encode() not in root.read_bytes(CARD):
+        raise ClipmillError(f"{root.uri(CARD)} is not one that clipmill wrote: move it away, then export again")
+    head = {
+        "pretty_name": published.snapshot.name,
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": s, "path": [f.path for f in published.shards(s)]} for s in published.splits],
+            }
+        ],
+        "dataset_info": {"features": _features(asked), "splits": _splits(asked)},
+    }
+    return [
+        asked.write(
+            CARD, ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *_text(asked)]
+        )
+    ]
+
+
+def _splits(asked: Export) -> list[dict[str, Any]]:
+    published = asked.published
+    return [
+        {
+            "name": split,
+            "num_bytes": sum(f.size_bytes for f in published.shards(split)),
+            "num_examples": sum(f.rows for f in published.shards(split)),
+        }
+        for split in published.splits
+    ]
+
+
+def _features(asked: Export) -> list[dict[str, Any]]:
+    """Return the columns as the card's YAML has them."""
+    found: list[dict[str, Any]] = []
+    for name, feature in asked.published.huggingface_features().items():
+        if name == "label" and asked.published.classes and not asked.published.has_unlabelled:
+            names = {str(i): label for i, label in enumerate(asked.published.classes)}
+            found.append({"name": name, "dtype": {"class_label": {"names": names}}})
+        elif feature["_type"] == "Audio":
+            found.append({"name": name, "dtype": {"audio": {"sampling_rate": feature["sampling_rate"]}}})
+        elif feature["_type"] == "Image":
+            found.append(
+                {"name": name, "dtype": {"image": {"mode": feature["mode"]}} if "mode" in feature else "image"}
+            )
+        elif feature["_type"] == "List":
+            found.append({"name": name, "list": feature["feature"]["dtype"]})
+        else:
+            found.append({"name": name, "dtype": feature["dtype"]})
+    return found
+
+
+def _text(asked: Export) -> list[str]:
+    snapshot = asked.published.snapshot
+    lines = [
+        _MARK, "", f"# {snapshot.name}", "",
+        f"{snapshot.counts.clips_kept:,} clips, {snapshot.seconds.kept_s:,.1f} s of audio; snapshot {snapshot.number} of {snapshot.created}.",
+        "", "| split | clips | seconds |", "|---|---|---|",
+        *(f"| {s} | {side['clips']:,} | {side['seconds']:,.1f} |" for s, side in sorted(snapshot.by_split.items())),
+    ]  # fmt: skip
+    if asked.published.classes:
+        lines += ["", "| label | clips | seconds |", "|---|---|---|"]
+        for label in asked.published.classes:
+            clips, seconds = snapshot.seconds.clips_by_label[label], snapshot.seconds.by_label[label]
+            lines.append(f"| {label.replace('|', '&#124;')} | {clips:,} | {seconds:,.1f} |")
+    return lines

@@ -1,0 +1,58 @@
+"""NeMo: JSONL manifests. With tar shards they name the audio in them, and none is repeated; else WAV files are written."""
+
+from __future__ import annotations
+
+import json
+
+from pipelines.clip_source import clip_rows, clips
+from pipelines.exports import Export
+from pipelines.exports.wav_files import write_wav
+
+
+def export(asked: Export) -> list[str]:
+    """Write <split>.json, a clip a line: audio_filepath, duration, text, label and the corpus's own fields.
+
+    With tar shards, audio_filepath is a member's name, shard_id the place of its tar in <split>_tars.txt, for `tarred_audio_filepaths`.
+    """
+    written = []
+    for split in asked.published.splits:
+        commits = [c for c in asked.published.commits if c.split == split and c.counts.clips_kept]
+        tarred = all(c.output("webdataset") for c in commits)
+        lines = _of_tars(asked, split) if tarred else _of_files(asked, split)
+        written.append(asked.write(f"{split}.json", lines))
+        if tarred:
+            written.append(asked.write(f"{split}_tars.txt", asked.published.uris(split, "webdataset")))
+    return written
+
+
+def _of_files(asked: Export, split: str) -> list[str]:
+    return [_line(asked, row, write_wav(asked, split, row)) for row in clips(asked.published, split)]
+
+
+def _of_tars(asked: Export, split: str) -> list[str]:
+    places = {f.path: i for i, f in enumerate(asked.published.shards(split, "webdataset"))}
+    codec = {c.key: c for c in asked.published.commits}
+    tar_of = {}
+    for commit in codec.values():
+        shard, tar = commit.output("parquet", "webdataset"), commit.output("webdataset")
+        if shard is not None and tar is not None:
+            tar_of[shard.path] = tar.path
+    extension = str(asked.published.snapshot.config.get("output", {}).get("audio_codec", "flac"))
+    lines = []
+    for row in clip_rows(asked.published, split):
+        kind = "wav" if row["n_channels"] > 8 else extension  # FLAC holds eight channels
+        lines.append(_line(asked, row, f"{row['clip_id']}.{kind}", shard_id=places[tar_of[row["shard"]]]))
+    return lines
+
+
+def _line(asked: Export, row: dict[str, object], audio: str, **more: object) -> str:
+    own = {name: row[name] for name in asked.published.snapshot.fields}
+    line = {
+        "audio_filepath": audio,
+        "duration": row["duration_s"],
+        "text": asked.text_of(row),
+        "label": row["label"],
+        **own,
+        **more,
+    }
+    return json.dumps(line, ensure_ascii=False)

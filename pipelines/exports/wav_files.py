@@ -1,0 +1,28 @@
+"""Clips as WAV files of their own, for formats that know nothing else."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import soundfile as sf
+
+from pipelines.exports import Export
+
+
+def write_wav(asked: Export, split: str, row: dict[str, Any]) -> str:
+    """Write a clip's samples, as they are stored, to wav/<split>/<clip id>.wav; return its address.
+
+    Samples that are float are written as 32-bit float.
+    """
+    path = f"wav/{split}/{row['clip_id']}.wav"
+    content = row["audio"]
+    if not row["audio_name"].endswith(".wav"):
+        with sf.SoundFile(io.BytesIO(content)) as file:
+            kind = "int16" if file.subtype == "PCM_16" else "float32"
+            samples, rate = file.read(dtype=kind), file.samplerate
+        sink = io.BytesIO()
+        sf.write(sink, samples, rate, subtype="PCM_16" if kind == "int16" else "FLOAT", format="WAV")
+        content = sink.getvalue()
+    asked.target.write_bytes(path, content)
+    return asked.target.uri(path)
