@@ -212,7 +212,8 @@ def padded(samples: Iterable[Sample]) -> dict[str, Any]:
         values = [row[name] for row in rows]
         if isinstance(values[0], torch.Tensor):
             batch[name] = _stacked(values)
-            batch[f"{name}_length"] = torch.tensor([v.shape[-1] for v in values])
+            if values[0].ndim:
+                batch[f"{name}_length"] = torch.tensor([v.shape[-1] for v in values])
         elif isinstance(values[0], int | float) and all(v is not None for v in values):
             batch[name] = torch.tensor(values)
         else:
