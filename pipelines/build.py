@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.cluster import WORKER_ENV, connected, warm_up
-from pipelines.graph import BuildShard, output_root, run_graph, stages_of
+from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
 from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
@@ -26,6 +26,7 @@ from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
 from schemas.layout import (
+    OURS,
     REJECTED_FILE,
     Commit,
     Retries,
@@ -41,7 +42,7 @@ from schemas.layout import (
 from schemas.storage import Root
 
 _PUBLISH_ATTEMPTS = 100
-_LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 100
+_LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 10
 """So many shards failed one after the other, for a reason that waiting does not mend or for any, end a build."""
 _SMALL_S = 3600.0
 """Less audio than this is built in this process: in the time that Ray takes to start."""
@@ -160,8 +161,11 @@ class Builder:
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove what killed builds, or killed workers of this one, have left half written."""
-        for name in self.root.leftovers(running_since(self.root, but=own_note)):
-            self.root.remove_leftover(name)
+        try:
+            for name in self.root.leftovers(running_since(self.root, but=own_note), OURS):
+                self.root.remove_leftover(name)
+        except PermissionError:  # who may not look for them can build all the same
+            return
 
     def end(self, note: Noted) -> None:
         self._sweep(note.id)
@@ -233,7 +237,7 @@ class Builder:
         """Build shards in this process, one after the other."""
         os.environ.update(WORKER_ENV)
         tally = LocalTally()
-        stages = stages_of(self._file.config, self.plan, self._file.config.features.device)
+        stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
         run = BuildShard(stages, self.plan.config_digest, Watch(tally))
         return (row for shard in shards for row in run(shard).to_pylist()), tally
 
@@ -345,6 +349,13 @@ def _check_apart(file: ConfigFile, root: Root) -> None:
     """An output inside a source would be read as recordings by the next build."""
     for source in file.config.sources:
         source_base = Root(source.root, source.storage_options)
+        if source_base.is_s3 and root.is_s3:
+            same_store = source.storage_options.get("endpoint_url") == root.storage_options.get("endpoint_url")
+            if same_store and f"{root.full()}/".startswith(f"{source_base.full()}/") and "/." not in root.full():
+                raise ConfigError(
+                    f"{root.url} lies inside the source {source.root}: its clips would be read as recordings; move one of them",
+                    key="output.root", file=file.path,
+                )  # fmt: skip
         if source_base.is_local and root.is_local:
             inside = os.path.realpath(root.full()) + os.sep
             if inside.startswith(os.path.realpath(source_base.full()) + os.sep) and not _hidden(inside, source_base):

@@ -81,6 +81,11 @@ def dataset_at(root: str) -> Root:
         output = load(Path(root)).config.output
         place = Root(output.root, output.storage_options)
     else:
-        place = Root(root)
+        from schemas.config import check_address
+
+        try:
+            place = Root(check_address(root))
+        except ValueError as error:
+            raise ConfigError(f"ROOT {error}") from None
     dataset_name(place)
     return place

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.notes import collecting, read_notes, running_since
 from schemas.layout import (
+    OURS,
     SNAPSHOTS,
     commit_path,
     committed_keys,
@@ -21,11 +21,6 @@ from schemas.layout import (
 )
 from schemas.storage import Root
 
-_OURS = re.compile(
-    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
-    r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)"
-)
-"""Names that clipmill gives. What is called otherwise was put there by somebody else, and is not touched."""
 _UNDONE = {None, "interrupted", "failed", "not_published"}
 
 
@@ -79,10 +74,10 @@ def find_garbage(root: Root, keep: int | None = None) -> Garbage:
     for key in sorted(named | held):
         needed |= {commit_path(key), *(o.path for o in read_commit(root, key).outputs)}
     found.snapshots = _unnamed_snapshots(root, kept)
-    loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and _OURS.fullmatch(path)}
+    loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OURS.fullmatch(path)}
     # Records first: a shard must not count when the removal is cut off.
     found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
-    found.leftovers = root.leftovers(running_since(root))
+    found.leftovers = root.leftovers(running_since(root), OURS)
     return found
 
 
@@ -93,7 +88,7 @@ def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
     loose = {
         path: n
         for path, n in sizes.items()
-        if path not in needed and not path.startswith(folders) and _OURS.fullmatch(path)
+        if path not in needed and not path.startswith(folders) and OURS.fullmatch(path)
     }
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 

@@ -115,6 +115,15 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
     )
 
 
+def device_here(config: Config) -> str:
+    """Return on which device this process computes features."""
+    if config.features.device != "auto" or not config.features.names:
+        return "cpu" if config.features.device == "auto" else config.features.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def output_root(config: Config) -> Root:
     return Root(config.output.root, config.output.storage_options)
 

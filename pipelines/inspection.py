@@ -97,10 +97,16 @@ def _told(statistics: Statistics) -> dict[str, Any]:
 def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]]:
     """Return the first rows of a snapshot's manifest."""
     snapshot = read_snapshot(root, number)
-    with contextlib.closing(root.open_read(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet")) as stream:
-        batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
-        rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
-        return rows[:limit]
+    path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
+    try:
+        with contextlib.closing(root.open_read(path)) as stream:
+            batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
+            rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
+            return rows[:limit]
+    except FileNotFoundError:
+        raise ClipmillError(
+            f"{root.uri(path)} is missing; building again with the same configuration restores it"
+        ) from None
 
 
 def status(root: Root) -> dict[str, Any]:

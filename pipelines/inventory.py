@@ -142,6 +142,10 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 if keep_others:
                     inventory.other_files.add(path)
                 continue
+            if _leads_out(path):
+                refused = "its key has . or .. for a part, or begins with /"
+                inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", refused))
+                continue
             if not (path.isascii() or _is_text(path)):
                 inventory.refusals.append(
                     Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
@@ -249,8 +253,13 @@ class _Walk:
 
 def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
     for path, info in root.remote_files():
-        if info.get("type") == "file" and not any(part.startswith(".") for part in path.split("/")):
+        if info.get("type") == "file" and not any(p.startswith(".") and p not in (".", "..") for p in path.split("/")):
             yield path, int(info["size"] or 0), info_version(info)
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a store's key is no path that stays inside its root."""
+    return path.startswith(("/", "./", "../")) or "/./" in path or "/../" in path or path.endswith(("/.", "/.."))
 
 
 def _is_text(path: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,8 @@ from typing import Any
 from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
 from schemas.layout import BUILDS
-from schemas.storage import Root, is_running
+from schemas.processes import is_running, process_start, this_machine
+from schemas.storage import Root
 
 _BEAT_S = 10.0
 _DEAD_AFTER_S = 600.0
@@ -59,8 +59,8 @@ class Note:
         """Whether it still runs: known on this machine, judged by its last sign of life on others."""
         if self.outcome is not None:
             return False
-        if self.host == socket.gethostname():
-            return is_running(self.pid) and _process_start(self.pid) == self.process_start
+        if self.host == this_machine():
+            return is_running(self.pid) and process_start(self.pid) == self.process_start
         silent = datetime.now(UTC) - datetime.fromisoformat(self.beat)
         return silent.total_seconds() < _DEAD_AFTER_S
 
@@ -70,15 +70,7 @@ class Note:
         pid = os.getpid()
         name = f"{now.strftime('%Y%m%dT%H%M%S%f')}-{pid}"
         stamp = now.isoformat(timespec="seconds")
-        return cls(name, socket.gethostname(), pid, _process_start(pid), stamp, stamp, **more)
-
-
-def _process_start(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
+        return cls(name, this_machine(), pid, process_start(pid), stamp, stamp, **more)
 
 
 def read_notes(root: Root) -> list[Note]:

@@ -179,7 +179,7 @@ class Source(Frozen):
     @field_validator("root")
     @classmethod
     def _no_credentials(cls, root: str) -> str:
-        return _reject_credentials(root)
+        return check_address(root)
 
     @field_validator("fields")
     @classmethod
@@ -302,7 +302,7 @@ class Output(Frozen):
     @field_validator("root")
     @classmethod
     def _no_credentials(cls, root: str) -> str:
-        return _reject_credentials(root)
+        return check_address(root)
 
 
 class Limits(Frozen):
@@ -379,9 +379,12 @@ def _groups(pattern: str) -> list[str]:
         raise ValueError(f"not a regular expression: {error}") from None
 
 
-def _reject_credentials(root: str) -> str:
+def check_address(root: str) -> str:
+    """Return a root that can be told to everybody."""
     if not root:
         raise ValueError("is empty; give a folder or a URL")
     if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError("holds credentials; put them in storage_options, best by ${VAR}")
+    if "://" in root and "?" in root:
+        raise ValueError("has a query behind ?, which can hold a signature or a version; give a plain address")
     return root

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from schemas.errors import StorageError
-from schemas.retry import code_of, is_transient
+from schemas.retry import StoreClosedError, code_of, is_transient
 from schemas.storage import Root
 
 _KEPT = "what is committed is kept"
@@ -38,6 +38,9 @@ _OF_S3 = {
 }
 """By the store's error code, or the name of botocore's error."""
 
+_UNSPOKEN = ("ProfileNotFound",)
+"""Whose words repeat what was configured, which may be a secret in the wrong place."""
+
 
 def describe_os_error(error: OSError, root: Root, action: str, path: str = "") -> StorageError:
     """Turn an error of the operating system or of a store into one message with a remedy."""
@@ -45,6 +48,11 @@ def describe_os_error(error: OSError, root: Root, action: str, path: str = "") -
     remedy = _OF_S3.get(code) or _REMEDIES.get(error.errno or 0) or f"build again once the storage answers: {_KEPT}"
     where = root.uri(path) if path else root.url
     why = error.strerror or (str(error) if any(error.args) else "")
+    why = "" if why == "None" or code in _UNSPOKEN else why
+    if not why and isinstance(error, FileNotFoundError):
+        why = "it is not there"
     if code in _OF_S3 and code not in why:
         why = f"{why} ({code})" if why else code
+    operation = getattr(error.__cause__, "operation_name", "")
+    why = f"{why} for {operation}" if operation and isinstance(error, PermissionError | StoreClosedError) else why
     return StorageError(f"cannot {action} {where}: {why} ({remedy})", transient=is_transient(error, root.is_local))

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,6 +32,11 @@ REJECTED_FILE = f"{BUILDS}/rejections.parquet"
 RETRIES_FILE = "retries.json"
 COMMITS = "commits"
 SNAPSHOTS = "snapshots"
+OURS = re.compile(
+    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
+    r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)|builds/rejections\.parquet"
+)
+"""Names that clipmill gives. What is called otherwise was put there by somebody else, and is not touched."""
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
 
 

@@ -57,7 +57,7 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
         self, fs: Any, path: str, errors: tuple[type[Exception], ...], whole: bool = True, size_bytes: int | None = None
     ) -> None:
         self._fs, self._errors = fs, errors
-        self._bucket, self._key, _ = fs.split_path(path)
+        self._bucket, self._key = bucket_and_key(path)
         self._etag: str | None = None
         self._size: int | None = None
         self._at = 0
@@ -209,3 +209,12 @@ async def _get(fs: Any, bucket: str, key: str, start: int, stop: int, etag: str 
     if len(content) != min(stop, size) - start:
         raise StorageError(f"{bucket}/{key}: {len(content)} bytes came of [{start}, {stop})", transient=True)
     return _Answer(content, answer["ETag"], size)
+
+
+def bucket_and_key(path: str) -> tuple[str, str]:
+    """Divide bucket/key. Not by s3fs, which takes `?versionId=` in a key for a version; the bucket may be an access point's ARN."""
+    parts = path.split("/", 2 if path.startswith("arn:") and ":accesspoint/" in path else 1)
+    bucket, key = (
+        ("/".join(parts[:2]), parts[2:]) if path.startswith("arn:") and len(parts) > 1 else (parts[0], parts[1:])
+    )
+    return bucket, key[0] if key else ""

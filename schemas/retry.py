@@ -127,4 +127,5 @@ def as_os_error(error: Exception) -> OSError | StorageError:
 def code_of(error: BaseException) -> str:
     """Return what the store called an error that s3fs has made one of the operating system's of."""
     cause = error.__cause__ or error.__context__
-    return str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) if cause is not None else ""
+    response = getattr(cause, "response", None) or {}  # some of botocore's errors have none, or None
+    return str(response.get("Error", {}).get("Code", ""))

@@ -10,7 +10,6 @@ import errno
 import functools
 import os
 import re
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +21,9 @@ from typing import IO, Any
 import fsspec
 
 from schemas.errors import ConfigError
-from schemas.objects import ObjectStream
+from schemas.objects import ObjectStream, bucket_and_key
 from schemas.patient_stream import PatientStream
+from schemas.processes import is_running, machine_digest
 from schemas.retry import patient
 from schemas.uploads import ObjectUpload, Unfinished, forget, unfinished
 
@@ -31,6 +31,7 @@ TEMPORARY_PREFIX = ".clipmill-tmp-"
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{8})-(\d+)-")
 _ABANDONED_S = 24 * 3600
 _UPLOAD = "{}?uploadId={}"
+_PROBES = 16
 
 
 def check_relative(path: str) -> str:
@@ -74,9 +75,16 @@ class Root:
             return os.path.abspath(os.path.expanduser(self.url.removeprefix("file://").removeprefix("local://")))
         return str(self.fs._strip_protocol(self.url)).rstrip("/")
 
-    @cached_property
+    @property
     def fs(self) -> Any:
-        """The fsspec file system. Raises ConfigError when the URL's scheme is unknown or its package is missing."""
+        """The fsspec file system. Raises ConfigError when the URL's scheme is unknown, its package missing, or its options wrong."""
+        pid, found = self.__dict__.get("_fs", (0, None))
+        if pid != os.getpid():  # a forked process has none of the threads that do the work of a remote one
+            found = self._new_fs()
+            self.__dict__["_fs"] = (os.getpid(), found)
+        return found
+
+    def _new_fs(self) -> Any:
         scheme = "file" if self.is_local else self.url.split("://", 1)[0]
         options = dict(self.storage_options)
         if self.is_s3:
@@ -86,17 +94,22 @@ class Root:
             found = fsspec.filesystem(scheme, **options)
             if self.is_s3:
                 found.retries = 1
+                with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
+                    found.connect()
             return found
-        except (ValueError, ImportError, TypeError) as error:
+        except ImportError as error:
             raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # What is wrong can be a secret in the wrong place, so no value is shown.
+            why = str(error) if scheme not in ("s3", "s3a") else f"{type(error).__name__}{_named(error)}"
+            raise ConfigError(
+                f"cannot open {self.url}: {why}; check storage_options, and that endpoint_url (or AWS_ENDPOINT_URL) is like https://host:port"
+            ) from None
 
     def connect(self) -> None:
-        """Load what speaks to a remote store and ready it for the first request, which otherwise takes the time for that."""
+        """Load what speaks to a remote store, which otherwise takes its time from the first request."""
         if not self.is_local:
             self.fs  # noqa: B018
-        if self.is_s3:
-            with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
-                self.fs.connect()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": dict(self.storage_options)}
@@ -215,8 +228,8 @@ class Root:
     def _objects(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield all objects under a folder, by listings of 1,000 keys a request, one of which is in memory at a time."""
         top = self.full(folder)
-        bucket, key, _ = self.fs.split_path(top)
-        start = len(self.fs.split_path(self._base)[1]) + 1 if "/" in self._base else 0
+        bucket, key = bucket_and_key(top)
+        start = len(bucket_and_key(self._base)[1]) + 1 if "/" in self._base else 0
         token: str | None = None
         found = False
         while True:
@@ -234,15 +247,27 @@ class Root:
                 raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
             raise FileNotFoundError(errno.ENOENT, "does not exist", top)
 
-    def admits(self) -> bool:
-        """Whether the store answers these credentials at all when it is asked what there is."""
+    def admits(self, but: str) -> bool:
+        """Whether a store lets us read anything here besides one file that it refuses; True when there is nothing else."""
+        if not self.is_s3:
+            return True
         try:
-            if self.is_s3:
-                bucket, key, _ = self.fs.split_path(self.full())
-                self._page(bucket, f"{key}/" if key else "", {"MaxKeys": 1})
+            bucket, key = bucket_and_key(self.full())
+            found = [
+                i["Key"] for i in self._page(bucket, f"{key}/" if key else "", {}).get("Contents", ()) if i["Size"]
+            ]
         except PermissionError:
             return False
-        return True
+        others = [f"{bucket}/{name}" for name in found if f"{bucket}/{name}" != self.full(but)]
+        chosen = others[:: max(1, len(others) // _PROBES)]
+        return not chosen or any(self._can_read(path) for path in chosen)
+
+    def _can_read(self, path: str) -> bool:
+        try:
+            with contextlib.closing(ObjectStream(self.fs, path, self.errors, size_bytes=1)) as stream:
+                return stream.size >= 0
+        except (PermissionError, FileNotFoundError):
+            return False
 
     @patient
     def _page(self, bucket: str, prefix: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -265,13 +290,17 @@ class Root:
             else:
                 self.fs.rm_file(self.full(path))
 
-    def leftovers(self, running_since: datetime | None = None) -> dict[str, int]:
+    def leftovers(self, running_since: datetime | None = None, ours: re.Pattern[str] | None = None) -> dict[str, int]:
         """Return what no writer will finish, with the sizes: temporary files, in an S3 store uploads in parts.
 
         running_since : when the oldest build that still runs began; in a store nothing younger is left over
+        ours : the names to look at; in a store an upload of another name is somebody else's
         """
         if self.is_s3:
-            return {_UPLOAD.format(*u[:2]): u.size_bytes for u in self._unfinished() if _before(u.begun, running_since)}
+            begun_before = [u for u in self._unfinished() if _before(u.begun, running_since)]
+            return {
+                _UPLOAD.format(*u[:2]): u.size_bytes for u in begun_before if ours is None or ours.fullmatch(u.path)
+            }
         found: dict[str, int] = {}
         for place, _, names in os.walk(self.full()) if self.is_local else ():
             for name in names:
@@ -348,7 +377,7 @@ class Root:
             return
         folder, name = os.path.split(target)
         os.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
+        temporary = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
 
         def publish() -> bool:
             stream.flush()
@@ -387,6 +416,12 @@ class Root:
             raise
 
 
+def _named(error: Exception) -> str:
+    """Return the argument that a library does not know, as it names it; nothing of values."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return f": there is no option {found[1]!r}" if found else ""
+
+
 def _discard(remote: Any) -> None:
     """Have a file that fsspec opened for writing never appear."""
     if not remote.closed:
@@ -404,25 +439,12 @@ def _before(moment: datetime, running_since: datetime | None) -> bool:
     return running_since is None or moment < running_since
 
 
-def _host() -> str:
-    return uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()).hex[:8]
-
-
 def _is_abandoned(place: str, name: str) -> bool:
     """Return whether a temporary file's writer is gone: known of processes on this machine, assumed of others after a day."""
     made = _TEMPORARY.match(name)
-    if made is not None and made[1] == _host():
+    if made is not None and made[1] == machine_digest():
         return not is_running(int(made[2]))
     try:
         return time.time() - os.stat(f"{place}/{name}").st_mtime > _ABANDONED_S
     except FileNotFoundError:
-        return False
-
-
-def is_running(pid: int) -> bool:
-    """Return whether there is a process of this id on this machine that is not dead and merely unburied."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
         return False

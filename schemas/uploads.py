@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 from schemas.errors import StorageError
-from schemas.objects import awaited
+from schemas.objects import awaited, bucket_and_key
 from schemas.retry import code_of, patiently
 
 PART_BYTES = 8 << 20
@@ -39,7 +39,7 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
 
     def __init__(self, fs: Any, path: str, errors: tuple[type[Exception], ...], replace: bool = True) -> None:
         self._fs, self._path, self._errors, self._replace = fs, path, errors, replace
-        bucket, key, _ = fs.split_path(path)
+        bucket, key = bucket_and_key(path)
         self._place = {"Bucket": bucket, "Key": key}
         self._waiting = bytearray()
         self._upload_id: str | None = None
@@ -172,7 +172,7 @@ class Unfinished(NamedTuple):
 
 def unfinished(fs: Any, folder: str) -> Iterator[Unfinished]:
     """Yield the uploads under a folder, bucket/prefix, that a store holds parts of."""
-    bucket, key, _ = fs.split_path(folder)
+    bucket, key = bucket_and_key(folder)
     marks: dict[str, str] = {}
     while True:
         page = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/" if key else "", **marks)
@@ -190,7 +190,7 @@ def unfinished(fs: Any, folder: str) -> Iterator[Unfinished]:
 
 def forget(fs: Any, path: str, upload_id: str) -> None:
     """Have a store forget an upload; one that it does not know is as good as forgotten."""
-    bucket, key, _ = fs.split_path(path)
+    bucket, key = bucket_and_key(path)
     try:
         fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)
     except FileNotFoundError:  # what s3fs makes of NoSuchUpload

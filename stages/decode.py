@@ -182,7 +182,7 @@ class _Recording:
 
     def _refused(self, error: PermissionError) -> Exception:
         """Return what to make of it: one recording's matter, unless all of the store is closed to us by now."""
-        if self.source.root.admits():
+        if self.source.root.admits(but=self.item["path"]):
             return DecodeError("unreadable", f"{error.strerror or error}")
         return describe_os_error(error, self.source.root, "read", self.item["path"])
 

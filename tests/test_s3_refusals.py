@@ -154,3 +154,38 @@ def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
     assert build(undisturbed, dict(os.environ)).wait(timeout=240) == 0
     hashes = shard_hashes(tmp_path / "out") if of == "source" else remote_hashes(out)
     assert hashes == shard_hashes(tmp_path / "undisturbed") != {}
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_reading_that_is_not_allowed_any_more_rejects_no_recording(
+    from_the_start: bool, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:  # fmt: skip
+    there = uploaded(source, bucket, endpoint)
+    config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
+    allow(bucket, endpoint, user, "ListBucket", *([] if from_the_start else ["GetObject"]))
+    process = build(config, user.environment, "--workers", "2")
+    if not from_the_start:
+        deadline = time.monotonic() + 120
+        while len(committed_keys(Root(str(tmp_path / "out")))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        allow(bucket, endpoint, user, "ListBucket")
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, (said, errors)
+    assert "Traceback" not in errors
+    assert f"cannot read s3://{bucket}/in/" in errors
+    assert "no permission" in errors
+    allow(bucket, endpoint, user, "ListBucket", "GetObject")
+    process = build(config, user.environment, "--json")
+    said, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, (said, errors)
+    assert json.loads(said)["snapshot"]["counts"]["recordings_rejected"] == 0
+
+
+def test_who_may_not_look_for_left_over_uploads_can_build(
+    user: User, source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path]
+) -> None:
+    allow(bucket, endpoint, user, "ListBucket", "GetObject", "PutObject", "DeleteObject")
+    process = build(make_config(source, name="test", output=far(bucket, endpoint)), user.environment)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors

@@ -211,7 +211,8 @@ dist.destroy_process_group()
     assert Counter(done.stdout.split()) == Counter(stored.keys())
 
 
-def test_the_same_from_a_store(dataset: Path, stored: dict[str, Any], bucket: str, endpoint: str) -> None:
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_the_same_from_a_store(context: str, dataset: Path, stored: dict[str, Any], bucket: str, endpoint: str) -> None:
     from schemas.storage import Root
 
     there = Root(f"s3://{bucket}/d", {"endpoint_url": endpoint})
@@ -219,7 +220,7 @@ def test_the_same_from_a_store(dataset: Path, stored: dict[str, Any], bucket: st
         if path.is_file():
             there.write_bytes(str(path.relative_to(dataset)), path.read_bytes())
     clips = ClipDataset(there.url, "train", ("clip_id", "audio"), shuffle=True, storage_options=there.storage_options)
-    loader = DataLoader(clips, batch_size=20, num_workers=2, collate_fn=padded, multiprocessing_context="spawn")
+    loader = DataLoader(clips, batch_size=20, num_workers=2, collate_fn=padded, multiprocessing_context=context)
     assert sorted(ids(loader)) == sorted(stored)
 
 
