@@ -238,7 +238,7 @@ def test_keys_that_are_no_paths_cost_themselves(
         ({"endpoint_url": "http://HIDDEN:pw@127.0.0.1:1"}, "s3://"),
     ],
 )
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_wrong_options_are_told_without_their_values(
     as_json: bool,
     options: dict[str, Any],

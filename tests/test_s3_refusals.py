@@ -115,7 +115,7 @@ def test_wrong_keys_buckets_and_rights_are_told_within_seconds(
         refused(config(bucket), user.environment, f"cannot write to s3://{bucket}", "no permission")
 
 
-@pytest.mark.parametrize("of", ["source", "output"])
+@pytest.mark.parametrize("of", [pytest.param("source", marks=pytest.mark.slow), "output"])
 def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
     of: str, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip
@@ -156,7 +156,7 @@ def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
     assert hashes == shard_hashes(tmp_path / "undisturbed") != {}
 
 
-@pytest.mark.parametrize("from_the_start", [True, False])
+@pytest.mark.parametrize("from_the_start", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_reading_that_is_not_allowed_any_more_rejects_no_recording(
     from_the_start: bool, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip
