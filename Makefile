@@ -51,6 +51,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.rebuild
 	$(BIN)/python -m benchmarks.agreement
+	$(BIN)/python -m benchmarks.loaders --hours 1
 
 ## Resolve the dependencies anew (needs uv)
 lock:

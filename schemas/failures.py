@@ -24,6 +24,7 @@ _OF_S3 = {
     "InvalidAccessKeyId": f"the store does not know this access key: check {_WHERE_KEYS_ARE}",
     "AccessDenied": "these credentials have no permission for that: check the bucket's policy and the user's rights",
     "403": "these credentials have no permission for that, or are wrong: check them and the bucket's policy",
+    "UserSuspended": "the store has suspended this user: ask who runs it",
     "NoSuchBucket": "there is no such bucket: create it, or mend the address",
     "ExpiredToken": f"the credentials have expired: renew them, then build again: {_KEPT}",
     "TokenRefreshRequired": f"the credentials have expired: renew them, then build again: {_KEPT}",
