@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.outcomes import clips_of
 from pipelines.published import Published
+from schemas.tables import IMAGE_COLUMN
 from stages.rows import list_values
 
 Row = dict[str, Any]
@@ -45,14 +46,15 @@ def clips(published: Published, split: str, features: bool = False) -> Iterator[
 def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row]:
     with contextlib.closing(published.root.open_read(path)) as stream:
         file = pq.ParquetFile(stream)
-        shapes = [f.name for f in file.schema_arrow if f.name.endswith("_shape")] if features else []
-        names = [n.removesuffix("_shape") for n in shapes]
-        skipped = {f.name for f in file.schema_arrow if f.name == "image" or f.name.endswith("_shape")} | {
-            f.name.removesuffix("_shape") for f in file.schema_arrow if f.name.endswith("_shape")
-        }
-        plain = [n for n in file.schema_arrow.names if n not in skipped]
+        stored = published.feature_names
+        plain = [
+            n
+            for n in file.schema_arrow.names
+            if n not in {*stored, *(f"{name}_shape" for name in stored), IMAGE_COLUMN}
+        ]
+        names = stored if features else []
         for group in range(file.metadata.num_row_groups):
-            table = file.read_row_group(group, columns=[*plain, *names, *shapes])
+            table = file.read_row_group(group, columns=[*plain, *names, *(f"{name}_shape" for name in names)])
             values = {name: list_values(table[name]) for name in names}
             sizes = {name: table[f"{name}_shape"].to_pylist() for name in names}
             for i, row in enumerate(table.select(plain).to_pylist()):

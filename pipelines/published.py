@@ -15,7 +15,6 @@ from schemas.errors import ClipmillError
 from schemas.feature_config import Features
 from schemas.layout import Commit, OutputFile, Snapshot, dataset_name, read_snapshot, sound_commits
 from schemas.storage import Root
-from schemas.tables import manifest_schema
 
 if TYPE_CHECKING:
     import ray.data
@@ -76,12 +75,6 @@ class Published:
             metadata = pq.read_schema(stream).metadata
         found: dict[str, dict[str, Any]] = json.loads(metadata[b"huggingface"])["info"]["features"]
         return found
-
-    def manifest_columns(self) -> dict[str, str]:
-        """Return the manifest's columns and their types' names."""
-        return {
-            f.name: {"double": "float64"}.get(str(f.type), str(f.type)) for f in manifest_schema(self.snapshot.fields)
-        }
 
     def shards(self, split: str, format: str = "parquet") -> list[OutputFile]:
         """Return the files of a split that hold clips, in the order of their names.

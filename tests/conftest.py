@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,16 @@ def clips_of(root: Path, commits: list[Any]) -> list[dict[str, Any]]:
             if output.format == "parquet":
                 rows += pq.read_table(root / output.path).to_pylist()
     return rows
+
+
+def kill_tree(process: subprocess.Popen[Any]) -> None:
+    """Kill a build, and the Ray processes that it started."""
+    import psutil
+
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    for child in children:
+        if child.is_running():
+            child.kill()
+    psutil.wait_procs(children, timeout=20)

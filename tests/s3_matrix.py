@@ -19,9 +19,8 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
 import yaml
-from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
+from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
 
 from pipelines.verify import verify
 from schemas.layout import committed_keys
@@ -37,17 +36,6 @@ def begin(config: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """Kill a build and the Ray that it started."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    for child in children:
-        if child.is_running():
-            child.kill()
-    psutil.wait_procs(children, timeout=20)
-
-
 def disturb(kind: str, config: Path, chance: random.Random) -> tuple[list[float], int]:
     """Build under disturbances. Returns when each one came, in seconds, and how many builds it took until one ended with 0."""
     moments: list[float] = []
@@ -60,7 +48,7 @@ def disturb(kind: str, config: Path, chance: random.Random) -> tuple[list[float]
             except subprocess.TimeoutExpired:
                 moments.append(time.monotonic() - begun)
                 if kind == "build":
-                    end(process)
+                    kill_tree(process)
                 else:
                     subprocess.run([SERVER, "kill9", "rgw"], check=True, capture_output=True, timeout=60)
                     time.sleep(chance.uniform(0, 6))

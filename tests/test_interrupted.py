@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import soundfile as sf
-from conftest import build_here, shard_hashes, tone, write_audio
+from conftest import build_here, kill_tree, shard_hashes, tone, write_audio
 
 from pipelines.cluster import await_executors
 from pipelines.verify import verify
@@ -21,17 +20,6 @@ from schemas.layout import committed_keys, snapshot_numbers
 from schemas.storage import Root
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-
-
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """Kill a build, and the Ray processes that it started."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    for child in children:
-        if child.is_running():
-            child.kill()
-    psutil.wait_procs(children, timeout=20)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])

@@ -47,6 +47,16 @@ def sources(tmp_path: Path, bucket: str, endpoint: str) -> tuple[dict[str, Any],
     return here, uploaded(here, bucket, endpoint)
 
 
+def to_the_store(
+    source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path]
+) -> tuple[Root, Path]:
+    """Return where a dataset goes in the store, and the configuration of its build."""
+    out = Root(f"s3://{bucket}/out", {"endpoint_url": endpoint})
+    return out, make_config(
+        source, name="test", output={"root": out.url, "storage_options": out.storage_options, **OUTPUT}
+    )
+
+
 def begin(config: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "2"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -94,10 +104,7 @@ def test_a_server_that_goes_away_costs_time_and_nothing_else(
     bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path],
 ) -> None:  # fmt: skip
     _, there = sources
-    out = Root(f"s3://{bucket}/out", {"endpoint_url": endpoint})
-    config = make_config(
-        there, name="test", output={"root": out.url, "storage_options": {"endpoint_url": endpoint}, **OUTPUT}
-    )
+    out, config = to_the_store(there, bucket, endpoint, make_config)
     process = begin(config)
     wait_for_commits(out, 2)
     server(*first)
@@ -115,10 +122,7 @@ def test_a_killed_driver_leaves_what_the_next_build_ends(
     make_config: Callable[..., Path],
 ) -> None:
     here, _ = sources
-    out = Root(f"s3://{bucket}/out", {"endpoint_url": endpoint})
-    config = make_config(
-        here, name="test", output={"root": out.url, "storage_options": {"endpoint_url": endpoint}, **OUTPUT}
-    )
+    out, config = to_the_store(here, bucket, endpoint, make_config)
     process = begin(config)
     wait_for_commits(out, 2)
     process.kill()

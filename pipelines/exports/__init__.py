@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ClipmillError
@@ -63,5 +62,5 @@ IN_PLACE = ("huggingface", "croissant")
 
 def exporter(format: str) -> Callable[[Export], list[str]]:
     """Return the function that writes a format, which returns the addresses of what it wrote."""
-    module = importlib.import_module(f"pipelines.exports.{format}")
-    return partial(module.export)
+    found: Callable[[Export], list[str]] = importlib.import_module(f"pipelines.exports.{format}").export
+    return found

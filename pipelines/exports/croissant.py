@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.exports import Export
 from schemas.layout import SNAPSHOTS, snapshot_name
+from schemas.tables import manifest_schema
 
 FILE = "croissant.json"
 _CONTEXT = {
@@ -47,13 +48,8 @@ _CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-_TYPES = {
-    "string": "sc:Text",
-    "float64": "sc:Float",
-    "float32": "sc:Float",
-    "int32": "sc:Integer",
-    "int64": "sc:Integer",
-}
+_TYPES = {"string": "sc:Text", "double": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
+"""By the names of Arrow's."""
 
 
 def export(asked: Export) -> list[str]:
@@ -88,11 +84,11 @@ def _records(asked: Export) -> dict[str, Any]:
     fields = [
         {
             "@type": "cr:Field",
-            "@id": f"clips/{name}",
-            "name": name,
-            "dataType": _TYPES.get(kind, "sc:Text"),
-            "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": name}},
+            "@id": f"clips/{column.name}",
+            "name": column.name,
+            "dataType": _TYPES[str(column.type)],
+            "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": column.name}},
         }
-        for name, kind in asked.published.manifest_columns().items()
+        for column in manifest_schema(asked.published.snapshot.fields)
     ]
     return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}

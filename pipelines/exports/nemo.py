@@ -7,6 +7,7 @@ import json
 from pipelines.clip_source import clip_rows, clips
 from pipelines.exports import Export
 from pipelines.exports.wav_files import write_wav
+from stages.encode import codec_of
 
 
 def export(asked: Export) -> list[str]:
@@ -31,17 +32,16 @@ def _of_files(asked: Export, split: str) -> list[str]:
 
 def _of_tars(asked: Export, split: str) -> list[str]:
     places = {f.path: i for i, f in enumerate(asked.published.shards(split, "webdataset"))}
-    codec = {c.key: c for c in asked.published.commits}
     tar_of = {}
-    for commit in codec.values():
+    for commit in asked.published.commits:
         shard, tar = commit.output("parquet", "webdataset"), commit.output("webdataset")
         if shard is not None and tar is not None:
             tar_of[shard.path] = tar.path
-    extension = str(asked.published.snapshot.config.get("output", {}).get("audio_codec", "flac"))
+    codec = str(asked.published.snapshot.config.get("output", {}).get("audio_codec", "flac"))
     lines = []
     for row in clip_rows(asked.published, split):
-        kind = "wav" if row["n_channels"] > 8 else extension  # FLAC holds eight channels
-        lines.append(_line(asked, row, f"{row['clip_id']}.{kind}", shard_id=places[tar_of[row["shard"]]]))
+        name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"
+        lines.append(_line(asked, row, name, shard_id=places[tar_of[row["shard"]]]))
     return lines
 
 
