@@ -379,13 +379,15 @@ def run_graph(
     """
     import ray
 
-    context = ray.data.DataContext.get_current()
+    # A copy: the settings of the process that builds are not clipmill's to change, and other datasets may follow in it.
+    context = ray.data.DataContext.get_current().copy()
     # With None a task's output stays one block, so that a shard is never split between operators. Where a task builds a
     # whole shard its output is one row, and with None Ray 2.60 would hold back all but one task for the first seconds.
     context.target_max_block_size = None if feature_actors else _BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    results = ray.data.from_arrow(shards)
+    with ray.data.DataContext.current(context):
+        results = ray.data.from_arrow(shards)
     if feature_actors == 0:
         results = results.map_batches(
             BuildShard(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1

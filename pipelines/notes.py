@@ -26,6 +26,7 @@ from schemas.storage import Root
 
 _BEAT_S = 10.0
 _DEAD_AFTER_S = 600.0
+_LAST_WORD_S = 5.0
 _GC_FILE = f"{BUILDS}/gc.json"
 _GC_WAIT_S = 600.0
 
@@ -139,10 +140,19 @@ class Noted:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._note.outcome is None:
-            with suppress(ClipmillError):  # what ended the build may keep this from being written too
-                self.finish("failed" if isinstance(error, Exception) else "interrupted", str(error) if error else None)
-        self._still()
+        if self._note.outcome is not None:
+            self._still()
+        elif isinstance(error, Exception):
+            self._last_word("failed", str(error))
+        else:
+            # Whoever interrupts wants to go. A store that hangs may keep this thread for minutes: it is left behind.
+            last = threading.Thread(target=self._last_word, args=("interrupted",), daemon=True)
+            last.start()
+            last.join(_LAST_WORD_S)
+
+    def _last_word(self, outcome: str, message: str | None = None) -> None:
+        with suppress(ClipmillError):  # what ended the build may keep this from being written too
+            self.finish(outcome, message)
 
     def _still(self) -> None:
         self._stop.set()

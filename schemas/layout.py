@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ BUILDS = "builds"
 REJECTED_FILE = f"{BUILDS}/rejections.parquet"
 RETRIES_FILE = "retries.json"
 COMMITS = "commits"
+_RECORDS_AT_ONCE = 16
 SNAPSHOTS = "snapshots"
 OURS = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
@@ -317,15 +319,19 @@ def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
     """
     listed = sorted(committed_keys(root) & set(keys))
     sizes = shard_sizes(root) if listed else {}
-    found = {}
-    for key in listed:
+
+    def read(key: str) -> Commit | None:
         try:
-            commit = read_commit(root, key)
+            return read_commit(root, key)
         except ClipmillError:
-            continue
-        if commit.is_whole(sizes):
-            found[key] = commit
-    return found
+            return None
+
+    if root.is_local:
+        commits = [read(key) for key in listed]
+    else:
+        with ThreadPoolExecutor(_RECORDS_AT_ONCE) as pool:  # a store takes its time for each, however small
+            commits = list(pool.map(read, listed))
+    return {c.key: c for c in commits if c is not None and c.is_whole(sizes)}
 
 
 def shard_sizes(root: Root) -> dict[str, int]:

@@ -17,6 +17,13 @@ import yaml
 CORPORA = Path(os.environ.get("CLIPMILL_TEST_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests may take longer than the bound in pyproject.toml, which ends tests that wait for ever."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(5400))
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """The folder of real recordings. Without it the tests that need it are skipped."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
+from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
 from s3_proxy import Proxy, before
 
 from schemas.objects import ObjectChangedError, ObjectStream
@@ -395,3 +397,43 @@ def test_no_request_for_each_object_to_plan_and_one_to_read_it(
     asked = [p.split("?")[0] for _, p, _ in proxy.seen if p.split("?")[0].endswith(".wav")]
     assert sorted(asked) == sorted(set(asked))
     assert len(asked) == 6
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_an_interrupted_build_ends_though_the_store_hangs(
+    workers: list[str],
+    source: dict[str, Any],
+    bucket: str,
+    proxied: tuple[str, Proxy],
+    make_config: Callable[..., Path],
+) -> None:
+    address, proxy = proxied
+    hanging, going_on = threading.Event(), threading.Event()
+
+    def hang(method: str, path: str, n: int) -> None:
+        if "/out/shards/" in path and method == "PUT":
+            hanging.set()
+        if hanging.is_set():
+            going_on.wait(200)
+
+    proxy.rule = hang
+    config = make_config(source, name="test", output=far(bucket, address))
+    build = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "build", str(config), *workers],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert hanging.wait(120)
+    time.sleep(1)
+    build.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    try:
+        _, said = build.communicate(timeout=100)
+    finally:
+        going_on.set()
+        if build.poll() is None:
+            kill_tree(build)
+    assert time.monotonic() - begun < 30
+    assert build.returncode == 1
+    assert b"interrupted; what is committed is kept" in said
+    assert b"Traceback" not in said

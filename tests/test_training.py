@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,10 +228,18 @@ def test_the_same_from_a_store(context: str, dataset: Path, stored: dict[str, An
 def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_session: None) -> None:
     parts = open_snapshot(str(dataset)).to_ray_dataset("train", ("clip_id", "label")).streaming_split(2, equal=True)
 
-    def names(part: Any) -> list[str]:
-        return [str(n) for batch in part.iter_batches() for n in batch["clip_id"]]
+    found: list[list[str]] = [[], []]
 
-    with ThreadPoolExecutor(2) as pool:  # each waits for the other to begin, as the ranks of a job do
-        found = list(pool.map(names, parts))
+    def consume(rank: int) -> None:
+        for batch in parts[rank].iter_batches():
+            found[rank] += [str(n) for n in batch["clip_id"]]
+
+    # Each waits for the other to begin, as the ranks of a job do. Daemons, so that a wait without end fails this test alone.
+    ranks = [threading.Thread(target=consume, args=(rank,), daemon=True) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+        assert not rank.is_alive(), "a rank still waits for its share"
     assert [len(names) for names in found] == [N_CLIPS // 2, N_CLIPS // 2]
     assert sorted(n for names in found for n in names) == sorted(stored)
