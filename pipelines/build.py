@@ -247,6 +247,7 @@ class Builder:
         with phase("starting Ray", self._quiet):
             cluster = stack.enter_context(connected(self._file.config, self._workers, self._address))
             tally = RayTally.start()
+            stack.callback(tally.stop)
             warm_up(cluster, self._file.config)
         self._feature_actors = cluster.feature_actors
         stages = stages_of(self._file.config, self.plan, cluster.device)

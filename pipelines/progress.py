@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -84,6 +85,18 @@ class RayTally:
         with suppress(ray.exceptions.RayError):
             self._last = ray.get(self._actor.read.remote(), timeout=2)
         return self._last
+
+    def stop(self) -> None:
+        """End the actor, and let go of all that Ray keeps in cycles.
+
+        Whatever this process forks later, such as the loading processes of a training, would else collect them: it would
+        tell Ray so over the connections of this process, which then hears nothing more from Ray.
+        """
+        import ray
+
+        with suppress(ray.exceptions.RayError):
+            ray.kill(self._actor)
+        gc.collect()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ for epoch in range(10):
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Literal
@@ -142,6 +143,10 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return Consumer(self._rank.rank, self._rank.n_ranks, worker, n_workers)
 
     def __iter__(self) -> Iterator[Sample]:
+        if torch.utils.data.get_worker_info() is not None:
+            # What a loading process has inherited is not its own to collect: the parent's connections to Ray, for one, would be
+            # closed under it. It also leaves the memory shared.
+            gc.freeze()
         given, self._resumed = self._resumed or 0, None
         self._given = given
         return self._samples(given)

@@ -297,6 +297,12 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(root: str, place: str
     assert error.key.endswith(".root") and "credentials" in str(error) and "hunter2" not in str(error)
 
 
+@pytest.mark.parametrize("root", ["s3://", "s3:///in"])
+def test_a_store_without_a_bucket_is_told_at_once(root: str, tmp_path: Path) -> None:
+    error = refused(minimal().replace("root: /data", f"root: '{root}'"), tmp_path)
+    assert error.key == "sources[0].root" and "s3://BUCKET/FOLDER" in str(error)
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -225,6 +225,35 @@ def test_the_same_from_a_store(context: str, dataset: Path, stored: dict[str, An
     assert sorted(ids(loader)) == sorted(stored)
 
 
+def test_a_process_that_built_on_ray_can_fork_and_go_on_with_ray(dataset: Path) -> None:
+    """Handles that a build left in cycles were collected by forked processes, and this one heard nothing more from Ray."""
+    program = f"""
+import gc, multiprocessing, ray
+from pipelines.build import build
+from schemas.config_file import load
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+gc.disable()
+config = {str(dataset.parent / "c.yaml")!r}
+file = load(config)
+object.__setattr__(file.config.output, "root", {str(dataset.parent / "again")!r})
+print(build(file, quiet=True).status)
+for _ in range(3):
+    child = multiprocessing.get_context("fork").Process(target=gc.collect)
+    child.start()
+    child.join()
+@ray.remote
+class Answers:
+    def say(self):
+        return "heard"
+print(ray.get(Answers.remote().say.remote()))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1], check=False
+    )
+    assert done.stdout.split() == ["published", "heard"], done.stderr
+
+
 def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_session: None) -> None:
     parts = open_snapshot(str(dataset)).to_ray_dataset("train", ("clip_id", "label")).streaming_split(2, equal=True)
 
