@@ -309,7 +309,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows
     from pipelines.inspection import show as look
-    from pipelines.wording import duration, size, splits, statistics
+    from pipelines.wording import duration, labels, size, splits, statistics
 
     found = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
@@ -323,9 +323,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     click.echo("\n".join(splits(found["splits"])))
     click.echo("\n".join(statistics(found["statistics"], found["splits"])))
     if found["labels"]:
-        click.echo("labels:")
-        for label, sums in found["labels"].items():
-            click.echo(f"  {label or '(none)':<24} {sums['clips']:>8,} clips  {duration(sums['seconds']):>12}")
+        click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))
     if found["columns"]:
         click.echo("columns:\n  " + "\n  ".join(found["columns"]))
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.build import Report
@@ -66,6 +67,20 @@ def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
         f"{name:<12} {side['clips']:>8,} clips  {duration(side['seconds']):>12}  {side['shards']:>5,} shards"
         for name, side in sorted(by_split.items())
     ]
+
+
+def labels(
+    totals: Mapping[str, Mapping[str, float]], by_split: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> list[str]:
+    """Return a line a label: its clips and seconds, and where there are several splits those of each."""
+    lines = []
+    for label, sums in totals.items():
+        line = f"  {label or '(none)':<24} {int(sums['clips']):>8,} clips  {duration(sums['seconds']):>12}"
+        if len(by_split) > 1:
+            parts = ((split, found.get(label)) for split, found in by_split.items())
+            line += "  " + ", ".join(f"{s} {int(p['clips']):,} ({duration(p['seconds'])})" for s, p in parts if p)
+        lines.append(line.rstrip())
+    return lines
 
 
 def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
