@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -83,15 +84,20 @@ def _told(statistics: Statistics) -> dict[str, Any]:
         "features": {
             name: {
                 "values": sums.n * len(sums.total),
-                "mean": sums.mean,
-                "std": sums.std,
-                "mean_by_bin": sums.mean_by_bin,
-                "std_by_bin": sums.std_by_bin,
+                "mean": _finite(sums.mean),
+                "std": _finite(sums.std),
+                "mean_by_bin": [_finite(v) for v in sums.mean_by_bin],
+                "std_by_bin": [_finite(v) for v in sums.std_by_bin],
             }
             for name, sums in statistics.features.items()
             if sums.n
         },
     }
+
+
+def _finite(value: float) -> float | None:
+    """Return a number that JSON has; None for what shards of before have that hold infinite values."""
+    return value if math.isfinite(value) else None
 
 
 def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.annotation_files import field_name
 from schemas.config import Split
 from schemas.errors import ClipmillError, ConfigError
 
@@ -30,13 +31,34 @@ def check_disjoint(split: Split, items: pa.Table, field_names: list[str]) -> Non
             known = ", ".join(["recording", *field_names])
             raise ConfigError(f"there is no field {name!r} in this corpus; there are {known}", key="split.disjoint")
         if len(pc.unique(items["split"])) > 1:
-            _check(name, _members(name, items, field_names), split)
+            if name == "recording":
+                _check("recording", _recordings(items, "source_uri"), split)
+                known_by_content = pc.starts_with(items["version"], "sha256-")
+                _check("content", _recordings(items.filter(known_by_content), "version"), split)
+            else:
+                _check(name, _members(name, items, field_names), split)
+
+
+def check_decides(split: Split, field_names: list[str]) -> None:
+    """Refuse a split by a field that no recording has.
+
+    Raises
+    ------
+    ConfigError : names the fields that there are
+    """
+    if split.field not in (None, "label") and field_name(str(split.field)) not in field_names:
+        known = ", ".join(["recording", "label", *field_names])
+        key = "split.from" if split.from_ is not None else "split.by"
+        raise ConfigError(f"there is no field {split.field!r} in this corpus; there are {known}", key=key)
+
+
+def _recordings(items: pa.Table, by: str) -> pa.Table:
+    """Return group, split and path of every item. by : the address, under which two sources may both have it, or the content"""
+    return pa.table({"group": items[by], "split": items["split"], "path": items["path"]}).filter(items[by].is_valid())
 
 
 def _members(name: str, items: pa.Table, field_names: list[str]) -> pa.Table:
     """Return group, split and path of every item, or of every usable row of its annotations where those have the field."""
-    if name == "recording":
-        return pa.table({"group": items["recording_id"], "split": items["split"], "path": items["path"]})
     place = field_names.index(name)
     found = []
     for batch in items.select(["split", "path", "fields", "annotations"]).to_batches():
@@ -73,6 +95,12 @@ def _check(name: str, members: pa.Table, split: Split) -> None:
         where = {row["split"]: row["path"] for row in reversed(of_group)}
         examples.append(f"{group!r} ({', '.join(f'{path} in {side}' for side, path in sorted(where.items()))})")
     decides = split.field or "recording"
+    if name in ("recording", "content"):
+        raise ClipmillError(
+            f"recordings on more than one side of the split, by {'address' if name == 'recording' else 'content'}: {len(torn):,}, as"
+            f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Have each in one source alone (include, exclude), or split by a"
+            " field that is the same wherever it stands; where this is meant, write split.disjoint: []"
+        )
     raise ClipmillError(
         f"{len(torn):,} values of {name!r} stand on more than one side of the split, which {decides!r} decides:"
         f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Split by {name!r}, or mend `map`; where this is meant, leave {name!r}"

@@ -22,7 +22,7 @@ from pipelines.annotation_files import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
 from pipelines.inventory import Inventory, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
-from pipelines.leaks import check_disjoint
+from pipelines.leaks import check_decides, check_disjoint
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -108,6 +108,8 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         plan.rejections += refused_later
         names = {name for source in config.sources for name in configured_fields(source)}
         plan.field_names = sorted(names | arrivals.field_names)
+        if any(r["reason"] == "split_field_missing" for r in plan.rejections):
+            check_decides(config.split, plan.field_names)
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
             raise ConfigError(
                 f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"

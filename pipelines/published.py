@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from schemas.config import check_address
 from schemas.errors import ClipmillError
+from schemas.failures import describe_os_error
 from schemas.feature_config import Features
 from schemas.layout import Commit, OutputFile, Snapshot, dataset_name, read_snapshot, sound_commits
 from schemas.storage import Root
@@ -83,9 +86,9 @@ class Published:
         ------
         ClipmillError : there is no such split, or its shards are not stored in this format
         """
-        if split not in self.snapshot.by_split:
+        if split not in self.splits:
             raise ClipmillError(
-                f"{self.root.url}: there is no split {split!r}; there are {', '.join(self.splits) or 'none'}"
+                f"{self.root.url}: there is no split {split!r}; there are {', '.join(self.splits) or 'none'}, the others got no clips"
             )
         found = [(c, c.output(format)) for c in self.commits if c.split == split]
         if any(output is None for _, output in found):
@@ -111,9 +114,17 @@ class Published:
         """
         import ray.data
 
-        files = [self.root.full(output.path) for output in self.shards(split)]
-        if not files:
+        outputs = self.shards(split)
+        if not outputs:
             raise ClipmillError(f"{self.root.url}: split {split!r} has no clips")
+        if columns is not None:
+            with contextlib.closing(self.root.open_read(outputs[0].path, whole=False)) as stream:
+                known = pq.read_schema(stream).names
+            unknown = [c for c in ([columns] if isinstance(columns, str) else columns) if c not in known]
+            if unknown or isinstance(columns, str):
+                wrong = f"no column {unknown[0]!r}" if unknown else "a list of columns is expected"
+                raise ClipmillError(f"{self.root.url}: {wrong}; there are {', '.join(known)}")
+        files = [self.root.full(output.path) for output in outputs]
         import fsspec.implementations.local
         import pyarrow.fs
 
@@ -122,7 +133,9 @@ class Published:
         return ray.data.read_parquet(files, filesystem=wrapped, columns=list(columns) if columns is not None else None)
 
 
-def open_snapshot(root: str, number: int | None = None, storage_options: Mapping[str, Any] | None = None) -> Published:
+def open_snapshot(
+    root: str | os.PathLike[str], number: int | None = None, storage_options: Mapping[str, Any] | None = None
+) -> Published:
     """Open a snapshot of a dataset for reading.
 
     Parameters
@@ -135,6 +148,16 @@ def open_snapshot(root: str, number: int | None = None, storage_options: Mapping
     ------
     ClipmillError : there is no dataset, or no such snapshot
     """
-    place = Root(root, dict(storage_options or {}))
-    dataset_name(place)
-    return Published(place, read_snapshot(place, number))
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        raise ClipmillError(f"a snapshot's number is expected, not {number!r}")
+    if not isinstance(storage_options, Mapping | None):
+        raise ClipmillError("storage_options must be a mapping, as in a configuration")
+    try:
+        place = Root(check_address(os.fspath(root)), dict(storage_options or {}))
+    except ValueError as error:
+        raise ClipmillError(f"the dataset's root {error}") from None
+    try:
+        dataset_name(place)
+        return Published(place, read_snapshot(place, number))
+    except OSError as error:
+        raise describe_os_error(error, place, "open") from None

@@ -62,21 +62,27 @@ def shard_order(n_shards: int, seed: int, epoch: int, shuffle: bool) -> npt.NDAr
     return np.random.default_rng([seed, epoch]).permutation(n_shards)
 
 
+def first_place(n_clips: int, seed: int, epoch: int, shuffle: bool) -> int:
+    """Return where the line begins in an epoch, the same for all consumers: so that each gets others of few shards' clips."""
+    return int(np.random.default_rng([seed, epoch, 1]).integers(n_clips)) if shuffle and n_clips else 0
+
+
 class Line:
-    """The clips of a split, one shard behind the other.
+    """The clips of a split, one shard behind the other, in a circle.
 
     rows : of each shard
     order : of the shards
+    first : which of the clips so arranged is at place 0
     """
 
-    def __init__(self, rows: Sequence[int], order: npt.NDArray[np.int64]) -> None:
-        self._order = order
+    def __init__(self, rows: Sequence[int], order: npt.NDArray[np.int64], first: int = 0) -> None:
+        self._order, self._first = order, first
         self._ends = np.cumsum([rows[i] for i in order], dtype=np.int64)
         self.n_clips = int(self._ends[-1]) if len(rows) else 0
 
     def find(self, place: int) -> tuple[int, int]:
         """Return the shard and the row in it at a place of the line, which begins anew behind its end."""
-        place %= self.n_clips
+        place = (place + self._first) % self.n_clips
         k = int(np.searchsorted(self._ends, place, side="right"))
         start = int(self._ends[k - 1]) if k else 0
         return int(self._order[k]), place - start

@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import torch.distributed
 import torch.utils.data
 
 from pipelines.published import Published, open_snapshot
-from pipelines.sampling import Buffer, Consumer, Even, Line, shard_order
+from pipelines.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
+from pipelines.shard_rows import ShardRows, column_names, legible
 from schemas.errors import ClipmillError
 from stages.encode import decode_clip
-from stages.rows import list_values
 
 Sample = dict[str, Any]
 
@@ -65,7 +64,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def __init__(
         self,
-        root: str | Published,
+        root: str | os.PathLike[str] | Published,
         split: str,
         columns: Sequence[str] = ("audio", "label_id"),
         *,
@@ -81,19 +80,27 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.published = root if isinstance(root, Published) else open_snapshot(root, snapshot, storage_options)
-        if even not in (None, "drop", "repeat"):
-            raise ValueError(f"even is {even!r}; it can be None, 'drop' or 'repeat'")
-        if buffer_size < 1:
-            raise ValueError(f"buffer_size is {buffer_size}; at least 1 clip must be in memory")
+        if (
+            not isinstance(columns, Sequence)
+            or isinstance(columns, str)
+            or not all(isinstance(c, str) for c in columns)
+        ):
+            raise ClipmillError(f"columns is {columns!r}; give a list of names, such as ['audio', 'label_id']")
+        _check_choice("even", even, (None, "drop", "repeat"))
+        _check_choice("normalise", normalise, (None, "bin", "all"))
+        _check_choice("shuffle", shuffle, (False, True))
+        _check_whole("buffer_size", buffer_size, 1)
+        _check_whole("seed", seed, 0)
         self.split, self.columns = split, tuple(columns)
         self.shuffle, self.buffer_size, self.seed, self.even = shuffle, buffer_size, seed, even
         self.classes = self.published.classes
         self._files = self.published.shards(split)
-        self._rank = Consumer(*_rank_of_job(rank, n_ranks))
+        self._rank = _rank_of_job(rank, n_ranks)
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # seen by loading processes that live on
-        self._given = 0
-        self._resumed: int | None = None
+        self._pass: _Pass | None = None
+        self._resumed: tuple[int, int] | None = None
+        self._ids = {label: i for i, label in enumerate(self.classes)}
         self._check_columns()
         self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
 
@@ -102,7 +109,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next epoch. Reaches loading processes that live on, too."""
+        """Choose the order of the next epoch. Reaches loading processes that live on, too; what is under way stays as it is."""
+        _check_whole("epoch", epoch, 0)
         self._epoch.fill_(epoch)
 
     @property
@@ -110,29 +118,43 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return len(self._rank.stretch(sum(f.rows for f in self._files), self.even))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far this process is, and what the order depends on: plain numbers and text."""
-        return {"given": self._given, "epoch": self.epoch, **self._order_depends_on()}
+        """Return how far this process is in the iteration that it began last, and what the order depends on: numbers and text.
+
+        A StatefulDataLoader asks the iterator itself, which has the same two methods.
+        """
+        if self._pass is not None:
+            return self._pass.state_dict()
+        epoch, given = self._resumed or (self.epoch, 0)
+        return {"given": given, "epoch": epoch, **self._order_depends_on()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Have the next iteration go on behind what was given when the state was taken.
+        """Have the next iteration, and it alone, go on behind what was given when the state was taken, in the epoch of then.
 
         Raises
         ------
-        ClipmillError : the order is another one now: other snapshot, seed, ranks or loading processes
+        ClipmillError : this is no state, or the order is another one now: other snapshot, seed, ranks or loading processes
         """
-        for name, now in self._order_depends_on().items():
-            if state[name] != now:
+        self._resumed, self._pass = self.place_of(state), None
+
+    def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the epoch of a state and how many clips were given in it. Raises what `load_state_dict` does."""
+        now = {"epoch": 0, "given": 0, **self._order_depends_on()}
+        if not isinstance(state, Mapping) or now.keys() != state.keys():
+            raise ClipmillError(f"this is no state of a ClipDataset, which holds {', '.join(now)}")
+        for name, value in self._order_depends_on().items():
+            if state[name] != value:
                 raise ClipmillError(
-                    f"cannot go on in this epoch: {name} was {state[name]} when it was left and is {now} now; begin a new epoch, or use"
-                    " what was used then"
+                    f"cannot go on in this epoch: {name} was {state[name]} when it was left and is {value} now; begin a new epoch, or"
+                    " use what was used then"
                 )
-        self.set_epoch(int(state["epoch"]))
-        self._resumed = self._given = int(state["given"])
+        _check_whole("the state's epoch", state["epoch"], 0)
+        _check_whole("what the state says was given", state["given"], 0)
+        return state["epoch"], state["given"]
 
     def _order_depends_on(self) -> dict[str, Any]:
-        who = self._consumer()
+        who, of = self._consumer(), self.published.snapshot
         return {
-            "root": self.published.root.url, "snapshot": self.published.snapshot.number, "split": self.split,
+            "snapshot": f"{of.number} of {of.name}, {of.plan_digest}", "split": self.split,
             "shuffle": self.shuffle, "buffer_size": self.buffer_size, "seed": self.seed, "even": self.even,
             "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
         }  # fmt: skip
@@ -147,29 +169,39 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
             # What a loading process has inherited is not its own to collect: the parent's connections to Ray, for one, would be
             # closed under it. It also leaves the memory shared.
             gc.freeze()
-        given, self._resumed = self._resumed or 0, None
-        self._given = given
-        return self._samples(given)
+        epoch, given = self._resumed or (self.epoch, 0)
+        self._resumed, self._pass = None, _Pass(self, epoch, given)
+        return self._pass
 
-    def _samples(self, given: int) -> Iterator[Sample]:
-        epoch, who = self.epoch, self._consumer()
-        line = Line([f.rows for f in self._files], shard_order(len(self._files), self.seed, epoch, self.shuffle))
+    def samples(self, epoch: int, given: int) -> Iterator[Sample]:
+        """Yield this process's clips of an epoch, but for the first that were `given` before."""
+        who, rows = self._consumer(), [f.rows for f in self._files]
+        order = shard_order(len(rows), self.seed, epoch, self.shuffle)
+        line = Line(rows, order, first_place(sum(rows), self.seed, epoch, self.shuffle))
         stretch = who.stretch(line.n_clips, self.even)
         size = self.buffer_size if self.shuffle else 1
         buffer = Buffer(stretch, size, [self.seed, epoch, who.rank, who.worker])
-        buffer.skip(given)
-        with contextlib.closing(_Rows(self.published, self._files, self.columns)) as rows:
-            held: dict[int, Sample] = {}
-            for place in sorted(buffer.waiting):
-                held[place] = rows.take(*line.find(place))
+        buffer.skip(min(given, len(stretch)))
+        paths, columns = [f.path for f in self._files], [c for c in self.columns if c != "label_id"]
+        if "label_id" in self.columns and "label" not in columns:
+            columns.append("label")
+        with contextlib.closing(ShardRows(self.published, paths, columns)) as shards:
+            held: dict[int, tuple[str, Sample]] = {}
+
+            def take(places: Iterable[int]) -> None:
+                for place in places:
+                    shard, row = line.find(place)
+                    held[place] = paths[shard], shards.take(shard, row)
+
+            take(sorted(buffer.waiting))
             while True:
-                for place in buffer.fill():
-                    held[place] = rows.take(*line.find(place))
+                take(buffer.fill())
                 drawn = buffer.draw()
                 if drawn is None:
                     break
-                sample = self._finished(held.pop(drawn))
-                self._given += 1
+                path, row = held.pop(drawn)
+                with legible(self.published.root, path):
+                    sample = self._finished(row)
                 yield sample
 
     def _finished(self, row: Sample) -> Sample:
@@ -181,7 +213,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 sample[name] = self._ids.get(label, -1)
             elif name == "audio":
                 sample[name] = _waveform(row[name]["bytes"])
-            elif name == "image":
+            elif name == "image" and isinstance(row[name], dict):
                 sample[name] = row[name]["bytes"]
             elif isinstance(row[name], np.ndarray):
                 sample[name] = torch.from_numpy(row[name])
@@ -193,11 +225,9 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return sample
 
     def _check_columns(self) -> None:
-        self._ids = {label: i for i, label in enumerate(self.classes)}
         if not self._files:
             return
-        with _Shard(self.published, self._files[0].path) as shard:
-            known = [n for n in shard.file.schema_arrow.names if not n.endswith("_shape")] + ["label_id"]
+        known = [*column_names(self.published, self._files[0].path), "label_id"]
         for name in self.columns:
             if name not in known:
                 raise ClipmillError(
@@ -205,22 +235,57 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 )
 
 
+class _Pass(Iterator[Sample]):
+    """One iteration over a dataset, which says how far it is and can go on from there."""
+
+    def __init__(self, clips: ClipDataset, epoch: int, given: int) -> None:
+        self._clips = clips
+        self._start(epoch, given)
+
+    def _start(self, epoch: int, given: int) -> None:
+        self._epoch, self._given = epoch, given
+        self._samples = self._clips.samples(epoch, given)
+
+    def __next__(self) -> Sample:
+        sample = next(self._samples)
+        self._given += 1
+        return sample
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"given": self._given, "epoch": self._epoch, **self._clips._order_depends_on()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._start(*self._clips.place_of(state))
+
+
 def padded(samples: Iterable[Sample]) -> dict[str, Any]:
     """Put samples of unequal lengths together: a `collate_fn`.
 
     Tensors are padded with zeros at their ends to the longest in the batch and stacked, and `<name>_length` says how long each one was in
-    its last dimension (int64 [batch]); numbers become a tensor; anything else stays a list.
+    its last dimension (int64 [batch]); numbers become a tensor, int64 or float64; anything else stays a list. Zero is the mean of
+    normalised features; of decibels it is a loud sound, so mask by the length.
+
+    Raises
+    ------
+    ClipmillError : there is no sample, or a column is called as the length of another one is
     """
     rows = list(samples)
+    if not rows:
+        raise ClipmillError("there is no sample to put into a batch")
     batch: dict[str, Any] = {}
     for name in rows[0]:
+        if f"{name}_length" in rows[0] and isinstance(rows[0][name], torch.Tensor):
+            raise ClipmillError(
+                f"the column '{name}_length' has the name of what says how long {name!r} is; leave one of them out"
+            )
         values = [row[name] for row in rows]
         if isinstance(values[0], torch.Tensor):
             batch[name] = _stacked(values)
             if values[0].ndim:
                 batch[f"{name}_length"] = torch.tensor([v.shape[-1] for v in values])
-        elif isinstance(values[0], int | float) and all(v is not None for v in values):
-            batch[name] = torch.tensor(values)
+        elif all(isinstance(v, int | float) for v in values):
+            whole = all(isinstance(v, int) for v in values)
+            batch[name] = torch.tensor(values, dtype=torch.int64 if whole else torch.float64)
         else:
             batch[name] = values
     return batch
@@ -244,8 +309,13 @@ def _scales(
     published: Published, split: str, by: Literal["bin", "all"], columns: Sequence[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return what to subtract from features and then to multiply them by, [bins, 1] or [1, 1]. A constant bin becomes 0."""
-    if by not in ("bin", "all"):
-        raise ValueError(f"normalise is {by!r}; it can be None, 'bin' or 'all'")
+    if split not in published.splits:
+        raise ClipmillError(
+            f"{published.root.url}: normalise_by is {split!r}, and there is no such split; there are {', '.join(published.splits)}"
+        )
+    scaled = set(columns) & set(published.feature_names)
+    if not scaled:
+        raise ClipmillError(f"normalise is for features, and there is none among the columns {', '.join(columns)}")
     statistics = published.snapshot.statistics.get(split)
     n_clips = published.snapshot.by_split.get(split, {}).get("clips", 0)
     if statistics is None or statistics.lengths.clips != n_clips or not n_clips:
@@ -254,22 +324,43 @@ def _scales(
             " that an older clipmill has built get them when they are built anew"
         )
     found = {}
-    for name in set(columns) & statistics.features.keys():
+    for name in sorted(scaled & statistics.features.keys()):
         sums = statistics.features[name]
+        if not math.isfinite(sums.std):
+            raise ClipmillError(
+                f"{published.root.url}: clips of split {split!r} hold infinite values in {name}, from before such clips were rejected: build"
+                " again"
+            )
         mean, std = (sums.mean_by_bin, sums.std_by_bin) if by == "bin" else ([sums.mean], [sums.std])
         factor = [1 / s if s > 0 else 0.0 for s in std]
         found[name] = (torch.tensor(mean)[:, None], torch.tensor(factor)[:, None])
     return found
 
 
-def _rank_of_job(rank: int | None, n_ranks: int | None) -> tuple[int, int]:
-    if (rank is None) != (n_ranks is None):
-        raise ValueError("give rank and n_ranks together, or neither")
-    if rank is not None and n_ranks is not None:
-        return rank, n_ranks
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+def _rank_of_job(rank: int | None, n_ranks: int | None) -> Consumer:
+    told: dict[str, object] = {"rank": rank, "n_ranks": n_ranks}
+    if rank is None and n_ranks is None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return Consumer(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        told = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+        if told["RANK"] is None and told["WORLD_SIZE"] in (None, "1"):
+            return Consumer()
+    if all(str(value).isdecimal() for value in told.values()):
+        place, of = (int(str(value)) for value in told.values())
+        if place < of:
+            return Consumer(place, of)
+    said = ", ".join(f"{name} is {'not given' if value is None else repr(value)}" for name, value in told.items())
+    raise ClipmillError(f"{said}; expected whole numbers, the first from 0 to one less than the second")
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if not any(value is c or (isinstance(c, str) and value == c) for c in choices):
+        raise ClipmillError(f"{name} is {value!r}; it can be {' or '.join(map(repr, choices))}")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ClipmillError(f"{name} is {value!r}; expected a whole number of {least} or more")
 
 
 def _waveform(content: bytes) -> torch.Tensor:
@@ -277,70 +368,3 @@ def _waveform(content: bytes) -> torch.Tensor:
     pcm, _ = decode_clip(content)
     y = torch.from_numpy(np.ascontiguousarray(pcm.T))
     return y.to(torch.float32) / 32768 if y.dtype == torch.int16 else y
-
-
-class _Shard:
-    """An open Parquet file and the row group that was read last."""
-
-    def __init__(self, published: Published, path: str) -> None:
-        self.path = path
-        self._stream: IO[bytes] = published.root.open_read(path, whole=False)
-        self.file = pq.ParquetFile(self._stream)
-        metadata = self.file.metadata
-        self._starts = np.cumsum([0, *(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))])
-        self._group = -1
-        self._columns: dict[str, list[Any]] = {}
-
-    def __enter__(self) -> _Shard:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self._stream.close()
-
-    def row(self, i: int, columns: Sequence[str]) -> Sample:
-        group = int(np.searchsorted(self._starts, i, side="right")) - 1
-        if group != self._group:
-            names = set(self.file.schema_arrow.names)
-            stored = [*columns, *(f"{c}_shape" for c in columns if f"{c}_shape" in names)]
-            table = self.file.read_row_group(group, columns=stored)
-            self._columns = {name: _values(table[name]) for name in columns}
-            for name in columns:
-                if f"{name}_shape" in names:
-                    shapes = table[f"{name}_shape"].to_pylist()
-                    self._columns[name] = [v.reshape(s) for v, s in zip(self._columns[name], shapes, strict=True)]
-            self._group = group
-        place = i - int(self._starts[group])
-        return {name: _own(values[place]) for name, values in self._columns.items()}
-
-
-class _Rows:
-    """Rows of shards, read a row group at a time; mostly asked for in their order."""
-
-    def __init__(self, published: Published, files: Sequence[Any], columns: Sequence[str]) -> None:
-        self._published, self._files = published, files
-        self._columns = [c for c in columns if c != "label_id"]
-        if "label_id" in columns and "label" not in columns:
-            self._columns.append("label")
-        self._open: _Shard | None = None
-
-    def take(self, shard: int, row: int) -> Sample:
-        path = self._files[shard].path
-        if self._open is None or self._open.path != path:
-            self.close()
-            self._open = _Shard(self._published, path)
-        return self._open.row(row, self._columns)
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._open.__exit__()
-            self._open = None
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    return list_values(column) if pa.types.is_list(column.type) else list(column.to_pylist())
-
-
-def _own(value: Any) -> Any:
-    """Return a value that does not keep its row group in memory; features as float32."""
-    return np.array(value, np.float32) if isinstance(value, np.ndarray) else value

@@ -95,10 +95,11 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
         )
         if missing := by_split[split]["clips"] - told["clips"]:
             lines.append(f"  without {missing:,.0f} clips, whose shards were built before there were statistics")
-        lines += [
-            f"  {name:<24} mean {sums['mean']:>12.5g}   standard deviation {sums['std']:>12.5g}"
-            for name, sums in told["features"].items()
-        ]
+        for name, sums in told["features"].items():
+            if sums["mean"] is None or sums["std"] is None:
+                lines.append(f"  {name:<24} holds infinite values; build again, which rejects such clips")
+            else:
+                lines.append(f"  {name:<24} mean {sums['mean']:>12.5g}   standard deviation {sums['std']:>12.5g}")
     return lines
 
 

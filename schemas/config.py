@@ -229,7 +229,7 @@ class Split(BaseModel):
 
     by: str | None = Field(None, description="recording, or a field; its hash decides")
     from_: str | None = Field(None, alias="from", description="a field whose value `map` turns into a split")
-    map: dict[str, Name] | None = None
+    map: Annotated[dict[str, Name], Field(min_length=1)] | None = None
     default: Name | None = Field(None, description="for values that `map` does not have")
     disjoint: list[str] = Field(
         default_factory=lambda: ["recording"],
@@ -240,6 +240,11 @@ class Split(BaseModel):
     @classmethod
     def _text_keys(cls, value: Any) -> Any:
         return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("disjoint", mode="before")
+    @classmethod
+    def _one_field(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Split:

@@ -110,13 +110,11 @@ class _Document:
             return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
         return self._value(node)
 
-    def _scalar(self, node: yaml.Node) -> str | int:
-        key = self._value(node) if isinstance(node, yaml.ScalarNode) else None
-        if isinstance(key, float):
-            key = str(key)
-        if not isinstance(key, str | int):
+    def _scalar(self, node: yaml.Node) -> str:
+        """Return a key as it is written: 01 is no number and `no` no truth value where they stand for a speaker."""
+        if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
             raise ConfigError("a key must be a plain word", file=self.file, line=node.start_mark.line + 1)
-        return key
+        return str(node.value)
 
     def _value(self, node: yaml.Node) -> Any:
         try:
@@ -229,6 +227,8 @@ def _explain(error: ValidationError, document: _Document) -> ConfigError:
             tuple(int(p[1:-1]) if p.startswith("[") else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", key))
         )
     message = message.replace("Input should be", "expected")
+    if kind == "string_pattern_mismatch":
+        message = "expected a name of up to 64 letters, digits, - and _, a letter or digit first"
     return ConfigError(message, key=key, file=document.file, line=line)
 
 

@@ -298,7 +298,10 @@ def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
         raise ClipmillError(f"{root.url}: no snapshot is published here; is it a dataset, and did its build finish?")
     chosen = numbers[-1] if number is None else number
     if chosen not in numbers:
-        raise ClipmillError(f"{root.url}: no snapshot {chosen}; there are {numbers[0]} to {numbers[-1]}")
+        there = ", ".join(map(str, numbers[-10:]))
+        raise ClipmillError(
+            f"{root.url}: no snapshot {chosen}; there are {'..., ' if len(numbers) > 10 else ''}{there}"
+        )
     return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))
 
 

@@ -117,6 +117,11 @@ REASONS: dict[str, Reason] = {
             "set center: true, or drop such clips",
         ),
         Reason("clip_not_finite", "samples are not finite numbers", "repair the recording"),
+        Reason(
+            "features_not_finite",
+            "a feature is beyond what its stored type holds, as of samples far over full scale",
+            "bring the recording to full scale 1.0, or set features.dtype: float32",
+        ),
     )
 }
 

@@ -10,6 +10,8 @@ from typing import Any
 LENGTH_EDGES_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 """Between the counts of `Lengths.histogram`: under 0.1 s, from 0.1 to under 0.25 s, ..., 60 s and more."""
 
+_CONSTANT = 2.0**-22
+
 
 @dataclass(frozen=True)
 class FeatureSums:
@@ -110,4 +112,7 @@ def _sum(a: Sequence[float], b: Sequence[float]) -> list[float]:
 
 
 def _std(n: int, total: float, squares: float) -> float:
-    return math.sqrt(max(0.0, squares / n - (total / n) ** 2))
+    """Return 0 for what is constant: a difference of two sums is not, but no float32 differs from its neighbour by so little."""
+    mean = total / n
+    variance = squares / n - mean**2
+    return math.nan if math.isnan(variance) else math.sqrt(variance) if variance > (_CONSTANT * mean) ** 2 else 0.0

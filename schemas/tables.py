@@ -148,7 +148,7 @@ RECORDINGS = pa.schema(
 
 RESERVED = frozenset(
     "clip_id recording_id source source_uri start_s duration_s sample_rate_hz n_channels n_samples label split level_dbfs "
-    "n_clipped audio spectrogram phase log_mel mfcc spectrogram_shape phase_shape log_mel_shape mfcc_shape shard".split()
+    "n_clipped audio label_id spectrogram phase log_mel mfcc spectrogram_shape phase_shape log_mel_shape mfcc_shape shard".split()
 )
 """Column names of a clip's row that a corpus's own field must not take."""
 

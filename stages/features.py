@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from stages.rows import float_lists, pcm_samples
+from stages.rows import float_lists, pcm_samples, replace_column
 
 if TYPE_CHECKING:
     from stages.spectral import Spectral
@@ -30,7 +30,8 @@ class Features:
     device : cpu | cuda | auto (CUDA when there is a device)
 
     A mono clip's shape is [bins, frames]. With several channels it is [channels, bins, frames], each channel computed by
-    itself (its own top_db floor too). A clip with fewer samples than one frame, with `center` off, is rejected.
+    itself (its own top_db floor too). A clip with fewer samples than one frame, with `center` off, is rejected, and one with
+    values beyond what the stored dtype holds.
     """
 
     spec: Any
@@ -38,7 +39,7 @@ class Features:
     sample_format: str = "int16"
     device: str = "cpu"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_spectral"}
@@ -57,52 +58,59 @@ class Features:
         pcm = table["pcm"].combine_chunks()
         short = self.spec.min_samples
         rows: list[int] = []
-        too_short: dict[int, int] = {}
+        too_short: dict[int, str] = {}
         signals: list[Any] = []
         for i, state in enumerate(status):
             if state != "clip":
                 continue
             y = pcm_samples(pcm[i].as_buffer(), self.sample_format).reshape(-1, channels[i])
             if len(y) < short:
-                too_short[i] = len(y)
+                too_short[i] = f"{len(y)} samples, a frame has {short}"
                 continue
             rows.append(i)
             signals.extend(np.ascontiguousarray(y[:, c]) for c in range(channels[i]))
         computed = self._spectral(signals) if signals else {}
-        if too_short:
-            table = self._reject(table, too_short, short)
+        values: dict[str, list[Any]] = {n: [np.empty(0, self.spec.dtype)] * table.num_rows for n in names}
+        shapes: dict[str, list[list[int] | None]] = {n: [None] * table.num_rows for n in names}
         for name in names:
-            values: list[Any] = [np.empty(0, self.spec.dtype)] * table.num_rows
-            shapes: list[list[int] | None] = [None] * table.num_rows
             at = 0
             for i in rows:
                 n = channels[i]
                 parts = computed[name][at : at + n]
                 at += n
                 shape = list(parts[0].shape)
-                values[i] = parts[0].reshape(-1) if n == 1 else np.concatenate([p.reshape(-1) for p in parts])
-                shapes[i] = shape if n == 1 else [n, *shape]
-            table = table.append_column(name, float_lists(values, self.spec.dtype))
-            table = table.append_column(f"{name}_shape", pa.array(shapes, type=pa.list_(pa.int32())))
+                values[name][i] = parts[0].reshape(-1) if n == 1 else np.concatenate([p.reshape(-1) for p in parts])
+                shapes[name][i] = shape if n == 1 else [n, *shape]
+        columns = {name: float_lists(values[name], self.spec.dtype) for name in names}
+        beyond = {i: f"in {name}, stored as {self.spec.dtype}" for name in names for i in _not_finite(columns[name])}
+        for i in beyond:
+            for name in names:
+                values[name][i], shapes[name][i] = np.empty(0, self.spec.dtype), None
+        if beyond:
+            columns = {name: float_lists(values[name], self.spec.dtype) for name in names}
+        table = _rejected(_rejected(table, too_short, "clip_too_short_for_features"), beyond, "features_not_finite")
+        for name in names:
+            table = table.append_column(name, columns[name])
+            table = table.append_column(f"{name}_shape", pa.array(shapes[name], type=pa.list_(pa.int32())))
         return table
 
-    @staticmethod
-    def _reject(table: pa.Table, too_short: dict[int, int], short: int) -> pa.Table:
-        changes = {
-            "status": "rejected",
-            "kind": "clip",
-            "reason": "clip_too_short_for_features",
-        }
-        for name, value in changes.items():
-            column = table[name].to_pylist()
-            for i in too_short:
-                column[i] = value
-            table = table.set_column(
-                table.schema.get_field_index(name), table.schema.field(name), pa.array(column, pa.string())
-            )
-        detail = table["detail"].to_pylist()
-        for i, n in too_short.items():
-            detail[i] = f"{n} samples, a frame has {short}"
-        return table.set_column(
-            table.schema.get_field_index("detail"), table.schema.field("detail"), pa.array(detail, pa.string())
-        )
+
+def _not_finite(column: pa.LargeListArray) -> list[int]:
+    """Return the rows that hold infinite values, or none that are numbers."""
+    finite = np.isfinite(column.values.to_numpy())
+    if finite.all():
+        return []
+    offsets = column.offsets.to_numpy()
+    return [i for i in range(len(column)) if not finite[offsets[i] : offsets[i + 1]].all()]
+
+
+def _rejected(table: pa.Table, details: dict[int, str], reason: str) -> pa.Table:
+    """Return a table with clips rejected. details : of each, by row"""
+    if not details:
+        return table
+    for name, value in (("status", "rejected"), ("kind", "clip"), ("reason", reason), ("detail", None)):
+        column = table[name].to_pylist()
+        for i, detail in details.items():
+            column[i] = detail if value is None else value
+        table = replace_column(table, name, pa.array(column, pa.string()))
+    return table

@@ -297,6 +297,15 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(root: str, place: str
     assert error.key.endswith(".root") and "credentials" in str(error) and "hunter2" not in str(error)
 
 
+def test_keys_count_as_they_are_written() -> None:
+    written = "{from: speaker, map: {01: test, 1: val, 1.0: val, yes: train, no: train, extra: train, 2020-01-01: val}}"
+    file = loads(minimal(more=f"split: {written}"))
+    assert list(file.config.split.map or {}) == ["01", "1", "1.0", "yes", "no", "extra", "2020-01-01"]
+    json.dumps(file.public, sort_keys=True)
+    with pytest.raises(ConfigError, match="the key is given twice"):
+        loads(minimal(more="split: {from: speaker, map: {1: test, '1': train}}"))
+
+
 @pytest.mark.parametrize("root", ["s3://", "s3:///in"])
 def test_a_store_without_a_bucket_is_told_at_once(root: str, tmp_path: Path) -> None:
     error = refused(minimal().replace("root: /data", f"root: '{root}'"), tmp_path)

@@ -121,7 +121,7 @@ def test_rows_of_one_recording_on_two_sides_are_refused_unless_that_is_meant(
     table = {"table": "rows.csv", "recording": "file", "columns": {"start": "start", "end": "end", "fold": "fold"}}
     source = {"root": tmp_path / "in", "annotations": table, "segment": {"mode": "annotation"}}
     split = {"from": "fold", "map": {1: "train", 2: "test"}}
-    with pytest.raises(ClipmillError, match="1 values of 'recording' stand on more than one side"):
+    with pytest.raises(ClipmillError, match=r"by address: 1, as '.*long.wav'"):
         make_plan(load(make_config(source, split=split)).config)
     plan = make_plan(load(make_config(source, split={**split, "disjoint": []})).config)
     assert set(plan.table["split"].to_pylist()) == {"train", "test"}
@@ -142,3 +142,44 @@ def test_nothing_changes_sides_as_the_corpus_grows(tmp_path: Path, make_config: 
     after = sides()
     assert {path: after[path] for path in before} == before
     assert set(after.values()) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("version", ["auto", "sha256"])
+def test_the_same_recording_in_two_sources_or_under_two_names(
+    version: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    for i in range(8):
+        write_audio(tmp_path / f"in/a/r{i}.wav", tone(0.3, 16000, seed=i), 16000)
+        (tmp_path / "in/b").mkdir(exist_ok=True)
+        (tmp_path / f"in/b/other{i}.wav").write_bytes((tmp_path / f"in/a/r{i}.wav").read_bytes())
+    halves = {"train": 0.5, "test": 0.5}
+    whole = {"segment": {"mode": "whole"}, "version": version}
+    twice = [{"name": n, "root": tmp_path / "in/a", **whole} for n in ("one", "two")]
+    with pytest.raises(
+        ClipmillError, match=r"by address: \d, as '.*/in/a/r\d.wav' \(r\d.wav in test, r\d.wav in train\)"
+    ):
+        make_plan(load(make_config(twice, split=halves)).config)
+    copies = {"name": "s", "root": tmp_path / "in", **whole}
+    if version == "sha256":
+        with pytest.raises(ClipmillError, match=r"by content: \d, as 'sha256-.*other"):
+            make_plan(load(make_config(copies, split=halves)).config)
+    make_plan(load(make_config(copies, split={**halves, "disjoint": []})).config)
+
+
+@pytest.mark.parametrize(
+    ("split", "key"),
+    [
+        ({"train": 0.5, "test": 0.5, "by": "nosuch"}, "split.by"),
+        ({"from": "nosuch", "map": {"a": "test"}, "default": "train"}, "split.from"),
+    ],
+)
+def test_a_split_by_a_field_that_nothing_has_is_told_with_those_that_there_are(
+    split: dict, key: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    write_audio(tmp_path / "in/a_1.wav", tone(0.3, 16000), 16000)
+    source = {"root": tmp_path / "in", "fields": "(?P<speaker>[a-z]+)_"}
+    with pytest.raises(
+        ConfigError, match="no field 'nosuch' in this corpus; there are recording, label, speaker"
+    ) as told:
+        make_plan(load(make_config(source, split=split)).config)
+    assert told.value.key == key

@@ -21,6 +21,7 @@ from pipelines.build import build
 from pipelines.cli import main
 from pipelines.training import ClipDataset
 from schemas.config_file import load
+from schemas.errors import ClipmillError
 from schemas.layout import Commit, read_commit, read_snapshot
 from schemas.statistics import FeatureSums, Statistics
 from schemas.storage import Root
@@ -162,3 +163,65 @@ def test_a_commit_of_before_there_were_statistics_is_read(config: Path, tmp_path
     del plain["statistics"]
     old = Commit.from_json(json.dumps(plain).encode(), "old")
     assert (old.statistics, old.counts) == (Statistics(), commit.counts)
+
+
+def test_a_constant_bin_has_no_deviation_and_becomes_0(tmp_path: Path) -> None:
+    """The difference of two sums is not quite 0: the normalised clips of another split were tens of millions in that bin."""
+    for i in range(40):
+        write_audio(tmp_path / f"in/train/{i}.wav", np.zeros((8000 + 37 * i, 1)), 16000)
+    write_audio(tmp_path / "in/val/y.wav", tone(0.5, 16000), 16000)
+    (tmp_path / "c.yaml").write_text(
+        f"""
+name: silent
+sources: [{{name: s, root: {tmp_path}/in, segment: {{mode: whole}}, fields: '^(?P<side>[^/]+)/'}}]
+features: {{log_mel: {{}}, mfcc: {{n_mfcc: 13}}}}
+split: {{from: side, map: {{train: train, val: val}}}}
+output: {{root: {tmp_path}/out, shard_seconds: 2}}
+"""
+    )
+    report = build(load(tmp_path / "c.yaml"), quiet=True)
+    assert report.snapshot is not None
+    assert set(report.snapshot.statistics["train"].features["mfcc"].std_by_bin) == {0.0}
+    (clip,) = ClipDataset(tmp_path / "out", "val", ("mfcc", "log_mel"), normalise="bin")
+    assert clip["mfcc"].abs().max() == 0 == clip["log_mel"].abs().max()
+
+
+def test_a_clip_whose_features_are_not_finite_is_rejected(tmp_path: Path) -> None:
+    for i in range(3):
+        write_audio(tmp_path / f"in/{i}.wav", tone(0.5, 16000, seed=i), 16000)
+    write_audio(tmp_path / "in/loud.wav", tone(0.5, 16000, peak=20000), 16000, "FLOAT")
+    (tmp_path / "c.yaml").write_text(
+        f"""
+name: loud
+sources: [{{name: s, root: {tmp_path}/in, segment: {{mode: whole}}}}]
+audio: {{sample_format: float32}}
+features: {{dtype: float16, spectrogram: {{output: magnitude}}, log_mel: {{}}}}
+output: {{root: {tmp_path}/out, audio_codec: wav}}
+limits: {{max_rejected_share: 1}}
+"""
+    )
+    report = build(load(tmp_path / "c.yaml"), quiet=True)
+    assert report.snapshot is not None and report.snapshot.by_split["train"]["clips"] == 3
+    told = CliRunner().invoke(main, ["failures", str(tmp_path / "out")]).output
+    assert "features_not_finite" in told and "loud.wav" in told and "spectrogram, stored as float16" in told
+    for sums in report.snapshot.statistics["train"].features.values():
+        assert np.isfinite(sums.mean) and np.isfinite(sums.std)
+    clips = list(ClipDataset(tmp_path / "out", "train", ("spectrogram", "log_mel"), normalise="bin"))
+    assert all(np.isfinite(c[name].numpy()).all() for c in clips for name in c)
+
+
+def test_infinite_values_of_before_are_told_and_not_normalised_by(config: Path, tmp_path: Path) -> None:
+    build(load(config), quiet=True)
+    record = max((tmp_path / "out/snapshots").glob("*.json"))
+    plain = json.loads(record.read_text())
+    plain["statistics"]["train"]["features"]["mfcc"]["squares"][0] = float("inf")
+    record.write_text(json.dumps(plain))
+    shown = CliRunner().invoke(main, ["show", str(tmp_path / "out")]).output
+    assert "mfcc                     holds infinite values" in shown
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    json.loads(CliRunner().invoke(main, ["show", str(tmp_path / "out"), "--json"]).output, parse_constant=refuse)
+    with pytest.raises(ClipmillError, match="infinite values in mfcc"):
+        ClipDataset(tmp_path / "out", "train", ("mfcc",), normalise="bin")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -138,6 +140,164 @@ def test_an_interrupted_epoch_goes_on_with_exactly_what_is_left(
     assert before + ids(again) == whole
 
 
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_state_taken_at_the_end_of_an_epoch_leaves_the_next_one_as_it_is(dataset: Path, n_workers: int) -> None:
+    def loader() -> tuple[ClipDataset, StatefulDataLoader]:
+        clips = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, buffer_size=60)
+        return clips, StatefulDataLoader(clips, batch_size=16, num_workers=n_workers, collate_fn=padded)
+
+    clips, first = loader()
+    orders = []
+    for epoch in range(3):
+        clips.set_epoch(epoch)
+        orders.append(ids(first))
+        if epoch == 0:
+            state = first.state_dict()
+    assert orders[0] != orders[1] != orders[2]
+    clips, again = loader()
+    again.load_state_dict(state)
+    for epoch in (1, 2):
+        clips.set_epoch(epoch)
+        assert ids(again) == orders[epoch]
+
+
+def test_a_state_is_that_of_its_own_iteration(dataset: Path) -> None:
+    """Not of another one over the same dataset, nor of the epoch that was chosen for the next."""
+    clips = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, buffer_size=60)
+    whole = [s["clip_id"] for s in clips]
+    loader = StatefulDataLoader(clips, batch_size=10, collate_fn=padded)
+    under_way = iter(loader)
+    before = next(under_way)["clip_id"] + next(under_way)["clip_id"]
+    clips.set_epoch(7)
+    assert len(list(clips)) == N_CLIPS
+    state = loader.state_dict()
+    again = StatefulDataLoader(
+        ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, buffer_size=60), batch_size=10, collate_fn=padded
+    )
+    again.load_state_dict(state)
+    assert before + ids(again) == whole
+
+
+def test_ranks_get_other_clips_in_another_epoch_however_few_the_shards(tmp_path: Path) -> None:
+    write_audio(tmp_path / "in/r.wav", tone(10, 16000), 16000)
+    (tmp_path / "c.yaml").write_text(
+        f"name: one\nsources: [{{name: s, root: {tmp_path}/in, segment: {{mode: window, length_s: 0.25}}}}]\noutput: {{root: {tmp_path}/out}}\n"
+    )
+    build(load(tmp_path / "c.yaml"), quiet=True)
+    first = ClipDataset(tmp_path / "out", "train", ("clip_id",), shuffle=True, even="drop", rank=0, n_ranks=3)
+    seen = []
+    for epoch in range(6):
+        first.set_epoch(epoch)
+        seen.append({s["clip_id"] for s in first})
+    assert all(len(clips) == 13 for clips in seen)
+    assert len(set().union(*seen)) > 25
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "zeros", "flipped"])
+def test_a_shard_that_is_damaged_under_way_is_named(dataset: Path, tmp_path: Path, harm: str) -> None:
+    there = tmp_path / "d"
+    shutil.copytree(dataset, there)
+    clips = ClipDataset(there, "train", ("clip_id", "audio", "log_mel"))
+    last = max((there / "shards").rglob("*.parquet"))
+    content = last.read_bytes()
+    if harm == "gone":
+        last.unlink()
+    elif harm == "flipped":
+        start, length = _place_of(last, "audio")
+        last.write_bytes(
+            content[:start] + bytes(255 - b for b in content[start : start + length]) + content[start + length :]
+        )
+    else:
+        last.write_bytes(bytes(len(content)) if harm == "zeros" else content[: len(content) // 2])
+    with pytest.raises(ClipmillError, match=f"{last.name} cannot be read as it was written .*clipmill verify"):
+        list(clips)
+
+
+def _place_of(path: Path, column: str) -> tuple[int, int]:
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    found = next(c for i in range(group.num_columns) if (c := group.column(i)).path_in_schema.startswith(column))
+    return found.data_page_offset, found.total_compressed_size
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"columns": "audio"}, "give a list of names"),
+        ({"columns": None}, "give a list of names"),
+        ({"split": ["train"]}, "no split"),
+        ({"seed": -1}, "seed is -1; expected a whole number of 0 or more"),
+        ({"seed": None}, "seed is None"),
+        ({"buffer_size": 2.5}, "buffer_size is 2.5"),
+        ({"buffer_size": 0}, "buffer_size is 0; expected a whole number of 1 or more"),
+        ({"shuffle": "no"}, "shuffle is 'no'; it can be False or True"),
+        ({"even": "Drop"}, "even is 'Drop'; it can be None or 'drop' or 'repeat'"),
+        ({"normalise": "bins", "columns": ["log_mel"]}, "normalise is 'bins'"),
+        ({"normalise": "bin"}, "none among the columns audio, label_id"),
+        ({"normalise": "bin", "columns": ["log_mel"], "normalise_by": "trian"}, "no such split; there are train"),
+        ({"rank": 1}, "rank is 1, n_ranks is not given"),
+        ({"rank": 2, "n_ranks": 2}, "rank is 2, n_ranks is 2"),
+        ({"rank": 0.0, "n_ranks": 2}, "rank is 0.0"),
+        ({"snapshot": 1.0}, "a snapshot's number is expected, not 1.0"),
+        ({"snapshot": 7}, "no snapshot 7; there are 1"),
+        ({"storage_options": "x"}, "must be a mapping"),
+        ({"root": ""}, "is empty"),
+        ({"root": "s3://"}, "names no bucket"),
+        ({"root": __file__}, "test_training.py"),
+    ],
+)
+def test_wrong_arguments_are_told_when_they_are_given(dataset: Path, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ClipmillError, match=re.escape(said)):
+        ClipDataset(**{"root": dataset, "split": "train", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"RANK": "1"}, "WORLD_SIZE is not given"),
+        ({"WORLD_SIZE": "2"}, "RANK is not given"),
+        ({"RANK": "a", "WORLD_SIZE": "2"}, "RANK is 'a'"),
+    ],
+)
+def test_half_a_job_is_none(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
+) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ClipmillError, match=told):
+        ClipDataset(dataset, "train")
+
+
+def test_what_is_no_state_is_refused(dataset: Path) -> None:
+    clips = ClipDataset(dataset, "train", ("clip_id",))
+    state = clips.state_dict()
+    for wrong in ({}, None, {**state, "given": -5}, {**state, "given": "3"}, {**state, "epoch": None}):
+        with pytest.raises(ClipmillError):
+            clips.load_state_dict(wrong)  # type: ignore[arg-type]
+    other_way_to_it = ClipDataset(f"{dataset}/../{dataset.name}/", "train", ("clip_id",))
+    other_way_to_it.load_state_dict(state)
+    assert len(list(other_way_to_it)) == N_CLIPS
+
+
+def test_fields_of_any_name(tmp_path: Path) -> None:
+    write_audio(tmp_path / "in/dog_round_7.wav", tone(1, 16000), 16000)
+    (tmp_path / "c.yaml").write_text(
+        f"""
+name: fields
+sources: [{{name: s, root: {tmp_path}/in, segment: {{mode: whole}}, fields: '(?P<animal>[a-z]+)_(?P<animal_shape>[a-z]+)_(?P<audio_length>.)'}}]
+output: {{root: {tmp_path}/out}}
+"""
+    )
+    build(load(tmp_path / "c.yaml"), quiet=True)
+    columns = ("animal", "animal_shape", "audio_length")
+    assert list(ClipDataset(tmp_path / "out", "train", columns)) == [
+        dict(zip(columns, ("dog", "round", "7"), strict=True))
+    ]
+    with pytest.raises(ClipmillError, match="'audio_length' has the name of"):
+        padded(ClipDataset(tmp_path / "out", "train", ("audio", "audio_length")))
+
+
 def test_an_epoch_goes_on_only_with_what_it_began_with(dataset: Path) -> None:
     state = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=1).state_dict()
     with pytest.raises(ClipmillError, match="seed was 1 when it was left and is 2 now"):
@@ -169,6 +329,10 @@ def test_unequal_lengths_are_padded() -> None:
     assert batch["audio"][0, :, 5:].abs().sum() == 0 == batch["audio"][1, 1].abs().sum()
     assert batch["label_id"].tolist() == [1, -1]
     assert batch["clip_id"] == ["a", "b"]
+    assert padded([{"x": 1}, {"x": 0.1}])["x"].tolist() == [1.0, 0.1]
+    assert padded([{"x": 1.5}, {"x": None}])["x"] == [1.5, None]
+    with pytest.raises(ClipmillError, match="no sample"):
+        padded([])
 
 
 def test_what_is_not_there_is_told(dataset: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
@@ -270,5 +434,8 @@ def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_se
     for rank in ranks:
         rank.join(120)
         assert not rank.is_alive(), "a rank still waits for its share"
+    for wrong in (["clip_id", "lable"], "clip_id"):
+        with pytest.raises(ClipmillError, match="there are clip_id, "):
+            open_snapshot(dataset).to_ray_dataset("train", wrong)
     assert [len(names) for names in found] == [N_CLIPS // 2, N_CLIPS // 2]
     assert sorted(n for names in found for n in names) == sorted(stored)
