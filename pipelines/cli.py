@@ -340,11 +340,15 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
 @number_option
 @click.option("--to", "target", help="Folder or URL for the files; by default <ROOT>/exports/<format>-<snapshot>.")
 @click.option(
-    "--text", help="Field with the transcripts; by default text or transcript if there is one, else the label."
+    "--text",
+    help="Field with the transcripts; by default text, transcript or normalized_text if there is one, else the label.",
 )
+@click.option("--replace", is_flag=True, help="Remove what an earlier export has left in the folder.")
 @json_option
 @reported
-def export(root: str, format: str, number: int | None, target: str | None, text: str | None, as_json: bool) -> None:
+def export(
+    root: str, format: str, number: int | None, target: str | None, text: str | None, replace: bool, as_json: bool
+) -> None:
     """Write what other libraries need to read a snapshot of the dataset under ROOT.
 
     \b
@@ -356,9 +360,10 @@ def export(root: str, format: str, number: int | None, target: str | None, text:
     kaldi        a Kaldi data directory a split, with WAV files
     csv          a table a split: every clip, its fields, and the shard that holds it
 
-    Only lhotse and kaldi, and nemo without tar shards, repeat the audio.
+    Only lhotse and kaldi, and nemo without tar shards, repeat the audio. The folder must be empty, new, or of the same export.
     """
     from pipelines.exports import IN_PLACE, Export, exporter
+    from pipelines.exports.target import claim, finish, target_root
     from pipelines.published import Published
     from schemas.layout import read_snapshot, snapshot_name
 
@@ -369,19 +374,26 @@ def export(root: str, format: str, number: int | None, target: str | None, text:
             raise ConfigError(f"{format} goes into the dataset's root, where its readers look for it; leave --to out")
         there = place
     elif target is not None:
-        there = Root(os.path.abspath(target) if "://" not in target else target, place.storage_options)
+        there = target_root(target, place)
     else:
         folder = f"exports/{format}-{snapshot_name(published.snapshot.number)}"
         there = Root(place.full(folder) if place.is_local else place.uri(folder), place.storage_options)
-    written = exporter(format)(Export(published, there, text))
+    asked = Export(published, there, text)
+    if format not in IN_PLACE:
+        claim(asked, format, replace)
+    written = exporter(format)(asked)
+    if format not in IN_PLACE:
+        finish(asked, format)
+    empty = sorted(set(published.splits) - set(asked.splits))
     if as_json:
-        click.echo(
-            json.dumps({"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written})
-        )
+        told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
+        click.echo(json.dumps({**told, "without_clips": empty}))
         return
     click.echo(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
     for path in written:
         click.echo(f"  {path}")
+    for split in empty:
+        click.echo(f"  nothing for split {split}, which has no clips")
 
 
 def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.outcomes import clips_of
 from pipelines.published import Published
+from pipelines.shard_rows import legible
 from schemas.tables import IMAGE_COLUMN
 from stages.rows import list_values
 
@@ -44,7 +45,7 @@ def clips(published: Published, split: str, features: bool = False) -> Iterator[
 
 
 def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row]:
-    with contextlib.closing(published.root.open_read(path)) as stream:
+    with legible(published.root, path), contextlib.closing(published.root.open_read(path)) as stream:
         file = pq.ParquetFile(stream)
         stored = published.feature_names
         plain = [
@@ -64,7 +65,11 @@ def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row
 
 
 def _of_tar(published: Published, path: str, rows: dict[str, Row], features: bool) -> Iterator[Row]:
-    with contextlib.closing(published.root.open_read(path)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+    with (
+        legible(published.root, path),
+        contextlib.closing(published.root.open_read(path)) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
         found: Row = {}
         for member in tar:
             clip_id, _, extension = member.name.partition(".")

@@ -31,6 +31,7 @@ address_option = click.option(
 accept_option = click.option(
     "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
 )
+_INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept, the same command goes on from there")
 config_argument = click.argument("config", type=click.Path(dir_okay=False))
 root_argument = click.argument("root")  # a folder or an address, or the configuration of the build
 
@@ -56,7 +57,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except ClipmillError as error:
             fail(str(error), 1, as_json)
         except KeyboardInterrupt:
-            fail("interrupted; what is committed is kept, the same command goes on from there", 1, as_json)
+            fail(f"interrupted; {_INTERRUPTED.get(command.__name__, 'the same command begins anew')}", 1, as_json)
         except BrokenPipeError:
             # Whoever read the output has seen enough; Python would complain once more when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

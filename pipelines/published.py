@@ -43,10 +43,10 @@ class Published:
         ClipmillError : shards are missing or cut
         """
         found = sound_commits(self.root, self.snapshot.commits)
-        if missing := len(self.snapshot.commits) - len(found):
+        if missing := [key for key in self.snapshot.commits if key not in found]:
             raise ClipmillError(
-                f"{self.root.url}: {missing} shards of snapshot {self.snapshot.number} are missing or damaged; `clipmill verify` names"
-                " them, and building again makes them anew"
+                f"{self.root.url}: {len(missing)} of {len(self.snapshot.commits)} shards of snapshot {self.snapshot.number} are missing or"
+                f" cut, as {missing[0][:12]}; `clipmill verify` names them all, and building again makes them anew"
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tarfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -67,7 +68,7 @@ def legible(root: Root, path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, pa.ArrowException, sf.SoundFileError) as error:
+    except (OSError, ValueError, pa.ArrowException, sf.SoundFileError, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno is not None and is_transient(error, root.is_local):
             raise describe_os_error(error, root, "read", path) from None
         why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]

@@ -8,8 +8,9 @@ from schemas.errors import StorageError
 from schemas.retry import StoreClosedError, code_of, is_transient
 from schemas.storage import Root
 
-_KEPT = "what is committed is kept"
-_SPACE = f"free some space, then build again: {_KEPT}"
+_THEN = "<then>"
+_BUILD_AGAIN = "build again: what is committed is kept"
+_SPACE = f"free some space, then {_THEN}"
 _REMEDIES = {
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
@@ -26,8 +27,8 @@ _OF_S3 = {
     "403": "these credentials have no permission for that, or are wrong: check them and the bucket's policy",
     "UserSuspended": "the store has suspended this user: ask who runs it",
     "NoSuchBucket": "there is no such bucket: create it, or mend the address",
-    "ExpiredToken": f"the credentials have expired: renew them, then build again: {_KEPT}",
-    "TokenRefreshRequired": f"the credentials have expired: renew them, then build again: {_KEPT}",
+    "ExpiredToken": f"the credentials have expired: renew them, then {_THEN}",
+    "TokenRefreshRequired": f"the credentials have expired: renew them, then {_THEN}",
     "InvalidToken": "the session token is not one of these keys: check AWS_SESSION_TOKEN",
     "RequestTimeTooSkewed": "this machine's clock differs from the store's: set the clock",
     "PermanentRedirect": "the bucket lies in another region: set AWS_REGION or endpoint_url",
@@ -43,10 +44,16 @@ _UNSPOKEN = ("ProfileNotFound",)
 """Whose words repeat what was configured, which may be a secret in the wrong place."""
 
 
-def describe_os_error(error: OSError, root: Root, action: str, path: str = "") -> StorageError:
-    """Turn an error of the operating system or of a store into one message with a remedy."""
+def describe_os_error(
+    error: OSError, root: Root, action: str, path: str = "", then: str = _BUILD_AGAIN
+) -> StorageError:
+    """Turn an error of the operating system or of a store into one message with a remedy.
+
+    then : what to do once its cause is gone
+    """
     code = code_of(error) or type(error.__cause__).__name__
-    remedy = _OF_S3.get(code) or _REMEDIES.get(error.errno or 0) or f"build again once the storage answers: {_KEPT}"
+    remedy = _OF_S3.get(code) or _REMEDIES.get(error.errno or 0) or f"once the storage answers, {_THEN}"
+    remedy = remedy.replace(_THEN, then)
     where = root.uri(path) if path else root.url
     why = error.strerror or (str(error) if any(error.args) else "")
     why = "" if why == "None" or code in _UNSPOKEN else why

@@ -3,12 +3,14 @@ files of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from schemas.errors import ClipmillError
+from schemas.failures import describe_os_error
 from schemas.storage import Root
 
 if TYPE_CHECKING:
@@ -21,30 +23,72 @@ class Export:
 
     published : the snapshot
     target : where the files go; of the dataset itself for `huggingface` and `croissant`
-    text : the field that holds a clip's transcript; None: `text` or `transcript` if there is one, else the label
+    text : the field that holds a clip's transcript; None: `text`, `transcript` or `normalized_text` if there is one, else the label
+
+    Raises
+    ------
+    ClipmillError : there is no such field
     """
 
     published: Published
     target: Root
     text: str | None = None
 
+    def __post_init__(self) -> None:
+        known = self.published.snapshot.fields
+        if self.text is not None and self.text not in (*known, "label"):
+            raise ClipmillError(f"there is no field {self.text!r}; there are {', '.join(['label', *known])}")
+
+    @property
+    def splits(self) -> list[str]:
+        """Those that have clips. Most readers fail on one without."""
+        return [s for s in self.published.splits if self.published.snapshot.by_split[s]["clips"]]
+
+    @property
+    def text_field(self) -> str:
+        if self.text is not None:
+            return self.text
+        known = self.published.snapshot.fields
+        return next((name for name in ("text", "transcript", "normalized_text") if name in known), "label")
+
     def text_of(self, row: dict[str, Any]) -> str:
         """Return a clip's transcript, empty when there is none."""
         return str(row.get(self.text_field) or "")
 
     @property
-    def text_field(self) -> str:
+    def speaker_field(self) -> str | None:
+        """The field that says who speaks."""
         known = self.published.snapshot.fields
-        if self.text is not None:
-            if self.text not in (*known, "label"):
-                raise ClipmillError(f"there is no field {self.text!r}; there are {', '.join(['label', *known])}")
-            return self.text
-        return next((name for name in ("text", "transcript", "normalized_text") if name in known), "label")
+        return next((name for name in ("speaker", "spk", "speaker_id") if name in known), None)
 
     def write(self, path: str, lines: list[str]) -> str:
         """Write a text file, whole or not at all; return its address."""
-        self.target.write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+        return self.write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+    def write_bytes(self, path: str, content: bytes) -> str:
+        """Write a file, whole or not at all; return its address."""
+        with self.writing(path):
+            self.target.write_bytes(path, content)
         return self.target.uri(path)
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file for writing, which appears whole when the block ends.
+
+        Raises
+        ------
+        ClipmillError : names the file, and why it cannot be written
+        """
+        with self.writing(path), self.target.write(path) as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def writing(self, path: str) -> Iterator[None]:
+        """Say of a file of the target what is to be done when it cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise describe_os_error(error, self.target, "write", path, then="export again") from None
 
 
 FORMATS = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pipelines.exports import Export
+from schemas.errors import ClipmillError
 from schemas.layout import SNAPSHOTS, snapshot_name
 from schemas.tables import manifest_schema
 
@@ -48,13 +50,25 @@ _CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+_MARK = "written by clipmill export"
+_MIME = {"parquet": "application/x-parquet", "webdataset": "application/x-tar"}
+_WHITE = re.compile(r"\s")
 _TYPES = {"string": "sc:Text", "double": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
 """By the names of Arrow's."""
 
 
 def export(asked: Export) -> list[str]:
-    """Write croissant.json: the manifest as a file with its sha256, the shards of each split as sets of files, the clips as records."""
+    """Write croissant.json: the manifest and the shards as files with their sha256, and the manifest's rows as records.
+
+    Raises
+    ------
+    ClipmillError : shards are missing, or there is a croissant.json of somebody else's
+    """
     snapshot = asked.published.snapshot
+    with asked.writing(FILE):
+        before = asked.target.read_bytes(FILE) if asked.target.exists(FILE) else b""
+    if before and _MARK.encode() not in before:
+        raise ClipmillError(f"{asked.target.uri(FILE)} is not one that clipmill wrote: move it away, then export again")
     manifest = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
     found: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -64,6 +78,7 @@ def export(asked: Export) -> list[str]:
         "description": f"{snapshot.counts.clips_kept} clips, {snapshot.seconds.kept_s:.1f} s of audio, snapshot {snapshot.number}",
         "datePublished": snapshot.created,
         "version": f"{snapshot.number}.0.0",
+        "sdVersion": _MARK,
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -74,17 +89,35 @@ def export(asked: Export) -> list[str]:
                 "encodingFormat": "application/x-parquet",
                 "sha256": snapshot.files["manifest"],
             },
+            *_shards(asked),
         ],
         "recordSet": [_records(asked)],
     }
     return [asked.write(FILE, [json.dumps(found, indent=1, ensure_ascii=False)])]
 
 
+def _shards(asked: Export) -> list[dict[str, Any]]:
+    outputs = sorted((o for c in asked.published.commits for o in c.outputs if o.rows), key=lambda o: o.path)
+    return [
+        {
+            "@type": "cr:FileObject",
+            "@id": o.path,
+            "name": o.path,
+            "contentUrl": o.path,
+            "contentSize": f"{o.size_bytes} B",
+            "encodingFormat": _MIME[o.format],
+            "sha256": o.sha256,
+        }
+        for o in outputs
+        if o.format in _MIME
+    ]
+
+
 def _records(asked: Export) -> dict[str, Any]:
     fields = [
         {
             "@type": "cr:Field",
-            "@id": f"clips/{column.name}",
+            "@id": f"clips/{_WHITE.sub('_', column.name)}",
             "name": column.name,
             "dataType": _TYPES[str(column.type)],
             "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": column.name}},

@@ -7,21 +7,24 @@ import io
 
 from pipelines.clip_source import clip_rows
 from pipelines.exports import Export
+from schemas.tables import manifest_schema
 
 
 def export(asked: Export) -> list[str]:
     """Write <split>.csv with a row a clip: the manifest's columns and the address of its shard."""
     written = []
-    for split in asked.published.splits:
-        with asked.target.write(f"{split}.csv") as stream:
+    names = [*manifest_schema(asked.published.snapshot.fields).names, "shard"]
+    for split in asked.splits:
+        with asked.open(f"{split}.csv") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-            table = None
+            plain = csv.DictWriter(text, names, lineterminator="\n")
+            quoted = csv.DictWriter(text, names, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            plain.writeheader()
             for row in clip_rows(asked.published, split):
                 row["shard"] = asked.published.root.uri(row["shard"])
-                if table is None:
-                    table = csv.DictWriter(text, list(row), lineterminator="\n")
-                    table.writeheader()
-                table.writerow(row)
+                # Readers take a carriage return for the end of a line, and the writer does not quote for it.
+                alone = any("\r" in value for value in row.values() if isinstance(value, str))
+                (quoted if alone else plain).writerow(row)
             text.flush()
             text.detach()
         written.append(asked.target.uri(f"{split}.csv"))

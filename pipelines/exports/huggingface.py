@@ -18,17 +18,23 @@ def export(asked: Export) -> list[str]:
 
     Raises
     ------
-    ClipmillError : the shards are stored as WebDataset only, or there is a README.md of somebody else's
+    ClipmillError : the shards are stored as WebDataset only, there is a README.md of somebody else's, or a split is called "all"
     """
     published, root = asked.published, asked.target
-    if root.exists(CARD) and _MARK.encode() not in root.read_bytes(CARD):
+    with asked.writing(CARD):
+        foreign = root.exists(CARD) and _MARK.encode() not in root.read_bytes(CARD)
+    if foreign:
         raise ClipmillError(f"{root.uri(CARD)} is not one that clipmill wrote: move it away, then export again")
+    if "all" in asked.splits:
+        raise ClipmillError(
+            "a split is called 'all', by which datasets means all splits together: give it another name"
+        )
     head = {
         "pretty_name": published.snapshot.name,
         "configs": [
             {
                 "config_name": "default",
-                "data_files": [{"split": s, "path": [f.path for f in published.shards(s)]} for s in published.splits],
+                "data_files": [{"split": s, "path": [f.path for f in published.shards(s)]} for s in asked.splits],
             }
         ],
         "dataset_info": {"features": _features(asked), "splits": _splits(asked)},
@@ -48,7 +54,7 @@ def _splits(asked: Export) -> list[dict[str, Any]]:
             "num_bytes": sum(f.size_bytes for f in published.shards(split)),
             "num_examples": sum(f.rows for f in published.shards(split)),
         }
-        for split in published.splits
+        for split in asked.splits
     ]
 
 
@@ -84,5 +90,5 @@ def _text(asked: Export) -> list[str]:
         lines += ["", "| label | clips | seconds |", "|---|---|---|"]
         for label in asked.published.classes:
             clips, seconds = snapshot.seconds.clips_by_label[label], snapshot.seconds.by_label[label]
-            lines.append(f"| {label.replace('|', '&#124;')} | {clips:,} | {seconds:,.1f} |")
+            lines.append(f"| {' '.join(label.split()).replace('|', '&#124;')} | {clips:,} | {seconds:,.1f} |")
     return lines

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pipelines.clip_source import clips
 from pipelines.exports import Export
 from pipelines.exports.wav_files import write_wav
+from schemas.errors import ClipmillError
+from schemas.keys import digest
 
-_SPEAKERS = ("speaker", "spk", "speaker_id")
-_UNSAFE = re.compile(r"[^\w.]+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.]+")
 """No "-" either, which ends the speaker in an utterance's name: all of what may stand in one sorts behind it."""
+_KALDIS_OWN = re.compile(r"</?s>|#0")
 
 
 def export(asked: Export) -> list[str]:
     """Write wav.scp, utt2spk, spk2utt, utt2dur and text to <split>/, and the clips as WAV files.
 
     An utterance's name begins with its speaker's, and all files are sorted as by LC_ALL=C, which Kaldi's validate_data_dir.sh demands.
+    Where a split has transcripts, clips without are left out, since Kaldi wants one for each or none at all. Kaldi itself reads mono
+    16-bit WAV; more channels, and float samples, are written as they are.
+
+    Raises
+    ------
+    ClipmillError : the target is no folder on this machine, or a transcript holds a word that Kaldi keeps for itself
     """
-    fields = asked.published.snapshot.fields
-    by = next((name for name in _SPEAKERS if name in fields), "recording_id")
+    if not asked.target.is_local:
+        raise ClipmillError(f"{asked.target.url}: Kaldi reads files of this machine; give a folder by --to")
     written = []
-    for split in asked.published.splits:
-        columns: dict[str, dict[str, str]] = {name: {} for name in ("wav.scp", "utt2spk", "utt2dur", "text")}
+    for split in asked.splits:
+        rows: list[tuple[str, str, str, str, str]] = []
         for row in clips(asked.published, split):
-            speaker = _UNSAFE.sub("_", str(row[by] or "unknown")).strip("_") or "unknown"
-            utterance = f"{speaker}-{row['clip_id']}"
-            columns["wav.scp"][utterance] = write_wav(asked, split, row)
-            columns["utt2spk"][utterance] = speaker
-            columns["utt2dur"][utterance] = f"{row['duration_s']:.6f}"
-            words = " ".join(asked.text_of(row).split())
-            if words:
-                columns["text"][utterance] = words
+            speaker = _speaker(asked, row)
+            words = _words(asked, row)
+            rows.append(
+                (
+                    f"{speaker}-{row['clip_id']}",
+                    speaker,
+                    write_wav(asked, split, row),
+                    f"{row['duration_s']:.6f}",
+                    words,
+                )
+            )
+        spoken = [row for row in rows if row[-1]] or rows
+        columns: dict[str, dict[str, str]] = {
+            "wav.scp": {utterance: path for utterance, _, path, _, _ in spoken},
+            "utt2spk": {utterance: speaker for utterance, speaker, *_ in spoken},
+            "utt2dur": {utterance: length for utterance, _, _, length, _ in spoken},
+            "text": {utterance: words for utterance, *_, words in spoken if words},
+        }
         utterances: dict[str, list[str]] = {}
         for utterance, speaker in sorted(columns["utt2spk"].items(), key=_bytewise):
             utterances.setdefault(speaker, []).append(utterance)
@@ -41,6 +60,22 @@ def export(asked: Export) -> list[str]:
                 lines = [f"{key} {value}" for key, value in sorted(values.items(), key=_bytewise)]
                 written.append(asked.write(f"{split}/{name}", lines))
     return written
+
+
+def _speaker(asked: Export, row: dict[str, Any]) -> str:
+    """Return a name that Kaldi takes; different speakers' stay different, and nobody is the one that is called "unknown"."""
+    given = str(row[asked.speaker_field or "recording_id"] or "")
+    safe = _UNSAFE.sub("_", given)
+    return given if safe == given and given else f"{safe or 'unknown'}_{digest(given)[:8]}"
+
+
+def _words(asked: Export, row: dict[str, Any]) -> str:
+    words = asked.text_of(row).split()
+    if taken := next((w for w in words if _KALDIS_OWN.fullmatch(w)), None):
+        raise ClipmillError(
+            f"clip {row['clip_id']}: its {asked.text_field} holds the word {taken!r}, which Kaldi keeps for itself; give another field by --text"
+        )
+    return " ".join(words)
 
 
 def _bytewise(item: tuple[str, str]) -> bytes:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,40 +17,73 @@ from pipelines.exports import Export
 from schemas.errors import ClipmillError
 
 _CLIPS_A_FILE = 1000
+_ALWAYS = ("label", "recording_id", "source_uri", "start_s")
 
 
 def export(asked: Export) -> list[str]:
     """Write <split>/cuts.*.jsonl.gz, recording.*.tar and a tar for each feature; a cut is a clip, its supervision the label and text.
 
-    Features are temporal arrays of the cut under their own names, [frames, bins] as lhotse has them, or [frames, channels, bins]. Their
-    frame shift is the cut's duration over the number of frames: lhotse takes as many frames as that gives, and with the hop's own
-    duration it would leave out the last one of centred frames.
+    Recordings are the bytes that are stored. Features are temporal arrays of the cut under their own names, [frames, bins] as lhotse
+    has them, or [frames, channels, bins]. Their frame shift is the cut's duration over the number of frames: lhotse takes as many
+    frames as that gives, and with the hop's own duration it would leave out the last one of centred frames.
+
+    A split's folder appears when all of it is written; in a store its cuts come last.
 
     Raises
     ------
     ClipmillError : lhotse is not installed
     """
     try:
-        from lhotse.shar import SharWriter  # type: ignore[import-untyped]
+        import lhotse  # type: ignore[import-untyped]  # noqa: F401
     except ImportError:
         raise ClipmillError("the export to lhotse is made by lhotse itself: pip install lhotse") from None
     written = []
-    for split in asked.published.splits:
-        with tempfile.TemporaryDirectory(prefix="clipmill-shar-") as folder:
-            place = Path(asked.target.full(split)) if asked.target.is_local else Path(folder)
-            place.mkdir(parents=True, exist_ok=True)
-            names = asked.published.feature_names
-            fields = {"recording": "original", **dict.fromkeys(names, "numpy")}
-            with SharWriter(str(place), fields=fields, shard_size=_CLIPS_A_FILE) as writer:
-                for row in clips(asked.published, split, features=True):
-                    writer.write(_cut(asked, row, names))
-            if not asked.target.is_local:
-                for path in sorted(place.iterdir()):
-                    with asked.target.write(f"{split}/{path.name}") as sink, path.open("rb") as stream:
-                        while part := stream.read(1 << 20):
-                            sink.write(part)
+    for split in asked.splits:
+        with asked.writing(split):
+            _write_split(asked, split)
         written.append(asked.target.uri(split))
     return written
+
+
+def _write_split(asked: Export, split: str) -> None:
+    target = asked.target
+    if target.is_local:
+        os.makedirs(target.full(), exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".clipmill-shar-", dir=target.full() if target.is_local else None
+    ) as folder:
+        made = Path(folder, split)
+        made.mkdir()
+        _write_shar(asked, split, made)
+        if target.is_local:
+            place = Path(target.full(split))
+            if place.exists():  # of an export of the same snapshot, as the folder's mark says
+                shutil.rmtree(place)
+            made.rename(place)
+            return
+        for path in sorted(made.iterdir(), key=lambda p: (p.name.startswith("cuts"), p.name)):
+            with target.write(f"{split}/{path.name}") as sink, path.open("rb") as stream:
+                shutil.copyfileobj(stream, sink, 1 << 20)
+
+
+def _write_shar(asked: Export, split: str, place: Path) -> None:
+    from lhotse import fastcopy
+    from lhotse.shar import SharWriter, TarWriter  # type: ignore[import-untyped]
+    from lhotse.shar.utils import to_shar_placeholder  # type: ignore[import-untyped]
+
+    names = asked.published.feature_names
+    recordings = TarWriter(f"{place}/recording.%06d.tar", shard_size=_CLIPS_A_FILE)
+    others = SharWriter(
+        str(place), fields=dict.fromkeys(names, "numpy"), shard_size=_CLIPS_A_FILE, warn_unused_fields=False
+    )
+    with recordings, others:
+        for row in clips(asked.published, split, features=True):
+            cut = _cut(asked, row, names)
+            # lhotse's own writer would decode them and write float samples as 16 bit.
+            recording = to_shar_placeholder(cut.recording, cut)
+            recordings.write(f"{cut.id}.original", io.BytesIO(row["audio"]))
+            recordings.write(f"{cut.id}.json", io.BytesIO(json.dumps(recording.to_dict()).encode()), count=False)
+            others.write(fastcopy(cut, recording=recording))
 
 
 def _cut(asked: Export, row: dict[str, Any], names: list[str]) -> Any:
@@ -56,8 +93,8 @@ def _cut(asked: Export, row: dict[str, Any], names: list[str]) -> Any:
     channel: Any = list(range(row["n_channels"])) if row["n_channels"] > 1 else 0
     said = SupervisionSegment(
         id=row["clip_id"], recording_id=row["clip_id"], start=0.0, duration=recording.duration, text=asked.text_of(row) or None,
-        channel=channel, speaker=row.get("speaker"),
-        custom={"label": row["label"], **{name: row[name] for name in asked.published.snapshot.fields}},
+        channel=channel, speaker=row[asked.speaker_field] if asked.speaker_field else None,
+        custom={**{name: row[name] for name in asked.published.snapshot.fields}, **{name: row[name] for name in _ALWAYS}},
     )  # fmt: skip
     kind = MultiCut if row["n_channels"] > 1 else MonoCut
     cut: Any = kind(

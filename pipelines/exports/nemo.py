@@ -9,14 +9,19 @@ from pipelines.exports import Export
 from pipelines.exports.wav_files import write_wav
 from stages.encode import codec_of
 
+_KEYS = ("audio_filepath", "duration", "offset", "text", "shard_id", "_skipme")
+"""What NeMo's readers look for in a line."""
+
 
 def export(asked: Export) -> list[str]:
-    """Write <split>.json, a clip a line: audio_filepath, duration, text, label and the corpus's own fields.
+    """Write <split>.json, a clip a line: audio_filepath, duration, text, label, recording_id, start_s and the corpus's own fields.
+
+    A field that has the name of one of NeMo's keys is called corpus_<name>, but for the one that gives the text.
 
     With tar shards, audio_filepath is a member's name, shard_id the place of its tar in <split>_tars.txt, for `tarred_audio_filepaths`.
     """
     written = []
-    for split in asked.published.splits:
+    for split in asked.splits:
         commits = [c for c in asked.published.commits if c.split == split and c.counts.clips_kept]
         tarred = all(c.output("webdataset") for c in commits)
         lines = _of_tars(asked, split) if tarred else _of_files(asked, split)
@@ -46,13 +51,18 @@ def _of_tars(asked: Export, split: str) -> list[str]:
 
 
 def _line(asked: Export, row: dict[str, object], audio: str, **more: object) -> str:
-    own = {name: row[name] for name in asked.published.snapshot.fields}
     line = {
         "audio_filepath": audio,
         "duration": row["duration_s"],
         "text": asked.text_of(row),
         "label": row["label"],
-        **own,
+        "recording_id": row["recording_id"],
+        "start_s": row["start_s"],
         **more,
     }
+    for name in asked.published.snapshot.fields:
+        if name not in (*line, *_KEYS):
+            line[name] = row[name]
+        elif name != asked.text_field:
+            line[f"corpus_{name}"] = row[name]
     return json.dumps(line, ensure_ascii=False)

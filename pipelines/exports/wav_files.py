@@ -24,5 +24,4 @@ def write_wav(asked: Export, split: str, row: dict[str, Any]) -> str:
         sink = io.BytesIO()
         sf.write(sink, samples, rate, subtype="PCM_16" if kind == "int16" else "FLOAT", format="WAV")
         content = sink.getvalue()
-    asked.target.write_bytes(path, content)
-    return asked.target.uri(path)
+    return asked.write_bytes(path, content)

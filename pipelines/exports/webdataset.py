@@ -10,7 +10,7 @@ from pipelines.exports import Export
 def export(asked: Export) -> list[str]:
     """Write <split>.txt, an address a line, and index.json with the number of clips in each shard."""
     written, index = [], {}
-    for split in asked.published.splits:
+    for split in asked.splits:
         files = asked.published.shards(split, "webdataset")
         uris = [asked.published.root.uri(f.path) for f in files]
         written.append(asked.write(f"{split}.txt", uris))

@@ -1,0 +1,112 @@
+"""The folder that an export goes to: one export's alone, so that no reader finds files of two snapshots in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from pipelines.exports import Export
+from schemas.config import check_address
+from schemas.errors import ClipmillError, ConfigError
+from schemas.failures import describe_os_error
+from schemas.storage import Root
+
+MARK = "clipmill-export.json"
+_NOT_WRITABLE = re.compile(r"(https?|ftp|sftp|github|data)://")
+_OWN = ("shards", "commits", "snapshots", "builds")
+
+
+def target_root(address: str, dataset: Root) -> Root:
+    """Return the folder or address that a user gave for the files of an export.
+
+    Raises
+    ------
+    ConfigError : nothing can be written there, or it is among the dataset's own files
+    """
+    if re.match(r"\w+:/(?!/)", address):
+        raise ConfigError(f"--to {address}: a URL has two slashes, as in s3://BUCKET/FOLDER")
+    try:
+        check_address(address)
+    except ValueError as error:
+        raise ConfigError(f"--to {error}") from None
+    if _NOT_WRITABLE.match(address):
+        raise ConfigError(f"--to {address}: nothing can be written there; give a folder or s3://BUCKET/FOLDER")
+    local = "://" not in address
+    target = Root(os.path.abspath(os.path.expanduser(address)) if local else address, dataset.storage_options)
+    if target.is_local == dataset.is_local:
+        inside = os.path.realpath if local else str
+        for name in _OWN:
+            own = inside(dataset.full(name))
+            if f"{inside(target.full())}/".startswith(f"{own}/"):
+                raise ConfigError(f"--to {address}: {name} is a folder of the dataset itself; give another one")
+    return target
+
+
+def claim(asked: Export, format: str, replace: bool) -> None:
+    """Take a folder for an export, which is marked as not finished until `finish`.
+
+    replace : remove what an earlier export has left there
+
+    Raises
+    ------
+    ClipmillError : there is something else in it, or another snapshot's export
+    """
+    target = asked.target
+    try:
+        names = target.names("")
+        mark = _read(target) if MARK in names else None
+    except OSError as error:
+        raise describe_os_error(error, target, "look into", then="export again") from None
+    if names and mark is None:
+        raise ClipmillError(
+            f"{target.url} is not empty, and no export of clipmill's is what is in it ({names[0]}): give another folder by --to"
+        )
+    if mark is not None and mark != _mark(asked, format):
+        if not replace:
+            raise ClipmillError(
+                f"{target.url} holds the export of snapshot {mark['snapshot']} of {mark['dataset']} as {mark['format']}, of which files would"
+                " stay: give another folder by --to, or --replace to remove what is in it"
+            )
+        _empty(asked, names)
+    asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": False})])
+
+
+def finish(asked: Export, format: str) -> None:
+    """Mark an export as finished."""
+    asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": True})])
+
+
+def _mark(asked: Export, format: str) -> dict[str, object]:
+    of = asked.published.snapshot
+    return {
+        "format": format,
+        "dataset": of.name,
+        "snapshot": of.number,
+        "plan": of.plan_digest,
+        "text": asked.text_field,
+    }
+
+
+def _read(target: Root) -> dict[str, object] | None:
+    """Return what a mark says, None for what is none."""
+    try:
+        found = json.loads(target.read_bytes(MARK))
+        return {name: found[name] for name in ("format", "dataset", "snapshot", "plan", "text")}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _empty(asked: Export, names: list[str]) -> None:
+    """Remove all that is in a marked folder, the mark last, so that what an interruption leaves is still marked."""
+    target = asked.target
+    with asked.writing(MARK):
+        if not target.is_local:
+            names = [path for path, _ in target.remote_files()]
+        for name in sorted(names, key=lambda n: n == MARK):
+            if target.is_local and (place := Path(target.full(name))).is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                target.remove(name)
