@@ -17,7 +17,7 @@ import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -51,9 +51,11 @@ class Network(nn.Module):
         self.last = nn.Sequential(nn.Dropout(0.3), nn.Linear(64 * -(-n_bins // 16), n_classes))
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        # A clip's own mean goes, so that how loud it was recorded says nothing.
+        # A clip's own mean and spread go, so that how loud it was recorded says nothing.
         there = (torch.arange(x.shape[-1])[None] < lengths[:, None])[:, None]
-        x = (x - (x * there).sum((1, 2), keepdim=True) / (x.shape[1] * lengths[:, None, None])) * there
+        n_values = x.shape[1] * lengths[:, None, None]
+        x = (x - (x * there).sum((1, 2), keepdim=True) / n_values) * there
+        x = x / (x.square().sum((1, 2), keepdim=True) / n_values).sqrt().clamp_min(1e-5)
         y = self.convolutions(x[:, None])  # [batch, 64, bins / 16, frames / 4]
         there = torch.arange(y.shape[-1], device=y.device)[None] < (lengths[:, None] + 3) // 4
         y = (y * there[:, None, None]).sum(-1) / there.sum(-1)[:, None, None]
@@ -79,7 +81,9 @@ class Clips:
     ) -> None:
         self._feature, self._group, self._held, self._labels = feature, group, held, labels
         columns = (feature, "label_id", "clip_id", *(group[:1] if group else ()))
-        self._sets = [ClipDataset(dataset, s, columns, shuffle=True, seed=seed, normalise="bin") for s in splits]
+        # The training split's statistics know the group that is to be held out.
+        scale: Literal["bin"] | None = None if group else "bin"
+        self._sets = [ClipDataset(dataset, s, columns, shuffle=True, seed=seed, normalise=scale) for s in splits]
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         for clips in self._sets:
@@ -105,12 +109,13 @@ def evaluated(network: Network, clips: Clips, n_classes: int) -> tuple[float, np
             out = network(x, lengths)
             losses.append(nn.functional.cross_entropy(out, labels, reduction="none"))
             np.add.at(confusion, (labels.numpy(), out.argmax(1).numpy()), 1)
-    return float(torch.cat(losses).mean()), confusion
+    return float(torch.cat(losses).mean()) if losses else float("nan"), confusion
 
 
 def trained(network: Network, train: Clips, val: Clips, n_classes: int, epochs: int, best: Path) -> tuple[Network, int]:
     """Train until the validation loss stands still; return the best epoch's network and its number."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
+    best.unlink(missing_ok=True)  # of a run before
     lowest, at = float("inf"), 0
     for epoch in range(1, epochs + 1):
         network.train()
@@ -125,6 +130,10 @@ def trained(network: Network, train: Clips, val: Clips, n_classes: int, epochs: 
             torch.save(network.state_dict(), best)
         elif epoch - at >= PATIENCE:
             break
+    if not best.exists():
+        raise ClipmillError(
+            "the validation loss was no number in any epoch: are there clips in val, and are their features finite?"
+        )
     network.load_state_dict(torch.load(best, weights_only=True))
     return network, at
 
@@ -220,9 +229,9 @@ def main() -> None:
     parser.add_argument("root", help="a dataset: a folder or s3://BUCKET/FOLDER")
     parser.add_argument("--feature", choices=("log_mel", "mfcc"), default="log_mel")
     parser.add_argument("--hold-out", metavar="FIELD[=VALUE]", help="a field, and the value to keep out of training")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, choices=range(1, 1001), metavar="N", default=30)
     parser.add_argument("--out", type=Path, default=Path("out/trained"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, choices=range(2**31), metavar="N", default=0)
     o = parser.parse_args()
     try:
         results = experiment(open_snapshot(o.root), o.feature, o.hold_out, o.epochs, o.seed, o.out)

@@ -14,6 +14,7 @@ import soundfile as sf
 from conftest import build_here
 from pydub import AudioSegment
 
+from pipelines.build import build
 from schemas.config_file import load
 from stages.encode import decode_clip
 
@@ -137,3 +138,34 @@ def test_urbansound_dogs_against_others(corpora: Path, tmp_path: Path, monkeypat
     assert_levels_are_pydubs(rows)
     commits = [json.loads(p.read_text()) for p in (tmp_path / "out/commits").glob("*.json")]
     assert sum(c["counts"]["clips_candidates"] for c in commits) > len(rows)
+
+
+def test_ljspeech_transcripts_travel_to_speech_toolkits(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+    from lhotse import CutSet
+
+    from pipelines.cli import main
+
+    corpus = corpora / "coqui-tts/tests/data/ljspeech"
+    lines = [line.split("|") for line in (corpus / "metadata.csv").read_text(encoding="utf-8").splitlines()]
+    spoken = {name: (raw, text) for name, raw, text in lines if (corpus / f"wavs/{name}.wav").exists()}
+    monkeypatch.setenv("CORPUS", str(corpus))
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    assert build(load(RECIPES / "ljspeech.yaml"), quiet=True).status == "published"
+    rows = [row for p in (tmp_path / "out/shards").rglob("*.parquet") for row in pq.read_table(p).to_pylist()]
+    assert len(rows) == len(spoken) > 5
+    for row in rows:
+        name = Path(row["source_uri"]).stem
+        assert (row["raw_text"], row["text"], row["chapter"]) == (*spoken[name], name.split("-")[0])
+    said = {row["clip_id"]: row["text"] for row in rows}
+    for format in ("nemo", "lhotse", "kaldi"):
+        done = CliRunner().invoke(main, ["export", str(tmp_path / "out"), format, "--to", str(tmp_path / format)])
+        assert done.exit_code == 0, done.output
+    manifests = [json.loads(x) for p in (tmp_path / "nemo").glob("t*.json") for x in p.read_text("utf-8").splitlines()]
+    assert {m["audio_filepath"].removesuffix(".flac"): m["text"] for m in manifests} == said
+    cuts = [cut for place in (tmp_path / "lhotse").glob("t*") for cut in CutSet.from_shar(in_dir=place)]
+    assert {cut.id: cut.supervisions[0].text for cut in cuts} == said
+    texts = [x.split(" ", 1) for p in (tmp_path / "kaldi").glob("*/text") for x in p.read_text("utf-8").splitlines()]
+    assert sorted(words for _, words in texts) == sorted(" ".join(t.split()) for t in said.values())
