@@ -51,7 +51,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.rebuild
 	$(BIN)/python -m benchmarks.agreement
-	$(BIN)/python -m benchmarks.loaders --hours 1
+	$(BIN)/python -m benchmarks.loaders --hours 10 --rounds 2
 
 ## Resolve the dependencies anew (needs uv)
 lock:

@@ -4,6 +4,7 @@
 
 Each gives batches of 64 of what training takes, as tensors: log-mels with labels, or decoded audio with labels; from the same snapshot on disk,
 shuffled by shard and by a buffer of 1,000 clips, with PyTorch's DataLoader and so many loading processes. The first round is not counted.
+"datasets" streams the Parquet files, "cached" is the copy of them that load_dataset makes, in random order.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile as sf
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from benchmarks.contenders.clipmill_build import configured
 from benchmarks.corpus import make_corpus
@@ -60,12 +61,11 @@ class OfWebDataset:
 def of_webdataset(published: Published, column: str) -> Iterable[Sample]:
     import webdataset
 
-    ids = {label: i for i, label in enumerate(published.classes)}
     urls = published.uris("train", "webdataset")
     clips = webdataset.WebDataset(
         urls, shardshuffle=100, empty_check=False, nodesplitter=None, select_files=_wanted(column)
     )
-    return clips.shuffle(BUFFER).map(OfWebDataset(column, ids))
+    return clips.shuffle(BUFFER).map(OfWebDataset(column, _ids(published)))
 
 
 def _wanted(column: str) -> Callable[[str], bool]:
@@ -96,17 +96,52 @@ class OfDatasets:
 
 
 def of_datasets(published: Published, column: str) -> Iterable[Sample]:
+    clips = _hugging_face(published, column, streaming=True)
+    return _Mapped(clips.shuffle(seed=0, buffer_size=BUFFER), OfDatasets(column, _ids(published)))
+
+
+def of_cached_datasets(published: Published, column: str) -> Iterable[Sample]:
+    """Random access to what `datasets` has copied to its cache before."""
+    clips = _hugging_face(published, column, streaming=False).shuffle(seed=0)
+    return _At(clips, OfDatasets(column, _ids(published)))  # type: ignore[return-value]
+
+
+def _ids(published: Published) -> dict[str, int]:
+    return {label: i for i, label in enumerate(published.classes)}
+
+
+def _hugging_face(published: Published, column: str, streaming: bool) -> Any:
     from datasets import Audio, load_dataset
 
-    ids = {label: i for i, label in enumerate(published.classes)}
     stored = [column, "label", *([f"{column}_shape"] if column != "audio" else [])]
-    clips = load_dataset("parquet", data_files=published.uris("train"), split="train", streaming=True, columns=stored)
-    clips = clips.cast_column("audio", Audio(decode=False)) if column == "audio" else clips.with_format("numpy")
-    mapped = clips.shuffle(seed=0, buffer_size=BUFFER).map(OfDatasets(column, ids), remove_columns=stored)
-    return mapped if column == "audio" else mapped.with_format("torch")
+    found: Any = load_dataset(
+        "parquet", data_files=published.uris("train"), split="train", streaming=streaming, columns=stored
+    )
+    return found.cast_column("audio", Audio(decode=False)) if column == "audio" else found.with_format("numpy")
 
 
-WAYS = {"clipmill": of_clipmill, "webdataset": of_webdataset, "datasets": of_datasets}
+class _At(Dataset[Sample]):
+    def __init__(self, clips: Any, of: Callable[[Sample], Sample]) -> None:
+        self._clips, self._of = clips, of
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, i: int) -> Sample:
+        return self._of(self._clips[i])
+
+
+class _Mapped(IterableDataset[Sample]):
+    """What `datasets`' own map would do, which makes Arrow of the tensors again."""
+
+    def __init__(self, clips: Iterable[Sample], of: Callable[[Sample], Sample]) -> None:
+        self._clips, self._of = clips, of
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self._of, self._clips)
+
+
+WAYS = {"clipmill": of_clipmill, "webdataset": of_webdataset, "datasets": of_datasets, "cached": of_cached_datasets}
 
 
 def rate(clips: Iterable[Sample], workers: int, n_clips: int) -> float:

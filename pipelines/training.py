@@ -25,7 +25,7 @@ from pipelines.published import Published, open_snapshot
 from pipelines.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
 from pipelines.shard_rows import ShardRows, column_names, legible
 from schemas.errors import ClipmillError
-from stages.encode import decode_clip
+from stages.encode import decode_waveform
 
 Sample = dict[str, Any]
 
@@ -365,6 +365,4 @@ def _check_whole(name: str, value: object, least: int) -> None:
 
 def _waveform(content: bytes) -> torch.Tensor:
     """Return a stored clip as float32 [channels, samples] in [-1, 1)."""
-    pcm, _ = decode_clip(content)
-    y = torch.from_numpy(np.ascontiguousarray(pcm.T))
-    return y.to(torch.float32) / 32768 if y.dtype == torch.int16 else y
+    return torch.from_numpy(np.ascontiguousarray(decode_waveform(content).T))

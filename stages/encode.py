@@ -34,6 +34,13 @@ def encode(pcm: memoryview | bytes, sample_format: str, n_channels: int, sample_
     return sink.getvalue()
 
 
+def decode_waveform(content: bytes) -> npt.NDArray[np.float32]:
+    """Return a stored clip's samples [frames, channels] as float32, 16-bit ones divided by 32768."""
+    with sf.SoundFile(io.BytesIO(content)) as file:
+        found: npt.NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+        return found
+
+
 def decode_clip(content: bytes) -> tuple[npt.NDArray[np.int16] | npt.NDArray[np.float32], int]:
     """Return a stored clip's samples [frames, channels], int16 or float32 as stored, and its sample rate."""
     with sf.SoundFile(io.BytesIO(content)) as file:
