@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -61,9 +61,12 @@ class Export:
         known = self.published.snapshot.fields
         return next((name for name in ("speaker", "spk", "speaker_id") if name in known), None)
 
-    def write(self, path: str, lines: list[str]) -> str:
-        """Write a text file, whole or not at all; return its address."""
-        return self.write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+    def write(self, path: str, lines: Iterable[str]) -> str:
+        """Write a text file, whole or not at all, a line at a time; return its address."""
+        with self.open(path) as stream:
+            for line in lines:
+                stream.write(f"{line}\n".encode())
+        return self.target.uri(path)
 
     def write_bytes(self, path: str, content: bytes) -> str:
         """Write a file, whole or not at all; return its address."""

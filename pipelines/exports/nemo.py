@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from pipelines.clip_source import clip_rows, clips
 from pipelines.exports import Export
@@ -31,11 +32,12 @@ def export(asked: Export) -> list[str]:
     return written
 
 
-def _of_files(asked: Export, split: str) -> list[str]:
-    return [_line(asked, row, write_wav(asked, split, row)) for row in clips(asked.published, split)]
+def _of_files(asked: Export, split: str) -> Iterator[str]:
+    for row in clips(asked.published, split):
+        yield _line(asked, row, write_wav(asked, split, row))
 
 
-def _of_tars(asked: Export, split: str) -> list[str]:
+def _of_tars(asked: Export, split: str) -> Iterator[str]:
     places = {f.path: i for i, f in enumerate(asked.published.shards(split, "webdataset"))}
     tar_of = {}
     for commit in asked.published.commits:
@@ -43,11 +45,9 @@ def _of_tars(asked: Export, split: str) -> list[str]:
         if shard is not None and tar is not None:
             tar_of[shard.path] = tar.path
     codec = str(asked.published.snapshot.config.get("output", {}).get("audio_codec", "flac"))
-    lines = []
     for row in clip_rows(asked.published, split):
         name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"
-        lines.append(_line(asked, row, name, shard_id=places[tar_of[row["shard"]]]))
-    return lines
+        yield _line(asked, row, name, shard_id=places[tar_of[row["shard"]]])
 
 
 def _line(asked: Export, row: dict[str, object], audio: str, **more: object) -> str:
