@@ -165,6 +165,24 @@ def test_a_commit_of_before_there_were_statistics_is_read(config: Path, tmp_path
     assert (old.statistics, old.counts) == (Statistics(), commit.counts)
 
 
+@given(st.floats(-1000, 1000, width=32), st.lists(st.integers(1, 5000), min_size=1, max_size=6), st.floats(1e-4, 1))
+def test_what_is_constant_has_no_deviation_and_what_is_not_has_its_own(
+    value: float, lengths: list[int], share: float
+) -> None:
+    spread = np.float32(max(1.0, abs(value)) * share)
+    sums = [FeatureSums(), FeatureSums()]
+    seen: list[np.ndarray] = []
+    for n in lengths:
+        y = np.full(n, value, np.float32)
+        other = y + spread * (np.arange(n) % 2 == 0).astype(np.float32)
+        seen.append(other)
+        for k, values in enumerate((y, other)):
+            v = values.astype(np.float64)
+            sums[k] += FeatureSums(n, [float(np.add.reduce(v))], [float(np.add.reduce(v * v))])
+    assert sums[0].std == sums[0].std_by_bin[0] == 0
+    assert sums[1].std == pytest.approx(np.std(np.concatenate(seen), dtype=np.float64), rel=1e-4, abs=1e-6)
+
+
 def test_a_constant_bin_has_no_deviation_and_becomes_0(tmp_path: Path) -> None:
     """The difference of two sums is not quite 0: the normalised clips of another split were tens of millions in that bin."""
     for i in range(40):

@@ -161,6 +161,24 @@ def test_a_state_taken_at_the_end_of_an_epoch_leaves_the_next_one_as_it_is(datas
         assert ids(again) == orders[epoch]
 
 
+def test_a_dataset_by_itself_goes_on_in_the_epoch_of_the_state_and_then_in_its_own(dataset: Path) -> None:
+    def clips() -> ClipDataset:
+        return ClipDataset(dataset, "train", ("clip_id",), shuffle=True, buffer_size=60)
+
+    whole = {}
+    for epoch in (0, 5):
+        (one := clips()).set_epoch(epoch)
+        whole[epoch] = [s["clip_id"] for s in one]
+    one.set_epoch(5)
+    under_way = iter(one)
+    before = [next(under_way)["clip_id"] for _ in range(100)]
+    again = clips()
+    again.load_state_dict(one.state_dict())
+    assert again.state_dict() == one.state_dict()
+    assert before + [s["clip_id"] for s in again] == whole[5]
+    assert [s["clip_id"] for s in again] == whole[0]
+
+
 def test_a_state_is_that_of_its_own_iteration(dataset: Path) -> None:
     """Not of another one over the same dataset, nor of the epoch that was chosen for the next."""
     clips = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, buffer_size=60)
