@@ -58,10 +58,10 @@ RETRIES = {"s/a/r04.wav": ("400-1767225604.000000", 2), "s/a/r06.wav": ("another
 @pytest.mark.parametrize(
     ("source", "retries", "shards", "keys", "clips_keys", "item_digests"),
     [
-        ({}, None, 16, "b0086046db6edf60", "f57cff8ff214c9e1", "2c047eebfe56445e"),
-        (WINDOWS, None, 16, "302b1d24891a535d", "c75bbb50150d2440", "8722d1e4442a469b"),
-        (TABLE, None, 4, "78b350495e2b7045", "32b3cd38e0869337", "1f281ef3142f764e"),
-        (TABLE, RETRIES, 4, "484ad4cd0a5ad516", "f7b28f95245a975c", "d5745be1dd8a63b9"),
+        ({}, None, 16, "87c59de0f1f2e880", "f57cff8ff214c9e1", "2c047eebfe56445e"),
+        (WINDOWS, None, 16, "261ce0fee678cfa2", "c75bbb50150d2440", "8722d1e4442a469b"),
+        (TABLE, None, 4, "dd90608a350c9021", "32b3cd38e0869337", "1f281ef3142f764e"),
+        (TABLE, RETRIES, 4, "15d1c02629414483", "f7b28f95245a975c", "d5745be1dd8a63b9"),
     ],
     ids=["whole", "windows", "table", "retried"],
 )
