@@ -14,7 +14,7 @@ import argparse
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -167,7 +167,12 @@ def draw(confusion: np.ndarray, classes: list[str], title: str, path: Path) -> N
 
 def held_out(dataset: Published, wanted: str) -> tuple[str, str]:
     """Return the field and the value that --hold-out names: FIELD=VALUE, or FIELD, of which the last value is taken."""
-    field, _, value = wanted.partition("=")
+    field, given, value = wanted.partition("=")
+    known = ["label", "recording_id", "source", *dataset.snapshot.fields]
+    if field not in known:
+        raise ClipmillError(f"there is no field {field!r} to hold out by; there are {', '.join(known)}")
+    if given and not value:
+        raise ClipmillError(f"--hold-out {wanted} names no value; write FIELD=VALUE, or FIELD")
     values = {str(row[field]) for split in SPLITS for row in ClipDataset(dataset, split, (field,))}
     if value and value not in values:
         raise ClipmillError(f"no clip has {value!r} in the field {field!r}; there are {', '.join(sorted(values)[:20])}")
@@ -189,6 +194,8 @@ def experiment(
         raise ClipmillError(
             f"{dataset.root.url}: there is no feature {feature!r}; add it under `features` and build again"
         )
+    if not dataset.classes:
+        raise ClipmillError(f"{dataset.root.url}: no clip has a label; give `label` in the configuration")
     rows = [row for split in SPLITS for row in ClipDataset(dataset, split, ("clip_id", "label_id"))]
     labels = [row["label_id"] for row in rows]
     random.Random(seed).shuffle(labels)
@@ -224,20 +231,29 @@ def experiment(
     return results
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) < 2**31:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+        return int(text)
+
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", help="a dataset: a folder or s3://BUCKET/FOLDER")
     parser.add_argument("--feature", choices=("log_mel", "mfcc"), default="log_mel")
     parser.add_argument("--hold-out", metavar="FIELD[=VALUE]", help="a field, and the value to keep out of training")
-    parser.add_argument("--epochs", type=int, choices=range(1, 1001), metavar="N", default=30)
+    parser.add_argument("--epochs", type=at_least(1), default=30)
     parser.add_argument("--out", type=Path, default=Path("out/trained"))
-    parser.add_argument("--seed", type=int, choices=range(2**31), metavar="N", default=0)
+    parser.add_argument("--seed", type=at_least(0), default=0)
     o = parser.parse_args()
     try:
         results = experiment(open_snapshot(o.root), o.feature, o.hold_out, o.epochs, o.seed, o.out)
-    except ClipmillError as error:
+        (o.out / "results.json").write_text(json.dumps(results, indent=1))
+    except (ClipmillError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    (o.out / "results.json").write_text(json.dumps(results, indent=1))
     print(f"{'':<24}{'accuracy':>10}{'macro F1':>10}{'clips':>8}{'epoch':>7}{'commonest label':>18}")
     for name, r in results.items():
         line = f"{name:<24}{r['accuracy']:>10.3f}{r['macro_f1']:>10.3f}{r['clips']:>8}{r['best_epoch']:>7}"

@@ -41,7 +41,13 @@ def clips(published: Published, split: str, features: bool = False) -> Iterator[
             yield from _of_parquet(published, output.path, features)
         elif (output := commit.output("webdataset")) is not None:
             rows = {row["clip_id"]: row for row in clips_of(published.root, commit).to_pylist()}
-            yield from _of_tar(published, output.path, rows, features)
+            n_clips = 0
+            for row in _of_tar(published, output.path, rows, features):
+                n_clips += 1
+                yield row
+            with legible(published.root, output.path):
+                if n_clips != output.rows:  # tarfile takes a damaged header for the end
+                    raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
 
 
 def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row]:
@@ -65,6 +71,7 @@ def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row
 
 
 def _of_tar(published: Published, path: str, rows: dict[str, Row], features: bool) -> Iterator[Row]:
+    wanted = {"audio", *(published.feature_names if features else ())}
     with (
         legible(published.root, path),
         contextlib.closing(published.root.open_read(path)) as stream,
@@ -74,18 +81,26 @@ def _of_tar(published: Published, path: str, rows: dict[str, Row], features: boo
         for member in tar:
             clip_id, _, extension = member.name.partition(".")
             if found and found["clip_id"] != clip_id:
-                yield found
+                yield _whole(found, wanted)
                 found = {}
             content = tar.extractfile(member)
             if content is None:
                 continue
+            if clip_id not in rows:
+                raise ValueError(f"{member.name!r} belongs to no clip")
             found = found or {**rows[clip_id], "shard": path}
             if extension in ("flac", "wav"):
                 found |= {"audio": content.read(), "audio_name": member.name}
             elif features and extension.endswith(".npy"):
                 found[extension.removesuffix(".npy")] = _array(content.read())
         if found:
-            yield found
+            yield _whole(found, wanted)
+
+
+def _whole(row: Row, wanted: set[str]) -> Row:
+    if missing := sorted(wanted - row.keys()):
+        raise ValueError(f"clip {row['clip_id']} lacks its {missing[0]}")
+    return row
 
 
 def _array(content: bytes) -> Any:

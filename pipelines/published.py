@@ -16,6 +16,7 @@ from schemas.config import check_address
 from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
 from schemas.feature_config import Features
+from schemas.keys import digest
 from schemas.layout import Commit, OutputFile, Snapshot, dataset_name, read_snapshot, sound_commits
 from schemas.storage import Root
 
@@ -49,6 +50,11 @@ class Published:
                 f" cut, as {missing[0][:12]}; `clipmill verify` names them all, and building again makes them anew"
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
+
+    @property
+    def identity(self) -> str:
+        """Tells this snapshot from any other, also from one of the same number and name under another root."""
+        return f"{self.snapshot.number} of {self.snapshot.name}, {digest(sorted(self.snapshot.commits))[:16]}"
 
     @property
     def splits(self) -> list[str]:

@@ -152,9 +152,9 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return state["epoch"], state["given"]
 
     def _order_depends_on(self) -> dict[str, Any]:
-        who, of = self._consumer(), self.published.snapshot
+        who = self._consumer()
         return {
-            "snapshot": f"{of.number} of {of.name}, {of.plan_digest}", "split": self.split,
+            "snapshot": self.published.identity, "split": self.split,
             "shuffle": self.shuffle, "buffer_size": self.buffer_size, "seed": self.seed, "even": self.even,
             "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
         }  # fmt: skip

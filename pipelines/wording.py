@@ -75,7 +75,7 @@ def labels(
     """Return a line a label: its clips and seconds, and where there are several splits those of each."""
     lines = []
     for label, sums in totals.items():
-        line = f"  {label or '(none)':<24} {int(sums['clips']):>8,} clips  {duration(sums['seconds']):>12}"
+        line = f"  {' '.join(label.split()) or '(none)':<24} {int(sums['clips']):>8,} clips  {duration(sums['seconds']):>12}"
         if len(by_split) > 1:
             parts = ((split, found.get(label)) for split, found in by_split.items())
             line += "  " + ", ".join(f"{s} {int(p['clips']):,} ({duration(p['seconds'])})" for s, p in parts if p)

@@ -17,6 +17,8 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
+    errno.ENOTDIR: "a file stands where a folder is expected",
+    errno.EEXIST: "a file stands where a folder is expected",
 }
 _WHERE_KEYS_ARE = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile, or storage_options"
 _NO_KEYS = f"no credentials were found: set {_WHERE_KEYS_ARE}; for a public bucket storage_options: {{anon: true}}"

@@ -49,12 +49,15 @@ def test_a_network_learns_digits_and_learns_nothing_from_shuffled_labels(
         assert Image.open(place / "confusion.png").size == (500, 450)
         assert (place / "best.pt").stat().st_size > 10_000
     for wrong, said in [
-        (("--hold-out", "nobody"), "no column 'nobody'"),
+        (("--hold-out", "nobody"), "no field 'nobody' to hold out by; there are label, recording_id, source, speaker"),
         (("--hold-out", "speaker=eve"), "no clip has 'eve' in the field 'speaker'; there are jackson"),
     ]:
         done = training(tmp_path / "dataset", tmp_path / "out", *wrong)
         assert done.returncode == 1
         assert done.stderr.startswith("error: ") and said in done.stderr
+    for wrong in (("--epochs", "0"), ("--seed", "-1")):
+        done = training(tmp_path / "dataset", tmp_path / "out", *wrong)
+        assert done.returncode == 2 and "is no whole number of" in done.stderr
 
 
 def test_mfcc_of_another_corpus_with_a_clip_without_label(tmp_path: Path) -> None:

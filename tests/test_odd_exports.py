@@ -21,7 +21,9 @@ from conftest import tone, write_audio
 
 from pipelines.build import build
 from pipelines.cli import main
+from pipelines.training import ClipDataset
 from schemas.config_file import load
+from schemas.errors import ClipmillError
 
 SPEAKERS = ["s 1", "s-1", "s_1", "a/b", "a-b", "", "unknown", "ß"]
 
@@ -30,15 +32,30 @@ SPEAKERS = ["s 1", "s-1", "s_1", "a/b", "a-b", "", "unknown", "ß"]
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Float clips; fields called as NeMo's keys; speakers that look alike; a split that gets no clips; a clip without words."""
     place = tmp_path_factory.mktemp("odd exports")
-    rows = [["file", "label", "text", "normalized_text", "offset", "audio_filepath", "speaker", "norm text", "side"]]
+    names = "file,label,text,normalized_text,offset,audio_filepath,speaker,norm text,side,audio_filename,corpus_offset"
+    rows = [names.split(",")]
     for i, speaker in enumerate(SPEAKERS):
         y = 1.2 * tone(0.5, 16000, seed=i) / np.abs(tone(0.5, 16000, seed=i)).max()
         write_audio(place / "in" / f"r {i}.wav", y, 16000, "FLOAT")
         label = ["a,b", "cr\rlabel", "no", 'say "x"'][i % 4]
         text = "" if i == 3 else f"Raw {i} — “ü”"
-        rows.append([f"r {i}.wav", label, text, f"raw {i}", f"o{i}", "x", speaker, "n", "test" if i % 2 else "train"])
+        rows.append(
+            [
+                f"r {i}.wav",
+                label,
+                text,
+                f"raw {i}",
+                f"o{i}",
+                "x",
+                speaker,
+                "n",
+                "test" if i % 2 else "train",
+                "y",
+                "own",
+            ]
+        )
     write_audio(place / "in/silent.wav", np.zeros((8000, 1)), 16000)
-    rows.append(["silent.wav", "no", "nothing", "nothing", "o", "x", "s", "n", "val"])
+    rows.append(["silent.wav", "no", "nothing", "nothing", "o", "x", "s", "n", "val", "y", "own"])
     with (place / "in/table.csv").open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
     fields = "".join(f", {n!r}: {n!r}" for n in rows[0][2:])
@@ -107,7 +124,8 @@ def test_nemo_keeps_its_own_keys(dataset: Path, rows: dict[str, Any], tmp_path: 
         for line in lines:
             row = rows[line["audio_filepath"].removesuffix(".wav")]
             assert line["text"] == (row[chosen] or "")
-            assert "offset" not in line and line["corpus_offset"] == row["offset"]
+            assert "offset" not in line and "audio_filename" not in line and line["corpus_audio_filename"] == "y"
+            assert line["corpus_offset"] == "own" and line["corpus_corpus_offset"] == row["offset"]
             assert line["corpus_audio_filepath"] == "x" and line["duration"] == row["duration_s"]
 
 
@@ -188,7 +206,7 @@ def test_one_folder_one_export(dataset: Path, tmp_path: Path) -> None:
     assert export(dataset, "csv", "--to", str(there)).exit_code == 0
     assert export(dataset, "csv", "--to", str(there)).exit_code == 0  # the same again
     told = export(dataset, "nemo", "--to", str(there))
-    assert told.exit_code == 1 and "holds the export of snapshot 1 of odd as csv" in told.output
+    assert told.exit_code == 1 and "holds the export of another snapshot or format (1 of odd" in told.output
     done = export(dataset, "nemo", "--to", str(there), "--replace")
     assert done.exit_code == 0, done.output
     assert sorted(p.name for p in there.iterdir()) == [
@@ -248,6 +266,86 @@ def test_where_nothing_can_be_written_is_told(dataset: Path, target: str, said: 
     assert told.exit_code in (1, 2), told.output
     assert said in told.output and "Traceback" not in told.output and len(told.output.splitlines()) == 1
     assert "build again" not in told.output
+
+
+def test_another_build_of_the_same_number_is_another_snapshot(dataset: Path, tmp_path: Path) -> None:
+    from schemas.config_file import loads
+
+    text = (dataset.parent / "c.yaml").read_text().replace(f"{dataset},", f"{tmp_path}/other,")
+    assert build(loads(text.replace("test: test", "test: train")), quiet=True).status == "published"
+    there = str(tmp_path / "there")
+    assert export(dataset, "csv", "--to", there).exit_code == 0
+    told = export(tmp_path / "other", "csv", "--to", there)
+    assert told.exit_code == 1 and "another snapshot" in told.output
+    assert export(tmp_path / "other", "csv", "--to", there, "--replace").exit_code == 0
+    assert not (tmp_path / "there/test.csv").exists()
+    state = ClipDataset(dataset, "train", ("clip_id",)).state_dict()
+    with pytest.raises(ClipmillError, match="snapshot was 1 of odd"):
+        ClipDataset(tmp_path / "other", "train", ("clip_id",)).load_state_dict(state)
+
+
+def test_nothing_is_removed_for_an_export_that_cannot_be(dataset: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    assert export(dataset, "csv", "--to", str(there)).exit_code == 0
+    content = {p.name: p.read_bytes() for p in there.iterdir()}
+    damaged = tmp_path / "d"
+    shutil.copytree(dataset, damaged)
+    max((damaged / "shards").rglob("*.parquet")).unlink()
+    assert export(damaged, "kaldi", "--to", str(there), "--replace").exit_code == 1
+    assert content == {p.name: p.read_bytes() for p in there.iterdir()}
+
+
+def test_another_text_goes_over_the_first_and_what_was_killed_is_cleared_away(dataset: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    assert export(dataset, "kaldi", "--to", str(there)).exit_code == 0
+    (there / ".clipmill-shar-old/train").mkdir(parents=True)
+    assert export(dataset, "kaldi", "--to", str(there), "--text", "normalized_text").exit_code == 0
+    assert " raw " in (there / "train/text").read_text()
+    assert not (there / ".clipmill-shar-old").exists()
+
+
+def test_split_names_that_datasets_does_not_take(dataset: Path, tmp_path: Path) -> None:
+    from schemas.config_file import loads
+
+    text = (dataset.parent / "c.yaml").read_text().replace(f"{dataset},", f"{tmp_path}/other,")
+    assert build(loads(text.replace("test: test", "test: dev-clean")), quiet=True).status == "published"
+    told = export(tmp_path / "other", "huggingface")
+    assert told.exit_code == 1 and "'dev-clean', which datasets does not take" in told.output
+
+
+@pytest.mark.parametrize("format", ["lhotse", "kaldi"])
+@pytest.mark.parametrize("part", ["header of a clip", "name of a feature", "audio"])
+def test_a_tar_in_which_clips_are_lost_is_no_tar(dataset: Path, tmp_path: Path, format: str, part: str) -> None:
+    import tarfile
+
+    there = tmp_path / "d"
+    shutil.copytree(dataset, there)
+    for commit in (there / "commits").glob("*.json"):
+        plain = json.loads(commit.read_text())
+        plain["outputs"] = [
+            o for o in plain["outputs"] if not o["path"].endswith("b.parquet") and "parquet" not in o["format"]
+        ]
+        commit.write_text(json.dumps(plain))
+    shard = max(p for p in (there / "shards").rglob("*.tar") if "val" not in p.name)
+    content = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as tar:
+        members = tar.getmembers()
+    clip = members[len(members) // 2].name.split(".")[0]
+    own = [m for m in members if m.name.startswith(clip)]
+    if part == "header of a clip":
+        content[own[0].offset] ^= 1
+    elif part == "audio":
+        audio = next(m for m in own if m.name.endswith(".wav"))
+        content[audio.offset_data : audio.offset_data + 40] = bytes(40)
+    else:
+        feature = next(m for m in own if m.name.endswith(".npy"))
+        content[feature.offset_data : feature.offset_data + 10] = b"?" * 10
+    shard.write_bytes(content)
+    if (format, part) == ("kaldi", "name of a feature"):
+        return  # which it does not read
+    told = export(there, format, "--to", str(tmp_path / "x"))
+    assert told.exit_code == 1, told.output
+    assert f"{shard.name} cannot be read as it was written" in told.output
 
 
 def test_home_is_understood(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

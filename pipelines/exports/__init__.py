@@ -1,5 +1,5 @@
-"""Exports: a snapshot as other libraries want it. Each module has one function, `export`; audio is repeated only where a format must have
-files of its own."""
+"""Exports: a snapshot as other libraries want it. Each module has a function `export`, and `check` where a format can be out of the question;
+audio is repeated only where a format must have files of its own."""
 
 from __future__ import annotations
 
@@ -105,6 +105,16 @@ FORMATS = {
 }
 IN_PLACE = ("huggingface", "croissant")
 """Formats whose files belong in the dataset's root."""
+
+
+def checker(format: str) -> Callable[[Export], None]:
+    """Return what raises a ClipmillError when a format cannot be written, before anything is."""
+    found: Callable[[Export], None] = getattr(importlib.import_module(f"pipelines.exports.{format}"), "check", _nothing)
+    return found
+
+
+def _nothing(asked: Export) -> None:
+    return
 
 
 def exporter(format: str) -> Callable[[Export], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -18,17 +19,19 @@ def export(asked: Export) -> list[str]:
 
     Raises
     ------
-    ClipmillError : the shards are stored as WebDataset only, there is a README.md of somebody else's, or a split is called "all"
+    ClipmillError : the shards are stored as WebDataset only, there is a README.md of somebody else's, or a split's name is
+        none that `datasets` takes
     """
     published, root = asked.published, asked.target
     with asked.writing(CARD):
         foreign = root.exists(CARD) and _MARK.encode() not in root.read_bytes(CARD)
     if foreign:
         raise ClipmillError(f"{root.uri(CARD)} is not one that clipmill wrote: move it away, then export again")
-    if "all" in asked.splits:
-        raise ClipmillError(
-            "a split is called 'all', by which datasets means all splits together: give it another name"
-        )
+    for split in asked.splits:
+        if split == "all" or not re.fullmatch(r"\w+", split):
+            raise ClipmillError(
+                f"a split is called {split!r}, which datasets does not take: give it another name, of letters, digits and _, but not all"
+            )
     head = {
         "pretty_name": published.snapshot.name,
         "configs": [

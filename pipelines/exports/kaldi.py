@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipelines.clip_source import clips
+from pipelines.clip_source import clip_rows, clips
 from pipelines.exports import Export
 from pipelines.exports.wav_files import write_wav
 from schemas.errors import ClipmillError
@@ -16,19 +16,22 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.]+")
 _KALDIS_OWN = re.compile(r"</?s>|#0")
 
 
+def check(asked: Export) -> None:
+    """Raise a ClipmillError where the target is no folder on this machine, or a transcript holds a word that Kaldi keeps for itself."""
+    if not asked.target.is_local:
+        raise ClipmillError(f"{asked.target.url}: Kaldi reads files of this machine; give a folder by --to")
+    for split in asked.splits:
+        for row in clip_rows(asked.published, split):
+            _words(asked, row)
+
+
 def export(asked: Export) -> list[str]:
     """Write wav.scp, utt2spk, spk2utt, utt2dur and text to <split>/, and the clips as WAV files.
 
     An utterance's name begins with its speaker's, and all files are sorted as by LC_ALL=C, which Kaldi's validate_data_dir.sh demands.
     Where a split has transcripts, clips without are left out, since Kaldi wants one for each or none at all. Kaldi itself reads mono
     16-bit WAV; more channels, and float samples, are written as they are.
-
-    Raises
-    ------
-    ClipmillError : the target is no folder on this machine, or a transcript holds a word that Kaldi keeps for itself
     """
-    if not asked.target.is_local:
-        raise ClipmillError(f"{asked.target.url}: Kaldi reads files of this machine; give a folder by --to")
     written = []
     for split in asked.splits:
         rows: list[tuple[str, str, str, str, str]] = []

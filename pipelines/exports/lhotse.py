@@ -14,10 +14,21 @@ import numpy as np
 
 from pipelines.clip_source import clips
 from pipelines.exports import Export
+from pipelines.exports.target import UNFINISHED
+from pipelines.shard_rows import legible
 from schemas.errors import ClipmillError
+from stages.encode import decode_waveform
 
 _CLIPS_A_FILE = 1000
 _ALWAYS = ("label", "recording_id", "source_uri", "start_s")
+
+
+def check(asked: Export) -> None:
+    """Raise a ClipmillError where lhotse is not installed."""
+    try:
+        import lhotse  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError:
+        raise ClipmillError("the export to lhotse is made by lhotse itself: pip install lhotse") from None
 
 
 def export(asked: Export) -> list[str]:
@@ -28,15 +39,7 @@ def export(asked: Export) -> list[str]:
     frames as that gives, and with the hop's own duration it would leave out the last one of centred frames.
 
     A split's folder appears when all of it is written; in a store its cuts come last.
-
-    Raises
-    ------
-    ClipmillError : lhotse is not installed
     """
-    try:
-        import lhotse  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError:
-        raise ClipmillError("the export to lhotse is made by lhotse itself: pip install lhotse") from None
     written = []
     for split in asked.splits:
         with asked.writing(split):
@@ -49,9 +52,7 @@ def _write_split(asked: Export, split: str) -> None:
     target = asked.target
     if target.is_local:
         os.makedirs(target.full(), exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".clipmill-shar-", dir=target.full() if target.is_local else None
-    ) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.full() if target.is_local else None) as folder:
         made = Path(folder, split)
         made.mkdir()
         _write_shar(asked, split, made)
@@ -78,6 +79,8 @@ def _write_shar(asked: Export, split: str, place: Path) -> None:
     )
     with recordings, others:
         for row in clips(asked.published, split, features=True):
+            with legible(asked.published.root, row["shard"]):
+                decode_waveform(row["audio"])  # or damage would go unnoticed: the bytes are only copied
             cut = _cut(asked, row, names)
             # lhotse's own writer would decode them and write float samples as 16 bit.
             recording = to_shar_placeholder(cut.recording, cut)

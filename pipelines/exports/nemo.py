@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from pipelines.clip_source import clip_rows, clips
@@ -10,8 +11,11 @@ from pipelines.exports import Export
 from pipelines.exports.wav_files import write_wav
 from stages.encode import codec_of
 
-_KEYS = ("audio_filepath", "duration", "offset", "text", "shard_id", "_skipme")
-"""What NeMo's readers look for in a line."""
+_KEYS = re.compile(
+    r"(audio|video|rttm|ctm|features?|channel|token|sampl\w+|text|context|target|answer)(_\w+)?|duration|offset|shard_id|_skipme"
+    r"|num_speakers|uniq_id|orig_sr"
+)
+"""What NeMo's readers may look for in a line, and some of it as numbers."""
 
 
 def export(asked: Export) -> list[str]:
@@ -60,9 +64,13 @@ def _line(asked: Export, row: dict[str, object], audio: str, **more: object) -> 
         "start_s": row["start_s"],
         **more,
     }
-    for name in asked.published.snapshot.fields:
-        if name not in (*line, *_KEYS):
+    fields = asked.published.snapshot.fields
+    for name in fields:
+        if name not in line and not _KEYS.fullmatch(name):
             line[name] = row[name]
         elif name != asked.text_field:
-            line[f"corpus_{name}"] = row[name]
+            other = f"corpus_{name}"
+            while other in fields or other in line:
+                other = f"corpus_{other}"
+            line[other] = row[name]
     return json.dumps(line, ensure_ascii=False)

@@ -8,13 +8,15 @@ import re
 import shutil
 from pathlib import Path
 
-from pipelines.exports import Export
+from pipelines.exports import Export, checker
 from schemas.config import check_address
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
 from schemas.storage import Root
 
 MARK = "clipmill-export.json"
+UNFINISHED = ".clipmill-shar-"
+"""What folders are called that appear under their names when all is in them."""
 _NOT_WRITABLE = re.compile(r"(https?|ftp|sftp|github|data)://")
 _OWN = ("shards", "commits", "snapshots", "builds")
 
@@ -46,7 +48,7 @@ def target_root(address: str, dataset: Root) -> Root:
 
 
 def claim(asked: Export, format: str, replace: bool) -> None:
-    """Take a folder for an export, which is marked as not finished until `finish`.
+    """Take a folder for an export that can be made, as far as can be told before; it is marked as not finished until `finish`.
 
     replace : remove what an earlier export has left there
 
@@ -55,6 +57,8 @@ def claim(asked: Export, format: str, replace: bool) -> None:
     ClipmillError : there is something else in it, or another snapshot's export
     """
     target = asked.target
+    asked.published.commits  # noqa: B018  # which tells of missing shards
+    checker(format)(asked)
     try:
         names = target.names("")
         mark = _read(target) if MARK in names else None
@@ -67,10 +71,12 @@ def claim(asked: Export, format: str, replace: bool) -> None:
     if mark is not None and mark != _mark(asked, format):
         if not replace:
             raise ClipmillError(
-                f"{target.url} holds the export of snapshot {mark['snapshot']} of {mark['dataset']} as {mark['format']}, of which files would"
+                f"{target.url} holds the export of another snapshot or format ({mark['snapshot']} as {mark['format']}), of which files would"
                 " stay: give another folder by --to, or --replace to remove what is in it"
             )
-        _empty(asked, names)
+        _remove(asked, names)
+    elif mark is not None and target.is_local:  # what an export that was killed has left
+        _remove(asked, [*(n for n in names if n.startswith(UNFINISHED)), *target.leftovers()])
     asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": False})])
 
 
@@ -80,27 +86,20 @@ def finish(asked: Export, format: str) -> None:
 
 
 def _mark(asked: Export, format: str) -> dict[str, object]:
-    of = asked.published.snapshot
-    return {
-        "format": format,
-        "dataset": of.name,
-        "snapshot": of.number,
-        "plan": of.plan_digest,
-        "text": asked.text_field,
-    }
+    return {"format": format, "snapshot": asked.published.identity}
 
 
 def _read(target: Root) -> dict[str, object] | None:
     """Return what a mark says, None for what is none."""
     try:
         found = json.loads(target.read_bytes(MARK))
-        return {name: found[name] for name in ("format", "dataset", "snapshot", "plan", "text")}
+        return {name: found[name] for name in ("format", "snapshot")}
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _empty(asked: Export, names: list[str]) -> None:
-    """Remove all that is in a marked folder, the mark last, so that what an interruption leaves is still marked."""
+def _remove(asked: Export, names: list[str]) -> None:
+    """Remove files and folders of a marked folder, the mark last, so that what an interruption leaves is still marked."""
     target = asked.target
     with asked.writing(MARK):
         if not target.is_local:

@@ -8,6 +8,7 @@ from typing import Any
 import soundfile as sf
 
 from pipelines.exports import Export
+from pipelines.shard_rows import legible
 
 
 def write_wav(asked: Export, split: str, row: dict[str, Any]) -> str:
@@ -17,10 +18,10 @@ def write_wav(asked: Export, split: str, row: dict[str, Any]) -> str:
     """
     path = f"wav/{split}/{row['clip_id']}.wav"
     content = row["audio"]
+    with legible(asked.published.root, row["shard"]), sf.SoundFile(io.BytesIO(content)) as file:
+        kind = "int16" if file.subtype == "PCM_16" else "float32"
+        samples, rate = file.read(dtype=kind), file.samplerate
     if not row["audio_name"].endswith(".wav"):
-        with sf.SoundFile(io.BytesIO(content)) as file:
-            kind = "int16" if file.subtype == "PCM_16" else "float32"
-            samples, rate = file.read(dtype=kind), file.samplerate
         sink = io.BytesIO()
         sf.write(sink, samples, rate, subtype="PCM_16" if kind == "int16" else "FLOAT", format="WAV")
         content = sink.getvalue()

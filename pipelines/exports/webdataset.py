@@ -7,6 +7,12 @@ import json
 from pipelines.exports import Export
 
 
+def check(asked: Export) -> None:
+    """Raise a ClipmillError where there are no tar shards."""
+    for split in asked.splits:
+        asked.published.shards(split, "webdataset")
+
+
 def export(asked: Export) -> list[str]:
     """Write <split>.txt, an address a line, and index.json with the number of clips in each shard."""
     written, index = [], {}
