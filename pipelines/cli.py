@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -307,14 +307,15 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
 @reported
 def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
-    from pipelines.inspection import clip_rows
+    from pipelines.inspection import clip_rows, finite
     from pipelines.inspection import show as look
     from pipelines.wording import duration, labels, size, splits, statistics
 
     found = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
     if as_json:
-        click.echo(json.dumps({**found, "examples": _finite(rows)}))
+        plain = [{k: finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+        click.echo(json.dumps({**found, "examples": plain}))
         return
     click.echo(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
@@ -363,7 +364,7 @@ def export(
     Only lhotse and kaldi, and nemo without tar shards, repeat the audio. The folder must be empty, new, or of the same export.
     """
     from pipelines.exports import IN_PLACE, Export, exporter
-    from pipelines.exports.target import claim, finish, target_root
+    from pipelines.exports.target import claimed, target_root
     from pipelines.published import Published
     from schemas.layout import read_snapshot, snapshot_name
 
@@ -379,11 +380,8 @@ def export(
         folder = f"exports/{format}-{snapshot_name(published.snapshot.number)}"
         there = Root(place.full(folder) if place.is_local else place.uri(folder), place.storage_options)
     asked = Export(published, there, text)
-    if format not in IN_PLACE:
-        claim(asked, format, replace)
-    written = exporter(format)(asked)
-    if format not in IN_PLACE:
-        finish(asked, format)
+    with nullcontext() if format in IN_PLACE else claimed(asked, format, replace):
+        written = exporter(format)(asked)
     empty = sorted(set(published.splits) - set(asked.splits))
     if as_json:
         told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
@@ -394,11 +392,6 @@ def export(
         click.echo(f"  {path}")
     for split in empty:
         click.echo(f"  nothing for split {split}, which has no clips")
-
-
-def _finite(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """JSON has no infinity: the level of digital silence becomes null."""
-    return [{k: None if v == float("-inf") else v for k, v in row.items()} for row in rows]
 
 
 def run() -> None:

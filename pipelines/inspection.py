@@ -84,10 +84,10 @@ def _told(statistics: Statistics) -> dict[str, Any]:
         "features": {
             name: {
                 "values": sums.n * len(sums.total),
-                "mean": _finite(sums.mean),
-                "std": _finite(sums.std),
-                "mean_by_bin": [_finite(v) for v in sums.mean_by_bin],
-                "std_by_bin": [_finite(v) for v in sums.std_by_bin],
+                "mean": finite(sums.mean),
+                "std": finite(sums.std),
+                "mean_by_bin": [finite(v) for v in sums.mean_by_bin],
+                "std_by_bin": [finite(v) for v in sums.std_by_bin],
             }
             for name, sums in statistics.features.items()
             if sums.n
@@ -95,8 +95,8 @@ def _told(statistics: Statistics) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | None:
-    """Return a number that JSON has; None for what shards of before have that hold infinite values."""
+def finite(value: float) -> float | None:
+    """Return a number that JSON has; None for the level of digital silence, and statistics of infinite values."""
     return value if math.isfinite(value) else None
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.shard_rows import legible
 from schemas.config import check_address
 from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
@@ -51,7 +53,7 @@ class Published:
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Tells this snapshot from any other, also from one of the same number and name under another root."""
         return f"{self.snapshot.number} of {self.snapshot.name}, {digest(sorted(self.snapshot.commits))[:16]}"
@@ -77,13 +79,32 @@ class Published:
 
     def huggingface_features(self) -> dict[str, dict[str, Any]]:
         """Return the columns of the Parquet shards as `datasets` describes them."""
+        found: dict[str, dict[str, Any]] = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
+        return found
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of the Parquet shards, which all have the same.
+
+        Raises
+        ------
+        ClipmillError : there are no clips, or a shard cannot be read
+        """
         first = next((f for split in self.splits for f in self.shards(split)), None)
         if first is None:
             raise ClipmillError(f"{self.root.url}: snapshot {self.snapshot.number} has no clips")
-        with contextlib.closing(self.root.open_read(first.path, whole=False)) as stream:
-            metadata = pq.read_schema(stream).metadata
-        found: dict[str, dict[str, Any]] = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return found
+        with (
+            legible(self.root, first.path),
+            contextlib.closing(self.root.open_read(first.path, whole=False)) as stream,
+        ):
+            return pq.read_schema(stream)
+
+    def check_columns(self, asked: Sequence[str], known: Sequence[str]) -> None:
+        """Raise a ClipmillError where columns are none of those that a reader knows."""
+        if isinstance(asked, str) or not isinstance(asked, Sequence):
+            raise ClipmillError(f"columns is {asked!r}; give a list of names; there are {', '.join(known)}")
+        if unknown := [c for c in asked if c not in known]:
+            raise ClipmillError(f"{self.root.url}: there is no column {unknown[0]!r}; there are {', '.join(known)}")
 
     def shards(self, split: str, format: str = "parquet") -> list[OutputFile]:
         """Return the files of a split that hold clips, in the order of their names.
@@ -124,12 +145,7 @@ class Published:
         if not outputs:
             raise ClipmillError(f"{self.root.url}: split {split!r} has no clips")
         if columns is not None:
-            with contextlib.closing(self.root.open_read(outputs[0].path, whole=False)) as stream:
-                known = pq.read_schema(stream).names
-            unknown = [c for c in ([columns] if isinstance(columns, str) else columns) if c not in known]
-            if unknown or isinstance(columns, str):
-                wrong = f"no column {unknown[0]!r}" if unknown else "a list of columns is expected"
-                raise ClipmillError(f"{self.root.url}: {wrong}; there are {', '.join(known)}")
+            self.check_columns(columns, self.schema.names)
         files = [self.root.full(output.path) for output in outputs]
         import fsspec.implementations.local
         import pyarrow.fs

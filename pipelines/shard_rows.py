@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import tarfile
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
-from pipelines.published import Published
 from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
 from schemas.retry import is_transient
 from schemas.storage import Root
 from stages.rows import list_values
+
+if TYPE_CHECKING:
+    from pipelines.published import Published
 
 Row = dict[str, Any]
 
@@ -49,13 +51,6 @@ class ShardRows:
         if self._open is not None:
             self._open.close()
             self._open = None
-
-
-def column_names(published: Published, path: str) -> list[str]:
-    """Return the columns that a shard has, without those that hold shapes."""
-    with legible(published.root, path), contextlib.closing(_Shard(published, path)) as shard:
-        shapes = {f"{name}_shape" for name in published.feature_names}
-        return [name for name in shard.file.schema_arrow.names if name not in shapes]
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import torch.utils.data
 
 from pipelines.published import Published, open_snapshot
 from pipelines.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
-from pipelines.shard_rows import ShardRows, column_names, legible
+from pipelines.shard_rows import ShardRows, legible
 from schemas.errors import ClipmillError
 from stages.encode import decode_waveform
 
@@ -80,18 +80,12 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.published = root if isinstance(root, Published) else open_snapshot(root, snapshot, storage_options)
-        if (
-            not isinstance(columns, Sequence)
-            or isinstance(columns, str)
-            or not all(isinstance(c, str) for c in columns)
-        ):
-            raise ClipmillError(f"columns is {columns!r}; give a list of names, such as ['audio', 'label_id']")
         _check_choice("even", even, (None, "drop", "repeat"))
         _check_choice("normalise", normalise, (None, "bin", "all"))
         _check_choice("shuffle", shuffle, (False, True))
         _check_whole("buffer_size", buffer_size, 1)
         _check_whole("seed", seed, 0)
-        self.split, self.columns = split, tuple(columns)
+        self.split = split
         self.shuffle, self.buffer_size, self.seed, self.even = shuffle, buffer_size, seed, even
         self.classes = self.published.classes
         self._files = self.published.shards(split)
@@ -101,7 +95,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self._pass: _Pass | None = None
         self._resumed: tuple[int, int] | None = None
         self._ids = {label: i for i, label in enumerate(self.classes)}
-        self._check_columns()
+        self.columns = self._checked(columns)
         self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
 
     @property
@@ -138,10 +132,10 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
         """Return the epoch of a state and how many clips were given in it. Raises what `load_state_dict` does."""
-        now = {"epoch": 0, "given": 0, **self._order_depends_on()}
-        if not isinstance(state, Mapping) or now.keys() != state.keys():
-            raise ClipmillError(f"this is no state of a ClipDataset, which holds {', '.join(now)}")
-        for name, value in self._order_depends_on().items():
+        now = self._order_depends_on()
+        if not isinstance(state, Mapping) or {"epoch", "given", *now} != state.keys():
+            raise ClipmillError(f"this is no state of a ClipDataset, which holds epoch, given, {', '.join(now)}")
+        for name, value in now.items():
             if state[name] != value:
                 raise ClipmillError(
                     f"cannot go on in this epoch: {name} was {state[name]} when it was left and is {value} now; begin a new epoch, or"
@@ -224,15 +218,12 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 sample[name] = row[name]
         return sample
 
-    def _check_columns(self) -> None:
-        if not self._files:
-            return
-        known = [*column_names(self.published, self._files[0].path), "label_id"]
-        for name in self.columns:
-            if name not in known:
-                raise ClipmillError(
-                    f"{self.published.root.url}: there is no column {name!r}; there are {', '.join(known)}"
-                )
+    def _checked(self, columns: Sequence[str]) -> tuple[str, ...]:
+        if self._files:
+            shapes = {f"{name}_shape" for name in self.published.feature_names}
+            stored = [name for name in self.published.schema.names if name not in shapes]
+            self.published.check_columns(columns, [*stored, "label_id"])
+        return tuple(columns)
 
 
 class _Pass(Iterator[Sample]):

@@ -388,7 +388,7 @@ def check_address(root: str) -> str:
     """Return a root that can be told to everybody."""
     if not root:
         raise ValueError("is empty; give a folder or a URL")
-    if root.startswith("s3://") and not root[5:].split("/", 1)[0]:
+    if root.startswith(("s3://", "s3a://")) and not root.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError("names no bucket; give s3://BUCKET/FOLDER")
     if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError("holds credentials; put them in storage_options, best by ${VAR}")

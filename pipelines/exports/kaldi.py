@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.clip_source import clip_rows, clips
 from pipelines.exports import Export
@@ -14,6 +14,14 @@ from schemas.keys import digest
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.]+")
 """No "-" either, which ends the speaker in an utterance's name: all of what may stand in one sorts behind it."""
 _KALDIS_OWN = re.compile(r"</?s>|#0")
+
+
+class _Utterance(NamedTuple):
+    name: str
+    speaker: str
+    path: str
+    duration_s: str
+    words: str
 
 
 def check(asked: Export) -> None:
@@ -34,25 +42,17 @@ def export(asked: Export) -> list[str]:
     """
     written = []
     for split in asked.splits:
-        rows: list[tuple[str, str, str, str, str]] = []
+        all_of_them = []
         for row in clips(asked.published, split):
-            speaker = _speaker(asked, row)
-            words = _words(asked, row)
-            rows.append(
-                (
-                    f"{speaker}-{row['clip_id']}",
-                    speaker,
-                    write_wav(asked, split, row),
-                    f"{row['duration_s']:.6f}",
-                    words,
-                )
-            )
-        spoken = [row for row in rows if row[-1]] or rows
-        columns: dict[str, dict[str, str]] = {
-            "wav.scp": {utterance: path for utterance, _, path, _, _ in spoken},
-            "utt2spk": {utterance: speaker for utterance, speaker, *_ in spoken},
-            "utt2dur": {utterance: length for utterance, _, _, length, _ in spoken},
-            "text": {utterance: words for utterance, *_, words in spoken if words},
+            speaker, path = _speaker(asked, row), write_wav(asked, split, row)
+            name, length = f"{speaker}-{row['clip_id']}", f"{row['duration_s']:.6f}"
+            all_of_them.append(_Utterance(name, speaker, path, length, _words(asked, row)))
+        spoken = [u for u in all_of_them if u.words] or all_of_them
+        columns = {
+            "wav.scp": {u.name: u.path for u in spoken},
+            "utt2spk": {u.name: u.speaker for u in spoken},
+            "utt2dur": {u.name: u.duration_s for u in spoken},
+            "text": {u.name: u.words for u in spoken if u.words},
         }
         utterances: dict[str, list[str]] = {}
         for utterance, speaker in sorted(columns["utt2spk"].items(), key=_bytewise):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.exports import Export, checker
@@ -47,8 +49,9 @@ def target_root(address: str, dataset: Root) -> Root:
     return target
 
 
-def claim(asked: Export, format: str, replace: bool) -> None:
-    """Take a folder for an export that can be made, as far as can be told before; it is marked as not finished until `finish`.
+@contextlib.contextmanager
+def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
+    """Take a folder for an export that can be made, as far as can be told before; it is marked as not finished until the block ends.
 
     replace : remove what an earlier export has left there
 
@@ -78,10 +81,7 @@ def claim(asked: Export, format: str, replace: bool) -> None:
     elif mark is not None and target.is_local:  # what an export that was killed has left
         _remove(asked, [*(n for n in names if n.startswith(UNFINISHED)), *target.leftovers()])
     asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": False})])
-
-
-def finish(asked: Export, format: str) -> None:
-    """Mark an export as finished."""
+    yield
     asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": True})])
 
 
