@@ -28,6 +28,7 @@ from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
 from schemas.keys import digest, shard_key
 from schemas.layout import Retries
+from schemas.model import fingerprint
 from schemas.storage import Root
 from schemas.tables import IMAGE_COLUMN, PLAN
 from stages.decode import Decode
@@ -248,8 +249,8 @@ def _drained(values: list[T]) -> Iterator[T]:
 def _clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
     """What in the configuration changes the clips of every shard."""
     return {
-        "audio": config.audio.model_dump(),
-        "silence": config.silence.model_dump(),
+        "audio": fingerprint(config.audio),
+        "silence": fingerprint(config.silence),
         "fields": field_names,
         "stages": {s.__name__: s.version for s in (Decode, Downmix, Resample, Segment, Gate)},
     }
@@ -261,7 +262,7 @@ def _fingerprint(config: Config) -> dict[str, Any]:
     drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
     return {
         **drawn,
-        "features": config.features.model_dump(by_alias=True, exclude={"device"}, exclude_unset=False),
+        "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
         "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
         "formats": sorted(config.output.formats),
         "audio_codec": config.output.audio_codec,
@@ -278,7 +279,7 @@ def _source_fingerprint(source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     # The root stands in every row, as source_uri.
-    return digest([source_root(source).uri(""), source.segment.model_dump(), unit, tolerance])
+    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance])
 
 
 def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:

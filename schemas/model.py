@@ -11,6 +11,36 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
+def later(default: Any, **about: Any) -> Any:
+    """Return the field of a key that came when there were datasets already.
+
+    It stands in fingerprints only where its value differs from the default, so that no dataset that does without it gets
+    another key. The default may never change. The other arguments are pydantic's.
+    """
+    return Field(default, json_schema_extra={_LATER: True}, **about)
+
+
+_LATER = "later"
+
+
+def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return a configuration's values as plain data for a digest, without later keys that are at their default.
+
+    exclude : names of fields to leave out, of this model and not of those in it
+    """
+    found: dict[str, Any] = {}
+    dumped = model.model_dump(by_alias=by_alias, exclude=set(exclude))
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        extra = field.json_schema_extra
+        is_later = isinstance(extra, dict) and bool(extra.get(_LATER))
+        if name in exclude or (is_later and value == field.get_default(call_default_factory=True)):
+            continue
+        key = field.alias if by_alias and field.alias else name
+        found[key] = fingerprint(value, by_alias=by_alias) if isinstance(value, BaseModel) else dumped[key]
+    return found
+
+
 def error_at(key: str, message: str) -> ValueError:
     """Return an error about one key that a check of a whole found. `schemas.config_file` gives it the key's line."""
     return ValueError(f"@{key}@{message}")

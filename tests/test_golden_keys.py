@@ -1,0 +1,91 @@
+"""Keys of every recipe over a listing that never changes. Published datasets are found by them: they move on purpose or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipelines.plan import Plan, make_plan
+from schemas.config_file import load, loads
+from schemas.keys import digest
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(p.stem for p in (ROOT / "recipes").glob("*.yaml"))
+_ESC50 = "filename,fold,target,category,esc10\n" + "".join(
+    f"{i % 5 + 1}-{i}-A-{i % 10}.wav,{i % 5 + 1},{i % 10},{'dog cat rain sea_waves crow'.split()[i % 5]},True\n"
+    for i in range(20)
+)
+LISTINGS: dict[str, dict[str, bytes]] = {
+    "esc10": {f"{i % 5 + 1}-{i}-A.ogg": b"x" * (1000 + i) for i in range(20)},
+    "esc50": {f"audio/{i % 5 + 1}-{i}-A-{i % 10}.wav": b"x" * (1000 + i) for i in range(20)},
+    "fsdd": {f"{i % 10}_{'theo lucas jackson'.split()[i % 3]}_{i}.wav": b"x" * (900 + i) for i in range(30)},
+    "ljspeech": {f"wavs/LJ{i % 3 + 1:03d}-{i:04d}.wav": b"x" * (2000 + i) for i in range(12)},
+    "urbansound": {
+        f"{('dog_bark', 'siren')[i % 2]}/{i}.{'wav flac ogg mp3'.split()[i % 4]}": b"x" * (5000 + i) for i in range(16)
+    },
+    "everything": {f"{'ab'[i % 2]}/r{i}.{'wav flac mp3 ogg m4a'.split()[i % 5]}": b"x" * (3000 + i) for i in range(20)},
+}
+LISTINGS["esc50"]["meta/esc50.csv"] = _ESC50.encode()
+LISTINGS["esc10"]["esc50.rows.csv"] = b"filename,fold,target,category,esc10,src_file,take\n" + "".join(
+    f"{i % 5 + 1}-{i}-A-{i % 10}.wav,{i % 5 + 1},{i % 10},{'dog cat rain sea_waves crow'.split()[i % 5]},True,{i},A\n"
+    for i in range(20)
+).encode()
+LISTINGS["ljspeech"]["metadata.csv"] = "".join(
+    f"LJ{i % 3 + 1:03d}-{i:04d}|Text {i}|text {i}\n" for i in range(12)
+).encode()
+LISTINGS["urbansound"] |= {f"dog_bark/{i}.csv": f"0,{i + 1},1,dog_bark\n".encode() for i in range(0, 16, 2)}
+EVERYTHING = """
+name: everything
+sources:
+  - {name: a, root: "${CORPUS}/a", version: sha256, segment: {mode: window, length_s: 1, hop_s: 0.5, keep_every: 2}}
+  - {name: b, root: "${CORPUS}/b", segment: {mode: whole, max_clip_s: 20}, label: other, bytes_per_second: 100}
+audio: {sample_rate_hz: 22050, channels: keep, resampler: soxr_vhq, sample_format: float32, truncated: keep}
+silence: {min_dbfs: -50}
+features: {dtype: float16, log_mel: {n_mels: 40}, mfcc: {n_mfcc: 13}}
+split: {train: 0.6, test: 0.4, by: recording}
+output: {root: ./out, formats: [webdataset, parquet], audio_codec: wav, shard_seconds: 10}
+"""
+
+
+@pytest.fixture
+def corpora_in_memory() -> Iterator[str]:
+    """The corpora's names with sizes and times that never change."""
+    fs = fsspec.filesystem("memory")
+    for corpus, files in LISTINGS.items():
+        for i, (name, content) in enumerate(sorted(files.items())):
+            path = f"/golden-recipes/{corpus}/{name}"
+            fs.pipe(path, content)
+            fs.store[path].created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=i)
+    yield "memory://golden-recipes"
+    fs.rm("/golden-recipes", recursive=True)
+
+
+def planned(name: str, top: str) -> Plan:
+    environ = {"CORPUS": f"{top}/{name}"}
+    if name == "everything":
+        return make_plan(loads(EVERYTHING, environ=environ).config)
+    return make_plan(load(ROOT / "recipes" / f"{name}.yaml", environ=environ).config)
+
+
+GOLDEN: dict[str, tuple[int, str, str, str]] = {
+    # shards, digest of the keys, of the clips' keys, of the items' digests
+    "esc10": (3, "2f628b466b24cc7e", "8af960d40096a909", "fe51fe6e96af20df"),
+    "esc50": (3, "e2448c5815e70c6f", "9098682af6f6f7d9", "9622080f4ac1063c"),
+    "fsdd": (3, "3edb95424aa08940", "7e56ed6a627ca4c0", "d3fab67286356cf2"),
+    "ljspeech": (2, "4716a5a400a53102", "cd16a6822587fcde", "4a0ef417e1c4f449"),
+    "urbansound": (3, "7b0e50ea8f542d79", "9a7e44555da84680", "39e74b995432bf38"),
+    "everything": (18, "f078002b3d914cdf", "acaeb04206b4a489", "cc8f7c0c98043e62"),
+}
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "everything"])
+def test_keys_of_a_recipe_stay_what_they_are(name: str, corpora_in_memory: str) -> None:
+    plan = planned(name, corpora_in_memory)
+    columns = [sorted(plan.table[column].to_pylist()) for column in ("key", "clips_key", "item_digest")]
+    found = (len(plan.keys), *(digest(column)[:16] for column in columns))
+    assert len(plan.keys) > 1
+    assert found == GOLDEN[name]
