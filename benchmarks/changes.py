@@ -34,10 +34,10 @@ from benchmarks.work import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, RATE_HZ, WINDOW_S
 from pipelines.cluster import WORKER_ENV
 from schemas.feature_config import Features
 from schemas.units import to_pcm16
-from stages.decode import _Cursor
+from stages.decode.cursor import Cursor as _Cursor
+from stages.decode.readers import SoundFileReader
 from stages.downmix import mono
 from stages.filters import bands, mel_filters
-from stages.readers import SoundFileReader
 from stages.rows import float_lists
 from stages.shard_files import ROW_GROUP_ROWS
 from stages.spectral import Spectral

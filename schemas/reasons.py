@@ -40,6 +40,36 @@ REASONS: dict[str, Reason] = {
             "convert the file to one rate and layout",
         ),
         Reason(
+            "unsupported_format",
+            "audio in a format that neither libsndfile nor FFmpeg's libraries here can decode; the detail names it",
+            "convert it to WAV or FLAC with a program that reads the format",
+        ),
+        Reason(
+            "timeline_gap",
+            "a part of the recording is missing in the middle; the detail says where and how long",
+            "copy it again, or set audio.gaps: fill to have silence in its place",
+        ),
+        Reason(
+            "channel_missing",
+            "the recording does not have a channel that channels asks for",
+            "correct channels, or exclude the recording",
+        ),
+        Reason(
+            "track_missing",
+            "the file does not have the audio track that track asks for",
+            "correct track, or exclude the recording",
+        ),
+        Reason(
+            "recording_too_long",
+            "the recording lasts longer than limits.max_recording_s, or its clips take more temporary space than allowed",
+            "exclude it, or cut it; after raising the limit, `clipmill retry`",
+        ),
+        Reason(
+            "decoder_failed",
+            "clipmill's own code failed on this recording, which is a defect",
+            "report it with the detail; convert the file or exclude it",
+        ),
+        Reason(
             "decoder_crashed",
             "the process that decoded the file died, or took more memory than allowed",
             "convert the file or exclude it; after raising limits.decoder_memory_mb, `clipmill retry`",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from schemas.config import Config
+from schemas.remarks import REMARK
 
 # One annotated range of a recording. In the plan all rows of a recording; in a run those that it can serve.
 ANNOTATION = pa.struct(
@@ -83,6 +84,7 @@ RUNS = pa.schema(
         ("decoded_frames", pa.int64()),  # on the last row: frames that were decoded of the item
         ("decoded_s", pa.float64()),
         ("decoder", pa.string()),
+        ("remarks", pa.list_(REMARK)),  # on the last row
         ("reason", pa.string()),  # set: the recording is rejected
         ("detail", pa.string()),
     ]
@@ -113,6 +115,7 @@ CLIPS = pa.schema(
         ("n_annotations", pa.int64()),  # account: rows that were used
         ("last", pa.bool_()),  # account: the item ends here
         ("decoded_s", pa.float64()),  # account, last
+        ("remarks", pa.list_(REMARK)),  # account, last: of a recording that was used
     ]
 )
 """One row a clip, or a group of dropped clips, or a rejection; and one `account` row a run, for the sums to be checked.

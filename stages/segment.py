@@ -106,6 +106,7 @@ class _Cutter:
             "n_annotations": self.n_annotations,
             "last": run["last"],
             "decoded_s": run["decoded_s"],
+            "remarks": run["remarks"],
         }
 
     def _cut(self, cut: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ import sys
 
 if "pipelines.sandbox_child" in sys.orig_argv:
     import os, time
-    from stages import readers
+    from stages.decode import readers
 
     honest, calls = readers.SoundFileReader.read_into, {}
 

@@ -30,10 +30,13 @@ LISTINGS: dict[str, dict[str, bytes]] = {
     "everything": {f"{'ab'[i % 2]}/r{i}.{'wav flac mp3 ogg m4a'.split()[i % 5]}": b"x" * (3000 + i) for i in range(20)},
 }
 LISTINGS["esc50"]["meta/esc50.csv"] = _ESC50.encode()
-LISTINGS["esc10"]["esc50.rows.csv"] = b"filename,fold,target,category,esc10,src_file,take\n" + "".join(
-    f"{i % 5 + 1}-{i}-A-{i % 10}.wav,{i % 5 + 1},{i % 10},{'dog cat rain sea_waves crow'.split()[i % 5]},True,{i},A\n"
-    for i in range(20)
-).encode()
+LISTINGS["esc10"]["esc50.rows.csv"] = (
+    b"filename,fold,target,category,esc10,src_file,take\n"
+    + "".join(
+        f"{i % 5 + 1}-{i}-A-{i % 10}.wav,{i % 5 + 1},{i % 10},{'dog cat rain sea_waves crow'.split()[i % 5]},True,{i},A\n"
+        for i in range(20)
+    ).encode()
+)
 LISTINGS["ljspeech"]["metadata.csv"] = "".join(
     f"LJ{i % 3 + 1:03d}-{i:04d}|Text {i}|text {i}\n" for i in range(12)
 ).encode()

@@ -23,7 +23,7 @@ from schemas.errors import ClipmillError
 from schemas.layout import committed_keys, snapshot_numbers
 from schemas.retry import is_transient, waits
 from schemas.storage import Root
-from stages.readers import SoundFileReader
+from stages.decode.readers import SoundFileReader
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

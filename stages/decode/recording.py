@@ -1,25 +1,22 @@
-"""Decode: recordings to float32 PCM, only the pieces that clips are cut from, a few seconds of memory at a time."""
+"""One recording while it is decoded: the decoder that is chosen, the pieces that are needed, and whether the file stays the same."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import IO, Any, ClassVar, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from schemas.config import Segment
 from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
 from schemas.storage import Root
-from schemas.tables import ITEM_COLUMNS, RUNS
-from stages.containers import Container, inspect
-from stages.readers import DEMUXERS, ONLY_FFMPEG, DecodeError, FfmpegReader, Reader, SoundFileReader
-from stages.rows import RowBuffer
+from stages.decode.containers import Container, inspect
+from stages.decode.cursor import Cursor
+from stages.decode.readers import DEMUXERS, ONLY_FFMPEG, DecodeError, FfmpegReader, Reader, SoundFileReader
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from stages.versions import etag_version, version_of
 
@@ -28,9 +25,6 @@ MAX_PIECE_VALUES = 8_000_000
 """Longest piece, in samples over all channels (32 MB): many channels or a high rate make pieces shorter."""
 MAX_CLIP_VALUES = 128_000_000
 """A single clip's source samples over all channels (512 MB)."""
-TABLE_VALUES = 3_000_000
-_BLOCK_FRAMES = 1 << 17
-_N_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -43,76 +37,7 @@ class DecodeSource:
     version: str = "auto"
 
 
-@dataclass(frozen=True)
-class Decode:
-    """Decode the recordings of a plan.
-
-    Takes a table of `schemas.tables.PLAN`; gives an iterator of tables of `schemas.tables.RUNS`, each of a few megabytes:
-    the runs of an item follow each other in time, and the last one says so. A recording that cannot be decoded to its
-    end gives one row with a reason, which stands for all of it: what came before is then void.
-
-    sources : by name
-    target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
-    truncated : "reject" recordings whose file ends too early, or "keep" what is there
-    pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
-    """
-
-    sources: Mapping[str, DecodeSource]
-    target_rate_hz: int
-    truncated: str = "reject"
-    pulse: Callable[[str], None] | None = None
-
-    version: ClassVar[int] = 1
-
-    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        buffer = RowBuffer(RUNS, values_column="samples")
-        items = table.to_pylist()
-        with _Ahead(self.sources, items) as streams:
-            for i, item in enumerate(items):
-                self._alive(item)()
-                for row in self._item(item, partial(streams.open, i)):
-                    buffer.add(row)
-                    if buffer.n_values >= TABLE_VALUES or buffer.n_rows >= 512:
-                        yield buffer.table()
-        if buffer.n_rows:
-            yield buffer.table()
-
-    def connect(self) -> None:
-        """Ready what the first recording would otherwise wait for."""
-        for source in self.sources.values():
-            source.root.connect()
-
-    def _alive(self, item: dict[str, Any]) -> Callable[[], None]:
-        pulse = self.pulse
-        return (lambda: None) if pulse is None else lambda: pulse(item["item_id"])
-
-    def _item(self, item: dict[str, Any], open_stream: Callable[[], IO[bytes]]) -> Iterator[dict[str, Any]]:
-        identity = {name: item[name] for name in ITEM_COLUMNS}
-        source = self.sources[item["source"]]
-        if item["reason"] is not None:
-            yield _rejection(item, identity, item["reason"], item["detail"])
-            return
-        usable = [a for a in item["annotations"] or [] if a["reason"] is None]
-        if item["annotations"] and not usable:
-            # Nothing to decode; the rows' own rejections are counted downstream.
-            yield {
-                **identity,
-                "annotations": item["annotations"],
-                "cuts": [],
-                "last": True,
-                "decoded_frames": 0,
-                "decoded_s": 0.0,
-            }
-            return
-        keep_truncated = self.truncated == "keep"
-        work = _Recording(item, identity, source, self.target_rate_hz, keep_truncated, self._alive(item), open_stream)
-        try:
-            yield from work.rows()
-        except DecodeError as error:
-            yield _rejection(item, identity, error.reason, error.detail)
-
-
-class _Recording:
+class RecordingDecoder:
     """One item while it is decoded: chooses the decoder and the pieces, and watches that the file stays the same."""
 
     def __init__(
@@ -226,7 +151,7 @@ class _Recording:
         annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
-        cursor = _Cursor(reader, self.keep_truncated, self.alive)
+        cursor = Cursor(reader, self.keep_truncated, self.alive)
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames
@@ -260,7 +185,7 @@ class _Recording:
 
     def _run(
         self, reader: Reader, piece: Piece, annotations: list[dict[str, Any]], sent: set[int],
-        samples: npt.NDArray[np.float32], lead: int, core_frames: int, cursor: _Cursor,
+        samples: npt.NDArray[np.float32], lead: int, core_frames: int, cursor: Cursor,
     ) -> dict[str, Any]:  # fmt: skip
         places: dict[int, int] = {}
         for cut in piece.cuts:
@@ -282,104 +207,6 @@ class _Recording:
             "samples": samples,
             "last": False,
         }
-
-
-class _Ahead:
-    """Opens recordings in object stores before it is their turn: their first bytes come while others are decoded."""
-
-    def __init__(self, sources: Mapping[str, DecodeSource], items: list[dict[str, Any]]) -> None:
-        self._sources, self._items = sources, items
-        self._waiting: dict[int, IO[bytes]] = {}
-
-    def __enter__(self) -> _Ahead:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self._waiting.values():
-            stream.close()
-
-    def open(self, place: int) -> IO[bytes]:
-        """Open one of the items, and begin with the next ones."""
-        stream = self._waiting.pop(place, None) or self._open(place)
-        for k in range(place + 1, min(place + 1 + _N_AHEAD, len(self._items))):
-            item = self._items[k]
-            if k not in self._waiting and item["reason"] is None and self._sources[item["source"]].root.is_s3:
-                self._waiting[k] = self._open(k)
-        return stream
-
-    def _open(self, place: int) -> IO[bytes]:
-        item = self._items[place]
-        whole = item["annotations"] is None and not item["span_start_s"] and item["span_end_s"] is None
-        return self._sources[item["source"]].root.open_read(item["path"], whole, item["size_bytes"])
-
-
-class _Cursor:
-    """Serves stretches of frames in ascending order from a reader, decoding each frame at most once.
-
-    total : length of the recording once its end was reached, else None
-    read : frames decoded
-    """
-
-    def __init__(self, reader: Reader, keep_truncated: bool, alive: Callable[[], None]) -> None:
-        self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
-        self._at = 0
-        self._held = np.empty((0, reader.n_channels), np.float32)
-        self._held_start = 0
-        self.total: int | None = 0 if reader.n_frames == 0 else None
-        self.read = 0
-
-    def take(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Return float32 [frames, channels] of [start, stop), fewer at the recording's end. `start` never goes back."""
-        if self._reader.n_frames is not None:
-            stop = max(start, min(stop, self._reader.n_frames))
-        held_stop = self._held_start + len(self._held)
-        overlap = self._held[start - self._held_start :] if start < held_stop else self._held[:0]
-        if len(overlap) >= stop - start:
-            return overlap[: stop - start]
-        fresh_start = start + len(overlap)
-        if fresh_start > self._at:
-            self._advance(fresh_start)
-        out = np.empty((stop - start, self._reader.n_channels), np.float32)
-        filled = len(overlap)
-        out[:filled] = overlap
-        while filled < len(out) and self.total is None and self._at >= fresh_start:
-            # In blocks: libsndfile clears all of the memory that it was given and did not fill.
-            filled += self._read(out[filled : filled + _BLOCK_FRAMES])
-        # What ends early would hold on to memory for what did not come.
-        self._held = out if filled == len(out) else out[:filled].copy()
-        self._held_start = start
-        return self._held
-
-    def _advance(self, frame: int) -> None:
-        if self._reader.exact_seek:
-            self._at = min(frame, self._reader.n_frames or frame)
-            self._reader.seek(self._at)
-            if self._at < frame:
-                self.total = self._at
-            return
-        scratch = np.empty((_BLOCK_FRAMES, self._reader.n_channels), np.float32)
-        while self._at < frame and self.total is None:
-            self._read(scratch[: min(_BLOCK_FRAMES, frame - self._at)])
-
-    def _read(self, out: npt.NDArray[np.float32]) -> int:
-        given = self._reader.read_into(out)
-        self._alive()
-        self._at += given
-        self.read += given
-        if given < len(out):
-            self.total = self._at
-            declared = self._reader.n_frames
-            if self._keep_truncated:
-                return given
-            if self._reader.problem is not None:
-                raise DecodeError("corrupt", f"{self._reader.problem}, after {self._at} frames")
-            if declared is not None and self._at < declared:
-                raise DecodeError("truncated", f"the header declares {declared} frames and {self._at} could be decoded")
-        return given
-
-
-def _rejection(item: dict[str, Any], identity: dict[str, Any], reason: str, detail: str) -> dict[str, Any]:
-    return {**identity, "annotations": item["annotations"], "last": True, "reason": reason, "detail": detail}
 
 
 def _openers(root: Root, path: str, stream: IO[bytes], container: Container) -> list[Callable[[], Reader]]:

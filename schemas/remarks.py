@@ -1,0 +1,62 @@
+"""What is worth knowing of a recording that was used: the codes, what they mean, what to do. Counted in commits, told at a build's end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+REMARK = pa.struct([("code", pa.string()), ("detail", pa.string())])
+"""One remark on a recording. detail : what was found and where, in words."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One way in which a recording that was used is out of the ordinary.
+
+    code : stands in commits, snapshots and reports
+    meaning : what was found
+    remedy : what the owner of the corpus can do
+    """
+
+    code: str
+    meaning: str
+    remedy: str
+
+
+REMARKS: dict[str, Remark] = {
+    r.code: r
+    for r in (
+        Remark(
+            "timeline_gap",
+            "a hole in the recording's timeline",
+            "audio.gaps says whether holes are filled with silence, rejected or ignored",
+        ),
+        Remark(
+            "late_start",
+            "the audio starts later than the container's first stream",
+            "audio.gaps: fill puts silence before it, so that times count from the container's start",
+        ),
+        Remark("several_tracks", "the file has several audio tracks", "choose one by audio.track or sources[].track"),
+        Remark(
+            "antiphase",
+            "the mix of the channels is more than 20 dB under the loudest of them",
+            "take one channel: channels: left, right, or each",
+        ),
+        Remark(
+            "truncated_kept",
+            "the file ends early, and what is there was used (audio.truncated: keep)",
+            "copy it again if the rest is wanted",
+        ),
+        Remark(
+            "header_wrong",
+            "the header states another length than the file has, and the file was believed",
+            "nothing, unless the recording should be of the length that the header states",
+        ),
+        Remark(
+            "joined",
+            "the file holds several recordings one behind the other, and all were used",
+            "nothing, unless they should be recordings of their own",
+        ),
+    )
+}

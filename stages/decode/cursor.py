@@ -1,0 +1,77 @@
+"""Frames of a recording in ascending order, each decoded at most once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.decode.readers import DecodeError, Reader
+
+_BLOCK_FRAMES = 1 << 17
+
+
+class Cursor:
+    """Serves stretches of frames in ascending order from a reader, decoding each frame at most once.
+
+    total : length of the recording once its end was reached, else None
+    read : frames decoded
+    """
+
+    def __init__(self, reader: Reader, keep_truncated: bool, alive: Callable[[], None]) -> None:
+        self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
+        self._at = 0
+        self._held = np.empty((0, reader.n_channels), np.float32)
+        self._held_start = 0
+        self.total: int | None = 0 if reader.n_frames == 0 else None
+        self.read = 0
+
+    def take(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return float32 [frames, channels] of [start, stop), fewer at the recording's end. `start` never goes back."""
+        if self._reader.n_frames is not None:
+            stop = max(start, min(stop, self._reader.n_frames))
+        held_stop = self._held_start + len(self._held)
+        overlap = self._held[start - self._held_start :] if start < held_stop else self._held[:0]
+        if len(overlap) >= stop - start:
+            return overlap[: stop - start]
+        fresh_start = start + len(overlap)
+        if fresh_start > self._at:
+            self._advance(fresh_start)
+        out = np.empty((stop - start, self._reader.n_channels), np.float32)
+        filled = len(overlap)
+        out[:filled] = overlap
+        while filled < len(out) and self.total is None and self._at >= fresh_start:
+            # In blocks: libsndfile clears all of the memory that it was given and did not fill.
+            filled += self._read(out[filled : filled + _BLOCK_FRAMES])
+        # What ends early would hold on to memory for what did not come.
+        self._held = out if filled == len(out) else out[:filled].copy()
+        self._held_start = start
+        return self._held
+
+    def _advance(self, frame: int) -> None:
+        if self._reader.exact_seek:
+            self._at = min(frame, self._reader.n_frames or frame)
+            self._reader.seek(self._at)
+            if self._at < frame:
+                self.total = self._at
+            return
+        scratch = np.empty((_BLOCK_FRAMES, self._reader.n_channels), np.float32)
+        while self._at < frame and self.total is None:
+            self._read(scratch[: min(_BLOCK_FRAMES, frame - self._at)])
+
+    def _read(self, out: npt.NDArray[np.float32]) -> int:
+        given = self._reader.read_into(out)
+        self._alive()
+        self._at += given
+        self.read += given
+        if given < len(out):
+            self.total = self._at
+            declared = self._reader.n_frames
+            if self._keep_truncated:
+                return given
+            if self._reader.problem is not None:
+                raise DecodeError("corrupt", f"{self._reader.problem}, after {self._at} frames")
+            if declared is not None and self._at < declared:
+                raise DecodeError("truncated", f"the header declares {declared} frames and {self._at} could be decoded")
+        return given
