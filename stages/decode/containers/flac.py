@@ -1,0 +1,81 @@
+"""FLAC frames."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from stages.decode.containers.structure import TAIL_BYTES, Container
+
+
+def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    # STREAMINFO is the first block, 34 bytes after "fLaC" and a block header: RFC 9639, 8.2.
+    info = head[8:42]
+    if len(info) < 34 or head[4] & 0x7F != 0:
+        return Container("flac", "the header is not whole")
+    total = int.from_bytes(info[13:18], "big") & 0xFFFFFFFFF
+    if total == 0:
+        return Container("flac")
+    stream.seek(max(at, size - TAIL_BYTES))
+    frames = _flac_frames(stream.read(TAIL_BYTES))
+    ends = {end for _, end in frames}
+    # Sync codes occur in compressed data too: believe a frame only when another one ends where it starts.
+    last = max((end for start, end in frames if start in ends), default=0)
+    if 0 < last < total:
+        return Container("flac", f"the header declares {total} samples and the frames end at {last}")
+    alone = max((end for start, end in frames if start == 0), default=0)
+    understated = max(last, alone) > total
+    return Container("flac", understated=understated, n_frames=None if understated else total)
+
+
+def _flac_frames(data: bytes) -> list[tuple[int, int]]:
+    """Return the first and end sample of every FLAC frame header in some bytes: RFC 9639, 9.1."""
+    headers = []
+    data += bytes(16)  # the last frame can be shorter than the longest header
+    at = data.find(b"\xff")
+    while 0 <= at < len(data) - 16:
+        if data[at + 1] in (0xF8, 0xF9):
+            header = _flac_header(data[at : at + 16])
+            if header is not None:
+                headers.append(header)
+        at = data.find(b"\xff", at + 1)
+    # Frames of a fixed size are numbered, and only the last is shorter. The size that STREAMINFO states can be wrong.
+    blocks = [block for _, counts_samples, block in headers if not counts_samples]
+    usual = max(set(blocks), key=blocks.count, default=0)
+    starts = [(number if counts_samples else number * usual, block) for number, counts_samples, block in headers]
+    return [(start, start + block) for start, block in starts]
+
+
+def _flac_header(h: bytes) -> tuple[int, bool, int] | None:
+    """Return the coded number of a frame header, whether it counts samples (or frames), and the block size."""
+    size_bits, rate_bits = h[2] >> 4, h[2] & 15
+    if size_bits == 0 or rate_bits == 15 or h[3] >> 4 > 10 or h[3] & 1:
+        return None
+    lead = h[4]
+    n_more = 0 if lead < 0x80 else next((n for n in range(1, 7) if lead >> (6 - n) == (1 << (n + 2)) - 2), -1)
+    if n_more < 0:
+        return None
+    number = lead if n_more == 0 else lead & ((1 << (6 - n_more)) - 1)
+    for byte in h[5 : 5 + n_more]:
+        if byte >> 6 != 2:
+            return None
+        number = number << 6 | byte & 0x3F
+    end = 5 + n_more
+    if size_bits in (6, 7):
+        width = size_bits - 5
+        block = int.from_bytes(h[end : end + width], "big") + 1
+        end += width
+    else:
+        block = {1: 192}.get(size_bits) or (576 << size_bits - 2 if size_bits < 6 else 256 << size_bits - 8)
+    end += {12: 1, 13: 2, 14: 2}.get(rate_bits, 0)
+    if end >= len(h) or _crc8(h[:end]) != h[end]:
+        return None
+    return number, bool(h[1] & 1), block
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
+    return crc
