@@ -49,6 +49,11 @@ REMARKS: dict[str, Remark] = {
             "copy it again if the rest is wanted",
         ),
         Remark(
+            "last_frame_cut",
+            "the last frame is not whole, and was left out: the file may have been longer",
+            "copy it again if the recording should be longer",
+        ),
+        Remark(
             "header_wrong",
             "the header states another length than the file has, and the file was believed",
             "nothing, unless the recording should be of the length that the header states",

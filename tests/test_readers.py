@@ -125,7 +125,7 @@ def test_recording_has_the_length_rate_and_channels_of_the_manifest(corpora: Pat
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_file_without_audio_is_refused_with_a_reason(corpora: Path, path: str) -> None:
-    expected = {"undecoded/-": "not_audio", "wav/-": "undecodable"}.get(ROWS[path]["format"], "empty")
+    expected = {"undecoded/-": "not_audio", "wav/-": "unsupported_format"}.get(ROWS[path]["format"], "empty")
     assert decode(corpora / path).reason == expected
 
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from stages.decode.readers import DecodeError, Reader
 
 _BLOCK_FRAMES = 1 << 17
+_LAST_FRAMES = 1 << 16
+"""What the last block of a FLAC file can hold: where only that is damaged, the file was cut within it."""
 
 
 class Cursor:
@@ -17,10 +19,15 @@ class Cursor:
 
     total : length of the recording once its end was reached, else None
     read : frames decoded
+    remarks : code of schemas.remarks and detail
     """
 
-    def __init__(self, reader: Reader, keep_truncated: bool, alive: Callable[[], None]) -> None:
+    def __init__(self, reader: Reader, keep_truncated: bool, is_truncated: bool, alive: Callable[[], None]) -> None:
         self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
+        self._is_truncated, self._declared = is_truncated, reader.n_frames
+        if keep_truncated:
+            reader.n_frames = None  # the header's word is not to be believed
+        self.remarks: list[tuple[str, str]] = []
         self._at = 0
         self._held = np.empty((0, reader.n_channels), np.float32)
         self._held_start = 0
@@ -67,11 +74,19 @@ class Cursor:
         self.read += given
         if given < len(out):
             self.total = self._at
-            declared = self._reader.n_frames
-            if self._keep_truncated:
-                return given
-            if self._reader.problem is not None:
-                raise DecodeError("corrupt", f"{self._reader.problem}, after {self._at} frames")
-            if declared is not None and self._at < declared:
-                raise DecodeError("truncated", f"the header declares {declared} frames and {self._at} could be decoded")
+            self._check_end()
         return given
+
+    def _check_end(self) -> None:
+        """See whether the recording ended where it should. Keeping truncated ones excuses an early end, and no damage."""
+        problem, declared = self._reader.problem, self._declared
+        at_end = self._is_truncated or (declared is not None and 0 < declared - self._at <= _LAST_FRAMES)
+        if problem is not None and not (self._keep_truncated and at_end):
+            raise DecodeError("corrupt", f"{problem}, after {self._at} frames")
+        short = None
+        if declared is not None and self._at < declared:
+            short = f"the header declares {declared} frames and {self._at} could be decoded"
+            if not self._keep_truncated:
+                raise DecodeError("truncated", short)
+        if short or self._is_truncated:
+            self.remarks.append(("truncated_kept", short or problem or f"{self._at} frames were there"))

@@ -16,7 +16,9 @@ from schemas.objects import ObjectChangedError, ObjectStream
 from schemas.storage import Root
 from stages.decode.containers import Container, inspect
 from stages.decode.cursor import Cursor
-from stages.decode.readers import DEMUXERS, ONLY_FFMPEG, DecodeError, FfmpegReader, Reader, SoundFileReader
+from stages.decode.openers import openers
+from stages.decode.readers import DecodeError, Reader
+from stages.decode.readers.tracks import Track
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from stages.versions import etag_version, version_of
 
@@ -29,12 +31,22 @@ MAX_CLIP_VALUES = 128_000_000
 
 @dataclass(frozen=True)
 class DecodeSource:
-    """What Decode must know of a source. time_unit : s | ms | samples, of the annotations; version : auto | sha256."""
+    """What Decode must know of a source.
+
+    time_unit : s | ms | samples, of the annotations
+    version : auto | sha256
+    track : which audio track of a file that has several
+    """
 
     root: Root
     segment: Segment
     time_unit: str = "s"
     version: str = "auto"
+    track: Track = "default"
+
+
+class NothingDecodedError(DecodeError):
+    """A library opened the file and gave neither a frame nor an error."""
 
 
 class RecordingDecoder:
@@ -47,12 +59,13 @@ class RecordingDecoder:
         source: DecodeSource,
         target_rate_hz: int,
         keep_truncated: bool,
+        gaps: str,
         alive: Callable[[], None],
         open_stream: Callable[[], IO[bytes]],
     ) -> None:
         self.item, self.identity, self.source = item, identity, source
         self.target_rate_hz, self.keep_truncated, self.alive = target_rate_hz, keep_truncated, alive
-        self.open_stream = open_stream
+        self.gaps, self.open_stream = gaps, open_stream
 
     def rows(self) -> Iterator[dict[str, Any]]:
         root, path = self.source.root, self.item["path"]
@@ -68,6 +81,8 @@ class RecordingDecoder:
                 if size == 0:
                     raise DecodeError("empty", "the file has no bytes")
                 container = inspect(stream, size)
+                if container.fault is not None:
+                    raise DecodeError(*container.fault)
                 if container.truncated and not self.keep_truncated:
                     raise DecodeError("truncated", container.truncated)
                 last: dict[str, Any] = {}
@@ -118,30 +133,28 @@ class RecordingDecoder:
     def _decode(self, stream: IO[bytes], container: Container) -> Iterator[dict[str, Any]]:
         """Decode with the first library that can open the file.
 
-        Once one has begun, the other is not asked: where libsndfile finds a damaged FLAC, FFmpeg reads on over it.
+        Once one has begun, the other is not asked: where libsndfile finds a damaged FLAC, FFmpeg reads on over it. Only where
+        libsndfile opens a file and gives neither a frame nor an error is FFmpeg asked for it.
         """
         failures: list[DecodeError] = []
-        for opener in _openers(self.source.root, self.item["path"], stream, container):
+        for opener in openers(self.source, self.item["path"], stream, container, self.gaps):
             try:
                 reader = opener()
             except DecodeError as error:
                 failures.append(error)
                 continue
             try:
-                yield from self._runs(reader)
+                yield from self._runs(reader, container)
                 return
+            except NothingDecodedError as error:
+                failures.append(error)
             finally:
                 reader.close()
-        details = "; ".join(dict.fromkeys(f.detail for f in failures))
-        if not container.kind and all(f.reason == "undecodable" for f in failures):
-            raise DecodeError("not_audio", "the content is that of no audio container")
-        raise DecodeError(next((f.reason for f in failures if f.reason != "undecodable"), "undecodable"), details)
+        raise _why(failures, container)
 
-    def _runs(self, reader: Reader) -> Iterator[dict[str, Any]]:
+    def _runs(self, reader: Reader, container: Container) -> Iterator[dict[str, Any]]:
         """Yield the runs of the recording."""
         rate, channels = reader.sample_rate_hz, reader.n_channels
-        if self.keep_truncated:
-            reader.n_frames = None  # the header's word is not to be believed
         spec = self.source.segment
         if spec.mode != "window" and min(spec.max_clip_s, CELL_S) * rate * channels > MAX_CLIP_VALUES:
             raise DecodeError("bad_format", f"{channels} channels at {rate} Hz are too much to hold")
@@ -151,7 +164,7 @@ class RecordingDecoder:
         annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
-        cursor = Cursor(reader, self.keep_truncated, self.alive)
+        cursor = Cursor(reader, self.keep_truncated, container.truncated is not None, self.alive)
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames
@@ -167,9 +180,9 @@ class RecordingDecoder:
                 yield waiting
             waiting = self._run(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
         if cursor.total == 0:
-            raise DecodeError(
-                "corrupt" if reader.problem else "empty", reader.problem or "the file has a header and no samples"
-            )
+            if reader.problem:
+                raise DecodeError("corrupt", reader.problem)
+            raise NothingDecodedError("empty", "the file has a header and no samples")
         if waiting is None:
             nothing = {"start_s": 0, "lead": 0, "core_frames": 0, "cuts": [], "annotations": []}
             waiting = {**self.identity, "sample_rate_hz": rate, "n_channels": channels, **nothing}
@@ -180,6 +193,10 @@ class RecordingDecoder:
             "decoded_frames": cursor.read,
             "decoded_s": cursor.read / rate,
             "decoder": reader.name,
+            "remarks": [
+                {"code": code, "detail": detail}
+                for code, detail in (*container.remarks, *reader.remarks, *cursor.remarks)
+            ],
         }
         yield waiting
 
@@ -209,22 +226,16 @@ class RecordingDecoder:
         }
 
 
-def _openers(root: Root, path: str, stream: IO[bytes], container: Container) -> list[Callable[[], Reader]]:
-    def libsndfile() -> Reader:
-        if root.is_local:
-            return SoundFileReader(root.full(path))
-        stream.seek(0)
-        return SoundFileReader(stream)
-
-    def ffmpeg() -> Reader:
-        return FfmpegReader(stream, container.kind, n_frames=container.n_frames, ignore_length=container.understated)
-
-    found: list[Callable[[], Reader]] = []
-    if container.kind not in ONLY_FFMPEG and not container.understated:
-        found.append(libsndfile)
-    if container.kind in DEMUXERS:
-        found.append(ffmpeg)
-    return found
+def _why(failures: list[DecodeError], container: Container) -> DecodeError:
+    """Return why nothing could decode a file."""
+    if container.unsupported and all(f.reason == "undecodable" for f in failures):
+        return DecodeError("unsupported_format", f"{container.unsupported}, which neither library decodes")
+    if not container.kind and all(f.reason == "undecodable" for f in failures):
+        return DecodeError("not_audio", "the content is that of no audio container")
+    telling = [f for f in failures if f.reason != "undecodable"]
+    if telling:
+        return DecodeError(telling[0].reason, telling[0].detail)
+    return DecodeError("undecodable", "; ".join(dict.fromkeys(f.detail for f in failures)))
 
 
 def _bounded(spec: Segment, values_per_s: int) -> Segment:

@@ -29,12 +29,14 @@ class Decode:
     sources : by name
     target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
     truncated : "reject" recordings whose file ends too early, or "keep" what is there
+    gaps : fill | reject | ignore, what to do where the container's timeline has a hole
     pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
     """
 
     sources: Mapping[str, DecodeSource]
     target_rate_hz: int
     truncated: str = "reject"
+    gaps: str = "fill"
     pulse: Callable[[str], None] | None = None
 
     version: ClassVar[int] = 1
@@ -81,7 +83,7 @@ class Decode:
             return
         keep_truncated = self.truncated == "keep"
         work = RecordingDecoder(
-            item, identity, source, self.target_rate_hz, keep_truncated, self._alive(item), open_stream
+            item, identity, source, self.target_rate_hz, keep_truncated, self.gaps, self._alive(item), open_stream
         )
         try:
             yield from work.rows()

@@ -79,3 +79,9 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
     return crc
+
+
+def flac_frame_at(data: bytes, at: int) -> bool:
+    """Return whether a FLAC frame's header, with its checksum, stands at a place."""
+    header = data[at : at + 16]
+    return len(header) == 16 and header[0] == 0xFF and header[1] in (0xF8, 0xF9) and _flac_header(header) is not None

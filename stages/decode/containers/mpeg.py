@@ -1,59 +1,293 @@
-"""MPEG audio frames: MP3, MP2, MP1."""
+"""Streams of frames, each of which says how long it is: MP3, MP2, MP1, ADTS.
+
+No header of such a file says reliably how much there is, so every frame's header is looked at.
+"""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import IO
 
-from stages.decode.containers.structure import Container
+from stages.decode.containers.mpeg_headers import (
+    DECODER_DELAY,
+    MARK_BYTES,
+    PROOF,
+    Format,
+    Header,
+    adts_frame_bytes,
+    adts_start,
+    format_of,
+    frame_lengths,
+    header_at,
+    headers_in,
+    mpeg_frame_bytes,
+    mpeg_start,
+)
+from stages.decode.containers.structure import Container, Extents, Part, Window
+from stages.decode.containers.tags import behind_tags
 
-_BITRATES = {
-    (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (2, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (2, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-}  # kbit/s by (version 3 = MPEG-1, layer bits 1 = III); ISO 11172-3 and 13818-3
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-
-
-def mpeg_frame_bytes(data: bytes, at: int) -> int:
-    """Return the length of the MPEG audio frame whose header is at a place, 0 when there is none."""
-    header = data[at : at + 4]
-    if at < 0 or len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
-        return 0
-    version, layer, rate, bits = header[1] >> 3 & 3, header[1] >> 1 & 3, header[2] >> 2 & 3, header[2] >> 4
-    if version == 1 or layer == 0 or rate == 3 or bits in (0, 15):
-        return 0
-    table = _BITRATES.get((3 if version == 3 else 2, layer)) or _BITRATES[2, 1]
-    kbps, hz, padding = table[bits - 1], _RATES[version][rate], header[2] >> 1 & 1
-    if layer == 3:
-        return (12000 * kbps // hz + padding) * 4
-    return (72000 if layer == 1 and version != 3 else 144000) * kbps // hz + padding
+_STRAY_BYTES = 24
+"""Fewer bytes between two frames than the smallest frame has cannot have been one."""
 
 
-def mpeg_start(data: bytes) -> int:
-    """Return where a run of MPEG frames starts, -1 when there is none: two headers a frame's length apart."""
-    at = data.find(b"\xff")
-    while 0 <= at < len(data) - 4:
-        length = mpeg_frame_bytes(data, at)
-        if length and (at + length + 4 > len(data) or mpeg_frame_bytes(data, at + length)):
-            return at
-        at = data.find(b"\xff", at + 1)
-    return -1
+@dataclass
+class _Stretch:
+    """Frames of one stream that belong together, and what stands between them.
+
+    header_bytes : length of its header frame, which holds no audio
+    n_frames, n_mono : frames, and those of them that have one channel
+    extents : of its frames, tags between them left out
+    cut : the last frame is not whole, and is not counted
+    damage : the first place at which bytes are no frames although frames follow
+    """
+
+    format: Format
+    header: Header | None = None
+    header_bytes: int = 0
+    n_frames: int = 0
+    n_mono: int = 0
+    extents: list[tuple[int, int]] = field(default_factory=list)
+    cut: bool = False
+    damage: str | None = None
+    ends_at: int = 0
+
+    @property
+    def n_channels(self) -> int:
+        """Of its audio: the header frame's mode can be another."""
+        if self.format.layer == 4 or not self.n_frames:
+            return self.format.n_channels
+        return 1 if self.n_mono else 2
 
 
 def check_mp3(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    start = mpeg_start(head)
+    return _check("mp3", stream, size, at)
+
+
+def check_aac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    return Container("aac") if head[:4] == b"ADIF" else _check("aac", stream, size, at)
+
+
+def _check(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
+    """Walk over all frames of a file. at : behind the tags at its start"""
+    window = Window(stream, size)
+    first = behind_tags(window, at)
+    head = window.get(first, 1 << 16)
+    start = mpeg_start(head) if kind == "mp3" else adts_start(head)
     if start < 0:
-        return Container("mp3")
-    for offset in (36, 21, 13):  # after the side information of MPEG-1 stereo, mono or MPEG-2 stereo, MPEG-2 mono
-        tag = head[start + offset : start + offset + 16]
-        if tag[:4] in (b"Xing", b"Info") and len(tag) == 16:
-            flags = struct.unpack(">I", tag[4:8])[0]
-            if flags & 2:
-                declared = struct.unpack(">I", tag[12:16] if flags & 1 else tag[8:12])[0]
-                there = size - at - start
-                if there < declared:
-                    return Container("mp3", f"the header declares {declared} bytes of frames and {there} are there")
-    return Container("mp3")
+        return Container(kind)
+    stretches = list(_stretches(window, first + start))
+    remarks = []
+    if len(stretches) > 1:
+        remarks.append(("joined", f"{len(stretches)} streams one behind the other"))
+    for k, one in enumerate(stretches):
+        where = f"stream {k + 1} of {len(stretches)}: " if len(stretches) > 1 else ""
+        if one.damage:
+            return Container(kind, fault=("corrupt", where + one.damage))
+        if 0 < one.n_mono < one.n_frames:
+            return Container(
+                kind, fault=("bad_format", f"{where}{one.n_mono} of {one.n_frames} frames have one channel")
+            )
+        if one.n_frames and (one.format[:3], one.n_channels) != (stretches[0].format[:3], stretches[0].n_channels):
+            return Container(kind, fault=("bad_format", _change(stretches[0], one)))
+        if gone := _missing_frames(one, window.size):
+            return Container(kind, where + gone, parts=tuple(_part(s) for s in stretches))
+        if one.cut:
+            remarks.append(("last_frame_cut", f"{where}the last frame is not whole"))
+        stated = one.header.n_frames if one.header else None
+        if stated is not None and stated not in (one.n_frames, one.n_frames + 1):
+            remarks.append(("header_wrong", f"{where}the header states {stated} frames and {one.n_frames} are there"))
+    return Container(kind, parts=tuple(_part(s) for s in stretches), remarks=tuple(remarks))
+
+
+def _change(before: _Stretch, after: _Stretch) -> str:
+    return (
+        f"{before.format.sample_rate_hz} Hz, {before.n_channels} channels become {after.format.sample_rate_hz} Hz,"
+        f" {after.n_channels} channels at byte {after.extents[0][0]}"
+    )
+
+
+def _missing_frames(one: _Stretch, size: int) -> str | None:
+    """Return what a header says is missing at the end of a stretch, None when nothing is."""
+    header = one.header
+    if header is None:
+        return None
+    if header.n_frames:
+        # Some encoders count the header's own frame.
+        short = header.n_frames - one.n_frames
+        if short > 1 or (short == 1 and one.cut):
+            return f"the header declares {header.n_frames} frames and {one.n_frames} are there"
+        return None
+    there = (size if one.ends_at >= size else one.ends_at) - one.extents[0][0]
+    if header.n_bytes and there < header.n_bytes:
+        return f"the header declares {header.n_bytes} bytes of frames and {there} are there"
+    return None
+
+
+def _part(one: _Stretch) -> Part:
+    samples = one.format.frame_samples
+    total = one.n_frames * samples
+    header = one.header
+    believed = header is not None and header.n_frames in (one.n_frames, one.n_frames + 1)
+    skip = 0
+    if header is not None and header.delay is not None:
+        skip = min(total, header.delay + DECODER_DELAY)
+        behind = max(0, header.padding - DECODER_DELAY) if believed else 0
+        total = max(0, total - skip - behind)
+    bare: Extents = ((one.extents[0][0] + one.header_bytes, one.extents[0][1]), *one.extents[1:])
+    return Part(
+        extents=tuple(one.extents),
+        sample_rate_hz=one.format.sample_rate_hz,
+        n_channels=one.n_channels,
+        n_frames=total if one.format.layer != 4 else None,
+        # libsndfile takes the header's word and stops there.
+        whole_stream=one.format.layer != 4 and (header is None or (header.n_frames or 0) >= one.n_frames),
+        bare=bare,
+        skip_frames=skip,
+    )
+
+
+def _stretches(window: Window, at: int) -> Iterator[_Stretch]:
+    """Yield the streams of a file, from the first frame on."""
+    one: _Stretch | None = None
+    while True:
+        found = format_of(window.get(at, 7))
+        if found is None:
+            raise AssertionError("a run begins with a frame")
+        header, header_bytes = header_at(window, at, found)
+        if one is None or header is not None or found[:3] != one.format[:3]:
+            if one is not None:
+                yield one
+            one = _Stretch(found, header, header_bytes)
+        one_end = _follow(window, at, one)
+        following, joined = _next_run(window, one_end)
+        if following is None:
+            yield one
+            return
+        if not joined and _is_new(window, following, one.format):
+            # Padding behind one stream and before the header of the next one: nothing was lost between them.
+            joined = one.header is not None and one.header.n_frames in (one.n_frames, one.n_frames + 1)
+        gap = following - one_end
+        if not joined and gap >= _STRAY_BYTES and one.damage is None:
+            seconds = one.n_frames * one.format.frame_samples / one.format.sample_rate_hz
+            one.damage = f"{gap} bytes at byte {one_end} ({seconds:.2f} s) are no frames, and frames follow"
+        at = following
+
+
+def _is_new(window: Window, at: int, before: Format) -> bool:
+    found = format_of(window.get(at, 7))
+    return found is not None and (found[:3] != before[:3] or header_at(window, at, found)[0] is not None)
+
+
+def _follow(window: Window, at: int, one: _Stretch) -> int:
+    """Take in the frames of a stream from a place on, up to its end or the header of another; return where that is."""
+    end = _follow_adts(window, at, one) if one.format.layer == 4 else _follow_mpeg(window, at, one)
+    stop = min(end, window.size)
+    if one.extents and one.extents[-1][1] == at:
+        one.extents[-1] = (one.extents[-1][0], stop)
+    else:
+        one.extents.append((at, stop))
+    one.ends_at = stop
+    if end > window.size:
+        one.cut = True
+        one.n_frames -= 1
+    return stop
+
+
+def _follow_mpeg(window: Window, at: int, one: _Stretch) -> int:
+    first = window.get(at, 4)
+    lengths = frame_lengths(first[1], first[2] >> 2 & 3)
+    n, n_mono = 0, 0
+    place = at
+    if one.header_bytes and not one.extents:
+        place += one.header_bytes
+    while place + 4 <= window.size:
+        window.hold(place)
+        data, i = window.data, 0
+        # The mark of a header frame stands some bytes behind the frame's start: it is looked for in one block.
+        end = len(data) - (3 if window.base + len(data) >= window.size else MARK_BYTES)
+        for stop in (*headers_in(data), end):
+            stop = min(stop, end)
+            while i < stop:
+                if data[i] != 0xFF:
+                    break
+                length = lengths[data[i + 1] << 8 | data[i + 2]]
+                if not length:
+                    break
+                n += 1
+                if data[i + 3] >= 0xC0:
+                    n_mono += 1
+                i += length
+            else:
+                if i == stop < end and header_at(window, place + i, one.format)[0] is not None:
+                    break
+                continue
+            break
+        place += i
+        if i < end:
+            break
+    one.n_frames += n
+    one.n_mono += n_mono
+    return place
+
+
+def _follow_adts(window: Window, at: int, one: _Stretch) -> int:
+    first = window.get(at, 7)
+    # Of the fixed header: version and protection, then profile, rate and channels.
+    b1, b2, b3 = first[1], first[2] & 0xFD, first[3] & 0xC0
+    n, place = 0, at
+    while place + 7 <= window.size:
+        window.hold(place)
+        data, i, end = window.data, 0, len(window.data) - 6
+        while i < end:
+            if data[i] != 0xFF or data[i + 1] != b1 or data[i + 2] & 0xFD != b2 or data[i + 3] & 0xC0 != b3:
+                break
+            length = (data[i + 3] & 3) << 11 | data[i + 4] << 3 | data[i + 5] >> 5
+            if length < 8:
+                break
+            n += 1 + (data[i + 6] & 3)
+            i += length
+        place += i
+        if i < end:
+            break
+    one.n_frames += n
+    return place
+
+
+def _next_run(window: Window, at: int) -> tuple[int | None, bool]:
+    """Return where frames go on behind a place, None when they do not, and whether only tags stand between."""
+    behind = behind_tags(window, at)
+    if _proven(window, behind):
+        return behind, True
+    place = at
+    while place < window.size:
+        window.hold(place)
+        data = window.data
+        i = data.find(b"\xff")
+        while i >= 0:
+            # Only a second byte that can belong to a header is worth a closer look.
+            if i + 1 < len(data) and data[i + 1] >= 0xE0 and data[i + 1] != 0xFF and _proven(window, place + i):
+                return place + i, False
+            if window.base != place:
+                window.hold(place)
+            i = data.find(b"\xff", i + 1)
+        place += len(data)
+        if not data:
+            break
+    return None, False
+
+
+def _proven(window: Window, at: int) -> bool:
+    """Return whether frames of one stream follow each other from a place on: three, or up to the very end of the file."""
+    found = format_of(window.get(at, 7))
+    if found is None:
+        return False
+    for k in range(PROOF):
+        head = window.get(at, 7)
+        if k and at == window.size:
+            return k > 1
+        again = format_of(head)
+        if again is None or again[:3] != found[:3]:
+            return k > 1 and not window.get(behind_tags(window, at), 1)
+        at += mpeg_frame_bytes(head, 0) or adts_frame_bytes(head, 0)
+    return at <= window.size

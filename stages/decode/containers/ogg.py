@@ -1,22 +1,280 @@
-"""Ogg pages."""
+"""Ogg: pages, each with a checksum, a number, and the time at its end (its granule). RFC 3533; Opus in Ogg: RFC 7845.
+
+A file is one link, or several one behind the other (a chain, as recorders of streams write it); a link has one stream or
+several, whose pages are mixed. Decoders drop a damaged page without a word: here each is looked at.
+"""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import IO
 
-from stages.decode.containers.structure import TAIL_BYTES, Container
+from stages.decode.containers.structure import Container, Part, Window
+
+_HEAD = 27
+_MAX_PAGE = _HEAD + 255 + 255 * 255
+_UNSET = 0xFFFFFFFFFFFFFFFF
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_TOLERANCE_S = 0.05
+_OPUS_RATE_HZ = 48000
+# Samples at 48 kHz of a frame by the configuration in a packet's first byte: RFC 6716, table 2.
+_OPUS_FRAMES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
+
+
+@dataclass
+class _Stream:
+    """One logical stream of a link.
+
+    codec : vorbis, opus, flac, speex, or another word for what is no audio
+    rate_hz : of its granules; source_rate_hz : of what it holds
+    numbers_lost, damaged : pages that are missing by their numbers, and that are there and damaged
+    hole : the first place at which something is missing, in words
+    """
+
+    serial: int
+    codec: str
+    rate_hz: int = 0
+    n_channels: int = 0
+    pre_skip: int = 0
+    longest: int = 0
+    n_headers: int = 1
+    n_pages: int = 0
+    number: int = -1
+    first_granule: int | None = None
+    first_samples: int = 0
+    last_granule: int | None = None
+    ends: bool = False
+    hole: str | None = None
+    n_packets: int = 0
+    spanning: bool = False
+
+    @property
+    def is_audio(self) -> bool:
+        return self.rate_hz > 0
+
+
+@dataclass
+class _Link:
+    """A part of a chain. streams : by serial number"""
+
+    start: int
+    streams: dict[int, _Stream] = field(default_factory=dict)
+    stop: int = 0
+    has_data: bool = False
+
+    @property
+    def audio(self) -> list[_Stream]:
+        return [s for s in self.streams.values() if s.is_audio]
+
+
+@dataclass(frozen=True)
+class _Page:
+    start: int
+    stop: int
+    flags: int
+    granule: int
+    serial: int
+    number: int
+    lacing: bytes
+    body: bytes
+    sound: bool
 
 
 def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    stream.seek(max(0, size - TAIL_BYTES))
-    tail = stream.read(TAIL_BYTES)
-    page = tail.rfind(b"OggS")
-    if page < 0 or len(tail) < page + 27:
-        return Container("ogg", "the last page is not whole")
-    n_segments = tail[page + 26]
-    lacing = tail[page + 27 : page + 27 + n_segments]
-    if page + 27 + n_segments + sum(lacing) > len(tail):
-        return Container("ogg", "the last page is not whole")
-    if not tail[page + 5] & 4:
-        return Container("ogg", "no page says that the stream ends")
-    return Container("ogg")
+    """Walk over all pages of a file."""
+    window = Window(stream, size)
+    links: list[_Link] = []
+    lost: str | None = None  # between pages, until the next page of a stream tells whether it is its own
+    tail: str | None = None
+    for page in _pages(window, at):
+        if isinstance(page, str):
+            lost, tail = page, page
+            continue
+        tail = None
+        if not page.sound:
+            lost = f"the page at byte {page.start} is damaged"
+            if links:
+                links[-1].stop = page.stop
+            continue
+        if page.flags & 2 and (not links or links[-1].has_data or page.serial in links[-1].streams):
+            links.append(_Link(page.start))
+        if not links:
+            continue  # a stream that is cut at its start: nothing can be decoded without its headers
+        link = links[-1]
+        link.stop = page.stop
+        if page.flags & 2:
+            link.streams[page.serial] = _begun(page)
+            continue
+        one = link.streams.get(page.serial)
+        if one is None:
+            continue
+        _take(one, page, lost)
+        link.has_data = link.has_data or one.n_pages > one.n_headers
+        lost = None
+    if not links:
+        return Container("ogg", fault=("corrupt", lost or "there is no page by which a stream begins"))
+    return _judged(links, lost, tail)
+
+
+def _judged(links: list[_Link], lost: str | None, tail: str | None) -> Container:
+    parts, remarks = [], []
+    sounding = [link for link in links if link.audio]
+    if len(sounding) > 1:
+        remarks.append(("joined", f"{len(sounding)} links, one behind the other"))
+    for k, link in enumerate(sounding):
+        where = f"link {k + 1} of {len(sounding)}: " if len(sounding) > 1 else ""
+        for one in link.audio:
+            if one.last_granule is None and not one.ends:
+                return Container("ogg", f"{where}there is no page with audio")
+        first = sounding[0].audio[0]
+        for one in link.audio[:1]:
+            if (one.rate_hz, one.n_channels) != (first.rate_hz, first.n_channels):
+                text = (
+                    f"{first.rate_hz} Hz, {first.n_channels} channels become {one.rate_hz} Hz, {one.n_channels} channels"
+                    f" at byte {link.start}"
+                )
+                return Container("ogg", fault=("bad_format", text))
+        parts.append(_part(link))
+    unfinished = [link for link in sounding if not all(s.ends for s in link.audio)]
+    truncated = None
+    if unfinished:
+        where = f"link {sounding.index(unfinished[0]) + 1} of {len(sounding)}: " if len(sounding) > 1 else ""
+        cut = tail is not None and unfinished[0] is sounding[-1]
+        truncated = where + ("the last page is not whole" if cut else "no page says that the stream ends")
+    elif lost and tail is None:
+        truncated = f"{lost}, and nothing follows"
+    return Container("ogg", truncated, parts=tuple(parts), remarks=tuple(remarks))
+
+
+def _part(link: _Link) -> Part:
+    """Return how a link is to be decoded, and how much audio it must give by its granules."""
+    one = link.audio[0]
+    alone = len(link.streams) == 1 and one.codec in ("vorbis", "opus")
+    n_frames, tolerance = None, round(one.rate_hz * _TOLERANCE_S)
+    if one.last_granule is not None:
+        start = 0
+        if one.first_granule is not None and one.first_granule - one.first_samples > tolerance:
+            # Recorded from the middle of a stream: only a bound is known of what stands on the first page.
+            start = one.first_granule - one.first_samples
+            tolerance += one.first_samples
+        n_frames = max(0, one.last_granule - start - (one.pre_skip if start == 0 else 0))
+    return Part(
+        extents=((link.start, link.stop),),
+        sample_rate_hz=one.rate_hz,
+        n_channels=one.n_channels,
+        n_frames=n_frames if len(link.audio) == 1 else None,
+        tolerance=tolerance,
+        whole_stream=alone and one.hole is None,
+        has_holes=one.hole is not None,
+    )
+
+
+def _pages(window: Window, at: int) -> Iterator[_Page | str]:
+    """Yield the pages of a file, and between them in words what is none."""
+    while at < window.size:
+        head = window.get(at, _MAX_PAGE)
+        if head[:4] == b"OggS" and len(head) >= _HEAD and len(head) >= _HEAD + head[26]:
+            lacing = head[_HEAD : _HEAD + head[26]]
+            length = _HEAD + len(lacing) + sum(lacing)
+            if len(head) >= length:
+                sound = _checksum(head[:length]) == int.from_bytes(head[22:26], "little")
+                if sound or window.get(at + length, 4) in (b"OggS", b""):
+                    yield _Page(
+                        at, at + length, head[5], int.from_bytes(head[6:14], "little"), int.from_bytes(head[14:18], "little"),
+                        int.from_bytes(head[18:22], "little"), lacing, head[_HEAD + len(lacing) : length], sound,
+                    )  # fmt: skip
+                    at += length
+                    continue
+        following = _find(window, at + 1)
+        if following is None:
+            if window.get(at, 4) == b"OggS":
+                yield f"the page at byte {at} is not whole"
+            return
+        yield f"{following - at} bytes at byte {at} are no page"
+        at = following
+
+
+def _find(window: Window, at: int) -> int | None:
+    while at < window.size:
+        window.hold(at)
+        place = window.data.find(b"OggS")
+        if place >= 0:
+            return at + place
+        if at + len(window.data) >= window.size:
+            return None
+        at += max(1, len(window.data) - 3)
+    return None
+
+
+def _checksum(page: bytes) -> int:
+    """Return the checksum of a page: a CRC-32 with the bits of zlib's in the other order and without its inversions."""
+    mirrored = (page[:22] + b"\0\0\0\0" + page[26:]).translate(_REVERSED)
+    crc = zlib.crc32(mirrored, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(crc.to_bytes(4, "big").translate(_REVERSED), "little")
+
+
+def _begun(page: _Page) -> _Stream:
+    """Return the stream that a first page begins."""
+    b, number = page.body, page.number
+    if b[:7] == b"\x01vorbis" and len(b) >= 30:
+        longest = 1 << (b[28] >> 4)
+        return _Stream(page.serial, "vorbis", int.from_bytes(b[12:16], "little"), b[11], 0, longest // 2, 3, 1, number)
+    if b[:8] == b"OpusHead" and len(b) >= 19:
+        return _Stream(page.serial, "opus", _OPUS_RATE_HZ, b[9], int.from_bytes(b[10:12], "little"), 5760, 2, 1, number)
+    if b[:5] == b"\x7fFLAC" and len(b) >= 33:
+        rate = int.from_bytes(b[27:30], "big") >> 4
+        return _Stream(page.serial, "flac", rate, (b[29] >> 1 & 7) + 1, 0, 65535, 1, 1, number)
+    if b[:8] == b"Speex   " and len(b) >= 68:
+        rate, frame, n = (int.from_bytes(b[i : i + 4], "little") for i in (36, 56, 64))
+        channels = int.from_bytes(b[48:52], "little")
+        return _Stream(page.serial, "speex", rate, channels, 0, max(1, frame * max(1, n)), 2, 1, number)
+    return _Stream(page.serial, "other", number=number, n_pages=1)
+
+
+def _take(one: _Stream, page: _Page, lost: str | None) -> None:
+    """Count a page of a stream in. lost : what was damaged or no page just before it"""
+    jumped = page.number != (one.number + 1) & 0xFFFFFFFF
+    one.n_pages += 1
+    one.ends = bool(page.flags & 4)
+    n_ended = sum(length < 255 for length in page.lacing)
+    if jumped and one.is_audio and one.hole is None:
+        gone = (page.number - one.number - 1) & 0xFFFFFFFF
+        at_s = (one.last_granule or 0) / one.rate_hz
+        one.hole = f"{gone} pages are missing before byte {page.start}, at {at_s:.2f} s" + (
+            f" ({lost})" if lost else ""
+        )
+    one.number = page.number
+    if page.granule == _UNSET or not one.is_audio:
+        return
+    samples = _opus_samples(page) if one.codec == "opus" else n_ended * one.longest
+    if one.last_granule is None:
+        if page.granule == 0 and n_ended:  # a page of headers
+            return
+        one.first_granule, one.first_samples = page.granule, samples
+        if one.first_granule < samples:
+            one.first_samples = one.first_granule
+    elif one.hole is None and page.granule - one.last_granule > samples + one.longest + one.rate_hz * _TOLERANCE_S:
+        one.hole = f"the granule jumps by {(page.granule - one.last_granule) / one.rate_hz:.2f} s at {one.last_granule / one.rate_hz:.2f} s"
+    one.last_granule = max(page.granule, one.last_granule or 0)
+
+
+def _opus_samples(page: _Page) -> int:
+    """Return how many samples the packets have that end on a page, by their first bytes."""
+    total = at = 0
+    begins = 0
+    for length in page.lacing:
+        at += length
+        if length < 255:
+            total += _opus_packet(page.body[begins : begins + 2])
+            begins = at
+    return total
+
+
+def _opus_packet(first: bytes) -> int:
+    if not first:
+        return 0
+    count = first[0] & 3
+    n = 1 if count == 0 else 2 if count < 3 else first[1] & 63 if len(first) > 1 else 0
+    return _OPUS_FRAMES[first[0] >> 3] * n

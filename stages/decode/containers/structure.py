@@ -8,6 +8,35 @@ from typing import IO
 HEAD_BYTES = 4096
 TAIL_BYTES = 128 * 1024
 MAX_CHUNKS = 10_000
+_BLOCK_BYTES = 1 << 20
+
+Extents = tuple[tuple[int, int], ...]
+"""Stretches [start, stop) of a file in bytes, in ascending order."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that can be decoded by itself, and how much must come out of it.
+
+    extents : its bytes
+    sample_rate_hz, n_channels : as its own headers say
+    n_frames : that it must give, None when its headers do not tell
+    tolerance : how many frames may be missing or too many
+    whole_stream : libsndfile reads it as it should be read, from the first byte
+    bare : extents without the header frame, for a decoder that is to be told nothing; None: as `extents`
+    skip_frames : of what comes out of `bare`, how many stand before the recording's first
+    has_holes : its own counts say that something is missing in it
+    """
+
+    extents: Extents
+    sample_rate_hz: int
+    n_channels: int
+    n_frames: int | None = None
+    tolerance: int = 0
+    whole_stream: bool = True
+    bare: Extents | None = None
+    skip_frames: int = 0
+    has_holes: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,13 +46,50 @@ class Container:
     kind : wav, flac, ogg, mp3, ... or "" when the content is no audio that we know
     truncated : what is missing at the end, None when nothing is known to be
     understated : the header declares less than there is, so that its length must not be believed
-    n_frames : length that a FLAC header states and nothing speaks against
+    n_frames : length that a header states and nothing speaks against
+    fault : reason code and detail of what makes the recording unusable, whatever a decoder makes of it
+    parts : to be decoded one after the other; none when a decoder is to read the file as it is
+    remarks : code of schemas.remarks and detail of what is worth knowing
+    unsupported : name of a format that nothing here decodes
+    start_byte : where the container begins, behind tags that stand before it
     """
 
     kind: str
     truncated: str | None = None
     understated: bool = False
     n_frames: int | None = None
+    fault: tuple[str, str] | None = None
+    parts: tuple[Part, ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
+    unsupported: str | None = None
+    start_byte: int = 0
+
+
+class Window:
+    """Bytes of a file by their place, read in blocks of a megabyte: for walks from its start to its end.
+
+    size : of the file in bytes
+    base, data : place and content of the block that is held
+    """
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self.size = stream, size
+        self.base, self.data = 0, b""
+
+    def hold(self, at: int) -> None:
+        """Have the block that begins at a place in memory."""
+        self._stream.seek(at)
+        self.base, self.data = at, self._stream.read(_BLOCK_BYTES)
+
+    def get(self, at: int, n: int) -> bytes:
+        """Return [at, at + n), less where the file ends. n : up to half a megabyte"""
+        if at >= self.size or at < 0:
+            return b""
+        inside = at - self.base
+        if inside < 0 or inside + n > len(self.data):
+            self.hold(at)
+            inside = 0
+        return self.data[inside : inside + n]
 
 
 def read_at(stream: IO[bytes], size: int, position: int, n: int) -> bytes:

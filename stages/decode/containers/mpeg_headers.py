@@ -1,0 +1,188 @@
+"""Headers of MPEG audio frames (MP3, MP2, MP1) and ADTS frames, and the header frames that say how long a stream is.
+
+Layouts: ISO 11172-3 and 13818-3 (MPEG), ISO 13818-7 (ADTS); Xing, Info, LAME and VBRI headers as LAME and Fraunhofer's
+encoder write them.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from stages.decode.containers.structure import Window
+
+_BITRATES = {
+    (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (2, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+}  # kbit/s by (version 3 = MPEG-1, layer bits 1 = III)
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_ADTS_CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8)
+DECODER_DELAY = 529
+"""Samples by which every MPEG layer III decoder is late; encoders write their delay without it."""
+PROOF = 3
+"""So many headers in a row, each where the one before says, are no accident."""
+MARK_BYTES = 64
+
+
+class Format(NamedTuple):
+    """What stays the same in a stream of frames. layer : 1 to 3 of MPEG audio, 4 for ADTS"""
+
+    version: int
+    layer: int
+    sample_rate_hz: int
+    n_channels: int
+
+    @property
+    def frame_samples(self) -> int:
+        if self.layer == 4:
+            return 1024
+        return 384 if self.layer == 1 else 576 if self.layer == 3 and self.version != 3 else 1152
+
+
+def mpeg_frame_bytes(data: bytes, at: int) -> int:
+    """Return the length of the MPEG audio frame whose header is at a place, 0 when there is none."""
+    header = data[at : at + 4]
+    if at < 0 or len(header) < 4 or header[0] != 0xFF:
+        return 0
+    return _frame_bytes(header[1], header[2])
+
+
+@cache
+def _frame_bytes(second: int, third: int) -> int:
+    version, layer, rate, bits = second >> 3 & 3, second >> 1 & 3, third >> 2 & 3, third >> 4
+    if second & 0xE0 != 0xE0 or version == 1 or layer == 0 or rate == 3 or bits in (0, 15):
+        return 0
+    table = _BITRATES.get((3 if version == 3 else 2, layer)) or _BITRATES[2, 1]
+    kbps, hz, padding = table[bits - 1], _RATES[version][rate], third >> 1 & 1
+    if layer == 3:
+        return (12000 * kbps // hz + padding) * 4
+    return (72000 if layer == 1 and version != 3 else 144000) * kbps // hz + padding
+
+
+@cache
+def frame_lengths(second: int, rate_bits: int) -> tuple[int, ...]:
+    """Return frame lengths by the second and third byte of a header, 0 for what is not of the same stream."""
+    wanted = second & 0xFE  # the last bit says whether there is a checksum
+    return tuple(
+        _frame_bytes(b1, b2) if b1 & 0xFE == wanted and b2 >> 2 & 3 == rate_bits else 0
+        for b1 in range(256)
+        for b2 in range(256)
+    )
+
+
+def mpeg_start(data: bytes) -> int:
+    """Return where a run of MPEG frames starts, -1 when there is none: headers that are a frame's length apart."""
+    at = data.find(b"\xff")
+    while 0 <= at < len(data) - 4:
+        place = at
+        for _ in range(PROOF):
+            length = mpeg_frame_bytes(data, place)
+            if not length:
+                break
+            place += length
+            if place + 4 > len(data):
+                return at
+        else:
+            return at
+        at = data.find(b"\xff", at + 1)
+    return -1
+
+
+def format_of(header: bytes) -> Format | None:
+    """Return the format of a frame by its first bytes, None when they are no header."""
+    if mpeg_frame_bytes(header, 0):
+        version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+        return Format(version, layer, _RATES[version][header[2] >> 2 & 3], 1 if header[3] >= 0xC0 else 2)
+    if adts_frame_bytes(header, 0):
+        code = (header[2] & 1) << 2 | header[3] >> 6
+        return Format(header[1] >> 3 & 1, 4, _ADTS_RATES[header[2] >> 2 & 15], _ADTS_CHANNELS[code])
+    return None
+
+
+def adts_frame_bytes(data: bytes, at: int) -> int:
+    """Return the length of the ADTS frame whose header is at a place, 0 when there is none."""
+    h = data[at : at + 7]
+    if at < 0 or len(h) < 7 or h[0] != 0xFF or h[1] & 0xF6 != 0xF0 or h[2] >> 2 & 15 >= len(_ADTS_RATES):
+        return 0
+    length = (h[3] & 3) << 11 | h[4] << 3 | h[5] >> 5
+    return length if length > (7 if h[1] & 1 else 9) else 0
+
+
+def adts_start(data: bytes) -> int:
+    """Return where a run of ADTS frames starts, -1 when there is none. One header is no proof: FLAC's frames begin alike."""
+    at = data.find(b"\xff")
+    while 0 <= at < len(data) - 7:
+        place, first = at, data[at + 1 : at + 3]
+        for _ in range(PROOF):
+            length = adts_frame_bytes(data, place)
+            if not length or data[place + 1 : place + 3] != first:
+                break
+            place += length
+            if place + 7 > len(data):
+                return at
+        else:
+            return at
+        at = data.find(b"\xff", at + 1)
+    return -1
+
+
+@dataclass
+class Header:
+    """What a Xing, Info or VBRI header says. None where it says nothing. n_frames : of the codec, not samples"""
+
+    n_frames: int | None = None
+    n_bytes: int | None = None
+    delay: int | None = None
+    padding: int = 0
+
+
+def headers_in(data: bytes) -> list[int]:
+    """Return where in some bytes a frame would begin that is a Xing, Info or VBRI header, if it is one."""
+    found: set[int] = set()
+    for mark in (b"Xing", b"Info", b"VBRI"):
+        at = data.find(mark)
+        while at >= 0:
+            found.update(at - offset for offset in (36, 21, 13) if at >= offset)
+            at = data.find(mark, at + 1)
+    return sorted(found)
+
+
+def header_at(window: Window, at: int, found: Format) -> tuple[Header | None, int]:
+    """Return what the header frame at a place says and its length, None and 0 when the frame is none."""
+    if found.layer != 3:
+        return None, 0
+    frame = window.get(at, 512)
+    if len(frame) < 48:
+        return None, 0
+    length = mpeg_frame_bytes(frame, 0)
+    side = (36 if found.n_channels == 2 else 21) if found.version == 3 else (21 if found.n_channels == 2 else 13)
+    if frame[side : side + 4] in (b"Xing", b"Info"):
+        return _xing(frame[side:length]), length
+    if frame[36:40] == b"VBRI" and len(frame) >= 54:
+        n_bytes, n_frames = struct.unpack(">II", frame[46:54])
+        return Header(n_frames, n_bytes), length
+    return None, 0
+
+
+def _xing(tag: bytes) -> Header:
+    found, at = Header(), 8
+    flags = int.from_bytes(tag[4:8], "big")
+    if flags & 1 and len(tag) >= at + 4:
+        found.n_frames = int.from_bytes(tag[at : at + 4], "big")
+        at += 4
+    if flags & 2 and len(tag) >= at + 4:
+        found.n_bytes = int.from_bytes(tag[at : at + 4], "big")
+        at += 4
+    at += 100 if flags & 4 else 0
+    at += 4 if flags & 8 else 0
+    # An encoder's name of nine letters, and 21 bytes on from its start the delay and padding, twelve bits each.
+    if tag[at : at + 4] in (b"LAME", b"Lavf", b"Lavc") and len(tag) >= at + 24:
+        both = int.from_bytes(tag[at + 21 : at + 24], "big")
+        found.delay, found.padding = both >> 12, both & 0xFFF
+    return found

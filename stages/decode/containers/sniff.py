@@ -1,0 +1,72 @@
+"""What a file is, by its first bytes."""
+
+from __future__ import annotations
+
+import struct
+
+from stages.decode.containers.flac import flac_frame_at
+from stages.decode.containers.mpeg_headers import adts_start, mpeg_start
+
+_MAGIC = (
+    (b"fLaC", "flac"), (b"OggS", "ogg"), (b".snd", "au"), (b"dns.", "au"), (b"caff", "caf"), (b"riff\x2e\x91\xcf\x11", "w64"),
+    (b"\x1a\x45\xdf\xa3", "matroska"), (b"\x30\x26\xb2\x75", "asf"), (b"#!AMR", "amr"), (b"NIST_1A", "nist"),
+    (b"Creative Voice File", "voc"), (b"ADIF", "aac"), (b"wvpk", "wavpack"), (b"TTA1", "tta"), (b"TTA2", "tta"), (b"MAC ", "ape"),
+    (b"MPCK", "musepack8"), (b"MP+", "musepack7"), (b"tBaK", "tak"), (b"DSD ", "dsf"), (b"FRM8", "dsdiff"), (b".RMF", "realmedia"),
+    (b"ajkg", "shorten"), (b"FLV\x01", "flv"), (b"\x00\x00\x01\xba", "mpegps"), (b"\x7f\xfe\x80\x01", "dts"),
+    (b"\xfe\x7f\x01\x80", "dts"), (b"\x1f\xff\xe8\x00", "dts"), (b"\xff\x1f\x00\xe8", "dts"),
+)  # fmt: skip
+_UNSUPPORTED = (
+    (b"OFR ", "OptimFROG"), (b"#!SILK", "SILK"), (b"\x02#!SILK", "SILK"), (b"LA0", "Lossless Audio (LA)"), (b"RKA7", "RK Audio"),
+    (b"MThd", "MIDI, which holds notes and no audio"), (b"#!SNDH", "SNDH"),
+)  # fmt: skip
+_BOXES = frozenset((b"ftyp", b"wide", b"free", b"skip", b"moov", b"mdat", b"pnot", b"styp", b"moof", b"sidx", b"uuid"))
+_TS_BYTES, _M2TS_BYTES = 188, 192
+
+
+def kind_of(head: bytes) -> str:
+    """Return the kind of a container by a file's first kilobytes, "" when it is none that is known."""
+    tag, form = head[:4], head[8:12]
+    if tag in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        return {b"WAVE": "wav", b"AVI ": "avi", b"QLCM": "qcp"}.get(form, "")
+    if tag == b"FORM":
+        return {b"AIFF": "aiff", b"AIFC": "aiff", b"8SVX": "iff", b"16SV": "iff"}.get(form, "")
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if head[4:8] in _BOXES and _is_box(head):
+        return "mp4"
+    if head[:2] == b"\x0b\x77" and len(head) > 6:
+        return "eac3" if head[5] >> 3 > 10 else "ac3"
+    if _is_transport_stream(head):
+        return "mpegts"
+    if flac_frame_at(head, 0):
+        return "flac"  # without its header
+    if adts_start(head) == 0:
+        return "aac"
+    if mpeg_start(head) >= 0:
+        return "mp3"
+    return ""
+
+
+def unsupported(head: bytes) -> str | None:
+    """Return the name of a format that is known and that nothing here decodes, None for all others."""
+    return next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
+
+
+def _is_box(head: bytes) -> bool:
+    """Whether the length of the first box can be one, and where the next one is at hand, that has a name."""
+    length = struct.unpack(">I", head[:4])[0]
+    if length in (0, 1):
+        return True
+    if length < 8:
+        return False
+    following = head[length + 4 : length + 8]
+    return len(following) < 4 or all(32 <= c < 127 or c == 0xA9 for c in following)
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    for length, first in ((_TS_BYTES, 0), (_M2TS_BYTES, 4)):
+        places = range(first, min(len(head), first + 5 * length), length)
+        if len(places) >= 3 and all(head[p] == 0x47 for p in places):
+            return True
+    return False

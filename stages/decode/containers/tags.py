@@ -1,0 +1,44 @@
+"""Tags that stand before, between and behind the frames of a stream: ID3, APE, Lyrics3."""
+
+from __future__ import annotations
+
+from stages.decode.containers.structure import Window
+
+_ID3V1_BYTES = 128
+_MAX_LYRICS_BYTES = 1 << 16
+
+
+def id3v2_bytes(head: bytes) -> int:
+    """Return how many bytes an ID3v2 tag takes whose header is at the start of `head`, 0 when there is none."""
+    if head[:3] != b"ID3" or len(head) < 10 or head[3] == 0xFF or any(byte & 0x80 for byte in head[6:10]):
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte
+    return 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def tag_bytes(window: Window, at: int) -> int:
+    """Return how many bytes the tag takes that stands at a place, 0 when none does."""
+    head = window.get(at, 32)
+    if found := id3v2_bytes(head):
+        return found
+    if head[:3] == b"TAG":
+        return min(_ID3V1_BYTES, window.size - at)
+    if head[:8] == b"APETAGEX" and len(head) == 32:
+        # Its size is that of the items and the footer; a header comes on top.
+        size, flags = int.from_bytes(head[12:16], "little"), int.from_bytes(head[20:24], "little")
+        return 32 + size if flags & 1 << 29 else 32
+    if head[:11] == b"LYRICSBEGIN":
+        body = window.get(at, _MAX_LYRICS_BYTES)
+        ends = [body.find(mark) for mark in (b"LYRICS200", b"LYRICSEND")]
+        end = min((e for e in ends if e >= 0), default=-1)
+        return end + 9 if end >= 0 else 0
+    return 0
+
+
+def behind_tags(window: Window, at: int) -> int:
+    """Return the first place that is behind all tags which follow each other from a place on."""
+    while at < window.size and (found := tag_bytes(window, at)):
+        at += found
+    return min(at, window.size)

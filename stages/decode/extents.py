@@ -1,0 +1,67 @@
+"""A part of a file as a file of its own."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from typing import IO, Any
+
+from stages.decode.containers.structure import Extents
+
+
+class ExtentStream(io.RawIOBase, IO[bytes]):
+    """Reads stretches of a stream as if they stood one behind the other and there were nothing else.
+
+    stream : seekable; closing this one leaves it open
+    extents : [start, stop) in bytes, ascending
+    """
+
+    def __init__(self, stream: IO[bytes], extents: Extents) -> None:
+        self._stream = stream
+        self._starts: list[int] = []
+        self._places: list[int] = []
+        self._size = 0
+        for start, stop in extents:
+            if stop > start:
+                self._starts.append(start)
+                self._places.append(self._size)
+                self._size += stop - start
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"cannot seek to {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        wanted = self._size - self._at if size is None or size < 0 else min(size, self._size - self._at)
+        pieces = []
+        while wanted > 0:
+            k = bisect_right(self._places, self._at) - 1
+            inside = self._at - self._places[k]
+            end = self._places[k + 1] if k + 1 < len(self._places) else self._size
+            self._stream.seek(self._starts[k] + inside)
+            piece = self._stream.read(min(wanted, end - self._at))
+            if not piece:
+                break
+            pieces.append(piece)
+            self._at += len(piece)
+            wanted -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        content = self.read(len(view))
+        view[: len(content)] = content
+        return len(content)

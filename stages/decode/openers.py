@@ -1,0 +1,93 @@
+"""Which readers are tried for a file, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING
+
+from stages.decode.containers import Container
+from stages.decode.containers.structure import Part
+from stages.decode.extents import ExtentStream
+from stages.decode.readers import DEMUXERS, DecodeError, FfmpegReader, PartsReader, Reader, SoundFileReader
+
+if TYPE_CHECKING:
+    from stages.decode.recording import DecodeSource
+
+ONLY_FFMPEG = frozenset(
+    "mp4 matroska asf amr aac avi wavpack tta ac3 eac3 dts ape musepack7 musepack8 tak dsf dsdiff mpegts mpegps flv realmedia"
+    " shorten qcp".split()
+)
+
+
+def openers(
+    source: DecodeSource, path: str, stream: IO[bytes], container: Container, gaps: str
+) -> list[Callable[[], Reader]]:
+    """Return ways to open a recording, the one that leads first.
+
+    libsndfile leads where both libraries can read a kind, since it is faster; where the file's own structure says that it would
+    stop early or read too much, FFmpeg does.
+    """
+    is_first = source.track in ("default", "first", 0)
+    begin = container.start_byte
+
+    def content() -> IO[bytes]:
+        return ExtentStream(stream, ((begin, 1 << 62),)) if begin else stream
+
+    def libsndfile() -> Reader:
+        if source.root.is_local and not begin:
+            return SoundFileReader(source.root.full(path))
+        return SoundFileReader(_at_start(content()))
+
+    def ffmpeg() -> Reader:
+        return FfmpegReader(
+            content(),
+            container.kind,
+            n_frames=container.n_frames,
+            ignore_length=container.understated,
+            track=source.track,
+            gaps=gaps,
+        )
+
+    def part(one: Part, is_only: bool) -> Reader:
+        if one.whole_stream and is_first:
+            try:
+                reader = (
+                    SoundFileReader(source.root.full(path))
+                    if is_only and source.root.is_local
+                    else SoundFileReader(_at_start(ExtentStream(stream, one.extents)))
+                )
+            except DecodeError:
+                pass  # FFmpeg says why
+            else:
+                # libsndfile does not read beyond the length that it states or guesses.
+                if reader.declared_frames * one.sample_rate_hz >= _wanted(one) * reader.sample_rate_hz:
+                    return reader
+                reader.close()
+        found = FfmpegReader(
+            ExtentStream(stream, one.bare or one.extents),
+            container.kind,
+            track=source.track,
+            gaps=gaps,
+            skip_frames=one.skip_frames,
+        )
+        if one.n_frames is not None and not (one.has_holes and gaps == "ignore"):
+            found.n_frames = round(one.n_frames * found.sample_rate_hz / one.sample_rate_hz)
+        return found
+
+    if container.parts:
+        return [lambda: PartsReader(container.parts, part)]
+    ways: list[Callable[[], Reader]] = []
+    if container.kind not in ONLY_FFMPEG and not container.understated and is_first:
+        ways.append(libsndfile)
+    if container.kind in DEMUXERS:
+        ways.append(ffmpeg)
+    return ways
+
+
+def _wanted(part: Part) -> int:
+    return (part.n_frames or 0) - part.tolerance
+
+
+def _at_start(stream: IO[bytes]) -> IO[bytes]:
+    stream.seek(0)
+    return stream

@@ -1,0 +1,99 @@
+"""A recording that is decoded part by part, each part held against what its own headers say must come out of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.decode.containers.structure import Part
+from stages.decode.readers.base import DecodeError, Reader
+
+
+class Opener(Protocol):
+    """Opens a part. Raises DecodeError when nothing can."""
+
+    def __call__(self, part: Part, is_only: bool, /) -> Reader: ...
+
+
+class PartsReader:
+    """Reads parts one after the other.
+
+    Parameters
+    ----------
+    parts : in the order of the file, at least one
+    opener : opens one
+    """
+
+    exact_seek = False
+
+    def __init__(self, parts: tuple[Part, ...], opener: Opener) -> None:
+        # A part without a frame, as a recorder leaves it that was started and stopped, says nothing of the others.
+        self._parts = tuple(p for p in parts if p.n_frames != 0) or parts[:1]
+        self._opener = opener
+        self.n_frames: int | None = None
+        self.problem: str | None = None
+        self._found: list[tuple[str, str]] = []
+        self._k = self._given = 0
+        self._reader = opener(self._parts[0], len(parts) == 1)
+        self.name = self._reader.name
+        self.sample_rate_hz, self.n_channels = self._reader.sample_rate_hz, self._reader.n_channels
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        return [*self._found, *self._reader.remarks]
+
+    def _next(self) -> bool:
+        """Open the next part; return whether there is one."""
+        if self._k + 1 == len(self._parts):
+            return False
+        self._found += self._reader.remarks
+        self._reader.close()
+        self._k, self._given = self._k + 1, 0
+        part = self._parts[self._k]
+        reader = self._reader = self._opener(part, False)
+        if reader.name not in self.name:
+            self.name += f"+{reader.name}"
+        if (reader.sample_rate_hz, reader.n_channels) != (self.sample_rate_hz, self.n_channels):
+            raise DecodeError(
+                "bad_format",
+                f"{self.sample_rate_hz} Hz, {self.n_channels} channels become {reader.sample_rate_hz} Hz,"
+                f" {reader.n_channels} channels at byte {part.extents[0][0]}",
+            )
+        return True
+
+    def read_into(self, out: npt.NDArray[np.float32]) -> int:
+        done = 0
+        while done < len(out) and self.problem is None:
+            room = out[done:]
+            if self._reader.n_frames is not None:
+                room = room[: max(0, self._reader.n_frames - self._given)]
+            n = self._reader.read_into(room) if len(room) else 0
+            done += n
+            self._given += n
+            if n < len(room) or not len(room):
+                self._check_end()
+                if self.problem is None and not self._next():
+                    break
+        return done
+
+    def _check_end(self) -> None:
+        """Compare what a part gave with what its headers declare."""
+        reader, part = self._reader, self._parts[self._k]
+        where = f"in part {self._k + 1} of {len(self._parts)}, " if len(self._parts) > 1 else ""
+        if reader.problem is not None:
+            self.problem = where + reader.problem
+            return
+        if part.n_frames is None:
+            return
+        wanted = part.n_frames * self.sample_rate_hz / part.sample_rate_hz
+        if self._given < wanted - part.tolerance * self.sample_rate_hz / part.sample_rate_hz - 1:
+            rate = self.sample_rate_hz
+            self.problem = f"{where}the file's own headers account for {wanted / rate:.3f} s and {self._given / rate:.3f} s could be decoded"
+
+    def seek(self, frame: int) -> None:
+        raise NotImplementedError("parts are read from start to end")
+
+    def close(self) -> None:
+        self._reader.close()
