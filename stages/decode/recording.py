@@ -13,9 +13,11 @@ import numpy.typing as npt
 from schemas.config import Segment
 from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
+from schemas.raw_config import Raw
 from schemas.storage import Root
 from stages.decode.containers import Container, inspect
 from stages.decode.cursor import Cursor
+from stages.decode.pcm import PcmReader, raw_container
 from stages.decode.readers import DEMUXERS, ONLY_FFMPEG, DecodeError, FfmpegReader, Reader, SoundFileReader
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from stages.versions import etag_version, version_of
@@ -29,12 +31,18 @@ MAX_CLIP_VALUES = 128_000_000
 
 @dataclass(frozen=True)
 class DecodeSource:
-    """What Decode must know of a source. time_unit : s | ms | samples, of the annotations; version : auto | sha256."""
+    """What Decode must know of a source.
+
+    time_unit : s | ms | samples, of the annotations
+    version : auto | sha256
+    raw : what the samples of files without a header are, None where files have one
+    """
 
     root: Root
     segment: Segment
     time_unit: str = "s"
     version: str = "auto"
+    raw: Raw | None = None
 
 
 class RecordingDecoder:
@@ -67,7 +75,10 @@ class RecordingDecoder:
                 size = stream.tell()
                 if size == 0:
                     raise DecodeError("empty", "the file has no bytes")
-                container = inspect(stream, size)
+                raw = self.source.raw
+                container = raw_container(size, raw) if raw is not None else inspect(stream, size)
+                if container.empty:
+                    raise DecodeError("empty", "the file has a header and no samples")
                 if container.truncated and not self.keep_truncated:
                     raise DecodeError("truncated", container.truncated)
                 last: dict[str, Any] = {}
@@ -219,6 +230,8 @@ def _openers(root: Root, path: str, stream: IO[bytes], container: Container) -> 
     def ffmpeg() -> Reader:
         return FfmpegReader(stream, container.kind, n_frames=container.n_frames, ignore_length=container.understated)
 
+    if (pcm := container.pcm) is not None:
+        return [lambda: PcmReader(stream, pcm)]
     found: list[Callable[[], Reader]] = []
     if container.kind not in ONLY_FFMPEG and not container.understated:
         found.append(libsndfile)
