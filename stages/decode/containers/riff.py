@@ -25,6 +25,8 @@ _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _ALL_ONES = 0xFFFFFFFF
 _PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = 1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE
 _TOLD_BYTES = 4096
+# What libsndfile skips or cannot fail on. It reads other chunks, and gives a file up over what it does not like in them.
+_HARMLESS = frozenset((b"fmt ", b"fact", b"ds64", b"data", b"JUNK", b"junk", b"PAD ", b"FLLR"))
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class _Wave:
 
     riff_end : where it should end by its own length, None when that says nothing
     data : (start, length as declared, length there) of each chunk of samples
-    odd : the chain breaks a rule over which libraries stumble
+    odd : there is something over which libsndfile could stumble
     behind : where bytes begin that are no chunk, behind all chunks; what : end, tag, riff, junk
     """
 
@@ -125,6 +127,7 @@ def _walk(stream: IO[bytes], size: int, at: int) -> _Wave:
         if found is None or (wave.data and (not likely or _is_riff(stream, size, position))):
             break
         name, length = found
+        wave.odd |= name not in _HARMLESS
         if name == b"data" and (not wave.data or likely == 2):
             if wave.is_long and length == _ALL_ONES and wave.long_size is not None:
                 length = wave.long_size
@@ -256,7 +259,7 @@ class _Judge:
             return samples_end(self.stream, self.size, start, self.wave.order) - start
         if length == 0:
             tagged = is_tag(self.stream, self.size, start)
-            if there < self.format.frame_bytes or tagged or is_padding(self.stream, self.size, start):
+            if there < max(8, self.format.frame_bytes) or tagged or is_padding(self.stream, self.size, start):
                 return 0
             self.repaired = True
             return samples_end(self.stream, self.size, start, self.wave.order) - start
