@@ -137,7 +137,9 @@ def _versions(config: Config) -> dict[str, str]:
 
 def _decode_sources(config: Config) -> dict[str, DecodeSource]:
     return {
-        s.name: DecodeSource(source_root(s), s.segment, s.annotations.time_unit if s.annotations else "s", s.version)
+        s.name: DecodeSource(
+            source_root(s), s.segment, s.annotations.time_unit if s.annotations else "s", s.version, raw=s.raw
+        )
         for s in config.sources
     }
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from pathlib import PurePosixPath
 
 import regex
 
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
+from schemas.raw_config import names_extension
 from schemas.storage import Root, split_name
 from stages.versions import info_version, stat_version, version_of
 
@@ -74,7 +74,7 @@ class Patterns:
     """
 
     def __init__(self, include: list[str], exclude: list[str]) -> None:
-        self._include = [(_compile(p), _names_extension(p)) for p in include]
+        self._include = [(_compile(p), names_extension(p)) for p in include]
         self._exclude = [_compile(p) for p in exclude]
         self._all_audio = not _EVERYTHING.isdisjoint(include)
 
@@ -99,15 +99,10 @@ def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool
         raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
 
 
-def _names_extension(pattern: str) -> bool:
-    suffix = PurePosixPath(pattern).suffix
-    return len(suffix) > 1 and "*" not in suffix and "?" not in suffix
-
-
 def _compile(pattern: str) -> regex.Pattern[str]:
     text = pattern if "/" in pattern else f"**/{pattern}"
     ending = ""
-    if _names_extension(text):
+    if names_extension(text):
         text, dot, extension = text.rpartition(".")
         ending = f"(?i:{regex.escape(dot + extension)})"
     out, i = "", 0

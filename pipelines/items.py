@@ -159,7 +159,9 @@ class ItemMaker:
         segment, label = source.segment, source.label
         self._rule = SplitRule(config.split)
         self._longest_s = config.output.shard_seconds
-        self._bytes_per_second = source.bytes_per_second
+        raw = source.raw
+        self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second
+        self._seekable = raw is not None
         self._windows = segment.mode == "window"
         self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
@@ -191,7 +193,8 @@ class ItemMaker:
         split = self._rule.choose(name, fields, label)
         extension = split_name(recording.path)[2]
         seconds = self._estimate_s(recording, extension)
-        if not self._windows or extension not in _SEEKABLE or seconds < 1.5 * self._longest_s:
+        seekable = self._seekable or extension in _SEEKABLE
+        if not self._windows or not seekable or seconds < 1.5 * self._longest_s:
             weight = max(_MIN_WEIGHT_S, seconds * self._share)
             return [Item(recording, name, split, label, fields, True, _WHOLE, None, weight)]
         items = []

@@ -279,7 +279,8 @@ def _source_fingerprint(source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     # The root stands in every row, as source_uri.
-    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance])
+    raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
+    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw])
 
 
 def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:

@@ -20,7 +20,8 @@ from pydantic import (
 
 from schemas.feature_config import Features
 from schemas.image_config import Images
-from schemas.model import Frozen, Name, Positive, Share, error_at
+from schemas.model import Frozen, Name, Positive, Share, error_at, later
+from schemas.raw_config import Raw, names_extension
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
@@ -175,6 +176,7 @@ class Source(Frozen):
     segment: Segment = Segment()
     label: _Label | None = None
     fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
+    raw: Raw | None = later(None, description="the files have no header: all of each is samples of this kind")
 
     @field_validator("root")
     @classmethod
@@ -195,6 +197,11 @@ class Source(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Source:
+        if self.raw is not None and not all(names_extension(p) for p in self.include):
+            raise ValueError(
+                "with `raw` every file is read as samples without a header, whatever it contains: each pattern of"
+                ' `include` must end in an extension, as in include: ["**/*.pcm"]'
+            )
         if self.segment.mode == "annotation" and self.annotations is None:
             raise ValueError("segment mode annotation needs `annotations`")
         if isinstance(self.label, From) and self.label.from_ == "annotation":

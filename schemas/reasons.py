@@ -23,7 +23,11 @@ REASONS: dict[str, Reason] = {
     r.code: r
     for r in (
         # Recordings
-        Reason("not_audio", "the content is not audio in any known container", "remove the file, or exclude it"),
+        Reason(
+            "not_audio",
+            "the content is not audio in any known container",
+            "remove the file, or exclude it; samples without a header, as in .pcm and .raw files, are read with sources[].raw",
+        ),
         Reason("empty", "the file has no bytes, or a header and no samples", "record or copy it again, or exclude it"),
         Reason(
             "truncated",

@@ -63,5 +63,10 @@ REMARKS: dict[str, Remark] = {
             "the file holds several recordings one behind the other, and all were used",
             "nothing, unless they should be recordings of their own",
         ),
+        Remark(
+            "trailing_bytes",
+            "bytes behind the samples belong to no chunk and no tag that clipmill knows, and were not used",
+            "nothing, unless they are samples: then the header's length is wrong, and is to be repaired",
+        ),
     )
 }

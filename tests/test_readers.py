@@ -302,7 +302,7 @@ def wav(declared: int, body: bytes, rate: int = 8000, channels: int = 1) -> byte
 BODY = (3000 * np.sin(np.arange(4000) / 5)).astype("<i2").tobytes()
 
 
-@pytest.mark.parametrize("declared", [0, 0xFFFFFFFF, len(BODY)])
+@pytest.mark.parametrize("declared", [0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, len(BODY)])
 @pytest.mark.parametrize("truncated", ["reject", "keep"])
 def test_wav_written_to_a_pipe_lasts_until_the_file_ends(tmp_path: Path, declared: int, truncated: str) -> None:
     (tmp_path / "a.wav").write_bytes(wav(declared, BODY))
@@ -311,7 +311,7 @@ def test_wav_written_to_a_pipe_lasts_until_the_file_ends(tmp_path: Path, declare
     assert np.array_equal(found.samples[:, 0] * 32768, np.frombuffer(BODY, "<i2"))
 
 
-@pytest.mark.parametrize("declared", [5 * 3600 * 16000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, len(BODY) + 2])
+@pytest.mark.parametrize("declared", [5 * 3600 * 16000, 0x70000000, len(BODY) + 2])
 def test_wav_that_claims_more_than_is_there_is_truncated(tmp_path: Path, declared: int) -> None:
     (tmp_path / "a.wav").write_bytes(wav(declared, BODY))
     assert decode(tmp_path / "a.wav").reason == "truncated"

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 from stages.decode.containers import Container
 from stages.decode.containers.structure import Part
 from stages.decode.extents import ExtentStream
+from stages.decode.pcm import PcmReader
 from stages.decode.readers import DEMUXERS, DecodeError, FfmpegReader, PartsReader, Reader, SoundFileReader
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ def openers(
         return ExtentStream(stream, ((begin, 1 << 62),)) if begin else stream
 
     def libsndfile() -> Reader:
-        if source.root.is_local and not begin:
-            return SoundFileReader(source.root.full(path))
-        return SoundFileReader(_at_start(content()))
+        local = source.root.is_local and not begin
+        reader = SoundFileReader(source.root.full(path) if local else _at_start(content()))
+        if container.n_frames is not None:
+            reader.n_frames = container.n_frames
+        return reader
 
     def ffmpeg() -> Reader:
         return FfmpegReader(
@@ -74,6 +77,8 @@ def openers(
             found.n_frames = round(one.n_frames * found.sample_rate_hz / one.sample_rate_hz)
         return found
 
+    if (pcm := container.pcm) is not None:
+        return [lambda: PcmReader(stream, pcm)]
     if container.parts:
         return [lambda: PartsReader(container.parts, part)]
     ways: list[Callable[[], Reader]] = []

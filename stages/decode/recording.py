@@ -13,10 +13,12 @@ import numpy.typing as npt
 from schemas.config import Segment
 from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
+from schemas.raw_config import Raw
 from schemas.storage import Root
 from stages.decode.containers import Container, inspect
 from stages.decode.cursor import Cursor
 from stages.decode.openers import openers
+from stages.decode.pcm import raw_container
 from stages.decode.readers import DecodeError, Reader
 from stages.decode.readers.tracks import Track
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
@@ -36,6 +38,7 @@ class DecodeSource:
     time_unit : s | ms | samples, of the annotations
     version : auto | sha256
     track : which audio track of a file that has several
+    raw : what the samples of files without a header are, None where files have one
     """
 
     root: Root
@@ -43,6 +46,7 @@ class DecodeSource:
     time_unit: str = "s"
     version: str = "auto"
     track: Track = "default"
+    raw: Raw | None = None
 
 
 class NothingDecodedError(DecodeError):
@@ -80,14 +84,9 @@ class RecordingDecoder:
                 size = stream.tell()
                 if size == 0:
                     raise DecodeError("empty", "the file has no bytes")
-                container = inspect(stream, size)
-                if container.fault is not None:
-                    raise DecodeError(*container.fault)
-                if container.truncated and not self.keep_truncated:
-                    raise DecodeError("truncated", container.truncated)
                 last: dict[str, Any] = {}
                 try:
-                    for row in self._decode(stream, container):
+                    for row in self._decode(stream, self._container(stream, size)):
                         if row["last"]:
                             last = row
                         else:
@@ -108,6 +107,18 @@ class RecordingDecoder:
         if not by_etag:
             self._check_version("while reading")
         yield last
+
+    def _container(self, stream: IO[bytes], size: int) -> Container:
+        """Return what the file's structure says. Raises DecodeError when that rules it out."""
+        raw = self.source.raw
+        found = raw_container(size, raw) if raw is not None else inspect(stream, size)
+        if found.fault is not None:
+            raise DecodeError(*found.fault)
+        if found.empty:
+            raise DecodeError("empty", "the file has a header and no samples")
+        if found.truncated and not self.keep_truncated:
+            raise DecodeError("truncated", found.truncated)
+        return found
 
     def _check_version(self, when: str) -> None:
         try:

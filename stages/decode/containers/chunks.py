@@ -2,65 +2,189 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from typing import IO
 
-from stages.decode.containers.structure import MAX_CHUNKS, Container, missing, read_at
+from stages.decode.containers.riff import Format, read_format
+from stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
+from stages.decode.containers.trailing import Chunks, is_padding, is_tag, samples_end, stands_for_unknown
+
+_AIFC = {
+    b"sowt": "s16le", b"fl32": "f32be", b"FL32": "f32be", b"fl64": "f64be", b"FL64": "f64be", b"ulaw": "mulaw",
+    b"ULAW": "mulaw", b"alaw": "alaw", b"ALAW": "alaw", b"raw ": "u8", b"in24": "s24be", b"in32": "s32be",
+}  # fmt: skip
+_AU = {1: "mulaw", 2: "s8", 3: "s16", 4: "s24", 5: "s32", 6: "f32", 7: "f64", 27: "alaw"}
+_VOC = {0: "u8", 4: "s16le", 6: "alaw", 7: "mulaw"}
+
+
+def _width(encoding: str) -> int:
+    """Return the bytes of a sample, 0 when samples are compressed."""
+    bits = re.search(r"\d+", encoding)
+    return int(bits.group()) // 8 if bits else 1 if encoding else 0
 
 
 def check_aiff(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    position = 12
+    chunks, position, likely = Chunks(stream, size, ">"), at + 12, 1
+    comm, sound, odd = b"", (0, -1), at > 0
     for _ in range(MAX_CHUNKS):
-        chunk = read_at(stream, size, position, 8)
-        if len(chunk) < 8:
-            return Container("aiff", "there is no SSND chunk")
-        length = struct.unpack(">I", chunk[4:])[0]
-        if chunk[:4] == b"SSND":
-            there = size - position - 8
-            return Container("aiff", missing(length, there) if length > there else None)
-        position += 8 + length + length % 2
-    return Container("aiff", "there is no SSND chunk among the first chunks")
+        found = chunks.header(position)
+        if found is None or (sound[1] >= 0 and not likely):
+            break
+        name, length = found
+        if name == b"COMM" and not comm:
+            comm = read_at(stream, size, position + 8, min(length, 64))
+            odd |= sound[1] >= 0
+        elif name == b"SSND" and sound[1] < 0:
+            sound = (position + 8, length)
+        end = position + 8 + length
+        position, likely = chunks.behind(end, length)
+        odd |= position != end + length % 2
+    if sound[1] < 0:
+        return Container("aiff", "there is no SSND chunk", start_byte=at)
+    if len(comm) < 18:
+        return Container("aiff", "there is no COMM chunk", start_byte=at)
+    channels, n_frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", comm[:18])
+    kind = comm[18:22] if head[8:12] == b"AIFC" else b"NONE"
+    width = (bits + 7) // 8
+    encoding = _AIFC.get(kind, "")
+    if kind in (b"NONE", b"twos") and 1 <= width <= 4:
+        encoding = "s8" if width == 1 else f"s{8 * width}be"
+    rate = 0 if exponent < 0x3FFF or exponent > 0x403E else round(mantissa * 2.0 ** (exponent - 0x403E))
+    offset = int.from_bytes(read_at(stream, size, sound[0], 4), "big")
+    offset = offset if offset < size - sound[0] - 8 else 0
+    start, declared = sound[0] + 8 + offset, max(0, sound[1] - 8 - offset)
+    frame = _width(encoding) * channels
+    there = max(0, size - start)
+    if not frame:
+        gone = sound[1] and not stands_for_unknown(sound[1], there) and declared > there
+        return Container("aiff", missing(declared, there) if gone else None, start_byte=at)
+    counted = n_frames * frame if not stands_for_unknown(n_frames * frame, there) else 0
+    ends = likely or position >= size or is_tag(stream, size, position) or is_padding(stream, size, position)
+    remarks: tuple[tuple[str, str], ...] = ()
+    if stands_for_unknown(sound[1], there) or (sound[1] in (0, 8 + offset) and not (ends and position > start)):
+        odd = True
+        declared = counted if 0 < counted <= there else samples_end(stream, size, start, ">") - start
+    elif declared < counted <= there and not ends:
+        odd = True
+        remarks = (("header_wrong", f"SSND declares {declared} bytes of samples, and COMM {counted}, which are there"),)
+        declared = counted
+    elif 0 < counted < declared:
+        odd |= declared - counted >= frame
+        declared = counted
+    if declared // frame > there // frame:
+        return Container("aiff", missing(declared, there), start_byte=at)
+    n_bytes = min(declared, there) // frame * frame
+    pcm = Pcm(start, n_bytes, rate, channels, encoding) if odd and n_bytes else None
+    return Container("aiff", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0, remarks=remarks)
 
 
 def check_au(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    if len(head) < 12:
-        return Container("au", "the header is not whole")
-    offset, length = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:12])
-    if length != 0xFFFFFFFF and offset + length > size:
-        return Container("au", missing(length, size - offset))
-    return Container("au")
+    if len(head) < 24:
+        return Container("au", "the header is not whole", start_byte=at)
+    order = ">" if head[:4] == b".snd" else "<"
+    offset, length, code, rate, channels = struct.unpack(order + "5I", head[4:24])
+    start = at + offset
+    there = max(0, size - start)
+    encoding = _AU.get(code, "")
+    if _width(encoding) > 1:
+        encoding += "be" if order == ">" else "le"
+    frame = _width(encoding) * channels
+    endless = stands_for_unknown(length, there) or (
+        length == 0 and there >= max(1, frame) and not is_padding(stream, size, start)
+    )
+    if endless:
+        length = samples_end(stream, size, start, order) - start if frame else there
+    elif length // max(1, frame) > there // max(1, frame):
+        return Container("au", missing(length, there), start_byte=at)
+    if not frame:
+        return Container("au", start_byte=at, empty=length == 0)
+    n_bytes = min(length, there) // frame * frame
+    pcm = Pcm(start, n_bytes, rate, channels, encoding) if n_bytes and (endless or at) else None
+    return Container("au", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0)
 
 
 def check_w64(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    position = 40  # riff GUID, size, wave GUID
+    position = at + 40  # riff GUID, size, wave GUID
+    form: Format | None = None
     for _ in range(MAX_CHUNKS):
         chunk = read_at(stream, size, position, 24)
         if len(chunk) < 24:
-            return Container("w64", "there is no data chunk")
+            return Container("w64", "there is no data chunk", start_byte=at)
         length = struct.unpack("<Q", chunk[16:])[0]
+        if chunk[:4] == b"fmt ":
+            form = read_format(read_at(stream, size, position + 24, min(length, 64) - 24 if length >= 24 else 0), "<")
         if chunk[:4] == b"data":
-            return Container("w64", missing(length - 24, size - position - 24) if length > size - position else None)
+            return _w64_data(stream, size, at, position + 24, length - 24, form)
         if length < 24:
-            return Container("w64", "a chunk has no size")
+            return Container("w64", "a chunk has no size", start_byte=at)
         position += length + -length % 8
-    return Container("w64", "there is no data chunk among the first chunks")
+    return Container("w64", "there is no data chunk among the first chunks", start_byte=at)
+
+
+def _w64_data(stream: IO[bytes], size: int, at: int, start: int, length: int, form: Format | None) -> Container:
+    there = size - start
+    frame = form.frame_bytes if form else 1
+    riff_bytes = int.from_bytes(read_at(stream, size, at + 16, 8), "little")
+    closed = at + riff_bytes == start  # the outer length counts the header alone, as in a file without a sample
+    endless = stands_for_unknown(length, there) or (
+        length <= 0 and there >= frame and not (closed and is_padding(stream, size, start))
+    )
+    if length <= 0 and there >= 24 and read_at(stream, size, start, 24)[4:8] == b"\xf3\xac\xd3\x11":
+        endless = False  # another chunk follows
+    if endless:
+        length = there
+    elif length // frame > there // frame:
+        return Container("w64", missing(length, there), start_byte=at)
+    n_bytes = max(0, min(length, there))
+    if form is None or not form.width:
+        return Container("w64", start_byte=at, empty=n_bytes == 0)
+    n_bytes -= n_bytes % frame
+    pcm = None
+    if n_bytes and (endless or at):
+        pcm = Pcm(start, n_bytes, form.sample_rate_hz, form.n_channels, form.encoding)
+    return Container("w64", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0)
 
 
 def check_caf(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    position = 8
+    position = at + 8
+    desc = b""
     for _ in range(MAX_CHUNKS):
         chunk = read_at(stream, size, position, 12)
         if len(chunk) < 12:
-            return Container("caf", "there is no data chunk")
+            return Container("caf", "there is no data chunk", start_byte=at)
         length = struct.unpack(">q", chunk[4:])[0]
         there = size - position - 12
+        if chunk[:4] == b"desc":
+            desc = read_at(stream, size, position + 12, 32)
         if chunk[:4] == b"data":
-            return Container("caf", missing(length, there) if length > there else None)
+            return _caf_data(at, position + 16, length - 4 if length >= 0 else -1, there - 4, desc)
         if length < 0:
-            return Container("caf", "a chunk has no size")
+            return Container("caf", "a chunk has no size", start_byte=at)
         position += 12 + length
-    return Container("caf", "there is no data chunk among the first chunks")
+    return Container("caf", "there is no data chunk among the first chunks", start_byte=at)
+
+
+def _caf_data(at: int, start: int, length: int, there: int, desc: bytes) -> Container:
+    """Judge the samples, which stand behind an edit count of four bytes."""
+    endless = length < 0 or stands_for_unknown(length, there)
+    if not endless and length > there:
+        return Container("caf", missing(length, there), start_byte=at)
+    n_bytes = max(0, there if endless else length)
+    if len(desc) < 32:
+        return Container("caf", start_byte=at, empty=n_bytes == 0)
+    rate, kind, flags, _, _, channels, bits = struct.unpack(">d4s5I", desc)
+    encoding = {b"ulaw": "mulaw", b"alaw": "alaw"}.get(kind, "")
+    if kind == b"lpcm" and bits in ((32, 64) if flags & 1 else (8, 16, 24, 32)):
+        ending = "" if bits == 8 else "le" if flags & 2 else "be"
+        encoding = f"{'f' if flags & 1 else 's'}{bits}{ending}"
+    frame = _width(encoding) * channels
+    if not frame or not math.isfinite(rate):
+        return Container("caf", start_byte=at, empty=n_bytes == 0)
+    n_bytes -= n_bytes % frame
+    pcm = Pcm(start, n_bytes, round(rate), channels, encoding) if n_bytes and (endless or at) else None
+    return Container("caf", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0)
 
 
 def check_nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
@@ -69,20 +193,42 @@ def check_nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         offset = int(head.split(b"\n")[1])
         length = int(words[b"sample_count"]) * int(words[b"channel_count"]) * int(words[b"sample_n_bytes"])
     except (IndexError, KeyError, ValueError):
-        return Container("nist")
+        return Container("nist", start_byte=at)
     if b"embedded" in words.get(b"sample_coding", b""):
-        return Container("nist")  # compressed: the count says nothing about bytes
-    return Container("nist", missing(length, size - offset) if offset + length > size else None)
+        return Container("nist", start_byte=at)  # compressed: the count says nothing about bytes
+    there = size - at - offset
+    return Container("nist", missing(length, there) if length > there else None, start_byte=at, empty=length == 0)
 
 
 def check_voc(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    position = int.from_bytes(head[20:22], "little")
+    position = at + int.from_bytes(head[20:22], "little")
+    parts: list[tuple[int, int]] = []
+    forms: set[tuple[int, int, str]] = set()
+    plain = True
     for _ in range(MAX_CHUNKS):
-        block = read_at(stream, size, position, 4)
+        block = read_at(stream, size, position, 16)
         if block[:1] in (b"\0", b"") and position <= size:
-            return Container("voc")
-        length = int.from_bytes(block[1:4], "little")
+            break
+        kind, length = block[0] if block else 0, int.from_bytes(block[1:4], "little")
         if position + 4 + length > size:
-            return Container("voc", missing(length, size - position - 4))
+            return Container("voc", missing(length, size - position - 4), start_byte=at)
+        skipped = {1: 2, 2: 0, 9: 12}.get(kind)
+        if kind == 1 and len(block) >= 6:
+            forms.add((round(1_000_000 / (256 - block[4])), 1, _VOC.get(block[5], "")))
+        elif kind == 9 and len(block) >= 12:
+            rate, _, channels, codec = struct.unpack("<IBBH", block[4:12])
+            forms.add((rate, channels, _VOC.get(codec, "")))
+        plain &= kind not in (3, 8)  # silence by its length, stereo of old: libsndfile's and FFmpeg's matter
+        if skipped is not None and length > skipped:
+            parts.append((position + 4 + skipped, length - skipped))
         position += 4 + length
-    return Container("voc")
+    # libsndfile takes the headers of further blocks for samples.
+    if len(forms) != 1 or not plain or len(parts) < 2:
+        return Container("voc", start_byte=at, empty=plain and not parts)
+    rate, channels, encoding = forms.pop()
+    frame = _width(encoding) * channels
+    if not frame or any(n % frame for _, n in parts):
+        return Container("voc", start_byte=at)
+    first, *more = parts
+    pcm = Pcm(*first, rate, channels, encoding, tuple(more))
+    return Container("voc", n_frames=sum(n for _, n in parts) // frame, pcm=pcm, start_byte=at)

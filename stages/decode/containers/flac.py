@@ -12,6 +12,8 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     info = head[8:42]
     if len(info) < 34 or head[4] & 0x7F != 0:
         return Container("flac", "the header is not whole")
+    if int.from_bytes(info[10:13], "big") >> 4 == 0:
+        return Container("flac", fault=("bad_format", "the header states a sample rate of 0 Hz"))
     total = int.from_bytes(info[13:18], "big") & 0xFFFFFFFFF
     if total == 0:
         return Container("flac")

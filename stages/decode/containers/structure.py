@@ -40,13 +40,33 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Pcm:
+    """Uncompressed samples that are to be read by their place in the file.
+
+    start_byte, size_bytes : of the samples, whole frames
+    encoding : one of stages.decode.pcm.ENCODINGS, such as s16le
+    more : (start_byte, size_bytes) of further samples of the same recording, in their order
+    """
+
+    start_byte: int
+    size_bytes: int
+    sample_rate_hz: int
+    n_channels: int
+    encoding: str
+    more: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Container:
     """A file's kind and what is wrong with its structure.
 
     kind : wav, flac, ogg, mp3, ... or "" when the content is no audio that we know
     truncated : what is missing at the end, None when nothing is known to be
     understated : the header declares less than there is, so that its length must not be believed
-    n_frames : length that a header states and nothing speaks against
+    n_frames : exact count that the container states and nothing speaks against: what a decoder gives beyond it is none
+        of the recording's, and less is a truncation
+    pcm : uncompressed samples that are to be read by place, since a library would read something else
+    empty : there is a header and no sample
     fault : reason code and detail of what makes the recording unusable, whatever a decoder makes of it
     parts : to be decoded one after the other; none when a decoder is to read the file as it is
     remarks : code of schemas.remarks and detail of what is worth knowing
@@ -58,6 +78,8 @@ class Container:
     truncated: str | None = None
     understated: bool = False
     n_frames: int | None = None
+    pcm: Pcm | None = None
+    empty: bool = False
     fault: tuple[str, str] | None = None
     parts: tuple[Part, ...] = ()
     remarks: tuple[tuple[str, str], ...] = ()
