@@ -1,0 +1,191 @@
+"""Decides whether what clipmill makes of a recording is right: the outcome, the length, the tones at their times, the words said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+from odd_signal import N_TONES, Case
+
+from pipelines.graph import clip_stages, through
+from pipelines.plan import make_plan
+from schemas.config import Config
+from schemas.reasons import REASONS
+from schemas.remarks import REMARKS
+
+RATE = 16000
+HOP, WINDOW = 160, 800
+SILENT, OTHER = -2, -9
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of a recording.
+
+    clips : int16 [frames, channels] at 16 kHz, each with its start in seconds
+    seconds : of the first clip
+    decoded_s : of the recording at its own rate
+    """
+
+    clips: tuple[tuple[float, npt.NDArray[np.int16]], ...] = ()
+    decoded_s: float | None = None
+    reason: str = ""
+    detail: str = ""
+    remarks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return len(self.clips[0][1]) / RATE if self.clips else 0.0
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"{self.reason}: {self.detail}"
+        told = "".join(f" [{code}: {detail}]" for code, detail in self.remarks)
+        return f"{'+'.join(f'{len(y) / RATE:.4f}' for _, y in self.clips)} s{told}"
+
+
+def run_chain(
+    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any]
+) -> Iterator[tuple[str, Found]]:
+    """Plan a folder and pass each item by itself through all stages that make clips, in this process.
+
+    An exception that a stage does not turn into a row is a defect; it is reported as the reason `EXCEPTION`.
+    """
+    names = set(names)
+    endings = sorted({f"*{Path(name).suffix}" for name in names})
+    plain = {
+        "name": "odd",
+        "sources": [{"name": "s", "root": str(folder), "include": endings, **source}],
+        "output": {"root": str(folder / "out")},
+        "audio": {"sample_rate_hz": RATE, **audio},
+    }
+    try:
+        config = Config.model_validate(plain)
+    except pydantic.ValidationError as error:
+        for name in names:
+            yield name, Found(reason="CONFIG", detail=f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}")
+        return
+    table = make_plan(config).table
+    stages = clip_stages(config)
+    listed = table["path"].to_pylist()
+    for name in names - set(listed):
+        yield name, Found(reason="NOT_LISTED", detail="the plan does not have the file")
+    for i, path in enumerate(listed):
+        if path not in names:
+            continue
+        try:
+            rows = [r for t in through(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
+        except Exception as error:  # noqa: BLE001 - the boundary of a case: any that escapes is what is looked for
+            yield path, Found(reason="EXCEPTION", detail=f"{type(error).__name__}: {error}"[:200])
+            continue
+        yield path, found_of(rows)
+
+
+def found_of(rows: list[dict[str, Any]]) -> Found:
+    """Sum up the rows of an item."""
+    last = rows[-1]
+    assert last["status"] == "account" and last["last"], last
+    void = max((i for i, r in enumerate(rows) if r["status"] == "void"), default=-1)
+    refused = [r for r in rows if r["status"] == "rejected"]
+    whole = [r for r in refused if r["kind"] in ("recording", "span")]
+    remarks = tuple((r["code"], r["detail"] or "") for r in last["remarks"] or [])
+    if whole:
+        return Found(reason=whole[0]["reason"], detail=whole[0]["detail"] or "", remarks=remarks)
+    clips = tuple(
+        (r["start_s"], np.frombuffer(r["pcm"], "<i2").reshape(-1, r["n_channels"]))
+        for r in rows[void + 1 :]
+        if r["status"] == "clip"
+    )
+    if not clips and refused:
+        return Found(reason=refused[0]["reason"], detail=refused[0]["detail"] or "", remarks=remarks)
+    return Found(clips, last["decoded_s"], remarks=remarks)
+
+
+def labels(y: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+    """Return what is heard every 10 ms: the number of the tone, -1 for noise, SILENT, or OTHER; y : int16 [frames]."""
+    x = np.concatenate([np.zeros(WINDOW // 2), y / 32768, np.zeros(WINDOW)])
+    n = len(y) // HOP
+    frames = np.lib.stride_tricks.sliding_window_view(x, WINDOW)[: n * HOP : HOP][:n]
+    t = np.arange(WINDOW) / RATE
+    window = np.hanning(WINDOW)
+    hz = 300 + 100 * np.arange(N_TONES)
+    tones = np.abs(frames @ (window[:, None] * np.exp(-2j * np.pi * hz * t[:, None]))) * 2 / window.sum()
+    level = frames.std(1)
+    best = tones.argmax(1)
+    strength = tones[np.arange(n), best] if n else np.empty(0)
+    heard = np.full(n, OTHER)
+    heard[(level > 0.02) & (strength**2 / 2 < 0.6 * level**2)] = -1
+    clear = (strength > 0.1) & (strength**2 / 2 >= 0.6 * level**2)
+    heard[clear] = best[clear]
+    heard[level < 0.006] = SILENT
+    return heard
+
+
+def misplaced(case: Case, y: npt.NDArray[np.int16]) -> str:
+    """Return where the tones do not stand as they should, or nothing; y : int16 [frames]."""
+    heard = labels(y)
+    n = len(heard)
+    times = np.arange(n) * HOP / RATE
+    wanted = np.full(n, SILENT)
+    slack = np.zeros(n, bool)
+    for part in case.parts:
+        inside = (times >= part.at_s - 1e-6) & (times < part.at_s + part.seconds - 1e-6)
+        wanted[inside] = [part.label(t + 1e-6) for t in times[inside]]
+        for edge in (part.at_s, part.at_s + part.seconds):
+            if 0 < edge < case.seconds:
+                slack |= np.abs(times - edge) < case.loose_s
+    for edge in np.flatnonzero(np.diff(wanted)):
+        slack |= np.abs(times - times[edge]) < case.shift_s + WINDOW / 2 / RATE / 2
+    slack |= (times < case.shift_s) | (times > case.seconds - case.shift_s - 0.03)
+    wrong = (heard != wanted) & ~slack
+    # Codecs smear noise: a tone in place of noise is wrong, a softer noise is not.
+    wrong &= ~((wanted == -1) & (heard == OTHER))
+    if wrong.sum() <= 3:
+        return ""
+    name = {-1: "noise", SILENT: "silence", OTHER: "something"}
+    first = int(np.flatnonzero(wrong)[0])
+    w, h = int(wanted[first]), int(heard[first])
+    return (
+        f"{wrong.sum() / 100:.2f} s are not as they should be, first at {times[first]:.2f} s:"
+        f" {name.get(h, f'{300 + 100 * h} Hz')} instead of {name.get(w, f'{300 + 100 * w} Hz')}"
+    )
+
+
+def judge(case: Case, found: Found) -> list[str]:
+    """Return what is wrong with what came of a case; nothing if it is right."""
+    if found.reason:
+        if found.reason not in REASONS:
+            return [str(found)[:160]]
+        if case.outcome == "used":
+            return [f"rejected, not used ({str(found)[:160]})"]
+        wrong = [] if found.detail else ["the rejection has no detail"]
+        if found.reason not in case.reasons:
+            wrong.append(f"rejected as {found.reason}, which is not true: {' or '.join(sorted(case.reasons))}")
+        elif case.outcome == "hole told" and not re.search(r"\d", found.detail):
+            wrong.append(f"the rejection does not say where the hole is: {found.detail!r}")
+        if "remove the file" in REASONS[found.reason].remedy and found.reason == "unsupported_format":
+            wrong.append("the remedy is to remove a file that is fine")
+        return wrong
+    unknown = [code for code, _ in found.remarks if code not in REMARKS]
+    wrong = [f"unknown remark {code}" for code in unknown]
+    if case.outcome == "rejected":
+        return [*wrong, f"used ({found}), not rejected as {' or '.join(sorted(case.reasons))}"]
+    if not found.clips:
+        return [*wrong, "used, and no clip"]
+    told = {code for code, _ in found.remarks}
+    if case.enough & told:
+        return wrong
+    y = found.clips[0][1]
+    if abs(found.seconds - case.seconds) > case.tolerance_s + 1.01 / RATE:
+        wrong.append(f"{found.seconds:.4f} s, not {case.seconds:g} +- {case.tolerance_s:g}")
+    if case.parts:
+        wrong += [w for w in [misplaced(case, y[:, 0])] if w]
+    if case.remarks and not case.remarks & told:
+        wrong.append(f"no remark {' or '.join(sorted(case.remarks))}")
+    return wrong
