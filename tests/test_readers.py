@@ -115,6 +115,9 @@ def test_recording_has_the_length_rate_and_channels_of_the_manifest(corpora: Pat
     assert found.rate == int(row["sr"]) or "opus" in row["format"]
     seconds = len(found.samples) / found.rate
     if any(name in row["format"] for name in LOSSLESS):
+        if "adpcm" in row["format"]:  # `fact` has the count, which FFmpeg does not look at: its last block is filled up
+            assert 0 <= ffmpeg_frames(corpora / path) - len(found.samples) < 1024
+            return
         # Of the one VOC file libsndfile gives two frames behind the block's end.
         assert len(found.samples) == ffmpeg_frames(corpora / path) or row["format"].startswith("voc")
         assert seconds == pytest.approx(float(row["seconds_ffmpeg"]), abs=0.00051)
