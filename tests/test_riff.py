@@ -82,6 +82,11 @@ def test_header_that_is_right_counts_whatever_stands_behind(before: bytes, behin
     assert as_int16(riff(fmt(), before, data(TONE), behind=behind)) == TONE
 
 
+@pytest.mark.parametrize("name", sorted(BEHIND.keys() - {"noise", "text"}))
+def test_tag_or_padding_is_no_sample_though_the_outer_length_counts_it(name: str) -> None:
+    assert as_int16(riff(fmt(), data(TONE), BEHIND[name])) == TONE
+
+
 @pytest.mark.parametrize("behind", [b"LIST" + LIST[4:], ID3V1, b"", b"\0"], ids=["LIST", "id3v1", "nothing", "pad"])
 @pytest.mark.parametrize("pad", [b"", b"\0", b"\x99"])
 @pytest.mark.parametrize("inside", [True, False])
