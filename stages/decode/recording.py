@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from schemas.audio_config import Track
 from schemas.config import Segment
 from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
@@ -29,12 +30,13 @@ MAX_CLIP_VALUES = 128_000_000
 
 @dataclass(frozen=True)
 class DecodeSource:
-    """What Decode must know of a source. time_unit : s | ms | samples, of the annotations; version : auto | sha256."""
+    """What Decode must know of a source. time_unit : s | ms | samples, of the annotations; version : auto | sha256; track : which audio track."""
 
     root: Root
     segment: Segment
     time_unit: str = "s"
     version: str = "auto"
+    track: Track = "default"
 
 
 class RecordingDecoder:

@@ -30,12 +30,14 @@ class Decode:
     target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
     truncated : "reject" recordings whose file ends too early, or "keep" what is there
     pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
+    gaps : "fill" holes in a recording's timeline with silence, "reject" the recording, or "ignore" them
     """
 
     sources: Mapping[str, DecodeSource]
     target_rate_hz: int
     truncated: str = "reject"
     pulse: Callable[[str], None] | None = None
+    gaps: str = "fill"
 
     version: ClassVar[int] = 1
 
