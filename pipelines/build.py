@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
+from pipelines.inspection import told_remarks
 from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
@@ -61,6 +62,7 @@ class Report:
     decoded_s : seconds of audio decoded by this run
     features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
         to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
+    remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
     """
 
     status: str
@@ -78,6 +80,7 @@ class Report:
     snapshot: Snapshot | None = None
     failures: list[str] = field(default_factory=list)
     limits: list[Excess] = field(default_factory=list)
+    remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
 
     @property
@@ -259,6 +262,7 @@ class Builder:
         """Publish what was built, unless it is published already or a limit forbids it."""
         root, report = self.root, self.report
         draft = draft_snapshot(self._file, self.plan, commits)
+        report.remarks = told_remarks(draft.snapshot.counts.remarked, draft.commits)
         problems = draft.snapshot.problems()
         if problems:
             raise ClipmillError(

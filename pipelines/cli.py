@@ -28,11 +28,11 @@ from schemas.errors import ConfigError
 from schemas.storage import Root
 
 
-def _check_reasons(codes: Iterable[str]) -> None:
+def _check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
     from schemas.reasons import REASONS
 
     for code in codes:
-        if code not in REASONS:
+        if code not in REASONS and code not in others:
             raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
 
 
@@ -212,14 +212,15 @@ def status(root: str, as_json: bool) -> None:
 @json_option
 @reported
 def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
-    """List what was rejected under ROOT, by reason, with examples and what to do.
+    """List what was rejected under ROOT, by reason, with examples and what to do, and what is worth knowing of recordings that were used.
 
     Without --snapshot, of the last build, also if it was not published.
     """
     from pipelines.inspection import failures as look
     from pipelines.wording import rejected
+    from schemas.remarks import REMARKS
 
-    _check_reasons([reason] if reason else [])
+    _check_reasons([reason] if reason else [], REMARKS)
     found = look(dataset_at(root), number, reason, examples)
     click.echo(json.dumps(found) if as_json else "\n".join(rejected(found)))
 

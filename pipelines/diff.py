@@ -138,7 +138,9 @@ def _not_in(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> list[str]:
 
 
 def _differ(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return where two columns differ; two nulls do not."""
+    """Return where two columns differ; two nulls do not. One that was a corpus's field and is clipmill's now has another type."""
+    if a.type != b.type:
+        a, b = a.cast(pa.string()), b.cast(pa.string())
     return pc.fill_null(pc.not_equal(a, b), pc.xor(pc.is_null(a), pc.is_null(b)))
 
 

@@ -81,8 +81,8 @@ def clip_stages(config: Config) -> tuple[Stage, ...]:
     """Return the stages from a plan to 16-bit clips, in order."""
     audio = config.audio
     return (
-        Decode(_decode_sources(config), audio.sample_rate_hz, audio.truncated),
-        Downmix(audio.channels),
+        Decode(_decode_sources(config), audio.sample_rate_hz, audio.truncated, gaps=audio.gaps),
+        Downmix(audio.channels, {s.name: config.channels_of(s) for s in config.sources}),
         Resample(audio.sample_rate_hz, audio.resampler),
         Segment(_segment_sources(config), audio.sample_format),
         Gate(config.silence.min_dbfs, audio.sample_format),
@@ -97,7 +97,13 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
     audio = config.audio
     return Stages(
         clips=Sandbox(config),
-        reread=Reread(output_root(config), audio.sample_format, tuple(plan.field_names), config.features.min_samples),
+        reread=Reread(
+            output_root(config),
+            audio.sample_format,
+            tuple(plan.field_names),
+            config.features.min_samples,
+            config.has_channel_column,
+        ),
         features=Features(config.features, audio.sample_rate_hz, audio.sample_format, device),
         images=Images(config.output.images),
         write=Write(
@@ -138,7 +144,12 @@ def _versions(config: Config) -> dict[str, str]:
 def _decode_sources(config: Config) -> dict[str, DecodeSource]:
     return {
         s.name: DecodeSource(
-            source_root(s), s.segment, s.annotations.time_unit if s.annotations else "s", s.version, raw=s.raw
+            source_root(s),
+            s.segment,
+            s.annotations.time_unit if s.annotations else "s",
+            s.version,
+            track=config.track_of(s),
+            raw=s.raw,
         )
         for s in config.sources
     }
@@ -146,7 +157,9 @@ def _decode_sources(config: Config) -> dict[str, DecodeSource]:
 
 def _segment_sources(config: Config) -> dict[str, SegmentSource]:
     return {
-        s.name: SegmentSource(s.segment, s.annotations.end_tolerance_s if s.annotations else 0.0)
+        s.name: SegmentSource(
+            s.segment, s.annotations.end_tolerance_s if s.annotations else 0.0, config.channels_of(s) == "each"
+        )
         for s in config.sources
     }
 

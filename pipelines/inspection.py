@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,8 @@ from schemas.errors import ClipmillError
 from schemas.layout import (
     REJECTED_FILE,
     SNAPSHOTS,
+    Commit,
+    Counts,
     Snapshot,
     committed_keys,
     read_commit,
@@ -24,6 +26,7 @@ from schemas.layout import (
     sound_commits,
 )
 from schemas.reasons import REASONS
+from schemas.remarks import REMARKS
 from schemas.statistics import LENGTH_EDGES_S, Statistics
 from schemas.storage import Root
 
@@ -150,9 +153,9 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
     """Return what was rejected, by reason, with examples and what to do about each.
 
     number : of a snapshot; None: the last build, published or not
-    reason : only this one
+    reason : only this one, and only this code of remarks
     """
-    of, dropped, rows = _rejections(root, number)
+    of, dropped, remarked, commits, rows = _rejections(root, number)
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         if reason is not None and row["reason"] != reason:
@@ -174,23 +177,61 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
                 "examples": group["examples"],
             }
         )
-    return {"of": of, "rejected": sum(g["count"] for g in found), "reasons": found, "dropped": dropped}
+    asked = {code: n for code, n in remarked.items() if reason in (None, code)}
+    remarks = told_remarks(asked, commits, n_examples)
+    rejected = sum(g["count"] for g in found)
+    return {"of": of, "rejected": rejected, "reasons": found, "dropped": dropped, "remarks": remarks}
 
 
-def _rejections(root: Root, number: int | None) -> tuple[str, dict[str, int], Iterator[dict[str, Any]]]:
-    """Return what is looked at, its clips dropped by rule, and the rows of its rejections."""
+def told_remarks(remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3) -> list[dict[str, Any]]:
+    """Return what is worth knowing of recordings that were used, by code, with examples and what to do.
+
+    remarked : how many recordings, by code
+    """
+    examples: dict[str, list[dict[str, Any]]] = {code: [] for code in remarked}
+    for row in (row for commit in commits for row in commit.remarks):
+        if len(of_code := examples.get(row["code"], [])) < n_examples:
+            of_code.append({k: v for k, v in row.items() if k != "code"})
+    return [
+        {
+            "code": code,
+            "count": count,
+            "meaning": REMARKS[code].meaning if code in REMARKS else "",
+            "remedy": REMARKS[code].remedy if code in REMARKS else "",
+            "examples": examples[code],
+        }
+        for code, count in sorted(remarked.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+_Looked = tuple[str, dict[str, int], dict[str, int], list[Commit], Iterator[dict[str, Any]]]
+
+
+def _rejections(root: Root, number: int | None) -> _Looked:
+    """Return what is looked at, its clips dropped by rule, its remarks by code and the commits that have them, and its rejections."""
     notes = read_notes(root)
     last = notes[-1] if notes and number is None else None
     if last is not None and last.outcome == "not_published" and root.exists(REJECTED_FILE):
-        return f"the build of {last.started}, which was not published", {}, _rows(root, REJECTED_FILE)
+        there = _in_order(sound_commits(root, last.keys).values())
+        remarked = sum((c.counts for c in there), Counts()).remarked
+        of = f"the build of {last.started}, which was not published"
+        return of, {}, remarked, there, _rows(root, REJECTED_FILE)
     numbers = snapshot_numbers(root)
     if last is not None and not numbers:
-        commits = sound_commits(root, last.keys).values()
+        commits = _in_order(sound_commits(root, last.keys).values())
         rows = (row for commit in commits for row in commit.rejections)
-        return f"{len(commits)} of {len(last.keys)} shards of the build of {last.started}, not finished", {}, rows
+        remarked = sum((c.counts for c in commits), Counts()).remarked
+        of = f"{len(commits)} of {len(last.keys)} shards of the build of {last.started}, not finished"
+        return of, {}, remarked, commits, rows
     snapshot: Snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet"
-    return f"snapshot {snapshot.number}", snapshot.counts.dropped, _rows(root, path)
+    counts = snapshot.counts
+    commits = _in_order(sound_commits(root, snapshot.commits).values()) if counts.remarked else []
+    return f"snapshot {snapshot.number}", counts.dropped, counts.remarked, commits, _rows(root, path)
+
+
+def _in_order(commits: Iterable[Commit]) -> list[Commit]:
+    return sorted(commits, key=lambda c: (c.split, c.bucket))
 
 
 def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:

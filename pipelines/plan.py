@@ -30,7 +30,7 @@ from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.model import fingerprint
 from schemas.storage import Root
-from schemas.tables import IMAGE_COLUMN, PLAN
+from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from stages.decode import Decode
 from stages.downmix import Downmix
 from stages.features import Features
@@ -117,11 +117,23 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
                 " annotations.columns or in the regex, or leave it out",
                 key="output.images",
             )
+        if config.has_channel_column and CHANNEL_COLUMN in plan.field_names:
+            raise ConfigError(
+                f"the corpus has a field {CHANNEL_COLUMN!r}, which is the column of a clip's channel with channels: each; give the"
+                " field another name in annotations.columns or in the regex, or leave it out",
+                key=_asks_for_each(config),
+            )
         plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
         plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
         _divide(config, arrivals, plan)
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
+
+
+def _asks_for_each(config: Config) -> str:
+    """Return the key by which clips have a column `channel`."""
+    own = (i for i, source in enumerate(config.sources) if source.channels == "each")
+    return "audio.channels" if config.audio.channels == "each" else f"sources[{next(own)}].channels"
 
 
 @contextmanager
@@ -248,7 +260,10 @@ def _drained(values: list[T]) -> Iterator[T]:
 
 def _clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
     """What in the configuration changes the clips of every shard."""
+    # The column is there in clips of all sources, whichever has a clip for each channel.
+    more = {"channel_column": True} if config.has_channel_column else {}
     return {
+        **more,
         "audio": fingerprint(config.audio),
         "silence": fingerprint(config.silence),
         "fields": field_names,
@@ -278,9 +293,12 @@ def with_donor(shard: pa.Table, donor: str) -> pa.Table:
 def _source_fingerprint(source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
+    decoded = fingerprint(source)
+    given = {name: decoded[name] for name in ("channels", "track") if name in decoded}
     # The root stands in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
-    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw])
+    chosen = [given] if given else []
+    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *chosen])
 
 
 def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:

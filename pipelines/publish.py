@@ -85,6 +85,7 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         fields=plan.field_names,
         labels=labels,
         statistics=statistics,
+        has_channel=file.config.has_channel_column,
         bytes_stored=sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS),
     )
     return Draft(snapshot, commits, plan.rejections)
@@ -159,7 +160,7 @@ def _write_once(
 
 
 def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
-    schema = manifest_schema(draft.snapshot.fields)
+    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel)
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             table = clips_of(root, commit)

@@ -111,6 +111,11 @@ def outcome(report: Report) -> list[str]:
         lines += accounting(s)
         if s.counts.rejected:
             lines += ["rejected by reason (see `clipmill failures`):", *rejections(s.counts.rejected)]
+        if report.remarks:
+            lines.append("worth knowing of recordings that were used (see `clipmill failures`):")
+        for group in report.remarks:
+            lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
+            lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
         lines += splits(s.by_split)
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
@@ -203,6 +208,13 @@ def rejected(found: dict[str, Any]) -> list[str]:
         for row in group["examples"]:
             place = f"{row['file']}:{row['line']}" if row["file"] else ""
             lines.append("  " + "  ".join(p for p in (row["source_uri"], place, row["detail"]) if p))
+        if group["count"] > len(group["examples"]):
+            lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
+    if found["remarks"]:
+        lines += ["", "worth knowing of recordings that were used:"]
+    for group in found["remarks"]:
+        lines += [f"{group['count']:,} x {group['code']}: {group['meaning']}", f"  what to do: {group['remedy']}"]
+        lines += [f"  {row['source_uri']}  {row['detail']}" for row in group["examples"]]
         if group["count"] > len(group["examples"]):
             lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
     if found["dropped"]:

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.audio_config import Audio, Channels, Track
 from schemas.feature_config import Features
 from schemas.image_config import Images
 from schemas.model import Frozen, Name, Positive, Share, error_at, later
@@ -177,6 +178,8 @@ class Source(Frozen):
     label: _Label | None = None
     fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
     raw: Raw | None = later(None, description="the files have no header: all of each is samples of this kind")
+    channels: Channels | None = later(None, description="instead of audio.channels")
+    track: Track | None = later(None, description="instead of audio.track")
 
     @field_validator("root")
     @classmethod
@@ -210,16 +213,6 @@ class Source(Frozen):
             if "label" not in self.annotations.columns:
                 raise ValueError("a label from the annotation needs `annotations.columns.label`")
         return self
-
-
-class Audio(Frozen):
-    """What the clips' samples are."""
-
-    sample_rate_hz: Annotated[int, Field(ge=1000, le=384000)] = 16000
-    channels: Literal["mono", "keep"] = "mono"
-    resampler: Literal["soxr_hq", "soxr_vhq", "soxr_mq"] = "soxr_hq"
-    sample_format: Literal["int16", "float32"] = "int16"
-    truncated: Literal["reject", "keep"] = Field("reject", description="recordings whose file ends too early")
 
 
 class Silence(Frozen):
@@ -347,6 +340,18 @@ class Config(Frozen):
     split: Split = Split.model_validate({"train": 1.0})
     output: Output
     limits: Limits = Limits()
+
+    def channels_of(self, source: Source) -> Channels:
+        """Return which channels of a source's recordings are used."""
+        return source.channels if source.channels is not None else self.audio.channels
+
+    def track_of(self, source: Source) -> Track:
+        return source.track if source.track is not None else self.audio.track
+
+    @property
+    def has_channel_column(self) -> bool:
+        """Whether clips say of which channel they are: where any source has a clip for each channel."""
+        return any(self.channels_of(source) == "each" for source in self.sources)
 
     @model_validator(mode="after")
     def _check(self) -> Config:

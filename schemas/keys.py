@@ -58,6 +58,9 @@ def clip_origin(recording_id: str, stem: str, annotation_range_us: tuple[int, in
     return f"{slug(stem)}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
 
 
-def clip_id(origin: str, start_s: float) -> str:
-    """Return the id of a clip: its origin and its start in microseconds; letters, digits, ``_`` and ``-`` only."""
-    return f"{origin}-{round(start_s * 1e6):010d}"
+def clip_id(origin: str, start_s: float, channel: int | None = None) -> str:
+    """Return the id of a clip: its origin and its start in microseconds; letters, digits, ``_`` and ``-`` only.
+
+    channel : counted from 0, of a clip that is of one channel where each has its own; None else
+    """
+    return f"{origin}-{round(start_s * 1e6):010d}" + (f"-c{channel}" if channel is not None else "")

@@ -73,6 +73,7 @@ class Counts:
     recordings, annotations, clips : by outcome; spans: parts of long recordings, without the one that the recording counts by
     dropped : clips by rule
     rejected : everything rejected, by reason
+    remarked : recordings that were used and of which something is worth knowing, by `schemas.remarks`
     """
 
     recordings_used: int = 0
@@ -85,6 +86,7 @@ class Counts:
     clips_rejected: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
+    remarked: dict[str, int] = field(default_factory=dict)
 
     @property
     def clips_dropped(self) -> int:
@@ -107,14 +109,9 @@ class Counts:
         return found
 
     def __add__(self, other: Counts) -> Counts:
-        numbers = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in self.__dataclass_fields__
-            if name not in ("dropped", "rejected")
-        }
-        return Counts(
-            **numbers, dropped=_sum(self.dropped, other.dropped), rejected=_sum(self.rejected, other.rejected)
-        )
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__}
+        sums: dict[str, Any] = {n: _sum(a, b) if isinstance(a, dict) else a + b for n, (a, b) in pairs.items()}
+        return Counts(**sums)
 
 
 def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
@@ -158,6 +155,7 @@ class Commit:
     clips_key : what its clips are a function of; shards that differ in features or file formats alone share it
     donor : key of the shard whose clips it was made from, None when it was made from recordings
     statistics : of its clips and features; without clips when it was made before there were any
+    remarks : {code, source, recording_id, source_uri, detail}, one a code and recording that was used
     """
 
     key: str
@@ -173,6 +171,7 @@ class Commit:
     clips_key: str = ""
     donor: str | None = None
     statistics: Statistics = field(default_factory=Statistics)
+    remarks: list[dict[str, Any]] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
 
     def output(self, *formats: str) -> OutputFile | None:
@@ -218,6 +217,7 @@ class Snapshot:
     files : sha256 of manifest.parquet and rejections.parquet
     labels : clips and seconds by split and label
     statistics : of clips and features by split: sums over the commits
+    has_channel : clips have a column `channel`
     """
 
     number: int
@@ -239,6 +239,7 @@ class Snapshot:
     files: dict[str, str] = field(default_factory=dict)
     labels: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     statistics: dict[str, Statistics] = field(default_factory=dict)
+    has_channel: bool = False
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -281,8 +282,16 @@ class Snapshot:
         return found
 
 
+_LEFT_OUT: dict[str, Any] = {"remarked": {}, "remarks": [], "has_channel": False}
+"""What stands in no record at these values, so that records of datasets that do without it stay as they were."""
+
+
 def _to_json(record: Any) -> bytes:
-    return (json.dumps(asdict(record), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    plain = asdict(record)
+    for part in (plain, plain["counts"]):
+        for name in [name for name, value in _LEFT_OUT.items() if part.get(name) == value]:
+            del part[name]
+    return (json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def snapshot_numbers(root: Root) -> list[int]:

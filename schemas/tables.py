@@ -100,6 +100,7 @@ CLIPS = pa.schema(
         ("duration_s", pa.float64()),
         ("sample_rate_hz", pa.int32()),
         ("n_channels", pa.int32()),
+        ("channel", pa.int32()),  # of the recording, counted from 0, where each is a clip of its own
         ("n_samples", pa.int64()),  # frames, padding included
         ("level_dbfs", pa.float64()),
         ("n_clipped", pa.int64()),  # samples that were beyond full scale
@@ -158,11 +159,17 @@ RESERVED = frozenset(
 IMAGE_COLUMN = "image"
 """Not among the reserved: a field of this name is stored under it in datasets without pictures."""
 
+CHANNEL_COLUMN = "channel"
+"""Not among the reserved either: there only where a source has a clip for each channel, `Config.has_channel_column`."""
+
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def manifest_schema(field_names: Sequence[str]) -> pa.Schema:
-    """Return the schema of a manifest: one row a clip, no payload. A corpus's own fields are strings."""
+def manifest_schema(field_names: Sequence[str], has_channel: bool = False) -> pa.Schema:
+    """Return the schema of a manifest: one row a clip, no payload. A corpus's own fields are strings.
+
+    has_channel : with the column of the recording's channel, null for clips that are not of one alone
+    """
     return pa.schema(
         [
             ("clip_id", pa.string()),
@@ -178,6 +185,7 @@ def manifest_schema(field_names: Sequence[str]) -> pa.Schema:
             ("split", pa.string()),
             ("level_dbfs", pa.float64()),
             ("n_clipped", pa.int64()),
+            *([(CHANNEL_COLUMN, pa.int32())] if has_channel else []),
             *((name, pa.string()) for name in field_names),
             ("shard", pa.string()),
         ]
@@ -186,7 +194,7 @@ def manifest_schema(field_names: Sequence[str]) -> pa.Schema:
 
 def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
     """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows audio and images."""
-    columns = [f for f in manifest_schema(field_names) if f.name != "shard"]
+    columns = [f for f in manifest_schema(field_names, config.has_channel_column) if f.name != "shard"]
     columns.append(pa.field("audio", _FILE))
     if config.output.images is not None:
         columns.append(pa.field(IMAGE_COLUMN, _FILE))

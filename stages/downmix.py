@@ -1,42 +1,183 @@
-"""Downmix: any number of channels to one, or left as they are."""
+"""Downmix: the channels that are asked for: their mean, one of them, or all as they are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.audio_config import Channels
 from schemas.tables import RUNS
 from stages.rows import float_lists, list_values, replace_column
+
+ANTIPHASE_DB = 20.0
+_BLOCK_FRAMES = 1 << 16
+_ALONE = {"left": [0], "right": [1]}
 
 
 @dataclass(frozen=True)
 class Downmix:
-    """Average the channels of each run. Takes and gives a table of `schemas.tables.RUNS`.
+    """Mix or choose the channels of each run. Takes and gives a table of `schemas.tables.RUNS`.
 
-    channels : "mono", or "keep"
+    A recording that lacks a channel that was asked for becomes one rejection, where its last run would be. One whose mix is more than
+    20 dB under the loudest of the mixed channels, over all that was decoded of it, has a remark on its last run.
+
+    The runs of an item come one after the other, in as many tables as they like: what is known of an item is kept until it ends.
+
+    channels : of sources that are not among `sources`
+    sources : by name
     """
 
-    channels: str = "mono"
+    channels: Channels = "mono"
+    sources: Mapping[str, Channels] = field(default_factory=dict)
+    _item: _Item = field(default_factory=lambda: _Item(), init=False, repr=False, compare=False)
 
     version: ClassVar[int] = 1
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        if self.channels == "keep":
-            return table
+        asked = [self.sources.get(source, self.channels) for source in table["source"].to_pylist()]
         counts = table["n_channels"].to_pylist()
-        if all(n in (1, None) for n in counts):
+        if all(c in ("keep", "each") or (n in (1, None) and c == "mono") for n, c in zip(counts, asked, strict=True)):
+            self._item.clear()
             return table
-        samples = [
-            x if n in (1, None) else mono(x.reshape(-1, n))
-            for x, n in zip(list_values(table["samples"]), counts, strict=True)
-        ]
+        light = table.select(["item_id", "last", "reason", "lead", "core_frames", "remarks"]).to_pylist()
+        samples = list_values(table["samples"])
+        refused: dict[int, dict[str, Any]] = {}
+        stays = [True] * len(light)
+        for i, (row, n, channels) in enumerate(zip(light, counts, asked, strict=True)):
+            self._item.at(row["item_id"])
+            if n is None or row["reason"] is not None or channels in ("keep", "each"):
+                pass
+            elif (detail := _lacks(channels, n)) is not None:
+                samples[i], counts[i], stays[i] = samples[i][:0], None, row["last"]
+                self._item.annotations += _counted(table["cuts"][i].as_py(), table["annotations"][i].as_py())
+                refused[i] = {"annotations": self._item.annotations, "reason": "channel_missing", "detail": detail}
+            else:
+                samples[i] = self._item.mix(samples[i].reshape(-1, n), channels, row["lead"], row["core_frames"])
+                counts[i] = 1
+                if row["last"]:
+                    row["remarks"] = [*(row["remarks"] or []), *self._item.remarks()] or None
+            if row["last"]:
+                self._item.clear()
         table = replace_column(table, "samples", float_lists(samples))
-        ones = pa.array([n and 1 for n in counts], type=RUNS.field("n_channels").type)
-        return replace_column(table, "n_channels", ones)
+        for name, values in (("n_channels", counts), ("remarks", [row["remarks"] for row in light])):
+            table = replace_column(table, name, pa.array(values, type=RUNS.field(name).type))
+        return _rejected(table, refused).filter(pa.array(stays)) if refused else table
+
+
+def _rejected(table: pa.Table, refused: Mapping[int, dict[str, Any]]) -> pa.Table:
+    """Return runs with rejections in the place of some. refused : by row: annotations, reason, detail."""
+    nothing: dict[str, Any] = {"cuts": [], "decoded_s": None, "remarks": None}
+    for name in ("annotations", "reason", "detail", *nothing):
+        values = table[name].to_pylist()
+        for i, row in refused.items():
+            values[i] = {**nothing, **row}[name]
+        table = replace_column(table, name, pa.array(values, type=table.schema.field(name).type))
+    return table
+
+
+def _lacks(channels: Channels, n: int) -> str | None:
+    """Return what to say of a recording of n channels that lacks one that is asked for, None where it has them all."""
+    numbers = _numbers(channels)
+    if numbers is None or numbers[-1] < n:
+        return None
+    asked = channels if isinstance(channels, str) else ", ".join(map(str, channels))
+    has = "it has 1 channel" if n == 1 else f"it has {n} channels"
+    return f"{has}, and channels: {asked} asks for channel {numbers[-1]}, counted from 0"
+
+
+def _numbers(channels: Channels) -> list[int] | None:
+    """Return the channels to mix, None for all."""
+    return _ALONE.get(channels) if isinstance(channels, str) else channels
+
+
+def _counted(cuts: list[dict[str, Any]] | None, annotations: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Return those of a run's annotations that count by it: of one that several runs serve, the first window tells."""
+    begun = {cut["annotation"]: False for cut in cuts or []}
+    begun |= {cut["annotation"]: True for cut in cuts or [] if cut["first"] == 0}
+    return [a for i, a in enumerate(annotations or []) if begun.get(i, True)]
+
+
+class _Item:
+    """What is known of the item whose runs are passing.
+
+    annotations : of one that is rejected
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._id: str | None = None
+        self.annotations: list[dict[str, Any]] = []
+        self._numbers: list[int] = []
+        self._energies: npt.NDArray[np.float64] = np.zeros(0)
+        self._mixed = 0.0
+
+    def at(self, item_id: str) -> None:
+        """Go on with an item, or begin with another one."""
+        if item_id != self._id:
+            self.clear()
+            self._id = item_id
+
+    def mix(
+        self, y: npt.NDArray[np.float32], channels: Channels, lead: int | None, core: int | None
+    ) -> npt.NDArray[np.float32]:
+        """Return a run's mix, float32 [frames], and note how loud it is, and its channels.
+
+        y : float32 [frames, channels]
+        lead, core : frames to leave out, and how many then count; what is behind them comes again
+        """
+        numbers = _numbers(channels)
+        if numbers is not None and len(numbers) < y.shape[1]:
+            y = np.ascontiguousarray(y[:, numbers])
+        if y.shape[1] == 1:
+            return y.reshape(-1)
+        if self._energies.size != y.shape[1]:
+            self._numbers, self._energies = numbers or list(range(y.shape[1])), np.zeros(y.shape[1])
+        first = min(lead or 0, len(y))
+        last = min(first + (core or 0), len(y))
+        out = np.empty(len(y), np.float32)
+        # In blocks that a processor's cache holds: what is looked at twice comes from memory once.
+        edges = sorted({0, first, *range(first, last, _BLOCK_FRAMES), last, len(y)})
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start, stop in pairwise(edges):
+                part = y[start:stop]
+                out[start:stop] = mixed = mono(part)
+                if first <= start and stop <= last:
+                    energies, energy = _energies(part), float(np.dot(mixed, mixed))
+                    if math.isfinite(energy) and np.isfinite(energies).all():
+                        self._energies += energies
+                        self._mixed += energy
+        return out
+
+    def remarks(self) -> list[dict[str, str]]:
+        """Return what is worth knowing of the item now that it has ended."""
+        loudest = int(np.argmax(self._energies)) if self._energies.size else 0
+        if not self._energies.size or self._mixed * 10 ** (ANTIPHASE_DB / 10) >= self._energies[loudest]:
+            return []
+        channel = f"channel {self._numbers[loudest]}, the loudest of {len(self._numbers)}"
+        if self._mixed == 0:
+            return [{"code": "antiphase", "detail": f"nothing is left of {channel}"}]
+        loss_db = 10 * math.log10(self._energies[loudest] / self._mixed)
+        return [{"code": "antiphase", "detail": f"the mix is {loss_db:.0f} dB under {channel}"}]
+
+
+def _energies(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the sum of the squares of each channel of a contiguous block, float64 [channels]."""
+    if y.shape[1] != 2:
+        energies: npt.NDArray[np.float64] = np.einsum("ij,ij->j", y, y).astype(np.float64)
+        return energies
+    # As complex numbers a + bi: the sum of their squares has that of a² - b². Twice as fast as a pass over each channel.
+    flat = y.reshape(-1)
+    both, difference = float(np.dot(flat, flat)), float(np.dot(flat.view(np.complex64), flat.view(np.complex64)).real)
+    return np.maximum([(both + difference) / 2, (both - difference) / 2], 0.0)
 
 
 def mono(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

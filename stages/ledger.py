@@ -36,6 +36,8 @@ class Ledger:
         self._moved: dict[str, tuple[str, str]] = {}
         self.rejections: list[dict[str, Any]] = []
         self.recordings: list[dict[str, Any]] = []
+        self._remarked: dict[tuple[str, str], dict[str, Any]] = {}
+        self._more_remarks: Counter[tuple[str, str]] = Counter()
 
     def voided_until(self, rows: pa.Table) -> int | None:
         """Return the first row that counts when what came before is void, None when all of it counts.
@@ -53,6 +55,7 @@ class Ledger:
     def _clear_item(self) -> None:
         self._item, self._item_seconds = Counts(), Seconds()
         self._item_rejections: list[dict[str, Any]] = []
+        self._item_remarks: list[dict[str, Any]] = []
         self._item_ids: list[str] = []
 
     def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:
@@ -74,6 +77,8 @@ class Ledger:
         self._item += Counts(clips_kept=clips.num_rows)
         self._item_ids.extend(clips["clip_id"].to_pylist())
         self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
+        if rows["remarks"].null_count < rows.num_rows:
+            self._item_remarks += rows.select(_OF_REMARKS).filter(pc.is_valid(rows["remarks"])).to_pylist()
         if any(light["last"].to_pylist()):
             self._end(item)
 
@@ -122,7 +127,29 @@ class Ledger:
                 "reason": whole[0] if whole else None,
             }
         )
+        if not whole:
+            self._remark()
         self._clear_item()
+
+    def _remark(self) -> None:
+        """Take over what is worth knowing of an item that was used. The parts of a recording are one recording."""
+        for row in self._item_remarks:
+            of = {name: row[name] for name in ("source", "recording_id", "source_uri")}
+            for remark in row["remarks"]:
+                place = (remark["code"], row["recording_id"])
+                if place not in self._remarked:
+                    self._remarked[place] = {"code": remark["code"], **of, "detail": remark["detail"]}
+                    self.counts += Counts(remarked={remark["code"]: 1})
+                elif self._remarked[place]["detail"] != remark["detail"]:
+                    self._more_remarks[place] += 1
+
+    @property
+    def remarks(self) -> list[dict[str, Any]]:
+        """Rows for the commit, one a code and recording, with the first detail and how many others there are."""
+        return [
+            {**row, "detail": f"{row['detail']} (and {n:,} more)"} if (n := self._more_remarks[place]) else row
+            for place, row in self._remarked.items()
+        ]
 
     def check(self) -> None:
         """Raise when something was lost or counted twice, or when inputs moved under the shard."""
@@ -142,4 +169,5 @@ _COUNTED = frozenset(
     "status n_candidates n_annotations decoded_s rule count kind reason detail file line start_s last source recording_id "
     "source_uri".split()
 )
+_OF_REMARKS = ["source", "recording_id", "source_uri", "remarks"]
 _STAGE_OF_REASON = {"clip_too_short_for_features": "features"}

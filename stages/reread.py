@@ -17,7 +17,7 @@ import soundfile as sf
 from schemas.errors import DonorError
 from schemas.layout import Commit, OutputFile
 from schemas.storage import Root
-from schemas.tables import CLIPS, manifest_schema
+from schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
 from stages.encode import decode_clip
 from stages.versions import sha256_of
 
@@ -38,12 +38,14 @@ class Reread:
     sample_format : of the clips' PCM, int16 | float32
     field_names : the corpus's own fields
     min_samples : the shortest clip that the features to come can be computed of
+    has_channel : the clips have a column `channel`, which is else a name that a field may have
     """
 
     root: Root
     sample_format: str
     field_names: Sequence[str]
     min_samples: int = 1
+    has_channel: bool = False
 
     version: ClassVar[int] = 1
 
@@ -128,6 +130,7 @@ class Reread:
         return {
             **{name: row[name] for name in _STORED},
             "item_id": row["recording_id"],
+            CHANNEL_COLUMN: row[CHANNEL_COLUMN] if self.has_channel else None,
             "fields": [row[name] for name in self.field_names],
             "status": "clip",
             "level_dbfs": float("-inf") if row["level_dbfs"] is None else row["level_dbfs"],

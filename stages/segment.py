@@ -26,10 +26,15 @@ _TABLE_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class SegmentSource:
-    """How a source's recordings are cut. tolerance_s : how far an annotation may reach beyond the recording's end."""
+    """How a source's recordings are cut.
+
+    tolerance_s : how far an annotation may reach beyond the recording's end
+    each_channel : gives clips of its own
+    """
 
     segment: SegmentSpec
     tolerance_s: float = 0.05
+    each_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class _Cutter:
         self.channels: int = run["n_channels"] or 1
         self.samples = samples.reshape(-1, self.channels)[run["lead"] or 0 :]
         self.offset = (run["start_s"] or 0) * self.rate
+        # What one clip takes: a channel of its own, or all there are.
+        self.lanes: list[int | None] = [*range(self.channels)] if source.each_channel else [None]
         self.n_candidates = self.n_annotations = 0
         # What nearly every run is: finite, and converted at once without clipping anything.
         self.is_finite = bool(np.isfinite(self.samples).all())
@@ -129,42 +136,48 @@ class _Cutter:
             self.n_annotations += cut["first"] == 0
         if self.spec.mode == "window":
             if cut["first"] == 0 and end <= to_samples(start_s, self.rate):
-                self.n_candidates += 1
-                yield self._reject_clip(start_s, annotation, "clip_empty", f"no sample at {self.rate} Hz")
+                yield from self._reject_clips(start_s, annotation, "clip_empty", f"no sample at {self.rate} Hz")
                 return
             found = windows(start_s, end, cut["first"], cut["last"], self.spec, self.rate)
-            self.n_candidates += found.n_candidates
+            self.n_candidates += found.n_candidates * len(self.lanes)
             for rule, count in found.dropped.items():
-                yield {"status": "dropped", "rule": rule, "count": count}
+                yield {"status": "dropped", "rule": rule, "count": count * len(self.lanes)}
             for clip in found.clips:
-                yield self._clip(clip, start_s + clip.window * self.spec.hop, annotation)
+                for lane in self.lanes:
+                    yield self._clip(clip, start_s + clip.window * self.spec.hop, annotation, lane)
             return
-        self.n_candidates += 1
         start = to_samples(start_s, self.rate)
         if end <= start:
-            yield self._reject_clip(
+            yield from self._reject_clips(
                 start_s, annotation, "clip_empty", f"no sample between {start} and {end} at {self.rate} Hz"
             )
         elif end - start > to_samples(self.spec.max_clip_s, self.rate) or end - self.offset > len(self.samples):
             length = f"{(end - start) / self.rate:.1f} s" if end != _OPEN_END else "longer"
-            yield self._reject_clip(
+            yield from self._reject_clips(
                 start_s, annotation, "clip_too_long", f"{length}; max_clip_s is {self.spec.max_clip_s:g}"
             )
         else:
-            yield self._clip(Clip(0, start, end, 0), start_s, annotation)
+            self.n_candidates += len(self.lanes)
+            for lane in self.lanes:
+                yield self._clip(Clip(0, start, end, 0), start_s, annotation, lane)
 
-    def _clip(self, clip: Clip, nominal_start_s: float, annotation: dict[str, Any] | None) -> dict[str, Any]:
-        place = slice(clip.start - self.offset, clip.stop - self.offset)
+    def _clip(
+        self, clip: Clip, nominal_start_s: float, annotation: dict[str, Any] | None, lane: int | None
+    ) -> dict[str, Any]:
+        """Return the row of a clip. lane : the channel that it is of, None for all."""
+        stretch = slice(clip.start - self.offset, clip.stop - self.offset)
+        place = stretch if lane is None else (stretch, slice(lane, lane + 1))
         y = self.samples[place]
         if len(y) != clip.stop - clip.start:
             raise AssertionError(
                 f"{self.run['item_id']}: a run of {len(self.samples)} frames at {self.offset} lacks clip {clip.start}-{clip.stop}"
             )
-        identity = clip_id(self._origin(annotation), nominal_start_s)
+        identity = clip_id(self._origin(annotation), nominal_start_s, lane)
         if not self.is_finite and not np.isfinite(y).all():
-            return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", "not-a-number or infinite samples")
+            what = "not-a-number or infinite samples"
+            return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", what, lane)
         if clip.n_padded:
-            y = np.concatenate([y, self._padding(identity, clip.n_padded)])
+            y = np.concatenate([y, self._padding(identity, clip.n_padded, y.shape[1])])
         n_clipped = 0
         if self.pcm is not None and not clip.n_padded:
             payload = self.pcm[place].tobytes()
@@ -179,17 +192,18 @@ class _Cutter:
             "start_s": clip.start / self.rate,
             "duration_s": len(y) / self.rate,
             "sample_rate_hz": self.rate,
-            "n_channels": self.channels,
+            "n_channels": y.shape[1],
+            "channel": lane,
             "n_samples": len(y),
             "n_clipped": n_clipped,
             "pcm": payload,
             **_of_annotation(annotation),
         }
 
-    def _padding(self, identity: str, n: int) -> npt.NDArray[np.float32]:
+    def _padding(self, identity: str, n: int, channels: int) -> npt.NDArray[np.float32]:
         if self.spec.tail == "pad_zero":
-            return np.zeros((n, self.channels), np.float32)
-        return white_noise(identity, n, self.channels, self.spec.tail_noise_dbfs)
+            return np.zeros((n, channels), np.float32)
+        return white_noise(identity, n, channels, self.spec.tail_noise_dbfs)
 
     def _origin(self, annotation: dict[str, Any] | None) -> str:
         around = None
@@ -202,9 +216,18 @@ class _Cutter:
             )
         return clip_origin(self.run["recording_id"], PurePosixPath(self.run["path"]).stem, around)
 
-    def _reject_clip(
+    def _reject_clips(
         self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str
+    ) -> Iterator[dict[str, Any]]:
+        """Count a candidate for each lane and reject them."""
+        self.n_candidates += len(self.lanes)
+        for lane in self.lanes:
+            yield self._reject_clip(start_s, annotation, reason, detail, lane)
+
+    def _reject_clip(
+        self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str, lane: int | None
     ) -> dict[str, Any]:
+        detail = detail if lane is None else f"channel {lane}: {detail}"
         place = {"file": annotation["file"], "line": annotation["line"]} if annotation else {}
         return {"status": "rejected", "kind": "clip", "reason": reason, "detail": detail, "start_s": start_s, **place}
 

@@ -25,7 +25,7 @@ from schemas.layout import (
 )
 from schemas.statistics import Statistics
 from schemas.storage import Root
-from schemas.tables import RECORDINGS, manifest_schema
+from schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
 from stages.encode import codec_of, encode
 from stages.ledger import Ledger
 from stages.shard_files import ParquetFile, ShardFile, TarFile
@@ -79,12 +79,12 @@ class Write:
             ledger.check()
             recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
             outputs = [part.finish() for part in (*parts, recordings)]
-        return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections)
+        return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections, ledger.remarks)
 
     def again(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
         """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
 
-        donor : that shard; what it says of counts and rejections holds for this one
+        donor : that shard; what it says of counts, rejections and remarks holds for this one
         recordings : its table of `schemas.tables.RECORDINGS`
         tables : its clips as `stages.reread.Reread` gives them, with features
 
@@ -108,7 +108,7 @@ class Write:
             sheet.add(recordings)
             outputs = [part.finish() for part in (*parts, sheet)]
         return self._commit(
-            plan, outputs, donor.counts, donor.seconds, statistics.finish(), donor.rejections, donor.key
+            plan, outputs, donor.counts, donor.seconds, statistics.finish(), donor.rejections, donor.remarks, donor.key
         )
 
     @contextlib.contextmanager
@@ -133,6 +133,7 @@ class Write:
         seconds: Seconds,
         statistics: Statistics,
         rejections: list[dict[str, Any]],
+        remarks: list[dict[str, Any]],
         donor: str | None = None,
     ) -> Commit:
         split, bucket, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
@@ -145,6 +146,7 @@ class Write:
             seconds=seconds,
             statistics=statistics,
             rejections=rejections,
+            remarks=remarks,
             versions=self.versions,
             device=self.device,
             n_items=plan.num_rows,
@@ -174,7 +176,8 @@ class Write:
     def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
         if name == "manifest":
             path = commit_manifest_path(key)
-            manifest = pa.schema([f for f in manifest_schema(self.field_names) if f.name != "shard"])
+            has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
+            manifest = pa.schema([f for f in manifest_schema(self.field_names, has_channel) if f.name != "shard"])
             return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
         path = shard_path(split, bucket, key, EXTENSIONS[name])
         sink = files.enter_context(self.root.write(path))

@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
-import os
 import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -114,6 +114,7 @@ def _shards(asked: Export) -> list[dict[str, Any]]:
 
 
 def _records(asked: Export) -> dict[str, Any]:
+    snapshot = asked.published.snapshot
     fields = [
         {
             "@type": "cr:Field",
@@ -122,6 +123,6 @@ def _records(asked: Export) -> dict[str, Any]:
             "dataType": _TYPES[str(column.type)],
             "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": column.name}},
         }
-        for column in manifest_schema(asked.published.snapshot.fields)
+        for column in manifest_schema(snapshot.fields, snapshot.has_channel)
     ]
     return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}

@@ -13,7 +13,8 @@ from schemas.tables import manifest_schema
 def export(asked: Export) -> list[str]:
     """Write <split>.csv with a row a clip: the manifest's columns and the address of its shard."""
     written = []
-    names = [*manifest_schema(asked.published.snapshot.fields).names, "shard"]
+    snapshot = asked.published.snapshot
+    names = [*manifest_schema(snapshot.fields, snapshot.has_channel).names, "shard"]
     for split in asked.splits:
         with asked.open(f"{split}.csv") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)

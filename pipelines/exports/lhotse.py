@@ -94,10 +94,17 @@ def _cut(asked: Export, row: dict[str, Any], names: list[str]) -> Any:
 
     recording = Recording.from_bytes(row["audio"], recording_id=row["clip_id"])
     channel: Any = list(range(row["n_channels"])) if row["n_channels"] > 1 else 0
+    snapshot = asked.published.snapshot
+    known = {name: row[name] for name in (*snapshot.fields, *_ALWAYS)}
+    if snapshot.has_channel:
+        name = "recording_channel"  # `channel` is one of the cut's own
+        while name in known:
+            name = f"clip_{name}"
+        known[name] = row["channel"]
     said = SupervisionSegment(
         id=row["clip_id"], recording_id=row["clip_id"], start=0.0, duration=recording.duration, text=asked.text_of(row) or None,
         channel=channel, speaker=row[asked.speaker_field] if asked.speaker_field else None,
-        custom={**{name: row[name] for name in asked.published.snapshot.fields}, **{name: row[name] for name in _ALWAYS}},
+        custom=known,
     )  # fmt: skip
     kind = MultiCut if row["n_channels"] > 1 else MonoCut
     cut: Any = kind(

@@ -64,6 +64,8 @@ def _line(asked: Export, row: dict[str, object], audio: str, **more: object) -> 
         "start_s": row["start_s"],
         **more,
     }
+    if asked.published.snapshot.has_channel:
+        line["recording_channel"] = row["channel"]  # `channel` would be one of the clip's own
     fields = asked.published.snapshot.fields
     for name in fields:
         if name not in line and not _KEYS.fullmatch(name):

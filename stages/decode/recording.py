@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from schemas.audio_config import Track
 from schemas.config import Segment
 from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
@@ -20,7 +21,6 @@ from stages.decode.cursor import Cursor
 from stages.decode.openers import openers
 from stages.decode.pcm import raw_container
 from stages.decode.readers import DecodeError, Reader
-from stages.decode.readers.tracks import Track
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from stages.versions import etag_version, version_of
 
@@ -239,6 +239,8 @@ class RecordingDecoder:
 
 def _why(failures: list[DecodeError], container: Container) -> DecodeError:
     """Return why nothing could decode a file."""
+    if not failures:
+        return DecodeError("track_missing", "a file of this format has one track, and another one was asked for")
     if container.unsupported and all(f.reason == "undecodable" for f in failures):
         return DecodeError("unsupported_format", f"{container.unsupported}, which neither library decodes")
     if not container.kind and all(f.reason == "undecodable" for f in failures):

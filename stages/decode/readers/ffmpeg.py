@@ -10,9 +10,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from schemas.audio_config import Track
 from stages.decode.readers.base import DecodeError, check_format, one_line
 from stages.decode.readers.timeline import Timeline
-from stages.decode.readers.tracks import Track, choose
+from stages.decode.readers.tracks import choose
 
 # The demuxer is named, never probed: FFmpeg would also open playlists that lead to other files.
 DEMUXERS = {

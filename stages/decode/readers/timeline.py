@@ -51,7 +51,9 @@ class Timeline:
                 self._n_frames += n
                 for done in range(0, n, _BLOCK_FRAMES):
                     yield np.zeros((min(_BLOCK_FRAMES, n - done), channels), np.float32)
-            self._expected_s = at_s + samples / rate
+            self._expected_s = at_s
+        if self._expected_s is not None:  # a packet of several frames gives a time to the first alone
+            self._expected_s += samples / rate
         self._n_frames += samples
 
     def _missing_s(self, at_s: float, frame_s: float) -> float:

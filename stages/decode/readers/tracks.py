@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from schemas.audio_config import Language, Track
 from stages.decode.readers.base import DecodeError
-
-Track = str | int | dict[str, str]
-"""default | first | a number from 0 | {"language": a language's code}: `audio.track` of a configuration."""
 
 
 class Chosen(NamedTuple):
@@ -51,8 +49,8 @@ def _place(streams: Sequence[Any], track: Track) -> int:
                 "track_missing", f"track {track} was asked for, counted from 0, and there are {len(streams)}"
             )
         return track
-    if isinstance(track, dict):
-        wanted = track["language"].lower()
+    if isinstance(track, Language):
+        wanted = track.language.lower()
         for i, stream in enumerate(streams):
             if (_language(stream) or "").lower() == wanted:
                 return i
