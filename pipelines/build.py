@@ -56,6 +56,7 @@ class Report:
     shards_built, shards_reused : of shards_planned
     shards_from_clips : of those built, made from the clips of committed shards, without reading a recording
     failures : messages of the shards that are not there
+    passed_over : as the plan's
     limits : those that were exceeded; accepted : whether it was published all the same
     wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
@@ -79,6 +80,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
     limits: list[Excess] = field(default_factory=list)
     accepted: bool = False
+    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def shards_untried(self) -> int:
@@ -145,6 +147,7 @@ class Builder:
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
+        self.report.passed_over = self.plan.passed_over
         self.report.plan_s = time.monotonic() - self._started
 
     def make_plan(self, retries: Retries) -> Plan:

@@ -158,6 +158,7 @@ def plan(config: str, as_json: bool) -> None:
                     "shards_missing": missing,
                     "estimated_s": made.estimated_s,
                     "rejections": made.rejections,
+                    "passed_over": made.passed_over,
                     "shards": shards,
                 }
             )

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.build import Report
 from pipelines.diff import Diff
 from pipelines.gc import Garbage
+from pipelines.inventory import passed_over_text
 from pipelines.plan import Plan
 from schemas.layout import Snapshot
 from schemas.reasons import DROP_RULES, REASONS
@@ -32,6 +33,11 @@ def size(n_bytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line for each source with files that are no recordings by their name."""
+    return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
 
 
 def accounting(s: Snapshot) -> list[str]:
@@ -105,7 +111,7 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
 
 def outcome(report: Report) -> list[str]:
     """Return what a build did, for people."""
-    lines: list[str] = []
+    lines = passed_over(report.passed_over)
     s = report.snapshot
     if s is not None:
         lines += accounting(s)
@@ -147,7 +153,8 @@ def planned(plan: Plan, missing: int) -> list[str]:
     n_used = plan.recordings_listed - plan.recordings_without_annotations - plan.recordings_rejected
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
-        f" {plan.recordings_without_annotations:,} without annotations"
+        f" {plan.recordings_without_annotations:,} without annotations",
+        *passed_over(plan.passed_over),
     ]
     if plan.annotations_read:
         lines.append(

@@ -20,12 +20,15 @@ from pydantic import (
 
 from schemas.feature_config import Features
 from schemas.image_config import Images
-from schemas.model import Frozen, Name, Positive, Share, error_at
+from schemas.model import Frozen, Name, Positive, Share, error_at, later
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
-    "sph sd2 voc iff svx nist mov mkv"
+    "sph sd2 voc iff svx nist mov mkv "
+    "mp1 m4b m4r spx oggflac ogx ogv 3g2 asf wv tta ape mpc tak dsf dff ac3 eac3 ec3 ts"
 ).split()
+"""Containers of video that stand beside extracted audio in many corpora (avi, flv, mpg, vob) are left out: each recording would be
+there twice. They are told as passed over, and taken when `include` names them."""
 
 
 def _text_encoding(name: str) -> str:
@@ -168,6 +171,9 @@ class Source(Frozen):
         default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named"
     )
     exclude: list[str] = Field(default_factory=list)
+    any_name: bool = later(
+        False, description="patterns that name no extension take every file; what is no audio is then a rejection"
+    )
     follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
     version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
     bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
