@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
+from pipelines.inspection import saturation_told
 from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
@@ -97,6 +98,7 @@ class Report:
             plain["snapshot"].pop("commits")
             plain["snapshot"].pop("config")
             plain["snapshot"].pop("statistics")  # `clipmill show` tells them
+            plain["saturation"] = saturation_told(self.snapshot)
         return plain
 
 

@@ -327,6 +327,9 @@ class Limits(Frozen):
     max_label_drift: Share | None = Field(
         None, description="how much each label's share of the clips may differ from the last snapshot"
     )
+    max_saturated_share: Share | None = Field(
+        None, description="of each source's samples, how many may be at full scale, as in recordings that were clipped"
+    )
     decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
         300.0, description="a recording of which nothing was decoded for so long is rejected"
     )
