@@ -1,1 +1,12 @@
 """How it is run: inventory, plan, the Ray Data graph, commits, snapshots, the command line."""
+
+import os
+import sys
+
+if (
+    sys.argv[:1] == ["-m"]
+    and not sys.flags.safe_path
+    and os.path.realpath(sys.path[0]) != os.path.realpath(f"{__path__[0]}/..")
+):
+    # `python -m pipelines.cli`: Python searches the current folder first, and a user's file called `json.py` is no library.
+    del sys.path[0]

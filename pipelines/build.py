@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
-from pipelines.inspection import told_remarks
+from pipelines.inspection import saturation_told, told_remarks
 from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
@@ -57,6 +57,7 @@ class Report:
     shards_built, shards_reused : of shards_planned
     shards_from_clips : of those built, made from the clips of committed shards, without reading a recording
     failures : messages of the shards that are not there
+    passed_over : as the plan's
     limits : those that were exceeded; accepted : whether it was published all the same
     wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
@@ -82,6 +83,7 @@ class Report:
     limits: list[Excess] = field(default_factory=list)
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
+    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def shards_untried(self) -> int:
@@ -98,6 +100,7 @@ class Report:
             plain["snapshot"].pop("commits")
             plain["snapshot"].pop("config")
             plain["snapshot"].pop("statistics")  # `clipmill show` tells them
+            plain["saturation"] = saturation_told(self.snapshot)
         return plain
 
 
@@ -148,6 +151,7 @@ class Builder:
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
+        self.report.passed_over = self.plan.passed_over
         self.report.plan_s = time.monotonic() - self._started
 
     def make_plan(self, retries: Retries) -> Plan:

@@ -158,6 +158,7 @@ def plan(config: str, as_json: bool) -> None:
                     "shards_missing": missing,
                     "estimated_s": made.estimated_s,
                     "rejections": made.rejections,
+                    "passed_over": made.passed_over,
                     "shards": shards,
                 }
             )
@@ -310,7 +311,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows, finite
     from pipelines.inspection import show as look
-    from pipelines.wording import duration, labels, size, splits, statistics
+    from pipelines.wording import duration, labels, saturation, size, splits, statistics
 
     found = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
@@ -322,7 +323,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     click.echo(
         f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings"
     )
-    click.echo("\n".join(splits(found["splits"])))
+    click.echo("\n".join([*splits(found["splits"]), *saturation(found["saturation"])]))
     click.echo("\n".join(statistics(found["statistics"], found["splits"])))
     if found["labels"]:
         click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.sandbox import Sandbox
+from pipelines.search_path import job_config
+from pipelines.task_failures import ray_gave_up
 from schemas.config import Config
 from schemas.errors import ClipmillError
 
@@ -121,6 +123,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     runtime_env={"env_vars": WORKER_ENV, "py_modules": _layers()},
+                    # Ray's client sends it to a server that has no clipmill, and adds no folders.
+                    job_config=None if address.startswith("ray://") else job_config(carried=True),
                 )
             else:
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
@@ -131,6 +135,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
+                    job_config=job_config(carried=False),
                 )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"the Ray cluster at {address}" if address else "Ray on this machine"
@@ -148,6 +153,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
+    except ray.exceptions.RayError as error:
+        raise ClipmillError(ray_gave_up(error)) from None
     finally:
         if ours:
             await_executors()

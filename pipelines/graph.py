@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from pipelines.environment import Environment
 from pipelines.plan import Plan, source_root, without
 from pipelines.sandbox import Sandbox
+from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
 from schemas.config import Config
 from schemas.errors import ClipmillError, DonorError, InputMovedError, StorageError
 from schemas.failures import describe_os_error
@@ -405,35 +406,29 @@ def run_graph(
         results = ray.data.from_arrow(shards)
     if feature_actors == 0:
         results = results.map_batches(
-            BuildShard(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
+            Told(BuildShard(stages, config_digest, watch)), batch_format="pyarrow", batch_size=None, num_cpus=1
         )
     else:
         results = (
             results.map_batches(
-                MakeClips(stages, config_digest, watch), batch_format="pyarrow", batch_size=None, num_cpus=1
+                Told(MakeClips(stages, config_digest, watch)), batch_format="pyarrow", batch_size=None, num_cpus=1
             )
             .map_batches(
-                ComputeFeatures,
-                fn_constructor_args=(stages.features,),
+                ToldActor,
+                fn_constructor_args=(ComputeFeatures, stages.features),
                 compute=ray.data.ActorPoolStrategy(size=feature_actors),
                 batch_format="pyarrow",
                 batch_size=None,
                 num_cpus=0,
                 num_gpus=gpus_per_actor,
             )
-            .map_batches(WriteShard(stages), batch_format="pyarrow", batch_size=None, num_cpus=1)
+            .map_batches(Told(WriteShard(stages)), batch_format="pyarrow", batch_size=None, num_cpus=1)
         )
     try:
         with contextlib.ExitStack() as at_first:
             at_first.enter_context(_resources_looked_for_at_once())
             for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 at_first.close()
-                yield from batch.to_pylist()
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ClipmillError):
-            raise ClipmillError(str(error.cause)) from None
-        raise
+                yield from map(checked, batch.to_pylist())
     except ray.exceptions.RayError as error:
-        raise ClipmillError(
-            f"Ray gave up: {' '.join(str(error).split())[:500]}; what is committed is kept, build again"
-        ) from None
+        raise ClipmillError(ray_gave_up(error)) from None

@@ -62,6 +62,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "labels": labels,
         "labels_by_split": snapshot.labels,
         "statistics": {split: _told(s) for split, s in sorted(snapshot.statistics.items())},
+        "saturation": saturation_told(snapshot),
         "fields": snapshot.fields,
         "files": files,
         "columns": columns,
@@ -70,6 +71,12 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "recordings_without_annotations": snapshot.recordings_without_annotations,
         "manifest": root.uri(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"),
     }
+
+
+def saturation_told(snapshot: Snapshot) -> dict[str, Any]:
+    """Return how much of the clips is at full scale, by source, and of how many clips it is not known."""
+    sources = {source: {**asdict(sums), "share": sums.share} for source, sums in snapshot.saturation.items()}
+    return {"sources": sources, "clips_unknown": snapshot.clips_of_unknown_saturation}
 
 
 def _told(statistics: Statistics) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 import regex
 
-from schemas.config import AUDIO_EXTENSIONS, Source
+from schemas.config import AUDIO_EXTENSIONS, Annotations, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
 from schemas.raw_config import names_extension
@@ -21,6 +23,9 @@ from stages.versions import info_version, stat_version, version_of
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
 _EVERYTHING = frozenset({"*", "**", "**/*"})
 _MATCH_TIMEOUT_S = 1.0
+_MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_TOLD = 12, 1000, 8
+NO_EXTENSION, OTHERS = "none", "others"
+_PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
 _HASHERS = 8
 
 
@@ -53,11 +58,17 @@ class Refusal:
 
 @dataclass
 class Inventory:
-    """What a source holds. other_files : paths that are no recordings, where sidecars are looked up."""
+    """What a source holds.
+
+    other_files : paths that are no recordings, where sidecars are looked up
+    passed_over : how many files are no recordings by their name's extension alone, by extension (``.txt``, `NO_EXTENSION`; `OTHERS`
+        for what is no extension by its look). Files that the configuration excludes and annotations are not among them.
+    """
 
     recordings: list[Recording] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     other_files: set[str] = field(default_factory=set)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     @property
     def paths(self) -> list[str]:
@@ -71,20 +82,37 @@ class Patterns:
     ``*`` and ``?`` match within a folder, ``**`` across folders; everything else, brackets too, stands for itself. A pattern
     without ``/`` matches a file's name in any folder. A pattern that ends in an extension takes files of that extension
     whatever they are; any other takes only files with a known audio extension. Case of the extension does not matter.
+
+    any_name : take files whatever their extension, but for those that are annotations by their name
+    annotations : of the source
     """
 
-    def __init__(self, include: list[str], exclude: list[str]) -> None:
+    def __init__(
+        self, include: list[str], exclude: list[str], any_name: bool = False, annotations: Annotations | None = None
+    ) -> None:
+        self._any_name = any_name
+        self._annotation = _annotation_names(annotations)
         self._include = [(_compile(p), names_extension(p)) for p in include]
         self._exclude = [_compile(p) for p in exclude]
         self._all_audio = not _EVERYTHING.isdisjoint(include)
 
     def match(self, path: str) -> bool:
-        known = split_name(path)[2] in _EXTENSIONS
+        known = split_name(path)[2] in _EXTENSIONS or (self._any_name and not self._is_annotation(path))
         # Nearly all configurations include everything: a regular expression less for each file.
         wanted = (known and self._all_audio) or any(
             (known or named) and _fits(pattern, path) for pattern, named in self._include
         )
         return wanted and not (self._exclude and any(_fits(pattern, path) for pattern in self._exclude))
+
+    def passes_over(self, path: str) -> bool:
+        """Return whether a path that does not match would, if its extension were a known one."""
+        if split_name(path)[2] in _EXTENSIONS or self._is_annotation(path):
+            return False
+        wanted = self._all_audio or any(not named and _fits(pattern, path) for pattern, named in self._include)
+        return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
+
+    def _is_annotation(self, path: str) -> bool:
+        return self._annotation is not None and _fits(self._annotation, path)
 
     def wants_folder(self, path: str) -> bool:
         """Return whether a folder could hold a match: an include pattern can go on from it, and no exclude names it."""
@@ -97,6 +125,16 @@ def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool
         return pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
     except TimeoutError:
         raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
+
+
+def _annotation_names(annotations: Annotations | None) -> regex.Pattern[str] | None:
+    """Return a pattern of the paths that a source's annotation files can have."""
+    if annotations is None:
+        return None
+    if annotations.table is not None:
+        return regex.compile(regex.escape(posixpath.normpath(annotations.table)))
+    parts = _PLACEHOLDER.split(posixpath.normpath(annotations.sidecar or ""))
+    return regex.compile("(?:.*/)?" + "[^/]+".join(map(regex.escape, parts)), regex.DOTALL)
 
 
 def _compile(pattern: str) -> regex.Pattern[str]:
@@ -127,7 +165,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     ------
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
-    patterns = Patterns(source.include, source.exclude)
+    patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
     inventory = Inventory()
     keep_others = source.annotations is not None and source.annotations.sidecar is not None
     try:
@@ -136,6 +174,8 @@ def take_inventory(source: Source, root: Root) -> Inventory:
             if not patterns.match(path):
                 if keep_others:
                     inventory.other_files.add(path)
+                if patterns.passes_over(path):
+                    _count(path, inventory.passed_over)
                 continue
             if _leads_out(path):
                 refused = "its key has . or .. for a part, or begins with /"
@@ -160,6 +200,28 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         _hash(source, root, inventory)
     inventory.recordings.sort(key=attrgetter("path"))
     return inventory
+
+
+def _count(path: str, passed_over: Counter[str]) -> None:
+    """Count a file by its extension. Names with numbers behind a dot must not make a counter of a million entries."""
+    extension = split_name(path)[2]
+    name = f".{extension}" if extension else NO_EXTENSION
+    if extension and not (extension.isalnum() and len(extension) <= _MAX_EXTENSION):
+        name = OTHERS
+    if name not in passed_over and len(passed_over) >= _MAX_EXTENSIONS:
+        name = OTHERS
+    passed_over[name] += 1
+
+
+def passed_over_text(passed_over: Mapping[str, int]) -> str:
+    """Return ``84 files are not audio by name: .m4b 3, .spx 3, none 7``, the most frequent extensions first."""
+    total = sum(passed_over.values())
+    named = sorted(((n, name) for name, n in passed_over.items() if name != OTHERS), key=lambda p: (-p[0], p[1]))
+    told = named[:_EXTENSIONS_TOLD]
+    parts = [f"{name} {n:,}" for n, name in told]
+    if others := total - sum(n for n, _ in told):
+        parts.append(f"{OTHERS} {others:,}")
+    return f"{total:,} {'file is' if total == 1 else 'files are'} not audio by name: {', '.join(parts)}"
 
 
 def _hash(source: Source, root: Root, inventory: Inventory) -> None:

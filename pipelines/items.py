@@ -17,10 +17,13 @@ from schemas.errors import ConfigError
 from schemas.keys import position_hash
 from schemas.storage import split_name
 
-# Bytes a second that are usual for an extension, for sizing shards without opening a file.
+# Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
+# recordings to other shards, so extensions of formats that could be decoded before they were added keep the usual value.
 _BYTES_PER_S = {
     "wav": 88_200, "wave": 88_200, "rf64": 88_200, "w64": 88_200, "aif": 88_200, "aiff": 88_200, "aifc": 88_200, "au": 32_000,
     "snd": 32_000, "flac": 50_000, "ogg": 16_000, "oga": 16_000, "opus": 8_000, "mp3": 16_000, "mp4": 32_000, "mkv": 32_000,
+    "wv": 60_000, "tta": 60_000, "ape": 60_000, "tak": 60_000, "dsf": 706_000, "dff": 706_000, "mpc": 22_000, "ac3": 48_000,
+    "eac3": 24_000, "ec3": 24_000,
 }  # fmt: skip
 _USUAL_BYTES_PER_S = 16_000
 _MIN_WEIGHT_S = 0.5

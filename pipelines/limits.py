@@ -28,7 +28,7 @@ def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Exces
 
     last : the one published before, None when there is none; limits that compare with it are then met
     """
-    found = _rejected(limits, new) + _too_small(limits, new)
+    found = _rejected(limits, new) + _too_small(limits, new) + _saturated(limits, new)
     if last is not None:
         found += _shrunk(limits, new, last) + _drifted(limits, new, last)
     return found
@@ -58,6 +58,21 @@ def _too_small(limits: Limits, new: Snapshot) -> list[Excess]:
         return []
     text = f"{kept:,} clips are kept, {limits.min_clips - kept:,} fewer than limits.min_clips demands ({limits.min_clips:,})"
     return [Excess("min_clips", kept, limits.min_clips, text)]
+
+
+def _saturated(limits: Limits, new: Snapshot) -> list[Excess]:
+    allowed = limits.max_saturated_share
+    if allowed is None:
+        return []
+    return [
+        Excess(
+            "max_saturated_share", sums.share, allowed,
+            f"source {source!r}: {sums.share:.3%} of the samples are at full scale, as in recordings that were clipped;"
+            f" limits.max_saturated_share allows {allowed:.3%}",
+        )
+        for source, sums in new.saturation.items()
+        if sums.share > allowed
+    ]  # fmt: skip
 
 
 def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:

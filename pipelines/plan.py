@@ -20,7 +20,7 @@ import pyarrow as pa
 from pipelines.annotate import Annotated, annotate
 from pipelines.annotation_files import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
-from pipelines.inventory import Inventory, take_inventory
+from pipelines.inventory import Inventory, passed_over_text, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
 from pipelines.leaks import check_decides, check_disjoint
 from schemas.config import Config, Source
@@ -54,6 +54,7 @@ class Plan:
     config_digest, clips_digest : of what in the configuration decides the content of all shards, and of their clips alone
     rejections : rows of `schemas.tables.REJECTIONS` for what no shard can hold
     field_names : the corpus's own fields, sorted
+    passed_over : by source that has such files, how many are no recordings by their name, by extension
     """
 
     table: pa.Table
@@ -69,6 +70,7 @@ class Plan:
     recordings_rejected: int = 0
     annotations_read: int = 0
     annotations_rejected: int = 0
+    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""
@@ -168,6 +170,8 @@ def _take_in(
     except OSError as error:
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_found(source, inventory, annotated)
+    if inventory.passed_over:
+        plan.passed_over[source.name] = dict(inventory.passed_over.most_common())
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     for refusal in inventory.refusals:
         rows = annotated.by_path.get(refusal.path, [])
@@ -193,7 +197,10 @@ def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> 
             f" in {where!r}; check annotations"
         )
     if not inventory.recordings and not inventory.refusals:
-        raise ClipmillError(f"source {source.name!r}: no recording under {source.root} matches include and exclude")
+        there = f"; {passed_over_text(inventory.passed_over)}" if inventory.passed_over else ""
+        raise ClipmillError(
+            f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
+        )
 
 
 def _reject(

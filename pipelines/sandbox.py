@@ -2,7 +2,11 @@
 
 The process lives as long as the worker that started it and does one plan after the other. When it dies or falls silent,
 the recording that it was at is rejected and a new process goes on with the others. Which one that was is made sure of:
-after a crash the recordings that were under way are tried one by one, and only one that crashes alone is to blame.
+after a crash, or an exception that no stage expects, the recordings that were under way are tried one by one, and only one
+that fails alone is to blame.
+
+A process is lent to one request at a time. It is used again when it has said that the request has ended, never before: what is
+still to come of an earlier one (its consumer may have gone, or may come back) must not be taken for the answer to the next.
 
 What passes between the two is in `pipelines.sandbox_child`. Of what the process says only Arrow tables and plain text are
 read, nothing is unpickled.
@@ -11,6 +15,7 @@ read, nothing is unpickled.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -26,12 +31,15 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.search_path import without_current_folder
 from schemas.config import Config
 from schemas.errors import ClipmillError, StorageError
 from schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from stages.rows import replace_column, stream_bytes, stream_table
 
-BEGIN, TABLE, END, STORAGE, MEMORY = b"B", b"T", b"E", b"S", b"M"
+BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED = b"B", b"T", b"E", b"S", b"M", b"R", b"F"
+ID_BYTES = 8
+"""Of a request: before its configuration and plan on the way there, behind the letter of each message on the way back."""
 _PIPE_BYTES = 1 << 20
 _REPORT_BYTES = 1 << 16
 _START_S = 120.0
@@ -67,7 +75,7 @@ class Sandbox:
             waiting.extendleft(reversed(_rest(part, seen.ended, fall)))
 
     def _run(self, part: pa.Table, seen: _Seen) -> Generator[pa.Table, None, _Fall | None]:
-        child = _living_child()
+        child = _idle_child()
         ended = False
         try:
             child.request(self.config, part)
@@ -83,9 +91,14 @@ class Sandbox:
                     clips = stream_table(payload)
                     seen.note(clips)
                     yield clips
+                elif kind == FAILED:
+                    ended = True  # it has closed what was open, and waits for the next
+                    raise _SilentError("decoder_failed", bytes(payload).decode())
                 elif kind == STORAGE:
                     failure = json.loads(bytes(payload))
                     raise StorageError(str(failure["message"]), transient=bool(failure["transient"]))
+                elif kind == REFUSED:
+                    raise ClipmillError(bytes(payload).decode())
                 else:
                     limit = self.config.limits.decoder_memory_mb
                     raise _SilentError(
@@ -96,12 +109,14 @@ class Sandbox:
                 raise ClipmillError(f"the decoding process does not work: {error.detail}; {child.report()}") from None
             return _Fall(seen.current, error.reason, error.detail)
         finally:
-            if not ended:
+            if ended:
+                _give_back(child)
+            else:
                 child.end()
 
 
 class _SilentError(Exception):
-    """The process died, or says nothing any more."""
+    """The process died, says nothing any more, or says that it failed."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason, self.detail = reason, detail
@@ -135,19 +150,19 @@ class _Seen:
 def _rest(part: pa.Table, ended: set[str], fall: _Fall) -> list[pa.Table]:
     """Return what is still to be done, in the plan's order.
 
-    A crash may have been any of the recordings under way: each is tried alone, and one that fell alone is rejected. Silence
-    is always the last one's.
+    A crash or a failure may have been any of the recordings under way: each is tried alone, and one that fell alone is
+    rejected. Silence is always the last one's.
     """
     items = part["item_id"].to_pylist()
     if fall.item not in items or fall.item in ended:
         raise ClipmillError(f"the decoding process names an item that it was not given: {fall.item!r}")
     start = next(i for i, item in enumerate(items) if item not in ended)
     at = items.index(fall.item)
-    if part["reason"][at].is_valid:
-        raise ClipmillError(f"the decoding process does not work: {fall.detail}, without reading anything")
     behind = part.slice(at + 1)
-    if fall.reason == "decoder_crashed" and part.num_rows > 1:
+    if fall.reason != "decoder_timeout" and part.num_rows > 1:
         parts = [part.slice(i, 1) for i in range(start, at + 1)]
+    elif part["reason"][at].is_valid:
+        raise ClipmillError(f"the decoding process does not work: {fall.detail}, without reading anything")
     else:
         parts = [part.slice(start, at - start), _rejected(part.slice(at, 1), fall)]
     return [p for p in (*parts, behind) if p.num_rows]
@@ -177,11 +192,17 @@ class _Child:
                 stdout=self._errors,
                 stderr=self._errors,
                 pass_fds=(to_child, from_child),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(without_current_folder(sys.path)),
+                    "OMP_NUM_THREADS": "1",
+                },
             )
         finally:
             os.close(to_child)
             os.close(from_child)
+        self._requests = itertools.count(1)
+        self._request = b""
         self._to, self._from = Connection(ours_out, readable=False), Connection(ours_in, writable=False)
         fcntl.fcntl(ours_in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # the next table is made while this one is worked on
 
@@ -190,7 +211,9 @@ class _Child:
         return self._process.poll() is None
 
     def request(self, config: Config, plan: pa.Table) -> None:
+        self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:
+            self._to.send_bytes(self._request)
             # Through the pipe alone, since it can hold credentials. Checking how to draw would load matplotlib there.
             told = config.model_dump_json(by_alias=True, exclude_unset=True, exclude={"output": {"images"}})
             self._to.send_bytes(told.encode())
@@ -199,27 +222,29 @@ class _Child:
             return
 
     def answer(self, timeout_s: float) -> tuple[bytes, memoryview]:
-        """Return the kind and the content of the next message.
+        """Return the kind and the content of the next message about the last request.
 
         Raises
         ------
         _SilentError : the process is dead, or was silent for too long
         """
-        try:
-            if not self._from.poll(timeout_s):
-                raise _SilentError(
-                    "decoder_timeout", f"nothing was decoded of it for {timeout_s:g} s (limits.decoder_timeout_s)"
-                )
-            message = self._from.recv_bytes()
-        except (EOFError, OSError):
-            raise _SilentError("decoder_crashed", self._cause_of_death()) from None
-        return message[:1], memoryview(message)[1:]
+        while True:
+            try:
+                if not self._from.poll(timeout_s):
+                    raise _SilentError(
+                        "decoder_timeout", f"nothing was decoded of it for {timeout_s:g} s (limits.decoder_timeout_s)"
+                    )
+                message = self._from.recv_bytes()
+            except (EOFError, OSError):
+                raise _SilentError("decoder_crashed", self._cause_of_death()) from None
+            if message[1 : 1 + ID_BYTES] == self._request:
+                return message[:1], memoryview(message)[1 + ID_BYTES :]
 
     def _cause_of_death(self) -> str:
         code = self._process.wait()
         if code < 0:
             return f"the decoding process was ended by {signal.Signals(-code).name}"
-        raise ClipmillError(f"a stage failed, which is a defect of clipmill: {self.report()}")
+        return f"the decoding process ended by itself, with exit code {code}"  # a library can call exit()
 
     def report(self) -> str:
         """Return the end of what the process wrote to its standard error."""
@@ -235,12 +260,22 @@ class _Child:
 
 
 _children: list[_Child] = []
+"""This worker's processes that wait for a request."""
 
 
-def _living_child() -> _Child:
-    """Return this worker's process, a new one if it has none alive."""
-    while _children and not _children[-1].is_alive:
-        _children.pop().end()
-    if not _children:
-        _children.append(_Child())
-    return _children[-1]
+def _idle_child() -> _Child:
+    """Return a process that is the caller's until it is given back or ended."""
+    while _children:
+        child = _children.pop()
+        if child.is_alive:
+            return child
+        child.end()
+    return _Child()
+
+
+def _give_back(child: _Child) -> None:
+    """Keep a process whose request has ended for the next one. One is enough: two requests at once are rare."""
+    if _children:
+        child.end()
+    else:
+        _children.append(child)

@@ -1,12 +1,14 @@
 """The process in which recordings are decoded. `pipelines.sandbox` starts it and says why.
 
-It is told a configuration, as JSON, and a plan, as an Arrow stream, over and over. It answers each with messages of one letter
-and a content: B, an item's id, when it begins an item and every second while it is at it; T, a table of clips; S,
-storage failed, as JSON; M, memory is at its limit; E, the plan is done.
+It is told a request's id, a configuration, as JSON, and a plan, as an Arrow stream, over and over. It answers each with messages
+of one letter, the request's id and a content: B, an item's id, when it begins an item and every second while it is at it; T, a
+table of clips; E, the plan is done; F, an exception that no stage expects ended it, in words; S, storage failed, as JSON; R, a
+message to the user; M, memory is at its limit. After E and F it waits for the next request, after the others it is of no more use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -15,20 +17,23 @@ import resource
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
 from pipelines.graph import Stage, clip_stages, through
-from pipelines.sandbox import BEGIN, END, MEMORY, STORAGE, TABLE
+from pipelines.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, STORAGE, TABLE
 from schemas.config import Config
-from schemas.errors import StorageError
+from schemas.errors import ClipmillError, StorageError
 from stages.decode import Decode
 from stages.rows import stream_bytes, stream_table
 
 _PR_SET_PDEATHSIG = 1
 _PULSE_S = 1.0
 _MAX_REPORT_BYTES = 1 << 20
+_MAX_TEXT = 500
 
 
 def main(from_parent: int, to_parent: int) -> None:
@@ -36,13 +41,19 @@ def main(from_parent: int, to_parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also when it is stuck in a decoder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides when to end
     asked, answers = Connection(from_parent, writable=False), Connection(to_parent, readable=False)
-    pulse = _Pulse(answers)
+    request = b""
+
+    def answer(kind: bytes, content: bytes = b"") -> None:
+        answers.send_bytes(kind + request + content)
+
+    pulse = _Pulse(answer)
     pa.array([0])  # the first one loads pandas, which should not take its time from a recording
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_REPORT_BYTES, _MAX_REPORT_BYTES))  # for libraries that chatter
     told, stages = b"", list[Stage]()
     while True:
         try:
+            request = asked.recv_bytes()
             config_json = asked.recv_bytes()
             plan = stream_table(asked.recv_bytes())
         except EOFError:
@@ -55,16 +66,33 @@ def main(from_parent: int, to_parent: int) -> None:
                     stage.connect()
             bound = _data_bytes() + config.limits.decoder_memory_mb * 1_000_000
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
+        pulse.forget()
         try:
             for table in through(stages, [plan]):
-                answers.send_bytes(TABLE + stream_bytes(table))
+                answer(TABLE, stream_bytes(table))
         except MemoryError:
-            answers.send_bytes(MEMORY)
+            answer(MEMORY)
             return
         except StorageError as error:
-            answers.send_bytes(STORAGE + json.dumps({"message": str(error), "transient": error.transient}).encode())
+            answer(STORAGE, json.dumps({"message": str(error), "transient": error.transient}).encode())
             return
-        answers.send_bytes(END)
+        except ClipmillError as error:
+            answer(REFUSED, str(error).encode())
+            return
+        # The process boundary: whatever content makes a library or a stage raise costs its recording.
+        except Exception as error:  # noqa: BLE001
+            with contextlib.suppress(OSError):  # the report may be at its limit
+                traceback.print_exc()
+            answer(FAILED, _in_words(error).encode("utf-8", "backslashreplace"))
+        else:
+            answer(END)
+
+
+def _in_words(error: Exception) -> str:
+    """Return an exception's type, text and place in one line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else text
 
 
 def _data_bytes() -> int:
@@ -76,15 +104,19 @@ def _data_bytes() -> int:
 class _Pulse:
     """Says which item is being decoded: at once when it is another, else once a second."""
 
-    def __init__(self, answers: Connection) -> None:
-        self._answers = answers
+    def __init__(self, answer: Callable[[bytes, bytes], None]) -> None:
+        self._answer = answer
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a request: its first item is told at once, also when it is the last request's."""
         self._item, self._at = "", 0.0
 
     def __call__(self, item: str) -> None:
         now = time.monotonic()
         if item != self._item or now - self._at >= _PULSE_S:
             self._item, self._at = item, now
-            self._answers.send_bytes(BEGIN + item.encode())
+            self._answer(BEGIN, item.encode())
 
 
 if __name__ == "__main__":

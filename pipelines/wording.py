@@ -8,10 +8,15 @@ from typing import Any
 from pipelines.build import Report
 from pipelines.diff import Diff
 from pipelines.gc import Garbage
+from pipelines.inspection import saturation_told
+from pipelines.inventory import passed_over_text
 from pipelines.plan import Plan
 from schemas.layout import Snapshot
 from schemas.reasons import DROP_RULES, REASONS
 
+_SATURATED = 1e-3
+"""From here on it is told: 16 samples of each second at 16 kHz. What merely touches full scale, as music that was normalised to its
+peak does, stays far under it; what was recorded too loud is far over it."""
 _BUSY = 0.9  # from here on the GPUs, not the CPUs that decode, are the limit
 
 
@@ -32,6 +37,11 @@ def size(n_bytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line for each source with files that are no recordings by their name."""
+    return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
 
 
 def accounting(s: Snapshot) -> list[str]:
@@ -103,9 +113,23 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
     return lines
 
 
+def saturation(found: dict[str, Any]) -> list[str]:
+    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped."""
+    lines = [
+        f"saturated    {source}: {sums['share']:.2%} of the samples are at full scale, as in recordings that were clipped"
+        for source, sums in found["sources"].items()
+        if sums["share"] >= _SATURATED
+    ]
+    if found["clips_unknown"] > 0:
+        lines.append(
+            f"saturated    not known of {found['clips_unknown']:,} clips, whose shards were built before it was counted"
+        )
+    return lines
+
+
 def outcome(report: Report) -> list[str]:
     """Return what a build did, for people."""
-    lines: list[str] = []
+    lines = passed_over(report.passed_over)
     s = report.snapshot
     if s is not None:
         lines += accounting(s)
@@ -117,6 +141,7 @@ def outcome(report: Report) -> list[str]:
             lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
             lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
         lines += splits(s.by_split)
+        lines += saturation(saturation_told(s))
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
@@ -152,7 +177,8 @@ def planned(plan: Plan, missing: int) -> list[str]:
     n_used = plan.recordings_listed - plan.recordings_without_annotations - plan.recordings_rejected
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
-        f" {plan.recordings_without_annotations:,} without annotations"
+        f" {plan.recordings_without_annotations:,} without annotations",
+        *passed_over(plan.passed_over),
     ]
     if plan.annotations_read:
         lines.append(

@@ -26,8 +26,11 @@ from schemas.raw_config import Raw, names_extension
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
-    "sph sd2 voc iff svx nist mov mkv"
+    "sph sd2 voc iff svx nist mov mkv "
+    "mp1 m4b m4r spx oggflac ogx ogv 3g2 asf wv tta ape mpc tak dsf dff ac3 eac3 ec3 ts"
 ).split()
+"""Containers of video that stand beside extracted audio in many corpora (avi, flv, mpg, vob) are left out: each recording would be
+there twice. They are told as passed over, and taken when `include` names them."""
 
 
 def _text_encoding(name: str) -> str:
@@ -170,6 +173,9 @@ class Source(Frozen):
         default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named"
     )
     exclude: list[str] = Field(default_factory=list)
+    any_name: bool = later(
+        False, description="patterns that name no extension take every file; what is no audio is then a rejection"
+    )
     follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
     version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
     bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
@@ -320,6 +326,9 @@ class Limits(Frozen):
     )
     max_label_drift: Share | None = Field(
         None, description="how much each label's share of the clips may differ from the last snapshot"
+    )
+    max_saturated_share: Share | None = Field(
+        None, description="of each source's samples, how many may be at full scale, as in recordings that were clipped"
     )
     decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
         300.0, description="a recording of which nothing was decoded for so long is rejected"

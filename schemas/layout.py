@@ -24,7 +24,7 @@ from typing import Any
 
 from schemas.errors import ClipmillError
 from schemas.keys import FORMAT_VERSION
-from schemas.statistics import Statistics
+from schemas.statistics import Saturation, Statistics, summed_saturation
 from schemas.storage import Root
 
 DATASET_FILE = "dataset.json"
@@ -39,6 +39,8 @@ OURS = re.compile(
     r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)|builds/rejections\.parquet"
 )
 """Names that clipmill gives. What is called otherwise was put there by somebody else, and is not touched."""
+_LEFT_OUT_EMPTY = frozenset({"saturation", "remarked", "remarks", "has_channel"})
+"""Of what came later to records: an old one that is read and written again stays what it was."""
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
 
 
@@ -261,6 +263,15 @@ class Snapshot:
                 f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew"
             ) from None
 
+    @property
+    def saturation(self) -> dict[str, Saturation]:
+        """How much of the clips is at full scale, by source."""
+        return summed_saturation(self.statistics.values())
+
+    @property
+    def clips_of_unknown_saturation(self) -> int:
+        return self.counts.clips_kept - sum(sums.clips for sums in self.saturation.values())
+
     def holds_the_same(self, other: Snapshot) -> bool:
         """Return whether another snapshot has the same shards, and the same left out."""
         return (self.commits, self.plan_digest) == (other.commits, other.plan_digest)
@@ -282,16 +293,13 @@ class Snapshot:
         return found
 
 
-_LEFT_OUT: dict[str, Any] = {"remarked": {}, "remarks": [], "has_channel": False}
-"""What stands in no record at these values, so that records of datasets that do without it stay as they were."""
-
-
 def _to_json(record: Any) -> bytes:
-    plain = asdict(record)
-    for part in (plain, plain["counts"]):
-        for name in [name for name, value in _LEFT_OUT.items() if part.get(name) == value]:
-            del part[name]
+    plain = asdict(record, dict_factory=_without_nothing)
     return (json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _without_nothing(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value or name not in _LEFT_OUT_EMPTY}
 
 
 def snapshot_numbers(root: Root) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,11 +87,39 @@ class Lengths:
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """How much of a source's clips is at full scale, which a recording that was clipped is in long stretches.
+
+    clips : that were counted; those of shards that were built before it was counted are not among them
+    n_samples : theirs, over all channels, padding included
+    n_saturated : of these, how many were at `schemas.units.SATURATED` or beyond before they were rounded
+    """
+
+    clips: int = 0
+    n_samples: int = 0
+    n_saturated: int = 0
+
+    def __add__(self, other: Saturation) -> Saturation:
+        return Saturation(
+            self.clips + other.clips, self.n_samples + other.n_samples, self.n_saturated + other.n_saturated
+        )
+
+    @property
+    def share(self) -> float:
+        return self.n_saturated / self.n_samples if self.n_samples else 0.0
+
+
+@dataclass(frozen=True)
 class Statistics:
-    """Of a shard, a split or a dataset. features : by name; shards that were made before there were statistics have none."""
+    """Of a shard, a split or a dataset.
+
+    features : by name; shards that were made before there were statistics have none
+    saturation : by source
+    """
 
     lengths: Lengths = field(default_factory=Lengths)
     features: dict[str, FeatureSums] = field(default_factory=dict)
+    saturation: dict[str, Saturation] = field(default_factory=dict)
 
     def __add__(self, other: Statistics) -> Statistics:
         names = sorted(self.features.keys() | other.features.keys())
@@ -99,12 +127,23 @@ class Statistics:
         return Statistics(
             self.lengths + other.lengths,
             {n: self.features.get(n, nothing) + other.features.get(n, nothing) for n in names},
+            summed_saturation((self, other)),
         )
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Statistics:
         features = {name: FeatureSums(**sums) for name, sums in plain["features"].items()}
-        return cls(Lengths(**plain["lengths"]), features)
+        saturation = {source: Saturation(**sums) for source, sums in plain.get("saturation", {}).items()}
+        return cls(Lengths(**plain["lengths"]), features, saturation)
+
+
+def summed_saturation(statistics: Iterable[Statistics]) -> dict[str, Saturation]:
+    """Return the sums by source, sorted."""
+    found: dict[str, Saturation] = {}
+    for one in statistics:
+        for source, sums in one.saturation.items():
+            found[source] = found.get(source, Saturation()) + sums
+    return dict(sorted(found.items()))
 
 
 def _sum(a: Sequence[float], b: Sequence[float]) -> list[float]:

@@ -11,6 +11,10 @@ FULL_SCALE = 32768
 """Full scale of 16-bit PCM. A float sample of 1.0 stands for this value."""
 
 
+SATURATED = (FULL_SCALE - 1) / FULL_SCALE
+"""From this magnitude on, on either side, a float sample is at full scale: no 16-bit recorder gives more."""
+
+
 def to_samples(seconds: float, sample_rate_hz: int) -> int:
     """Return the index of the sample nearest to a point in time; ties go up.
 

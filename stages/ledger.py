@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from schemas.errors import ClipmillError, InputMovedError
 from schemas.layout import Counts, Seconds
 from schemas.reasons import INPUT_MOVED
+from schemas.statistics import Saturation
 
 
 class Ledger:
@@ -24,11 +25,13 @@ class Ledger:
         self._versions = dict(
             zip(items, zip(plan["recording_id"].to_pylist(), plan["version"].to_pylist(), strict=True), strict=True)
         )
+        self._sources = dict(zip(items, plan["source"].to_pylist(), strict=True))
         self._known_bad = {
             item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None
         }
         self.counts = Counts()
         self.seconds = Seconds()
+        self.saturation: dict[str, Saturation] = {}
         self._clear_item()
         self._ended: Counter[str] = Counter()
         self._problems: list[str] = []
@@ -54,6 +57,7 @@ class Ledger:
 
     def _clear_item(self) -> None:
         self._item, self._item_seconds = Counts(), Seconds()
+        self._item_saturation = Saturation()
         self._item_rejections: list[dict[str, Any]] = []
         self._item_remarks: list[dict[str, Any]] = []
         self._item_ids: list[str] = []
@@ -79,6 +83,10 @@ class Ledger:
         self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
         if rows["remarks"].null_count < rows.num_rows:
             self._item_remarks += rows.select(_OF_REMARKS).filter(pc.is_valid(rows["remarks"])).to_pylist()
+        n_samples = sum(
+            n * k for n, k in zip(clips["n_samples"].to_pylist(), clips["n_channels"].to_pylist(), strict=True)
+        )
+        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["n_saturated"].to_pylist()))
         if any(light["last"].to_pylist()):
             self._end(item)
 
@@ -114,6 +122,9 @@ class Ledger:
             self._problems.append(f"{item}: a clip id occurs twice")
         self.counts += self._item
         self.seconds += self._item_seconds
+        if self._item_saturation.clips:
+            source = self._sources[item]
+            self.saturation[source] = self.saturation.get(source, Saturation()) + self._item_saturation
         self.rejections.extend(self._item_rejections)
         self._ended[item] += 1
         recording_id, version = self._versions.get(item, (None, None))

@@ -16,7 +16,7 @@ import pyarrow as pa
 from schemas.config import Segment as SegmentSpec
 from schemas.keys import clip_id, clip_origin
 from schemas.tables import CLIPS, ITEM_COLUMNS
-from schemas.units import to_pcm16, to_samples
+from schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from stages.rows import list_values
 from stages.spans import Clip, windows
 
@@ -93,6 +93,7 @@ class _Cutter:
         if self.is_finite and sample_format == "int16":
             pcm, n_clipped = to_pcm16(self.samples)
             self.pcm = pcm if n_clipped == 0 else None
+        self.is_loud = not self.is_finite or _reaches_full_scale(self.samples if self.pcm is None else self.pcm)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         run = self.run
@@ -176,6 +177,7 @@ class _Cutter:
         if not self.is_finite and not np.isfinite(y).all():
             what = "not-a-number or infinite samples"
             return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", what, lane)
+        n_saturated = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
         if clip.n_padded:
             y = np.concatenate([y, self._padding(identity, clip.n_padded, y.shape[1])])
         n_clipped = 0
@@ -196,6 +198,7 @@ class _Cutter:
             "channel": lane,
             "n_samples": len(y),
             "n_clipped": n_clipped,
+            "n_saturated": n_saturated,
             "pcm": payload,
             **_of_annotation(annotation),
         }
@@ -234,6 +237,14 @@ class _Cutter:
     def _range_text(self, annotation: dict[str, Any], total: int) -> str:
         end = annotation["end"]
         return f"{annotation['start'] or 0.0:g} to {f'{end:g}' if end is not None else 'the end'} s, the recording has {total / self.rate:.6f} s"
+
+
+def _reaches_full_scale(samples: npt.NDArray[np.float32] | npt.NDArray[np.int16]) -> bool:
+    """Return whether samples may be saturated. Rounded ones can be although none of the exact ones is, but not the other way."""
+    if samples.size == 0:
+        return False
+    limit = FULL_SCALE - 1 if samples.dtype == np.int16 else SATURATED
+    return bool(samples.max() >= limit or samples.min() <= -limit)
 
 
 def white_noise(identity: str, n: int, channels: int, dbfs: float) -> npt.NDArray[np.float32]:

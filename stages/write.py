@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,6 +76,7 @@ class Write:
         ledger = Ledger(plan)
         with contextlib.ExitStack() as files, _Held() as held, self._parts(plan, files) as (parts, recordings):
             statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
+            statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
             ledger.check()
             recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
             outputs = [part.finish() for part in (*parts, recordings)]
@@ -107,8 +108,9 @@ class Write:
                 )
             sheet.add(recordings)
             outputs = [part.finish() for part in (*parts, sheet)]
+        sums = replace(statistics.finish(), saturation=donor.statistics.saturation)
         return self._commit(
-            plan, outputs, donor.counts, donor.seconds, statistics.finish(), donor.rejections, donor.remarks, donor.key
+            plan, outputs, donor.counts, donor.seconds, sums, donor.rejections, donor.remarks, donor.key
         )
 
     @contextlib.contextmanager

@@ -4,22 +4,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from conftest import build_here, clips_of, shard_hashes, tone, write_audio
 from poison import lay_out
 
 from pipelines import sandbox
+from pipelines.cli import main
 from pipelines.graph import clip_stages, through
 from pipelines.plan import make_plan
 from pipelines.sandbox import Sandbox
 from schemas.config_file import load
 from schemas.errors import ClipmillError
+from stages.rows import replace_column
 
 WINDOWS = {"mode": "window", "length_s": 0.5}
 
@@ -47,6 +51,17 @@ def corpus(folder: Path, *bad: str) -> dict[str, Any]:
         ("memory", "decoder_crashed", "takes more than 500 MB"),
         ("sleep", "decoder_timeout", "nothing was decoded of it for 2 s"),
         ("sleep-late", "decoder_timeout", "nothing was decoded of it for 2 s"),
+        ("exit", "decoder_crashed", "ended by itself, with exit code 1"),
+        ("defect", "decoder_failed", "AssertionError: a stage's own mistake, in two lines (sitecustomize.py, line "),
+        ("defect-late", "decoder_failed", "AssertionError: a stage's own mistake"),
+        (
+            "raises-in-downmix",
+            "decoder_failed",
+            "OverflowError: Python int too large to convert to C long (sitecustomize.py",
+        ),
+        ("raises-in-resample", "decoder_failed", "OverflowError"),
+        ("raises-in-segment", "decoder_failed", "OverflowError"),
+        ("raises-in-gate", "decoder_failed", "OverflowError"),
     ],
 )
 def test_poison_costs_the_recording_that_holds_it(
@@ -67,11 +82,12 @@ def test_poison_costs_the_recording_that_holds_it(
 
 
 def test_several_kinds_in_one_shard(poisoned: None, tmp_path: Path, make_config: Callable[..., Path]) -> None:
-    bad = ("abort1", "abort2-late", "sleep", "segv", "memory")
+    bad = ("abort1", "abort2-late", "sleep", "segv", "memory", "defect1", "defect2-late", "raises-in-segment")
     commits = build_here(make_config(corpus(tmp_path / "in", *bad), limits={"decoder_timeout_s": 2, "decoder_memory_mb": 500}))  # fmt: skip
     assert len(commits) == 1
     found = {r["recording_id"].removeprefix("s0/").removesuffix(".wav"): r["reason"] for r in commits[0].rejections}
-    assert found == {b: "decoder_timeout" if b == "sleep" else "decoder_crashed" for b in bad}
+    expected = {"sleep": "decoder_timeout", "defect1": "decoder_failed", "defect2-late": "decoder_failed"}
+    assert found == {b: expected.get(b, "decoder_failed" if "raises" in b else "decoder_crashed") for b in bad}
     assert commits[0].counts.clips_kept == 18
 
 
@@ -98,9 +114,90 @@ def test_what_another_recording_had_given_by_then_is_given_again(
     assert sum(c.counts.clips_kept for c in commits) == 440
 
 
-def test_a_defect_of_a_stage_is_no_rejection(poisoned: None, tmp_path: Path, make_config: Callable[..., Path]) -> None:
-    with pytest.raises(ClipmillError, match=r"(?s)a defect of clipmill.*AssertionError: a stage's own mistake"):
-        build_here(make_config(corpus(tmp_path / "in", "defect")))
+def test_a_message_to_the_user_stays_one(poisoned: None, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    with pytest.raises(ClipmillError, match=r"^a message to the user$"):
+        build_here(make_config(corpus(tmp_path / "in", "refused")))
+
+
+def test_a_defect_that_hits_every_recording_publishes_nothing(
+    poisoned: None, in_process: None, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    for i in range(4):
+        write_audio(tmp_path / "in" / f"defect{i}.wav", tone(1.0, 22050, seed=i), 22050)
+    config = make_config({"root": tmp_path / "in", "segment": WINDOWS})
+    done = CliRunner().invoke(main, ["build", str(config)])
+    assert done.exit_code == 3, done.output
+    assert "4  decoder_failed: clipmill's own code failed" in done.output
+    assert "not published: 4 of 4 recordings are rejected" in done.output
+    assert not (tmp_path / "out/snapshots").exists()
+    told = CliRunner().invoke(main, ["failures", str(tmp_path / "out")]).output
+    assert "AssertionError: a stage's own mistake, in two lines (sitecustomize.py, line " in told
+    assert "Traceback" not in done.output + told
+
+
+def test_a_failure_beside_what_was_rejected_unread(
+    poisoned: None, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    """The recording that was begun last is one that nothing is read of: an earlier one is to blame."""
+    config = load(make_config(corpus(tmp_path / "in", "raises-in-gate"))).config
+    table = make_plan(config).table
+    order = sorted(range(table.num_rows), key=lambda i: "raises" not in table["path"][i].as_py())
+    table = table.take(order)
+    reasons = [None if i != 1 else "unreadable" for i in range(table.num_rows)]
+    table = replace_column(table, "reason", pa.array(reasons, pa.string()))
+    rows = [row for t in Sandbox(config)(table) for row in t.to_pylist()]
+    rejected = {row["path"]: row["reason"] for row in rows if row["status"] == "rejected"}
+    assert rejected == {"raises-in-gate.wav": "decoder_failed", table["path"][1].as_py(): "unreadable"}
+    ended = [row["item_id"] for row in rows if row["last"]]
+    assert sorted(ended) == sorted(table["item_id"].to_pylist())
+
+
+def plans_of_two(tmp_path: Path, make_config: Callable[..., Path]) -> tuple[Sandbox, pa.Table, pa.Table]:
+    """A recording that gives many tables, and a short one."""
+    write_audio(tmp_path / "in/long.wav", tone(200, 44100, seed=1), 44100)
+    write_audio(tmp_path / "in/short.wav", tone(2, 44100, seed=2), 44100)
+    config = load(make_config({"root": tmp_path / "in", "segment": WINDOWS})).config
+    table = make_plan(config).table
+    paths = table["path"].to_pylist()
+    return Sandbox(config), *(table.slice(paths.index(f"{name}.wav"), 1) for name in ("long", "short"))
+
+
+def recordings(tables: Iterable[pa.Table]) -> set[str]:
+    return {path for table in tables for path in table["path"].to_pylist()}
+
+
+@pytest.mark.parametrize("how", ["closed", "raised", "left open"])
+def test_a_process_whose_request_has_not_ended_is_not_asked_again(
+    how: str, tmp_path: Path, make_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_children", [])
+    run, long, short = plans_of_two(tmp_path, make_config)
+    unended = run(long)
+    first = [next(unended)]
+    if how == "closed":
+        unended.close()
+    elif how == "raised":
+        with pytest.raises(ZeroDivisionError):
+            unended.throw(ZeroDivisionError())
+    assert sandbox._children == []
+    assert recordings(run(short)) == {"short.wav"}
+    assert [child.is_alive for child in sandbox._children] == [True]
+    if how == "left open":  # its own process goes on with it
+        assert recordings([*first, *unended]) == {"long.wav"}
+        assert len(sandbox._children) == 1, "one process is kept, however many there were at a time"
+    assert recordings(run(short)) == {"short.wav"}
+
+
+def test_answers_to_another_request_are_passed_over(
+    tmp_path: Path, make_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_children", [])
+    run, long, short = plans_of_two(tmp_path, make_config)
+    run.start()
+    (child,) = sandbox._children
+    child.request(run.config, long)  # nobody reads the answers
+    assert recordings(run(short)) == {"short.wav"}
+    assert sandbox._children == [child], "it is the same process"
 
 
 def test_the_sandbox_gives_what_the_stages_give(tmp_path: Path, make_config: Callable[..., Path]) -> None:

@@ -1,0 +1,81 @@
+"""An exception in a task on Ray comes out as its message, in one line, with exit code 1."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from conftest import tone, write_audio
+
+from pipelines.cli import main
+from pipelines.graph import run_graph, stages_of
+from pipelines.plan import make_plan
+from pipelines.progress import Watch
+from pipelines.task_failures import ray_gave_up
+from schemas.config_file import load
+from schemas.errors import ClipmillError
+
+CASES = [
+    (ClipmillError("the disk says no; free some space"), "error: the disk says no; free some space"),
+    (ValueError("not\na value"), "error: a stage failed, which is a defect of clipmill: ValueError: not a value"),
+    (RecursionError(), "error: a stage failed, which is a defect of clipmill: RecursionError:"),
+]
+
+
+def raising(error: Exception) -> Any:
+    """Return a stage that raises. Its class is local, so that it travels to the workers by value."""
+
+    class Raising:
+        min_samples = 1
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            raise error
+
+    return Raising()
+
+
+@pytest.fixture
+def config(tmp_path: Path, make_config: Callable[..., Path]) -> Path:
+    write_audio(tmp_path / "in/r.wav", tone(1.0, 8000), 8000)
+    return make_config({"root": tmp_path / "in"})
+
+
+@pytest.mark.parametrize(("error", "message"), CASES)
+def test_a_stage_that_raises_on_ray(
+    error: Exception, message: str, config: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stages(*given: Any) -> Any:
+        return dataclasses.replace(stages_of(*given), features=raising(error))
+
+    monkeypatch.setattr("pipelines.build.stages_of", stages)
+    done = CliRunner().invoke(main, ["build", str(config)])
+    assert done.exit_code == 1, done.output
+    assert [line for line in done.output.splitlines() if line.startswith("error:")] == [message]
+    assert "Traceback" not in done.output
+    assert "ray" not in done.output.lower().replace("starting ray", "")
+
+
+@pytest.mark.parametrize("place", ["clips", "features", "images"])
+def test_a_task_before_in_or_behind_the_actors(place: str, config: Path, ray_session: None) -> None:
+    file = load(config)
+    plan = make_plan(file.config)
+    stages = dataclasses.replace(stages_of(file.config, plan, "cpu"), **{place: raising(ClipmillError("told by it"))})
+    shards = [plan.shard(i) for i in range(len(plan.keys))]
+    with pytest.raises(ClipmillError, match=r"^told by it$"):
+        list(run_graph(shards, stages, plan.config_digest, Watch(), feature_actors=1, gpus_per_actor=0.0))
+
+
+def test_an_error_of_ray_itself_is_one_line(ray_session: None) -> None:
+    import ray
+
+    def work() -> None:
+        raise ValueError("not\na value")
+
+    with pytest.raises(ray.exceptions.RayTaskError) as raised:
+        ray.get(ray.remote(work).remote())
+    assert ray_gave_up(raised.value) == "Ray gave up: ValueError: not a value; what is committed is kept, build again"
+    several = ray.exceptions.RayError("The actor died.\n  Traceback\n\nNameError: x")
+    assert ray_gave_up(several).startswith("Ray gave up: The actor died. ... NameError: x;")
