@@ -56,7 +56,7 @@ def openers(
             try:
                 reader = (
                     SoundFileReader(source.root.full(path))
-                    if is_only and source.root.is_local
+                    if is_only and one.is_file and source.root.is_local
                     else SoundFileReader(_at_start(ExtentStream(stream, one.extents)))
                 )
             except DecodeError:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import IO
 
-from stages.decode.containers.boxes import check_matroska, check_mp4
+from stages.decode.containers.ac3 import check_ac3
+from stages.decode.containers.boxes import check_mp4
 from stages.decode.containers.chunks import check_aiff, check_au, check_caf, check_nist, check_voc, check_w64
 from stages.decode.containers.flac import check_flac
+from stages.decode.containers.matroska import check_matroska
 from stages.decode.containers.mpeg import check_aac, check_mp3
 from stages.decode.containers.ogg import check_ogg
 from stages.decode.containers.riff import check_wav
 from stages.decode.containers.sniff import kind_of, unsupported
+from stages.decode.containers.streams import check_asf, check_avi, check_flv, check_tta, check_wavpack
 from stages.decode.containers.structure import HEAD_BYTES, Container, Window
 from stages.decode.containers.tags import behind_tags
 
@@ -41,6 +44,8 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
 
 
 CHECKS = {
-    "wav": check_wav, "flac": check_flac, "ogg": check_ogg, "mp3": check_mp3, "aac": check_aac, "mp4": check_mp4, "aiff": check_aiff,
-    "au": check_au, "w64": check_w64, "caf": check_caf, "nist": check_nist, "matroska": check_matroska, "voc": check_voc,
+    "wav": check_wav, "flac": check_flac, "ogg": check_ogg, "mp3": check_mp3, "aac": check_aac, "ac3": check_ac3,
+    "eac3": check_ac3, "asf": check_asf, "flv": check_flv, "avi": check_avi, "tta": check_tta, "wavpack": check_wavpack,
+    "mp4": check_mp4, "aiff": check_aiff, "au": check_au, "w64": check_w64, "caf": check_caf, "nist": check_nist,
+    "matroska": check_matroska, "voc": check_voc,
 }  # fmt: skip

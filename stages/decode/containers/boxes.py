@@ -1,16 +1,19 @@
-"""MP4 and QuickTime, Matroska and WebM: boxes in boxes."""
+"""MP4 and QuickTime: boxes. ISO 14496-12."""
 
 from __future__ import annotations
 
 import struct
 from typing import IO
 
-from stages.decode.containers.structure import MAX_CHUNKS, Container, missing, read_at
+from stages.decode.containers.structure import MAX_CHUNKS, Container, Part, read_at
 
 
 def check_mp4(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    position = 0
-    names = set()
+    """Look at the boxes of a file, and whether another file stands behind it."""
+    position = start = at
+    names: set[bytes] = set()
+    files: list[tuple[int, int]] = []
+    remarks: list[tuple[str, str]] = []
     for _ in range(MAX_CHUNKS):
         if position + 8 > size:
             break
@@ -20,35 +23,26 @@ def check_mp4(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             length = struct.unpack(">Q", box[8:])[0]
         elif length == 0:
             length = size - position
-        names.add(name)
-        if length < 8:
+        is_whole = not names.isdisjoint((b"moov", b"moof")) and b"mdat" in names
+        if length < 8 or not all(32 <= c < 127 or c == 0xA9 for c in name):
+            if not is_whole:
+                return Container("mp4", f"the {size - position} bytes from byte {position} on are no box")
+            remarks.append(("trailing_bytes", f"{size - position} bytes from byte {position} on are no box"))
             break
+        if name == b"ftyp" and is_whole:
+            files.append((start, position))
+            start, names = position, set()
+        names.add(name)
         if position + length > size:
             return Container(
                 "mp4", f"the box {name.decode('latin-1')} needs {length} bytes and {size - position} are there"
             )
         position += length
-    return Container("mp4", None if b"moov" in names or b"moof" in names else "there is no moov box")
-
-
-def check_matroska(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    position = 0
-    for _ in range(8):
-        element = read_at(stream, size, position, 12)
-        id_width = _vint_width(element[:1])
-        width = _vint_width(element[id_width : id_width + 1])
-        if not id_width or not width or len(element) < id_width + width:
-            return Container("matroska", "an element is not whole")
-        length = int.from_bytes(element[id_width : id_width + width], "big") & ((1 << 7 * width) - 1)
-        start = position + id_width + width
-        if element[:id_width] == b"\x18\x53\x80\x67":  # Segment
-            unknown = length == (1 << 7 * width) - 1
-            return Container(
-                "matroska", missing(length, size - start) if not unknown and start + length > size else None
-            )
-        position = start + length
-    return Container("matroska")
-
-
-def _vint_width(first: bytes) -> int:
-    return 9 - first[0].bit_length() if first and first[0] else 0
+    if names.isdisjoint((b"moov", b"moof")):
+        return Container("mp4", "there is no moov box")
+    if not files:
+        return Container("mp4", remarks=tuple(remarks))
+    files.append((start, position))
+    remarks.append(("joined", f"{len(files)} files one behind the other"))
+    parts = tuple(Part((extent,), 0, 0, whole_stream=False) for extent in files)
+    return Container("mp4", parts=parts, remarks=tuple(remarks))

@@ -27,6 +27,8 @@ from stages.decode.containers.mpeg_headers import (
 from stages.decode.containers.structure import Container, Extents, Part, Window
 from stages.decode.containers.tags import behind_tags
 
+_HARMLESS_BYTES = 512
+"""Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""
 _STRAY_BYTES = 24
 """Fewer bytes between two frames than the smallest frame has cannot have been one."""
 
@@ -91,13 +93,13 @@ def _check(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
         if one.n_frames and (one.format[:3], one.n_channels) != (stretches[0].format[:3], stretches[0].n_channels):
             return Container(kind, fault=("bad_format", _change(stretches[0], one)))
         if gone := _missing_frames(one, window.size):
-            return Container(kind, where + gone, parts=tuple(_part(s) for s in stretches))
+            return Container(kind, where + gone, parts=tuple(_part(s, size) for s in stretches))
         if one.cut:
             remarks.append(("last_frame_cut", f"{where}the last frame is not whole"))
         stated = one.header.n_frames if one.header else None
         if stated is not None and stated not in (one.n_frames, one.n_frames + 1):
             remarks.append(("header_wrong", f"{where}the header states {stated} frames and {one.n_frames} are there"))
-    return Container(kind, parts=tuple(_part(s) for s in stretches), remarks=tuple(remarks))
+    return Container(kind, parts=tuple(_part(s, size) for s in stretches), remarks=tuple(remarks))
 
 
 def _change(before: _Stretch, after: _Stretch) -> str:
@@ -124,7 +126,7 @@ def _missing_frames(one: _Stretch, size: int) -> str | None:
     return None
 
 
-def _part(one: _Stretch) -> Part:
+def _part(one: _Stretch, size: int) -> Part:
     samples = one.format.frame_samples
     total = one.n_frames * samples
     header = one.header
@@ -142,6 +144,7 @@ def _part(one: _Stretch) -> Part:
         n_frames=total if one.format.layer != 4 else None,
         # libsndfile takes the header's word and stops there.
         whole_stream=one.format.layer != 4 and (header is None or (header.n_frames or 0) >= one.n_frames),
+        is_file=len(one.extents) == 1 and (believed or size - one.ends_at <= _HARMLESS_BYTES),
         bare=bare,
         skip_frames=skip,
     )
@@ -181,24 +184,26 @@ def _is_new(window: Window, at: int, before: Format) -> bool:
 
 def _follow(window: Window, at: int, one: _Stretch) -> int:
     """Take in the frames of a stream from a place on, up to its end or the header of another; return where that is."""
-    end = _follow_adts(window, at, one) if one.format.layer == 4 else _follow_mpeg(window, at, one)
-    stop = min(end, window.size)
+    follow = _follow_adts if one.format.layer == 4 else _follow_mpeg
+    end, last = follow(window, at, one)
+    stop = last if end > window.size else end
     if one.extents and one.extents[-1][1] == at:
         one.extents[-1] = (one.extents[-1][0], stop)
     else:
         one.extents.append((at, stop))
-    one.ends_at = stop
+    one.ends_at = min(end, window.size)
     if end > window.size:
         one.cut = True
         one.n_frames -= 1
-    return stop
+    return one.ends_at
 
 
-def _follow_mpeg(window: Window, at: int, one: _Stretch) -> int:
+def _follow_mpeg(window: Window, at: int, one: _Stretch) -> tuple[int, int]:
+    """Count frames from a place on; return where they end and where the last one begins."""
     first = window.get(at, 4)
     lengths = frame_lengths(first[1], first[2] >> 2 & 3)
     n, n_mono = 0, 0
-    place = at
+    place = last = at
     if one.header_bytes and not one.extents:
         place += one.header_bytes
     while place + 4 <= window.size:
@@ -217,6 +222,7 @@ def _follow_mpeg(window: Window, at: int, one: _Stretch) -> int:
                 n += 1
                 if data[i + 3] >= 0xC0:
                     n_mono += 1
+                last = place + i
                 i += length
             else:
                 if i == stop < end and header_at(window, place + i, one.format)[0] is not None:
@@ -228,14 +234,15 @@ def _follow_mpeg(window: Window, at: int, one: _Stretch) -> int:
             break
     one.n_frames += n
     one.n_mono += n_mono
-    return place
+    return place, last
 
 
-def _follow_adts(window: Window, at: int, one: _Stretch) -> int:
+def _follow_adts(window: Window, at: int, one: _Stretch) -> tuple[int, int]:
+    """As `_follow_mpeg`."""
     first = window.get(at, 7)
     # Of the fixed header: version and protection, then profile, rate and channels.
     b1, b2, b3 = first[1], first[2] & 0xFD, first[3] & 0xC0
-    n, place = 0, at
+    n, place, last = 0, at, at
     while place + 7 <= window.size:
         window.hold(place)
         data, i, end = window.data, 0, len(window.data) - 6
@@ -246,12 +253,13 @@ def _follow_adts(window: Window, at: int, one: _Stretch) -> int:
             if length < 8:
                 break
             n += 1 + (data[i + 6] & 3)
+            last = place + i
             i += length
         place += i
         if i < end:
             break
     one.n_frames += n
-    return place
+    return place, last
 
 
 def _next_run(window: Window, at: int) -> tuple[int | None, bool]:

@@ -23,6 +23,7 @@ class Part:
     n_frames : that it must give, None when its headers do not tell
     tolerance : how many frames may be missing or too many
     whole_stream : libsndfile reads it as it should be read, from the first byte
+    is_file : libsndfile may be given the file itself, in which there is nothing that it stumbles over
     bare : extents without the header frame, for a decoder that is to be told nothing; None: as `extents`
     skip_frames : of what comes out of `bare`, how many stand before the recording's first
     has_holes : its own counts say that something is missing in it
@@ -34,6 +35,7 @@ class Part:
     n_frames: int | None = None
     tolerance: int = 0
     whole_stream: bool = True
+    is_file: bool = True
     bare: Extents | None = None
     skip_frames: int = 0
     has_holes: bool = False

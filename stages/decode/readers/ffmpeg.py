@@ -23,6 +23,8 @@ DEMUXERS = {
     "tak": "tak", "dsf": "dsf", "dsdiff": "iff", "mpegts": "mpegts", "mpegps": "mpeg", "flv": "flv", "realmedia": "rm",
     "shorten": "shn", "qcp": "qcp",
 }  # fmt: skip
+_COUNTED = frozenset({"wavpack", "tta", "ape", "tak", "dsf"})
+"""Kinds whose header has the exact count of samples."""
 _ENTRY_ERRORS = 64
 """How many packets of a stream that was recorded from the middle may be undecodable before the first that is whole."""
 
@@ -84,6 +86,8 @@ class FfmpegReader:
             return
         self.sample_rate_hz, self.n_channels = self._rate, self._rest.shape[1]
         check_format(self.sample_rate_hz, self.n_channels)
+        if kind in _COUNTED and n_frames is None and chosen.stream.duration:
+            self.n_frames = round(chosen.stream.duration * chosen.stream.time_base * self.sample_rate_hz)
 
     def _decode(self, stream: Any) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the track's samples, with silence where it has holes, up to its end or to where decoding breaks off."""

@@ -34,7 +34,7 @@ class Timeline:
         self._gaps, self._has_clock, self._has_zero = gaps, kind in _WITH_CLOCK, kind not in _WITHOUT_ZERO
         self._is_opus = stream.codec_context is not None and stream.codec_context.name in ("opus", "libopus")
         self._start_s = _earliest_s(container)
-        self._declared_s = _declared_s(stream) if kind == "mp4" else None
+        self._declared_s = _declared_s(container, stream, kind)
         self._expected_s: float | None = None
         self._n_holes = 0
         self._n_frames = self._rate = 0
@@ -127,5 +127,11 @@ def _earliest_s(container: Any) -> float | None:
     return min(times, default=None)
 
 
-def _declared_s(stream: Any) -> float | None:
-    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+def _declared_s(container: Any, stream: Any, kind: str) -> float | None:
+    """Return how long the track lasts as the container's own tables say, None where they do not."""
+    if kind in ("mp4", "avi") and stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    alone = len(container.streams.audio) + len(container.streams.video) == 1
+    if kind in ("matroska", "flv", "asf") and alone and container.duration:  # of the longest track
+        return float(container.duration / 1_000_000)
+    return None

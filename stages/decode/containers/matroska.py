@@ -1,0 +1,92 @@
+"""Matroska and WebM: EBML elements, a segment's clusters and the blocks in them. RFC 8794 and 9559."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from stages.decode.containers.structure import Container, Window, missing
+
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_IN_SEGMENT = frozenset(
+    (0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1254C367, 0x1043A770, 0x1941A469, 0xEC, 0xBF, _CLUSTER, _EBML)
+)
+_IN_CLUSTER = frozenset((0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, 0xEC, 0xBF))
+_CLUSTER_BYTES = b"\x1f\x43\xb6\x75"
+
+
+def check_matroska(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Walk over the elements of a file down to its blocks: FFmpeg skips what is damaged, at times all the rest."""
+    window = Window(stream, size)
+    position, end = at, size
+    in_cluster = is_open = seen = False
+    cluster_end = 0
+    while position < end:
+        if in_cluster and position >= cluster_end:
+            in_cluster = False
+        found = _element(window, position)
+        name, start, length = found if found else (0, 0, 0)
+        known = name in (_IN_CLUSTER if in_cluster else _IN_SEGMENT) if seen else name in (_EBML, _SEGMENT, 0xEC)
+        if (
+            in_cluster and cluster_end == size and name in _IN_SEGMENT
+        ):  # one whose size was left open ends where another begins
+            in_cluster, known = False, True
+        if not known and seen and name == _SEGMENT:
+            known = True  # of another file behind the first
+        if not known:
+            return _broken(window, position, seen, is_open)
+        if name == _SEGMENT:
+            seen, is_open = True, length is None
+            if length is not None and start + length > size:
+                return Container("matroska", missing(length, size - start))
+            position = start
+            continue
+        if name == _CLUSTER:
+            in_cluster, cluster_end = True, size if length is None else start + length
+            if cluster_end > size:
+                return Container(
+                    "matroska", f"the cluster at byte {position} needs {length} bytes and {size - start} are there"
+                )
+            position = start
+            continue
+        if length is None:
+            return _broken(window, position, seen, is_open)
+        if start + length > size:
+            return Container(
+                "matroska", f"the element at byte {position} needs {length} bytes and {size - start} are there"
+            )
+        position = start + length
+    return Container("matroska", None if seen else "an element is not whole")
+
+
+def _broken(window: Window, position: int, seen: bool, is_open: bool) -> Container:
+    """Return what bytes are that are no element: an accident in the middle, or something behind the end."""
+    if not seen:
+        return Container("matroska", "an element is not whole")
+    place = position
+    while place < window.size:
+        window.hold(place)
+        if (found := window.data.find(_CLUSTER_BYTES)) >= 0:
+            detail = f"{place + found - position} bytes at byte {position} are no element, and clusters follow"
+            return Container("matroska", fault=("corrupt", detail))
+        place += max(1, len(window.data) - 3)
+    rest = window.size - position
+    if is_open:
+        return Container("matroska", f"the {rest} bytes from byte {position} on are no element")
+    remark = ("trailing_bytes", f"{rest} bytes from byte {position} on are no element")
+    return Container("matroska", remarks=(remark,))
+
+
+def _element(window: Window, position: int) -> tuple[int, int, int | None] | None:
+    """Return an element's id, where its content starts, and the content's length (None: left open); None when there is none."""
+    head = window.get(position, 12)
+    id_width = vint_width(head[:1])
+    width = vint_width(head[id_width : id_width + 1])
+    if not id_width or id_width > 4 or not width or len(head) < id_width + width:
+        return None
+    length = int.from_bytes(head[id_width : id_width + width], "big") & ((1 << 7 * width) - 1)
+    is_open = length == (1 << 7 * width) - 1
+    return int.from_bytes(head[:id_width], "big"), position + id_width + width, None if is_open else length
+
+
+def vint_width(first: bytes) -> int:
+    return 9 - first[0].bit_length() if first and first[0] else 0

@@ -1,0 +1,94 @@
+"""Containers that are looked at for their size, and for another file behind the first: ASF, FLV, AVI, TTA, WavPack."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import IO
+
+from stages.decode.containers.structure import Container, Part, Window, missing
+from stages.decode.containers.tags import behind_tags
+
+_BEGINNINGS = {
+    "asf": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
+    "flv": b"FLV\x01",
+    "tta": b"TTA1",
+}
+_TTA_HEADER_BYTES = 22
+_WAVPACK_INITIAL = 1 << 11
+_FLV_REST = b"\x00\x00\x00\x09\x00\x00\x00\x00"
+
+
+def check_asf(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    return _joined("asf", stream, size, at)
+
+
+def check_flv(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    return _joined("flv", stream, size, at)
+
+
+def check_tta(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    return _joined("tta", stream, size, at)
+
+
+def check_wavpack(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Follow the blocks of a file; one that counts from 0 again begins another file."""
+    window = Window(stream, size)
+    starts: list[int] = []
+    position = at
+    while len(h := window.get(position := behind_tags(window, position), 32)) == 32 and h[:4] == b"wvpk":
+        index, flags = struct.unpack("<4xI", h[12:20])[0], struct.unpack("<I", h[24:28])[0]
+        if (index == 0 and flags & _WAVPACK_INITIAL) or not starts:
+            starts.append(position)
+        position += 8 + struct.unpack("<I", h[4:8])[0]
+    return _parts("wavpack", starts, size) if len(starts) > 1 else Container("wavpack")
+
+
+def check_avi(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Look at the lengths of an AVI's RIFFs; large ones have several."""
+    position = at
+    window = Window(stream, size)
+    while (h := window.get(position, 12))[:4] == b"RIFF" and h[8:11] == b"AVI" and len(h) == 12:
+        length = struct.unpack("<I", h[4:8])[0]
+        if length and position + 8 + length > size:
+            return Container("avi", missing(length, size - position - 8))
+        if length == 0:
+            break
+        position += 8 + length + length % 2
+    return Container("avi")
+
+
+def _joined(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
+    """Look for the beginnings of further files in one."""
+    mark = _BEGINNINGS[kind]
+    window = Window(stream, size)
+    starts, place = [at], at + len(mark)
+    while place < size:
+        window.hold(place)
+        found = window.data.find(mark)
+        while found >= 0:
+            if _is_beginning(kind, window.get(place + found, _TTA_HEADER_BYTES)):
+                starts.append(place + found)
+            if window.base != place:
+                window.hold(place)
+            found = window.data.find(mark, found + 1)
+        place += max(1, len(window.data) - len(mark) + 1)
+    starts = sorted(set(starts))
+    if len(starts) == 1:
+        return Container(kind)
+    return _parts(kind, starts, size)
+
+
+def _parts(kind: str, starts: list[int], size: int) -> Container:
+    ends = [*starts[1:], size]
+    parts = tuple(Part((extent,), 0, 0, whole_stream=False) for extent in zip(starts, ends, strict=True))
+    return Container(kind, parts=parts, remarks=(("joined", f"{len(parts)} files one behind the other"),))
+
+
+def _is_beginning(kind: str, header: bytes) -> bool:
+    """Return whether a mark is followed by the rest of a header: four letters alone occur by chance."""
+    if kind == "flv":
+        return header[5:13] == _FLV_REST
+    if kind == "tta":
+        return len(header) == _TTA_HEADER_BYTES and zlib.crc32(header[:18]) == struct.unpack("<I", header[18:])[0]
+    return True
