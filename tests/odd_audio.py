@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from odd_mpeg import ADTS, MP3
+from odd_ogg import OGG
 from odd_signal import Case
 
-CASES: list[Case] = []
+CASES: list[Case] = [*MP3.all, *ADTS.all, *OGG.all]

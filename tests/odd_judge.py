@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,8 @@ def judge(case: Case, found: Found) -> list[str]:
             wrong.append(f"rejected as {found.reason}, which is not true: {' or '.join(sorted(case.reasons))}")
         elif case.outcome == "hole told" and not re.search(r"\d", found.detail):
             wrong.append(f"the rejection does not say where the hole is: {found.detail!r}")
+        if case.says not in found.detail:
+            wrong.append(f"the detail does not name {case.says!r}: {found.detail!r}")
         if "remove the file" in REASONS[found.reason].remedy and found.reason == "unsupported_format":
             wrong.append("the remedy is to remove a file that is fine")
         return wrong
@@ -182,10 +184,22 @@ def judge(case: Case, found: Found) -> list[str]:
     if case.enough & told:
         return wrong
     y = found.clips[0][1]
-    if abs(found.seconds - case.seconds) > case.tolerance_s + 1.01 / RATE:
-        wrong.append(f"{found.seconds:.4f} s, not {case.seconds:g} +- {case.tolerance_s:g}")
-    if case.parts:
-        wrong += [w for w in [misplaced(case, y[:, 0])] if w]
+    tries = [case, *(replace(case, seconds=seconds, parts=parts) for seconds, parts in case.also)]
+    wrong += min((of_samples(one, y) for one in tries), key=len)
+    wrong += [f"told {code}, which is not true: {detail}" for code, detail in found.remarks if code in case.quiet]
+    if len(found.clips) != case.n_clips:
+        wrong.append(f"{len(found.clips)} clips, not {case.n_clips}")
     if case.remarks and not case.remarks & told:
         wrong.append(f"no remark {' or '.join(sorted(case.remarks))}")
+    return wrong
+
+
+def of_samples(case: Case, y: npt.NDArray[np.int16]) -> list[str]:
+    """Return what is wrong with a clip's length and content; y : int16 [frames, channels]."""
+    wrong = []
+    seconds = len(y) / RATE
+    if abs(seconds - case.seconds) > case.tolerance_s + 1.01 / RATE:
+        wrong.append(f"{seconds:.4f} s, not {case.seconds:g} +- {case.tolerance_s:g}")
+    if case.parts:
+        wrong += [w for w in [misplaced(case, y[:, 0])] if w]
     return wrong
