@@ -50,10 +50,13 @@ class Found:
         return f"{'+'.join(f'{len(y) / RATE:.4f}' for _, y in self.clips)} s{told}"
 
 
-def run_chain(
-    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any]
-) -> Iterator[tuple[str, Found]]:
-    """Plan a folder and pass each item by itself through all stages that make clips, in this process.
+Rows = list[dict[str, Any]]
+
+
+def run_items(
+    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any], **output: Any
+) -> Iterator[tuple[str, Rows | Found]]:
+    """Plan a folder and pass each item by itself through all stages that make clips, in this process; yield path and rows.
 
     An exception that a stage does not turn into a row is a defect; it is reported as the reason `EXCEPTION`.
     """
@@ -62,7 +65,7 @@ def run_chain(
     plain = {
         "name": "odd",
         "sources": [{"name": "s", "root": str(folder), "include": endings, **source}],
-        "output": {"root": str(folder / "out")},
+        "output": {"root": str(folder / "out"), **output},
         "audio": {"sample_rate_hz": RATE, **audio},
     }
     try:
@@ -77,14 +80,21 @@ def run_chain(
     for name in names - set(listed):
         yield name, Found(reason="NOT_LISTED", detail="the plan does not have the file")
     for i, path in enumerate(listed):
-        if path not in names:
-            continue
-        try:
-            rows = [r for t in through(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
-        except Exception as error:  # noqa: BLE001 - the boundary of a case: any that escapes is what is looked for
-            yield path, Found(reason="EXCEPTION", detail=f"{type(error).__name__}: {error}"[:200])
-            continue
-        yield path, found_of(rows)
+        if path in names:
+            try:
+                rows = [r for t in through(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
+            except Exception as error:  # noqa: BLE001 - the boundary of a case: any that escapes is what is looked for
+                yield path, Found(reason="EXCEPTION", detail=f"{type(error).__name__}: {error}"[:200])
+            else:
+                yield path, rows
+
+
+def run_chain(
+    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any]
+) -> Iterator[tuple[str, Found]]:
+    """Run whole recordings; yield path and what came of it."""
+    for path, rows in run_items(folder, names, audio, source):
+        yield path, rows if isinstance(rows, Found) else found_of(rows)
 
 
 def found_of(rows: list[dict[str, Any]]) -> Found:

@@ -141,28 +141,50 @@ MP3.rejected("xing_double.mp3", lambda: xing_says(vbr(4), 2.0), "truncated", "Xi
              enough=frozenset({"header_wrong"}))  # fmt: skip
 MP3.either("xing_one_more.mp3", lambda: xing_says(mp3(5), plus=1), 5, "truncated", "Info counts itself as a frame", 0.06,
            debatable="some encoders count the header's own frame; a file cut by its last frame looks the same")  # fmt: skip
-MP3.used("xing_no_count.mp3", lambda: xing_says(vbr(5), flags=0), 5, "Xing header without a count", 0.1)
+MP3.used("xing_no_count.mp3", lambda: xing_says(vbr(5), flags=0), 5, "Xing header without a count", 0.1, shift_s=0.09)
 MP3.used("vbri.mp3", lambda: vbri(mp3(5, xing=False), 1.0), 5, "VBRI header, right", 0.08)
-MP3.used("vbri_0.mp3", lambda: vbri(mp3(5, xing=False), 0.0), 5, "VBRI header that states 0 frames", 0.1)
+MP3.used("vbri_0.mp3", lambda: vbri(mp3(5, xing=False), 0.0), 5, "VBRI header that states 0 frames", 0.1, shift_s=0.09)
 MP3.rejected("vbri_double.mp3", lambda: vbri(mp3(4, xing=False), 2.0), "truncated", "VBRI states twice the frames",
              enough=frozenset({"header_wrong"}))  # fmt: skip
-MP3.used("three_tags.mp3", lambda: id3v2(70_000) + id3v2(9000) + id3v2(20) + mp3(4), 4, "three ID3 tags, one large", 0.03)
+MP3.used(
+    "three_tags.mp3", lambda: id3v2(70_000) + id3v2(9000) + id3v2(20) + mp3(4), 4, "three ID3 tags, one large", 0.03
+)
 MP3.rejected("three_tags_cut.mp3", lambda: id3v2(70_000) + id3v2(9000) + id3v2(20) + mp3(6)[:24000], "truncated",
              "Info behind three ID3 tags, half of the bytes")  # fmt: skip
-MP3.used("tag_with_frames.mp3", lambda: id3v2(30_000, mp3(1, xing=False)[:417]) + mp3(4), 4, "a picture that holds frames", 0.03)
+MP3.used(
+    "tag_with_frames.mp3",
+    lambda: id3v2(30_000, mp3(1, xing=False)[:417]) + mp3(4),
+    4,
+    "a picture that holds frames",
+    0.03,
+)
 MP3.rejected("cut_info.mp3", lambda: mp3(6)[:30000], "truncated", "Info states 6 s, most of the bytes")
 MP3.used("joined_info.mp3", lambda: mp3(4) + mp3(3, 4), 7, "two with Info, joined", **_JOINED)
-MP3.used("joined_v1.mp3", lambda: mp3(4) + id3v1() + mp3(3, 4) + id3v1(), 7, "joined, ID3v1 between and behind", **_JOINED)
+MP3.used(
+    "joined_v1.mp3", lambda: mp3(4) + id3v1() + mp3(3, 4) + id3v1(), 7, "joined, ID3v1 between and behind", **_JOINED
+)
 MP3.used("joined_v2.mp3", lambda: id3v2(99) + mp3(4) + id3v2(99) + mp3(3, 4), 7, "joined, an ID3v2 each", **_JOINED)
-MP3.used("joined_picture.mp3", lambda: mp3(4) + id3v2(90_000, b"\x11\x22") + mp3(3, 4), 7, "joined, 90 kB of ID3 between", **_JOINED)
-MP3.used("joined_ape.mp3", lambda: mp3(4) + apev2() + id3v1() + mp3(3, 4) + apev2(), 7, "joined, APEv2 between", **_JOINED)
+MP3.used(
+    "joined_picture.mp3",
+    lambda: mp3(4) + id3v2(90_000, b"\x11\x22") + mp3(3, 4),
+    7,
+    "joined, 90 kB of ID3 between",
+    **_JOINED,
+)
+MP3.used(
+    "joined_ape.mp3", lambda: mp3(4) + apev2() + id3v1() + mp3(3, 4) + apev2(), 7, "joined, APEv2 between", **_JOINED
+)
 MP3.used("joined_bare.mp3", lambda: mp3(4, xing=False) + mp3(3, 4, xing=False), 7, "joined, no headers", **_JOINED)
-MP3.used("joined_late_info.mp3", lambda: mp3(4, xing=False) + mp3(3, 4), 7, "joined, only the second has Info", **_JOINED)
+MP3.used(
+    "joined_late_info.mp3", lambda: mp3(4, xing=False) + mp3(3, 4), 7, "joined, only the second has Info", **_JOINED
+)
 MP3.used("joined_three.mp3", lambda: mp3(2) + mp3(2, 2) + mp3(3, 4), 7, "three, joined", 0.2, parts=_seams(2, 2, 3),
          shift_s=0.15, loose_s=0.15)  # fmt: skip
 MP3.used("joined_bit_rates.mp3", lambda: mp3(4) + mp3(3, 4, kbps=128), 7, "joined, other bit rate", **_JOINED)
 MP3.rejected("joined_rates.mp3", lambda: mp3(4) + mp3(3, 4, 22050), _OTHER, "joined with one of another rate")
-MP3.rejected("joined_channels.mp3", lambda: mp3(4) + mp3(3, 4, channels=2, kbps=128), _OTHER, "joined with one of two channels")
+MP3.rejected(
+    "joined_channels.mp3", lambda: mp3(4) + mp3(3, 4, channels=2, kbps=128), _OTHER, "joined with one of two channels"
+)
 MP3.hole("zeroed.mp3", lambda: zeroed(mp3(10), 40_000, 20_000), 10, (Part(0, 5), Part(7.5, 2.5, 7.5)),
          "20 kB zeroed in the middle of CBR with Info", shift_s=0.1)  # fmt: skip
 MP3.hole("zeroed_bare.mp3", lambda: zeroed(mp3(10, xing=False), 40_000, 20_000), 10, (Part(0, 5), Part(7.5, 2.5, 7.5)),
@@ -178,16 +200,24 @@ for _name, _tail in {
 }.items():  # fmt: skip
     MP3.used(f"behind_{_name}.mp3", lambda t=_tail: mp3(4) + t, 4, f"{_name} behind the last frame", 0.03)  # type: ignore[misc]
 MP3.used("behind_zeros_bare.mp3", lambda: mp3(4, xing=False) + b"\0" * 9000, 4, "zeros behind, no header", 0.08)
-MP3.used("before_zeros.mp3", lambda: b"\0" * 12_000 + mp3(4), 4, "zeros before the first frame", 0.03)
+MP3.used("before_zeros.mp3", lambda: b"\0" * 12_000 + mp3(4), 4, "zeros before the first frame", 0.06, shift_s=0.06)
 MP3.used("before_junk.mp3", lambda: junk(700) + mp3(4, xing=False), 4, "junk before the first frame", 0.08)
-MP3.used("before_ape.mp3", lambda: apev2() + mp3(4), 4, "APEv2 before the first frame", 0.03)
+MP3.used("before_ape.mp3", lambda: apev2() + mp3(4), 4, "APEv2 before the first frame", 0.06, shift_s=0.06)
 MP3.used("mid_frame.mp3", lambda: mp3(5, xing=False)[101:], 5, "starts in the middle of a frame", 0.1, shift_s=0.09)
-MP3.either("cut_bare.mp3", lambda: mp3(5, xing=False)[:24_100], 3, "truncated", "cut in a frame, nothing says how long", 0.08)
+MP3.either(
+    "cut_bare.mp3", lambda: mp3(5, xing=False)[:24_100], 3, "truncated", "cut in a frame, nothing says how long", 0.08
+)
 MP3.used("layer2.mp2", lambda: mux("mp2", Track("mp2", signal(4, 44100), 44100, bit_rate=96000)), 4, "MP2", 0.06)
 MP3.used("layer2_joined.mp2", lambda: mux("mp2", Track("mp2", signal(4, 44100), 44100, bit_rate=96000))
          + mux("mp2", Track("mp2", signal(3, 44100, from_s=4), 44100, bit_rate=96000)), 7, "MP2, joined", **_JOINED)  # fmt: skip
 MP3.used("layer1.mp1", lambda: layer_one_silence(3), 3, "MP1: silence", 0.02, parts=())
-MP3.used("in_wav.wav", lambda: mux("wav", Track("libmp3lame", signal(4, 44100), 44100, bit_rate=64000)), 4, "MP3 in WAV", 0.08)
+MP3.used(
+    "in_wav.wav",
+    lambda: mux("wav", Track("libmp3lame", signal(4, 44100), 44100, bit_rate=64000)),
+    4,
+    "MP3 in WAV",
+    0.08,
+)
 
 
 def adts(seconds: float, from_s: float = 0.0, rate: int = 44100, channels: int = 1) -> bytes:
@@ -207,11 +237,23 @@ ADTS.used("id3.aac", lambda: id3v2(3000) + adts(4), 4, "ID3 before ADTS, as HLS 
 ADTS.used("id3v1.aac", lambda: adts(4) + id3v1(), 4, "ID3v1 behind ADTS", 0.08, shift_s=0.07)
 ADTS.used("zeros.aac", lambda: adts(4) + b"\0" * 4000, 4, "zeros behind ADTS", 0.08, shift_s=0.07)
 ADTS.used("joined.aac", lambda: adts(4) + adts(3, 4), 7, "ADTS, joined", **_JOINED)
-ADTS.used("joined_id3.aac", lambda: id3v2(60) + adts(4) + id3v2(60) + adts(3, 4), 7, "ADTS, joined, ID3 each", **_JOINED)
+ADTS.used(
+    "joined_id3.aac", lambda: id3v2(60) + adts(4) + id3v2(60) + adts(3, 4), 7, "ADTS, joined, ID3 each", **_JOINED
+)
 ADTS.rejected("joined_rates.aac", lambda: adts(4) + adts(3, 4, 22050), _OTHER, "joined with one of another rate")
-ADTS.rejected("joined_channels.aac", lambda: adts(4) + adts(3, 4, channels=2), _OTHER, "joined with one of two channels")
+ADTS.rejected(
+    "joined_channels.aac", lambda: adts(4) + adts(3, 4, channels=2), _OTHER, "joined with one of two channels"
+)
 ADTS.used("mid_frame.aac", lambda: adts(5)[57:], 5, "starts in the middle of a frame", 0.12, shift_s=0.09)
-ADTS.either("cut.aac", lambda: adts(5)[: _frame_at(adts(5), 0.6) + 40], 5 * 0.6, "truncated corrupt", "cut in a frame", 0.25, shift_s=0.07)
+ADTS.either(
+    "cut.aac",
+    lambda: adts(5)[: _frame_at(adts(5), 0.6) + 40],
+    5 * 0.6,
+    "truncated corrupt",
+    "cut in a frame",
+    0.25,
+    shift_s=0.07,
+)
 ADTS.either("zeroed.aac", lambda: zeroed(adts(10), 30_000, 16_000), 10, "corrupt timeline_gap", "16 kB zeroed in the middle", 0.1,
             parts=(), enough=frozenset({"timeline_gap"}))  # fmt: skip
 ADTS.either("latm.loas", lambda: mux("latm", Track("aac", signal(4, 44100), 44100, bit_rate=64000)), 4, "unsupported_format",
