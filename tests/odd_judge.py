@@ -113,7 +113,7 @@ def found_of(rows: list[dict[str, Any]]) -> Found:
         if r["status"] == "clip"
     )
     if not clips and refused:
-        return Found(reason=refused[0]["reason"], detail=refused[0]["detail"] or "", remarks=remarks)
+        return Found((), last["decoded_s"], refused[0]["reason"], refused[0]["detail"] or "", remarks)
     return Found(clips, last["decoded_s"], remarks=remarks)
 
 

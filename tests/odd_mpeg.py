@@ -131,6 +131,14 @@ _OTHER = "bad_format corrupt undecodable"
 
 MP3.used("vbr_bare.mp3", lambda: vbr(8, xing=False), 8, "VBR without any header: its length is an estimate", 0.08)
 MP3.used("vbr_bare_16k.mp3", lambda: vbr(9, 16000, xing=False), 9, "MPEG-2 VBR without a header", 0.15, shift_s=0.09)
+MP3.used(
+    "vbr_bare_long.mp3",
+    lambda: vbr(37, 22050, xing=False),
+    37,
+    "VBR without any header, longer than a span",
+    0.1,
+    shift_s=0.09,
+)
 MP3.used("vbr_xing.mp3", lambda: vbr(6), 6, "VBR with a right Xing header", 0.03)
 MP3.used("cbr_bare.mp3", lambda: mp3(6, xing=False), 6, "CBR without a header", 0.08)
 MP3.used("cbr_info.mp3", lambda: mp3(6), 6, "CBR with an Info header: LAME's delay and padding are cut off", 0.002)

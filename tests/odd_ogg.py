@@ -227,6 +227,15 @@ OGG.used("vorbis.ogg", lambda: vorbis(4), 4, "Vorbis, whole", 0.0005)
 OGG.used("chained_2.ogg", lambda: vorbis(4) + vorbis(3, 4, serial=2), 7, "chained Vorbis", 0.1, **_SEAM)
 OGG.used("chained_3.ogg", lambda: vorbis(2) + vorbis(2, 2, serial=2) + vorbis(3, 4, serial=3), 7, "three links", 0.1,
          parts=(Part(0, 2), Part(2, 2, 2), Part(4, 3, 4)), loose_s=0.06)  # fmt: skip
+OGG.used(
+    "chained_long.ogg",
+    lambda: vorbis(19) + vorbis(19, 19, serial=2),
+    38,
+    "chained, longer than a span",
+    0.1,
+    parts=(Part(0, 19), Part(19, 19, 19)),
+    loose_s=0.06,
+)
 OGG.used("chained_ffmpeg.ogg", lambda: by_ffmpeg("vorbis", 4, rate=44100, channels=2) + by_ffmpeg("vorbis", 3, 4, 44100, 2, 2), 7,
          "chained Vorbis by FFmpeg's own encoder", 0.12, **{**_SEAM, "shift_s": 0.08})  # fmt: skip
 OGG.either("chained_serial.ogg", lambda: vorbis(4) + vorbis(3, 4, serial=1), 7, "corrupt bad_format timeline_gap",
@@ -277,6 +286,13 @@ OGG.used(
     0.01,
 )
 OGG.hole("lost.ogg", lambda: without(V8, 6, 10), 8, around(V8, 6, 10, 8, 16000), "four pages lost")
+OGG.hole(
+    "lost_long.ogg",
+    lambda: without(vorbis(38), 22, 28),
+    38,
+    around(vorbis(38), 22, 28, 38, 16000),
+    "pages lost, longer than a span",
+)
 OGG.hole("lost_stereo.ogg", lambda: without(vorbis(8, rate=44100, channels=2), 8, 13), 8,
          around(vorbis(8, rate=44100, channels=2), 8, 13, 8, 44100), "pages lost, 44.1 kHz stereo")  # fmt: skip
 OGG.hole("lost.opus", lambda: without(O8, 6, 9), 8, around(O8, 6, 9, 8, 48000, 312), "pages of Opus lost")

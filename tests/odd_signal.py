@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soundfile as sf
 
 NOISE_S, PEAK = 0.5, 0.25
-N_TONES = 20
+N_TONES = 42
 
 
 @dataclass(frozen=True)
