@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,13 @@ class Found:
         return f"{'+'.join(f'{len(y) / RATE:.4f}' for _, y in self.clips)} s{told}"
 
 
-def run_chain(
-    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any]
-) -> Iterator[tuple[str, Found]]:
-    """Plan a folder and pass each item by itself through all stages that make clips, in this process.
+Rows = list[dict[str, Any]]
+
+
+def run_items(
+    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any], **output: Any
+) -> Iterator[tuple[str, Rows | Found]]:
+    """Plan a folder and pass each item by itself through all stages that make clips, in this process; yield path and rows.
 
     An exception that a stage does not turn into a row is a defect; it is reported as the reason `EXCEPTION`.
     """
@@ -62,7 +65,7 @@ def run_chain(
     plain = {
         "name": "odd",
         "sources": [{"name": "s", "root": str(folder), "include": endings, **source}],
-        "output": {"root": str(folder / "out")},
+        "output": {"root": str(folder / "out"), **output},
         "audio": {"sample_rate_hz": RATE, **audio},
     }
     try:
@@ -77,14 +80,21 @@ def run_chain(
     for name in names - set(listed):
         yield name, Found(reason="NOT_LISTED", detail="the plan does not have the file")
     for i, path in enumerate(listed):
-        if path not in names:
-            continue
-        try:
-            rows = [r for t in through(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
-        except Exception as error:  # noqa: BLE001 - the boundary of a case: any that escapes is what is looked for
-            yield path, Found(reason="EXCEPTION", detail=f"{type(error).__name__}: {error}"[:200])
-            continue
-        yield path, found_of(rows)
+        if path in names:
+            try:
+                rows = [r for t in through(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
+            except Exception as error:  # noqa: BLE001 - the boundary of a case: any that escapes is what is looked for
+                yield path, Found(reason="EXCEPTION", detail=f"{type(error).__name__}: {error}"[:200])
+            else:
+                yield path, rows
+
+
+def run_chain(
+    folder: Path, names: Iterable[str], audio: Mapping[str, Any], source: Mapping[str, Any]
+) -> Iterator[tuple[str, Found]]:
+    """Run whole recordings; yield path and what came of it."""
+    for path, rows in run_items(folder, names, audio, source):
+        yield path, rows if isinstance(rows, Found) else found_of(rows)
 
 
 def found_of(rows: list[dict[str, Any]]) -> Found:
@@ -103,7 +113,7 @@ def found_of(rows: list[dict[str, Any]]) -> Found:
         if r["status"] == "clip"
     )
     if not clips and refused:
-        return Found(reason=refused[0]["reason"], detail=refused[0]["detail"] or "", remarks=remarks)
+        return Found((), last["decoded_s"], refused[0]["reason"], refused[0]["detail"] or "", remarks)
     return Found(clips, last["decoded_s"], remarks=remarks)
 
 
@@ -169,6 +179,8 @@ def judge(case: Case, found: Found) -> list[str]:
             wrong.append(f"rejected as {found.reason}, which is not true: {' or '.join(sorted(case.reasons))}")
         elif case.outcome == "hole told" and not re.search(r"\d", found.detail):
             wrong.append(f"the rejection does not say where the hole is: {found.detail!r}")
+        if case.says not in found.detail:
+            wrong.append(f"the detail does not name {case.says!r}: {found.detail!r}")
         if "remove the file" in REASONS[found.reason].remedy and found.reason == "unsupported_format":
             wrong.append("the remedy is to remove a file that is fine")
         return wrong
@@ -182,10 +194,22 @@ def judge(case: Case, found: Found) -> list[str]:
     if case.enough & told:
         return wrong
     y = found.clips[0][1]
-    if abs(found.seconds - case.seconds) > case.tolerance_s + 1.01 / RATE:
-        wrong.append(f"{found.seconds:.4f} s, not {case.seconds:g} +- {case.tolerance_s:g}")
-    if case.parts:
-        wrong += [w for w in [misplaced(case, y[:, 0])] if w]
+    tries = [case, *(replace(case, seconds=seconds, parts=parts) for seconds, parts in case.also)]
+    wrong += min((of_samples(one, y) for one in tries), key=len)
+    wrong += [f"told {code}, which is not true: {detail}" for code, detail in found.remarks if code in case.quiet]
+    if len(found.clips) != case.n_clips:
+        wrong.append(f"{len(found.clips)} clips, not {case.n_clips}")
     if case.remarks and not case.remarks & told:
         wrong.append(f"no remark {' or '.join(sorted(case.remarks))}")
+    return wrong
+
+
+def of_samples(case: Case, y: npt.NDArray[np.int16]) -> list[str]:
+    """Return what is wrong with a clip's length and content; y : int16 [frames, channels]."""
+    wrong = []
+    seconds = len(y) / RATE
+    if abs(seconds - case.seconds) > case.tolerance_s + 1.01 / RATE:
+        wrong.append(f"{seconds:.4f} s, not {case.seconds:g} +- {case.tolerance_s:g}")
+    if case.parts:
+        wrong += [w for w in [misplaced(case, y[:, 0])] if w]
     return wrong

@@ -11,14 +11,17 @@ import functools
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from conftest import CORPORA
-from odd_judge import Found, judge, run_chain
+from odd_judge import RATE, Found, found_of, judge, run_chain, run_items
 from odd_signal import Case, Part
 
 FIELD_CASES = CORPORA.parent / "field-cases"
@@ -61,21 +64,32 @@ def all_cases() -> list[Case]:
     return [*field_cases(), *CASES]
 
 
-def decide(cases: list[Case], folder: Path) -> dict[str, tuple[Case, Found, list[str]]]:
-    """Write the cases, run them through the chain and judge them; by name."""
+def named(case: Case) -> str:
+    return f"{case.kind}/{case.name}"
+
+
+def grouped(cases: list[Case], folder: Path) -> Iterator[tuple[Path, dict[str, Case]]]:
+    """Write the cases into folders, those of one configuration into one; yield each folder with its cases by file name."""
     groups: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
-        groups[repr((case.audio, case.source))].append(case)
-    decided = {}
+        groups[repr((case.kind == "field", case.audio, case.source))].append(case)
     for i, group in enumerate(groups.values()):
         there = folder / str(i)
         there.mkdir()
         by_name = {case.name: case for case in group}
+        assert len(by_name) == len(group), "two cases of one name"
         for case in group:
             (there / case.name).write_bytes(case.make())
-        for name, found in run_chain(there, by_name, group[0].audio, group[0].source):
-            case = by_name[name]
-            decided[name] = (case, found, judge(case, found))
+        yield there, by_name
+
+
+def decide(cases: list[Case], folder: Path) -> dict[str, tuple[Case, Found, list[str]]]:
+    """Write the cases, run them through the chain and judge them; by kind and name."""
+    decided = {}
+    for there, by_name in grouped(cases, folder):
+        any_case = next(iter(by_name.values()))
+        for name, found in run_chain(there, by_name, any_case.audio, any_case.source):
+            decided[named(by_name[name])] = (by_name[name], found, judge(by_name[name], found))
     return decided
 
 
@@ -92,10 +106,79 @@ def test_field_cases_are_there() -> None:
     assert len(field_cases()) >= 17
 
 
-@pytest.mark.parametrize("name", [case.name for case in all_cases()])
+@pytest.mark.parametrize("name", [named(case) for case in all_cases()])
 def test_recording_of_a_reported_kind_is_used_whole_or_refused_truly(name: str) -> None:
     case, found, wrong = decided()[name]
     assert not wrong, f"{name} ({case.what}): {'; '.join(wrong)}. Found: {found}"
+
+
+# The same clip comes of a recording whether all of it is decoded, or only the clip's surroundings.
+
+SPAN_S = 16
+"""A plan cuts no shorter spans, so only longer recordings are tried in them."""
+PIECEWISE = [
+    case for case in all_cases() if case.outcome != "rejected" and case.seconds > 2 and not (case.audio or case.source)
+]
+TABLE = {"header": False, "columns": {"start": 0, "end": 1}, "sidecar": "{name}.csv"}
+
+
+def ranges(seconds: float) -> list[tuple[float, float]]:
+    """Return what is cut: at the start, around the middle, behind it and near the end."""
+    wanted = [(0.1, 0.6), (0.5 * seconds - 0.3, 0.5 * seconds + 0.3), (0.7 * seconds, 0.75 * seconds)]
+    return [(round(a, 3), round(b, 3)) for a, b in [*wanted, (seconds - 0.7, seconds - 0.2)]]
+
+
+@functools.cache
+def pieces() -> dict[str, tuple[dict[str, list[tuple[float, npt.NDArray[np.int16]]]], list[str]]]:
+    """Cut each recording that can be used by annotations, one a time and all at once, and by windows in spans; by case.
+
+    Gives the clips of each way of cutting, and what went wrong.
+    """
+    found: dict[str, tuple[dict[str, list[tuple[float, npt.NDArray[np.int16]]]], list[str]]] = {}
+    usable = [c for c in PIECEWISE if decided()[named(c)][1].clips]
+    windows = {"segment": {"mode": "window", "length_s": 0.5, "tail": "keep"}, "bytes_per_second": 500}
+    with tempfile.TemporaryDirectory() as folder:
+        for there, by_name in grouped(usable, Path(folder)):
+            long = {name for name, case in by_name.items() if case.seconds > SPAN_S}
+            ways: list[tuple[str, set[str], dict[str, Any], dict[str, Any]]] = [
+                ("spans", long, windows, {"shard_seconds": 2})
+            ]
+            for name, case in by_name.items():
+                seconds = decided()[named(case)][1].seconds
+                found[named(case)] = ({}, [])
+                for i, (a, b) in enumerate(ranges(seconds)):
+                    (there / f"{name}.{i}.csv").write_text(f"{a},{b}\n")
+                (there / f"{name}.all.csv").write_text("".join(f"{a},{b}\n" for a, b in ranges(seconds)))
+            for i in [*range(4), "all"]:
+                cut = {"annotations": {**TABLE, "sidecar": f"{{name}}.{i}.csv"}, "segment": {"mode": "annotation"}}
+                ways.append((f"annotations {i}", set(by_name), cut, {}))
+            for way, names, source, output in ways:
+                for name, rows in run_items(there, names, {}, source, **output):
+                    clips, wrong = found[named(by_name[name])]
+                    one = rows if isinstance(rows, Found) else found_of(rows)
+                    if one.reason:
+                        wrong.append(f"{way}: {one}")
+                    clips.setdefault(way, []).extend(one.clips)
+    return found
+
+
+@pytest.mark.parametrize("name", [named(case) for case in PIECEWISE])
+def test_clip_is_the_same_whether_all_of_the_recording_is_decoded_or_a_part(name: str) -> None:
+    _, whole, _ = decided()[name]
+    if not whole.clips:
+        return  # it is rejected, which the test above judges
+    y = whole.clips[0][1].astype(int)
+    ways, wrong = pieces()[name]
+    assert not wrong, f"{name}: used as a whole, but {wrong[0]}"
+    for way, clips in ways.items():
+        assert clips, f"{name}: no clip by {way}"
+        for start_s, piece in clips:
+            there = y[round(start_s * RATE) :][: len(piece)]
+            assert len(there) == len(piece), f"{name}, {way}: the clip at {start_s:.3f} s goes beyond the recording"
+            differ = np.abs(there - piece).max()
+            assert differ == 0, (
+                f"{name}, {way}: the clip at {start_s:.3f} s is not that of the whole recording: {differ}"
+            )
 
 
 def main(arguments: list[str]) -> int:
@@ -113,7 +196,7 @@ def main(arguments: list[str]) -> int:
         results = decide(cases, Path(folder))
     right = 0
     for case in cases:
-        _, found, wrong = results[case.name]
+        _, found, wrong = results[named(case)]
         right += not wrong
         if wrong or not options.wrong:
             print(f"{'ok   ' if not wrong else 'WRONG'} {case.kind:8} {case.name:40} {expected(case)}")
