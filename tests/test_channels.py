@@ -34,7 +34,7 @@ from schemas.config_file import load
 from schemas.errors import ConfigError
 from schemas.layout import Counts
 from schemas.tables import CHANNEL_COLUMN
-from stages.downmix import Downmix
+from stages.downmix import Downmix, mono
 from stages.gate import Gate
 from stages.segment import Segment, SegmentSource
 
@@ -153,8 +153,8 @@ def test_a_recording_without_the_channel_is_rejected_whole(
     assert (counts.recordings_used, counts.recordings_rejected) == (1, 1)
     assert counts.clips_kept and not counts.problems()
     found = [r for c in commits for r in c.rejections if r["kind"] == "recording"]
-    assert [(r["reason"], r["detail"]) for r in found] == [
-        ("channel_missing", "it has 1 channel, and channels: right asks for channel 1, counted from 0")
+    assert [(r["reason"], r["stage"], r["detail"]) for r in found] == [
+        ("channel_missing", "downmix", "it has 1 channel, and channels: right asks for channel 1, counted from 0")
     ]
     if annotated:
         assert counts.rejected == {"channel_missing": 1, "recording_rejected": 4, "annotation_not_a_number": 2}
@@ -402,6 +402,13 @@ def test_sums_with_each(
     if tail != "pad_noise":
         assert each == sum((found for found, _ in alone), Counter())
         assert ids == {f"{i}-c{c}" for c, (_, of_channel) in enumerate(alone) for i in of_channel}
+
+
+@pytest.mark.parametrize("channels", [2, 3, 25])
+def test_a_run_is_mixed_as_a_whole_to_the_last_bit(channels: int) -> None:
+    y = np.random.default_rng(0).uniform(-1, 1, (150_000, channels)).astype(np.float32)
+    mixed = Downmix()(run_of(y, n_channels=channels, lead=882, core_frames=140_000))
+    assert (mixed["samples"].chunk(0).values.to_numpy() == mono(y)).all()
 
 
 def test_a_mix_of_some_is_the_mix_of_a_file_of_these() -> None:

@@ -20,6 +20,7 @@ from test_segment import ITEM, run_of
 from pipelines.build import build
 from pipelines.cli import main
 from pipelines.wording import outcome
+from schemas.config import Segment as Spec
 from schemas.config_file import load
 from schemas.layout import Commit, Counts, Snapshot, read_commit, read_snapshot
 from schemas.remarks import REMARKS
@@ -27,6 +28,7 @@ from schemas.storage import Root
 from schemas.tables import CLIPS, PLAN
 from stages.downmix import Downmix
 from stages.ledger import Ledger
+from stages.segment import Segment, SegmentSource
 
 MakeConfig = Callable[..., Path]
 WINDOWS = {"mode": "window", "length_s": 1.0}
@@ -225,6 +227,18 @@ def test_a_recording_that_is_rejected_loses_its_remarks(make_config: MakeConfig,
     counts = sum((c.counts for c in commits), Counts())
     assert (counts.recordings_rejected, counts.remarked) == (1, {"antiphase": 1})
     assert [r["recording_id"] for c in commits for r in c.remarks] == ["s0/b.flac"]
+
+
+@pytest.mark.parametrize("channels", ["mono", "keep", "each", "left"])
+def test_what_decoding_remarks_stays_beside_what_the_mix_does(channels: Any) -> None:
+    said = [{"code": "late_start", "detail": "by 2 s"}, {"code": "joined", "detail": "2 parts"}]
+    segment = Segment({"s": SegmentSource(Spec(), each_channel=channels == "each")})
+    for y in (stereo(1, -1.0), tone(1, 16000)):
+        runs = Downmix(channels)(run_of(y, n_channels=y.shape[1], remarks=said))
+        (account,) = [row for table in segment(runs) for row in table.to_pylist() if row["status"] == "account"]
+        more = ["antiphase"] if channels == "mono" and y.shape[1] == 2 else []
+        assert [remark["code"] for remark in account["remarks"]] == ["late_start", "joined", *more]
+        assert account["remarks"][:2] == said
 
 
 def test_margins_do_not_count() -> None:
