@@ -151,11 +151,21 @@ class _Item:
                 part = y[start:stop]
                 out[start:stop] = mixed = mono(part)
                 if first <= start and stop <= last:
-                    energies, energy = _energies(part), float(np.dot(mixed, mixed))
-                    if math.isfinite(energy) and np.isfinite(energies).all():
-                        self._energies += energies
-                        self._mixed += energy
+                    self._measure(part, mixed)
         return out
+
+    def _measure(self, y: npt.NDArray[np.float32], mixed: npt.NDArray[np.float32]) -> None:
+        """Add a block's energies.
+
+        Where the mix is within 10 dB of all channels together, as in nearly every recording, each channel is taken to have an equal
+        part: a recording whose mix loses 20 dB has at most a tenth of its energy in such blocks, so that is less than 0.5 dB off.
+        """
+        flat = y.reshape(-1)
+        energy, both = float(np.dot(mixed, mixed)), float(np.dot(flat, flat))
+        if not math.isfinite(energy + both):
+            return
+        self._mixed += energy
+        self._energies += both / y.shape[1] if 10 * energy >= both else np.einsum("ij,ij->j", y, y)
 
     def remarks(self) -> list[dict[str, str]]:
         """Return what is worth knowing of the item now that it has ended."""
@@ -167,17 +177,6 @@ class _Item:
             return [{"code": "antiphase", "detail": f"nothing is left of {channel}"}]
         loss_db = 10 * math.log10(self._energies[loudest] / self._mixed)
         return [{"code": "antiphase", "detail": f"the mix is {loss_db:.0f} dB under {channel}"}]
-
-
-def _energies(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return the sum of the squares of each channel of a contiguous block, float64 [channels]."""
-    if y.shape[1] != 2:
-        energies: npt.NDArray[np.float64] = np.einsum("ij,ij->j", y, y).astype(np.float64)
-        return energies
-    # As complex numbers a + bi: the sum of their squares has that of a² - b². Twice as fast as a pass over each channel.
-    flat = y.reshape(-1)
-    both, difference = float(np.dot(flat, flat)), float(np.dot(flat.view(np.complex64), flat.view(np.complex64)).real)
-    return np.maximum([(both + difference) / 2, (both - difference) / 2], 0.0)
 
 
 def mono(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

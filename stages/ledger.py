@@ -181,4 +181,4 @@ _COUNTED = frozenset(
     "source_uri".split()
 )
 _OF_REMARKS = ["source", "recording_id", "source_uri", "remarks"]
-_STAGE_OF_REASON = {"clip_too_short_for_features": "features"}
+_STAGE_OF_REASON = {"clip_too_short_for_features": "features", "channel_missing": "downmix"}

@@ -21,7 +21,8 @@ _KEYS = re.compile(
 def export(asked: Export) -> list[str]:
     """Write <split>.json, a clip a line: audio_filepath, duration, text, label, recording_id, start_s and the corpus's own fields.
 
-    A field that has the name of one of NeMo's keys is called corpus_<name>, but for the one that gives the text.
+    A field that has the name of one of NeMo's keys is called corpus_<name>, but for the one that gives the text. Where clips are of one
+    channel each, recording_channel is its number.
 
     With tar shards, audio_filepath is a member's name, shard_id the place of its tar in <split>_tars.txt, for `tarred_audio_filepaths`.
     """
