@@ -18,7 +18,7 @@ if "pipelines.sandbox_child" in sys.orig_argv:
     honest, calls = readers.SoundFileReader.read_into, {}
 
     def poisoned(self, out):
-        name = os.path.basename(str(self._file.name))
+        name = os.path.basename(str(self.path))
         calls[name] = calls.get(name, 0) + 1
         late = "late" not in name or calls[name] > 35  # when clips of it have been handed over
         if "abort" in name and late:
@@ -32,7 +32,7 @@ if "pipelines.sandbox_child" in sys.orig_argv:
             hoard = bytearray(8 << 30)
             hoard[::4096] = bytes(len(hoard[::4096]))
         if "once" in name and late:
-            mark = os.path.join(os.path.dirname(self._file.name), ".crashed-once")
+            mark = os.path.join(os.path.dirname(self.path), ".crashed-once")
             if not os.path.exists(mark):
                 open(mark, "w").close()
                 os.abort()

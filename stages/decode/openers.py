@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 ONLY_FFMPEG = frozenset(
     "mp4 matroska asf amr aac avi wavpack tta ac3 eac3 dts ape musepack7 musepack8 tak dsf dsdiff mpegts mpegps flv realmedia"
-    " shorten qcp".split()
+    " shorten qcp loas".split()
 )
 
 
 def openers(
-    source: DecodeSource, path: str, stream: IO[bytes], container: Container, gaps: str
+    source: DecodeSource, path: str, stream: IO[bytes], size: int, container: Container, gaps: str
 ) -> list[Callable[[], Reader]]:
     """Return ways to open a recording, the one that leads first.
 
@@ -32,7 +32,7 @@ def openers(
     begin = container.start_byte
 
     def content() -> IO[bytes]:
-        return ExtentStream(stream, ((begin, 1 << 62),)) if begin else stream
+        return ExtentStream(stream, ((begin, size),)) if begin else stream
 
     def libsndfile() -> Reader:
         local = source.root.is_local and not begin
@@ -52,6 +52,8 @@ def openers(
         )
 
     def part(one: Part, is_only: bool) -> Reader:
+        if one.hole is not None and not one.has_clock and gaps != "ignore":
+            raise DecodeError("timeline_gap", one.hole)
         if one.whole_stream and is_first:
             try:
                 reader = (
@@ -73,7 +75,7 @@ def openers(
             gaps=gaps,
             skip_frames=one.skip_frames,
         )
-        if one.n_frames is not None and not (one.has_holes and gaps == "ignore"):
+        if one.n_frames is not None and not (one.hole and gaps == "ignore"):
             found.n_frames = round(one.n_frames * found.sample_rate_hz / one.sample_rate_hz)
         return found
 

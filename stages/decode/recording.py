@@ -17,10 +17,11 @@ from schemas.objects import ObjectChangedError, ObjectStream
 from schemas.raw_config import Raw
 from schemas.storage import Root
 from stages.decode.containers import Container, inspect
+from stages.decode.containers.flac import LATE_BYTES, behind, second_stream
 from stages.decode.cursor import Cursor
 from stages.decode.openers import openers
 from stages.decode.pcm import raw_container
-from stages.decode.readers import DecodeError, Reader
+from stages.decode.readers import DecodeError, Reader, SoundFileReader
 from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from stages.versions import etag_version, version_of
 
@@ -86,7 +87,7 @@ class RecordingDecoder:
                     raise DecodeError("empty", "the file has no bytes")
                 last: dict[str, Any] = {}
                 try:
-                    for row in self._decode(stream, self._container(stream, size)):
+                    for row in self._decode(stream, size, self._container(stream, size)):
                         if row["last"]:
                             last = row
                         else:
@@ -141,21 +142,24 @@ class RecordingDecoder:
         if version != self.item["version"]:
             raise DecodeError("recording_changed", f"planned as {self.item['version']}, found {version} {when}")
 
-    def _decode(self, stream: IO[bytes], container: Container) -> Iterator[dict[str, Any]]:
+    def _decode(self, stream: IO[bytes], size: int, container: Container) -> Iterator[dict[str, Any]]:
         """Decode with the first library that can open the file.
 
         Once one has begun, the other is not asked: where libsndfile finds a damaged FLAC, FFmpeg reads on over it. Only where
         libsndfile opens a file and gives neither a frame nor an error is FFmpeg asked for it.
         """
         failures: list[DecodeError] = []
-        for opener in openers(self.source, self.item["path"], stream, container, self.gaps):
+        for opener in openers(self.source, self.item["path"], stream, size, container, self.gaps):
             try:
                 reader = opener()
             except DecodeError as error:
                 failures.append(error)
                 continue
             try:
-                yield from self._runs(reader, container)
+                for row in self._runs(reader, container):
+                    if row["last"] and container.kind == "flac":
+                        _check_all_of_flac(reader, row["decoded_frames"], stream, size, container.start_byte)
+                    yield row
                 return
             except NothingDecodedError as error:
                 failures.append(error)
@@ -237,6 +241,16 @@ class RecordingDecoder:
         }
 
 
+def _check_all_of_flac(reader: Reader, decoded_frames: int, stream: IO[bytes], size: int, begin: int) -> None:
+    """See whether a stream that was read to its end is all of its file."""
+    if not isinstance(reader, SoundFileReader) or decoded_frames != reader.n_frames:
+        return
+    at = begin + reader.position_bytes
+    start = max(begin + len(b"fLaC"), at - LATE_BYTES)
+    if size - at > LATE_BYTES and (second := second_stream(stream, start, size)) is not None:
+        raise DecodeError("corrupt", behind(second))
+
+
 def _why(failures: list[DecodeError], container: Container) -> DecodeError:
     """Return why nothing could decode a file."""
     if not failures:
@@ -244,7 +258,9 @@ def _why(failures: list[DecodeError], container: Container) -> DecodeError:
     if container.unsupported and all(f.reason == "undecodable" for f in failures):
         return DecodeError("unsupported_format", f"{container.unsupported}, which neither library decodes")
     if not container.kind and all(f.reason == "undecodable" for f in failures):
-        return DecodeError("not_audio", "the content is that of no audio container")
+        return DecodeError(
+            "not_audio", "the content is that of no audio container (samples without a header need sources[].raw)"
+        )
     telling = [f for f in failures if f.reason != "undecodable"]
     if telling:
         return DecodeError(telling[0].reason, telling[0].detail)

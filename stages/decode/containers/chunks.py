@@ -9,7 +9,7 @@ from typing import IO
 
 from stages.decode.containers.riff import Format, read_format
 from stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
-from stages.decode.containers.trailing import Chunks, is_padding, is_tag, samples_end, stands_for_unknown
+from stages.decode.containers.trailing import TOLD_BYTES, Chunks, is_padding, is_tag, samples_end, stands_for_unknown
 
 _AIFC = {
     b"sowt": "s16le", b"fl32": "f32be", b"FL32": "f32be", b"fl64": "f64be", b"FL64": "f64be", b"ulaw": "mulaw",
@@ -102,7 +102,13 @@ def check_au(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         return Container("au", start_byte=at, empty=length == 0)
     n_bytes = min(length, there) // frame * frame
     pcm = Pcm(start, n_bytes, rate, channels, encoding) if n_bytes and (endless or at) else None
-    return Container("au", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0)
+    rest = there - length
+    remarks = []
+    if rest >= TOLD_BYTES and not is_padding(stream, size, start + length):
+        remarks.append(("trailing_bytes", f"{rest} bytes from byte {start + length} on"))
+    return Container(
+        "au", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0, remarks=tuple(remarks)
+    )
 
 
 def check_w64(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:

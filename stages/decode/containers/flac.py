@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import IO
 
-from stages.decode.containers.structure import TAIL_BYTES, Container
+from stages.decode.containers.structure import TAIL_BYTES, Container, Window
+
+# The mark, and a first block of 34 bytes that is STREAMINFO, the last block or not.
+_BEGINNINGS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+LATE_BYTES = 1 << 14
+"""libFLAC reads ahead by less."""
 
 
 def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    if head[:4] != b"fLaC":
+        return Container("flac")  # frames alone
     # STREAMINFO is the first block, 34 bytes after "fLaC" and a block header: RFC 9639, 8.2.
     info = head[8:42]
     if len(info) < 34 or head[4] & 0x7F != 0:
@@ -17,16 +24,40 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     total = int.from_bytes(info[13:18], "big") & 0xFFFFFFFFF
     if total == 0:
         return Container("flac")
-    stream.seek(max(at, size - TAIL_BYTES))
-    frames = _flac_frames(stream.read(TAIL_BYTES))
+    start = max(at + 8 + len(info), size - TAIL_BYTES)
+    stream.seek(start)
+    tail = stream.read(TAIL_BYTES)
+    places = [tail.find(mark) for mark in _BEGINNINGS if mark in tail]
+    if places:
+        return Container("flac", fault=("corrupt", behind(start + min(places))))
+    frames = _flac_frames(tail)
     ends = {end for _, end in frames}
     # Sync codes occur in compressed data too: believe a frame only when another one ends where it starts.
     last = max((end for start, end in frames if start in ends), default=0)
+    if last not in (0, total) and (second := second_stream(stream, at + 8 + len(info), size)) is not None:
+        return Container("flac", fault=("corrupt", behind(second)))
     if 0 < last < total:
         return Container("flac", f"the header declares {total} samples and the frames end at {last}")
     alone = max((end for start, end in frames if start == 0), default=0)
     understated = max(last, alone) > total
     return Container("flac", understated=understated, n_frames=None if understated else total)
+
+
+def second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
+    """Return where another FLAC stream begins behind a place, None when none does."""
+    window = Window(stream, size)
+    while start < size:
+        window.hold(start)
+        places = [window.data.find(mark) for mark in _BEGINNINGS]
+        found = min((p for p in places if p >= 0), default=None)
+        if found is not None:
+            return start + found
+        start += max(1, len(window.data) - 7)
+    return None
+
+
+def behind(second: int) -> str:
+    return f"another FLAC stream begins at byte {second}, and what a file says of its length is of the first alone; split it there"
 
 
 def _flac_frames(data: bytes) -> list[tuple[int, int]]:

@@ -81,12 +81,12 @@ def mpeg_start(data: bytes) -> int:
     at = data.find(b"\xff")
     while 0 <= at < len(data) - 4:
         place = at
-        for _ in range(PROOF):
+        for k in range(PROOF):
             length = mpeg_frame_bytes(data, place)
             if not length:
                 break
             place += length
-            if place + 4 > len(data):
+            if place + 4 > len(data) and (k or at == 0):
                 return at
         else:
             return at

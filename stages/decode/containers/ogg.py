@@ -47,8 +47,7 @@ class _Stream:
     last_granule: int | None = None
     ends: bool = False
     hole: str | None = None
-    n_packets: int = 0
-    spanning: bool = False
+    has_empty_packets: bool = False
 
     @property
     def is_audio(self) -> bool:
@@ -152,7 +151,7 @@ def _part(link: _Link) -> Part:
     """Return how a link is to be decoded, and how much audio it must give by its granules."""
     one = link.audio[0]
     alone = len(link.streams) == 1 and one.codec in ("vorbis", "opus")
-    n_frames, tolerance = None, round(one.rate_hz * _TOLERANCE_S)
+    n_frames, tolerance = (0 if one.ends else None), round(one.rate_hz * _TOLERANCE_S)
     if one.last_granule is not None:
         start = 0
         if one.first_granule is not None and one.first_granule - one.first_samples > tolerance:
@@ -166,8 +165,9 @@ def _part(link: _Link) -> Part:
         n_channels=one.n_channels,
         n_frames=n_frames if len(link.audio) == 1 else None,
         tolerance=tolerance,
-        whole_stream=alone and one.hole is None,
-        has_holes=one.hole is not None,
+        whole_stream=alone and one.hole is None and not one.has_empty_packets,
+        hole=one.hole,
+        has_clock=one.codec in ("vorbis", "opus"),
     )
 
 
@@ -246,6 +246,9 @@ def _take(one: _Stream, page: _Page, lost: str | None) -> None:
             f" ({lost})" if lost else ""
         )
     one.number = page.number
+    # libsndfile takes an Opus packet without a byte for damage.
+    lacing = page.lacing[1:] if page.flags & 1 else page.lacing
+    one.has_empty_packets |= one.codec == "opus" and b"\0" in lacing.replace(b"\xff\0", b"")
     if page.granule == _UNSET or not one.is_audio:
         return
     samples = _opus_samples(page) if one.codec == "opus" else n_ended * one.longest
@@ -262,8 +265,7 @@ def _take(one: _Stream, page: _Page, lost: str | None) -> None:
 
 def _opus_samples(page: _Page) -> int:
     """Return how many samples the packets have that end on a page, by their first bytes."""
-    total = at = 0
-    begins = 0
+    total = at = begins = 0
     for length in page.lacing:
         at += length
         if length < 255:

@@ -12,6 +12,7 @@ from typing import IO
 
 from stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
 from stages.decode.containers.trailing import (
+    TOLD_BYTES,
     USUAL_UNKNOWN,
     Chunks,
     is_padding,
@@ -24,7 +25,6 @@ MAX_PARTS = 1000
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _ALL_ONES = 0xFFFFFFFF
 _PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = 1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE
-_TOLD_BYTES = 4096
 # What libsndfile skips or cannot fail on. It reads other chunks, and gives a file up over what it does not like in them.
 _HARMLESS = frozenset((b"fmt ", b"fact", b"ds64", b"data", b"JUNK", b"junk", b"PAD ", b"FLLR"))
 
@@ -278,7 +278,7 @@ class _Judge:
         self.remarks.append(("header_wrong", f"the header declares {declared} bytes of samples, and {there} were used"))
 
     def _tell(self, position: int) -> None:
-        if self.size - position >= _TOLD_BYTES and not is_padding(self.stream, self.size, position):
+        if self.size - position >= TOLD_BYTES and not is_padding(self.stream, self.size, position):
             self.remarks.append(("trailing_bytes", f"{self.size - position} bytes from byte {position} on"))
 
     def _following(self) -> list[tuple[int, int]]:

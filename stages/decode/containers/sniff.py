@@ -12,6 +12,7 @@ _MAGIC = (
     (b"\x1a\x45\xdf\xa3", "matroska"), (b"\x30\x26\xb2\x75", "asf"), (b"#!AMR", "amr"), (b"NIST_1A", "nist"),
     (b"Creative Voice File", "voc"), (b"ADIF", "aac"), (b"wvpk", "wavpack"), (b"TTA1", "tta"), (b"TTA2", "tta"), (b"MAC ", "ape"),
     (b"MPCK", "musepack8"), (b"MP+", "musepack7"), (b"tBaK", "tak"), (b"DSD ", "dsf"), (b"FRM8", "dsdiff"), (b".RMF", "realmedia"),
+    (b".ra\xfd", "realmedia"),
     (b"ajkg", "shorten"), (b"FLV\x01", "flv"), (b"\x00\x00\x01\xba", "mpegps"), (b"\x7f\xfe\x80\x01", "dts"),
     (b"\xfe\x7f\x01\x80", "dts"), (b"\x1f\xff\xe8\x00", "dts"), (b"\xff\x1f\x00\xe8", "dts"),
 )  # fmt: skip
@@ -41,11 +42,12 @@ def kind_of(head: bytes) -> str:
         return "mpegts"
     if flac_frame_at(head, 0):
         return "flac"  # without its header
-    if adts_start(head) == 0:
+    if _is_loas(head):
+        return "loas"
+    adts, mpeg = adts_start(head), mpeg_start(head)
+    if adts >= 0 and not 0 <= mpeg < adts:
         return "aac"
-    if mpeg_start(head) >= 0:
-        return "mp3"
-    return ""
+    return "mp3" if mpeg >= 0 else ""
 
 
 def unsupported(head: bytes) -> str | None:
@@ -62,6 +64,16 @@ def _is_box(head: bytes) -> bool:
         return False
     following = head[length + 4 : length + 8]
     return len(following) < 4 or all(32 <= c < 127 or c == 0xA9 for c in following)
+
+
+def _is_loas(head: bytes) -> bool:
+    """Whether AAC in LOAS begins: three sync words, each as far from the next as it says."""
+    at = 0
+    for _ in range(3):
+        if at + 3 > len(head) or head[at] != 0x56 or head[at + 1] & 0xE0 != 0xE0:
+            return False
+        at += 3 + ((head[at + 1] & 0x1F) << 8 | head[at + 2])
+    return True
 
 
 def _is_transport_stream(head: bytes) -> bool:

@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import IO
 
-from stages.decode.containers.structure import Container, Part, Window, missing
+from stages.decode.containers.structure import Container, Part, Window, missing, read_at
 from stages.decode.containers.tags import behind_tags
 
 _BEGINNINGS = {
@@ -15,6 +15,7 @@ _BEGINNINGS = {
     "tta": b"TTA1",
 }
 _TTA_HEADER_BYTES = 22
+_MAX_TTA_FRAMES = 1 << 20
 _WAVPACK_INITIAL = 1 << 11
 _FLV_REST = b"\x00\x00\x00\x09\x00\x00\x00\x00"
 
@@ -28,6 +29,15 @@ def check_flv(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
 
 
 def check_tta(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Add up the lengths of the frames, which stand behind the header: 256 / 245 seconds each."""
+    rate, total = struct.unpack("<II", head[10:18]) if len(head) >= 18 else (0, 0)
+    frame = 256 * rate // 245
+    n = -(-total // frame) if frame else 0
+    table = read_at(stream, size, at + _TTA_HEADER_BYTES, 4 * min(n, _MAX_TTA_FRAMES))
+    lengths = struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4])
+    if len(lengths) < n or at + _TTA_HEADER_BYTES + 4 * n + 4 + sum(lengths) > size:
+        there = max(0, size - at - _TTA_HEADER_BYTES - 4 * n - 4)
+        return Container("tta", missing(sum(lengths), there))
     return _joined("tta", stream, size, at)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import IO
 
-HEAD_BYTES = 4096
+HEAD_BYTES = 16384
 TAIL_BYTES = 128 * 1024
 MAX_CHUNKS = 10_000
 _BLOCK_BYTES = 1 << 20
@@ -26,7 +26,8 @@ class Part:
     is_file : libsndfile may be given the file itself, in which there is nothing that it stumbles over
     bare : extents without the header frame, for a decoder that is to be told nothing; None: as `extents`
     skip_frames : of what comes out of `bare`, how many stand before the recording's first
-    has_holes : its own counts say that something is missing in it
+    hole : what is missing in the middle by its own counts, None when nothing is
+    has_clock : FFmpeg knows where what follows a hole belongs
     """
 
     extents: Extents
@@ -38,7 +39,8 @@ class Part:
     is_file: bool = True
     bare: Extents | None = None
     skip_frames: int = 0
-    has_holes: bool = False
+    hole: str | None = None
+    has_clock: bool = True
 
 
 @dataclass(frozen=True)

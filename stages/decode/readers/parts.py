@@ -82,14 +82,13 @@ class PartsReader:
         """Compare what a part gave with what its headers declare."""
         reader, part = self._reader, self._parts[self._k]
         where = f"in part {self._k + 1} of {len(self._parts)}, " if len(self._parts) > 1 else ""
-        if reader.problem is not None:
+        rate = self.sample_rate_hz
+        scale = rate / part.sample_rate_hz if part.n_frames is not None else 0.0
+        wanted = (part.n_frames or 0) * scale
+        is_short = part.n_frames is None or self._given < wanted - part.tolerance * scale - 1
+        if reader.problem is not None and is_short:  # an error behind all that was declared is none
             self.problem = where + reader.problem
-            return
-        if part.n_frames is None:
-            return
-        wanted = part.n_frames * self.sample_rate_hz / part.sample_rate_hz
-        if self._given < wanted - part.tolerance * self.sample_rate_hz / part.sample_rate_hz - 1:
-            rate = self.sample_rate_hz
+        elif part.n_frames is not None and is_short:
             self.problem = f"{where}the file's own headers account for {wanted / rate:.3f} s and {self._given / rate:.3f} s could be decoded"
 
     def seek(self, frame: int) -> None:

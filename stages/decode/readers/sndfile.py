@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import IO
 
 import numpy as np
@@ -17,15 +18,23 @@ _EXACT_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", 
 
 
 class SoundFileReader:
-    """Reads with libsndfile. declared_frames : the length that it states or guesses, beyond which it does not read"""
+    """Reads with libsndfile.
+
+    path : of the file, None when it is read from a stream
+    declared_frames : the length that libsndfile states or guesses, beyond which it does not read
+    """
 
     name = "libsndfile"
 
     def __init__(self, file: str | IO[bytes]) -> None:
+        self.path = file if isinstance(file, str) else None
         self._stream = None if isinstance(file, str) else _Remembering(file)
+        # By its descriptor, which tells how far the library has come.
+        self._descriptor = os.open(file, os.O_RDONLY) if isinstance(file, str) else -1
         try:
-            self._file = sf.SoundFile(file if self._stream is None else self._stream)
+            self._file = sf.SoundFile(self._descriptor if self._stream is None else self._stream, closefd=False)
         except (sf.LibsndfileError, TypeError) as error:  # soundfile takes a raw file without a format for a TypeError
+            self._close_descriptor()
             self._check_storage()
             raise DecodeError("undecodable", f"libsndfile: {one_line(error)}") from None
         self.sample_rate_hz, self.n_channels = int(self._file.samplerate), int(self._file.channels)
@@ -33,7 +42,7 @@ class SoundFileReader:
             self._file.format == "FLAC" or self._file.subtype.startswith(_EXACT_SUBTYPES)
         )
         if self._file.frames > 1 << 48:
-            self._file.close()
+            self.close()
             raise DecodeError("undecodable", "libsndfile: the header states no length")
         self.declared_frames = int(self._file.frames)
         self.n_frames = self.declared_frames if known else None
@@ -64,8 +73,19 @@ class SoundFileReader:
             self._check_storage()
             raise DecodeError("corrupt", f"libsndfile: cannot go to frame {frame}: {one_line(error)}") from None
 
+    @property
+    def position_bytes(self) -> int:
+        """How far into the file the library has read; up to its buffer more than what it has given."""
+        return os.lseek(self._descriptor, 0, os.SEEK_CUR) if self._stream is None else self._stream.tell()
+
     def close(self) -> None:
         self._file.close()
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _check_storage(self) -> None:
         """Raise what storage raised: libsndfile takes it for the end of the file."""
@@ -88,7 +108,10 @@ class _Remembering:
             return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
+        try:
+            return self._stream.seek(offset, whence)
+        except (ValueError, OverflowError):  # to before the start, or beyond any file: a damaged header's wish
+            return -1
 
     def tell(self) -> int:
         return self._stream.tell()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stages.decode.readers.base import DecodeError
 
-_WITH_CLOCK = frozenset({"mp4", "matroska", "ogg", "mpegts", "mpegps", "flv", "asf"})
+_WITH_CLOCK = frozenset({"mp4", "matroska", "ogg", "mpegts", "mpegps", "flv", "asf", "avi"})
 """Kinds whose packets have times of their own; elsewhere FFmpeg makes them up from what it has counted."""
 _WITHOUT_ZERO = frozenset({"mpegts", "mpegps"})
 _HOLE_S = 0.05
@@ -36,7 +36,7 @@ class Timeline:
         self._start_s = _earliest_s(container)
         self._declared_s = _declared_s(container, stream, kind)
         self._expected_s: float | None = None
-        self._n_holes = 0
+        self._n_holes, self._left_out_s = 0, 0.0
         self._n_frames = self._rate = 0
 
     def before(self, frame: Any, channels: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -71,6 +71,7 @@ class Timeline:
                     + ", silence was put there" * filled,
                 )
             )
+            self._left_out_s = 0.0 if filled else late_s
             return late_s if filled else 0.0
         jump_s = at_s - self._expected_s
         if jump_s <= max(_HOLE_S, 2 * frame_s):
@@ -90,7 +91,10 @@ class Timeline:
             place = next(i for i, (code, _) in enumerate(self.remarks) if code == "timeline_gap")
             first = self.remarks[place][1].split(" and ")[0]
             self.remarks[place] = ("timeline_gap", f"{first} and in {self._n_holes - 1} more places")
-        return jump_s if self._gaps == "fill" else 0.0
+        if self._gaps == "fill":
+            return jump_s
+        self._left_out_s += jump_s
+        return 0.0
 
     def _bound(self, seconds: float, place_s: float) -> None:
         if seconds > _LONGEST_HOLE_S:
@@ -102,19 +106,17 @@ class Timeline:
     @property
     def is_complete(self) -> bool:
         """Whether all that the container declares has come; False where it declares nothing."""
-        return (
-            self._declared_s is not None
-            and self._rate > 0
-            and self._n_frames / self._rate >= self._declared_s - _SHORT_S
-        )
+        return self._declared_s is not None and self._rate > 0 and self._came_s >= self._declared_s - _SHORT_S
+
+    @property
+    def _came_s(self) -> float:
+        return self._n_frames / self._rate + self._left_out_s
 
     def shortfall(self) -> str | None:
         """Return what the container declares and did not come, None when nothing is missing."""
         if self._declared_s is None or not self._rate or self.is_complete:
             return None
-        return (
-            f"the container declares {self._declared_s:.3f} s and {self._n_frames / self._rate:.3f} s could be decoded"
-        )
+        return f"the container declares {self._declared_s:.3f} s and {self._came_s:.3f} s could be decoded"
 
 
 def _earliest_s(container: Any) -> float | None:
@@ -132,6 +134,8 @@ def _declared_s(container: Any, stream: Any, kind: str) -> float | None:
     if kind in ("mp4", "avi") and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     alone = len(container.streams.audio) + len(container.streams.video) == 1
-    if kind in ("matroska", "flv", "asf") and alone and container.duration:  # of the longest track
-        return float(container.duration / 1_000_000)
+    if kind in ("matroska", "flv", "asf") and alone and container.duration:
+        # From the clock's zero, where Matroska counts from, or from the first packet.
+        start_s = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+        return float(container.duration / 1_000_000) - max(0.0, start_s)
     return None
