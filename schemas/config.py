@@ -20,7 +20,7 @@ from pydantic import (
 
 from schemas.feature_config import Features
 from schemas.image_config import Images
-from schemas.model import Frozen, Name, Positive, Share, error_at
+from schemas.model import Frozen, Name, Positive, Share, error_at, later
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
@@ -326,6 +326,10 @@ class Limits(Frozen):
     )
     decoder_memory_mb: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
         4000, description="a recording that takes more memory to decode is rejected"
+    )
+    max_recording_s: Positive = later(86400.0, description="a longer recording is rejected")
+    max_temporary_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = later(
+        50_000, description="a recording whose clips, until its end is decoded, take more space on the disk is rejected"
     )
 
 

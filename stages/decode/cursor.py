@@ -15,12 +15,22 @@ _BLOCK_FRAMES = 1 << 17
 class Cursor:
     """Serves stretches of frames in ascending order from a reader, decoding each frame at most once.
 
+    max_s : longest recording, None: none is too long. What the reader declares counts, else what was decoded
     total : length of the recording once its end was reached, else None
     read : frames decoded
+
+    Raises
+    ------
+    DecodeError : recording_too_long, here or from `take`
     """
 
-    def __init__(self, reader: Reader, keep_truncated: bool, alive: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: Reader, keep_truncated: bool, alive: Callable[[], None], max_s: float | None = None
+    ) -> None:
         self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
+        self._max_s = max_s
+        if reader.n_frames is not None:
+            self._check_length(reader.n_frames)
         self._at = 0
         self._held = np.empty((0, reader.n_channels), np.float32)
         self._held_start = 0
@@ -65,6 +75,8 @@ class Cursor:
         self._alive()
         self._at += given
         self.read += given
+        if given:
+            self._check_length(self._at)
         if given < len(out):
             self.total = self._at
             declared = self._reader.n_frames
@@ -75,3 +87,12 @@ class Cursor:
             if declared is not None and self._at < declared:
                 raise DecodeError("truncated", f"the header declares {declared} frames and {self._at} could be decoded")
         return given
+
+    def _check_length(self, n_frames: int) -> None:
+        """Refuse a recording that has so many frames, or more."""
+        length_s = n_frames / self._reader.sample_rate_hz
+        if self._max_s is not None and length_s > self._max_s:
+            found = f"lasts {length_s:.1f} s," if self._reader.n_frames == n_frames else "goes on where"
+            raise DecodeError(
+                "recording_too_long", f"it {found} {self._max_s:g} s are allowed (limits.max_recording_s)"
+            )

@@ -49,10 +49,12 @@ class RecordingDecoder:
         keep_truncated: bool,
         alive: Callable[[], None],
         open_stream: Callable[[], IO[bytes]],
+        max_recording_s: float | None = None,
     ) -> None:
         self.item, self.identity, self.source = item, identity, source
         self.target_rate_hz, self.keep_truncated, self.alive = target_rate_hz, keep_truncated, alive
         self.open_stream = open_stream
+        self.max_recording_s = max_recording_s
 
     def rows(self) -> Iterator[dict[str, Any]]:
         root, path = self.source.root, self.item["path"]
@@ -151,7 +153,7 @@ class RecordingDecoder:
         annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
-        cursor = Cursor(reader, self.keep_truncated, self.alive)
+        cursor = Cursor(reader, self.keep_truncated, self.alive, self.max_recording_s)
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames

@@ -29,6 +29,7 @@ class Decode:
     sources : by name
     target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
     truncated : "reject" recordings whose file ends too early, or "keep" what is there
+    max_recording_s : a longer recording is rejected, None: none is too long
     pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
     """
 
@@ -36,6 +37,7 @@ class Decode:
     target_rate_hz: int
     truncated: str = "reject"
     pulse: Callable[[str], None] | None = None
+    max_recording_s: float | None = None
 
     version: ClassVar[int] = 1
 
@@ -81,8 +83,9 @@ class Decode:
             return
         keep_truncated = self.truncated == "keep"
         work = RecordingDecoder(
-            item, identity, source, self.target_rate_hz, keep_truncated, self._alive(item), open_stream
-        )
+            item, identity, source, self.target_rate_hz, keep_truncated, self._alive(item), open_stream,
+            self.max_recording_s,
+        )  # fmt: skip
         try:
             yield from work.rows()
         except DecodeError as error:
