@@ -1,6 +1,7 @@
 """How much memory a build takes: every process of it watched while it runs, for corpora and recordings of many sizes.
 
-    python -m benchmarks.memory                      1 h, 10 h, a 10-hour recording as WAV and as FLAC, 1 h of 25 channels
+    python -m benchmarks.memory                      1 h, 10 h, a 10-hour recording as WAV and as FLAC, 1 h of 25 channels,
+                                                     8 hours of MP3, 8 hours in a FLAC of 100 KB
     python -m benchmarks.memory --cases "100 h"      ten times the corpus of 10 h, as links
 
 Prints, for each case, the largest resident memory of a worker, of the process that decodes beside it, of the driver, the
@@ -10,6 +11,7 @@ largest sum over the process tree (proportional, so that shared pages count once
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -18,8 +20,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
+import numpy.typing as npt
 import psutil
 import soundfile as sf
 
@@ -28,6 +33,7 @@ from benchmarks.corpus import make_corpus, recording
 
 TOP = Path(__file__).parents[1]
 _EVERY_S = 0.2
+_FLAC_BLOCK = 65535
 
 
 def corpus_of(hours: float) -> Callable[[Path], None]:
@@ -61,6 +67,50 @@ def long(extension: str, hours: float = 10.0, rate: int = 44100, channels: int =
     return make
 
 
+def long_mp3(hours: float) -> Callable[[Path], None]:
+    """Make one MP3 of many hours, 64 kbit/s at 22,050 Hz: the frames of one minute over and over, without a count of them."""
+
+    def make(folder: Path) -> None:
+        samples, _ = recording(np.random.default_rng(0), 60.0, 22050, 1, 6)
+        sink = io.BytesIO()
+        with av.open(sink, "w", format="mp3", options={"write_xing": "0", "id3v2_version": "0"}) as file:
+            track = file.add_stream("mp3", rate=22050, layout="mono")
+            track.bit_rate = 64000
+            _encode(file, track, np.ascontiguousarray(samples.reshape(1, -1), np.float32), "fltp")
+            file.mux(track.encode(None))
+        place = folder / "data" / "long"
+        place.mkdir(parents=True)
+        with open(place / "long.mp3", "wb") as joined:
+            for _ in range(round(hours * 60)):
+                joined.write(sink.getvalue())
+
+    return make
+
+
+def small_flac(hours: float, rate: int = 16000) -> Callable[[Path], None]:
+    """Make a FLAC of many hours in few bytes: a constant at -20 dBFS, over silence.min_dbfs, in blocks as large as can be."""
+
+    def make(folder: Path) -> None:
+        place = folder / "data" / "long"
+        place.mkdir(parents=True)
+        block = np.full((1, _FLAC_BLOCK), 3277, np.int16)
+        with av.open(str(place / "small.flac"), "w", format="flac") as file:
+            options = {"frame_size": str(_FLAC_BLOCK), "strict": "-2"}
+            track = file.add_stream("flac", rate=rate, layout="mono", options=options)
+            track.format = "s16"
+            for _ in range(round(hours * 3600 * rate / _FLAC_BLOCK)):
+                _encode(file, track, block, "s16")
+            file.mux(track.encode(None))
+
+    return make
+
+
+def _encode(file: Any, track: Any, samples: npt.NDArray[Any], form: str) -> None:
+    frame = av.AudioFrame.from_ndarray(samples, format=form, layout="mono")
+    frame.sample_rate = track.rate
+    file.mux(track.encode(frame))
+
+
 CASES: dict[str, Callable[[Path], None]] = {
     "1 h": corpus_of(1),
     "10 h": corpus_of(10),
@@ -68,6 +118,8 @@ CASES: dict[str, Callable[[Path], None]] = {
     "one WAV of 10 h": long("wav"),
     "one FLAC of 10 h": long("flac"),
     "1 h of 25 channels": long("wav", hours=1.0, rate=48000, channels=25),
+    "one MP3 of 8 h": long_mp3(8),
+    "100 KB FLAC of 8 h": small_flac(8),
 }
 
 

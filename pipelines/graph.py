@@ -22,10 +22,11 @@ import pyarrow.compute as pc
 
 from pipelines.environment import Environment
 from pipelines.plan import Plan, source_root, without
+from pipelines.rejecting import exchanged, rejecting
 from pipelines.sandbox import Sandbox
 from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
 from schemas.config import Config
-from schemas.errors import ClipmillError, DonorError, InputMovedError, StorageError
+from schemas.errors import ClipmillError, DonorError, InputMovedError, ItemRejectedError, StorageError
 from schemas.failures import describe_os_error
 from schemas.layout import Commit, commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
@@ -82,7 +83,13 @@ def clip_stages(config: Config) -> tuple[Stage, ...]:
     """Return the stages from a plan to 16-bit clips, in order."""
     audio = config.audio
     return (
-        Decode(_decode_sources(config), audio.sample_rate_hz, audio.truncated, gaps=audio.gaps),
+        Decode(
+            _decode_sources(config),
+            audio.sample_rate_hz,
+            audio.truncated,
+            gaps=audio.gaps,
+            max_recording_s=config.limits.max_recording_s,
+        ),
         Downmix(audio.channels, {s.name: config.channels_of(s) for s in config.sources}),
         Resample(audio.sample_rate_hz, audio.resampler),
         Segment(_segment_sources(config), audio.sample_format),
@@ -117,6 +124,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             feature_names=tuple(config.features.names),
             versions=_versions(config),
             device=device,
+            max_temporary_mb=config.limits.max_temporary_mb,
         ),
         environment=Environment.of_this_process(),
     )
@@ -205,6 +213,8 @@ class BuildShard:
                 return stages.write(shard, through(chain, [shard]))
             except InputMovedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
+            except ItemRejectedError as bad:
+                shard = rejecting(shard, bad)
 
 
 @dataclass(frozen=True)
@@ -285,14 +295,19 @@ class WriteShard:
 
         def write(shard: pa.Table) -> Commit:
             stages = self.stages
-            donor = _donor(shard, stages)
-            tables = through((stages.images,), [computed])  # here, since an actor's time is the GPU's
-            if donor is None:
-                return stages.write(shard, tables)
-            try:
-                return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
-            except DonorError as error:
-                raise StorageError(f"{error}; build again") from None
+            donor, clips = _donor(shard, stages), computed
+            while True:
+                tables = through((stages.images,), [clips])  # here, since an actor's time is the GPU's
+                try:
+                    if donor is None:
+                        return stages.write(shard, tables)
+                    return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
+                except DonorError as error:
+                    raise StorageError(f"{error}; build again") from None
+                except ItemRejectedError as bad:
+                    shard = rejecting(shard, bad)
+                    row = shard.filter(pc.equal(shard["item_id"], bad.item))
+                    clips = exchanged(clips, bad, through((stages.clips, stages.features), [row]))
 
         return replace_column(_guarded(self.stages.write.root, shard, write), "features_s", pa.array([took.as_py()]))
 

@@ -336,6 +336,10 @@ class Limits(Frozen):
     decoder_memory_mb: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
         4000, description="a recording that takes more memory to decode is rejected"
     )
+    max_recording_s: Positive = later(86400.0, description="a longer recording is rejected")
+    max_temporary_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = later(
+        50_000, description="a recording whose clips, until its end is decoded, take more space on the disk is rejected"
+    )
 
 
 class Config(Frozen):

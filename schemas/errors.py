@@ -51,5 +51,18 @@ class InputMovedError(Exception):
         super().__init__(f"{len(items)} recordings changed since they were planned")
 
 
+class ItemRejectedError(Exception):
+    """An item turned out to be bad when rows of it were there already; the shard must be built again without it.
+
+    item : its id
+    reason : a code of schemas.reasons
+    detail : what was found, and which limit that is over
+    """
+
+    def __init__(self, item: str, reason: str, detail: str) -> None:
+        self.item, self.reason, self.detail = item, reason, detail
+        super().__init__(f"{item}: {reason}: {detail}")
+
+
 class DonorError(Exception):
     """A committed shard's clips cannot stand in for its recordings; they are to be read after all."""

@@ -65,7 +65,7 @@ REASONS: dict[str, Reason] = {
         ),
         Reason(
             "recording_too_long",
-            "the recording lasts longer than limits.max_recording_s, or its clips take more temporary space than allowed",
+            "it lasts longer than limits.max_recording_s, or its clips take more temporary space than limits.max_temporary_mb",
             "exclude it, or cut it; after raising the limit, `clipmill retry`",
         ),
         Reason(

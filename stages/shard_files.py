@@ -161,6 +161,7 @@ class TarFile:
                 sink = io.BytesIO()
                 np.save(sink, values[name][i].reshape(shapes[name][i]), allow_pickle=False)
                 self._member(f"{key}.{name}.npy", sink.getvalue())
+        self._tar.getmembers().clear()  # tarfile remembers all that it wrote
         self._n_rows += clips.num_rows
 
     def _member(self, name: str, content: bytes) -> None:

@@ -24,7 +24,7 @@ class ShardStatistics:
         self._lengths_s: list[npt.NDArray[np.float64]] = []
 
     def add(self, clips: pa.Table) -> None:
-        self._lengths_s.append(clips["duration_s"].to_numpy())
+        self._lengths_s.append(clips["duration_s"].to_numpy().copy())  # a view would hold all that came with it
         for name, sums in self._features.items():
             sums.add(clips[name], clips[f"{name}_shape"])
 

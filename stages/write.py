@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import DonorError
+from schemas.errors import DonorError, ItemRejectedError
 from schemas.layout import (
     EXTENSIONS,
     Commit,
@@ -27,11 +26,11 @@ from schemas.statistics import Statistics
 from schemas.storage import Root
 from schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
 from stages.encode import codec_of, encode
+from stages.held import Held
 from stages.ledger import Ledger
 from stages.shard_files import ParquetFile, ShardFile, TarFile
 from stages.statistics import ShardStatistics
 
-_HOLD_BYTES = 64 << 20
 _ROWS_A_VIEW = 8  # shorter stretches are cheaper copied
 
 
@@ -50,6 +49,7 @@ class Write:
     field_names : the corpus's own fields, aligned with the column `fields`
     feature_names : columns that Features added
     versions, device : for the commit record
+    max_temporary_mb : how much of the clips of one item may wait on the disk until it has ended well; None: without bound
     """
 
     root: Root
@@ -61,6 +61,7 @@ class Write:
     feature_names: Sequence[str]
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
+    max_temporary_mb: int | None = None
 
     version: ClassVar[int] = 2
 
@@ -71,10 +72,12 @@ class Write:
         ------
         ClipmillError : the sums do not hold, which is a defect of a stage; nothing was written
         InputMovedError : recordings changed after they were planned; nothing was written
+        ItemRejectedError : the clips of an item take too much temporary space; nothing was written
+        StorageError : the disk for temporary files failed
         OSError : storage failed
         """
         ledger = Ledger(plan)
-        with contextlib.ExitStack() as files, _Held() as held, self._parts(plan, files) as (parts, recordings):
+        with contextlib.ExitStack() as files, Held() as held, self._parts(plan, files) as (parts, recordings):
             statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
             statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
             ledger.check()
@@ -157,7 +160,7 @@ class Write:
         )
 
     def _fill(
-        self, parts: list[ShardFile], ledger: Ledger, held: _Held, tables: Iterable[pa.Table], split: str
+        self, parts: list[ShardFile], ledger: Ledger, held: Held, tables: Iterable[pa.Table], split: str
     ) -> Statistics:
         statistics = ShardStatistics(self.feature_names)
         for item, rows, ends in _by_item(tables):
@@ -168,12 +171,18 @@ class Write:
             ledger.count(item, rows, clips)
             if clips.num_rows:
                 held.add(self._encoded(clips, split))
+                self._check_space(item, held)
             if ends:
                 for table in held.release():
                     statistics.add(table)
                     for part in parts:
                         part.add(table)
         return statistics.finish()
+
+    def _check_space(self, item: str, held: Held) -> None:
+        if self.max_temporary_mb is not None and held.size_bytes > self.max_temporary_mb * 1_000_000:
+            detail = f"its clips take more than {self.max_temporary_mb} MB of temporary space (limits.max_temporary_mb)"
+            raise ItemRejectedError(item, "recording_too_long", detail)
 
     def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
         if name == "manifest":
@@ -202,6 +211,8 @@ class Write:
             names.append(f"{clip_id}.{codec}")
         fields = [row or [] for row in clips["fields"].to_pylist()]
         extra = {name: [row[i] if i < len(row) else None for row in fields] for i, name in enumerate(self.field_names)}
+        # Features stay views. All else is copied out: a view would hold all PCM that arrived with it.
+        every_row = np.arange(clips.num_rows)
         columns = []
         for column in self.schema:
             if column.name == "audio":
@@ -211,8 +222,10 @@ class Write:
                 columns.append(pa.array([split] * clips.num_rows, pa.string()))
             elif column.name in extra:
                 columns.append(pa.array(extra[column.name], pa.string()))
-            else:
+            elif pa.types.is_nested(column.type):
                 columns.append(clips[column.name].cast(column.type))
+            else:
+                columns.append(clips[column.name].cast(column.type).take(every_row))
         return pa.table(columns, schema=self.schema)
 
 
@@ -235,50 +248,3 @@ def _by_item(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table, bool]]
             if i + 1 == len(ids) or ids[i + 1] != ids[i]:
                 yield ids[i], table.slice(start, i + 1 - start), any(last[start : i + 1])
                 start = i + 1
-
-
-class _Held:
-    """The clips of one item until it has ended well. Beyond 64 MB they wait in a temporary file."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def clear(self) -> None:
-        self._close()
-        self._tables: list[pa.Table] = []
-        self._n_bytes = 0
-
-    def _close(self) -> None:
-        file = getattr(self, "_file", None)
-        if file is not None:
-            file.close()
-        self._file: Any = None
-        self._writer: Any = None
-
-    def add(self, table: pa.Table) -> None:
-        self._tables.append(table)
-        self._n_bytes += table.nbytes
-        if self._n_bytes < _HOLD_BYTES:
-            return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
-            self._writer = pa.ipc.new_stream(self._file, table.schema)
-        for waiting in self._tables:
-            self._writer.write_table(waiting)
-        self._tables, self._n_bytes = [], 0
-
-    def release(self) -> Iterator[pa.Table]:
-        """Yield what was held, in order, and hold nothing any more."""
-        if self._file is not None:
-            self._writer.close()
-            self._file.seek(0)
-            for batch in pa.ipc.open_stream(self._file):
-                yield pa.Table.from_batches([batch])
-        yield from self._tables
-        self.clear()

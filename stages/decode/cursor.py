@@ -17,16 +17,30 @@ _LAST_FRAMES = 1 << 16
 class Cursor:
     """Serves stretches of frames in ascending order from a reader, decoding each frame at most once.
 
+    max_s : longest recording, None: none is too long. What the reader declares counts, else what was decoded
     total : length of the recording once its end was reached, else None
     read : frames decoded
     remarks : code of schemas.remarks and detail
+
+    Raises
+    ------
+    DecodeError : recording_too_long, here or from `take`
     """
 
-    def __init__(self, reader: Reader, keep_truncated: bool, is_truncated: bool, alive: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        keep_truncated: bool,
+        is_truncated: bool,
+        alive: Callable[[], None],
+        max_s: float | None = None,
+    ) -> None:
         self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
-        self._is_truncated, self._declared = is_truncated, reader.n_frames
+        self._is_truncated, self._declared, self._max_s = is_truncated, reader.n_frames, max_s
         if keep_truncated:
             reader.n_frames = None  # the header's word is not to be believed
+        if reader.n_frames is not None:
+            self._check_length(reader.n_frames)
         self.remarks: list[tuple[str, str]] = []
         self._at = 0
         self._held = np.empty((0, reader.n_channels), np.float32)
@@ -72,6 +86,8 @@ class Cursor:
         self._alive()
         self._at += given
         self.read += given
+        if given:
+            self._check_length(self._at)
         if given < len(out):
             self.total = self._at
             self._check_end()
@@ -90,3 +106,12 @@ class Cursor:
                 raise DecodeError("truncated", short)
         if short or self._is_truncated:
             self.remarks.append(("truncated_kept", short or problem or f"{self._at} frames were there"))
+
+    def _check_length(self, n_frames: int) -> None:
+        """Refuse a recording that has so many frames, or more."""
+        length_s = n_frames / self._reader.sample_rate_hz
+        if self._max_s is not None and length_s > self._max_s:
+            found = f"lasts {length_s:.1f} s," if self._reader.n_frames == n_frames else "goes on where"
+            raise DecodeError(
+                "recording_too_long", f"it {found} {self._max_s:g} s are allowed (limits.max_recording_s)"
+            )

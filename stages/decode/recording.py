@@ -50,6 +50,16 @@ class DecodeSource:
     raw: Raw | None = None
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What holds for all recordings of a build. See `stages.decode.Decode`."""
+
+    target_rate_hz: int
+    keep_truncated: bool
+    gaps: str
+    max_recording_s: float | None
+
+
 class NothingDecodedError(DecodeError):
     """A library opened the file and gave neither a frame nor an error."""
 
@@ -62,15 +72,12 @@ class RecordingDecoder:
         item: dict[str, Any],
         identity: dict[str, Any],
         source: DecodeSource,
-        target_rate_hz: int,
-        keep_truncated: bool,
-        gaps: str,
+        rules: Rules,
         alive: Callable[[], None],
         open_stream: Callable[[], IO[bytes]],
     ) -> None:
         self.item, self.identity, self.source = item, identity, source
-        self.target_rate_hz, self.keep_truncated, self.alive = target_rate_hz, keep_truncated, alive
-        self.gaps, self.open_stream = gaps, open_stream
+        self.rules, self.alive, self.open_stream = rules, alive, open_stream
 
     def rows(self) -> Iterator[dict[str, Any]]:
         root, path = self.source.root, self.item["path"]
@@ -117,7 +124,7 @@ class RecordingDecoder:
             raise DecodeError(*found.fault)
         if found.empty:
             raise DecodeError("empty", "the file has a header and no samples")
-        if found.truncated and not self.keep_truncated:
+        if found.truncated and not self.rules.keep_truncated:
             raise DecodeError("truncated", found.truncated)
         return found
 
@@ -149,7 +156,7 @@ class RecordingDecoder:
         libsndfile opens a file and gives neither a frame nor an error is FFmpeg asked for it.
         """
         failures: list[DecodeError] = []
-        for opener in openers(self.source, self.item["path"], stream, size, container, self.gaps):
+        for opener in openers(self.source, self.item["path"], stream, size, container, self.rules.gaps):
             try:
                 reader = opener()
             except DecodeError as error:
@@ -175,11 +182,13 @@ class RecordingDecoder:
             raise DecodeError("bad_format", f"{channels} channels at {rate} Hz are too much to hold")
         spec = _bounded(spec, rate * channels)
         piece_s = max(float(CELL_S), min(PIECE_S, MAX_PIECE_VALUES / (rate * channels)))
-        margin = margin_frames(rate, self.target_rate_hz)
+        margin = margin_frames(rate, self.rules.target_rate_hz)
         annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
-        cursor = Cursor(reader, self.keep_truncated, container.truncated is not None, self.alive)
+        cursor = Cursor(
+            reader, self.rules.keep_truncated, container.truncated is not None, self.alive, self.rules.max_recording_s
+        )
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.tables import ITEM_COLUMNS, RUNS
 from stages.decode.readers import DecodeError
-from stages.decode.recording import DecodeSource, RecordingDecoder
+from stages.decode.recording import DecodeSource, RecordingDecoder, Rules
 from stages.rows import RowBuffer
 
 TABLE_VALUES = 3_000_000
@@ -30,6 +30,7 @@ class Decode:
     target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
     truncated : "reject" recordings whose file ends too early, or "keep" what is there
     gaps : fill | reject | ignore, what to do where the container's timeline has a hole
+    max_recording_s : a longer recording is rejected, None: none is too long
     pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
     """
 
@@ -38,6 +39,7 @@ class Decode:
     truncated: str = "reject"
     gaps: str = "fill"
     pulse: Callable[[str], None] | None = None
+    max_recording_s: float | None = None
 
     version: ClassVar[int] = 1
 
@@ -81,10 +83,8 @@ class Decode:
                 "decoded_s": 0.0,
             }
             return
-        keep_truncated = self.truncated == "keep"
-        work = RecordingDecoder(
-            item, identity, source, self.target_rate_hz, keep_truncated, self.gaps, self._alive(item), open_stream
-        )
+        rules = Rules(self.target_rate_hz, self.truncated == "keep", self.gaps, self.max_recording_s)
+        work = RecordingDecoder(item, identity, source, rules, self._alive(item), open_stream)
         try:
             yield from work.rows()
         except DecodeError as error:

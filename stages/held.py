@@ -1,0 +1,96 @@
+"""The clips of one item until it has ended well: in memory, and beyond 64 MB in a temporary file."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.errors import StorageError
+
+HOLD_BYTES = 64 << 20
+
+
+class Held:
+    """Takes tables of one schema, gives them back in order, or drops them.
+
+    size_bytes : of what waits in the temporary file
+    """
+
+    def __init__(self) -> None:
+        self._file: Any = None
+        self.clear()
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop what is held, and the space that it took."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # of a full disk, which has been told; nothing in it is wanted any more
+                self._file.close()
+        self._file = None
+        self._writer: Any = None
+        self._tables: list[pa.Table] = []
+        self._n_bytes = 0
+        self.size_bytes = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Hold a table.
+
+        Raises
+        ------
+        StorageError : the temporary file cannot be written
+        """
+        self._tables.append(table)
+        self._n_bytes += table.get_total_buffer_size()  # of whole buffers, of which a table can be a small part
+        if self._n_bytes < HOLD_BYTES:
+            return
+        with _of_temporary_files():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
+                self._writer = pa.ipc.new_stream(self._file, table.schema)
+            for waiting in self._tables:
+                self._writer.write_table(waiting)
+            self._file.flush()
+            self.size_bytes = self._file.tell()
+        self._tables, self._n_bytes = [], 0
+
+    def release(self) -> Iterator[pa.Table]:
+        """Yield what was held, in order, and hold nothing any more.
+
+        Raises
+        ------
+        StorageError : the temporary file cannot be written or read
+        """
+        if self._file is not None:
+            with _of_temporary_files():
+                self._writer.close()
+                self._file.seek(0)
+                batches = iter(pa.ipc.open_stream(self._file))
+            while True:
+                with _of_temporary_files():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield pa.Table.from_batches([batch])
+        yield from self._tables
+        self.clear()
+
+
+@contextlib.contextmanager
+def _of_temporary_files() -> Iterator[None]:
+    """Say of an error of the operating system that it is about temporary files: neither a recording's nor the dataset's."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot keep clips in temporary files under {tempfile.gettempdir()}: {error.strerror or error}"
+            " (free some space there, or have TMPDIR name a folder with more, then build again: what is committed is kept)"
+        ) from None
