@@ -201,6 +201,11 @@ def judge(case: Case, found: Found) -> list[str]:
         wrong.append(f"{len(found.clips)} clips, not {case.n_clips}")
     if case.remarks and not case.remarks & told:
         wrong.append(f"no remark {' or '.join(sorted(case.remarks))}")
+    if any(
+        code in case.remarks & {"timeline_gap", "late_start"} and not re.search(r"\d", detail)
+        for code, detail in found.remarks
+    ):
+        wrong.append(f"the remark does not say where: {found}")
     return wrong
 
 
