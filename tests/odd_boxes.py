@@ -98,6 +98,14 @@ def _wma_zeroed() -> bytes:
     return zeroed(content, len(content) // 2, 9000)
 
 
+def cut_by_edit(content: bytes, by_s: float) -> bytes:
+    """Let the edit list leave out the beginning. Its times count in ms of the movie and in samples of the track (44.1 kHz)."""
+    found, at = bytearray(content), content.find(b"elst") + 12
+    duration, media = struct.unpack_from(">Ii", content, at)
+    struct.pack_into(">Ii", found, at, duration - round(by_s * 1000), media + round(by_s * 44100))
+    return bytes(found)
+
+
 def mdat_first(make: Callable[[], bytes], order: str) -> Callable[[], bytes]:
     return lambda: in_order(make(), order)
 
@@ -113,6 +121,8 @@ _CUT = "truncated corrupt undecodable"
 _AAC = {"tolerance_s": 0.06, "shift_s": 0.07}
 
 BOXES.used("edit_list.m4a", M4A, 4, "AAC with an edit list that cuts off the priming", 0.03)
+BOXES.used("edit_cut.m4a", lambda: cut_by_edit(M4A(), 1.0), 3, "an edit list that leaves out the first second", 0.06, shift_s=0.07,
+           parts=(Part(0, 3, 1),), also=((4.0, (Part(0, 4),)),), debatable="players differ on what an edit list leaves out")  # fmt: skip
 BOXES.used("alac.m4a", partial(one, "ipod", "alac"), 4, "ALAC", 0.0005)
 BOXES.used("opus.mp4", partial(one, "mp4", "libopus", rate=48000), 4, "Opus in MP4", 0.03)
 BOXES.used("book.m4b", partial(one, "ipod", "aac"), 4, "an audio book", 0.03)
@@ -169,6 +179,8 @@ for _kind, _codec in (("matroska", "flac"), ("matroska", "aac"), ("mp4", "aac"),
               f"audio begins 1.5 s after the picture: {_codec} in {_kind}", 0.1, **_LATE)  # fmt: skip
 TIME.either("late.avi", partial(one, "avi", "libmp3lame", video_s=6, start_s=1.5), 5.5, "unsupported_format", "late audio in AVI", 0.1,
             parts=(Part(1.5, 4),), shift_s=0.08, loose_s=0.08, also=((4.0, (Part(0, 4),)),), debatable="AVI has no times")  # fmt: skip
+TIME.used("late_default.mka", two("matroska", "flac", {"start_s": 1.5, "default": True}, {"default": False}), 5.5,
+          "the default track begins 1.5 s after the other", 0.1, **_LATE)  # fmt: skip
 TIME.used("late_ignored.mkv", partial(one, "matroska", "flac", video_s=6, start_s=1.5), 4, "late audio, audio.gaps: ignore", 0.05,
           audio={"gaps": "ignore"}, quiet=frozenset())  # fmt: skip
 TIME.used(

@@ -16,6 +16,7 @@ from odd_signal import N_TONES, Case
 from pipelines.graph import clip_stages, through
 from pipelines.plan import make_plan
 from schemas.config import Config
+from schemas.errors import ClipmillError
 from schemas.reasons import REASONS
 from schemas.remarks import REMARKS
 
@@ -74,7 +75,12 @@ def run_items(
         for name in names:
             yield name, Found(reason="CONFIG", detail=f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}")
         return
-    table = make_plan(config).table
+    try:
+        table = make_plan(config).table
+    except ClipmillError as error:
+        for name in names:
+            yield name, Found(reason="PLAN", detail=str(error))
+        return
     stages = clip_stages(config)
     listed = table["path"].to_pylist()
     for name in names - set(listed):
@@ -201,6 +207,11 @@ def judge(case: Case, found: Found) -> list[str]:
         wrong.append(f"{len(found.clips)} clips, not {case.n_clips}")
     if case.remarks and not case.remarks & told:
         wrong.append(f"no remark {' or '.join(sorted(case.remarks))}")
+    if any(
+        code in case.remarks & {"timeline_gap", "late_start"} and not re.search(r"\d", detail)
+        for code, detail in found.remarks
+    ):
+        wrong.append(f"the remark does not say where: {found}")
     return wrong
 
 

@@ -70,6 +70,13 @@ def mp3(
     return mux("mp3", track, {"write_xing": str(int(xing)), "id3v2_version": "0"})
 
 
+def stereo(seconds: float, from_s: float, joint: str) -> bytes:
+    track = Track(
+        "libmp3lame", signal(seconds, 44100, 2, from_s), 44100, bit_rate=128_000, options={"joint_stereo": joint}
+    )
+    return mux("mp3", track, {"write_xing": "0", "id3v2_version": "0"})
+
+
 def vbr(seconds: float, rate: int = 44100, xing: bool = True) -> bytes:
     """Return a variable-rate MP3 with a Xing header, or without it."""
     content = soundfile(signal(seconds, rate), rate, "MP3", bitrate_mode="VARIABLE", compression_level=0.2)
@@ -189,6 +196,13 @@ MP3.used(
 MP3.used("joined_three.mp3", lambda: mp3(2) + mp3(2, 2) + mp3(3, 4), 7, "three, joined", 0.2, parts=_seams(2, 2, 3),
          shift_s=0.15, loose_s=0.15)  # fmt: skip
 MP3.used("joined_bit_rates.mp3", lambda: mp3(4) + mp3(3, 4, kbps=128), 7, "joined, other bit rate", **_JOINED)
+MP3.used(
+    "joined_modes.mp3",
+    lambda: stereo(4, 0, "0") + stereo(3, 4, "1"),
+    7,
+    "joined, stereo and joint stereo: both two channels",
+    **_JOINED,
+)
 MP3.rejected("joined_rates.mp3", lambda: mp3(4) + mp3(3, 4, 22050), _OTHER, "joined with one of another rate")
 MP3.rejected(
     "joined_channels.mp3", lambda: mp3(4) + mp3(3, 4, channels=2, kbps=128), _OTHER, "joined with one of two channels"

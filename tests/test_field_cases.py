@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pytest
 from conftest import CORPORA
 from odd_judge import RATE, Found, found_of, judge, run_chain, run_items
-from odd_signal import Case, Part
+from odd_signal import Case, Part, signal
 
 FIELD_CASES = CORPORA.parent / "field-cases"
 TRUE_REASONS = {
@@ -110,6 +110,41 @@ def test_field_cases_are_there() -> None:
 def test_recording_of_a_reported_kind_is_used_whole_or_refused_truly(name: str) -> None:
     case, found, wrong = decided()[name]
     assert not wrong, f"{name} ({case.what}): {'; '.join(wrong)}. Found: {found}"
+
+
+def damaged(y: npt.NDArray[np.int16], how: str) -> npt.NDArray[np.int16]:
+    a, b, c = round(2.2 * RATE), round(2.4 * RATE), round(1.5 * RATE)
+    return {
+        "whole": y,
+        "lost": np.concatenate([y[:a], y[b:]]),
+        "lost and padded": np.concatenate([y[:a], y[b:], np.zeros_like(y[a:b])]),
+        "silent": np.concatenate([y[:a], np.zeros_like(y[a:b]), y[b:]]),
+        "shifted": np.concatenate([np.zeros_like(y[: RATE // 8]), y[: -RATE // 8]]),
+        "swapped": np.concatenate([y[c : 2 * c], y[:c], y[2 * c :]]),
+        "other": np.rint(32767 * signal(4, RATE, first_tone=5)).astype(np.int16),
+        "cut": y[: -RATE // 10],
+        "longer": np.concatenate([y, y[-RATE // 10 :]]),
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how", ["whole", "lost", "lost and padded", "silent", "shifted", "swapped", "other", "cut", "longer"]
+)
+def test_judge_sees_what_is_lost_or_stands_elsewhere(how: str) -> None:
+    case = Case("x", "test", bytes, "used", "a test of the judge", 4.0, parts=(Part(0, 4),))
+    y = damaged(np.rint(32767 * signal(4, RATE)).astype(np.int16), how)
+    assert bool(judge(case, Found(((0.0, y),)))) == (how != "whole")
+
+
+def test_judge_wants_a_hole_told_and_a_true_reason() -> None:
+    case = next(c for c in all_cases() if c.name == "hole.mka")
+    y = np.rint(32767 * signal(6, RATE)).astype(np.int16)
+    y[2 * RATE : 3 * RATE] = 0
+    assert judge(case, Found(((0.0, y),)))
+    assert not judge(case, Found(((0.0, y),), remarks=(("timeline_gap", "1 s at 2 s"),)))
+    assert not judge(case, Found(reason="timeline_gap", detail="1 s at 2 s"))
+    assert judge(case, Found(reason="timeline_gap", detail="somewhere"))
+    assert judge(case, Found(reason="not_audio", detail="at 2 s"))
 
 
 # The same clip comes of a recording whether all of it is decoded, or only the clip's surroundings.
