@@ -17,6 +17,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest

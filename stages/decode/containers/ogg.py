@@ -28,8 +28,10 @@ class _Stream:
     """One logical stream of a link.
 
     codec : vorbis, opus, flac, speex, or another word for what is no audio
-    rate_hz : of its granules; source_rate_hz : of what it holds
-    numbers_lost, damaged : pages that are missing by their numbers, and that are there and damaged
+    rate_hz : of its granules, 0 where it is no audio
+    longest : samples that a packet can have
+    number : of its last page
+    first_granule, first_samples : of the first page with audio, and how many samples it can hold
     hole : the first place at which something is missing, in words
     """
 
@@ -39,8 +41,6 @@ class _Stream:
     n_channels: int = 0
     pre_skip: int = 0
     longest: int = 0
-    n_headers: int = 1
-    n_pages: int = 0
     number: int = -1
     first_granule: int | None = None
     first_samples: int = 0
@@ -56,12 +56,12 @@ class _Stream:
 
 @dataclass
 class _Link:
-    """A part of a chain. streams : by serial number"""
+    """A part of a chain. streams : by serial number; has_more : other pages came than those by which streams begin"""
 
     start: int
     streams: dict[int, _Stream] = field(default_factory=dict)
     stop: int = 0
-    has_data: bool = False
+    has_more: bool = False
 
     @property
     def audio(self) -> list[_Stream]:
@@ -97,7 +97,7 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             if links:
                 links[-1].stop = page.stop
             continue
-        if page.flags & 2 and (not links or links[-1].has_data or page.serial in links[-1].streams):
+        if page.flags & 2 and (not links or links[-1].has_more or page.serial in links[-1].streams):
             links.append(_Link(page.start))
         if not links:
             continue  # a stream that is cut at its start: nothing can be decoded without its headers
@@ -110,7 +110,7 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         if one is None:
             continue
         _take(one, page, lost)
-        link.has_data = link.has_data or one.n_pages > one.n_headers
+        link.has_more = True
         lost = None
     if not links:
         return Container("ogg", fault=("corrupt", lost or "there is no page by which a stream begins"))
@@ -220,23 +220,22 @@ def _begun(page: _Page) -> _Stream:
     b, number = page.body, page.number
     if b[:7] == b"\x01vorbis" and len(b) >= 30:
         longest = 1 << (b[28] >> 4)
-        return _Stream(page.serial, "vorbis", int.from_bytes(b[12:16], "little"), b[11], 0, longest // 2, 3, 1, number)
+        return _Stream(page.serial, "vorbis", int.from_bytes(b[12:16], "little"), b[11], 0, longest // 2, number)
     if b[:8] == b"OpusHead" and len(b) >= 19:
-        return _Stream(page.serial, "opus", _OPUS_RATE_HZ, b[9], int.from_bytes(b[10:12], "little"), 5760, 2, 1, number)
+        return _Stream(page.serial, "opus", _OPUS_RATE_HZ, b[9], int.from_bytes(b[10:12], "little"), 5760, number)
     if b[:5] == b"\x7fFLAC" and len(b) >= 33:
         rate = int.from_bytes(b[27:30], "big") >> 4
-        return _Stream(page.serial, "flac", rate, (b[29] >> 1 & 7) + 1, 0, 65535, 1, 1, number)
+        return _Stream(page.serial, "flac", rate, (b[29] >> 1 & 7) + 1, 0, 65535, number)
     if b[:8] == b"Speex   " and len(b) >= 68:
         rate, frame, n = (int.from_bytes(b[i : i + 4], "little") for i in (36, 56, 64))
         channels = int.from_bytes(b[48:52], "little")
-        return _Stream(page.serial, "speex", rate, channels, 0, max(1, frame * max(1, n)), 2, 1, number)
-    return _Stream(page.serial, "other", number=number, n_pages=1)
+        return _Stream(page.serial, "speex", rate, channels, 0, max(1, frame * max(1, n)), number)
+    return _Stream(page.serial, "other", number=number)
 
 
 def _take(one: _Stream, page: _Page, lost: str | None) -> None:
     """Count a page of a stream in. lost : what was damaged or no page just before it"""
     jumped = page.number != (one.number + 1) & 0xFFFFFFFF
-    one.n_pages += 1
     one.ends = bool(page.flags & 4)
     n_ended = sum(length < 255 for length in page.lacing)
     if jumped and one.is_audio and one.hole is None:

@@ -131,9 +131,9 @@ def _earliest_s(container: Any) -> float | None:
 
 def _declared_s(container: Any, stream: Any, kind: str) -> float | None:
     """Return how long the track lasts as the container's own tables say, None where they do not."""
-    if kind in ("mp4", "avi") and stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
     alone = len(container.streams.audio) + len(container.streams.video) == 1
+    if (kind == "mp4" or (kind == "avi" and alone)) and stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
     if kind in ("matroska", "flv", "asf") and alone and container.duration:
         # From the clock's zero, where Matroska counts from, or from the first packet.
         start_s = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
