@@ -150,7 +150,7 @@ CHUNKS.used(
     "zero.au", lambda: au(0), 3, "AU that states 0 bytes", EXACT, debatable="an empty recording states this too"
 )
 CHUNKS.either("understated.au", lambda: au(20_000), 3, "corrupt truncated", "AU that states less than is there", EXACT,
-              enough=frozenset({"header_wrong"}))  # fmt: skip
+              enough=frozenset({"header_wrong", "trailing_bytes"}))  # fmt: skip
 CHUNKS.rejected("cut.au", lambda: au(_BODY)[:30_000], _CUT, "AU, cut")
 CHUNKS.rejected("empty.au", lambda: au(0, b""), "empty", "AU without a sample")
 CHUNKS.used("unknown.caf", lambda: caf(-1), 3, "CAF whose data chunk states -1", EXACT)
