@@ -29,9 +29,10 @@ from schemas.failures import describe_os_error
 from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.model import fingerprint
-from schemas.storage import Root
+from schemas.storage import Root, split_name
 from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from stages.decode import Decode
+from stages.decode.families import decode_version
 from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
@@ -319,8 +320,10 @@ def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
         ]
     version, n_retries = retries.get(item.item_id, ("", 0))
     again = [n_retries] if version == item.recording.version else []
+    decoded = decode_version(split_name(item.recording.path)[2])
+    raised = [{"decode": decoded}] if decoded > 1 else []
     return digest(
-        [item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest, *again]
+        [item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest, *again, *raised]
     )
 
 

@@ -42,6 +42,7 @@ class Decode:
     max_recording_s: float | None = None
 
     version: ClassVar[int] = 1
+    """Of what all recordings share. What changed for some kinds of files is in `stages.decode.families`."""
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         buffer = RowBuffer(RUNS, values_column="samples")

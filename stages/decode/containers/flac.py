@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import IO
 
 from stages.decode.containers.structure import TAIL_BYTES, Container, Window
 
 # The mark, and a first block of 34 bytes that is STREAMINFO, the last block or not.
 _BEGINNINGS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+_HEADER_BYTES = 16
 LATE_BYTES = 1 << 14
 """libFLAC reads ahead by less."""
 
 
 def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     if head[:4] != b"fLaC":
-        return Container("flac")  # frames alone
+        return _walked(stream, size, at)  # frames alone
     # STREAMINFO is the first block, 34 bytes after "fLaC" and a block header: RFC 9639, 8.2.
     info = head[8:42]
     if len(info) < 34 or head[4] & 0x7F != 0:
@@ -23,7 +25,7 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         return Container("flac", fault=("bad_format", "the header states a sample rate of 0 Hz"))
     total = int.from_bytes(info[13:18], "big") & 0xFFFFFFFFF
     if total == 0:
-        return Container("flac")
+        return _walked(stream, size, at)
     start = max(at + 8 + len(info), size - TAIL_BYTES)
     stream.seek(start)
     tail = stream.read(TAIL_BYTES)
@@ -39,8 +41,36 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     if 0 < last < total:
         return Container("flac", f"the header declares {total} samples and the frames end at {last}")
     alone = max((end for start, end in frames if start == 0), default=0)
-    understated = max(last, alone) > total
-    return Container("flac", understated=understated, n_frames=None if understated else total)
+    if max(last, alone) > total:
+        return replace(_walked(stream, size, at), understated=True)
+    return Container("flac", n_frames=total)
+
+
+def _walked(stream: IO[bytes], size: int, at: int) -> Container:
+    """Follow all frames of a stream whose header does not say how long it is: libsndfile cannot read it, FFmpeg skips damage."""
+    window = Window(stream, size)
+    headers: list[tuple[int, bool, int]] = []
+    place = at
+    while place < size:
+        window.hold(place)
+        is_end = place + len(window.data) >= size  # the last frame can be shorter than the longest header
+        headers += _headers(window.data + bytes(_HEADER_BYTES) if is_end else window.data)
+        if is_end:
+            break
+        place += len(window.data) - _HEADER_BYTES
+    frames = _placed(headers)
+    starts = {start for start, _ in frames}
+    ends = dict(frames)
+    last = max((end for start, end in frames if start in ends.values() or start == 0), default=0)
+    reached = 0
+    while reached in starts:
+        reached = ends[reached]
+    if reached < last:
+        return Container(
+            "flac",
+            fault=("corrupt", f"the frames from sample {reached} on are missing, and others follow up to {last}"),
+        )
+    return Container("flac", n_frames=reached or None)
 
 
 def second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
@@ -62,15 +92,24 @@ def behind(second: int) -> str:
 
 def _flac_frames(data: bytes) -> list[tuple[int, int]]:
     """Return the first and end sample of every FLAC frame header in some bytes: RFC 9639, 9.1."""
-    headers = []
-    data += bytes(16)  # the last frame can be shorter than the longest header
+    return _placed(_headers(data + bytes(_HEADER_BYTES)))  # the last frame can be shorter than the longest header
+
+
+def _headers(data: bytes) -> list[tuple[int, bool, int]]:
+    """Return what `_flac_header` does of each header that begins in some bytes, but for the last sixteen of them."""
+    found = []
     at = data.find(b"\xff")
-    while 0 <= at < len(data) - 16:
+    while 0 <= at < len(data) - _HEADER_BYTES:
         if data[at + 1] in (0xF8, 0xF9):
-            header = _flac_header(data[at : at + 16])
+            header = _flac_header(data[at : at + _HEADER_BYTES])
             if header is not None:
-                headers.append(header)
+                found.append(header)
         at = data.find(b"\xff", at + 1)
+    return found
+
+
+def _placed(headers: list[tuple[int, bool, int]]) -> list[tuple[int, int]]:
+    """Return the first and end sample of frames by their headers."""
     # Frames of a fixed size are numbered, and only the last is shorter. The size that STREAMINFO states can be wrong.
     blocks = [block for _, counts_samples, block in headers if not counts_samples]
     usual = max(set(blocks), key=blocks.count, default=0)

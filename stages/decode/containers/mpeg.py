@@ -29,6 +29,7 @@ from stages.decode.containers.tags import behind_tags
 
 _HARMLESS_BYTES = 512
 """Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""
+_TOLD_BYTES = 1024
 _STRAY_BYTES = 24
 """Fewer bytes between two frames than the smallest frame has cannot have been one."""
 
@@ -63,15 +64,18 @@ class _Stretch:
 
 
 def check_mp3(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    return _check("mp3", stream, size, at)
+    return check_frames("mp3", stream, size, at)
 
 
 def check_aac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    return Container("aac") if head[:4] == b"ADIF" else _check("aac", stream, size, at)
+    return Container("aac") if head[:4] == b"ADIF" else check_frames("aac", stream, size, at)
 
 
-def _check(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
-    """Walk over all frames of a file. at : behind the tags at its start"""
+def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
+    """Walk over all frames from a place in a file up to another, which is its end or that of a chunk.
+
+    at : behind the tags at the start
+    """
     window = Window(stream, size)
     first = behind_tags(window, at)
     head = window.get(first, 1 << 16)
@@ -99,6 +103,9 @@ def _check(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
         stated = one.header.n_frames if one.header else None
         if stated is not None and stated not in (one.n_frames, one.n_frames + 1):
             remarks.append(("header_wrong", f"{where}the header states {stated} frames and {one.n_frames} are there"))
+    behind = behind_tags(window, stretches[-1].ends_at)
+    if size - behind >= _TOLD_BYTES:
+        remarks.append(("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no frames"))
     return Container(kind, parts=tuple(_part(s, size) for s in stretches), remarks=tuple(remarks))
 
 

@@ -56,12 +56,14 @@ class _Stream:
 
 @dataclass
 class _Link:
-    """A part of a chain. streams : by serial number; has_more : other pages came than those by which streams begin"""
+    """A part of a chain. streams : by serial number; has_more : other pages came than those by which streams begin;
+    lost : the first damage in it, in words"""
 
     start: int
     streams: dict[int, _Stream] = field(default_factory=dict)
     stop: int = 0
     has_more: bool = False
+    lost: str | None = None
 
     @property
     def audio(self) -> list[_Stream]:
@@ -87,6 +89,7 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     links: list[_Link] = []
     lost: str | None = None  # between pages, until the next page of a stream tells whether it is its own
     tail: str | None = None
+    orphan: int | None = None
     for page in _pages(window, at):
         if isinstance(page, str):
             lost, tail = page, page
@@ -96,24 +99,32 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             lost = f"the page at byte {page.start} is damaged"
             if links:
                 links[-1].stop = page.stop
+                if (one := links[-1].streams.get(page.serial)) is not None and one.hole is None:
+                    one.hole = f"{lost}, at {(one.last_granule or 0) / max(1, one.rate_hz):.2f} s"
             continue
         if page.flags & 2 and (not links or links[-1].has_more or page.serial in links[-1].streams):
             links.append(_Link(page.start))
-        if not links:
-            continue  # a stream that is cut at its start: nothing can be decoded without its headers
+        if not links:  # nothing can be decoded of a stream without its headers
+            orphan = page.start if orphan is None else orphan
+            continue
         link = links[-1]
         link.stop = page.stop
         if page.flags & 2:
             link.streams[page.serial] = _begun(page)
             continue
         one = link.streams.get(page.serial)
-        if one is None:
+        if one is None or one.ends:
+            orphan = page.start if orphan is None else orphan
             continue
-        _take(one, page, lost)
+        link.lost = link.lost or lost
+        _take(one, page, link.lost)
         link.has_more = True
         lost = None
     if not links:
         return Container("ogg", fault=("corrupt", lost or "there is no page by which a stream begins"))
+    if orphan is not None:
+        told = f"the page at byte {orphan} is of a stream whose first page is missing" + (f" ({lost})" if lost else "")
+        return Container("ogg", fault=("corrupt", told))
     return _judged(links, lost, tail)
 
 
@@ -153,10 +164,11 @@ def _part(link: _Link) -> Part:
     alone = len(link.streams) == 1 and one.codec in ("vorbis", "opus")
     n_frames, tolerance = (0 if one.ends else None), round(one.rate_hz * _TOLERANCE_S)
     if one.last_granule is not None:
-        start = 0
-        if one.first_granule is not None and one.first_granule - one.first_samples > tolerance:
-            # Recorded from the middle of a stream: only a bound is known of what stands on the first page.
-            start = one.first_granule - one.first_samples
+        first = one.first_granule or 0
+        start = first - one.first_samples
+        if start <= tolerance or one.hole is not None:
+            start = 0
+        else:  # recorded from the middle of a stream: only a bound is known of what stands on the first page
             tolerance += one.first_samples
         n_frames = max(0, one.last_granule - start - (one.pre_skip if start == 0 else 0))
     return Part(
@@ -238,7 +250,9 @@ def _take(one: _Stream, page: _Page, lost: str | None) -> None:
     jumped = page.number != (one.number + 1) & 0xFFFFFFFF
     one.ends = bool(page.flags & 4)
     n_ended = sum(length < 255 for length in page.lacing)
-    if jumped and one.is_audio and one.hole is None:
+    # Recorders that enter a stream write its first pages, with the headers, and go on with those of the moment.
+    enters = one.last_granule is None and lost is None
+    if jumped and not enters and one.is_audio and one.hole is None:
         gone = (page.number - one.number - 1) & 0xFFFFFFFF
         at_s = (one.last_granule or 0) / one.rate_hz
         one.hole = f"{gone} pages are missing before byte {page.start}, at {at_s:.2f} s" + (

@@ -7,9 +7,10 @@ stands behind the samples is none of them. It is overruled only where it cannot 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
+from stages.decode.containers.mpeg import check_frames
 from stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
 from stages.decode.containers.trailing import (
     TOLD_BYTES,
@@ -24,6 +25,7 @@ from stages.decode.containers.trailing import (
 MAX_PARTS = 1000
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _ALL_ONES = 0xFFFFFFFF
+_MPEG = frozenset((0x50, 0x55))
 _PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = 1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE
 # What libsndfile skips or cannot fail on. It reads other chunks, and gives a file up over what it does not like in them.
 _HARMLESS = frozenset((b"fmt ", b"fact", b"ds64", b"data", b"JUNK", b"junk", b"PAD ", b"FLLR"))
@@ -110,6 +112,14 @@ def check_wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         return Container("wav", wave.stopped, start_byte=at)
     if wave.format is None:
         return Container("wav", "there is no fmt chunk", start_byte=at)
+    start, length = wave.data[0]
+    if wave.format.tag in _MPEG and not stands_for_unknown(length, size - start):
+        # The chunk is the file of frames that it would be alone, and is held against them.
+        end = min(start + length, size)
+        found = check_frames("mp3", stream, end, start)
+        if found.parts or found.fault:
+            cut = missing(length, size - start) if start + length > size else found.truncated
+            return replace(found, truncated=cut, parts=tuple(replace(p, is_file=False) for p in found.parts))
     return _Judge(stream, size, wave, wave.format).container()
 
 
