@@ -7,12 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from conftest import build_here, tone, write_audio
 
+from pipelines.inventory import take_inventory
 from pipelines.verify import verify
+from schemas import objects
+from schemas.config import Segment, Source
 from schemas.layout import committed_keys
 from schemas.storage import Root
+from schemas.tables import PLAN
+from stages.decode import Decode, DecodeSource
+from stages.decode.containers.mpeg_headers import mpeg_frame_bytes
 
 
 def hashes(root: Root, folder: str = "shards") -> dict[str, str]:
@@ -162,3 +169,34 @@ def test_two_builds_cannot_publish_the_same_number_in_s3(
     assert second.number == 2
     *_, verdict = verify(builder.root)
     assert not verdict.problems
+
+
+def test_a_recording_that_is_walked_comes_from_the_store_once(
+    bucket: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames of an MP3 are looked at before it is decoded; more bytes than one request brings are not asked for twice."""
+    frame = b"\xff\xfb\x90\xc0" + bytes(413)
+    assert mpeg_frame_bytes(frame, 0) == len(frame)
+    root = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
+    root.write_bytes("long.mp3", frame * 24_000)
+    brought: list[int] = []
+    plain = objects._get
+
+    async def counted(*args: Any) -> Any:
+        answer = await plain(*args)
+        brought.append(len(answer.content))
+        return answer
+
+    monkeypatch.setattr(objects, "_get", counted)
+    source = Source.model_validate({"name": "s", "root": root.url, "storage_options": {"endpoint_url": endpoint}})
+    (listed,) = take_inventory(source, root).recordings
+    empty = dict.fromkeys(PLAN.names)
+    item = {**empty, "item_id": "s/long.mp3", "source": "s", "path": "long.mp3", "primary": True, "span_start_s": 0.0}
+    item |= {"version": listed.version, "size_bytes": listed.size_bytes}
+    decode = Decode({"s": DecodeSource(root, Segment(mode="window", length_s=1.0))}, 44100)
+    rows = [
+        r for t in decode(pa.Table.from_pylist([item], schema=PLAN)) for r in t.drop_columns(["samples"]).to_pylist()
+    ]
+    assert rows[-1]["reason"] is None
+    assert rows[-1]["decoded_frames"] == 24_000 * 1152
+    assert sum(brought) == 24_000 * len(frame)

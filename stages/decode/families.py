@@ -19,6 +19,8 @@ _EXTENSIONS = {
 }
 _FAMILIES = {extension: family for family, listed in _EXTENSIONS.items() for extension in listed.split()}
 VERSIONS = {"mpeg": 2, "adts": 2, "ogg": 2, "mp4": 2, "matroska": 2, "asf": 2, "amr": 1, "voc": 2, "plain": 1}
+WALKED = frozenset({"mpeg", "adts", "ogg", "matroska", "asf"})
+"""Families of which every byte is looked at before decoding begins."""
 _OTHER = 2
 """Of files whose names do not tell what they are."""
 
@@ -27,3 +29,8 @@ def decode_version(extension: str) -> int:
     """Return the version of decoding for files of an extension, given in lower case without the dot."""
     family = _FAMILIES.get(extension)
     return VERSIONS[family] if family is not None else _OTHER
+
+
+def is_walked(extension: str) -> bool:
+    """Return whether files of an extension are read from start to end before they are decoded."""
+    return _FAMILIES.get(extension) in WALKED

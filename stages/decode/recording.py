@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from schemas.config import Segment
 from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
 from schemas.raw_config import Raw
-from schemas.storage import Root
+from schemas.storage import Root, split_name
 from stages.decode.containers import Container, inspect
 from stages.decode.containers.flac import LATE_BYTES, behind, second_stream
 from stages.decode.cursor import Cursor
+from stages.decode.families import is_walked
 from stages.decode.openers import openers
 from stages.decode.pcm import raw_container
 from stages.decode.readers import DecodeError, Reader, SoundFileReader
@@ -28,6 +30,7 @@ from stages.versions import etag_version, version_of
 PIECE_S = 30.0
 MAX_PIECE_VALUES = 8_000_000
 """Longest piece, in samples over all channels (32 MB): many channels or a high rate make pieces shorter."""
+_KEPT_BYTES = 64 << 20
 MAX_CLIP_VALUES = 128_000_000
 """A single clip's source samples over all channels (512 MB)."""
 
@@ -85,13 +88,16 @@ class RecordingDecoder:
         if not by_etag:
             self._check_version("before reading")
         try:
-            with self.open_stream() as stream:
+            with self.open_stream() as opened:
                 if by_etag:  # the store answers only as long as this is so
-                    self._compare(etag_version(cast(ObjectStream, stream).etag), "before reading")
-                stream.seek(0, os.SEEK_END)
-                size = stream.tell()
+                    self._compare(etag_version(cast(ObjectStream, opened).etag), "before reading")
+                size = opened.seek(0, os.SEEK_END)
                 if size == 0:
                     raise DecodeError("empty", "the file has no bytes")
+                stream = opened
+                if not root.is_local and size <= _KEPT_BYTES and is_walked(split_name(path)[2]):
+                    opened.seek(0)
+                    stream = io.BytesIO(opened.read())  # what is walked is read twice, and should come once
                 last: dict[str, Any] = {}
                 try:
                     for row in self._decode(stream, size, self._container(stream, size)):
