@@ -24,7 +24,7 @@ from stages.decode.containers.mpeg_headers import (
     mpeg_frame_bytes,
     mpeg_start,
 )
-from stages.decode.containers.structure import Container, Extents, Part, Window
+from stages.decode.containers.structure import MAX_PARTS, Container, Extents, Part, Window
 from stages.decode.containers.tags import behind_tags
 
 _HARMLESS_BYTES = 512
@@ -82,31 +82,47 @@ def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
     start = mpeg_start(head) if kind == "mp3" else adts_start(head)
     if start < 0:
         return Container(kind)
-    stretches = list(_stretches(window, first + start))
-    remarks = []
-    if len(stretches) > 1:
-        remarks.append(("joined", f"{len(stretches)} streams one behind the other"))
-    for k, one in enumerate(stretches):
-        where = f"stream {k + 1} of {len(stretches)}: " if len(stretches) > 1 else ""
-        if one.damage:
-            return Container(kind, fault=("corrupt", where + one.damage))
-        if 0 < one.n_mono < one.n_frames:
-            return Container(
-                kind, fault=("bad_format", f"{where}{one.n_mono} of {one.n_frames} frames have one channel")
-            )
-        if one.n_frames and (one.format[:3], one.n_channels) != (stretches[0].format[:3], stretches[0].n_channels):
-            return Container(kind, fault=("bad_format", _change(stretches[0], one)))
-        if gone := _missing_frames(one, window.size):
-            return Container(kind, where + gone, parts=tuple(_part(s, size) for s in stretches))
-        if one.cut:
-            remarks.append(("last_frame_cut", f"{where}the last frame is not whole"))
-        stated = one.header.n_frames if one.header else None
-        if stated is not None and stated not in (one.n_frames, one.n_frames + 1):
-            remarks.append(("header_wrong", f"{where}the header states {stated} frames and {one.n_frames} are there"))
-    behind = behind_tags(window, stretches[-1].ends_at)
+    found: list[_Stretch] = []
+    remarks: list[tuple[str, str]] = []
+    truncated = None
+    for one in _stretches(window, first + start):
+        found.append(one)
+        where = f"stream {len(found)}: " if len(found) > 1 else ""
+        if (fault := _fault(one, found[0])) is not None:
+            return Container(kind, fault=(fault[0], where + fault[1]))
+        if len(found) > MAX_PARTS:
+            return Container(kind, fault=("corrupt", f"more than {MAX_PARTS} streams one behind the other"))
+        if truncated is None and (gone := _missing_frames(one, size)):
+            truncated = where + gone
+        remarks += [(code, where + told) for code, told in _told(one)] if truncated is None else []
+    if len(found) > 1:
+        remarks.insert(0, ("joined", f"{len(found)} streams one behind the other"))
+    behind = behind_tags(window, found[-1].ends_at)
     if size - behind >= _TOLD_BYTES:
         remarks.append(("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no frames"))
-    return Container(kind, parts=tuple(_part(s, size) for s in stretches), remarks=tuple(remarks))
+    return Container(kind, truncated, parts=tuple(_part(s, size) for s in found), remarks=tuple(remarks))
+
+
+def _fault(one: _Stretch, first: _Stretch) -> tuple[str, str] | None:
+    """Return why a stream cannot be used, or not behind the first one: reason code and detail."""
+    if one.damage:
+        return "corrupt", one.damage
+    if 0 < one.n_mono < one.n_frames:
+        return "bad_format", f"{one.n_mono} of {one.n_frames} frames have one channel"
+    if one.n_frames and (one.format[:3], one.n_channels) != (first.format[:3], first.n_channels):
+        return "bad_format", _change(first, one)
+    return None
+
+
+def _told(one: _Stretch) -> list[tuple[str, str]]:
+    """Return what is worth knowing of a stream that is used."""
+    remarks = []
+    if one.cut:
+        remarks.append(("last_frame_cut", "the last frame is not whole"))
+    stated = one.header.n_frames if one.header else None
+    if stated is not None and stated not in (one.n_frames, one.n_frames + 1):
+        remarks.append(("header_wrong", f"the header states {stated} frames and {one.n_frames} are there"))
+    return remarks
 
 
 def _change(before: _Stretch, after: _Stretch) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from stages.decode.containers.structure import Container, Part, Window
+from stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
 
 _HEAD = 27
 _MAX_PAGE = _HEAD + 255 + 255 * 255
@@ -104,6 +104,8 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             continue
         if page.flags & 2 and (not links or links[-1].has_more or page.serial in links[-1].streams):
             links.append(_Link(page.start))
+            if len(links) > MAX_PARTS:
+                return Container("ogg", fault=("corrupt", f"more than {MAX_PARTS} links"))
         if not links:  # nothing can be decoded of a stream without its headers
             orphan = page.start if orphan is None else orphan
             continue

@@ -8,6 +8,7 @@ from typing import IO
 HEAD_BYTES = 16384
 TAIL_BYTES = 128 * 1024
 MAX_CHUNKS = 10_000
+MAX_PARTS = 10_000
 _BLOCK_BYTES = 1 << 20
 
 Extents = tuple[tuple[int, int], ...]
