@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from stages.decode.containers.structure import TAIL_BYTES, read_at
+from stages.decode.containers.tags import id3v2_bytes
 
 KNOWN_CHUNKS = frozenset(
     name.encode().ljust(4)
@@ -92,16 +93,6 @@ def samples_end(stream: IO[bytes], size: int, start: int, order: str) -> int:
         if end == before:
             return end
     return end
-
-
-def id3v2_bytes(head: bytes) -> int:
-    """Return the length of an ID3v2 tag by its first ten bytes, 0 when they are none's."""
-    if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) > 127:
-        return 0
-    size = 0
-    for byte in head[6:10]:
-        size = size << 7 | byte
-    return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
 @dataclass(frozen=True)
