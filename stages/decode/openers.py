@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ONLY_FFMPEG = frozenset(
     "mp4 matroska asf amr aac avi wavpack tta ac3 eac3 dts ape musepack7 musepack8 tak dsf dsdiff mpegts mpegps flv realmedia"
-    " shorten qcp loas".split()
+    " shorten qcp loas truehd mlp adx oma brstm hca dss xwma".split()
 )
 
 

@@ -47,6 +47,17 @@ def check_ac3(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     return Container(kind, parts=(part,), remarks=remarks)
 
 
+def ac3_frames_at(data: bytes) -> bool:
+    """Return whether frames follow each other from the start of some bytes, as far as these go."""
+    at = n = 0
+    while n < _PROOF and at + 8 <= len(data):
+        found = _frame(data[at : at + 8])
+        if found is None:
+            return False
+        at, n = at + found[0], n + 1
+    return n > 0
+
+
 def _frame(h: bytes) -> tuple[int, int, int] | None:
     """Return a frame's bytes, the samples that it adds to the stream, and the rate; None when no frame's header is given."""
     if len(h) < 8 or h[:2] != _SYNC:

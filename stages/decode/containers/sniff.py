@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from stages.decode.containers.ac3 import ac3_frames_at
 from stages.decode.containers.flac import flac_frame_at
 from stages.decode.containers.mpeg_headers import adts_start, mpeg_start
 
@@ -14,12 +15,16 @@ _MAGIC = (
     (b"MPCK", "musepack8"), (b"MP+", "musepack7"), (b"tBaK", "tak"), (b"DSD ", "dsf"), (b"FRM8", "dsdiff"), (b".RMF", "realmedia"),
     (b".ra\xfd", "realmedia"),
     (b"ajkg", "shorten"), (b"FLV\x01", "flv"), (b"\x00\x00\x01\xba", "mpegps"), (b"\x7f\xfe\x80\x01", "dts"),
-    (b"\xfe\x7f\x01\x80", "dts"), (b"\x1f\xff\xe8\x00", "dts"), (b"\xff\x1f\x00\xe8", "dts"),
+    (b"\xfe\x7f\x01\x80", "dts"), (b"\x1f\xff\xe8\x00", "dts"), (b"\xff\x1f\x00\xe8", "dts"), (b"ea3\x03", "oma"), (b"EA3\x01", "oma"),
+    (b"RSTM", "brstm"), (b"HCA\x00", "hca"), (b"\x02dss", "dss"), (b"\x03ds2", "dss"),
 )  # fmt: skip
 _UNSUPPORTED = (
     (b"OFR ", "OptimFROG"), (b"#!SILK", "SILK"), (b"\x02#!SILK", "SILK"), (b"LA0", "Lossless Audio (LA)"), (b"RKA7", "RK Audio"),
-    (b"MThd", "MIDI, which holds notes and no audio"), (b"#!SNDH", "SNDH"),
+    (b"MThd", "MIDI, which holds notes and no audio"), (b"Extended Module: ", "a tracker module (XM)"), (b"IMPM", "a tracker module (IT)"),
+    (b"PSID", "SID"), (b"RSID", "SID"), (b"SNES-SPC700", "SPC"), (b"NESM\x1a", "NSF"), (b"Vgm ", "VGM"), (b"FSB5", "an FMOD sound bank"),
+    (b"BKHD", "a Wwise sound bank"),
 )  # fmt: skip
+_RIFF_FORMS = {b"sfbk": "a SoundFont", b"RMID": "MIDI, which holds notes and no audio", b"DLS ": "a DLS sound bank"}
 _BOXES = frozenset((b"ftyp", b"wide", b"free", b"skip", b"moov", b"mdat", b"pnot", b"styp", b"moof", b"sidx", b"uuid"))
 _TS_BYTES, _M2TS_BYTES = 188, 192
 
@@ -28,7 +33,7 @@ def kind_of(head: bytes) -> str:
     """Return the kind of a container by a file's first kilobytes, "" when it is none that is known."""
     tag, form = head[:4], head[8:12]
     if tag in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
-        return {b"WAVE": "wav", b"AVI ": "avi", b"QLCM": "qcp"}.get(form, "")
+        return {b"WAVE": "wav", b"AVI ": "avi", b"QLCM": "qcp", b"XWMA": "xwma"}.get(form, "")
     if tag == b"FORM":
         return {b"AIFF": "aiff", b"AIFC": "aiff", b"8SVX": "iff", b"16SV": "iff"}.get(form, "")
     for magic, kind in _MAGIC:
@@ -36,8 +41,12 @@ def kind_of(head: bytes) -> str:
             return kind
     if head[4:8] in _BOXES and _is_box(head):
         return "mp4"
-    if head[:2] == b"\x0b\x77" and len(head) > 6:
+    if ac3_frames_at(head):
         return "eac3" if head[5] >> 3 > 10 else "ac3"
+    if head[4:8] in (b"\xf8\x72\x6f\xba", b"\xf8\x72\x6f\xbb"):
+        return "truehd" if head[7] == 0xBA else "mlp"
+    if _is_adx(head):
+        return "adx"
     if _is_transport_stream(head):
         return "mpegts"
     if flac_frame_at(head, 0):
@@ -52,6 +61,8 @@ def kind_of(head: bytes) -> str:
 
 def unsupported(head: bytes) -> str | None:
     """Return the name of a format that is known and that nothing here decodes, None for all others."""
+    if head[:4] == b"RIFF" and head[8:12] in _RIFF_FORMS:
+        return _RIFF_FORMS[head[8:12]]
     return next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
 
 
@@ -64,6 +75,12 @@ def _is_box(head: bytes) -> bool:
         return False
     following = head[length + 4 : length + 8]
     return len(following) < 4 or all(32 <= c < 127 or c == 0xA9 for c in following)
+
+
+def _is_adx(head: bytes) -> bool:
+    """Whether CRI's ADX begins, whose mark stands at the end of its header."""
+    end = 4 + int.from_bytes(head[2:4], "big")
+    return head[:2] == b"\x80\x00" and head[max(0, end - 6) : end] == b"(c)CRI"
 
 
 def _is_loas(head: bytes) -> bool:

@@ -21,7 +21,8 @@ DEMUXERS = {
     "matroska": "matroska", "asf": "asf", "amr": "amr", "nist": "nistsphere", "voc": "voc", "aac": "aac", "avi": "avi", "iff": "iff",
     "wavpack": "wv", "tta": "tta", "ac3": "ac3", "eac3": "eac3", "dts": "dts", "ape": "ape", "musepack7": "mpc", "musepack8": "mpc8",
     "tak": "tak", "dsf": "dsf", "dsdiff": "iff", "mpegts": "mpegts", "mpegps": "mpeg", "flv": "flv", "realmedia": "rm",
-    "shorten": "shn", "qcp": "qcp", "loas": "loas",
+    "shorten": "shn", "qcp": "qcp", "loas": "loas", "truehd": "truehd",
+    "mlp": "mlp", "adx": "adx", "oma": "oma", "brstm": "brstm", "hca": "hca", "dss": "dss", "xwma": "xwma",
 }  # fmt: skip
 _COUNTED = frozenset({"wavpack", "tta", "ape", "tak", "dsf"})
 """Kinds whose header has the exact count of samples."""
