@@ -18,7 +18,7 @@ from stages.decode.containers.mpeg_headers import (
     adts_frame_bytes,
     adts_start,
     format_of,
-    frame_lengths,
+    frame_bytes_of,
     header_at,
     headers_in,
     mpeg_frame_bytes,
@@ -39,7 +39,7 @@ class _Stretch:
     """Frames of one stream that belong together, and what stands between them.
 
     header_bytes : length of its header frame, which holds no audio
-    n_frames, n_mono : frames, and those of them that have one channel
+    modes : how many channels its frames have; none is known of ADTS, where all have the same
     extents : of its frames, tags between them left out
     cut : the last frame is not whole, and is not counted
     damage : the first place at which bytes are no frames although frames follow
@@ -49,7 +49,7 @@ class _Stretch:
     header: Header | None = None
     header_bytes: int = 0
     n_frames: int = 0
-    n_mono: int = 0
+    modes: set[int] = field(default_factory=set)
     extents: list[tuple[int, int]] = field(default_factory=list)
     cut: bool = False
     damage: str | None = None
@@ -58,9 +58,7 @@ class _Stretch:
     @property
     def n_channels(self) -> int:
         """Of its audio: the header frame's mode can be another."""
-        if self.format.layer == 4 or not self.n_frames:
-            return self.format.n_channels
-        return 1 if self.n_mono else 2
+        return max(self.modes, default=self.format.n_channels)
 
 
 def check_mp3(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
@@ -107,8 +105,8 @@ def _fault(one: _Stretch, first: _Stretch) -> tuple[str, str] | None:
     """Return why a stream cannot be used, or not behind the first one: reason code and detail."""
     if one.damage:
         return "corrupt", one.damage
-    if 0 < one.n_mono < one.n_frames:
-        return "bad_format", f"{one.n_mono} of {one.n_frames} frames have one channel"
+    if len(one.modes) > 1:
+        return "bad_format", "some frames have one channel, and some have two"
     if one.n_frames and (one.format[:3], one.n_channels) != (first.format[:3], first.n_channels):
         return "bad_format", _change(first, one)
     return None
@@ -223,10 +221,10 @@ def _follow(window: Window, at: int, one: _Stretch) -> int:
 
 def _follow_mpeg(window: Window, at: int, one: _Stretch) -> tuple[int, int]:
     """Count frames from a place on; return where they end and where the last one begins."""
+    lengths: dict[bytes, int] = {}  # by the headers seen so far, which are few
     first = window.get(at, 4)
-    lengths = frame_lengths(first[1], first[2] >> 2 & 3)
-    n, n_mono = 0, 0
-    place = last = at
+    n, length = 0, 0
+    place = at
     if one.header_bytes and not one.extents:
         place += one.header_bytes
     while place + 4 <= window.size:
@@ -237,15 +235,16 @@ def _follow_mpeg(window: Window, at: int, one: _Stretch) -> tuple[int, int]:
         for stop in (*headers_in(data), end):
             stop = min(stop, end)
             while i < stop:
-                if data[i] != 0xFF:
+                found = lengths.get(data[i : i + 4])
+                if found is None:
+                    header = data[i : i + 4]
+                    found = lengths[header] = frame_bytes_of(header, first)
+                    if found:
+                        one.modes.add(1 if header[3] >= 0xC0 else 2)
+                if not found:
                     break
-                length = lengths[data[i + 1] << 8 | data[i + 2]]
-                if not length:
-                    break
+                length = found
                 n += 1
-                if data[i + 3] >= 0xC0:
-                    n_mono += 1
-                last = place + i
                 i += length
             else:
                 if i == stop < end and header_at(window, place + i, one.format)[0] is not None:
@@ -256,8 +255,7 @@ def _follow_mpeg(window: Window, at: int, one: _Stretch) -> tuple[int, int]:
         if i < end:
             break
     one.n_frames += n
-    one.n_mono += n_mono
-    return place, last
+    return place, place - length
 
 
 def _follow_adts(window: Window, at: int, one: _Stretch) -> tuple[int, int]:

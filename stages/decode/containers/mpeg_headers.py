@@ -65,15 +65,12 @@ def _frame_bytes(second: int, third: int) -> int:
     return (72000 if layer == 1 and version != 3 else 144000) * kbps // hz + padding
 
 
-@cache
-def frame_lengths(second: int, rate_bits: int) -> tuple[int, ...]:
-    """Return frame lengths by the second and third byte of a header, 0 for what is not of the same stream."""
-    wanted = second & 0xFE  # the last bit says whether there is a checksum
-    return tuple(
-        _frame_bytes(b1, b2) if b1 & 0xFE == wanted and b2 >> 2 & 3 == rate_bits else 0
-        for b1 in range(256)
-        for b2 in range(256)
-    )
+def frame_bytes_of(header: bytes, first: bytes) -> int:
+    """Return the length of a frame by its header of four bytes, 0 when it is none of the stream whose first header is given."""
+    # The last bit of the second byte says whether there is a checksum.
+    if len(header) < 4 or header[0] != 0xFF or (header[1] ^ first[1]) & 0xFE or (header[2] ^ first[2]) & 0x0C:
+        return 0
+    return _frame_bytes(header[1], header[2])
 
 
 def mpeg_start(data: bytes) -> int:

@@ -14,7 +14,6 @@ from typing import IO
 from stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
 
 _HEAD = 27
-_MAX_PAGE = _HEAD + 255 + 255 * 255
 _UNSET = 0xFFFFFFFFFFFFFFFF
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _TOLERANCE_S = 0.05
@@ -188,16 +187,17 @@ def _part(link: _Link) -> Part:
 def _pages(window: Window, at: int) -> Iterator[_Page | str]:
     """Yield the pages of a file, and between them in words what is none."""
     while at < window.size:
-        head = window.get(at, _MAX_PAGE)
+        head = window.get(at, _HEAD + 255)
         if head[:4] == b"OggS" and len(head) >= _HEAD and len(head) >= _HEAD + head[26]:
             lacing = head[_HEAD : _HEAD + head[26]]
             length = _HEAD + len(lacing) + sum(lacing)
-            if len(head) >= length:
-                sound = _checksum(head[:length]) == int.from_bytes(head[22:26], "little")
+            page = window.get(at, length)
+            if len(page) == length:
+                sound = _checksum(page) == int.from_bytes(head[22:26], "little")
                 if sound or window.get(at + length, 4) in (b"OggS", b""):
                     yield _Page(
                         at, at + length, head[5], int.from_bytes(head[6:14], "little"), int.from_bytes(head[14:18], "little"),
-                        int.from_bytes(head[18:22], "little"), lacing, head[_HEAD + len(lacing) : length], sound,
+                        int.from_bytes(head[18:22], "little"), lacing, page[_HEAD + len(lacing) :], sound,
                     )  # fmt: skip
                     at += length
                     continue
