@@ -305,6 +305,20 @@ TRACKS.rejected(
     "a language that no track has",
     audio={"track": {"language": "fre"}},
 )
+
+
+def _pause() -> Track:
+    """Return Opus whose encoder says that 2.5 to 4.5 s are silence and then, from 3 to 4.3 s, sends nothing."""
+    y = signal(7, 48000)
+    y[round(2.5 * 48000) : round(4.5 * 48000)] = 0
+    return Track("libopus", y, 48000, bit_rate=24000, options={"dtx": "1", "application": "voip"}, drop=((3.0, 4.3),))
+
+
+for _gaps in ("fill", "reject"):
+    TIME.used(f"dtx_{_gaps}.mka", lambda: mux("matroska", _pause()), 7, "Opus DTX without packets is silence, not damage", 0.05,
+              parts=(Part(0, 2.5), Part(4.5, 2.5, 4.5)), loose_s=0.15, audio={"gaps": _gaps})  # fmt: skip
+
+
 TRACKS.rejected(
     "no_ninth.mka", two("matroska", "flac"), "track_missing", "a track that is not there", audio={"track": 9}
 )

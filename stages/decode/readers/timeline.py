@@ -17,7 +17,8 @@ _HOLE_S = 0.05
 _LATE_S = 0.1
 _SHORT_S = 0.2
 _LONGEST_HOLE_S = 3600.0
-_DTX_BYTES = 2
+_DTX_BYTES = 3
+"""So few bytes of Opus hold no more than the word that nothing is to be heard."""
 _BLOCK_FRAMES = 1 << 16
 
 
