@@ -34,6 +34,7 @@ from benchmarks.work import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, RATE_HZ, WINDOW_S
 from pipelines.cluster import WORKER_ENV
 from schemas.feature_config import Features
 from schemas.units import to_pcm16
+from stages.decode.containers import Container
 from stages.decode.cursor import Cursor as _Cursor
 from stages.decode.readers import SoundFileReader
 from stages.downmix import mono
@@ -67,7 +68,7 @@ def decoding(path: Path) -> Pair:
 
     def in_place() -> None:
         reader = SoundFileReader(str(path))
-        cursor = _Cursor(reader, False, lambda: None)
+        cursor = _Cursor(reader, False, Container("wav"), lambda: None)
         for start in range(0, reader.n_frames or 0, PIECE_FRAMES):
             cursor.take(start, start + PIECE_FRAMES)
         reader.close()

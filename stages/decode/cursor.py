@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from stages.decode.containers import Container
 from stages.decode.readers import DecodeError, Reader
 
 _BLOCK_FRAMES = 1 << 17
-_LAST_FRAMES = 1 << 16
-"""What the last block of a FLAC file can hold: where only that is damaged, the file was cut within it."""
 
 
 class Cursor:
@@ -31,12 +30,13 @@ class Cursor:
         self,
         reader: Reader,
         keep_truncated: bool,
-        is_truncated: bool,
+        container: Container,
         alive: Callable[[], None],
         max_s: float | None = None,
     ) -> None:
         self._reader, self._keep_truncated, self._alive = reader, keep_truncated, alive
-        self._is_truncated, self._declared, self._max_s = is_truncated, reader.n_frames, max_s
+        self._is_truncated, self._block_frames = container.truncated is not None, container.block_frames
+        self._declared, self._max_s = reader.n_frames, max_s
         if keep_truncated:
             reader.n_frames = None  # the header's word is not to be believed
         if reader.n_frames is not None:
@@ -96,7 +96,7 @@ class Cursor:
     def _check_end(self) -> None:
         """See whether the recording ended where it should. Keeping truncated ones excuses an early end, and no damage."""
         problem, declared = self._reader.problem, self._declared
-        at_end = self._is_truncated or (declared is not None and 0 < declared - self._at <= _LAST_FRAMES)
+        at_end = self._is_truncated or (declared is not None and 0 < declared - self._at <= self._block_frames)
         if problem is not None and not (self._keep_truncated and at_end):
             raise DecodeError("corrupt", f"{problem}, after {self._at} frames")
         short = None

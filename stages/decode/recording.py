@@ -192,9 +192,7 @@ class RecordingDecoder:
         annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
-        cursor = Cursor(
-            reader, self.rules.keep_truncated, container.truncated is not None, self.alive, self.rules.max_recording_s
-        )
+        cursor = Cursor(reader, self.rules.keep_truncated, container, self.alive, self.rules.max_recording_s)
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames

@@ -43,7 +43,7 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     alone = max((end for start, end in frames if start == 0), default=0)
     if max(last, alone) > total:
         return replace(_walked(stream, size, at), understated=True)
-    return Container("flac", n_frames=total)
+    return Container("flac", n_frames=total, block_frames=int.from_bytes(info[2:4], "big"))
 
 
 def _walked(stream: IO[bytes], size: int, at: int) -> Container:

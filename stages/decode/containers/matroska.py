@@ -18,7 +18,7 @@ def check_matroska(stream: IO[bytes], size: int, at: int, head: bytes) -> Contai
     """Walk over the elements of a file down to its blocks: FFmpeg skips what is damaged, at times all the rest."""
     window = Window(stream, size)
     position, end = at, size
-    in_cluster = is_open = seen = False
+    in_cluster = cluster_is_open = is_open = seen = False
     cluster_end = 0
     while position < end:
         if in_cluster and position >= cluster_end:
@@ -26,9 +26,8 @@ def check_matroska(stream: IO[bytes], size: int, at: int, head: bytes) -> Contai
         found = _element(window, position)
         name, start, length = found if found else (0, 0, 0)
         known = name in (_IN_CLUSTER if in_cluster else _IN_SEGMENT) if seen else name in (_EBML, _SEGMENT, 0xEC)
-        if (
-            in_cluster and cluster_end == size and name in _IN_SEGMENT
-        ):  # one whose size was left open ends where another begins
+        # One whose size was left open ends where an element begins that stands beside clusters.
+        if in_cluster and cluster_is_open and name in _IN_SEGMENT - _IN_CLUSTER:
             in_cluster, known = False, True
         if not known and seen and name == _SEGMENT:
             known = True  # of another file behind the first
@@ -41,7 +40,8 @@ def check_matroska(stream: IO[bytes], size: int, at: int, head: bytes) -> Contai
             position = start
             continue
         if name == _CLUSTER:
-            in_cluster, cluster_end = True, size if length is None else start + length
+            in_cluster, cluster_is_open = True, length is None
+            cluster_end = size if length is None else start + length
             if cluster_end > size:
                 return Container(
                     "matroska", f"the cluster at byte {position} needs {length} bytes and {size - start} are there"

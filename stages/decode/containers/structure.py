@@ -77,6 +77,7 @@ class Container:
     remarks : code of schemas.remarks and detail of what is worth knowing
     unsupported : name of a format that nothing here decodes
     start_byte : where the container begins, behind tags that stand before it
+    block_frames : samples of the last block, at most: where only these are missing, the file was cut within it
     """
 
     kind: str
@@ -90,6 +91,7 @@ class Container:
     remarks: tuple[tuple[str, str], ...] = ()
     unsupported: str | None = None
     start_byte: int = 0
+    block_frames: int = 0
 
 
 class Window:
