@@ -92,6 +92,12 @@ def test_damage_between_frames_is_found_with_its_place(n: int, m: int, junk: byt
     assert f"{len(junk)} bytes at byte {n * len(FRAME)} " in found.fault[1]
 
 
+@given(n=st.integers(3, 20), cut=st.integers(10, len(ID3V2) - 1))
+def test_a_file_that_ends_within_a_tag_is_told(n: int, cut: int) -> None:
+    found = looked_at(FRAME * n + ID3V2[:cut])
+    assert [code for code, _ in found.remarks] == ["trailing_bytes"]
+
+
 @pytest.mark.parametrize("other", [OTHER_RATE, STEREO])
 def test_another_format_behind_the_first_is_no_silent_end(other: bytes) -> None:
     found = looked_at(FRAME * 10 + other * 10)

@@ -25,7 +25,7 @@ from stages.decode.containers.mpeg_headers import (
     mpeg_start,
 )
 from stages.decode.containers.structure import MAX_PARTS, Container, Extents, Part, Window
-from stages.decode.containers.tags import behind_tags
+from stages.decode.containers.tags import behind_tags, is_cut_tag
 
 _HARMLESS_BYTES = 512
 """Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""
@@ -96,7 +96,9 @@ def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
     if len(found) > 1:
         remarks.insert(0, ("joined", f"{len(found)} streams one behind the other"))
     behind = behind_tags(window, found[-1].ends_at)
-    if size - behind >= _TOLD_BYTES:
+    if is_cut_tag(window, found[-1].ends_at):
+        remarks.append(("trailing_bytes", "a tag behind the last frame is not whole: the file may have been longer"))
+    elif size - behind >= _TOLD_BYTES:
         remarks.append(("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no frames"))
     return Container(kind, truncated, parts=tuple(_part(s, size) for s in found), remarks=tuple(remarks))
 

@@ -42,3 +42,10 @@ def behind_tags(window: Window, at: int) -> int:
     while at < window.size and (found := tag_bytes(window, at)):
         at += found
     return min(at, window.size)
+
+
+def is_cut_tag(window: Window, at: int) -> bool:
+    """Return whether the file ends within the tags that follow each other from a place on."""
+    while at < window.size and (found := tag_bytes(window, at)):
+        at += found
+    return at > window.size
