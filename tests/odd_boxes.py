@@ -307,6 +307,15 @@ TRACKS.rejected(
 )
 
 
+for _kind, _codec, _name in (
+    ("matroska", "libopus", "eight.mka"),
+    ("ipod", "aac", "eight.m4a"),
+    ("wv", "wavpack", "eight.wv"),
+):
+    TRACKS.used(_name, lambda kind=_kind, codec=_codec: mux(kind, Track(codec, np.repeat(signal(3, 48000), 8, 1), 48000)), 3,
+                "eight channels", 0.05)  # fmt: skip
+
+
 def _pause() -> Track:
     """Return Opus whose encoder says that 2.5 to 4.5 s are silence and then, from 3 to 4.3 s, sends nothing."""
     y = signal(7, 48000)

@@ -183,7 +183,7 @@ class Track:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
 def mux(

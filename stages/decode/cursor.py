@@ -111,7 +111,12 @@ class Cursor:
         """Refuse a recording that has so many frames, or more."""
         length_s = n_frames / self._reader.sample_rate_hz
         if self._max_s is not None and length_s > self._max_s:
-            found = f"lasts {length_s:.1f} s," if self._reader.n_frames == n_frames else "goes on where"
-            raise DecodeError(
-                "recording_too_long", f"it {found} {self._max_s:g} s are allowed (limits.max_recording_s)"
-            )
+            raise too_long(length_s if self._reader.n_frames == n_frames else None, self._max_s)
+
+
+def too_long(length_s: float | None, max_s: float) -> DecodeError:
+    """Return the rejection of a recording that is over the limit. length_s : None where it is only known to be longer"""
+    found = "it" if length_s is None else f"it lasts {length_s:.1f} s and"
+    return DecodeError(
+        "recording_too_long", f"{found} is longer than the {max_s:g} s that limits.max_recording_s allows"
+    )

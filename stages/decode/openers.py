@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from stages.decode.containers import Container
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 ONLY_FFMPEG = frozenset(
     "mp4 matroska asf amr aac avi wavpack tta ac3 eac3 dts ape musepack7 musepack8 tak dsf dsdiff mpegts mpegps flv realmedia"
-    " shorten qcp loas truehd mlp adx oma brstm hca dss xwma".split()
+    " shorten qcp loas truehd mlp adx oma brstm hca dss xwma nut gsm".split()
 )
 
 
@@ -37,6 +38,9 @@ def openers(
     def libsndfile() -> Reader:
         local = source.root.is_local and not begin
         reader = SoundFileReader(source.root.full(path) if local else _at_start(content()))
+        if not container.kind and reader.container == "MP3":  # a guess: what has frames of MPEG was recognised
+            reader.close()
+            raise DecodeError("undecodable", "libsndfile: there are no frames of MPEG audio")
         if container.n_frames is not None:
             reader.n_frames = container.n_frames
         return reader
@@ -75,14 +79,16 @@ def openers(
             gaps=gaps,
             skip_frames=one.skip_frames,
         )
-        if one.n_frames is not None and not (one.hole and gaps == "ignore"):
+        if one.n_frames is not None:
             found.n_frames = round(one.n_frames * found.sample_rate_hz / one.sample_rate_hz)
         return found
 
     if (pcm := container.pcm) is not None:
-        return [lambda: PcmReader(stream, pcm)]
+        return [lambda: PcmReader(stream, pcm)] if is_first else []
     if container.parts:
-        return [lambda: PartsReader(container.parts, part)]
+        # Where holes are passed over, what comes out is shorter than what the headers account for.
+        counted = [replace(p, n_frames=None) if p.hole and gaps == "ignore" else p for p in container.parts]
+        return [lambda: PartsReader(tuple(counted), part)]
     ways: list[Callable[[], Reader]] = []
     if container.kind not in ONLY_FFMPEG and not container.understated and is_first:
         ways.append(libsndfile)

@@ -19,7 +19,7 @@ from schemas.raw_config import Raw
 from schemas.storage import Root, split_name
 from stages.decode.containers import Container, inspect
 from stages.decode.containers.flac import LATE_BYTES, behind, second_stream
-from stages.decode.cursor import Cursor
+from stages.decode.cursor import Cursor, too_long
 from stages.decode.families import is_walked
 from stages.decode.openers import openers
 from stages.decode.pcm import raw_container
@@ -132,6 +132,9 @@ class RecordingDecoder:
             raise DecodeError("empty", "the file has a header and no samples")
         if found.truncated and not self.rules.keep_truncated:
             raise DecodeError("truncated", found.truncated)
+        length_s = sum(p.n_frames / p.sample_rate_hz for p in found.parts if p.n_frames is not None)
+        if self.rules.max_recording_s is not None and length_s > self.rules.max_recording_s:
+            raise too_long(length_s, self.rules.max_recording_s)
         return found
 
     def _check_version(self, when: str) -> None:

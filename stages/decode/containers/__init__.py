@@ -18,11 +18,13 @@ from stages.decode.containers.mpeg import check_aac, check_mp3
 from stages.decode.containers.ogg import check_ogg
 from stages.decode.containers.riff import check_wav
 from stages.decode.containers.sniff import kind_of, unsupported
-from stages.decode.containers.streams import check_asf, check_avi, check_flv, check_tta, check_wavpack
+from stages.decode.containers.streams import check_amr, check_asf, check_avi, check_flv, check_tta, check_wavpack
 from stages.decode.containers.structure import HEAD_BYTES, Container, Window
 from stages.decode.containers.tags import behind_tags
 
 __all__ = ["Container", "inspect"]
+
+_MAX_ZEROS = 1 << 20
 
 
 def inspect(stream: IO[bytes], size_bytes: int) -> Container:
@@ -33,9 +35,12 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
     stream : seekable
     size_bytes : of the whole file
     """
-    window = Window(stream, size_bytes)
+    window = Window(stream, size_bytes, HEAD_BYTES)
     skipped = behind_tags(window, 0)
     head = window.get(skipped, HEAD_BYTES)
+    if head and not head.strip(b"\0"):
+        skipped = _first_byte(window, skipped)
+        head = window.get(skipped, HEAD_BYTES)
     kind = kind_of(head) or ("mp3" if skipped else "")
     check = CHECKS.get(kind)
     found = check(stream, size_bytes, skipped, head) if check else Container(kind, unsupported=unsupported(head))
@@ -43,9 +48,18 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
     return replace(found, start_byte=skipped)
 
 
+def _first_byte(window: Window, at: int) -> int:
+    """Return the first place from another on, and not too far from it, that is not zero: recorders begin files with empty sectors."""
+    for place in range(at, min(window.size, at + _MAX_ZEROS), HEAD_BYTES):
+        block = window.get(place, HEAD_BYTES)
+        if rest := block.lstrip(b"\0"):
+            return place + len(block) - len(rest)
+    return at
+
+
 CHECKS = {
     "wav": check_wav, "flac": check_flac, "ogg": check_ogg, "mp3": check_mp3, "aac": check_aac, "ac3": check_ac3,
     "eac3": check_ac3, "asf": check_asf, "flv": check_flv, "avi": check_avi, "tta": check_tta, "wavpack": check_wavpack,
     "mp4": check_mp4, "aiff": check_aiff, "au": check_au, "w64": check_w64, "caf": check_caf, "nist": check_nist,
-    "matroska": check_matroska, "voc": check_voc,
+    "matroska": check_matroska, "voc": check_voc, "amr": check_amr,
 }  # fmt: skip

@@ -62,7 +62,9 @@ def _walked(stream: IO[bytes], size: int, at: int) -> Container:
     starts = {start for start, _ in frames}
     ends = dict(frames)
     last = max((end for start, end in frames if start in ends.values() or start == 0), default=0)
-    reached = 0
+    # A stream that was entered later does not begin at 0.
+    begin = 0 if 0 in starts else min((start for start, end in frames if end in starts), default=0)
+    reached = begin
     while reached in starts:
         reached = ends[reached]
     if reached < last:
@@ -70,7 +72,7 @@ def _walked(stream: IO[bytes], size: int, at: int) -> Container:
             "flac",
             fault=("corrupt", f"the frames from sample {reached} on are missing, and others follow up to {last}"),
         )
-    return Container("flac", n_frames=reached or None)
+    return Container("flac", n_frames=reached - begin or None)
 
 
 def second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
@@ -151,6 +153,20 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
     return crc
+
+
+def flac_start(data: bytes) -> int:
+    """Return where frames begin of a stream that is cut at its start, -1 where none do: two headers that follow each other."""
+    at, before, first = data.find(b"\xff"), -1, -1
+    while 0 <= at < len(data) - _HEADER_BYTES:
+        header = _flac_header(data[at : at + _HEADER_BYTES]) if data[at + 1] in (0xF8, 0xF9) else None
+        if header is not None:
+            number, counts_samples, block = header
+            if before >= 0 and number == before:
+                return first
+            first, before = at, number + (block if counts_samples else 1)
+        at = data.find(b"\xff", at + 1)
+    return -1
 
 
 def flac_frame_at(data: bytes, at: int) -> bool:

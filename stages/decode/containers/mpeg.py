@@ -29,6 +29,7 @@ from stages.decode.containers.tags import behind_tags, is_cut_tag
 
 _HARMLESS_BYTES = 512
 """Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""
+_LEAST_PART = 4
 _TOLD_BYTES = 1024
 _STRAY_BYTES = 24
 """Fewer bytes between two frames than the smallest frame has cannot have been one."""
@@ -95,6 +96,10 @@ def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
         remarks += [(code, where + told) for code, told in _told(one)] if truncated is None else []
     if len(found) > 1:
         remarks.insert(0, ("joined", f"{len(found)} streams one behind the other"))
+    n_bytes = sum(stop - start for one in found for start, stop in one.extents)
+    if start and n_bytes * _LEAST_PART < size - first:
+        # What begins with something else and goes on with something else is no such stream, whatever looks like frames in it.
+        return Container("")
     behind = behind_tags(window, found[-1].ends_at)
     if is_cut_tag(window, found[-1].ends_at):
         remarks.append(("trailing_bytes", "a tag behind the last frame is not whole: the file may have been longer"))
@@ -165,6 +170,8 @@ def _part(one: _Stretch, size: int) -> Part:
         sample_rate_hz=one.format.sample_rate_hz,
         n_channels=one.n_channels,
         n_frames=total if one.format.layer != 4 else None,
+        # Of a header that does not state the encoder's delay libmpg123 takes its own off.
+        tolerance=DECODER_DELAY if header is not None and header.delay is None else 0,
         # libsndfile takes the header's word and stops there.
         whole_stream=one.format.layer != 4 and (header is None or (header.n_frames or 0) >= one.n_frames),
         is_file=len(one.extents) == 1 and (believed or size - one.ends_at <= _HARMLESS_BYTES),

@@ -7,6 +7,7 @@ encoder write them.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -28,6 +29,7 @@ DECODER_DELAY = 529
 PROOF = 3
 """So many headers in a row, each where the one before says, are no accident."""
 MARK_BYTES = 64
+_PROOF_WITHIN = 8
 
 
 class Format(NamedTuple):
@@ -74,16 +76,34 @@ def frame_bytes_of(header: bytes, first: bytes) -> int:
 
 
 def mpeg_start(data: bytes) -> int:
-    """Return where a run of MPEG frames starts, -1 when there is none: headers that are a frame's length apart."""
+    """Return where a run of MPEG frames starts, -1 when there is none. See `_start`."""
+    return _start(data, mpeg_frame_bytes, 4)
+
+
+def adts_start(data: bytes) -> int:
+    """Return where a run of ADTS frames starts, -1 when there is none. One header is no proof: FLAC's frames begin alike."""
+    return _start(data, adts_frame_bytes, 7)
+
+
+def _start(data: bytes, frame_bytes: Callable[[bytes, int], int], header_bytes: int) -> int:
+    """Return where headers of one stream stand each where the one before says: three at the very start, eight elsewhere.
+
+    Fewer are enough where the bytes end; two at least. Samples without a header look like headers here and there.
+    """
     at = data.find(b"\xff")
-    while 0 <= at < len(data) - 4:
-        place = at
-        for k in range(PROOF):
-            length = mpeg_frame_bytes(data, place)
-            if not length:
+    while 0 <= at < len(data) - header_bytes:
+        place, wanted = at, PROOF if at == 0 else _PROOF_WITHIN
+        for k in range(wanted):
+            length = frame_bytes(data, place)
+            same = (
+                (data[place + 1] ^ data[at + 1]) & 0xFE == 0 and (data[place + 2] ^ data[at + 2]) & 0x0C == 0
+                if length
+                else False
+            )
+            if not same:
                 break
             place += length
-            if place + 4 > len(data) and (k or at == 0):
+            if place + header_bytes > len(data) and k:
                 return at
         else:
             return at
@@ -109,24 +129,6 @@ def adts_frame_bytes(data: bytes, at: int) -> int:
         return 0
     length = (h[3] & 3) << 11 | h[4] << 3 | h[5] >> 5
     return length if length > (7 if h[1] & 1 else 9) else 0
-
-
-def adts_start(data: bytes) -> int:
-    """Return where a run of ADTS frames starts, -1 when there is none. One header is no proof: FLAC's frames begin alike."""
-    at = data.find(b"\xff")
-    while 0 <= at < len(data) - 7:
-        place, first = at, data[at + 1 : at + 3]
-        for _ in range(PROOF):
-            length = adts_frame_bytes(data, place)
-            if not length or data[place + 1 : place + 3] != first:
-                break
-            place += length
-            if place + 7 > len(data):
-                return at
-        else:
-            return at
-        at = data.find(b"\xff", at + 1)
-    return -1
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from stages.decode.containers.ac3 import ac3_frames_at
-from stages.decode.containers.flac import flac_frame_at
+from stages.decode.containers.flac import flac_frame_at, flac_start
 from stages.decode.containers.mpeg_headers import adts_start, mpeg_start
 
 _MAGIC = (
@@ -16,7 +16,7 @@ _MAGIC = (
     (b".ra\xfd", "realmedia"),
     (b"ajkg", "shorten"), (b"FLV\x01", "flv"), (b"\x00\x00\x01\xba", "mpegps"), (b"\x7f\xfe\x80\x01", "dts"),
     (b"\xfe\x7f\x01\x80", "dts"), (b"\x1f\xff\xe8\x00", "dts"), (b"\xff\x1f\x00\xe8", "dts"), (b"ea3\x03", "oma"), (b"EA3\x01", "oma"),
-    (b"RSTM", "brstm"), (b"HCA\x00", "hca"), (b"\x02dss", "dss"), (b"\x03ds2", "dss"),
+    (b"RSTM", "brstm"), (b"nut/multimedia container\x00", "nut"), (b"HCA\x00", "hca"), (b"\x02dss", "dss"), (b"\x03ds2", "dss"),
 )  # fmt: skip
 _UNSUPPORTED = (
     (b"OFR ", "OptimFROG"), (b"#!SILK", "SILK"), (b"\x02#!SILK", "SILK"), (b"LA0", "Lossless Audio (LA)"), (b"RKA7", "RK Audio"),
@@ -26,6 +26,7 @@ _UNSUPPORTED = (
 )  # fmt: skip
 _RIFF_FORMS = {b"sfbk": "a SoundFont", b"RMID": "MIDI, which holds notes and no audio", b"DLS ": "a DLS sound bank"}
 _BOXES = frozenset((b"ftyp", b"wide", b"free", b"skip", b"moov", b"mdat", b"pnot", b"styp", b"moof", b"sidx", b"uuid"))
+_GSM_PROOF = 30
 _TS_BYTES, _M2TS_BYTES = 188, 192
 
 
@@ -35,7 +36,7 @@ def kind_of(head: bytes) -> str:
     if tag in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return {b"WAVE": "wav", b"AVI ": "avi", b"QLCM": "qcp", b"XWMA": "xwma"}.get(form, "")
     if tag == b"FORM":
-        return {b"AIFF": "aiff", b"AIFC": "aiff", b"8SVX": "iff", b"16SV": "iff"}.get(form, "")
+        return {b"AIFF": "aiff", b"AIFC": "aiff", b"8SVX": "iff", b"16SV": "iff", b"MAUD": "iff"}.get(form, "")
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
@@ -51,12 +52,16 @@ def kind_of(head: bytes) -> str:
         return "mpegts"
     if flac_frame_at(head, 0):
         return "flac"  # without its header
+    if _is_gsm(head):
+        return "gsm"
     if _is_loas(head):
         return "loas"
     adts, mpeg = adts_start(head), mpeg_start(head)
     if adts >= 0 and not 0 <= mpeg < adts:
         return "aac"
-    return "mp3" if mpeg >= 0 else ""
+    if mpeg >= 0:
+        return "mp3"
+    return "flac" if flac_start(head) >= 0 else ""
 
 
 def unsupported(head: bytes) -> str | None:
@@ -94,8 +99,17 @@ def _is_loas(head: bytes) -> bool:
 
 
 def _is_transport_stream(head: bytes) -> bool:
+    """Whether sync bytes stand a packet's length apart: three from the start on, or ten from within the first packet."""
     for length, first in ((_TS_BYTES, 0), (_M2TS_BYTES, 4)):
-        places = range(first, min(len(head), first + 5 * length), length)
-        if len(places) >= 3 and all(head[p] == 0x47 for p in places):
-            return True
+        for shift in range(length):
+            n = 3 if shift == 0 else 10
+            places = range(first + shift, len(head), length)[:n]
+            if len(places) == n and all(head[p] == 0x47 for p in places):
+                return True
     return False
+
+
+def _is_gsm(head: bytes) -> bool:
+    """Whether frames of GSM 06.10 stand here without any header: 33 bytes each, of which the first four bits are 1101."""
+    places = range(0, len(head) - 32, 33)[:_GSM_PROOF]
+    return len(places) == _GSM_PROOF and all(head[p] >> 4 == 0xD for p in places)

@@ -13,8 +13,10 @@ _BEGINNINGS = {
     "asf": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
     "flv": b"FLV\x01",
     "tta": b"TTA1",
+    "amr": b"#!AMR",
 }
 _TTA_HEADER_BYTES = 22
+_OPEN = frozenset((0, 0xFFFFFFFF))
 _MAX_TTA_FRAMES = 1 << 20
 _WAVPACK_INITIAL = 1 << 11
 _FLV_REST = b"\x00\x00\x00\x09\x00\x00\x00\x00"
@@ -22,6 +24,10 @@ _FLV_REST = b"\x00\x00\x00\x09\x00\x00\x00\x00"
 
 def check_asf(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     return _joined("asf", stream, size, at)
+
+
+def check_amr(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    return _joined("amr", stream, size, at)
 
 
 def check_flv(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
@@ -55,15 +61,23 @@ def check_wavpack(stream: IO[bytes], size: int, at: int, head: bytes) -> Contain
 
 
 def check_avi(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
-    """Look at the lengths of an AVI's RIFFs; large ones have several."""
-    position = at
+    """Follow an AVI's chunks, down to those of its streams. Large files have several RIFFs; writers to a pipe leave lengths open."""
     window = Window(stream, size)
-    while (h := window.get(position, 12))[:4] == b"RIFF" and h[8:11] == b"AVI" and len(h) == 12:
-        length = struct.unpack("<I", h[4:8])[0]
-        if length and position + 8 + length > size:
+    position = at
+    while position + 8 <= size:
+        h = window.get(position, 12)
+        name, length = h[:4], struct.unpack("<I", h[4:8])[0]
+        if not all(32 <= c < 127 for c in name):
+            if not any(h):
+                break  # filled up with zeros
+            return Container("avi", fault=("corrupt", f"the bytes from byte {position} on are no chunk"))
+        if name in (b"RIFF", b"LIST") and h[8:12] in (b"AVI ", b"AVIX", b"movi", b"rec "):
+            if length not in _OPEN and position + 8 + length > size:
+                return Container("avi", missing(length, size - position - 8))
+            position += 12
+            continue
+        if position + 8 + length > size:
             return Container("avi", missing(length, size - position - 8))
-        if length == 0:
-            break
         position += 8 + length + length % 2
     return Container("avi")
 

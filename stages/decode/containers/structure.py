@@ -95,28 +95,29 @@ class Container:
 
 
 class Window:
-    """Bytes of a file by their place, read in blocks of a megabyte: for walks from its start to its end.
+    """Bytes of a file by their place, read in blocks: for walks from its start to its end.
 
     size : of the file in bytes
+    block_bytes : how much is read at once, at least
     base, data : place and content of the block that is held
     """
 
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream, self.size = stream, size
+    def __init__(self, stream: IO[bytes], size: int, block_bytes: int = _BLOCK_BYTES) -> None:
+        self._stream, self.size, self._block_bytes = stream, size, block_bytes
         self.base, self.data = 0, b""
 
-    def hold(self, at: int) -> None:
-        """Have the block that begins at a place in memory."""
+    def hold(self, at: int, n_bytes: int = 0) -> None:
+        """Have the block that begins at a place in memory, or more if more is asked for."""
         self._stream.seek(at)
-        self.base, self.data = at, self._stream.read(_BLOCK_BYTES)
+        self.base, self.data = at, self._stream.read(max(n_bytes, self._block_bytes))
 
     def get(self, at: int, n: int) -> bytes:
-        """Return [at, at + n), less where the file ends. n : up to half a megabyte"""
+        """Return [at, at + n), less where the file ends."""
         if at >= self.size or at < 0:
             return b""
         inside = at - self.base
         if inside < 0 or inside + n > len(self.data):
-            self.hold(at)
+            self.hold(at, n)
             inside = 0
         return self.data[inside : inside + n]
 

@@ -22,11 +22,11 @@ DEMUXERS = {
     "wavpack": "wv", "tta": "tta", "ac3": "ac3", "eac3": "eac3", "dts": "dts", "ape": "ape", "musepack7": "mpc", "musepack8": "mpc8",
     "tak": "tak", "dsf": "dsf", "dsdiff": "iff", "mpegts": "mpegts", "mpegps": "mpeg", "flv": "flv", "realmedia": "rm",
     "shorten": "shn", "qcp": "qcp", "loas": "loas", "truehd": "truehd",
-    "mlp": "mlp", "adx": "adx", "oma": "oma", "brstm": "brstm", "hca": "hca", "dss": "dss", "xwma": "xwma",
+    "mlp": "mlp", "adx": "adx", "oma": "oma", "brstm": "brstm", "hca": "hca", "nut": "nut", "gsm": "gsm", "dss": "dss", "xwma": "xwma",
 }  # fmt: skip
 _COUNTED = frozenset({"wavpack", "tta", "ape", "tak", "dsf"})
 """Kinds whose header has the exact count of samples."""
-_ENTRY_ERRORS = 64
+_ENTRY_ERRORS = 512
 """How many packets of a stream that was recorded from the middle may be undecodable before the first that is whole."""
 
 
@@ -189,13 +189,25 @@ class _Unfailing:
         return self._at
 
 
+_DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+"""Of FFmpeg's sample formats; with a `p` behind their names each channel lies by itself."""
+
+
 def _to_float(frame: Any, channels: int) -> npt.NDArray[np.float32]:
-    """Return a frame of any sample format as float32 [frames, channels]; whole numbers divided by their full scale."""
-    data = frame.to_ndarray()
-    interleaved = data.T if frame.format.is_planar else data.reshape(-1, channels)
-    if interleaved.dtype == np.uint8:
-        interleaved = (interleaved.astype(np.float32) - np.float32(128)) / np.float32(128)
-    elif interleaved.dtype.kind == "i":
-        interleaved = interleaved.astype(np.float32) * np.float32(2.0 ** (1 - 8 * interleaved.dtype.itemsize))
-    found: npt.NDArray[np.float32] = np.asarray(interleaved, dtype=np.float32)
-    return found
+    """Return a frame of any sample format as float32 [frames, channels]; whole numbers divided by their full scale.
+
+    Not by `to_ndarray`: PyAV 18 takes eight planes for nine, and reads what is behind them.
+    """
+    n = int(frame.samples)
+    dtype = np.dtype(_DTYPES[frame.format.packed.name])
+    planes = frame.planes
+    if frame.format.is_planar and channels > 1:
+        data = np.stack([np.frombuffer(planes[c], dtype, n) for c in range(channels)], axis=1)
+    else:
+        data = np.frombuffer(planes[0], dtype, n * channels).reshape(n, channels)
+    if dtype == np.uint8:
+        return (data.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if dtype.kind == "i":
+        return data.astype(np.float32) * np.float32(2.0 ** (1 - 8 * dtype.itemsize))
+    # A copy, unless there is one: the frame's memory is FFmpeg's, to be used again.
+    return data.astype(np.float32, copy=data.base is not None)

@@ -21,6 +21,7 @@ class SoundFileReader:
     """Reads with libsndfile.
 
     path : of the file, None when it is read from a stream
+    container : libsndfile's name of the format
     declared_frames : the length that libsndfile states or guesses, beyond which it does not read
     """
 
@@ -44,6 +45,7 @@ class SoundFileReader:
         if self._file.frames > 1 << 48:
             self.close()
             raise DecodeError("undecodable", "libsndfile: the header states no length")
+        self.container = str(self._file.format)
         self.declared_frames = int(self._file.frames)
         self.n_frames = self.declared_frames if known else None
         self.remarks: list[tuple[str, str]] = []

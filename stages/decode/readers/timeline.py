@@ -16,6 +16,7 @@ _WITHOUT_ZERO = frozenset({"mpegts", "mpegps"})
 _HOLE_S = 0.05
 _LATE_S = 0.1
 _SHORT_S = 0.2
+_PRIMING_FRAMES, _PRIMING_S = 2, 0.1
 _LONGEST_HOLE_S = 3600.0
 _DTX_BYTES = 3
 """So few bytes of Opus hold no more than the word that nothing is to be heard."""
@@ -37,8 +38,9 @@ class Timeline:
         self._start_s = _earliest_s(container)
         self._declared_s = _declared_s(container, stream, kind)
         self._expected_s: float | None = None
-        self._n_holes, self._left_out_s = 0, 0.0
-        self._n_frames = self._rate = 0
+        self._n_holes, self._missing_total_s, self._first_hole = 0, 0.0, ""
+        self._left_out_s = 0.0
+        self._n_frames = self._n_decoded = self._rate = 0
 
     def before(self, frame: Any, channels: int) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the silence that stands before a frame, float32 [frames, channels] in pieces; count the frame."""
@@ -56,6 +58,7 @@ class Timeline:
         if self._expected_s is not None:  # a packet of several frames gives a time to the first alone
             self._expected_s += samples / rate
         self._n_frames += samples
+        self._n_decoded += 1
 
     def _missing_s(self, at_s: float, frame_s: float) -> float:
         """Return the seconds of silence to put before a frame; note or refuse the hole."""
@@ -77,6 +80,8 @@ class Timeline:
         jump_s = at_s - self._expected_s
         if jump_s <= max(_HOLE_S, 2 * frame_s):
             return 0.0
+        if self._n_decoded <= _PRIMING_FRAMES and jump_s <= _PRIMING_S:
+            return 0.0  # an encoder's priming, which has no time of its own
         place_s = self._n_frames / self._rate
         self._bound(jump_s, place_s)
         if self._is_opus and self.packet_bytes <= _DTX_BYTES:
@@ -85,13 +90,15 @@ class Timeline:
         if self._gaps == "reject":
             raise DecodeError("timeline_gap", where)
         self._n_holes += 1
+        self._missing_total_s += jump_s
         told = {"fill": "filled with silence", "ignore": "what follows was moved forward"}[self._gaps]
         if self._n_holes == 1:
-            self.remarks.append(("timeline_gap", f"{where}, {told}"))
+            self._first_hole = f"{where}, {told}"
+            self.remarks.append(("timeline_gap", self._first_hole))
         else:
             place = next(i for i, (code, _) in enumerate(self.remarks) if code == "timeline_gap")
-            first = self.remarks[place][1].split(" and ")[0]
-            self.remarks[place] = ("timeline_gap", f"{first} and in {self._n_holes - 1} more places")
+            all_ = f"; {self._n_holes} holes, {self._missing_total_s:.3f} s in all"
+            self.remarks[place] = ("timeline_gap", self._first_hole + all_)
         if self._gaps == "fill":
             return jump_s
         self._left_out_s += jump_s
@@ -133,9 +140,9 @@ def _earliest_s(container: Any) -> float | None:
 def _declared_s(container: Any, stream: Any, kind: str) -> float | None:
     """Return how long the track lasts as the container's own tables say, None where they do not."""
     alone = len(container.streams.audio) + len(container.streams.video) == 1
-    if (kind == "mp4" or (kind == "avi" and alone)) and stream.duration and stream.time_base:
+    if kind == "mp4" and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if kind in ("matroska", "flv", "asf") and alone and container.duration:
+    if kind in ("matroska", "flv") and alone and container.duration:
         # From the clock's zero, where Matroska counts from, or from the first packet.
         start_s = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
         return float(container.duration / 1_000_000) - max(0.0, start_s)
