@@ -54,6 +54,11 @@ REMARKS: dict[str, Remark] = {
             "copy it again if the recording should be longer",
         ),
         Remark(
+            "end_unmarked",
+            "nothing marks the end of a part before the next one begins: it may have been longer",
+            "copy it again if the recording should be longer",
+        ),
+        Remark(
             "header_wrong",
             "the header states another length than the file has, and the file was believed",
             "nothing, unless the recording should be of the length that the header states",

@@ -387,3 +387,22 @@ OGG.either("states_more.ogg", lambda: changed(vorbis(4), lambda p: [*p[:-1], rep
 OGG.either("headers_only.ogg", lambda: no_samples(vorbis(1), 1), 0, "empty", "headers and no sample", parts=())
 OGG.either("no_headers.ogg", lambda: pack(pages(V8)[2:]), 8, "corrupt undecodable truncated unsupported_format",
            "the pages with the headers are missing")  # fmt: skip
+
+
+def earlier(content: bytes, samples: int) -> bytes:
+    """Move all of a stream to earlier times, as a cut without decoding does: what comes before 0 is none of it."""
+    return changed(
+        content, lambda all_: [replace(p, granule=p.granule - samples) if p.granule > 0 else p for p in all_]
+    )
+
+
+OGG.used(
+    "trimmed.ogg",
+    lambda: earlier(vorbis(4), 8000),
+    3.5,
+    "granules that begin before 0",
+    0.01,
+    parts=(Part(0, 3.5, 0.5),),
+)
+OGG.used("trimmed.opus", lambda: earlier(by_ffmpeg("libopus", 4), 24_000), 3.5, "Opus whose granules begin before 0", 0.02,
+         parts=(Part(0, 3.5, 0.5),))  # fmt: skip

@@ -116,7 +116,5 @@ class Cursor:
 
 def too_long(length_s: float | None, max_s: float) -> DecodeError:
     """Return the rejection of a recording that is over the limit. length_s : None where it is only known to be longer"""
-    found = "it" if length_s is None else f"it lasts {length_s:.1f} s and"
-    return DecodeError(
-        "recording_too_long", f"{found} is longer than the {max_s:g} s that limits.max_recording_s allows"
-    )
+    found = "it is" if length_s is None else f"it lasts {length_s:.1f} s,"
+    return DecodeError("recording_too_long", f"{found} longer than the {max_s:g} s that limits.max_recording_s allows")

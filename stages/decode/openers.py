@@ -75,6 +75,7 @@ def openers(
         found = FfmpegReader(
             ExtentStream(stream, one.bare or one.extents),
             container.kind,
+            has_clock=one.has_clock or not one.is_entered,
             track=source.track,
             gaps=gaps,
             skip_frames=one.skip_frames,

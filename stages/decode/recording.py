@@ -19,6 +19,7 @@ from schemas.raw_config import Raw
 from schemas.storage import Root, split_name
 from stages.decode.containers import Container, inspect
 from stages.decode.containers.flac import LATE_BYTES, behind, second_stream
+from stages.decode.containers.trailing import is_padding
 from stages.decode.cursor import Cursor, too_long
 from stages.decode.families import is_walked
 from stages.decode.openers import openers
@@ -174,7 +175,9 @@ class RecordingDecoder:
             try:
                 for row in self._runs(reader, container):
                     if row["last"] and container.kind == "flac":
-                        _check_all_of_flac(reader, row["decoded_frames"], stream, size, container.start_byte)
+                        row["remarks"] += _behind_flac(
+                            reader, row["decoded_frames"], stream, size, container.start_byte
+                        )
                     yield row
                 return
             except NothingDecodedError as error:
@@ -257,14 +260,17 @@ class RecordingDecoder:
         }
 
 
-def _check_all_of_flac(reader: Reader, decoded_frames: int, stream: IO[bytes], size: int, begin: int) -> None:
-    """See whether a stream that was read to its end is all of its file."""
+def _behind_flac(reader: Reader, decoded_frames: int, stream: IO[bytes], size: int, begin: int) -> list[dict[str, str]]:
+    """Return what is worth knowing of what stands behind a stream that was read to its end. Raises when it is another one."""
     if not isinstance(reader, SoundFileReader) or decoded_frames != reader.n_frames:
-        return
+        return []
     at = begin + reader.position_bytes
     start = max(begin + len(b"fLaC"), at - LATE_BYTES)
-    if size - at > LATE_BYTES and (second := second_stream(stream, start, size)) is not None:
+    if size - at <= LATE_BYTES or is_padding(stream, size, at):
+        return []
+    if (second := second_stream(stream, start, size)) is not None:
         raise DecodeError("corrupt", behind(second))
+    return [{"code": "trailing_bytes", "detail": f"{size - at} bytes from about byte {at} on are no frames"}]
 
 
 def _why(failures: list[DecodeError], container: Container) -> DecodeError:

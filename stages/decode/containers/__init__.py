@@ -11,7 +11,16 @@ from typing import IO
 
 from stages.decode.containers.ac3 import check_ac3
 from stages.decode.containers.boxes import check_mp4
-from stages.decode.containers.chunks import check_aiff, check_au, check_caf, check_nist, check_voc, check_w64
+from stages.decode.containers.chunks import (
+    another,
+    check_aiff,
+    check_au,
+    check_caf,
+    check_nist,
+    check_voc,
+    check_w64,
+    follower,
+)
 from stages.decode.containers.flac import check_flac
 from stages.decode.containers.matroska import check_matroska
 from stages.decode.containers.mpeg import check_aac, check_mp3
@@ -44,6 +53,8 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
     kind = kind_of(head) or ("mp3" if skipped else "")
     check = CHECKS.get(kind)
     found = check(stream, size_bytes, skipped, head) if check else Container(kind, unsupported=unsupported(head))
+    if found.fault is None and (second := follower(stream, size_bytes, kind, skipped)) is not None:
+        found = replace(found, fault=("corrupt", another(second)))
     stream.seek(0)
     return replace(found, start_byte=skipped)
 

@@ -195,8 +195,30 @@ def _caf_data(at: int, start: int, length: int, there: int, desc: bytes) -> Cont
     return Container("caf", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0)
 
 
-def _another(at: int) -> str:
+def another(at: int) -> str:
     return f"another file of the same kind begins at byte {at}, and was not read: split the file there"
+
+
+def follower(stream: IO[bytes], size: int, kind: str, at: int) -> int | None:
+    """Return where another AIFF, CAF or W64 begins right behind the first one, None where none does."""
+    if kind == "aiff":
+        place = at + 8 + int.from_bytes(read_at(stream, size, at + 4, 4), "big")
+        places = [(place, b"FORM"), (place + 1, b"FORM")]
+    elif kind == "w64":
+        place = at + int.from_bytes(read_at(stream, size, at + 16, 8), "little")
+        places = [(place, b"riff\x2e\x91"), (place + -place % 8, b"riff\x2e\x91")]
+    elif kind == "caf":
+        position = at + 8
+        for _ in range(MAX_CHUNKS):
+            chunk = read_at(stream, size, position, 12)
+            length = struct.unpack(">q", chunk[4:])[0] if len(chunk) == 12 else -1
+            if chunk[:4] == b"caff" or length < 0:
+                break
+            position += 12 + length
+        places = [(position, b"caff")]
+    else:
+        return None
+    return next((p for p, mark in places if at < p and read_at(stream, size, p, len(mark)) == mark), None)
 
 
 def check_nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
@@ -211,7 +233,7 @@ def check_nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     there = size - at - offset
     rest = there - length
     if 0 < length <= there - len(_NIST) and read_at(stream, size, size - rest, len(_NIST)) == _NIST:
-        return Container("nist", fault=("corrupt", _another(size - rest)), start_byte=at)
+        return Container("nist", fault=("corrupt", another(size - rest)), start_byte=at)
     return Container("nist", missing(length, there) if length > there else None, start_byte=at, empty=length == 0)
 
 

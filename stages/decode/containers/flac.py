@@ -169,6 +169,12 @@ def flac_start(data: bytes) -> int:
     return -1
 
 
+def flac_block_samples(head: bytes) -> int:
+    """Return how many samples a frame has by its first bytes, 0 when they are no header."""
+    found = _flac_header(head.ljust(_HEADER_BYTES, b"\0")) if head[:1] == b"\xff" else None
+    return found[2] if found is not None else 0
+
+
 def flac_frame_at(data: bytes, at: int) -> bool:
     """Return whether a FLAC frame's header, with its checksum, stands at a place."""
     header = data[at : at + 16]

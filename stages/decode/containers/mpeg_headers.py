@@ -88,7 +88,7 @@ def adts_start(data: bytes) -> int:
 def _start(data: bytes, frame_bytes: Callable[[bytes, int], int], header_bytes: int) -> int:
     """Return where headers of one stream stand each where the one before says: three at the very start, eight elsewhere.
 
-    Fewer are enough where the bytes end; two at least. Samples without a header look like headers here and there.
+    Fewer are enough where the bytes end: two at the start, five elsewhere. Samples without a header look like headers here and there.
     """
     at = data.find(b"\xff")
     while 0 <= at < len(data) - header_bytes:
@@ -103,7 +103,7 @@ def _start(data: bytes, frame_bytes: Callable[[bytes, int], int], header_bytes: 
             if not same:
                 break
             place += length
-            if place + header_bytes > len(data) and k:
+            if place + header_bytes > len(data) and k >= (1 if at == 0 else 4):
                 return at
         else:
             return at

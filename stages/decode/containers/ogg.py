@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
+from stages.decode.containers.ogg_packets import flac_samples, heads_of, opus_samples, vorbis_modes, vorbis_samples
 from stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
+from stages.decode.containers.tags import behind_tags
+from stages.decode.containers.trailing import TOLD_BYTES, is_padding
 
 _HEAD = 27
-_UNSET = 0xFFFFFFFFFFFFFFFF
+_UNSET = -1
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _TOLERANCE_S = 0.05
 _OPUS_RATE_HZ = 48000
-# Samples at 48 kHz of a frame by the configuration in a packet's first byte: RFC 6716, table 2.
-_OPUS_FRAMES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
+_MAX_SETUP_BYTES = 1 << 22
 
 
 @dataclass
@@ -30,7 +32,12 @@ class _Stream:
     rate_hz : of its granules, 0 where it is no audio
     longest : samples that a packet can have
     number : of its last page
-    first_granule, first_samples : of the first page with audio, and how many samples it can hold
+    blocks : Vorbis: lengths of a short and a long block
+    setup : Vorbis: its headers behind the first, as far as they have come
+    begun : the first bytes of a packet that goes on on the next page
+    headers_left : packets of headers still to come, as far as is known
+    start : of its first sample, by the granule of the first page with audio
+    entered : that page is not the first of the stream
     hole : the first place at which something is missing, in words
     """
 
@@ -41,8 +48,11 @@ class _Stream:
     pre_skip: int = 0
     longest: int = 0
     number: int = -1
-    first_granule: int | None = None
-    first_samples: int = 0
+    blocks: tuple[int, int] = (0, 0)
+    setup: bytes = b""
+    begun: bytes | None = None
+    headers_left: int = 0
+    start: int = 0
     last_granule: int | None = None
     ends: bool = False
     hole: str | None = None
@@ -126,7 +136,12 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     if orphan is not None:
         told = f"the page at byte {orphan} is of a stream whose first page is missing" + (f" ({lost})" if lost else "")
         return Container("ogg", fault=("corrupt", told))
-    return _judged(links, lost, tail)
+    found = _judged(links, lost, tail)
+    behind = behind_tags(window, links[-1].stop)
+    if size - behind >= TOLD_BYTES and not is_padding(stream, size, behind):
+        rest = ("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no pages")
+        found = replace(found, remarks=(*found.remarks, rest))
+    return found
 
 
 def _judged(links: list[_Link], lost: str | None, tail: str | None) -> Container:
@@ -149,6 +164,13 @@ def _judged(links: list[_Link], lost: str | None, tail: str | None) -> Container
                 return Container("ogg", fault=("bad_format", text))
         parts.append(_part(link))
     unfinished = [link for link in sounding if not all(s.ends for s in link.audio)]
+    unmarked = [link for link in unfinished if link is not sounding[-1]]
+    if unmarked:
+        # Recorders of streams begin the next link without a word: all pages are there, and more is not to be known.
+        remarks.append(
+            ("end_unmarked", f"{len(unmarked)} of {len(sounding)} links have no page that says that they end")
+        )
+        unfinished = [link for link in unfinished if link is sounding[-1]]
     truncated = None
     if unfinished:
         where = f"link {sounding.index(unfinished[0]) + 1} of {len(sounding)}: " if len(sounding) > 1 else ""
@@ -164,23 +186,22 @@ def _part(link: _Link) -> Part:
     one = link.audio[0]
     alone = len(link.streams) == 1 and one.codec in ("vorbis", "opus")
     n_frames, tolerance = (0 if one.ends else None), round(one.rate_hz * _TOLERANCE_S)
+    entered = trimmed = False
     if one.last_granule is not None:
-        first = one.first_granule or 0
-        start = first - one.first_samples
-        if start <= tolerance or one.hole is not None:
-            start = 0
-        else:  # recorded from the middle of a stream: only a bound is known of what stands on the first page
-            tolerance += one.first_samples
-        n_frames = max(0, one.last_granule - start - (one.pre_skip if start == 0 else 0))
+        # A stream can be entered later than at its start, and its first samples can be marked as none of it.
+        entered, trimmed = one.start > tolerance and one.hole is None, one.start < 0
+        n_frames = max(0, one.last_granule - (one.start if entered else one.pre_skip))
     return Part(
         extents=((link.start, link.stop),),
         sample_rate_hz=one.rate_hz,
         n_channels=one.n_channels,
         n_frames=n_frames if len(link.audio) == 1 else None,
         tolerance=tolerance,
-        whole_stream=alone and one.hole is None and not one.has_empty_packets,
+        whole_stream=alone and one.hole is None and not one.has_empty_packets and not trimmed,
+        skip_frames=-one.start if trimmed else 0,
         hole=one.hole,
         has_clock=one.codec in ("vorbis", "opus"),
+        is_entered=entered,
     )
 
 
@@ -196,7 +217,7 @@ def _pages(window: Window, at: int) -> Iterator[_Page | str]:
                 sound = _checksum(page) == int.from_bytes(head[22:26], "little")
                 if sound or window.get(at + length, 4) in (b"OggS", b""):
                     yield _Page(
-                        at, at + length, head[5], int.from_bytes(head[6:14], "little"), int.from_bytes(head[14:18], "little"),
+                        at, at + length, head[5], int.from_bytes(head[6:14], "little", signed=True), int.from_bytes(head[14:18], "little"),
                         int.from_bytes(head[18:22], "little"), lacing, page[_HEAD + len(lacing) :], sound,
                     )  # fmt: skip
                     at += length
@@ -233,17 +254,22 @@ def _begun(page: _Page) -> _Stream:
     """Return the stream that a first page begins."""
     b, number = page.body, page.number
     if b[:7] == b"\x01vorbis" and len(b) >= 30:
-        longest = 1 << (b[28] >> 4)
-        return _Stream(page.serial, "vorbis", int.from_bytes(b[12:16], "little"), b[11], 0, longest // 2, number)
+        blocks = (1 << (b[28] & 15), 1 << (b[28] >> 4))
+        rate = int.from_bytes(b[12:16], "little")
+        return _Stream(page.serial, "vorbis", rate, b[11], 0, blocks[1] // 2, number, blocks, headers_left=2)
     if b[:8] == b"OpusHead" and len(b) >= 19:
-        return _Stream(page.serial, "opus", _OPUS_RATE_HZ, b[9], int.from_bytes(b[10:12], "little"), 5760, number)
+        return _Stream(
+            page.serial, "opus", _OPUS_RATE_HZ, b[9], int.from_bytes(b[10:12], "little"), 5760, number, headers_left=1
+        )
     if b[:5] == b"\x7fFLAC" and len(b) >= 33:
         rate = int.from_bytes(b[27:30], "big") >> 4
         return _Stream(page.serial, "flac", rate, (b[29] >> 1 & 7) + 1, 0, 65535, number)
     if b[:8] == b"Speex   " and len(b) >= 68:
         rate, frame, n = (int.from_bytes(b[i : i + 4], "little") for i in (36, 56, 64))
-        channels = int.from_bytes(b[48:52], "little")
-        return _Stream(page.serial, "speex", rate, channels, 0, max(1, frame * max(1, n)), number)
+        channels, extra = int.from_bytes(b[48:52], "little"), min(16, int.from_bytes(b[68:72], "little"))
+        return _Stream(
+            page.serial, "speex", rate, channels, 0, max(1, frame * max(1, n)), number, headers_left=1 + extra
+        )
     return _Stream(page.serial, "other", number=number)
 
 
@@ -251,7 +277,6 @@ def _take(one: _Stream, page: _Page, lost: str | None) -> None:
     """Count a page of a stream in. lost : what was damaged or no page just before it"""
     jumped = page.number != (one.number + 1) & 0xFFFFFFFF
     one.ends = bool(page.flags & 4)
-    n_ended = sum(length < 255 for length in page.lacing)
     # Recorders that enter a stream write its first pages, with the headers, and go on with those of the moment.
     enters = one.last_granule is None and lost is None
     if jumped and not enters and one.is_audio and one.hole is None:
@@ -264,34 +289,43 @@ def _take(one: _Stream, page: _Page, lost: str | None) -> None:
     # libsndfile takes an Opus packet without a byte for damage.
     lacing = page.lacing[1:] if page.flags & 1 else page.lacing
     one.has_empty_packets |= one.codec == "opus" and b"\0" in lacing.replace(b"\xff\0", b"")
-    if page.granule == _UNSET or not one.is_audio:
+    if not one.is_audio:
         return
-    samples = _opus_samples(page) if one.codec == "opus" else n_ended * one.longest
+    if page.granule == _UNSET:  # no packet ends here
+        _, one.begun = heads_of(page.lacing, page.body, one.begun if page.flags & 1 else None)
+        if one.last_granule is None and one.codec == "vorbis" and len(one.setup) < _MAX_SETUP_BYTES:
+            one.setup += page.body
+        return
+    heads, one.begun = heads_of(page.lacing, page.body, one.begun if page.flags & 1 else None)
+    if page.flags & 1 and one.last_granule is None and one.begun is None and not one.setup:
+        heads = heads[1:]
     if one.last_granule is None:
-        if page.granule == 0 and n_ended:  # a page of headers
+        is_header = one.headers_left > 0 or (one.codec == "flac" and page.granule == 0)
+        one.headers_left -= len(heads)
+        if is_header and heads:
+            if one.codec == "vorbis" and len(one.setup) < _MAX_SETUP_BYTES:
+                one.setup += page.body
             return
-        one.first_granule, one.first_samples = page.granule, samples
-        if one.first_granule < samples:
-            one.first_samples = one.first_granule
-    elif one.hole is None and page.granule - one.last_granule > samples + one.longest + one.rate_hz * _TOLERANCE_S:
-        one.hole = f"the granule jumps by {(page.granule - one.last_granule) / one.rate_hz:.2f} s at {one.last_granule / one.rate_hz:.2f} s"
-    one.last_granule = max(page.granule, one.last_granule or 0)
+        samples = _samples(one, heads)
+        if samples is not None and not (
+            one.ends and page.granule < samples
+        ):  # a short stream that is trimmed at its end
+            one.start = page.granule - samples
+    elif one.hole is None:
+        most = len(heads) * one.longest if one.codec != "opus" else sum(opus_samples(h) for h in heads if h)
+        if page.granule - one.last_granule > most + one.longest + one.rate_hz * _TOLERANCE_S:
+            jump_s, at_s = (page.granule - one.last_granule) / one.rate_hz, one.last_granule / one.rate_hz
+            one.hole = f"the granule jumps by {jump_s:.2f} s at {at_s:.2f} s"
+    one.last_granule = max(page.granule, one.last_granule if one.last_granule is not None else page.granule)
 
 
-def _opus_samples(page: _Page) -> int:
-    """Return how many samples the packets have that end on a page, by their first bytes."""
-    total = at = begins = 0
-    for length in page.lacing:
-        at += length
-        if length < 255:
-            total += _opus_packet(page.body[begins : begins + 2])
-            begins = at
-    return total
-
-
-def _opus_packet(first: bytes) -> int:
-    if not first:
-        return 0
-    count = first[0] & 3
-    n = 1 if count == 0 else 2 if count < 3 else first[1] & 63 if len(first) > 1 else 0
-    return _OPUS_FRAMES[first[0] >> 3] * n
+def _samples(one: _Stream, heads: list[bytes | None]) -> int | None:
+    """Return how many samples come out of a stream's first packets, None when that cannot be told."""
+    if one.codec == "opus":
+        return sum(opus_samples(h) for h in heads if h)
+    if one.codec == "flac":
+        return flac_samples(heads)
+    if one.codec == "speex":
+        return len(heads) * one.longest
+    modes = vorbis_modes(one.setup)
+    return vorbis_samples(heads, modes, one.blocks) if modes else None

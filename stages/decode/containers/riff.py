@@ -25,6 +25,13 @@ from stages.decode.containers.trailing import (
 MAX_PARTS = 1000
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _ALL_ONES = 0xFFFFFFFF
+_HIDDEN_BYTES = 1 << 16
+_HIDDEN = {
+    b"\x72\xf8\x1f\x4e": "compressed audio for S/PDIF (IEC 61937)",
+    b"\xff\x1f\x00\xe8": "DTS",
+    b"\xfe\x7f\x01\x80": "DTS",
+    b"\x7f\xfe\x80\x01": "DTS",
+}
 _MPEG = frozenset((0x50, 0x55))
 _PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = 1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE
 # What libsndfile skips or cannot fail on. It reads other chunks, and gives a file up over what it does not like in them.
@@ -120,7 +127,19 @@ def check_wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         if found.parts or found.fault:
             cut = missing(length, size - start) if start + length > size else found.truncated
             return replace(found, truncated=cut, parts=tuple(replace(p, is_file=False) for p in found.parts))
-    return _Judge(stream, size, wave, wave.format).container()
+    found = _Judge(stream, size, wave, wave.format).container()
+    if wave.format.encoding == "s16le" and (hidden := _hidden(read_at(stream, size, start, _HIDDEN_BYTES))):
+        return replace(found, pcm=None, n_frames=None, understated=True, unsupported=hidden)
+    return found
+
+
+def _hidden(data: bytes) -> str | None:
+    """Return what 16-bit samples are that are none: compressed audio on its way to a receiver. IEC 61937; ETSI TS 102 114."""
+    for mark, name in _HIDDEN.items():
+        first = data.find(mark)
+        if 0 <= first < len(data) // 2 and data.find(mark, first + len(mark)) > 0:
+            return name
+    return None
 
 
 def _walk(stream: IO[bytes], size: int, at: int) -> _Wave:

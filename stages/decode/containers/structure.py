@@ -28,6 +28,7 @@ class Part:
     bare : extents without the header frame, for a decoder that is to be told nothing; None: as `extents`
     skip_frames : of what comes out of `bare`, how many stand before the recording's first
     hole : what is missing in the middle by its own counts, None when nothing is
+    is_entered : it begins in the middle of a longer one, so its clock has no zero
     has_clock : FFmpeg knows where what follows a hole belongs
     """
 
@@ -42,6 +43,7 @@ class Part:
     skip_frames: int = 0
     hole: str | None = None
     has_clock: bool = True
+    is_entered: bool = False
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class FfmpegReader:
     ignore_length : do not believe the header's length
     track : of schemas.config.Audio
     gaps : fill | reject | ignore, what to do where the container's timeline has a hole
+    has_clock : the container's times are to be followed, where its kind has any
     skip_frames : how many frames of what is decoded stand before the recording's first
     """
 
@@ -57,6 +58,7 @@ class FfmpegReader:
         track: Track = "default",
         gaps: str = "fill",
         skip_frames: int = 0,
+        has_clock: bool = True,
     ) -> None:
         self.n_frames = n_frames
         self.problem: str | None = None
@@ -70,7 +72,7 @@ class FfmpegReader:
             raise DecodeError("undecodable", f"FFmpeg: {one_line(error)}") from None
         try:
             chosen = choose(self._container.streams.audio, track)
-            self._timeline = Timeline(self._container, chosen.stream, kind, gaps)
+            self._timeline = Timeline(self._container, chosen.stream, kind if has_clock else "", gaps)
             self.remarks = [*chosen.remarks, *self._timeline.remarks]
             self._timeline.remarks = self.remarks
             self._blocks = self._decode(chosen.stream)
