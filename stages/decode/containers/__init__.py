@@ -46,17 +46,18 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
     """
     window = Window(stream, size_bytes, HEAD_BYTES)
     skipped = behind_tags(window, 0)
+    is_tagged = skipped > 0
     head = window.get(skipped, HEAD_BYTES)
     if head and not head.strip(b"\0"):
         skipped = _first_byte(window, skipped)
         head = window.get(skipped, HEAD_BYTES)
-    kind = kind_of(head) or ("mp3" if skipped else "")
+    kind = kind_of(head) or ("mp3" if is_tagged else "")
     check = CHECKS.get(kind)
     found = check(stream, size_bytes, skipped, head) if check else Container(kind, unsupported=unsupported(head))
     if found.fault is None and (second := follower(stream, size_bytes, kind, skipped)) is not None:
         found = replace(found, fault=("corrupt", another(second)))
     stream.seek(0)
-    return replace(found, start_byte=skipped)
+    return replace(found, start_byte=skipped if kind else 0)
 
 
 def _first_byte(window: Window, at: int) -> int:
