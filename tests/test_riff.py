@@ -306,3 +306,15 @@ def test_damaged_header_never_raises(place: int, junk: bytes, cut: int) -> None:
     content[place : place + len(junk)] = junk
     found = look(bytes(content[: len(content) - cut]))
     assert found.kind == "wav"
+
+
+def test_compressed_audio_in_samples_is_known_by_bursts_at_equal_distances() -> None:
+    burst = b"\x72\xf8\x1f\x4e\x01\x00" + bytes(6138)
+    hidden = look(riff(fmt(), data(burst * 8)))
+    assert hidden.unsupported is not None
+    # The four bytes of a sync word occur in noise.
+    rng = np.random.default_rng(0)
+    noise = bytearray(rng.integers(0, 256, 60_000, np.uint8).tobytes())
+    for at in (1000, 9000, 20_002, 33_000, 50_000):
+        noise[at : at + 4] = b"\xff\x1f\x00\xe8"
+    assert look(riff(fmt(), data(bytes(noise)))).unsupported is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import IO
 
 from stages.decode.containers.mpeg import check_frames
@@ -26,6 +27,7 @@ MAX_PARTS = 1000
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _ALL_ONES = 0xFFFFFFFF
 _HIDDEN_BYTES = 1 << 16
+_HIDDEN_BURSTS = 4
 _HIDDEN = {
     b"\x72\xf8\x1f\x4e": "compressed audio for S/PDIF (IEC 61937)",
     b"\xff\x1f\x00\xe8": "DTS",
@@ -136,8 +138,14 @@ def check_wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
 def _hidden(data: bytes) -> str | None:
     """Return what 16-bit samples are that are none: compressed audio on its way to a receiver. IEC 61937; ETSI TS 102 114."""
     for mark, name in _HIDDEN.items():
-        first = data.find(mark)
-        if 0 <= first < len(data) // 2 and data.find(mark, first + len(mark)) > 0:
+        places = []
+        at = data.find(mark)
+        while at >= 0:
+            places.append(at)
+            at = data.find(mark, at + len(mark))
+        # Four bytes occur by chance; bursts come at equal distances.
+        distances = {b - a for a, b in pairwise(places)}
+        if len(places) >= _HIDDEN_BURSTS and len(distances) == 1:
             return name
     return None
 

@@ -56,7 +56,8 @@ def kind_of(head: bytes) -> str:
         return "gsm"
     if _is_loas(head):
         return "loas"
-    adts, mpeg = adts_start(head), mpeg_start(head)
+    mpeg = mpeg_start(head)
+    adts = adts_start(head) if mpeg != 0 else -1
     if adts >= 0 and not 0 <= mpeg < adts:
         return "aac"
     if mpeg >= 0:
@@ -102,6 +103,8 @@ def _is_transport_stream(head: bytes) -> bool:
     """Whether sync bytes stand a packet's length apart: three from the start on, or ten from within the first packet."""
     for length, first in ((_TS_BYTES, 0), (_M2TS_BYTES, 4)):
         for shift in range(length):
+            if head[first + shift : first + shift + 1] != b"\x47":
+                continue
             n = 3 if shift == 0 else 10
             places = range(first + shift, len(head), length)[:n]
             if len(places) == n and all(head[p] == 0x47 for p in places):
