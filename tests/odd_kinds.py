@@ -274,3 +274,33 @@ for _name, _head in {
                    debatable="DTS has no magic but its sync word" if _name.endswith("dts") else "")  # fmt: skip
 KINDS.rejected("song.mid", lambda: b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96) + b"MTrk" + struct.pack(">I", 4) + b"\0\xff\x2f\0",
                "not_audio unsupported_format", "MIDI is notes, no audio")  # fmt: skip
+
+
+def _twice(kind: str, codec: str) -> bytes:
+    """Return two files one behind the other, as `cat` joins them."""
+    return b"".join(
+        mux(
+            kind,
+            Track(codec, signal(2, 44100, from_s=start), 44100, bit_rate=0 if codec in ("tta", "wavpack") else 128_000),
+        )
+        for start in (0, 2)
+    )
+
+
+for _kind, _codec, _loose in (
+    ("asf", "wmav2", 0.2),
+    ("flv", "libmp3lame", 0.2),
+    ("tta", "tta", 0.03),
+    ("wv", "wavpack", 0.03),
+):
+    KINDS.used(f"twice.{_kind}", lambda kind=_kind, codec=_codec: _twice(kind, codec), 4, "two files joined", _loose,
+               parts=(Part(0, 2), Part(2, 2, 2)), loose_s=0.3, shift_s=0.15, quiet=frozenset())  # fmt: skip
+
+
+def _long_flac(start: float) -> bytes:
+    """Return FLAC that is longer than what is looked at of a file's end."""
+    y = signal(4, 44100, from_s=start)
+    return soundfile(y + 0.05 * np.random.default_rng(5).standard_normal(y.shape).astype(np.float32), 44100, "FLAC")
+
+
+FLAC.rejected("joined_long.flac", lambda: _long_flac(0) + _long_flac(4), _BAD, "two long FLACs of one length joined")
