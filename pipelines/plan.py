@@ -183,7 +183,7 @@ def _take_in(
         plan.annotations_rejected += 1
         row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
-    source_digest = _source_fingerprint(source)
+    source_digest = _source_fingerprint(config, source)
     items = _items(config, source, inventory, annotated, plan, refused_later)
     while batch := list(islice(items, BATCH)):
         arrivals.add(batch, [_item_digest(item, source_digest, retries) for item in batch], root.uri)
@@ -298,11 +298,13 @@ def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
-def _source_fingerprint(source: Source) -> str:
+def _source_fingerprint(config: Config, source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
-    given = {name: decoded[name] for name in ("channels", "track") if name in decoded}
+    # What is given as `audio` has it already is no other choice.
+    asked = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
     # The root stands in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
     chosen = [given] if given else []

@@ -213,6 +213,18 @@ def test_no_column_and_no_key_moves_without_each(make_config: MakeConfig, tmp_pa
         assert make_plan(load(make_config(dict(source), audio=audio)).config).clips_digest != plain.clips_digest, audio
     track = make_plan(load(make_config({**source, "track": {"language": "eng"}})).config)
     assert track.keys != plain.keys and track.clips_digest == plain.clips_digest
+    for name, common, other in (
+        ("channels", "mono", "left"),
+        ("channels", "keep", "mono"),
+        ("channels", [0, 1], [1]),
+        ("track", "default", "first"),
+        ("track", 1, 0),
+        ("track", {"language": "eng"}, {"language": "deu"}),
+    ):
+        audio = {name: common}
+        inherited = make_plan(load(make_config(dict(source), audio=audio)).config).keys
+        assert make_plan(load(make_config({**source, name: common}, audio=audio)).config).keys == inherited, common
+        assert make_plan(load(make_config({**source, name: other}, audio=audio)).config).keys != inherited, other
     order = [make_plan(load(make_config(dict(source), audio={"channels": c})).config).keys for c in ([0, 1], [1, 0])]
     assert order[0] == order[1], "a mean does not depend on the order of its channels"
     report = build(load(make_config(dict(source))), quiet=True)
