@@ -217,6 +217,29 @@ def test_spans_in_one_shard_are_one_recording(make_config: MakeConfig, tmp_path:
     assert [c.counts.remarked for c in commits] == [{"antiphase": 1}]
 
 
+def test_spans_in_several_shards_are_one_recording(make_config: MakeConfig, tmp_path: Path) -> None:
+    write_audio(tmp_path / "in" / "a.wav", stereo(100, -0.9, rate=8000), 8000)
+    write_audio(tmp_path / "in" / "b.wav", stereo(5, -0.9, rate=8000), 8000)
+    source = {"root": tmp_path / "in", "bytes_per_second": 32000, "segment": WINDOWS}
+    output = {"root": str(tmp_path / "out"), "shard_seconds": 20}
+    held = build(load(make_config(dict(source), output=output, limits={"min_clips": 999})), quiet=True)
+    assert held.status == "not_published" and held.shards_built > 3
+    waiting = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))["remarks"]
+    config = make_config(source, output=output)
+    report = build(load(config), quiet=True)
+    assert report.snapshot is not None and report.snapshot.counts.remarked == {"antiphase": 2}
+    told = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))["remarks"]
+    for found in (held.remarks, waiting, report.remarks, told):
+        assert [(group["code"], group["count"]) for group in found] == [("antiphase", 2)]
+        assert sorted(row["recording_id"] for row in found[0]["examples"]) == ["s0/a.wav", "s0/b.wav"]
+    for path in (tmp_path / "out" / "snapshots").glob("*.json"):
+        path.unlink()
+    for path in (tmp_path / "out" / "builds").glob("*.json"):
+        path.write_text(path.read_text().replace('"not_published"', '"failed"').replace('"published"', '"failed"'))
+    unfinished = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))
+    assert "not finished" in unfinished["of"] and unfinished["remarks"] == told
+
+
 def test_a_recording_that_is_rejected_loses_its_remarks(make_config: MakeConfig, tmp_path: Path) -> None:
     place = write_audio(tmp_path / "in" / "a.flac", stereo(90, -0.9, rate=44100), 44100)
     content = bytearray(place.read_bytes())
