@@ -30,8 +30,13 @@ from schemas.storage import Root
 
 def _check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
     from schemas.reasons import REASONS
+    from schemas.remarks import REMARKS
 
     for code in codes:
+        if code in REMARKS and code not in REASONS and code not in others:
+            raise ConfigError(
+                f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry"
+            )
         if code not in REASONS and code not in others:
             raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
 
@@ -311,7 +316,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows, finite
     from pipelines.inspection import show as look
-    from pipelines.wording import duration, labels, saturation, size, splits, statistics
+    from pipelines.wording import duration, labels, remarked, saturation, size, splits, statistics
 
     found = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
@@ -323,7 +328,8 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     click.echo(
         f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings"
     )
-    click.echo("\n".join([*splits(found["splits"]), *saturation(found["saturation"])]))
+    told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
+    click.echo("\n".join([*splits(found["splits"]), *told]))
     click.echo("\n".join(statistics(found["statistics"], found["splits"])))
     if found["labels"]:
         click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))

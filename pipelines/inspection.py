@@ -188,7 +188,7 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
     asked = {code: n for code, n in remarked.items() if reason in (None, code)}
     remarks = told_remarks(asked, commits, n_examples)
     rejected = sum(g["count"] for g in found)
-    return {"of": of, "rejected": rejected, "reasons": found, "dropped": dropped, "remarks": remarks}
+    return {"of": of, "reason": reason, "rejected": rejected, "reasons": found, "dropped": dropped, "remarks": remarks}
 
 
 def told_remarks(remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3) -> list[dict[str, Any]]:

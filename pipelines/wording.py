@@ -62,6 +62,14 @@ def accounting(s: Snapshot) -> list[str]:
     return lines
 
 
+def remarked(counts: Mapping[str, int]) -> list[str]:
+    """Return a line with what is worth knowing of recordings that were used, how often; none where nothing is."""
+    parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return (
+        [f"worth knowing of recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
+    )
+
+
 def rejections(counts: dict[str, int]) -> list[str]:
     return [
         f"{n:>8,}  {code}: {REASONS[code].meaning if code in REASONS else ''}" for code, n in sorted(counts.items())
@@ -224,7 +232,8 @@ def standing(found: dict[str, Any]) -> list[str]:
 
 def rejected(found: dict[str, Any]) -> list[str]:
     """Return what was rejected, by reason, for `clipmill failures`."""
-    lines = [f"{found['of']}: {found['rejected']:,} rejected"]
+    for_this = " for this reason" if found["reason"] else ""
+    lines = [f"{found['of']}: {found['rejected']:,} rejected{for_this}"]
     for group in found["reasons"]:
         lines += [
             "",

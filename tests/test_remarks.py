@@ -83,6 +83,15 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
     assert "antiphase" not in run_cli("failures", str(tmp_path / "out"), "--reason", "corrupt")
     assert "2 x antiphase" in run_cli("failures", str(tmp_path / "out"), "--reason", "antiphase")
     assert json.loads(run_cli("show", str(tmp_path / "out"), "--json"))["counts"]["remarked"] == {"antiphase": 2}
+    line = "worth knowing of recordings that were used (see `clipmill failures`): antiphase 2"
+    assert line in run_cli("show", str(tmp_path / "out")).splitlines()
+    assert run_cli("failures", str(tmp_path / "out")).startswith("snapshot 1: 0 rejected\n")
+    asked = run_cli("failures", str(tmp_path / "out"), "--reason", "antiphase")
+    assert asked.startswith("snapshot 1: 0 rejected for this reason\n")
+    refused = CliRunner().invoke(main, ["retry", str(config), "--reason", "antiphase"])
+    assert refused.exit_code == 2
+    assert "antiphase is a remark on recordings that were used; there is nothing to retry" in refused.output
+    assert CliRunner().invoke(main, ["retry", str(config), "--reason", "timeline_gap"]).exit_code == 0
     again = json.loads(run_cli("build", str(config), "--json"))
     assert again["status"] == "unchanged"
     assert again["remarks"] == found and again["snapshot"]["counts"]["remarked"] == {"antiphase": 2}
