@@ -111,7 +111,7 @@ class Cursor:
         """Refuse a recording that has so many frames, or more."""
         length_s = n_frames / self._reader.sample_rate_hz
         if self._max_s is not None and length_s > self._max_s:
-            found = f"lasts {length_s:.1f} s," if self._reader.n_frames == n_frames else "goes on where"
+            found = f"lasts {length_s:.1f} s," if self._reader.n_frames == n_frames else "is"
             raise DecodeError(
-                "recording_too_long", f"it {found} {self._max_s:g} s are allowed (limits.max_recording_s)"
+                "recording_too_long", f"it {found} longer than the {self._max_s:g} s that limits.max_recording_s allows"
             )
