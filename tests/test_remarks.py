@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,11 @@ from test_segment import ITEM, run_of
 from pipelines.build import build
 from pipelines.cli import main
 from pipelines.wording import outcome
+from schemas.audio_config import Audio
 from schemas.config import Segment as Spec
 from schemas.config_file import load
 from schemas.layout import Commit, Counts, Snapshot, read_commit, read_snapshot
-from schemas.remarks import REMARKS
+from schemas.remarks import REMARKS, Remark
 from schemas.storage import Root
 from schemas.tables import CLIPS, PLAN
 from stages.downmix import Downmix
@@ -95,6 +97,13 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
     again = json.loads(run_cli("build", str(config), "--json"))
     assert again["status"] == "unchanged"
     assert again["remarks"] == found and again["snapshot"]["counts"]["remarked"] == {"antiphase": 2}
+
+
+@pytest.mark.parametrize("remark", REMARKS.values(), ids=list(REMARKS))
+def test_a_remedy_is_an_action_or_none(remark: Remark) -> None:
+    assert re.match("nothing, (if|unless) |copy it again |set ", remark.remedy), remark.remedy
+    if "audio." in remark.remedy:
+        assert all(key in Audio.model_fields for key in re.findall(r"audio\.(\w+)", remark.remedy))
 
 
 def test_shards_made_from_clips_and_builds_held_back_keep_remarks(make_config: MakeConfig, tmp_path: Path) -> None:
