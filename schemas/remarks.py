@@ -35,9 +35,13 @@ REMARKS: dict[str, Remark] = {
         Remark(
             "late_start",
             "the audio starts later than the container's first stream",
-            "nothing, if times are to count from the container's start; else set audio.gaps: ignore, which puts no silence before the audio",
+            "nothing, if times are to count from the container's start; else set audio.gaps: ignore",
         ),
-        Remark("several_tracks", "the file has several audio tracks", "nothing, if the track that was taken is the right one; else choose another with audio.track or sources[].track"),
+        Remark(
+            "several_tracks",
+            "the file has several audio tracks",
+            "nothing, if the track that was taken is the right one; else choose another with audio.track or sources[].track",
+        ),
         Remark(
             "antiphase",
             "the mix of the channels is more than 20 dB under the loudest of them",
