@@ -24,6 +24,7 @@ from pipelines.command_line import (
     workers_option,
 )
 from pipelines.exports import FORMATS
+from pipelines.plural import counted
 from schemas.errors import ConfigError
 from schemas.storage import Root
 
@@ -116,7 +117,7 @@ def _say(report: Any) -> None:
 
     click.echo("\n".join(outcome(report)))
     for message in dict.fromkeys(report.failures):
-        click.echo(f"error: {report.failures.count(message)} shards: {message}", err=True)
+        click.echo(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
         click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
     for excess in report.limits:
@@ -293,8 +294,8 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         click.echo(json.dumps(verdict.to_dict()))
     else:
         click.echo(
-            f"snapshot {verdict.snapshot}: {verdict.shards:,} shards, {verdict.files:,} files, {size(verdict.size_bytes)},"
-            f" {verdict.clips:,} clips: {'all as committed' if not verdict.problems else f'{len(verdict.problems)} problems'}"
+            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {size(verdict.size_bytes)},"
+            f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
         )
         for problem in verdict.problems:
             click.echo(f"error: {problem}", err=True)
@@ -326,7 +327,8 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         return
     click.echo(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
-        f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings"
+        f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
+        f" from {counted(found['recordings_listed'], 'recording')}"
     )
     told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
     click.echo("\n".join([*splits(found["splits"]), *told]))

@@ -23,6 +23,7 @@ from pipelines.arrange import BATCH, Arrivals, in_chunks
 from pipelines.inventory import Inventory, passed_over_text, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
 from pipelines.leaks import check_decides, check_disjoint
+from pipelines.plural import counted
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -194,7 +195,7 @@ def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> 
     if source.annotations is not None and inventory.recordings and not annotated.by_path:
         where = source.annotations.sidecar or source.annotations.table
         raise ClipmillError(
-            f"source {source.name!r}: none of the {len(inventory.recordings)} recordings under {source.root} has an annotation"
+            f"source {source.name!r}: of {counted(len(inventory.recordings), 'recording')} under {source.root} none has an annotation"
             f" in {where!r}; check annotations"
         )
     if not inventory.recordings and not inventory.refusals:

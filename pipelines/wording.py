@@ -11,6 +11,7 @@ from pipelines.gc import Garbage
 from pipelines.inspection import saturation_told
 from pipelines.inventory import passed_over_text
 from pipelines.plan import Plan
+from pipelines.plural import counted
 from schemas.layout import Snapshot
 from schemas.reasons import DROP_RULES, REASONS
 
@@ -32,9 +33,11 @@ def duration(seconds: float) -> str:
 
 def size(n_bytes: int) -> str:
     value = float(n_bytes)
+    if n_bytes < 1000:
+        return counted(n_bytes, "byte")
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+            return f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
 
@@ -112,7 +115,9 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
             f"statistics of {split}: {lengths['min_s']:.3f} to {lengths['max_s']:.3f} s a clip, {lengths['mean_s']:.3f} s on average"
         )
         if missing := by_split[split]["clips"] - told["clips"]:
-            lines.append(f"  without {missing:,.0f} clips, whose shards were built before there were statistics")
+            lines.append(
+                f"  without {counted(int(missing), 'clip')}, whose shards were built before there were statistics"
+            )
         for name, sums in told["features"].items():
             if sums["mean"] is None or sums["std"] is None:
                 lines.append(f"  {name:<24} holds infinite values; build again, which rejects such clips")
@@ -130,7 +135,7 @@ def saturation(found: dict[str, Any]) -> list[str]:
     ]
     if found["clips_unknown"] > 0:
         lines.append(
-            f"saturated    not known of {found['clips_unknown']:,} clips, whose shards were built before it was counted"
+            f"saturated    not known of {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
         )
     return lines
 
@@ -173,7 +178,7 @@ def outcome(report: Report) -> list[str]:
         lines.append(busy + ("decoding keeps ahead of them" if keeps_ahead else slow))
     if report.status == "published" and s is not None:
         lines.append(
-            f"published    snapshot {s.number} of {s.name}: {s.counts.clips_kept:,} clips, {size(s.bytes_stored)}, in {report.root}"
+            f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {size(s.bytes_stored)}, in {report.root}"
         )
     elif report.status == "unchanged" and s is not None:
         lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
@@ -210,8 +215,8 @@ def standing(found: dict[str, Any]) -> list[str]:
     lines = ["published    nothing yet"]
     if published:
         lines = [
-            f"published    snapshot {published['snapshot']} of {published['created']}: {published['clips']:,} clips"
-            f" in {published['shards']:,} shards",
+            f"published    snapshot {published['snapshot']} of {published['created']}: {counted(published['clips'], 'clip')}"
+            f" in {counted(published['shards'], 'shard')}",
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
     for run in found["builds"]:
@@ -261,7 +266,7 @@ def differences(found: Diff, n_names: int) -> list[str]:
     """Return what changed between two snapshots, for `clipmill diff`."""
     shards = found.shards
     lines = [
-        f"snapshot {found.a} to {found.b}: {shards['kept']:,} shards kept, {shards['added']:,} added, {shards['removed']:,} removed"
+        f"snapshot {found.a} to {found.b}: {counted(shards['kept'], 'shard')} kept, {shards['added']:,} added, {shards['removed']:,} removed"
     ]
     if found.is_empty:
         return [*lines, "the same content"]

@@ -32,7 +32,8 @@ from pipelines.verify import verify
 from schemas.config import Segment as Spec
 from schemas.config_file import load
 from schemas.errors import ConfigError
-from schemas.layout import Counts
+from schemas.layout import Counts, committed_keys, read_commit
+from schemas.storage import Root
 from schemas.tables import CHANNEL_COLUMN
 from stages.downmix import Downmix, mono
 from stages.gate import Gate
@@ -169,6 +170,10 @@ def test_spans_without_the_channel_are_rejected_each(make_config: MakeConfig, tm
     )  # fmt: skip
     counts = sum((c.counts for c in build_here(config)), Counts())
     assert (counts.recordings_rejected, counts.rejected["channel_missing"]) == (1, 1 + counts.spans_rejected)
+    detail = read_commit(Root(str(tmp_path / "out")), committed_keys(Root(str(tmp_path / "out"))).pop()).rejections[0][
+        "detail"
+    ]
+    assert detail == "it has 2 channels, and channels: [0, 7] asks for channel 7, counted from 0"
     assert counts.spans_rejected > 2 and counts.clips_candidates == 0
 
 
