@@ -199,7 +199,9 @@ def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> 
             f" in {where!r}; check annotations"
         )
     if not inventory.recordings and not inventory.refusals:
-        there = f"; {passed_over_text(inventory.passed_over)}" if inventory.passed_over else ""
+        there = ""
+        if inventory.passed_over:
+            there = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
         raise ClipmillError(
             f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
         )

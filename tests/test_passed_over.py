@@ -133,6 +133,7 @@ def test_a_source_of_nothing_else_says_what_is_there(tmp_path: Path, make_config
     done = CliRunner().invoke(main, ["plan", str(make_config({"root": tmp_path / "in"}))])
     assert done.exit_code == 1
     assert "matches include and exclude; 3 files are not audio by name: none 2, .xyz 1" in done.output
+    assert "; name the extension in include; files without a header need `raw`" in done.output
 
 
 def test_any_name_takes_audio_without_an_extension(tmp_path: Path, make_config: Callable[..., Path]) -> None:
