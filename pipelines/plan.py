@@ -20,7 +20,7 @@ import pyarrow as pa
 from pipelines.annotate import Annotated, annotate
 from pipelines.annotation_files import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
-from pipelines.inventory import Inventory, passed_over_text, take_inventory
+from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.plural import counted
@@ -173,7 +173,7 @@ def _take_in(
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_found(source, inventory, annotated)
     if inventory.passed_over:
-        plan.passed_over[source.name] = dict(inventory.passed_over.most_common())
+        plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     for refusal in inventory.refusals:
         rows = annotated.by_path.get(refusal.path, [])
