@@ -111,8 +111,8 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         for source in config.sources:
             _take_in(config, source, retries or {}, plan, arrivals, refused_later)
         plan.rejections += refused_later
-        names = {name for source in config.sources for name in configured_fields(source)}
-        plan.field_names = sorted(names | arrivals.field_names)
+        fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
+        plan.field_names = sorted(set().union(*fields_of.values()))
         if any(r["reason"] == "split_field_missing" for r in plan.rejections):
             check_decides(config.split, plan.field_names)
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
@@ -122,9 +122,11 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
                 key="output.images",
             )
         if config.has_channel_column and CHANNEL_COLUMN in plan.field_names:
+            have = ", ".join(repr(name) for name, fields in fields_of.items() if CHANNEL_COLUMN in fields)
             raise ConfigError(
-                f"the corpus has a field {CHANNEL_COLUMN!r}, which is the column of a clip's channel with channels: each; give the"
-                " field another name in annotations.columns or in the regex, or leave it out",
+                f"the corpus has a field {CHANNEL_COLUMN!r} (in source {have}), which is the column of a clip's channel with channels:"
+                " each; give the field another name in annotations.columns or in the regex, or leave it out, as extra_columns: drop"
+                " does with columns that annotations.columns does not name",
                 key=_asks_for_each(config),
             )
         plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))

@@ -250,9 +250,24 @@ def test_a_field_named_channel(make_config: MakeConfig, tmp_path: Path, key: str
     assert report.shards_from_clips == 1  # a reread of clips whose field has the column's name
     asked: dict[str, Any] = {"channels": "each"}
     config = make_config({**source, **asked}) if key != "audio.channels" else make_config(source, audio=asked)
-    with pytest.raises(ConfigError, match=r"field 'channel'.*another name") as refused:
+    with pytest.raises(ConfigError, match=r"field 'channel' \(in source 's0'\).*another name") as refused:
         make_plan(load(config).config)
     assert key in str(refused.value)
+
+
+def test_the_source_with_a_field_named_channel_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
+    for name in "ab":
+        write_audio(tmp_path / name / "x.wav", many(2), 22050)
+        (tmp_path / name / "x.csv").write_text(f"start,end,{'channel' if name == 'b' else 'side'}\n0,1,near\n")
+    rows = {"sidecar": "{stem}.csv", "columns": {"start": "start", "end": "end"}}
+    sources = [
+        {"name": n, "root": tmp_path / n, "annotations": dict(rows), "segment": {"mode": "annotation"}} for n in "ab"
+    ]
+    sources[0]["channels"] = "each"
+    with pytest.raises(ConfigError, match=r"\(in source 'b'\).*extra_columns: drop"):
+        make_plan(load(make_config([dict(s) for s in sources])).config)
+    sources[1]["annotations"] = {**rows, "extra_columns": "drop"}
+    assert "side" in make_plan(load(make_config(sources)).config).field_names
 
 
 @pytest.mark.parametrize(
