@@ -18,6 +18,7 @@ from schemas.reasons import DROP_RULES, REASONS
 _SATURATED = 1e-3
 """From here on it is told: 16 samples of each second at 16 kHz. What merely touches full scale, as music that was normalised to its
 peak does, stays far under it; what was recorded too loud is far over it."""
+_ESCAPES = "; limits.max_saturated_share does not hold for them: nothing to do, unless they are to be counted; then build into a new output.root"
 _BUSY = 0.9  # from here on the GPUs, not the CPUs that decode, are the limit
 
 
@@ -126,8 +127,11 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
     return lines
 
 
-def saturation(found: dict[str, Any]) -> list[str]:
-    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped."""
+def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
+    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped.
+
+    is_limited : by limits.max_saturated_share, which what is not known escapes
+    """
     lines = [
         f"saturated    {source}: {sums['share']:.2%} of the samples are at full scale, as in recordings that were clipped"
         for source, sums in found["sources"].items()
@@ -136,6 +140,7 @@ def saturation(found: dict[str, Any]) -> list[str]:
     if found["clips_unknown"] > 0:
         lines.append(
             f"saturated    not known of {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
+            + _ESCAPES * is_limited
         )
     return lines
 
@@ -154,7 +159,7 @@ def outcome(report: Report) -> list[str]:
             lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
             lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
         lines += splits(s.by_split)
-        lines += saturation(saturation_told(s))
+        lines += _saturated(report, s)
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
@@ -183,6 +188,14 @@ def outcome(report: Report) -> list[str]:
     elif report.status == "unchanged" and s is not None:
         lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
     return lines
+
+
+def _saturated(report: Report, s: Snapshot) -> list[str]:
+    """Return what a build tells of saturation: of what is not known, when it is news."""
+    found = saturation_told(s)
+    if report.status == "unchanged":
+        found["clips_unknown"] = 0
+    return saturation(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
 
 
 def planned(plan: Plan, missing: int) -> list[str]:
