@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -109,6 +110,11 @@ def retry(
         click.echo(
             f"retried      {n:,} rejected: {n - again:,} are not any more, {again:,} rejected for the same reason again"
         )
+        if result.lost:
+            codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
+            click.echo(
+                f"now rejected {len(result.lost):,} that were used before, beside those that were retried: {codes}"
+            )
     sys.exit(result.report.exit_code)
 
 

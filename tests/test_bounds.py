@@ -192,6 +192,21 @@ def test_a_raised_limit_and_a_retry_bring_the_clips(tmp_path: Path, make_config:
     assert build(load(path), quiet=True).status == "unchanged"
 
 
+def test_a_lowered_limit_and_a_retry_tell_what_they_cost(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for i, seconds in enumerate((2.0, 6.0, 30.0)):
+        write_audio(tmp_path / "in" / f"r{i}.wav", tone(seconds, 8000, seed=i), 8000)
+    source = {"root": tmp_path / "in", "segment": WINDOWS}
+    build(load(make_config(source, limits={"max_rejected_share": 1, "max_recording_s": 10})), quiet=True)
+    path = make_config(source, limits={"max_rejected_share": 1, "max_recording_s": 5})
+    done = CliRunner().invoke(main, ["retry", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "retried      1 rejected: 0 are not any more, 1 rejected for the same reason again" in done.output
+    assert "now rejected 1 that were used before, beside those that were retried: recording_too_long 1" in done.output
+    snapshot = read_snapshot(Root(str(tmp_path / "out")), 2)
+    assert snapshot.counts.rejected == {"recording_too_long": 2}
+    assert "now rejected" not in CliRunner().invoke(main, ["retry", str(path)]).output
+
+
 @pytest.fixture
 def small_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages.held, "HOLD_BYTES", 100_000)
