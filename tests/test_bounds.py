@@ -174,6 +174,19 @@ def test_of_a_part_the_recording_counts_where_its_length_is_known(
     assert [c["recording_id"] for c in clips_of(tmp_path / "out", commits)] == ["s0/unknown.ogg"] * 2
 
 
+def test_whole_recordings_are_clips_before_they_are_too_long(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for name in ("states.wav", "states_none.ogg"):
+        write_audio(tmp_path / "in" / name, tone(90.0, 8000), 8000)
+    source = {"root": tmp_path / "in", "segment": {"mode": "whole", "max_clip_s": 20}}
+    limits = {"max_rejected_share": 1, "max_recording_s": 60}
+    commits = build_here(make_config(source, limits=limits))
+    found = {r["recording_id"]: r["reason"] for c in commits for r in c.rejections}
+    assert found == {"s0/states.wav": "recording_too_long", "s0/states_none.ogg": "clip_too_long"}
+    assert 20 < sum(c.seconds.decoded_s for c in commits) < 40
+    lower = make_config(source, limits={**limits, "max_recording_s": 10}, output={"root": str(tmp_path / "lower")})
+    assert {r["reason"] for c in build_here(lower) for r in c.rejections} == {"recording_too_long"}
+
+
 def test_a_raised_limit_and_a_retry_bring_the_clips(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     for i, seconds in enumerate((2.0, 2.0, 30.0)):
         write_audio(tmp_path / "in" / f"r{i}.wav", tone(seconds, 8000, seed=i), 8000)

@@ -151,6 +151,12 @@ def test_any_name_takes_audio_without_an_extension(tmp_path: Path, make_config: 
     assert "4 listed = 3 used + 1 rejected" in done.output
 
 
+def test_the_documentation_lists_the_known_extensions() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    known = ", ".join(f"`.{extension}`" for extension in sorted(AUDIO_EXTENSIONS))
+    assert f"Known extensions, in any case: {known}." in " ".join(text.split())
+
+
 def test_containers_that_people_use_are_known_and_none_twice() -> None:
     asked = "mp1 m4b spx asf ogv oggflac 3g2 wv tta ac3 eac3 ape mpc ts webm w64".split()
     assert set(asked) <= set(AUDIO_EXTENSIONS)
