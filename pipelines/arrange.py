@@ -28,12 +28,12 @@ _UNSET = ("donor", "reason", "detail")
 class Arrivals:
     """The items of a plan in the order in which they come.
 
-    field_names : of all fields that an item or an annotation of one has
+    fields_of : by source, the names of all fields that an item or an annotation of one has
     """
 
     def __init__(self) -> None:
         self._split_names: list[str] = []
-        self.field_names: set[str] = set()
+        self.fields_of: dict[str, set[str]] = {}
         self._columns: dict[str, list[pa.Array]] = {f.name: [] for f in PLAN if f.name not in (*_PLACE, *_UNSET)}
         self._names: list[list[str]] = []  # of the fields of each batch, in the order in which its lists have them
         self._hashes: list[npt.NDArray[np.uint64]] = []
@@ -49,7 +49,7 @@ class Arrivals:
         uri : gives a recording's address by its path
         """
         names = sorted({name for i in items for name in i.fields} | _names_in_annotations(items))
-        self.field_names.update(names)
+        self.fields_of.setdefault(items[0].recording.source, set()).update(names)
         self._names.append(names)
         columns = {
             "item_id": [i.item_id for i in items],

@@ -21,6 +21,7 @@ from pipelines.inspection import saturation_told, told_remarks
 from pipelines.limits import Excess, exceeded
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
+from pipelines.plural import counted
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from pipelines.publish import draft_snapshot, publish, repair, write_rejections
 from schemas.config_file import ConfigFile
@@ -327,7 +328,8 @@ def _check_all_there(root: Root, commits: list[Commit]) -> None:
     sizes = shard_sizes(root)
     missing = [c for c in commits if commit_path(c.key) not in sizes or not c.is_whole(sizes)]
     if missing:
-        raise ClipmillError(f"{root.url}: {len(missing)} shards were removed or damaged during the build; build again")
+        lost = counted(len(missing), "shard")
+        raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")
 
 
 def _ray_is_at_hand() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -24,14 +25,20 @@ from pipelines.command_line import (
     workers_option,
 )
 from pipelines.exports import FORMATS
+from pipelines.plural import counted
 from schemas.errors import ConfigError
 from schemas.storage import Root
 
 
 def _check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
     from schemas.reasons import REASONS
+    from schemas.remarks import REMARKS
 
     for code in codes:
+        if code in REMARKS and code not in REASONS and code not in others:
+            raise ConfigError(
+                f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry"
+            )
         if code not in REASONS and code not in others:
             raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
 
@@ -103,6 +110,11 @@ def retry(
         click.echo(
             f"retried      {n:,} rejected: {n - again:,} are not any more, {again:,} rejected for the same reason again"
         )
+        if result.lost:
+            codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
+            click.echo(
+                f"now rejected {len(result.lost):,} that were used before, beside those that were retried: {codes}"
+            )
     sys.exit(result.report.exit_code)
 
 
@@ -111,7 +123,7 @@ def _say(report: Any) -> None:
 
     click.echo("\n".join(outcome(report)))
     for message in dict.fromkeys(report.failures):
-        click.echo(f"error: {report.failures.count(message)} shards: {message}", err=True)
+        click.echo(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
         click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
     for excess in report.limits:
@@ -288,8 +300,8 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         click.echo(json.dumps(verdict.to_dict()))
     else:
         click.echo(
-            f"snapshot {verdict.snapshot}: {verdict.shards:,} shards, {verdict.files:,} files, {size(verdict.size_bytes)},"
-            f" {verdict.clips:,} clips: {'all as committed' if not verdict.problems else f'{len(verdict.problems)} problems'}"
+            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {size(verdict.size_bytes)},"
+            f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
         )
         for problem in verdict.problems:
             click.echo(f"error: {problem}", err=True)
@@ -311,7 +323,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows, finite
     from pipelines.inspection import show as look
-    from pipelines.wording import duration, labels, saturation, size, splits, statistics
+    from pipelines.wording import duration, labels, remarked, saturation, size, splits, statistics
 
     found = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
@@ -321,9 +333,11 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         return
     click.echo(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
-        f"{found['clips']:,} clips, {duration(found['seconds'])}, {size(found['bytes'])}, from {found['recordings_listed']:,} recordings"
+        f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
+        f" from {counted(found['recordings_listed'], 'recording')}"
     )
-    click.echo("\n".join([*splits(found["splits"]), *saturation(found["saturation"])]))
+    told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
+    click.echo("\n".join([*splits(found["splits"]), *told]))
     click.echo("\n".join(statistics(found["statistics"], found["splits"])))
     if found["labels"]:
         click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))

@@ -6,17 +6,18 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from pipelines.notes import Note, read_notes
+from pipelines.outcomes import count_remarked, remarks_of
 from schemas.errors import ClipmillError
 from schemas.layout import (
     REJECTED_FILE,
     SNAPSHOTS,
     Commit,
-    Counts,
     Snapshot,
     committed_keys,
     read_commit,
@@ -187,7 +188,7 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
     asked = {code: n for code, n in remarked.items() if reason in (None, code)}
     remarks = told_remarks(asked, commits, n_examples)
     rejected = sum(g["count"] for g in found)
-    return {"of": of, "rejected": rejected, "reasons": found, "dropped": dropped, "remarks": remarks}
+    return {"of": of, "reason": reason, "rejected": rejected, "reasons": found, "dropped": dropped, "remarks": remarks}
 
 
 def told_remarks(remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3) -> list[dict[str, Any]]:
@@ -195,10 +196,13 @@ def told_remarks(remarked: Mapping[str, int], commits: Iterable[Commit], n_examp
 
     remarked : how many recordings, by code
     """
-    examples: dict[str, list[dict[str, Any]]] = {code: [] for code in remarked}
-    for row in (row for commit in commits for row in commit.remarks):
-        if len(of_code := examples.get(row["code"], [])) < n_examples:
-            of_code.append({k: v for k, v in row.items() if k != "code"})
+    found = remarks_of(commits)
+    examples = {
+        code: [
+            {k: v for k, v in row.items() if k != "code"} for row in islice(found.get(code, {}).values(), n_examples)
+        ]
+        for code in remarked
+    }
     return [
         {
             "code": code,
@@ -220,16 +224,14 @@ def _rejections(root: Root, number: int | None) -> _Looked:
     last = notes[-1] if notes and number is None else None
     if last is not None and last.outcome == "not_published" and root.exists(REJECTED_FILE):
         there = _in_order(sound_commits(root, last.keys).values())
-        remarked = sum((c.counts for c in there), Counts()).remarked
         of = f"the build of {last.started}, which was not published"
-        return of, {}, remarked, there, _rows(root, REJECTED_FILE)
+        return of, {}, count_remarked(there), there, _rows(root, REJECTED_FILE)
     numbers = snapshot_numbers(root)
     if last is not None and not numbers:
         commits = _in_order(sound_commits(root, last.keys).values())
         rows = (row for commit in commits for row in commit.rejections)
-        remarked = sum((c.counts for c in commits), Counts()).remarked
         of = f"{len(commits)} of {len(last.keys)} shards of the build of {last.started}, not finished"
-        return of, {}, remarked, commits, rows
+        return of, {}, count_remarked(commits), commits, rows
     snapshot: Snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet"
     counts = snapshot.counts

@@ -213,13 +213,19 @@ def _count(path: str, passed_over: Counter[str]) -> None:
     passed_over[name] += 1
 
 
+def most_first(passed_over: Mapping[str, int]) -> dict[str, int]:
+    """Return counts in descending order, equal ones in the order of their names."""
+    return dict(sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
 def passed_over_text(passed_over: Mapping[str, int]) -> str:
     """Return ``84 files are not audio by name: .m4b 3, .spx 3, none 7``, the most frequent extensions first."""
     total = sum(passed_over.values())
-    named = sorted(((n, name) for name, n in passed_over.items() if name != OTHERS), key=lambda p: (-p[0], p[1]))
-    told = named[:_EXTENSIONS_TOLD]
-    parts = [f"{name} {n:,}" for n, name in told]
-    if others := total - sum(n for n, _ in told):
+    named = [(name, n) for name, n in most_first(passed_over).items() if name != OTHERS]
+    # In the place of a single extension, its name says more than that there are others.
+    told = named if len(named) == _EXTENSIONS_TOLD + 1 else named[:_EXTENSIONS_TOLD]
+    parts = [f"{name} {n:,}" for name, n in told]
+    if others := total - sum(n for _, n in told):
         parts.append(f"{OTHERS} {others:,}")
     return f"{total:,} {'file is' if total == 1 else 'files are'} not audio by name: {', '.join(parts)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.plural import counted, counted_are
 from schemas.config import Limits
 from schemas.layout import Snapshot
 
@@ -37,15 +38,15 @@ def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Exces
 def _rejected(limits: Limits, new: Snapshot) -> list[Excess]:
     c = new.counts
     shares = {
-        "recordings": (c.recordings_rejected, new.recordings_listed),
-        "annotations": (c.annotations_rejected, new.annotations_read),
-        "clips": (c.clips_rejected, c.clips_candidates),
+        "recording": (c.recordings_rejected, new.recordings_listed),
+        "annotation": (c.annotations_rejected, new.annotations_read),
+        "clip": (c.clips_rejected, c.clips_candidates),
     }
     return [
         Excess(
             "max_rejected_share", rejected / total, limits.max_rejected_share,
-            f"{rejected:,} of {total:,} {what} are rejected, {rejected / total:.2%}; limits.max_rejected_share allows"
-            f" {limits.max_rejected_share:.2%}",
+            f"{rejected:,} of {counted(total, what)} {'is' if total == 1 else 'are'} rejected, {rejected / total:.2%};"
+            f" limits.max_rejected_share allows {limits.max_rejected_share:.2%}",
         )
         for what, (rejected, total) in shares.items()
         if rejected > limits.max_rejected_share * total
@@ -56,7 +57,7 @@ def _too_small(limits: Limits, new: Snapshot) -> list[Excess]:
     kept = new.counts.clips_kept
     if kept >= limits.min_clips:
         return []
-    text = f"{kept:,} clips are kept, {limits.min_clips - kept:,} fewer than limits.min_clips demands ({limits.min_clips:,})"
+    text = f"{counted_are(kept, 'clip')} kept, {limits.min_clips - kept:,} fewer than limits.min_clips demands ({limits.min_clips:,})"
     return [Excess("min_clips", kept, limits.min_clips, text)]
 
 
@@ -81,7 +82,7 @@ def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
         return []
     share = (before - now) / before
     text = (
-        f"{now:,} clips are kept, {share:.2%} fewer than the {before:,} of snapshot {last.number};"
+        f"{counted_are(now, 'clip')} kept, {share:.2%} fewer than the {before:,} of snapshot {last.number};"
         f" limits.max_shrink_share allows {limits.max_shrink_share:.2%}"
     )
     return [Excess("max_shrink_share", share, limits.max_shrink_share, text)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,19 @@ def clips_of(root: Root, commit: Commit) -> pa.Table:
     if output is None:
         raise ClipmillError(f"the commit record of shard {commit.key[:12]} names no manifest")
     return _read(root, output.path)
+
+
+def remarks_of(commits: Iterable[Commit]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the remarks of shards by code and recording; of a recording whose parts are in several shards, the first."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in (row for commit in commits for row in commit.remarks):
+        found.setdefault(row["code"], {}).setdefault(row["recording_id"], row)
+    return found
+
+
+def count_remarked(commits: Iterable[Commit]) -> dict[str, int]:
+    """Return how many recordings have remarks, by code. The sum of the shards' own counts would repeat recordings."""
+    return {code: len(rows) for code, rows in sorted(remarks_of(commits).items())}
 
 
 def _read(root: Root, path: str) -> pa.Table:

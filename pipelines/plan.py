@@ -20,9 +20,10 @@ import pyarrow as pa
 from pipelines.annotate import Annotated, annotate
 from pipelines.annotation_files import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
-from pipelines.inventory import Inventory, passed_over_text, take_inventory
+from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
 from pipelines.leaks import check_decides, check_disjoint
+from pipelines.plural import counted
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -110,8 +111,8 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         for source in config.sources:
             _take_in(config, source, retries or {}, plan, arrivals, refused_later)
         plan.rejections += refused_later
-        names = {name for source in config.sources for name in configured_fields(source)}
-        plan.field_names = sorted(names | arrivals.field_names)
+        fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
+        plan.field_names = sorted(set().union(*fields_of.values()))
         if any(r["reason"] == "split_field_missing" for r in plan.rejections):
             check_decides(config.split, plan.field_names)
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
@@ -121,9 +122,11 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
                 key="output.images",
             )
         if config.has_channel_column and CHANNEL_COLUMN in plan.field_names:
+            have = ", ".join(repr(name) for name, fields in fields_of.items() if CHANNEL_COLUMN in fields)
             raise ConfigError(
-                f"the corpus has a field {CHANNEL_COLUMN!r}, which is the column of a clip's channel with channels: each; give the"
-                " field another name in annotations.columns or in the regex, or leave it out",
+                f"the corpus has a field {CHANNEL_COLUMN!r} (in source {have}), which is the column of a clip's channel with channels:"
+                " each; give the field another name in annotations.columns or in the regex, or leave it out, as extra_columns: drop"
+                " does with columns that annotations.columns does not name",
                 key=_asks_for_each(config),
             )
         plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
@@ -172,7 +175,7 @@ def _take_in(
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_found(source, inventory, annotated)
     if inventory.passed_over:
-        plan.passed_over[source.name] = dict(inventory.passed_over.most_common())
+        plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     for refusal in inventory.refusals:
         rows = annotated.by_path.get(refusal.path, [])
@@ -183,7 +186,7 @@ def _take_in(
         plan.annotations_rejected += 1
         row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
-    source_digest = _source_fingerprint(source)
+    source_digest = _source_fingerprint(config, source)
     items = _items(config, source, inventory, annotated, plan, refused_later)
     while batch := list(islice(items, BATCH)):
         arrivals.add(batch, [_item_digest(item, source_digest, retries) for item in batch], root.uri)
@@ -194,11 +197,13 @@ def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> 
     if source.annotations is not None and inventory.recordings and not annotated.by_path:
         where = source.annotations.sidecar or source.annotations.table
         raise ClipmillError(
-            f"source {source.name!r}: none of the {len(inventory.recordings)} recordings under {source.root} has an annotation"
+            f"source {source.name!r}: of {counted(len(inventory.recordings), 'recording')} under {source.root} none has an annotation"
             f" in {where!r}; check annotations"
         )
     if not inventory.recordings and not inventory.refusals:
-        there = f"; {passed_over_text(inventory.passed_over)}" if inventory.passed_over else ""
+        there = ""
+        if inventory.passed_over:
+            there = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
         raise ClipmillError(
             f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
         )
@@ -298,11 +303,13 @@ def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
-def _source_fingerprint(source: Source) -> str:
+def _source_fingerprint(config: Config, source: Source) -> str:
     unit = source.annotations.time_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
-    given = {name: decoded[name] for name in ("channels", "track") if name in decoded}
+    # What is given as `audio` has it already is no other choice.
+    asked = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
     # The root stands in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
     chosen = [given] if given else []

@@ -11,7 +11,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.outcomes import clips_of
+from pipelines.outcomes import clips_of, count_remarked
 from pipelines.plan import Plan
 from schemas.config_file import ConfigFile
 from schemas.layout import (
@@ -68,6 +68,7 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
             of_label = labels.setdefault(commit.split, {}).setdefault(label, {"clips": 0, "seconds": 0.0})
             of_label["clips"] += clips
             of_label["seconds"] += commit.seconds.by_label[label]
+    counts = replace(counts, remarked=count_remarked(commits))
     snapshot = Snapshot(
         number=0,
         name=file.config.name,

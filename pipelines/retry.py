@@ -19,17 +19,20 @@ class Retried:
 
     tried : recordings, or parts of long ones, by the reason they had
     rejected_again : those that have the same reason as before
+    lost : recordings, or parts, of the same shards that were used before and are rejected now, as under a lowered limit
     """
 
     report: Report
     tried: dict[str, str]
     rejected_again: set[str]
+    lost: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **self.report.to_dict(),
             "tried": self.tried,
             "rejected_again": sorted(self.rejected_again),
+            "lost": self.lost,
         }
 
 
@@ -58,15 +61,16 @@ def retry(
 def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
     with Noted(builder.root, builder.plan.keys, builder.plan.recordings_listed) as note:
         before = {(c.split, c.bucket): c for c in sound_commits(builder.root, builder.plan.keys).values()}
-        tried = {
-            row["item_id"]: row
-            for commit in before.values()
-            if commit.counts.recordings_rejected or commit.counts.spans_rejected
-            for row in recordings_of(builder.root, commit)
-            if row["reason"] is not None
-            and row["reason"] not in INPUT_MOVED
-            and (not reasons or row["reason"] in reasons)
-        }
+        tried: dict[str, dict[str, Any]] = {}
+        used: set[str] = set()
+        for commit in before.values():
+            if not (commit.counts.recordings_rejected or commit.counts.spans_rejected):
+                continue
+            for row in recordings_of(builder.root, commit):
+                if row["reason"] is None:
+                    used.add(row["item_id"])
+                elif row["reason"] not in INPUT_MOVED and (not reasons or row["reason"] in reasons):
+                    tried[row["item_id"]] = row
         bumped: Retries = {
             item: (row["version"], _tries(builder.retries, item, row["version"]) + 1) for item, row in tried.items()
         }
@@ -84,16 +88,18 @@ def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
                 write_retries(builder.root, {**builder.retries, **changed})
             builder.plan = builder.make_plan({**builder.retries, **changed})
             builder.conclude(builder.commits(note), accept)
-        again = {
-            row["item_id"]
-            for commit in sound_commits(builder.root, builder.plan.keys).values()
-            for row in recordings_of(builder.root, commit)
-            if row["item_id"] in tried and row["reason"] == tried[row["item_id"]]["reason"]
-        }
+        again: set[str] = set()
+        lost: dict[str, str] = {}
+        for commit in sound_commits(builder.root, builder.plan.keys).values():
+            for row in recordings_of(builder.root, commit):
+                if row["item_id"] in tried and row["reason"] == tried[row["item_id"]]["reason"]:
+                    again.add(row["item_id"])
+                elif row["reason"] is not None and row["item_id"] in used:
+                    lost[row["item_id"]] = row["reason"]
         report = builder.report
         report.shards_reused = report.shards_planned - report.shards_built - len(report.failures)
         builder.end(note)
-    return Retried(builder.report, {item: row["reason"] for item, row in tried.items()}, again)
+    return Retried(builder.report, {item: row["reason"] for item, row in tried.items()}, again, lost)
 
 
 def _tries(retries: Retries, item: str, version: str) -> int:

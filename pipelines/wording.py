@@ -11,12 +11,14 @@ from pipelines.gc import Garbage
 from pipelines.inspection import saturation_told
 from pipelines.inventory import passed_over_text
 from pipelines.plan import Plan
+from pipelines.plural import counted
 from schemas.layout import Snapshot
 from schemas.reasons import DROP_RULES, REASONS
 
 _SATURATED = 1e-3
 """From here on it is told: 16 samples of each second at 16 kHz. What merely touches full scale, as music that was normalised to its
 peak does, stays far under it; what was recorded too loud is far over it."""
+_ESCAPES = "; limits.max_saturated_share does not hold for them: nothing to do, unless they are to be counted; then build into a new output.root"
 _BUSY = 0.9  # from here on the GPUs, not the CPUs that decode, are the limit
 
 
@@ -32,9 +34,11 @@ def duration(seconds: float) -> str:
 
 def size(n_bytes: int) -> str:
     value = float(n_bytes)
+    if n_bytes < 1000:
+        return counted(n_bytes, "byte")
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+            return f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
 
@@ -60,6 +64,14 @@ def accounting(s: Snapshot) -> list[str]:
         f"clips        {c.clips_candidates:,} candidates = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
     )
     return lines
+
+
+def remarked(counts: Mapping[str, int]) -> list[str]:
+    """Return a line with what is worth knowing of recordings that were used, how often; none where nothing is."""
+    parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return (
+        [f"worth knowing of recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
+    )
 
 
 def rejections(counts: dict[str, int]) -> list[str]:
@@ -104,7 +116,9 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
             f"statistics of {split}: {lengths['min_s']:.3f} to {lengths['max_s']:.3f} s a clip, {lengths['mean_s']:.3f} s on average"
         )
         if missing := by_split[split]["clips"] - told["clips"]:
-            lines.append(f"  without {missing:,.0f} clips, whose shards were built before there were statistics")
+            lines.append(
+                f"  without {counted(int(missing), 'clip')}, whose shards were built before there were statistics"
+            )
         for name, sums in told["features"].items():
             if sums["mean"] is None or sums["std"] is None:
                 lines.append(f"  {name:<24} holds infinite values; build again, which rejects such clips")
@@ -113,8 +127,11 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
     return lines
 
 
-def saturation(found: dict[str, Any]) -> list[str]:
-    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped."""
+def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
+    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped.
+
+    is_limited : by limits.max_saturated_share, which what is not known escapes
+    """
     lines = [
         f"saturated    {source}: {sums['share']:.2%} of the samples are at full scale, as in recordings that were clipped"
         for source, sums in found["sources"].items()
@@ -122,7 +139,8 @@ def saturation(found: dict[str, Any]) -> list[str]:
     ]
     if found["clips_unknown"] > 0:
         lines.append(
-            f"saturated    not known of {found['clips_unknown']:,} clips, whose shards were built before it was counted"
+            f"saturated    not known of {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
+            + _ESCAPES * is_limited
         )
     return lines
 
@@ -141,7 +159,7 @@ def outcome(report: Report) -> list[str]:
             lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
             lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
         lines += splits(s.by_split)
-        lines += saturation(saturation_told(s))
+        lines += _saturated(report, s)
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
@@ -165,11 +183,19 @@ def outcome(report: Report) -> list[str]:
         lines.append(busy + ("decoding keeps ahead of them" if keeps_ahead else slow))
     if report.status == "published" and s is not None:
         lines.append(
-            f"published    snapshot {s.number} of {s.name}: {s.counts.clips_kept:,} clips, {size(s.bytes_stored)}, in {report.root}"
+            f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {size(s.bytes_stored)}, in {report.root}"
         )
     elif report.status == "unchanged" and s is not None:
         lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
     return lines
+
+
+def _saturated(report: Report, s: Snapshot) -> list[str]:
+    """Return what a build tells of saturation: of what is not known, when it is news."""
+    found = saturation_told(s)
+    if report.status == "unchanged":
+        found["clips_unknown"] = 0
+    return saturation(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
 
 
 def planned(plan: Plan, missing: int) -> list[str]:
@@ -202,8 +228,8 @@ def standing(found: dict[str, Any]) -> list[str]:
     lines = ["published    nothing yet"]
     if published:
         lines = [
-            f"published    snapshot {published['snapshot']} of {published['created']}: {published['clips']:,} clips"
-            f" in {published['shards']:,} shards",
+            f"published    snapshot {published['snapshot']} of {published['created']}: {counted(published['clips'], 'clip')}"
+            f" in {counted(published['shards'], 'shard')}",
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
     for run in found["builds"]:
@@ -224,7 +250,8 @@ def standing(found: dict[str, Any]) -> list[str]:
 
 def rejected(found: dict[str, Any]) -> list[str]:
     """Return what was rejected, by reason, for `clipmill failures`."""
-    lines = [f"{found['of']}: {found['rejected']:,} rejected"]
+    for_this = " for this reason" if found["reason"] else ""
+    lines = [f"{found['of']}: {found['rejected']:,} rejected{for_this}"]
     for group in found["reasons"]:
         lines += [
             "",
@@ -252,7 +279,7 @@ def differences(found: Diff, n_names: int) -> list[str]:
     """Return what changed between two snapshots, for `clipmill diff`."""
     shards = found.shards
     lines = [
-        f"snapshot {found.a} to {found.b}: {shards['kept']:,} shards kept, {shards['added']:,} added, {shards['removed']:,} removed"
+        f"snapshot {found.a} to {found.b}: {counted(shards['kept'], 'shard')} kept, {shards['added']:,} added, {shards['removed']:,} removed"
     ]
     if found.is_empty:
         return [*lines, "the same content"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
-from schemas.model import Frozen, later
+from schemas.model import Frozen, did_you_mean, later
 
 _MOST = 65535
 _NAMES = ("mono", "keep", "left", "right", "each")
@@ -19,6 +19,7 @@ def _channels(value: Any) -> Any:
     if not isinstance(value, list) or not value or any(type(n) is not int or not 0 <= n <= _MOST for n in value):
         raise ValueError(
             "expected mono, keep, left, right, each, or a list of channel numbers, counted from 0, as in [0, 2]"
+            + did_you_mean(value, _NAMES)
         )
     if len(set(value)) < len(value):
         raise ValueError("names a channel twice")
@@ -28,7 +29,10 @@ def _channels(value: Any) -> Any:
 def _track(value: Any) -> Any:
     is_number = type(value) is int and 0 <= value <= _MOST
     if not is_number and value not in ("default", "first") and not isinstance(value, dict | Language):
-        raise ValueError("expected default, first, a track's number, counted from 0, or {language: eng}")
+        raise ValueError(
+            "expected default, first, a track's number, counted from 0, or {language: eng}"
+            + did_you_mean(value, ("default", "first"))
+        )
     return value
 
 

@@ -211,6 +211,10 @@ class Source(Frozen):
                 "with `raw` every file is read as samples without a header, whatever it contains: each pattern of"
                 ' `include` must end in an extension, as in include: ["**/*.pcm"]'
             )
+        if self.raw is not None and self.track is not None:
+            raise ValueError(
+                "`raw` and `track` exclude each other: samples without a header have no tracks; leave `track` out"
+            )
         if self.segment.mode == "annotation" and self.annotations is None:
             raise ValueError("segment mode annotation needs `annotations`")
         if isinstance(self.label, From) and self.label.from_ == "annotation":

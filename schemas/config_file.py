@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.config import Config
 from schemas.errors import ConfigError
+from schemas.model import did_you_mean
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -227,6 +228,14 @@ def _explain(error: ValidationError, document: _Document) -> ConfigError:
             tuple(int(p[1:-1]) if p.startswith("[") else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", key))
         )
     message = message.replace("Input should be", "expected")
+    if kind == "literal_error":
+        message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
+    if kind == "dict_type":
+        message = "expected a map, as in {key: value}"
+    if kind == "model_type":
+        example = getattr(_model_at(Config, path), "example", "")
+        keys = ", ".join(_keys_at(Config, path))
+        message = f"expected a map, as in {example}" if example else f"expected a map; known here: {keys}"
     if kind == "string_pattern_mismatch":
         message = "expected a name of up to 64 letters, digits, - and _, a letter or digit first"
     return ConfigError(message, key=key, file=document.file, line=line)
@@ -255,16 +264,20 @@ def _known_path(loc: tuple[str | int, ...], document: _Document, absent: bool) -
 
 def _keys_at(model: Any, path: _Path) -> list[str]:
     """Return the keys that the configuration knows at a place."""
+    found = _model_at(model, path)
+    return list(_model_fields(found)) if found is not None else []
+
+
+def _model_at(model: Any, path: _Path) -> Any:
+    """Return which part of the configuration a place is, None for none."""
     for part in path:
         if isinstance(part, int):
             continue
         field = _model_fields(model).get(str(part))
-        if field is None:
-            return []
-        model = _inner_model(field)
+        model = _inner_model(field) if field is not None else None
         if model is None:
-            return []
-    return list(_model_fields(model))
+            return None
+    return model
 
 
 def _model_fields(model: Any) -> dict[str, Any]:

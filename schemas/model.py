@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -46,8 +48,20 @@ def error_at(key: str, message: str) -> ValueError:
     return ValueError(f"@{key}@{message}")
 
 
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'left'?`` for a text that is nearly one of the known words, else nothing. Case does not count."""
+    words = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(given.lower(), words, n=1, cutoff=0.7) if isinstance(given, str) else []
+    return f"; did you mean {words[near[0]]!r}?" if near else ""
+
+
 class Frozen(BaseModel):
-    """Base of all configuration: unknown keys are errors, values never change."""
+    """Base of all configuration: unknown keys are errors, values never change.
+
+    example : how such a part of a configuration is written, for messages; empty where its keys say enough
+    """
+
+    example: ClassVar[str] = ""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False

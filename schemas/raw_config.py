@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from schemas.model import Frozen
 
 class Raw(Frozen):
     """What the samples of files without a header are. Nothing in such a file says so."""
+
+    example: ClassVar[str] = "{sample_rate_hz: 16000, encoding: s16le}"
 
     sample_rate_hz: Annotated[int, Field(ge=1000, le=1_000_000)]
     channels: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -32,7 +32,7 @@ REASONS: dict[str, Reason] = {
         Reason(
             "truncated",
             "the file ends before its own structure says it should",
-            "copy it again, or set audio.truncated: keep to use what is there",
+            "copy it again, or set audio.truncated: keep to use what is there; for headerless samples check raw.encoding and raw.channels",
         ),
         Reason("corrupt", "decoding failed part way", "copy it again or repair it; the detail names the place"),
         Reason(

@@ -30,18 +30,22 @@ REMARKS: dict[str, Remark] = {
         Remark(
             "timeline_gap",
             "a hole in the recording's timeline",
-            "audio.gaps says whether holes are filled with silence, rejected or ignored",
+            "nothing, if silence in its place is right; else copy the file again, or set audio.gaps: reject or ignore",
         ),
         Remark(
             "late_start",
             "the audio starts later than the container's first stream",
-            "audio.gaps: fill puts silence before it, so that times count from the container's start",
+            "nothing, if times are to count from the container's start; else set audio.gaps: ignore",
         ),
-        Remark("several_tracks", "the file has several audio tracks", "choose one by audio.track or sources[].track"),
+        Remark(
+            "several_tracks",
+            "the file has several audio tracks",
+            "nothing, if the track that was taken is the right one; else choose another with audio.track or sources[].track",
+        ),
         Remark(
             "antiphase",
             "the mix of the channels is more than 20 dB under the loudest of them",
-            "take one channel: channels: left, right, or each",
+            "set channels: left, right or each, in audio or in the source, so that its channels are not mixed",
         ),
         Remark(
             "truncated_kept",
@@ -61,17 +65,17 @@ REMARKS: dict[str, Remark] = {
         Remark(
             "header_wrong",
             "the header states another length than the file has, and the file was believed",
-            "nothing, unless the recording should be of the length that the header states",
+            "nothing, unless the recording should have the length that the header states: then copy it again",
         ),
         Remark(
             "joined",
             "the file holds several recordings one behind the other, and all were used",
-            "nothing, unless they should be recordings of their own",
+            "nothing, unless they should be recordings of their own: then cut the file into these",
         ),
         Remark(
             "trailing_bytes",
             "bytes behind the samples belong to no chunk and no tag that clipmill knows, and were not used",
-            "nothing, unless they are samples: then the header's length is wrong, and is to be repaired",
+            "nothing, unless they are samples: then correct the length in the file's header",
         ),
     )
 }

@@ -87,9 +87,8 @@ def _lacks(channels: Channels, n: int) -> str | None:
     numbers = _numbers(channels)
     if numbers is None or numbers[-1] < n:
         return None
-    asked = channels if isinstance(channels, str) else ", ".join(map(str, channels))
     has = "it has 1 channel" if n == 1 else f"it has {n} channels"
-    return f"{has}, and channels: {asked} asks for channel {numbers[-1]}, counted from 0"
+    return f"{has}, and channels: {channels} asks for channel {numbers[-1]}, counted from 0"
 
 
 def _numbers(channels: Channels) -> list[int] | None:

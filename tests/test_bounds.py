@@ -174,6 +174,15 @@ def test_of_a_part_the_recording_counts_where_its_length_is_known(
     assert clips_of(tmp_path / "out", commits) == []
 
 
+def test_whole_recordings_are_too_long_before_they_are_clips(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for name in ("header.wav", "pages.ogg", "frames.mp3"):
+        write_audio(tmp_path / "in" / name, tone(90.0, 16000), 16000)
+    source = {"root": tmp_path / "in", "segment": {"mode": "whole", "max_clip_s": 20}}
+    commits = build_here(make_config(source, limits={"max_rejected_share": 1, "max_recording_s": 60}))
+    assert {r["reason"] for c in commits for r in c.rejections} == {"recording_too_long"}
+    assert sum(c.seconds.decoded_s for c in commits) == 0
+
+
 def test_a_raised_limit_and_a_retry_bring_the_clips(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     for i, seconds in enumerate((2.0, 2.0, 30.0)):
         write_audio(tmp_path / "in" / f"r{i}.wav", tone(seconds, 8000, seed=i), 8000)
@@ -190,6 +199,21 @@ def test_a_raised_limit_and_a_retry_bring_the_clips(tmp_path: Path, make_config:
     snapshot = read_snapshot(Root(str(tmp_path / "out")), 2)
     assert (snapshot.counts.rejected, snapshot.counts.clips_kept) == ({}, 68)
     assert build(load(path), quiet=True).status == "unchanged"
+
+
+def test_a_lowered_limit_and_a_retry_tell_what_they_cost(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for i, seconds in enumerate((2.0, 6.0, 30.0)):
+        write_audio(tmp_path / "in" / f"r{i}.wav", tone(seconds, 8000, seed=i), 8000)
+    source = {"root": tmp_path / "in", "segment": WINDOWS}
+    build(load(make_config(source, limits={"max_rejected_share": 1, "max_recording_s": 10})), quiet=True)
+    path = make_config(source, limits={"max_rejected_share": 1, "max_recording_s": 5})
+    done = CliRunner().invoke(main, ["retry", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "retried      1 rejected: 0 are not any more, 1 rejected for the same reason again" in done.output
+    assert "now rejected 1 that were used before, beside those that were retried: recording_too_long 1" in done.output
+    snapshot = read_snapshot(Root(str(tmp_path / "out")), 2)
+    assert snapshot.counts.rejected == {"recording_too_long": 2}
+    assert "now rejected" not in CliRunner().invoke(main, ["retry", str(path)]).output
 
 
 @pytest.fixture

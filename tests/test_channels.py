@@ -32,7 +32,8 @@ from pipelines.verify import verify
 from schemas.config import Segment as Spec
 from schemas.config_file import load
 from schemas.errors import ConfigError
-from schemas.layout import Counts
+from schemas.layout import Counts, committed_keys, read_commit
+from schemas.storage import Root
 from schemas.tables import CHANNEL_COLUMN
 from stages.downmix import Downmix, mono
 from stages.gate import Gate
@@ -169,6 +170,10 @@ def test_spans_without_the_channel_are_rejected_each(make_config: MakeConfig, tm
     )  # fmt: skip
     counts = sum((c.counts for c in build_here(config)), Counts())
     assert (counts.recordings_rejected, counts.rejected["channel_missing"]) == (1, 1 + counts.spans_rejected)
+    detail = read_commit(Root(str(tmp_path / "out")), committed_keys(Root(str(tmp_path / "out"))).pop()).rejections[0][
+        "detail"
+    ]
+    assert detail == "it has 2 channels, and channels: [0, 7] asks for channel 7, counted from 0"
     assert counts.spans_rejected > 2 and counts.clips_candidates == 0
 
 
@@ -213,6 +218,18 @@ def test_no_column_and_no_key_moves_without_each(make_config: MakeConfig, tmp_pa
         assert make_plan(load(make_config(dict(source), audio=audio)).config).clips_digest != plain.clips_digest, audio
     track = make_plan(load(make_config({**source, "track": {"language": "eng"}})).config)
     assert track.keys != plain.keys and track.clips_digest == plain.clips_digest
+    for name, common, other in (
+        ("channels", "mono", "left"),
+        ("channels", "keep", "mono"),
+        ("channels", [0, 1], [1]),
+        ("track", "default", "first"),
+        ("track", 1, 0),
+        ("track", {"language": "eng"}, {"language": "deu"}),
+    ):
+        audio = {name: common}
+        inherited = make_plan(load(make_config(dict(source), audio=audio)).config).keys
+        assert make_plan(load(make_config({**source, name: common}, audio=audio)).config).keys == inherited, common
+        assert make_plan(load(make_config({**source, name: other}, audio=audio)).config).keys != inherited, other
     order = [make_plan(load(make_config(dict(source), audio={"channels": c})).config).keys for c in ([0, 1], [1, 0])]
     assert order[0] == order[1], "a mean does not depend on the order of its channels"
     report = build(load(make_config(dict(source))), quiet=True)
@@ -233,9 +250,24 @@ def test_a_field_named_channel(make_config: MakeConfig, tmp_path: Path, key: str
     assert report.shards_from_clips == 1  # a reread of clips whose field has the column's name
     asked: dict[str, Any] = {"channels": "each"}
     config = make_config({**source, **asked}) if key != "audio.channels" else make_config(source, audio=asked)
-    with pytest.raises(ConfigError, match=r"field 'channel'.*another name") as refused:
+    with pytest.raises(ConfigError, match=r"field 'channel' \(in source 's0'\).*another name") as refused:
         make_plan(load(config).config)
     assert key in str(refused.value)
+
+
+def test_the_source_with_a_field_named_channel_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
+    for name in "ab":
+        write_audio(tmp_path / name / "x.wav", many(2), 22050)
+        (tmp_path / name / "x.csv").write_text(f"start,end,{'channel' if name == 'b' else 'side'}\n0,1,near\n")
+    rows = {"sidecar": "{stem}.csv", "columns": {"start": "start", "end": "end"}}
+    sources = [
+        {"name": n, "root": tmp_path / n, "annotations": dict(rows), "segment": {"mode": "annotation"}} for n in "ab"
+    ]
+    sources[0]["channels"] = "each"
+    with pytest.raises(ConfigError, match=r"\(in source 'b'\).*extra_columns: drop"):
+        make_plan(load(make_config([dict(s) for s in sources])).config)
+    sources[1]["annotations"] = {**rows, "extra_columns": "drop"}
+    assert "side" in make_plan(load(make_config(sources)).config).field_names
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+RAW = "include: ['*.pcm']\n    raw: {sample_rate_hz: 16000, encoding: "
+
+
 def minimal(source: str = "", more: str = "") -> str:
     """A configuration whose line 5 is of the source, and line 7 of the top level."""
     return f"name: test\nsources:\n  - name: s\n    root: /data\n    {source}\noutput: {{root: out}}\n{more}\n"
@@ -113,8 +116,8 @@ def test_the_other_ways_of_the_design_load(source: str) -> None:
         (minimal(more="audio: {sample_rate_hz: fast}"), 7, "audio.sample_rate_hz", "integer"),
         (minimal("include: '*.wav'"), 5, "sources[0].include", "list"),
         (minimal("follow_links: 12"), 5, "sources[0].follow_links", "bool"),
-        (minimal("segment: whole"), 5, "sources[0].segment", "dictionary"),
-        (minimal(more="audio: [1]"), 7, "audio", "dictionary"),
+        (minimal("segment: whole"), 5, "sources[0].segment", "expected a map; known here: mode, length_s"),
+        (minimal(more="audio: [1]"), 7, "audio", "expected a map; known here: sample_rate_hz"),
         (minimal(more="limits: {max_rejected_share: 2}"), 7, "limits.max_rejected_share", "1"),
         (minimal(more="silence: {min_dbfs: 3}"), 7, "silence.min_dbfs", "0"),
         (minimal(more="limits: {max_shrink_share: true}"), 7, "limits.max_shrink_share", "number, not true"),
@@ -134,6 +137,18 @@ def test_the_other_ways_of_the_design_load(source: str) -> None:
             "output.formats[1]",
             "'webdataset'",
         ),
+        # nearly right ones
+        (minimal("segment: {mode: Window}"), 5, "sources[0].segment.mode", "did you mean 'window'?"),
+        (minimal(f"{RAW}S16LE}}"), 6, "sources[0].raw.encoding", "'s16le', 's16be'"),
+        (minimal(f"{RAW}S16LE}}"), 6, "sources[0].raw.encoding", "did you mean 's16le'?"),
+        (minimal(more="audio: {channels: lefft}"), 7, "audio.channels", "as in [0, 2]; did you mean 'left'?"),
+        (minimal("channels: Keep"), 5, "sources[0].channels", "did you mean 'keep'?"),
+        (minimal("track: defualt"), 5, "sources[0].track", "did you mean 'default'?"),
+        # maps, and keys that exclude each other
+        (minimal("raw: true"), 5, "sources[0].raw", "expected a map, as in {sample_rate_hz: 16000, encoding: s16le}"),
+        (minimal("raw: s16le"), 5, "sources[0].raw", "expected a map, as in {sample_rate_hz: 16000, encoding: s16le}"),
+        (minimal("storage_options: 3"), 5, "sources[0].storage_options", "expected a map, as in {key: value}"),
+        (minimal(f"{RAW}s16le}}\n    track: 0"), 3, "sources[0]", "samples without a header have no tracks"),
         # shares
         (minimal(more="split: {train: 0.8, test: 0.1}"), 7, "split", "0.9"),
         (minimal(more="split: {train: 1.5}"), 7, "split.train", "1"),

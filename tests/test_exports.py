@@ -249,7 +249,10 @@ def test_csv(dataset: Path, rows: Rows, tmp_path: Path) -> None:
     seen = set()
     for split in ("train", "test"):
         with (tmp_path / f"c/{split}.csv").open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or []
+            assert "shard" in names and len(set(names)) == len(names)
+            for line in reader:
                 row = rows[line["clip_id"]]
                 assert (line["text"], line["split"], float(line["start_s"])) == (row["text"], split, row["start_s"])
                 assert line["clip_id"] in pq.read_table(line["shard"], columns=["clip_id"])["clip_id"].to_pylist()

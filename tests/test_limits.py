@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.cli import main
 from pipelines.limits import exceeded
+from pipelines.wording import size
 from schemas.config import Limits
 from schemas.layout import Counts, Seconds, Snapshot, read_snapshot, snapshot_numbers
 from schemas.storage import Root
@@ -52,6 +53,14 @@ def test_each_limit_says_what_it_found_and_what_it_allows() -> None:
     assert {e.limit for e in exceeded(limits(**every), new, old)} == set(every), "all of them are said, not the first"
     assert exceeded(limits(min_clips=80, max_shrink_share=0.2, max_label_drift=0.16), new, old) == []
     assert exceeded(limits(max_shrink_share=0.0, max_label_drift=0.0), new, None) == [], "nothing to compare with"
+
+
+def test_one_is_no_plural() -> None:
+    (few,) = exceeded(limits(min_clips=9), snapshot({"a": 1}), None)
+    assert few.message.startswith("1 clip is kept, 8 fewer")
+    (rejected,) = exceeded(limits(max_rejected_share=0.5), snapshot({}, rejected=1, listed=1), None)
+    assert rejected.message.startswith("1 of 1 recording is rejected")
+    assert [size(n) for n in (0, 1, 2, 999, 1000)] == ["0 bytes", "1 byte", "2 bytes", "999 bytes", "1.0 kB"]
 
 
 @given(

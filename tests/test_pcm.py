@@ -186,6 +186,7 @@ def test_raw_source_is_built_sample_by_sample(tmp_path: Path, make_config: Calla
     refused = {r["recording_id"]: (r["reason"], r["detail"]) for c in commits for r in c.rejections}
     assert refused["ksp/odd.pcm"] == ("truncated", "63999 bytes are no whole number of frames of 2 bytes")
     assert refused["ksp/none.pcm"][0] == "empty"
+    assert "for headerless samples check raw.encoding and raw.channels" in REASONS["truncated"].remedy
 
 
 def test_pattern_without_an_extension_is_refused_for_raw(tmp_path: Path, make_config: Callable[..., Path]) -> None:

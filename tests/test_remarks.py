@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,11 @@ from test_segment import ITEM, run_of
 from pipelines.build import build
 from pipelines.cli import main
 from pipelines.wording import outcome
+from schemas.audio_config import Audio
 from schemas.config import Segment as Spec
 from schemas.config_file import load
 from schemas.layout import Commit, Counts, Snapshot, read_commit, read_snapshot
-from schemas.remarks import REMARKS
+from schemas.remarks import REMARKS, Remark
 from schemas.storage import Root
 from schemas.tables import CLIPS, PLAN
 from stages.downmix import Downmix
@@ -83,9 +85,25 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
     assert "antiphase" not in run_cli("failures", str(tmp_path / "out"), "--reason", "corrupt")
     assert "2 x antiphase" in run_cli("failures", str(tmp_path / "out"), "--reason", "antiphase")
     assert json.loads(run_cli("show", str(tmp_path / "out"), "--json"))["counts"]["remarked"] == {"antiphase": 2}
+    line = "worth knowing of recordings that were used (see `clipmill failures`): antiphase 2"
+    assert line in run_cli("show", str(tmp_path / "out")).splitlines()
+    assert run_cli("failures", str(tmp_path / "out")).startswith("snapshot 1: 0 rejected\n")
+    asked = run_cli("failures", str(tmp_path / "out"), "--reason", "antiphase")
+    assert asked.startswith("snapshot 1: 0 rejected for this reason\n")
+    refused = CliRunner().invoke(main, ["retry", str(config), "--reason", "antiphase"])
+    assert refused.exit_code == 2
+    assert "antiphase is a remark on recordings that were used; there is nothing to retry" in refused.output
+    assert CliRunner().invoke(main, ["retry", str(config), "--reason", "timeline_gap"]).exit_code == 0
     again = json.loads(run_cli("build", str(config), "--json"))
     assert again["status"] == "unchanged"
     assert again["remarks"] == found and again["snapshot"]["counts"]["remarked"] == {"antiphase": 2}
+
+
+@pytest.mark.parametrize("remark", REMARKS.values(), ids=list(REMARKS))
+def test_a_remedy_is_an_action_or_none(remark: Remark) -> None:
+    assert re.match("nothing, (if|unless) |copy it again |set ", remark.remedy), remark.remedy
+    if "audio." in remark.remedy:
+        assert all(key in Audio.model_fields for key in re.findall(r"audio\.(\w+)", remark.remedy))
 
 
 def test_shards_made_from_clips_and_builds_held_back_keep_remarks(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -215,6 +233,29 @@ def test_spans_in_one_shard_are_one_recording(make_config: MakeConfig, tmp_path:
     commits = build_here(config)
     assert sum(c.n_items for c in commits) == 6 and len(commits) == 1
     assert [c.counts.remarked for c in commits] == [{"antiphase": 1}]
+
+
+def test_spans_in_several_shards_are_one_recording(make_config: MakeConfig, tmp_path: Path) -> None:
+    write_audio(tmp_path / "in" / "a.wav", stereo(100, -0.9, rate=8000), 8000)
+    write_audio(tmp_path / "in" / "b.wav", stereo(5, -0.9, rate=8000), 8000)
+    source = {"root": tmp_path / "in", "bytes_per_second": 32000, "segment": WINDOWS}
+    output = {"root": str(tmp_path / "out"), "shard_seconds": 20}
+    held = build(load(make_config(dict(source), output=output, limits={"min_clips": 999})), quiet=True)
+    assert held.status == "not_published" and held.shards_built > 3
+    waiting = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))["remarks"]
+    config = make_config(source, output=output)
+    report = build(load(config), quiet=True)
+    assert report.snapshot is not None and report.snapshot.counts.remarked == {"antiphase": 2}
+    told = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))["remarks"]
+    for found in (held.remarks, waiting, report.remarks, told):
+        assert [(group["code"], group["count"]) for group in found] == [("antiphase", 2)]
+        assert sorted(row["recording_id"] for row in found[0]["examples"]) == ["s0/a.wav", "s0/b.wav"]
+    for path in (tmp_path / "out" / "snapshots").glob("*.json"):
+        path.unlink()
+    for path in (tmp_path / "out" / "builds").glob("*.json"):
+        path.write_text(path.read_text().replace('"not_published"', '"failed"').replace('"published"', '"failed"'))
+    unfinished = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))
+    assert "not finished" in unfinished["of"] and unfinished["remarks"] == told
 
 
 def test_a_recording_that_is_rejected_loses_its_remarks(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from schemas.tables import manifest_schema
 
 
 def export(asked: Export) -> list[str]:
-    """Write <split>.csv with a row a clip: the manifest's columns and the address of its shard."""
+    """Write <split>.csv with a row a clip: the manifest's columns, its shard by its address."""
     written = []
     snapshot = asked.published.snapshot
-    names = [*manifest_schema(snapshot.fields, snapshot.has_channel).names, "shard"]
+    names = manifest_schema(snapshot.fields, snapshot.has_channel).names
     for split in asked.splits:
         with asked.open(f"{split}.csv") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
