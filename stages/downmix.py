@@ -131,7 +131,7 @@ class _Item:
         """Return a run's mix, float32 [frames], and note how loud it is, and its channels.
 
         y : float32 [frames, channels]
-        lead, core : frames to leave out, and how many then count; what is behind them comes again
+        lead, core : frames to leave out, and how many then count; the next run has what is behind them
         """
         numbers = _numbers(channels)
         if numbers is not None and len(numbers) < y.shape[1]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -35,7 +34,7 @@ from schemas.errors import ConfigError
 from schemas.layout import Counts, committed_keys, read_commit
 from schemas.storage import Root
 from schemas.tables import CHANNEL_COLUMN
-from stages.downmix import Downmix, mono
+from stages.downmix import Downmix
 from stages.gate import Gate
 from stages.segment import Segment, SegmentSource
 
@@ -434,18 +433,3 @@ def test_sums_with_each(
     if tail != "pad_noise":
         assert each == sum((found for found, _ in alone), Counter())
         assert ids == {f"{i}-c{c}" for c, (_, of_channel) in enumerate(alone) for i in of_channel}
-
-
-@pytest.mark.parametrize("channels", [2, 3, 25])
-def test_a_run_is_mixed_as_a_whole_to_the_last_bit(channels: int) -> None:
-    y = np.random.default_rng(0).uniform(-1, 1, (150_000, channels)).astype(np.float32)
-    mixed = Downmix()(run_of(y, n_channels=channels, lead=882, core_frames=140_000))
-    assert (mixed["samples"].chunk(0).values.to_numpy() == mono(y)).all()
-
-
-def test_a_mix_of_some_is_the_mix_of_a_file_of_these() -> None:
-    y = np.random.default_rng(0).uniform(-1, 1, (200_001, 6)).astype(np.float32)
-    some = Downmix([1, 4, 5])(run_of(y, n_channels=6, lead=882, core_frames=190_000))
-    these = Downmix()(run_of(np.ascontiguousarray(y[:, [1, 4, 5]]), n_channels=3, lead=882, core_frames=190_000))
-    assert some.equals(these) and some["n_channels"].to_pylist() == [1]
-    assert math.isclose(float(some["samples"][0].as_py()[7]), float(y[7, [1, 4, 5]].mean()), rel_tol=1e-6)
