@@ -17,7 +17,7 @@ from stages.decode.containers import Container, inspect
 from stages.decode.containers.ogg import _checksum, _pages
 from stages.decode.containers.structure import Window
 from stages.decode.extents import ExtentStream
-from stages.decode.readers import SoundFileReader
+from stages.decode.readers import DecodeError, SoundFileReader
 
 FRAME = b"\xff\xfb\x90\xc0" + bytes(413)  # MPEG-1, layer III, 128 kbit/s, 44.1 kHz, mono
 OTHER_RATE = b"\xff\xfb\x94\xc0" + bytes(380)  # 48 kHz
@@ -196,3 +196,13 @@ def test_the_way_that_libsndfile_has_come_is_known(tmp_path: Path) -> None:
         pass
     assert reader.position_bytes == path.stat().st_size
     reader.close()
+
+
+def test_a_file_that_is_refused_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, tone(1.0, 500), 500)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        with pytest.raises(DecodeError):
+            SoundFileReader(str(path))
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1

@@ -88,7 +88,11 @@ class FfmpegReader:
             self._rest = np.empty((0, max(1, self.n_channels)), np.float32)
             return
         self.sample_rate_hz, self.n_channels = self._rate, self._rest.shape[1]
-        check_format(self.sample_rate_hz, self.n_channels)
+        try:
+            check_format(self.sample_rate_hz, self.n_channels)
+        except DecodeError:
+            self._container.close()
+            raise
         if kind in _COUNTED and n_frames is None and chosen.stream.duration:
             self.n_frames = round(chosen.stream.duration * chosen.stream.time_base * self.sample_rate_hz)
 

@@ -51,7 +51,11 @@ class SoundFileReader:
         self.remarks: list[tuple[str, str]] = []
         self.exact_seek = known and self._file.seekable()
         self.problem: str | None = None
-        check_format(self.sample_rate_hz, self.n_channels)
+        try:
+            check_format(self.sample_rate_hz, self.n_channels)
+        except DecodeError:
+            self.close()
+            raise
 
     def read_into(self, out: npt.NDArray[np.float32]) -> int:
         # Not SoundFile.read: it seeks after every call, which searches a compressed file anew and fails on FLAC files
