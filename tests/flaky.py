@@ -34,7 +34,8 @@ class _Reading:
         self._path, self._file = path, open(path, "rb")  # noqa: SIM115
 
     def read(self, size: int = -1) -> bytes:
-        maybe_fail(self._path, self._file.tell())
+        # All that is left reaches to the end.
+        maybe_fail(self._path, self._file.tell() if size >= 0 else os.fstat(self._file.fileno()).st_size)
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:
