@@ -277,8 +277,9 @@ def _why(failures: list[DecodeError], container: Container) -> DecodeError:
     """Return why nothing could decode a file."""
     if not failures:
         return DecodeError("track_missing", "a file of this format has one track, and another one was asked for")
-    if container.unsupported and all(f.reason == "undecodable" for f in failures):
-        return DecodeError("unsupported_format", f"{container.unsupported}, which neither library decodes")
+    named = container.unsupported
+    if named and (not container.kind or failures[-1].reason == "unsupported_format"):
+        return DecodeError("unsupported_format", f"{named}, which neither library decodes")
     if not container.kind and all(f.reason == "undecodable" for f in failures):
         return DecodeError(
             "not_audio", "the content is that of no audio container (samples without a header need sources[].raw)"

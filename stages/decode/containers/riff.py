@@ -130,6 +130,8 @@ def check_wav(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             cut = missing(length, size - start) if start + length > size else found.truncated
             return replace(found, truncated=cut, parts=tuple(replace(p, is_file=False) for p in found.parts))
     found = _Judge(stream, size, wave, wave.format).container()
+    if not wave.format.width:
+        return replace(found, unsupported=f"WAV of format 0x{wave.format.tag:04X}, {wave.format.bits} bits")
     if wave.format.encoding == "s16le" and (hidden := _hidden(read_at(stream, size, start, _HIDDEN_BYTES))):
         return replace(found, pcm=None, n_frames=None, understated=True, unsupported=hidden)
     return found
