@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import soundfile as sf
 import yaml
+
+# A busy machine is no failure; and what continuous integration finds, anyone can find again.
+hypothesis.settings.register_profile("clipmill", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("clipmill")
 
 CORPORA = Path(os.environ.get("CLIPMILL_TEST_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 
