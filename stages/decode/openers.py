@@ -35,9 +35,12 @@ def openers(
     def content() -> IO[bytes]:
         return ExtentStream(stream, ((begin, size),)) if begin else stream
 
+    def file() -> SoundFileReader:
+        """Open the file as it is, tags and all: the same bytes wherever it lies."""
+        return SoundFileReader(source.root.full(path) if source.root.is_local else _at_start(stream))
+
     def libsndfile() -> Reader:
-        local = source.root.is_local and not begin
-        reader = SoundFileReader(source.root.full(path) if local else _at_start(content()))
+        reader = SoundFileReader(_at_start(content())) if begin else file()
         if not container.kind and reader.container == "MP3":  # a guess: what has frames of MPEG was recognised
             reader.close()
             raise DecodeError("undecodable", "libsndfile: there are no frames of MPEG audio")
@@ -60,11 +63,7 @@ def openers(
             raise DecodeError("timeline_gap", one.hole)
         if one.whole_stream and is_first:
             try:
-                reader = (
-                    SoundFileReader(source.root.full(path))
-                    if is_only and one.is_file and source.root.is_local
-                    else SoundFileReader(_at_start(ExtentStream(stream, one.extents)))
-                )
+                reader = file() if is_only and one.is_file else SoundFileReader(ExtentStream(stream, one.extents))
             except DecodeError:
                 pass  # FFmpeg says why
             else:
