@@ -281,5 +281,5 @@ ADTS.either("zeroed.aac", lambda: zeroed(adts(10), 30_000, 16_000), 10, "corrupt
 ADTS.either("latm.loas", lambda: mux("latm", Track("aac", signal(4, 44100), 44100, bit_rate=64000)), 4, "unsupported_format",
             "AAC in LOAS/LATM", 0.1, shift_s=0.07, debatable="only some broadcast tools write it")  # fmt: skip
 MP3.used(
-    "before_zeros.mp3", lambda: bytes(50_000) + mp3(4), 4, "empty sectors before the first frame", 0.06, shift_s=0.06
+    "before_sectors.mp3", lambda: bytes(50_000) + mp3(4), 4, "empty sectors before the first frame", 0.06, shift_s=0.06
 )
