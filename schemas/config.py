@@ -174,7 +174,7 @@ class Source(Frozen):
     )
     exclude: list[str] = Field(default_factory=list)
     any_name: bool = later(
-        False, description="patterns that name no extension take every file; what is no audio is then a rejection"
+        False, description="patterns that name no extension take every file; those that are not audio are rejected"
     )
     follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
     version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
