@@ -28,8 +28,8 @@ _MAX_SETUP_BYTES = 1 << 22
 class _Stream:
     """One logical stream of a link.
 
-    codec : vorbis, opus, flac, speex, or another word for what is no audio
-    rate_hz : of its granules, 0 where it is no audio
+    codec : vorbis, opus, flac, speex, or other for a stream that does not hold audio
+    rate_hz : of its granules; 0 for a stream that does not hold audio
     longest : samples that a packet can have
     number : of its last page
     blocks : Vorbis: lengths of a short and a long block

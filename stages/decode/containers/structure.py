@@ -67,7 +67,7 @@ class Pcm:
 class Container:
     """A file's kind and what is wrong with its structure.
 
-    kind : wav, flac, ogg, mp3, ... or "" when the content is no audio that we know
+    kind : wav, flac, ogg, mp3, ... or "" when the format is not recognised
     truncated : what is missing at the end, None when nothing is known to be
     understated : the header declares less than there is, so that its length must not be believed
     n_frames : exact count that the container states and nothing speaks against: what a decoder gives beyond it is none

@@ -58,7 +58,7 @@ class SoundFileReader:
             raise
 
     def read_into(self, out: npt.NDArray[np.float32]) -> int:
-        # Not SoundFile.read: it seeks after every call, which searches a compressed file anew and fails on FLAC files
+        # Not SoundFile.read: it seeks after every call, which searches a compressed file again and fails on FLAC files
         # whose header states a wrong block size.
         handle, cffi = self._file._file, sf._ffi
         given = int(

@@ -28,7 +28,7 @@ def choose(streams: Sequence[Any], track: Track) -> Chosen:
     DecodeError : there is none (not_audio), not that one (track_missing), or nothing here decodes it (unsupported_format)
     """
     if not streams:
-        raise DecodeError("not_audio", "FFmpeg: there is no audio stream in the file")
+        raise DecodeError("not_audio", "FFmpeg: the file has no audio stream")
     place = _place(streams, track)
     stream = streams[place]
     if getattr(stream, "codec_context", None) is None:
