@@ -21,7 +21,8 @@ from pipelines.annotation_files import (
     read_sheet,
 )
 from pipelines.inventory import Inventory
-from schemas.config import AUDIO_EXTENSIONS, Annotations, Source
+from schemas.annotation_config import Annotations
+from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ConfigError
 from schemas.storage import Root, split_name
 

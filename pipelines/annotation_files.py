@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from schemas.config import Annotations
+from schemas.annotation_config import Annotations
 from schemas.tables import RESERVED
 
 MAX_SIDECAR_BYTES = 64 << 20

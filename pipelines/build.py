@@ -30,9 +30,7 @@ from schemas.failures import describe_os_error
 from schemas.layout import (
     OURS,
     REJECTED_FILE,
-    Commit,
     Retries,
-    Snapshot,
     commit_path,
     open_dataset,
     read_retries,
@@ -41,6 +39,7 @@ from schemas.layout import (
     snapshot_numbers,
     sound_commits,
 )
+from schemas.records import Commit, Snapshot
 from schemas.storage import Root
 
 _PUBLISH_ATTEMPTS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -34,6 +34,19 @@ accept_option = click.option(
 _INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept, the same command goes on from there")
 config_argument = click.argument("config", type=click.Path(dir_okay=False))
 root_argument = click.argument("root")  # a folder or an address, or the configuration of the build
+
+
+def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
+    from schemas.reasons import REASONS
+    from schemas.remarks import REMARKS
+
+    for code in codes:
+        if code in REMARKS and code not in REASONS and code not in others:
+            raise ConfigError(
+                f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry"
+            )
+        if code not in REASONS and code not in others:
+            raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
 
 
 def fail(message: str, code: int, as_json: bool = False, **more: Any) -> NoReturn:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.outcomes import clips_of, recordings_of
-from schemas.layout import Commit, Snapshot, read_commit, read_snapshot
+from schemas.layout import read_commit, read_snapshot
+from schemas.records import Commit, Snapshot
 from schemas.storage import Root
 from schemas.tables import manifest_schema
 

@@ -28,8 +28,9 @@ from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
 from schemas.config import Config
 from schemas.errors import ClipmillError, DonorError, InputMovedError, ItemRejectedError, StorageError
 from schemas.failures import describe_os_error
-from schemas.layout import Commit, commit_path, sound_commit
+from schemas.layout import commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
+from schemas.records import Commit
 from schemas.retry import patiently
 from schemas.storage import Root
 from schemas.tables import CLIPS, shard_schema

@@ -17,8 +17,6 @@ from schemas.errors import ClipmillError
 from schemas.layout import (
     REJECTED_FILE,
     SNAPSHOTS,
-    Commit,
-    Snapshot,
     committed_keys,
     read_commit,
     read_snapshot,
@@ -27,6 +25,7 @@ from schemas.layout import (
     sound_commits,
 )
 from schemas.reasons import REASONS
+from schemas.records import Commit, Snapshot
 from schemas.remarks import REMARKS
 from schemas.statistics import LENGTH_EDGES_S, Statistics
 from schemas.storage import Root

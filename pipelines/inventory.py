@@ -13,7 +13,8 @@ from operator import attrgetter
 
 import regex
 
-from schemas.config import AUDIO_EXTENSIONS, Annotations, Source
+from schemas.annotation_config import Annotations
+from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
 from schemas.raw_config import names_extension

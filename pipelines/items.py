@@ -12,9 +12,11 @@ import regex
 
 from pipelines.annotation_files import Row, field_name
 from pipelines.inventory import Recording
-from schemas.config import Config, From, Source, Split
+from schemas.config import Config, Source
 from schemas.errors import ConfigError
 from schemas.keys import position_hash
+from schemas.label_config import From
+from schemas.split_config import Split
 from schemas.storage import split_name
 
 # Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves

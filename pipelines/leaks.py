@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.annotation_files import field_name
-from schemas.config import Split
 from schemas.errors import ClipmillError, ConfigError
+from schemas.split_config import Split
 
 _SHOWN = 3
 

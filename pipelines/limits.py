@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.plural import counted, counted_are
-from schemas.config import Limits
-from schemas.layout import Snapshot
+from schemas.limits_config import Limits
+from schemas.records import Snapshot
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ClipmillError
-from schemas.layout import Commit
+from schemas.records import Commit
 from schemas.storage import Root
 
 

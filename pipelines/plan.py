@@ -7,6 +7,7 @@ hash space is split by the next bit only while it holds more than a shard's wort
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Plan:
     rejections : rows of `schemas.tables.REJECTIONS` for what no shard can hold
     field_names : the corpus's own fields, sorted
     passed_over : by source that has such files, how many are no recordings by their name, by extension
+    recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
     """
 
     table: pa.Table
@@ -73,6 +75,11 @@ class Plan:
     annotations_read: int = 0
     annotations_rejected: int = 0
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    recordings_forgotten: int = 0
+    recordings_dropped: Counter[str] = field(default_factory=Counter)
+    annotations_dropped: Counter[str] = field(default_factory=Counter)
+    annotations_ignored: int = 0
+    noted: Counter[str] = field(default_factory=Counter)
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""
@@ -86,7 +93,14 @@ class Plan:
     @property
     def digest(self) -> str:
         """Of what no shard's key covers: what was left out or rejected here."""
-        return digest([self.rejections, self.recordings_listed, self.recordings_without_annotations])
+        left_out = {
+            "recordings_forgotten": self.recordings_forgotten,
+            "recordings_dropped": dict(self.recordings_dropped),
+            "annotations_dropped": dict(self.annotations_dropped),
+            "annotations_ignored": self.annotations_ignored,
+        }
+        came_later = [given] if (given := {name: n for name, n in left_out.items() if n}) else []
+        return digest([self.rejections, self.recordings_listed, self.recordings_without_annotations, *came_later])
 
 
 def source_root(source: Source) -> Root:

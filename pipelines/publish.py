@@ -14,16 +14,8 @@ import pyarrow.parquet as pq
 from pipelines.outcomes import clips_of, count_remarked
 from pipelines.plan import Plan
 from schemas.config_file import ConfigFile
-from schemas.layout import (
-    EXTENSIONS,
-    SNAPSHOTS,
-    Commit,
-    Counts,
-    Seconds,
-    Snapshot,
-    snapshot_name,
-    snapshot_path,
-)
+from schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
+from schemas.records import Commit, Counts, Seconds, Snapshot
 from schemas.retry import patiently
 from schemas.statistics import Statistics
 from schemas.storage import Root
@@ -81,6 +73,11 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         recordings_listed=plan.recordings_listed,
         recordings_without_annotations=plan.recordings_without_annotations,
         annotations_read=plan.annotations_read,
+        recordings_forgotten=plan.recordings_forgotten,
+        recordings_dropped=dict(sorted(plan.recordings_dropped.items())),
+        annotations_dropped=dict(sorted(plan.annotations_dropped.items())),
+        annotations_ignored=plan.annotations_ignored,
+        noted=dict(sorted(plan.noted.items())),
         plan_digest=plan.digest,
         config=file.public,
         fields=plan.field_names,

@@ -19,7 +19,8 @@ from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
 from schemas.feature_config import Features
 from schemas.keys import digest
-from schemas.layout import Commit, OutputFile, Snapshot, dataset_name, read_snapshot, sound_commits
+from schemas.layout import dataset_name, read_snapshot, sound_commits
+from schemas.records import Commit, OutputFile, Snapshot
 from schemas.storage import Root
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pipelines.build import Builder, Report, guarded
 from pipelines.notes import Noted
 from pipelines.outcomes import recordings_of
 from schemas.config_file import ConfigFile
-from schemas.layout import Commit, Retries, remove_shard, sound_commits, write_retries
+from schemas.layout import Retries, remove_shard, sound_commits, write_retries
 from schemas.reasons import INPUT_MOVED
+from schemas.records import Commit
 
 
 @dataclass

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ClipmillError
-from schemas.layout import SNAPSHOTS, Commit, Counts, OutputFile, Snapshot, read_commit, read_snapshot, snapshot_name
+from schemas.layout import SNAPSHOTS, read_commit, read_snapshot, snapshot_name
+from schemas.records import Commit, Counts, OutputFile, Snapshot
 from schemas.storage import Root
 from stages.versions import sha256_of
 

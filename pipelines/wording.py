@@ -12,8 +12,9 @@ from pipelines.inspection import saturation_told
 from pipelines.inventory import passed_over_text
 from pipelines.plan import Plan
 from pipelines.plural import counted
-from schemas.layout import Snapshot
+from schemas.noted import noted_line
 from schemas.reasons import DROP_RULES, REASONS
+from schemas.records import Snapshot
 
 _SATURATED = 1e-3
 """From here on it is told: 16 samples of each second at 16 kHz. What merely touches full scale, as music that was normalised to its
@@ -51,19 +52,19 @@ def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
 def accounting(s: Snapshot) -> list[str]:
     """Return the sums that were checked, one line each."""
     c = s.counts
-    lines = [
-        f"recordings   {s.recordings_listed:,} listed = {c.recordings_used:,} used + {c.recordings_rejected:,} rejected"
-        f" + {s.recordings_without_annotations:,} without annotations"
-    ]
+    lines = [f"recordings   {s.recordings_listed:,} listed = {_summed(s.recording_outcomes)}"]
     if s.annotations_read:
-        lines.append(
-            f"annotations  {s.annotations_read:,} read = {c.annotations_used:,} used + {c.annotations_rejected:,} rejected"
-        )
+        lines.append(f"annotations  {s.annotations_read:,} read = {_summed(s.annotation_outcomes)}")
+    lines += [f"noted        {noted_line(code, n)}" for code, n in sorted(s.noted.items())]
     dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
     lines.append(
         f"clips        {c.clips_candidates:,} candidates = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
     )
     return lines
+
+
+def _summed(outcomes: Mapping[str, int]) -> str:
+    return " + ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items())
 
 
 def remarked(counts: Mapping[str, int]) -> list[str]:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from typing import Annotated, Any, Literal
 
-import regex
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     field_validator,
     model_validator,
 )
 
+from schemas.annotation_config import Annotations
 from schemas.audio_config import Audio, Channels, Track
 from schemas.feature_config import Features
 from schemas.image_config import Images
-from schemas.model import Frozen, Name, Positive, Share, error_at, later
+from schemas.label_config import From, Label, named_groups
+from schemas.limits_config import Limits
+from schemas.model import Frozen, Name, Positive, error_at, later
 from schemas.raw_config import Raw, names_extension
+from schemas.split_config import Split
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
@@ -31,87 +27,6 @@ AUDIO_EXTENSIONS = (
 ).split()
 """Containers of video that stand beside extracted audio in many corpora (avi, flv, mpg, vob) are left out: each recording would be
 there twice. They are told as passed over, and taken when `include` names them."""
-
-
-def _text_encoding(name: str) -> str:
-    try:
-        known = name == "auto" or codecs.lookup(name)._is_text_encoding
-    except (LookupError, ValueError):
-        known = False
-    if not known:
-        raise ValueError(f"{name!r} is no text encoding that Python knows; give one such as utf-8, utf-16 or latin-1")
-    return name
-
-
-def _kind_of(value: Any) -> str:
-    """Return which branch of a union a value of the file is meant for, so that only that one reports its errors."""
-    kinds = {dict: "as mapping", list: "as list", int: "as number"}
-    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "as text")
-
-
-_RecordingName = Annotated[
-    Annotated[str, Tag("as text")] | Annotated[int, Tag("as number")] | Annotated[list[str], Tag("as list")],
-    Discriminator(lambda value: {"as mapping": "as text"}.get(_kind_of(value), _kind_of(value))),
-]
-
-
-class Annotations(Frozen):
-    """Where a source's annotation rows are and how to read them."""
-
-    format: Literal["csv"] = "csv"
-    sidecar: str | None = Field(
-        None, description="file beside each recording; {stem} and {name} stand for the recording's"
-    )
-    table: str | None = Field(None, description="one file for the whole source, relative to its root")
-    recording: _RecordingName | None = Field(
-        None,
-        description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
-    )
-    header: bool = True
-    delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
-    quote: Literal["auto", "none", '"', "'"] = "auto"
-    encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
-        "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
-    )
-    comment: str | None = Field(None, description="lines that start with this are skipped")
-    columns: dict[str, int | str] = Field(
-        default_factory=dict,
-        description="start, end or duration, label, and any field to carry: by name or by index from 0",
-    )
-    extra_columns: Literal["carry", "drop"] = Field(
-        "carry", description="with a header: columns not named in `columns`"
-    )
-    time_unit: Literal["s", "ms", "samples"] = "s"
-    end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.05, description="a range may end this much after the recording does; it is then cut at the end"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Annotations:
-        if (self.sidecar is None) == (self.table is None):
-            raise ValueError(
-                "give either `sidecar` (a file beside each recording) or `table` (one file for the source)"
-            )
-        if self.table is not None and self.recording is None:
-            raise ValueError("`table` needs `recording`: the column that names the recording")
-        if self.sidecar is not None and self.recording is not None:
-            raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
-        if self.sidecar is not None:
-            names = re.findall(r"\{([^{}]*)\}", self.sidecar)
-            if set(names) - {"stem", "name"}:
-                raise ValueError(f"sidecar {self.sidecar!r} knows the placeholders {{stem}} and {{name}} only")
-        for name in (self.sidecar, self.table):
-            if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
-                raise ValueError(f"{name!r} leads out of the source's root")
-        if {"end", "duration"} <= self.columns.keys():
-            raise ValueError("give `end` or `duration`, not both")
-        if "start" not in self.columns and {"end", "duration"} & self.columns.keys():
-            raise ValueError("`end` and `duration` need `start`")
-        if not self.header and any(isinstance(c, str) for c in self.columns.values()):
-            raise ValueError("without a header, columns are given by index, counted from 0")
-        if any(isinstance(c, int) and c < 0 for c in self.columns.values()):
-            raise ValueError("a column's index is counted from 0")
-        return self
 
 
 class Segment(Frozen):
@@ -142,27 +57,6 @@ class Segment(Frozen):
         return self.hop_s if self.hop_s is not None else float(self.length_s or 0)
 
 
-class From(Frozen):
-    """Where a label comes from: the folder's name, the annotation row, or a group named `label` in the path."""
-
-    from_: Literal["folder", "annotation", "path"] = Field(alias="from")
-    regex: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> From:
-        if (self.from_ == "path") != (self.regex is not None):
-            raise ValueError("`from: path` and `regex` go together")
-        if self.regex is not None and "label" not in _groups(self.regex):
-            raise ValueError("the regex needs a group named label: (?P<label>...)")
-        return self
-
-
-_Label = Annotated[
-    Annotated[str, Tag("as text")] | Annotated[From, Tag("as mapping")],
-    Discriminator(lambda value: "as mapping" if isinstance(value, dict | From) else "as text"),
-]
-
-
 class Source(Frozen):
     """One tree of recordings with one way of labelling and cutting them."""
 
@@ -181,7 +75,7 @@ class Source(Frozen):
     bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
     annotations: Annotations | None = None
     segment: Segment = Segment()
-    label: _Label | None = None
+    label: Label | None = None
     fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
     raw: Raw | None = later(None, description="the files have no header: all of each is samples of this kind")
     channels: Channels | None = later(None, description="instead of audio.channels")
@@ -195,7 +89,7 @@ class Source(Frozen):
     @field_validator("fields")
     @classmethod
     def _named_groups(cls, fields: str | None) -> str | None:
-        if fields is not None and not _groups(fields):
+        if fields is not None and not named_groups(fields):
             raise ValueError("the regex needs at least one named group: (?P<speaker>...)")
         return fields
 
@@ -231,63 +125,6 @@ class Silence(Frozen):
     min_dbfs: Annotated[float, Field(le=0)] | None = None
 
 
-class Split(BaseModel):
-    """Which side each clip stands on: shares by hash of a field, or a map of a field's values."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-    __pydantic_extra__: dict[str, Share]
-
-    by: str | None = Field(None, description="recording, or a field; its hash decides")
-    from_: str | None = Field(None, alias="from", description="a field whose value `map` turns into a split")
-    map: Annotated[dict[str, Name], Field(min_length=1)] | None = None
-    default: Name | None = Field(None, description="for values that `map` does not have")
-    disjoint: list[str] = Field(
-        default_factory=lambda: ["recording"],
-        description="recording, or fields, such as a speaker's, no value of which may stand on two sides; [] to check nothing",
-    )
-
-    @field_validator("map", mode="before")
-    @classmethod
-    def _text_keys(cls, value: Any) -> Any:
-        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
-
-    @field_validator("disjoint", mode="before")
-    @classmethod
-    def _one_field(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _check(self) -> Split:
-        shares = self.shares
-        if self.from_ is not None:
-            if self.map is None:
-                raise ValueError("`from` needs `map`: {value: split}")
-            if shares or self.by is not None:
-                raise ValueError("give shares with `by`, or `from` with `map`, not both")
-        else:
-            if self.map is not None or self.default is not None:
-                raise ValueError("`map` and `default` need `from`: the field that is mapped")
-            if not shares:
-                raise ValueError("give at least one share, as in {train: 0.9, test: 0.1}")
-            if abs(sum(shares.values()) - 1) > 1e-6:
-                raise ValueError(f"the shares add up to {sum(shares.values()):g}, not to 1")
-            for name in shares:
-                if not name.isidentifier():
-                    raise ValueError(f"{name!r} is no name for a split: letters, digits and _")
-        return self
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Split names with their shares, in the order of the names: the order in a file must not move a clip."""
-        return dict(sorted((self.__pydantic_extra__ or {}).items()))
-
-    @property
-    def field(self) -> str | None:
-        """The field that decides, None for the recording itself."""
-        name = self.from_ if self.from_ is not None else self.by
-        return None if name in (None, "recording") else name
-
-
 def _parquet() -> list[Literal["parquet", "webdataset"]]:
     return ["parquet"]
 
@@ -318,32 +155,6 @@ class Output(Frozen):
     @classmethod
     def _no_credentials(cls, root: str) -> str:
         return check_address(root)
-
-
-class Limits(Frozen):
-    """When a finished build is not published, and when a recording is given up."""
-
-    max_rejected_share: Share = 0.01
-    min_clips: Annotated[int, Field(ge=0)] = 0
-    max_shrink_share: Share | None = Field(
-        None, description="fewer clips than the last snapshot, by this share at most"
-    )
-    max_label_drift: Share | None = Field(
-        None, description="how much each label's share of the clips may differ from the last snapshot"
-    )
-    max_saturated_share: Share | None = Field(
-        None, description="of each source's samples, how many may be at full scale, as in recordings that were clipped"
-    )
-    decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
-        300.0, description="a recording of which nothing was decoded for so long is rejected"
-    )
-    decoder_memory_mb: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
-        4000, description="a recording that takes more memory to decode is rejected"
-    )
-    max_recording_s: Positive = later(86400.0, description="a longer recording is rejected")
-    max_temporary_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = later(
-        50_000, description="a recording whose clips, until its end is decoded, take more space on the disk is rejected"
-    )
 
 
 class Config(Frozen):
@@ -404,13 +215,6 @@ class Config(Frozen):
             if mel.fmin >= (mel.fmax or nyquist):
                 raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
         return self
-
-
-def _groups(pattern: str) -> list[str]:
-    try:
-        return list(regex.compile(pattern).groupindex)
-    except regex.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
 
 
 def check_address(root: str) -> str:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import ClipmillError, InputMovedError
-from schemas.layout import Counts, Seconds
 from schemas.reasons import INPUT_MOVED
+from schemas.records import Counts, Seconds
 from schemas.statistics import Saturation
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import soundfile as sf
 
 from schemas.errors import DonorError
-from schemas.layout import Commit, OutputFile
+from schemas.records import Commit, OutputFile
 from schemas.storage import Root
 from schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
 from stages.encode import decode_clip

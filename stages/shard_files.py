@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.layout import OutputFile
+from schemas.records import OutputFile
 from stages.rows import list_values
 
 ROW_GROUP_BYTES = 32 << 20

@@ -12,16 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DonorError, ItemRejectedError
-from schemas.layout import (
-    EXTENSIONS,
-    Commit,
-    Counts,
-    OutputFile,
-    Seconds,
-    commit_manifest_path,
-    commit_recordings_path,
-    shard_path,
-)
+from schemas.layout import EXTENSIONS, commit_manifest_path, commit_recordings_path, shard_path
+from schemas.records import Commit, Counts, OutputFile, Seconds
 from schemas.statistics import Statistics
 from schemas.storage import Root
 from schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema

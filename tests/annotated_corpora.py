@@ -8,7 +8,8 @@ from typing import Any
 from pipelines.annotate import Annotated, annotate
 from pipelines.annotation_files import Row, read_sheet
 from pipelines.inventory import take_inventory
-from schemas.config import Annotations, Source
+from schemas.annotation_config import Annotations
+from schemas.config import Source
 from schemas.storage import Root
 
 RANGES = {"start": 0, "end": 1, "label": 2}

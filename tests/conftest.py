@@ -146,7 +146,7 @@ def build_here(config: Path) -> list[Any]:
     from pipelines.plan import make_plan
     from pipelines.progress import Watch
     from schemas.config_file import load
-    from schemas.layout import Commit
+    from schemas.records import Commit
 
     file = load(config)
     plan = make_plan(file.config)

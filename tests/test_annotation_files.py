@@ -8,7 +8,7 @@ import pytest
 from annotated_corpora import RANGES, join, ranges, read
 
 from pipelines.annotation_files import UnreadableError
-from schemas.config import Annotations
+from schemas.annotation_config import Annotations
 from schemas.errors import ConfigError
 from schemas.tables import RESERVED
 

@@ -27,7 +27,8 @@ from pipelines.plan import make_plan
 from pipelines.progress import Watch
 from pipelines.retry import retry
 from schemas.config_file import load
-from schemas.layout import Commit, read_snapshot
+from schemas.layout import read_snapshot
+from schemas.records import Commit
 from schemas.storage import Root
 from stages.held import HOLD_BYTES, Held
 from stages.rows import stream_bytes, stream_table

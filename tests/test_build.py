@@ -20,7 +20,8 @@ from pipelines.verify import verify
 from pipelines.wording import outcome
 from schemas.config_file import load
 from schemas.errors import ClipmillError, ConfigError
-from schemas.layout import Commit, committed_keys, read_snapshot, snapshot_numbers
+from schemas.layout import committed_keys, read_snapshot, snapshot_numbers
+from schemas.records import Commit
 from schemas.storage import Root
 
 FEATURES = {"log_mel": {"n_fft": 512, "hop_length": 160, "n_mels": 40}, "mfcc": {"n_mfcc": 13}}

@@ -31,7 +31,7 @@ from pipelines.verify import verify
 from schemas.config import Segment as Spec
 from schemas.config_file import load
 from schemas.errors import ConfigError
-from schemas.layout import Counts
+from schemas.records import Counts
 from schemas.tables import CHANNEL_COLUMN
 from stages.downmix import Downmix
 from stages.gate import Gate

@@ -30,7 +30,8 @@ from pipelines.verify import verify
 from schemas.config_file import load, loads
 from schemas.errors import ConfigError
 from schemas.image_config import Images as Spec
-from schemas.layout import Snapshot, open_dataset, read_commit
+from schemas.layout import open_dataset, read_commit
+from schemas.records import Snapshot
 from schemas.storage import Root
 from schemas.tables import CLIPS
 from stages import images

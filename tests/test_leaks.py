@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pipelines.leaks import check_disjoint
 from pipelines.plan import make_plan
-from schemas.config import Split
 from schemas.config_file import load
 from schemas.errors import ClipmillError, ConfigError
+from schemas.split_config import Split
 from schemas.tables import ANNOTATION, PLAN
 
 Row = tuple[str, str, list[tuple[str, str | None]] | None]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pipelines.cli import main
 from pipelines.limits import exceeded
 from pipelines.wording import size
-from schemas.config import Limits
-from schemas.layout import Counts, Seconds, Snapshot, read_snapshot, snapshot_numbers
+from schemas.layout import read_snapshot, snapshot_numbers
+from schemas.limits_config import Limits
+from schemas.records import Counts, Seconds, Snapshot
 from schemas.storage import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -31,7 +32,7 @@ def snapshot(labels: dict[str, int], number: int = 1, rejected: int = 0, listed:
 
 
 def limits(**given: Any) -> Limits:
-    return Limits.model_validate({"max_rejected_share": 1.0, **given})
+    return Limits.model_validate({"max_rejected_share": 1.0, "min_clips": 0, **given})
 
 
 def test_each_limit_says_what_it_found_and_what_it_allows() -> None:

@@ -24,7 +24,8 @@ from pipelines.wording import outcome
 from schemas.audio_config import Audio
 from schemas.config import Segment as Spec
 from schemas.config_file import load
-from schemas.layout import Commit, Counts, Snapshot, read_commit, read_snapshot
+from schemas.layout import read_commit, read_snapshot
+from schemas.records import Commit, Counts, Snapshot
 from schemas.remarks import REMARKS, Remark
 from schemas.storage import Root
 from schemas.tables import CLIPS, PLAN

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from pipelines.cli import main
 from pipelines.limits import exceeded
-from schemas.config import Limits, Segment
-from schemas.layout import Commit, read_snapshot
+from schemas.config import Segment
+from schemas.layout import read_snapshot
+from schemas.limits_config import Limits
+from schemas.records import Commit
 from schemas.statistics import Saturation, Statistics, summed_saturation
 from schemas.storage import Root
 from schemas.tables import RUNS

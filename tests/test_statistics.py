@@ -22,7 +22,8 @@ from pipelines.cli import main
 from pipelines.training import ClipDataset
 from schemas.config_file import load
 from schemas.errors import ClipmillError
-from schemas.layout import Commit, read_commit, read_snapshot
+from schemas.layout import read_commit, read_snapshot
+from schemas.records import Commit
 from schemas.statistics import FeatureSums, Statistics
 from schemas.storage import Root
 from stages.rows import float_lists

@@ -1,0 +1,78 @@
+"""The command that writes what other libraries read: export."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+
+import click
+
+from pipelines.command_line import (
+    dataset_at,
+    json_option,
+    number_option,
+    reported,
+    root_argument,
+)
+from pipelines.exports import FORMATS
+from schemas.errors import ConfigError
+from schemas.storage import Root
+
+
+@click.command()
+@root_argument
+@click.argument("format", type=click.Choice(list(FORMATS)))
+@number_option
+@click.option("--to", "target", help="Folder or URL for the files; by default <ROOT>/exports/<format>-<snapshot>.")
+@click.option(
+    "--text",
+    help="Field with the transcripts; by default text, transcript or normalized_text if there is one, else the label.",
+)
+@click.option("--replace", is_flag=True, help="Remove what an earlier export has left in the folder.")
+@json_option
+@reported
+def export(
+    root: str, format: str, number: int | None, target: str | None, text: str | None, replace: bool, as_json: bool
+) -> None:
+    """Write what other libraries need to read a snapshot of the dataset under ROOT.
+
+    \b
+    huggingface  README.md in ROOT, by which load_dataset(ROOT) gives splits, audio and labels
+    croissant    croissant.json in ROOT: metadata of MLCommons Croissant 1.1
+    webdataset   the tar shards' addresses, a list a split
+    nemo         JSONL manifests: of the tar shards, or of WAV files where there are none
+    lhotse       a Lhotse Shar directory a split, with features
+    kaldi        a Kaldi data directory a split, with WAV files
+    csv          a table a split: every clip, its fields, and the shard that holds it
+
+    Only lhotse and kaldi, and nemo without tar shards, repeat the audio. The folder must be empty, new, or of the same export.
+    """
+    from pipelines.exports import IN_PLACE, Export, exporter
+    from pipelines.exports.target import claimed, target_root
+    from pipelines.published import Published
+    from schemas.layout import read_snapshot, snapshot_name
+
+    place = dataset_at(root)
+    published = Published(place, read_snapshot(place, number))
+    if format in IN_PLACE:
+        if target is not None:
+            raise ConfigError(f"{format} goes into the dataset's root, where its readers look for it; leave --to out")
+        there = place
+    elif target is not None:
+        there = target_root(target, place)
+    else:
+        folder = f"exports/{format}-{snapshot_name(published.snapshot.number)}"
+        there = Root(place.full(folder) if place.is_local else place.uri(folder), place.storage_options)
+    asked = Export(published, there, text)
+    with nullcontext() if format in IN_PLACE else claimed(asked, format, replace):
+        written = exporter(format)(asked)
+    empty = sorted(set(published.splits) - set(asked.splits))
+    if as_json:
+        told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
+        click.echo(json.dumps({**told, "without_clips": empty}))
+        return
+    click.echo(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
+    for path in written:
+        click.echo(f"  {path}")
+    for split in empty:
+        click.echo(f"  nothing for split {split}, which has no clips")

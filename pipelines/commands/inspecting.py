@@ -1,0 +1,142 @@
+"""Commands that look at a dataset: status, failures, diff, verify, show."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from pipelines.command_line import (
+    check_reasons,
+    dataset_at,
+    json_option,
+    number_option,
+    reported,
+    root_argument,
+)
+from pipelines.plural import counted
+
+
+@click.command()
+@root_argument
+@json_option
+@reported
+def status(root: str, as_json: bool) -> None:
+    """Say what is published under ROOT and how far running or interrupted builds are."""
+    from pipelines.inspection import status as look
+    from pipelines.wording import standing
+
+    found = look(dataset_at(root))
+    click.echo(json.dumps(found) if as_json else "\n".join(standing(found)))
+
+
+@click.command()
+@root_argument
+@number_option
+@click.option("--reason", help="Only this one.")
+@click.option("--examples", type=click.IntRange(min=0), default=3, show_default=True, help="How many of each reason.")
+@json_option
+@reported
+def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
+    """List what was rejected under ROOT, by reason, with examples and what to do, and what is worth knowing of recordings that were used.
+
+    Without --snapshot, of the last build, also if it was not published.
+    """
+    from pipelines.inspection import failures as look
+    from pipelines.wording import rejected
+    from schemas.remarks import REMARKS
+
+    check_reasons([reason] if reason else [], REMARKS)
+    found = look(dataset_at(root), number, reason, examples)
+    click.echo(json.dumps(found) if as_json else "\n".join(rejected(found)))
+
+
+@click.command()
+@root_argument
+@click.argument("a", type=click.IntRange(min=1))
+@click.argument("b", type=click.IntRange(min=1))
+@click.option(
+    "--names", type=click.IntRange(min=0), default=5, show_default=True, help="How many of each list to print."
+)
+@json_option
+@reported
+def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
+    """Say what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
+    from pipelines.diff import diff as compare
+    from pipelines.wording import differences
+
+    found = compare(dataset_at(root), a, b)
+    click.echo(json.dumps(found.to_dict()) if as_json else "\n".join(differences(found, names)))
+
+
+@click.command()
+@root_argument
+@number_option
+@json_option
+@reported
+def verify(root: str, number: int | None, as_json: bool) -> None:
+    """Hash every shard of ROOT anew, count every row and do the sums again."""
+    from pipelines.verify import verify as check
+    from pipelines.wording import size
+
+    verdict = None
+    with click.progressbar(
+        check(dataset_at(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+    ) as steps:
+        for verdict in steps:  # noqa: B007
+            pass
+    assert verdict is not None  # noqa: S101
+    if as_json:
+        click.echo(json.dumps(verdict.to_dict()))
+    else:
+        click.echo(
+            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {size(verdict.size_bytes)},"
+            f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
+        )
+        for problem in verdict.problems:
+            click.echo(f"error: {problem}", err=True)
+        if verdict.problems:
+            click.echo(
+                "what to do: remove the commit record (commits/<key>.json) of each damaged shard and build again; the same bytes come back",
+                err=True,
+            )
+    sys.exit(1 if verdict.problems else 0)
+
+
+@click.command()
+@root_argument
+@number_option
+@click.option("--clips", type=click.IntRange(min=0), default=5, show_default=True, help="How many clips to list.")
+@json_option
+@reported
+def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
+    """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
+    from pipelines.inspection import clip_rows, finite
+    from pipelines.inspection import show as look
+    from pipelines.wording import duration, labels, remarked, saturation, size, splits, statistics
+
+    found = look(dataset_at(root), number)
+    rows = clip_rows(dataset_at(root), number, clips)
+    if as_json:
+        plain = [{k: finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+        click.echo(json.dumps({**found, "examples": plain}))
+        return
+    click.echo(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
+    click.echo(
+        f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
+        f" from {counted(found['recordings_listed'], 'recording')}"
+    )
+    told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
+    click.echo("\n".join([*splits(found["splits"]), *told]))
+    click.echo("\n".join(statistics(found["statistics"], found["splits"])))
+    if found["labels"]:
+        click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))
+    if found["columns"]:
+        click.echo("columns:\n  " + "\n  ".join(found["columns"]))
+    for row in rows:
+        level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
+        click.echo(
+            f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
+        )
+    click.echo(f"manifest: {found['manifest']}")

@@ -1,0 +1,92 @@
+"""The configuration of a source's annotations: where they are and how they are read."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from schemas.model import Frozen
+
+
+def _text_encoding(name: str) -> str:
+    try:
+        known = name == "auto" or codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{name!r} is no text encoding that Python knows; give one such as utf-8, utf-16 or latin-1")
+    return name
+
+
+def _kind_of(value: Any) -> str:
+    """Return which branch of a union a value of the file is meant for, so that only that one reports its errors."""
+    kinds = {dict: "as mapping", list: "as list", int: "as number"}
+    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "as text")
+
+
+_RecordingName = Annotated[
+    Annotated[str, Tag("as text")] | Annotated[int, Tag("as number")] | Annotated[list[str], Tag("as list")],
+    Discriminator(lambda value: {"as mapping": "as text"}.get(_kind_of(value), _kind_of(value))),
+]
+
+
+class Annotations(Frozen):
+    """Where a source's annotation rows are and how to read them."""
+
+    format: Literal["csv"] = "csv"
+    sidecar: str | None = Field(
+        None, description="file beside each recording; {stem} and {name} stand for the recording's"
+    )
+    table: str | None = Field(None, description="one file for the whole source, relative to its root")
+    recording: _RecordingName | None = Field(
+        None,
+        description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
+    )
+    header: bool = True
+    delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
+    quote: Literal["auto", "none", '"', "'"] = "auto"
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
+        "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
+    )
+    comment: str | None = Field(None, description="lines that start with this are skipped")
+    columns: dict[str, int | str] = Field(
+        default_factory=dict,
+        description="start, end or duration, label, and any field to carry: by name or by index from 0",
+    )
+    extra_columns: Literal["carry", "drop"] = Field(
+        "carry", description="with a header: columns not named in `columns`"
+    )
+    time_unit: Literal["s", "ms", "samples"] = "s"
+    end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.05, description="a range may end this much after the recording does; it is then cut at the end"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Annotations:
+        if (self.sidecar is None) == (self.table is None):
+            raise ValueError(
+                "give either `sidecar` (a file beside each recording) or `table` (one file for the source)"
+            )
+        if self.table is not None and self.recording is None:
+            raise ValueError("`table` needs `recording`: the column that names the recording")
+        if self.sidecar is not None and self.recording is not None:
+            raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
+        if self.sidecar is not None:
+            names = re.findall(r"\{([^{}]*)\}", self.sidecar)
+            if set(names) - {"stem", "name"}:
+                raise ValueError(f"sidecar {self.sidecar!r} knows the placeholders {{stem}} and {{name}} only")
+        for name in (self.sidecar, self.table):
+            if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
+                raise ValueError(f"{name!r} leads out of the source's root")
+        if {"end", "duration"} <= self.columns.keys():
+            raise ValueError("give `end` or `duration`, not both")
+        if "start" not in self.columns and {"end", "duration"} & self.columns.keys():
+            raise ValueError("`end` and `duration` need `start`")
+        if not self.header and any(isinstance(c, str) for c in self.columns.values()):
+            raise ValueError("without a header, columns are given by index, counted from 0")
+        if any(isinstance(c, int) and c < 0 for c in self.columns.values()):
+            raise ValueError("a column's index is counted from 0")
+        return self
