@@ -10,7 +10,7 @@ from typing import Any
 
 import regex
 
-from pipelines.annotation_files import Row, field_name
+from pipelines.annotations.rows import Row, field_name
 from pipelines.inventory import Recording
 from schemas.config import Config, Source
 from schemas.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.annotation_files import field_name
+from pipelines.annotations.rows import field_name
 from schemas.errors import ClipmillError, ConfigError
 from schemas.split_config import Split
 

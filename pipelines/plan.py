@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.annotate import Annotated, annotate
-from pipelines.annotation_files import Row
+from pipelines.annotations.annotate import Annotated, annotate
+from pipelines.annotations.rows import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
 from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.annotate import Annotated, annotate
-from pipelines.annotation_files import Row, read_sheet
+from pipelines.annotations.annotate import Annotated, annotate
+from pipelines.annotations.rows import Row
+from pipelines.annotations.sheet import read_sheet
 from pipelines.inventory import take_inventory
 from schemas.annotation_config import Annotations
 from schemas.config import Source

@@ -13,7 +13,8 @@ from annotated_corpora import RANGES, annotate_source, join, ranges, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.annotation_files import UnreadableError, decode_text
+from pipelines.annotations.rows import UnreadableError
+from pipelines.annotations.text import decode_text
 from schemas.errors import ConfigError
 
 # Sidecars

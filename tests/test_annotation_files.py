@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from annotated_corpora import RANGES, join, ranges, read
 
-from pipelines.annotation_files import UnreadableError
+from pipelines.annotations.rows import UnreadableError
 from schemas.annotation_config import Annotations
 from schemas.errors import ConfigError
 from schemas.tables import RESERVED

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
 
-from pipelines.annotation_files import (
-    MAX_SIDECAR_BYTES,
-    MAX_TABLE_BYTES,
-    MissingColumnError,
-    Row,
-    Sheet,
-    UnreadableError,
-    read_sheet,
-)
+from pipelines.annotations.join import Join
+from pipelines.annotations.rows import MissingColumnError, Row, UnreadableError
+from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, Sheet, read_sheet
 from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
-from schemas.config import AUDIO_EXTENSIONS, Source
+from schemas.config import Source
 from schemas.errors import ConfigError
 from schemas.storage import Root, split_name
 
@@ -134,7 +126,7 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
 
 def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
     """Give a table's rows to the recordings that they name."""
-    join, refused = _Join([r.path for r in inventory.recordings]), _Join([r.path for r in inventory.refusals])
+    join, refused = Join([r.path for r in inventory.recordings]), Join([r.path for r in inventory.refusals])
     found = Annotated()
     for cells, row in sheet:
         path, reason = None, "recording_not_found"
@@ -187,73 +179,3 @@ class _Namer:
             return cells[at] if at < len(cells) else ""
 
         return _PLACEHOLDER.sub(cell, self._template)
-
-
-class _Join:
-    """Finds the recording that a name in a table stands for: by path, then file name, then stem.
-
-    A name with folders fits a recording only if one of the two paths ends with the other.
-    """
-
-    def __init__(self, paths: list[str]) -> None:
-        self._paths = {path: path for path in paths}
-        self._names = _index(paths, _name)
-        self._stems: dict[str, str | list[str]] | None = None  # made when a name is first missing
-
-    def find(self, name: str) -> tuple[str | None, str]:
-        """Return the recording's path, or None and the reason."""
-        wanted = name.replace("\\", "/").removeprefix("./").lstrip("/")
-        if not wanted:
-            return None, "recording_not_found"
-        if (exactly := self._paths.get(wanted)) is not None:
-            return exactly, ""
-        plain = _plain(wanted)
-        if "/" not in plain and isinstance(only := self._names.get(plain), str):
-            return only, ""  # as below, but for most rows of most tables
-        path = PurePosixPath(plain)
-        found = [c for c in _candidates(self._names, path.name) if _ends_alike(_plain(c), str(path))]
-        exact = [c for c in found if PurePosixPath(c).name == PurePosixPath(wanted).name]
-        if not found:
-            has_extension = path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS
-            stem_path = path.with_suffix("") if has_extension else path
-            if self._stems is None:
-                self._stems = _index(list(self._paths), _stem)
-            stems = _candidates(self._stems, stem_path.name)
-            found = [c for c in stems if _ends_alike(str(PurePosixPath(_plain(c)).with_suffix("")), str(stem_path))]
-        for candidates in (exact, found):
-            if len(candidates) == 1:
-                return candidates[0], ""
-        return None, "recording_ambiguous" if found else "recording_not_found"
-
-
-def _index(paths: list[str], key: Callable[[str], str]) -> dict[str, str | list[str]]:
-    """Return paths by a key: as they are, or as a list where several have the same."""
-    found: dict[str, str | list[str]] = {}
-    for path in paths:
-        first = found.setdefault(key(path), path)
-        if isinstance(first, list):
-            first.append(path)
-        elif first is not path:
-            found[key(path)] = [first, path]
-    return found
-
-
-def _candidates(index: dict[str, str | list[str]], key: str) -> list[str]:
-    found = index.get(key, [])
-    return [found] if isinstance(found, str) else found
-
-
-def _name(path: str) -> str:
-    return _plain(path).rpartition("/")[2]
-
-
-def _stem(path: str) -> str:
-    return split_name(_plain(path))[1]
-
-
-def _ends_alike(a: str, b: str) -> bool:
-    return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")
-
-
-def _plain(name: str) -> str:
-    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -1,0 +1,1 @@
+"""Annotations: files of rows about recordings, read and joined to the recordings."""

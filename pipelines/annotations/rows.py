@@ -1,0 +1,42 @@
+"""Rows of annotation files, and the errors of reading one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.tables import RESERVED
+
+
+class UnreadableError(Exception):
+    """The file is no table that can be read."""
+
+
+class MissingColumnError(UnreadableError):
+    """The header lacks a column that the configuration names."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One annotation. start, end : in the file's time unit, None for the recording's own ends.
+
+    names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
+    reason : set when the row is rejected; detail : what is wrong with it
+    """
+
+    line: int
+    start: float | None = None
+    end: float | None = None
+    label: str | None = None
+    names: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    reason: str | None = None
+    detail: str | None = None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return dict(zip(self.names, self.values, strict=True))
+
+
+def field_name(name: str) -> str:
+    """Return the column under which a corpus's field is stored: its own name unless clipmill uses that one."""
+    return f"annotation_{name}" if name in RESERVED else name
