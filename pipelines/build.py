@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.classes import class_order, classes_of, told_classes
 from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
 from pipelines.inspection import saturation_told, told_remarks
@@ -59,6 +60,8 @@ class Report:
     failures : messages of the shards that are not there
     passed_over : as the plan's
     limits : those that were exceeded; accepted : whether it was published all the same
+    warnings : what is likely a mistake
+    classes : sentences about labels whose ids are new, or other ones
     wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
     features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
@@ -83,6 +86,8 @@ class Report:
     limits: list[Excess] = field(default_factory=list)
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
+    warnings: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -152,6 +157,7 @@ class Builder:
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
         self.report.passed_over = self.plan.passed_over
+        self.report.warnings = list(self.plan.warnings)
         self.report.plan_s = time.monotonic() - self._started
 
     def make_plan(self, retries: Retries) -> Plan:
@@ -275,8 +281,11 @@ class Builder:
         for _ in range(_PUBLISH_ATTEMPTS):
             numbers = snapshot_numbers(root)
             last = read_snapshot(root, numbers[-1]) if numbers else None
+            classes = class_order(self._file.config, draft.snapshot, last)
+            draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
             report.snapshot = draft.snapshot
-            if last is not None and last.holds_the_same(draft.snapshot):
+            report.classes = told_classes(self._file.config, draft.snapshot, last)
+            if last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes:
                 repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", last
                 return

@@ -17,6 +17,7 @@ from schemas.annotation_config import Annotations
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
+from schemas.names import composed
 from schemas.raw_config import names_extension
 from schemas.storage import Root, split_name
 from stages.versions import info_version, stat_version, version_of
@@ -123,7 +124,7 @@ class Patterns:
 
 def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool:
     try:
-        return pattern.fullmatch(path, timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
+        return pattern.fullmatch(composed(path), timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
     except TimeoutError:
         raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
 
@@ -168,7 +169,9 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     """
     patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
     inventory = Inventory()
-    keep_others = source.annotations is not None and source.annotations.sidecar is not None
+    annotations = source.annotations
+    # A table is looked up among them only where its name can be spelt in several ways.
+    keep_others = annotations is not None and (annotations.sidecar is not None or not str(annotations.table).isascii())
     try:
         listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
         for path, size, version in listing:

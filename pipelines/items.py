@@ -12,10 +12,13 @@ import regex
 
 from pipelines.annotations.rows import Row, field_name
 from pipelines.inventory import Recording
+from pipelines.labels import LabelRule
+from pipelines.refused import RefusedError
 from schemas.config import Config, Source
 from schemas.errors import ConfigError
 from schemas.keys import position_hash
 from schemas.label_config import From
+from schemas.names import composed
 from schemas.split_config import Split
 from schemas.storage import split_name
 
@@ -64,14 +67,6 @@ class Item:
     weight_s: float
 
 
-class RefusedError(Exception):
-    """A recording or an annotation that is rejected while it is planned. reason : a code of schemas.reasons."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(detail)
-
-
 class PathReader:
     """Reads label and fields off a recording's path."""
 
@@ -82,6 +77,7 @@ class PathReader:
 
     def read(self, path: str) -> tuple[str | None, dict[str, str]]:
         fields: dict[str, str] = {}
+        path = composed(path)
         for pattern in self.patterns:
             try:
                 match = pattern.search(path, timeout=_REGEX_TIMEOUT_S)
@@ -163,6 +159,7 @@ class ItemMaker:
     def __init__(self, config: Config, source: Source) -> None:
         segment, label = source.segment, source.label
         self._rule = SplitRule(config.split)
+        self.labels = LabelRule(config, source)
         self._longest_s = config.output.shard_seconds
         raw = source.raw
         self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second
@@ -170,7 +167,9 @@ class ItemMaker:
         self._windows = segment.mode == "window"
         self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
-        self._label_from_rows = label is None or self._label_from_annotation
+        self.label_from_rows = (
+            label is None or self._label_from_annotation or (isinstance(label, From) and label.from_ is None)
+        )
         unit = source.annotations.time_unit if source.annotations else "s"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
 
@@ -252,8 +251,11 @@ class ItemMaker:
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
         entry = Entry(row.start, row.end, 0, label, {**fields, **row.fields}, file, row.line, row.reason, row.detail)
         if row.label is not None:
-            if self._label_from_rows:
-                entry.label = row.label
+            if self.label_from_rows:
+                try:
+                    entry.label = self.labels.name(row.label)
+                except RefusedError as error:
+                    entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
             else:
                 entry.fields["annotation_label"] = row.label
         if self._label_from_annotation and entry.label is None:

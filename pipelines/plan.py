@@ -21,10 +21,12 @@ import pyarrow as pa
 from pipelines.annotations.annotate import Annotated, annotate
 from pipelines.annotations.rows import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
+from pipelines.buckets import buckets
 from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
-from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
+from pipelines.items import Item, ItemMaker, PathReader, configured_fields
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.plural import counted
+from pipelines.refused import RefusedError
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -59,6 +61,7 @@ class Plan:
     field_names : the corpus's own fields, sorted
     passed_over : by source that has such files, how many are no recordings by their name, by extension
     recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
+    warnings : what is likely a mistake, for people to read
     """
 
     table: pa.Table
@@ -80,6 +83,7 @@ class Plan:
     annotations_dropped: Counter[str] = field(default_factory=Counter)
     annotations_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""
@@ -271,11 +275,39 @@ def _items(
             continue
         try:
             label, fields = reader.read(recording.path)
+            if rows and maker.label_from_rows:
+                kept = _without_dropped(rows, maker, plan)
+                if not kept:
+                    plan.recordings_dropped[str(rows[0][1].label)] += 1
+                    continue
+                rows = kept
+            if label is not None:
+                if maker.labels.drops(label):
+                    plan.recordings_dropped[label] += 1
+                    plan.annotations_dropped[label] += len(rows or ())
+                    continue
+                label = maker.labels.name(label)
             items = maker.items(recording, label, fields, rows)
         except RefusedError as error:
             refused += _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
             continue
         yield from items
+    if unmet := maker.labels.never_met:
+        plan.warnings.append(
+            f"source {source.name!r}: no recording or annotation has {'the label' if len(unmet) == 1 else 'the labels'}"
+            f" {', '.join(map(repr, unmet[:5]))}{', ...' if len(unmet) > 5 else ''} of label.map or label.drop; check the spelling"
+        )
+
+
+def _without_dropped(rows: list[tuple[str, Row]], maker: ItemMaker, plan: Plan) -> list[tuple[str, Row]]:
+    """Return the rows of a recording but for those whose label is left out, which are counted."""
+    kept = []
+    for file, row in rows:
+        if row.reason is None and maker.labels.drops(row.label):
+            plan.annotations_dropped[str(row.label)] += 1
+        else:
+            kept.append((file, row))
+    return kept
 
 
 def _drained(values: list[T]) -> Iterator[T]:
@@ -374,32 +406,6 @@ def _divide(config: Config, arrivals: Arrivals, plan: Plan) -> None:
     splits, names = zip(*places, strict=True)
     shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
     plan.table = arrivals.table(rows, item_digests, shards, sizes)
-
-
-def buckets(hashes: npt.NDArray[np.uint64], weights: npt.NDArray[np.int64], budget: int) -> list[tuple[str, int, int]]:
-    """Divide sorted hashes into buckets of the hash space, each of at most `budget`, by bits from the top.
-
-    Returns
-    -------
-    (name, start, stop) : ``b`` and the bits that its members share, and which members these are; only buckets that hold
-    something. A bucket over the budget has one member, or members with equal hashes.
-    """
-    total = np.concatenate([[0], np.cumsum(weights)])
-    found: list[tuple[str, int, int]] = []
-    waiting = [("b", 0, len(hashes), 0)]
-    while waiting:
-        name, start, stop, low = waiting.pop()
-        if start == stop:
-            continue
-        depth = len(name) - 1
-        if total[stop] - total[start] <= budget or stop - start == 1 or depth == 64:
-            found.append((name, start, stop))
-            continue
-        middle = low | 1 << (63 - depth)
-        cut = int(start + np.searchsorted(hashes[start:stop], np.uint64(middle)))
-        waiting.append((name + "1", cut, stop, middle))
-        waiting.append((name + "0", start, cut, low))
-    return found
 
 
 def without(shard: pa.Table, moved: dict[str, tuple[str, str]], config_digest: str) -> pa.Table:

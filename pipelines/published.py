@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.classes import classes_of
 from pipelines.shard_rows import legible
 from schemas.config import check_address
 from schemas.errors import ClipmillError
@@ -65,8 +66,8 @@ class Published:
 
     @cached_property
     def classes(self) -> list[str]:
-        """All labels of the snapshot, sorted. A label's place in it is its `label_id`."""
-        return sorted(label for label in self.snapshot.seconds.clips_by_label if label)
+        """All labels of the snapshot. A label's place in it is its `label_id`."""
+        return classes_of(self.snapshot)
 
     @property
     def feature_names(self) -> list[str]:

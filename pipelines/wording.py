@@ -160,6 +160,7 @@ def outcome(report: Report) -> list[str]:
             lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
             lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
         lines += splits(s.by_split)
+        lines += report.classes
         lines += _saturated(report, s)
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(

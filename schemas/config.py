@@ -14,9 +14,10 @@ from schemas.annotation_config import Annotations
 from schemas.audio_config import Audio, Channels, Track
 from schemas.feature_config import Features
 from schemas.image_config import Images
-from schemas.label_config import From, Label, named_groups
+from schemas.label_config import From, Label, as_label, named_groups
 from schemas.limits_config import Limits
-from schemas.model import Frozen, Name, Positive, error_at, later
+from schemas.model import Frozen, Name, Positive, did_you_mean, error_at, later
+from schemas.names import with_composed_names
 from schemas.raw_config import Raw, names_extension
 from schemas.split_config import Split
 
@@ -96,7 +97,7 @@ class Source(Frozen):
     @field_validator("label", mode="before")
     @classmethod
     def _label_text(cls, label: Any) -> Any:
-        return str(label) if isinstance(label, int | float) and not isinstance(label, bool) else label
+        return as_label(label)
 
     @model_validator(mode="after")
     def _check(self) -> Source:
@@ -116,6 +117,8 @@ class Source(Frozen):
                 raise ValueError("a label from the annotation needs `annotations`")
             if "label" not in self.annotations.columns:
                 raise ValueError("a label from the annotation needs `annotations.columns.label`")
+        if isinstance(self.label, From) and self.label.from_ is None and self.annotations is None:
+            raise ValueError("`label` needs `from` in a source without annotations: folder, or path with a regex")
         return self
 
 
@@ -168,6 +171,19 @@ class Config(Frozen):
     split: Split = Split.model_validate({"train": 1.0})
     output: Output
     limits: Limits = Limits()
+    classes: Annotated[list[str], Field(min_length=1)] | None = later(
+        None, description="all labels, in the order of their ids; other labels are rejected"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, data: Any) -> Any:
+        return with_composed_names(data)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        return [as_label(v) for v in value] if isinstance(value, list) else value
 
     def channels_of(self, source: Source) -> Channels:
         """Return which channels of a source's recordings are used."""
@@ -201,6 +217,7 @@ class Config(Frozen):
                     f"sources[{i}].segment",
                     f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
                 )
+        self._check_classes()
         if self.output.images is not None and self.features.log_mel is None:
             raise error_at("output.images", "draws the log-mel, which is not computed; add `log_mel: {}` to features")
         nyquist = self.audio.sample_rate_hz / 2
@@ -215,6 +232,23 @@ class Config(Frozen):
             if mel.fmin >= (mel.fmax or nyquist):
                 raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
         return self
+
+    def _check_classes(self) -> None:
+        if self.classes is None:
+            return
+        known = set(self.classes)
+        if len(known) < len(self.classes):
+            twice = next(c for i, c in enumerate(self.classes) if c in self.classes[:i])
+            raise error_at("classes", f"{twice!r} stands there twice; each class has one place")
+        for i, source in enumerate(self.sources):
+            label = source.label
+            given = {"label": label} if isinstance(label, str) else {}
+            if isinstance(label, From):
+                given = {f"label.map.{k}": v for k, v in (label.map or {}).items() if v not in label.drop}
+                given |= {"label.default": label.default} if label.default is not None else {}
+            for key, name in given.items():
+                if name not in known:
+                    raise error_at(f"sources[{i}].{key}", f"{name!r} is not among classes{did_you_mean(name, known)}")
 
 
 def check_address(root: str) -> str:

@@ -129,6 +129,16 @@ REASONS: dict[str, Reason] = {
         Reason("recording_rejected", "the annotation's recording was rejected", "see the recording's own rejection"),
         Reason("label_missing", "the row has no label and the source takes its label from there", "add the label"),
         Reason(
+            "label_not_mapped",
+            "the label is not in label.map",
+            "add the label to label.map, set label.default, or leave the label out with label.drop",
+        ),
+        Reason(
+            "label_not_a_class",
+            "the label is not among classes",
+            "add the label to classes, give it another name with label.map, or set label.default",
+        ),
+        Reason(
             "split_field_missing",
             "the field that decides the split is empty or unknown",
             "fill in the field, or split by something else",

@@ -16,6 +16,7 @@ from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
 from schemas.config import Source
 from schemas.errors import ConfigError
+from schemas.names import composed
 from schemas.storage import Root, split_name
 
 _READERS, _BATCH, _AT_ONCE = 16, 32, 128
@@ -61,13 +62,15 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
 def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory) -> Annotated:
     found = Annotated()
     beside: list[tuple[str, str]] = []
+    spelled = _spelled(inventory)
     for path in inventory.paths:
         folder, stem, _ = split_name(path)
         values = {"stem": stem, "name": path[len(folder) + 1 if folder else 0 :]}
         name = _PLACEHOLDER.sub(partial(_filled, values), template)
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
-        if sidecar in inventory.other_files:
-            beside.append((path, sidecar))
+        there = sidecar if sidecar in inventory.other_files else spelled.get(composed(sidecar))
+        if there is not None:
+            beside.append((path, there))
     for (path, sidecar), content in zip(beside, _contents(root, [sidecar for _, sidecar in beside]), strict=True):
         try:
             if isinstance(content, OSError):
@@ -80,6 +83,11 @@ def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory
         if rows:
             found.by_path[path] = rows
     return found
+
+
+def _spelled(inventory: Inventory) -> dict[str, str]:
+    """Return the paths of files that are no recordings by their names in NFC, where that can be another spelling."""
+    return {composed(path): path for path in inventory.other_files if not path.isascii()}
 
 
 def _contents(root: Root, paths: list[str]) -> Iterator[bytes | OSError]:
@@ -109,6 +117,7 @@ def _content(root: Root, path: str) -> bytes | OSError:
 
 def _table(spec: Annotations, table: str, source: Source, root: Root, inventory: Inventory) -> Annotated:
     key = f"sources.{source.name}.annotations"
+    table = _spelled(inventory).get(table, table)
     try:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")

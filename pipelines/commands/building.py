@@ -93,12 +93,20 @@ def _say(report: Any) -> None:
     click.echo("\n".join(outcome(report)))
     for message in dict.fromkeys(report.failures):
         click.echo(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
-    if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0
+    if nothing_kept:
         click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
     for excess in report.limits:
         click.echo(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
-    if report.limits and not report.accepted:
+    if report.limits and not report.accepted and not nothing_kept:
         click.echo("everything is built; the same command with --accept publishes it all the same", err=True)
+    elif report.limits and not report.accepted:
+        click.echo(
+            f"nothing can be trained on this: `clipmill failures {report.root}` says why, with examples and what to do",
+            err=True,
+        )
 
 
 @click.command()
