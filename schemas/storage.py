@@ -10,8 +10,6 @@ import errno
 import functools
 import os
 import re
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,15 +19,12 @@ from typing import IO, Any
 import fsspec
 
 from schemas.errors import ConfigError
+from schemas.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
 from schemas.objects import ObjectStream, bucket_and_key
 from schemas.patient_stream import PatientStream
-from schemas.processes import is_running, machine_digest
 from schemas.retry import patient
 from schemas.uploads import ObjectUpload, Unfinished, forget, unfinished
 
-TEMPORARY_PREFIX = ".clipmill-tmp-"
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{8})-(\d+)-")
-_ABANDONED_S = 24 * 3600
 _UPLOAD = "{}?uploadId={}"
 _PROBES = 16
 
@@ -68,6 +63,11 @@ class Root:
     @cached_property
     def is_s3(self) -> bool:
         return self.url.startswith(("s3://", "s3a://"))
+
+    @cached_property
+    def local_files(self) -> LocalFiles:
+        """How files are written here where the root is local, and what its file system has refused."""
+        return LocalFiles()
 
     @cached_property
     def _base(self) -> str:
@@ -146,7 +146,7 @@ class Root:
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         """Return a file's content, or its first `limit` bytes."""
         if self.is_local:
-            with open(self.full(path), "rb") as stream:
+            with naming(self.full(path)), open(self.full(path), "rb") as stream:
                 return stream.read() if limit is None else stream.read(limit)
         # Without this, s3fs asks for the size first.
         one_request = {"max_concurrency": 1} if self.is_s3 else {}
@@ -301,13 +301,8 @@ class Root:
             return {
                 _UPLOAD.format(*u[:2]): u.size_bytes for u in begun_before if ours is None or ours.fullmatch(u.path)
             }
-        found: dict[str, int] = {}
-        for place, _, names in os.walk(self.full()) if self.is_local else ():
-            for name in names:
-                if name.startswith(TEMPORARY_PREFIX) and _is_abandoned(place, name):
-                    with contextlib.suppress(FileNotFoundError):
-                        found[os.path.relpath(f"{place}/{name}", self._base)] = os.stat(f"{place}/{name}").st_size
-        return found
+        found = leftover_sizes(self.full()) if self.is_local else {}
+        return {os.path.relpath(path, self._base): size for path, size in found.items()}
 
     @patient
     def _unfinished(self) -> list[Unfinished]:
@@ -375,28 +370,8 @@ class Root:
             with self._uploading(target, replace) as remote:
                 yield remote, lambda: True
             return
-        folder, name = os.path.split(target)
-        os.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
-
-        def publish() -> bool:
-            stream.flush()
-            os.fsync(stream.fileno())
-            if replace:
-                os.replace(temporary, target)
-                return True
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            return True
-
-        try:
-            with open(temporary, "wb") as stream:
-                yield stream, publish
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        with self.local_files.staged(target, replace) as staged:
+            yield staged
 
     @contextlib.contextmanager
     def _uploading(self, target: str, replace: bool) -> Iterator[IO[bytes]]:
@@ -437,14 +412,3 @@ def _unless_absent(error: OSError) -> None:
 
 def _before(moment: datetime, running_since: datetime | None) -> bool:
     return running_since is None or moment < running_since
-
-
-def _is_abandoned(place: str, name: str) -> bool:
-    """Return whether a temporary file's writer is gone: known of processes on this machine, assumed of others after a day."""
-    made = _TEMPORARY.match(name)
-    if made is not None and made[1] == machine_digest():
-        return not is_running(int(made[2]))
-    try:
-        return time.time() - os.stat(f"{place}/{name}").st_mtime > _ABANDONED_S
-    except FileNotFoundError:
-        return False
