@@ -278,7 +278,7 @@ class Builder:
             report.snapshot = draft.snapshot
             if last is not None and last.holds_the_same(draft.snapshot):
                 repair(root, last, draft)
-                report.status, report.snapshot = "unchanged", last
+                report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
                 return
             report.limits = exceeded(self._file.config.limits, draft.snapshot, last)
             if report.limits and not accept:

@@ -116,8 +116,9 @@ class _Headless:
     def check(self) -> None:
         """Raise ConfigError when at least half of the sidecars are so. Fewer are rejected, each for itself."""
         if self._n and self._n >= self._n_others:
-            others = f" ({self._n:,} sidecars so far are so, {self._n_others:,} are not)" if self._n > 1 else ""
-            raise ConfigError(f"{self._first}{others}", key=f"{self._key}.header")
+            total = self._n + self._n_others
+            also = f" (it is so with {self._n:,} of {total:,} sidecars that were read)" if total > 1 else ""
+            raise ConfigError(f"{self._first}{also}", key=f"{self._key}.header")
 
 
 def _contents(root: Root, paths: list[str]) -> Iterator[bytes | OSError]:

@@ -58,7 +58,7 @@ class Columns:
 
         A column that is given by its name is one of the header's, whatever it is called.
         """
-        times = {name: at for name, at in self._known.items() if name in ("start", "end", "duration")}
+        times = {name: self._known[name] for name in ("start", "end", "duration") if name in self._known}
         if not times or any(isinstance(spec.roles[name], str) for name in times):
             return None
         told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]

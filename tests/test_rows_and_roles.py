@@ -1,0 +1,449 @@
+"""The first row, the roles of columns, and quotes: what a table says is what is read, or it is told that it is not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+from annotated_corpora import RANGES, annotate_source, join, ranges, read
+from click.testing import CliRunner
+from conftest import build_here, clips_of, write_audio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.annotations.rows import HeaderError, UnreadableError
+from pipelines.annotations.sheet import Sheet
+from pipelines.cli import main
+from pipelines.plan import make_plan
+from schemas.annotation_config import Annotations
+from schemas.annotation_roles import ROLES, near_miss
+from schemas.config import Source
+from schemas.config_file import load
+from schemas.errors import ConfigError
+from schemas.noted import NOTED
+from schemas.reasons import REASONS
+
+MakeConfig = Callable[..., Path]
+CELLS_BY_NAME = {"start": "start", "end": "end", "label": "label"}
+SIDECAR = {"sidecar": "{stem}.csv"}
+TABLE = {"table": "t.csv", "recording": 0}
+ROWS = "0,1,dog\n2,3,cat\n"
+
+
+def sheet_of(text: str, **spec: Any) -> Sheet:
+    return Sheet(text.encode(), Annotations.model_validate({**SIDECAR, "header": False, "columns": RANGES, **spec}))
+
+
+def corpus(folder: Path, names: str, channels: int = 1, **files: str) -> Path:
+    """Recordings of 5 s whose channel k has a tone of (k + 1) tenths of full scale, and files beside them."""
+    t = np.arange(5 * 8000) / 8000
+    y = np.stack([0.1 * (c + 1) * np.sin(2 * np.pi * 200 * (c + 1) * t) for c in range(channels)], axis=1)
+    for name in names:
+        write_audio(folder / f"{name}.wav", y, 8000)
+    for name, text in files.items():
+        (folder / f"{name}.csv").write_text(text, newline="")
+    return folder
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, list(arguments))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+# The first row
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        (ROWS, RANGES),
+        ("0.5\t2.25\tdog\n", RANGES),
+        ("0,5;1,25;dog\n1,5;2;cat\n", RANGES),
+        ("1.5,x\n", {"start": 0}),
+        ("0.5,,dog\n1,2,cat\n", RANGES),
+        ("1,0.25,x\n", {"start": 0, "duration": 1}),
+        ("00:00:01.5,00:00:02,x\n", RANGES),
+    ],
+)
+def test_a_first_row_with_times_is_no_header(text: str, columns: dict[str, int]) -> None:
+    with pytest.raises(HeaderError, match="header: false"):
+        read(text, header=True, columns=columns)
+
+
+@pytest.mark.parametrize("header", ["start,end,label", "Begin (s),End (s),x", "t0,t1,2"])
+def test_words_are_a_header(header: str) -> None:
+    assert ranges(read(f"{header}\n{ROWS}", header=True)) == [(0, 1, "dog"), (2, 3, "cat")]
+
+
+def test_columns_that_are_given_by_their_names_are_there_even_if_these_are_numbers() -> None:
+    columns = {"start": "0", "end": "1", "label": "2"}
+    assert ranges(read(f"0,1,2\n{ROWS}", header=True, columns=columns)) == [(0, 1, "dog"), (2, 3, "cat")]
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("command", ["plan", "build"])
+@pytest.mark.parametrize(
+    ("annotations", "file"),
+    [
+        ({**SIDECAR, "columns": RANGES}, "a.csv"),
+        ({**SIDECAR, "columns": CELLS_BY_NAME}, "a.csv"),
+        ({**TABLE, "columns": {"start": 1, "end": 2}}, "t.csv"),
+        ({**TABLE, "columns": {"label": 1}}, "t.csv"),
+        ({**TABLE, "recording": "file", "columns": {"start": "start"}}, "t.csv"),
+    ],
+)
+def test_a_forgotten_header_false_ends_the_command(
+    annotations: dict[str, Any], file: str, command: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    place = corpus(tmp_path / "in", "ab", a=ROWS, b=ROWS, t="a.wav,0,1\nb.wav,0.5,1\n")
+    config = make_config({"name": "s", "root": place, "annotations": annotations, "segment": {"mode": "annotation"}})
+    code, said = run(command, str(config))
+    assert code == 2 and f"sources.s.annotations.header: {file}: " in said and "header: false" in said
+
+
+def test_a_few_sidecars_without_their_header_are_rejected_alone(tmp_path: Path) -> None:
+    good = {f"{c}.csv": f"start,end,label\n{ROWS}" for c in "bcd"}
+    found = join(tmp_path, [f"{c}.wav" for c in "abcd"], {"a.csv": ROWS, **good}, **SIDECAR, columns=RANGES)
+    ((_, row),) = found.by_path.pop("a.wav")
+    assert row.reason == "annotation_unreadable" and "header: false" in str(row.detail)
+    assert {path: len(rows) for path, rows in found.by_path.items()} == {f"{c}.wav": 2 for c in "bcd"}
+
+
+def test_a_header_that_is_read_as_a_row_is_told_as_one(tmp_path: Path) -> None:
+    text = f"start,end,label\n{ROWS}"
+    found = join(tmp_path, ["a.wav"], {"a.csv": text}, **SIDECAR, header=False, columns=RANGES)
+    assert [row.reason for _, row in found.by_path["a.wav"]] == ["annotation_is_header", None, None]
+    assert "header: true" in str(found.by_path["a.wav"][0][1].detail) + REASONS["annotation_is_header"].remedy
+    assert read("x,2,a\n")[0].reason == read("nan,inf,a\n")[0].reason == "annotation_not_a_number"
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "code"),
+    [
+        ("dog\ncat\ndog\n", True, "headers_like_rows"),
+        ("label\ncat\ndog\n", False, "rows_like_headers"),
+        ("label\ncat\ndog\n", True, None),
+        ("dog\ncat\ndog\n", False, None),
+    ],
+)
+def test_what_no_time_decides_is_noted(text: str, header: bool, code: str | None, tmp_path: Path) -> None:
+    found = join(tmp_path, ["a.wav"], {"a.csv": text}, **SIDECAR, header=header, columns={"label": 0})
+    assert {k: n for k, n in found.noted.items() if n} == ({code: 1} if code else {})
+
+
+@pytest.mark.usefixtures("in_process")
+def test_an_empty_sidecar_counts_apart_from_a_missing_one(make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in", "abcd", a=f"start,end,label\n{ROWS}", b="start,end,label\n", c="")
+    annotations = {**SIDECAR, "columns": CELLS_BY_NAME}
+    config = make_config({"root": place, "annotations": annotations, "segment": {"mode": "annotation"}})
+    plan = make_plan(load(config).config)
+    assert (plan.recordings_without_annotations, plan.noted) == (3, {"empty_sidecars": 2})
+    for command in ("plan", "build"):
+        code, said = run(command, str(config))
+        assert code == 0 and "3 without annotations" in said
+        assert "noted        2 recordings have an annotation file without a row" in said
+    assert json.loads(run("plan", str(config), "--json")[1])["noted"] == {"empty_sidecars": 2}
+    unchanged = json.loads(run("build", str(config), "--json")[1])
+    assert unchanged["status"] == "unchanged" and unchanged["snapshot"]["noted"] == {"empty_sidecars": 2}
+
+
+# Roles
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        *(
+            (name, "start")
+            for name in "begin onset Start START start_s strat starts tmin Begin_Time begin-time".split()
+        ),
+        *((name, "end") for name in "ends stop offset END end_s edn xmax".split()),
+        *((name, "duration") for name in "dur durration Duration duration_s length".split()),
+        *((name, "label") for name in "lable labels Label tag class".split()),
+        *((name, "channel") for name in "channels chanel Channel".split()),
+    ],
+)
+def test_near_misses_of_roles_are_errors(name: str, role: str) -> None:
+    assert near_miss(name, [name]) == role
+    with pytest.raises(ValueError, match=f"did you mean '{role}'.*annotations.fields"):
+        Annotations.model_validate({**SIDECAR, "columns": {name: 0}})
+    assert Annotations.model_validate({**SIDECAR, "fields": {name: 0}}).carried == {name: 0}
+
+
+@pytest.mark.parametrize(
+    "name",
+    "speaker text type salience fold tags state stats status take filename category species gender id notes name".split(),
+)
+def test_names_of_fields_stay_fields(name: str) -> None:
+    assert near_miss(name, [name]) is None
+
+
+@pytest.mark.parametrize("name", ["onset", "offset", "class", "tag", "start_s", "dur", "label_2", *ROLES])
+def test_another_word_for_a_role_is_a_field_beside_it(name: str) -> None:
+    assert near_miss(name, [*ROLES, name]) is None
+
+
+def test_a_near_miss_ends_the_command_with_its_line(make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in", "a", a=ROWS)
+    annotations = {**SIDECAR, "header": False, "columns": {"start": 0, "ends": 1}}
+    code, said = run("plan", str(make_config({"root": place, "annotations": annotations})))
+    assert code == 2 and "annotations.columns: 'ends'" in said and "did you mean 'end'?" in said
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"columns": {**CELLS_BY_NAME, "salience": 3, "who": "speaker"}},
+        {"columns": CELLS_BY_NAME, "fields": {"salience": 3, "who": "speaker"}},
+        {"columns": {**CELLS_BY_NAME, "salience": 3}, "fields": {"who": "speaker"}},
+    ],
+)
+def test_fields_are_the_same_under_either_key(spec: dict[str, Any]) -> None:
+    text = "start,end,label,salience,speaker,left\n0,1,dog,2,ann,x\n"
+    (row,) = read(text, header=True, **spec)
+    assert row.fields == {"salience": "2", "who": "ann", "left": "x"}
+
+
+def test_fields_can_be_a_list_of_names_and_can_be_called_as_a_role_is() -> None:
+    text = "onset,offset,label,end\n0,1,dog,word\n"
+    (row,) = read(
+        text, header=True, columns={"start": "onset", "end": "offset"}, fields=["label", "end"], extra_columns="drop"
+    )
+    assert (row.end, row.label, row.fields) == (1, None, {"annotation_label": "dog", "end": "word"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"fields": "salience"}, "expected a map of fields to columns"),
+        ({"fields": ["a", "a"]}, "twice"),
+        ({"fields": {"a": 1}, "columns": {"a": 2}}, "leave one of them out"),
+        ({"fields": ["a"], "header": False}, "by index"),
+        ({"fields": {"a": -1}}, "counted from 0"),
+    ],
+)
+def test_what_fields_cannot_be_is_told(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Annotations.model_validate({**SIDECAR, **spec})
+
+
+def test_rows_to_the_end_are_counted_where_they_are_used(make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in", "ab", a="0\n2\nx\n", b="1\n")
+    source = {"root": place, "annotations": {**SIDECAR, "header": False, "columns": {"start": 0}}}
+    assert make_plan(load(make_config(source)).config).noted == {"rows_to_the_end": 3}
+    assert "noted        3 rows run to the end of their recording" in run("plan", str(make_config(source)))[1]
+    # A row that gives no start is about its whole recording.
+    source["annotations"] = {**SIDECAR, "header": False, "columns": {"label": 0}}
+    assert make_plan(load(make_config(source)).config).noted == {}
+
+
+# The channel of a row
+
+
+def channels_of(config: Path) -> dict[tuple[str, int], float]:
+    rows = clips_of(Path(load(config).config.output.root), build_here(config))
+    assert {row["n_channels"] for row in rows} == {1}
+    assert all(row["clip_id"].endswith(f"-c{row['channel']}") for row in rows)
+    peaks = [float(np.abs(sf.read(io.BytesIO(row["audio"]["bytes"]))[0]).max()) for row in rows]
+    return {(row["label"], row["channel"]): round(peak, 2) for row, peak in zip(rows, peaks, strict=True)}
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("channels", ["mono", "each", "keep", "left"])
+def test_a_row_takes_the_channel_that_it_names_counted_from_1(
+    channels: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    place = corpus(tmp_path / "in", "a", 3, a="0,1,dog,1\n0,1,cat,3\n2,3,cow,2.0\n3,4,x,4\n3,4,y,0\n3,4,z,L\n")
+    source = {
+        "root": place, "segment": {"mode": "annotation"},
+        "annotations": {**SIDECAR, "header": False, "columns": {**RANGES, "channel": 3}},
+    }  # fmt: skip
+    config = make_config(source, audio={"channels": channels, "sample_rate_hz": 8000})
+    assert channels_of(config) == {("dog", 0): 0.1, ("cat", 2): 0.3, ("cow", 1): 0.2}
+    code, said = run("build", str(config), "--accept")
+    assert code == 0 and "6 read = 3 used + 3 rejected" in said
+    assert "1  annotation_channel_missing" in said and "2  annotation_not_a_channel" in said
+    assert "4 rows take one channel of their recording" in said
+
+
+def test_windows_of_a_row_are_of_its_channel(make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in", "a", 2, a="0,2,dog,2\n0,5,cat,3\n")
+    source = {
+        "root": place, "segment": {"mode": "window", "length_s": 0.5, "keep_every": 2},
+        "annotations": {**SIDECAR, "header": False, "columns": {**RANGES, "channel": 3}},
+    }  # fmt: skip
+    config = make_config(source, audio={"sample_rate_hz": 8000})
+    assert channels_of(config) == {("dog", 1): 0.2}
+    (commit,) = build_here(config)
+    assert (commit.counts.clips_candidates, commit.counts.clips_kept, commit.counts.dropped) == (
+        4,
+        2,
+        {"keep_every": 2},
+    )
+    assert commit.counts.rejected == {"annotation_channel_missing": 1}
+
+
+def test_a_row_s_channel_moves_its_own_key_alone(make_config: MakeConfig, tmp_path: Path) -> None:
+    def digests(**columns: int) -> list[str]:
+        annotations = {**SIDECAR, "header": False, "columns": {**RANGES, **columns}}
+        config = load(make_config({"root": tmp_path / "in", "annotations": annotations})).config
+        return sorted(make_plan(config).table["item_digest"].to_pylist())
+
+    corpus(tmp_path / "in", "ab", 2, a="0,1,dog,1\n", b="0,1,dog,1\n")
+    without, first = digests(), digests(channel=3)
+    (tmp_path / "in/a.csv").write_text("0,1,dog,2\n")
+    assert digests() == without
+    assert len(set(first) & set(digests(channel=3))) == 1 and not set(first) & set(without)
+
+
+def test_a_source_s_channels_and_its_rows_channels_exclude_each_other(make_config: MakeConfig, tmp_path: Path) -> None:
+    annotations = {**SIDECAR, "columns": {**RANGES, "channel": 3}}
+    with pytest.raises(ConfigError, match="leave `channels` out"):
+        load(make_config({"root": tmp_path, "annotations": annotations, "channels": "left"}))
+    source = Source.model_validate({"name": "s", "root": "x", "annotations": annotations})
+    assert source.channel_by_row
+    corpus(tmp_path / "in", "a", a="start,end,label,ch,x\n0,1,dog,1,2\n")
+    config = make_config({"root": tmp_path / "in", "annotations": {**annotations, "fields": {"channel": "x"}}})
+    with pytest.raises(ConfigError, match="field 'channel'") as refused:
+        make_plan(load(config).config)
+    assert refused.value.key == "sources[0].annotations.columns.channel"
+
+
+# Quotes
+
+PLAIN = st.text(st.sampled_from('""ab é\''), max_size=5).map(str.strip)
+
+
+@settings(max_examples=300)
+@given(table=st.lists(st.tuples(PLAIN, PLAIN, PLAIN), min_size=1, max_size=8), header=st.booleans())
+def test_no_row_of_a_table_by_tabs_is_swallowed(table: list[tuple[str, str, str]], header: bool) -> None:
+    lines = ["\t".join(cells) for cells in ([("x", "y", "z"), *table] if header else table)]
+    columns = {"x": 0, "y": 1, "z": 2}
+    sheet = sheet_of("\n".join(lines) + "\n", header=header, columns={}, fields=columns, delimiter="\t")
+    found = [tuple(row.fields.values()) for row in sheet.rows]
+    wanted = [cells for cells in table if any(cells)]
+    unquoted = [tuple(c.strip('"').strip() for c in cells) for cells in table if any(cells)]
+    assert len(found) in (len(wanted), sum(map(any, unquoted)))
+    if sheet.noted["files_read_unquoted"]:
+        assert found == wanted
+
+
+@settings(max_examples=300)
+@given(
+    labels=st.lists(PLAIN, min_size=1, max_size=8),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    told=st.booleans(),
+    place=st.integers(0, 2),
+)
+def test_no_timed_row_is_swallowed_whatever_parts_the_cells(
+    labels: list[str], delimiter: str, told: bool, place: int
+) -> None:
+    rows = []
+    for i, label in enumerate(labels):
+        cells = [f"{i}", f"{i + 1}"]
+        cells.insert(place, label)
+        rows.append(delimiter.join(cells))
+    start, end = (at for at in range(3) if at != place)
+    columns = {"start": start, "end": end, "label": place}
+    try:
+        found = read("\n".join(rows), columns=columns, delimiter=delimiter if told else "auto")
+    except UnreadableError as error:
+        assert "annotations.quote: none" in str(error) and delimiter in ",;"
+        return
+    assert len(found) == len(labels)
+
+
+@settings(max_examples=200)
+@given(
+    table=st.lists(st.tuples(PLAIN, PLAIN, PLAIN).filter(any), max_size=8),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_what_is_quoted_rightly_is_read_as_it_was(
+    table: list[tuple[str, str, str]], delimiter: str, quoting: Any
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, quoting=quoting).writerows([("a", "b", "c"), *table])
+    sheet = sheet_of(text.getvalue(), header=True, columns={}, fields=list("abc"), delimiter=delimiter)
+    assert [tuple(row.fields[name] for name in "abc") for row in sheet.rows] == table
+    assert not sheet.noted
+
+
+TRANSCRIPT = 'Hello there,\r\nhow are you, "Bob"?\r\n\r\nFine, thanks'
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_transcript_of_several_lines_is_one_row(delimiter: str, tmp_path: Path) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerows([("file", "text"), ("a.wav", TRANSCRIPT), ("b.wav", "plain")])
+    (tmp_path / "t.csv").write_bytes(text.getvalue().encode())
+    for name in "ab":
+        (tmp_path / f"{name}.wav").write_text("x")
+    found = annotate_source(tmp_path, annotations={"table": "t.csv", "recording": "file", "columns": {"label": "text"}})
+    assert [row.label for rows in found.by_path.values() for _, row in rows] == [TRANSCRIPT, "plain"]
+    assert not found.strays and not any(found.noted.values())
+
+
+def test_a_table_by_tabs_with_unpaired_quotes_is_read_row_for_row(tmp_path: Path) -> None:
+    said = ['"Hello', "he said", 'then"', '"Go" he said', "plain"]
+    table = "path\tsentence\n" + "".join(f"{i}.wav\t{text}\n" for i, text in enumerate(said))
+    spec = {"table": "t.tsv", "recording": "path", "columns": {"label": "sentence"}}
+    found = join(tmp_path, [f"{i}.wav" for i in range(5)], {"t.tsv": table}, **spec)
+    assert [found.by_path[f"{i}.wav"][0][1].label for i in range(5)] == said
+    assert found.noted == {"files_read_unquoted": 1} and not found.strays
+
+
+@pytest.mark.parametrize("recording", ["file", 0])
+def test_a_quote_that_swallows_rows_of_a_table_is_refused_with_its_line(recording: Any, tmp_path: Path) -> None:
+    names = [f"{i}.wav" for i in range(500)]
+    table = "file,text\n0.wav,fine\n" + '1.wav,"open\n' + "".join(f"{n},x\n" for n in names[2:-1]) + '499.wav,shut"\n'
+    spec = {"table": "t.csv", "recording": recording, "columns": {"label": 1}}
+    with pytest.raises(ConfigError, match=r"line 3: a quoted cell goes on to line 501, and line 4") as refused:
+        join(tmp_path, names, {"t.csv": table}, **spec)
+    assert "annotations.quote: none" in str(refused.value)
+    assert len(join(tmp_path, names, {}, **spec, quote="none").by_path) == 500
+    assert len(join(tmp_path, names, {}, **spec, quote='"').by_path) == 2
+
+
+# Oddities of programs
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(("line", "delimiter"), [("sep=;", ";"), ('"sep=|"', "|"), ("SEP=,", ","), ("sep=\t", "\t")])
+def test_a_line_that_tells_excel_the_delimiter_is_no_row(line: str, delimiter: str, newline: str) -> None:
+    text = newline.join([line, "start,end,label", "0,1,dog", ""]).replace(",", delimiter)
+    text = line + text[len(line) :]
+    (row,) = read(text, header=True, columns=CELLS_BY_NAME)
+    assert (row.line, row.start, row.end, row.label) == (3, 0, 1, "dog")
+
+
+def test_audacity_s_frequency_ranges_are_no_rows(tmp_path: Path) -> None:
+    text = "0,0\t1,5\tdog\n\\\t100,0\t2000,5\n2.0\t3.0\tcat\n\\\t100.0\t2000.5\n4\t5\t\\\n"
+    found = join(tmp_path, ["a.wav"], {"a.csv": text}, **SIDECAR, header=False, columns=RANGES)
+    assert ranges([row for _, row in found.by_path["a.wav"]]) == [(0, 1.5, "dog"), (2, 3, "cat"), (4, 5, "\\")]
+    assert found.noted["frequency_ranges"] == 2
+    assert [r.reason for r in read("\\\t100\t200\n0\t1\tdog\n")] == ["annotation_not_a_number", None]
+
+
+def test_a_header_of_equal_names_costs_milliseconds() -> None:
+    n = 20_000
+    text = ",".join(["take"] * n) + "\n" + "x\n" * 2000
+    begun = time.process_time()
+    rows = read(text, header=True, columns={})
+    assert time.process_time() - begun < 2 and len(rows) == 2000
+    (row,) = read(",".join(["take", "take_3", "take", "take", ""]) + "\n1,2,3,4,5\n", header=True, columns={})
+    assert row.fields == {"take": "1", "take_3": "2", "take_2": "3", "take_4": "4", "column_4": "5"}
+
+
+def test_all_that_is_noted_can_be_said() -> None:
+    assert all(one and several for one, several in NOTED.values())
