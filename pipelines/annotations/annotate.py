@@ -15,7 +15,7 @@ from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, Unr
 from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, Sheet, read_sheet
 from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
-from schemas.config import Source
+from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ConfigError
 from schemas.storage import Root, split_name
 
@@ -171,8 +171,14 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
     found = Annotated()
 
     def names_one(cells: list[str]) -> bool:
-        names = [namer.name([cell.strip('"') for cell in cells]) for namer in namers]
-        return any(one.find(name)[0] is not None for name in names for one in (join, refused))
+        plain = [cell.strip('"') for cell in cells]
+        for namer in namers:
+            name = namer.name(plain)
+            if join.find(name)[0] is not None or refused.find(name)[0] is not None:
+                return True
+            if namer.is_one_column and split_name(name)[2] in AUDIO_EXTENSIONS:
+                return True  # of a recording that is not there
+        return False
 
     if sheet.header is not None and all(namer.by_index for namer in namers) and names_one(sheet.first):
         named = ", ".join(repr(namer.name(sheet.first)) for namer in namers)
@@ -209,6 +215,7 @@ class _Namer:
     """Reads the name of a row's recording off one column, or puts it together from several by a template.
 
     by_index : of a column that is not given by its name
+    is_one_column : and no template
     """
 
     def __init__(self, where: str | int, sheet: Sheet, key: str) -> None:
@@ -226,6 +233,7 @@ class _Namer:
                 raise ConfigError(f"the table has no column {name!r}; {known}", key=key)
             self._places[name] = place
         self._alone = self._places[name] if _PLACEHOLDER.fullmatch(self._template) else None
+        self.is_one_column = self._alone is not None
 
     def name(self, cells: list[str]) -> str:
         """Return the name in a row; a cell that the row lacks is empty."""
