@@ -15,7 +15,7 @@ from annotated_corpora import RANGES, join, ranges, read
 from click.testing import CliRunner
 from conftest import build_here, clips_of, write_audio
 
-from pipelines.annotations.rows import HeaderError
+from pipelines.annotations.rows import HeaderError, UnreadableError
 from pipelines.cli import main
 from pipelines.plan import make_plan
 from schemas.annotation_config import Annotations
@@ -210,6 +210,12 @@ def test_fields_can_be_a_list_of_names_and_can_be_called_as_a_role_is() -> None:
         text, header=True, columns={"start": "onset", "end": "offset"}, fields=["label", "end"], extra_columns="drop"
     )
     assert (row.end, row.label, row.fields) == (1, None, {"annotation_label": "dog", "end": "word"})
+
+
+@pytest.mark.parametrize("where", ["speaker", 9])
+def test_a_field_s_column_that_is_missing_is_named(where: str | int) -> None:
+    with pytest.raises(UnreadableError, match=r"^fields\.who: there is no column"):
+        read(f"start,end,label\n{ROWS}", header=True, columns=CELLS_BY_NAME, fields={"who": where})
 
 
 @pytest.mark.parametrize(

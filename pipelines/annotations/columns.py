@@ -35,7 +35,7 @@ class Columns:
     def __init__(self, spec: Annotations, header: list[str] | None) -> None:
         self.header = _unique(header) if header is not None else None
         self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
-        carried = {name: self._find(name, where) for name, where in spec.carried.items()}
+        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
         extra: dict[str, int] = {}
         if self.header is not None and spec.extra_columns == "carry":
             used = {*self._known.values(), *carried.values()}
@@ -82,12 +82,11 @@ class Columns:
         """Return the cell that is read as the label, None where none is."""
         return cells[self._label] if self._label is not None and self._label < len(cells) else None
 
-    def _find(self, name: str, where: int | str) -> int:
+    def _find(self, name: str, where: int | str, under_fields: bool = False) -> int:
+        key = f"{'fields' if under_fields else 'columns'}.{name}"
         if isinstance(where, int):
             if self.header is not None and where >= len(self.header):
-                raise MissingColumnError(
-                    f"columns.{name}: there is no column {where}; the header has {len(self.header)}"
-                )
+                raise MissingColumnError(f"{key}: there is no column {where}; the header has {len(self.header)}")
             return where
         header = self.header or []
         if where in header:
@@ -95,7 +94,7 @@ class Columns:
         lower = [h.lower() for h in header]
         if where.lower() in lower:
             return lower.index(where.lower())
-        missing = f"columns.{name}: there is no column {where!r}"
+        missing = f"{key}: there is no column {where!r}"
         if sum(map(is_number_like, header)) * 2 >= len(header) > 0:
             raise HeaderError(
                 f"{missing}; the first row is {', '.join(header[:10])}, which looks like data: if it is, write header: false and give"
