@@ -287,7 +287,7 @@ class Builder:
             report.classes = told_classes(self._file.config, draft.snapshot, last)
             if last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes:
                 repair(root, last, draft)
-                report.status, report.snapshot = "unchanged", last
+                report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
                 return
             report.limits = exceeded(self._file.config.limits, draft.snapshot, last)
             if report.limits and not accept:

@@ -28,7 +28,8 @@ sources:
     annotations:
       sidecar: "{{stem}}.csv"
       header: false
-      columns: {{start: 0, end: 1, salience: 2, label: 3}}
+      columns: {{start: 0, end: 1, label: 3}}
+      fields: {{salience: 2}}
     segment: {{mode: window, length_s: 0.5, tail: pad_noise}}
     label: dog
   - name: others

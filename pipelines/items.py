@@ -50,6 +50,7 @@ class Entry:
     line: int
     reason: str | None
     detail: str | None
+    channel: int | None = None
 
 
 @dataclass(slots=True)
@@ -104,8 +105,18 @@ def configured_fields(source: Source) -> set[str]:
     if isinstance(source.label, From) and source.label.from_ == "path":
         found.discard("label")
     if source.annotations is not None:
-        found |= source.annotations.columns.keys() - {"start", "end", "duration", "label"}
+        found |= source.annotations.carried.keys()
     return {field_name(name) for name in found}
+
+
+def noted_of(items: list[Item]) -> dict[str, int]:
+    """Return what is worth knowing of the rows that are used, by `schemas.noted`; nothing that did not occur."""
+    used = [row for item in items for row in item.annotations or () if row.reason is None]
+    found = {
+        "rows_to_the_end": sum(row.start is not None and row.end is None for row in used),
+        "rows_of_one_channel": sum(row.channel is not None for row in used),
+    }
+    return {code: n for code, n in found.items() if n}
 
 
 class SplitRule:
@@ -239,7 +250,7 @@ class ItemMaker:
             if len(entries) > 1:
                 entries.sort(key=_position)
             for before, entry in pairwise(entries):
-                if (before.start, before.end) == (entry.start, entry.end):
+                if (before.start, before.end, before.channel) == (entry.start, entry.end, entry.channel):
                     entry.ordinal = before.ordinal + 1
             weight = max(_MIN_WEIGHT_S, self._annotated_s(entries, whole_s))
             if split == primary and bad:
@@ -249,7 +260,8 @@ class ItemMaker:
         return items
 
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
-        entry = Entry(row.start, row.end, 0, label, {**fields, **row.fields}, file, row.line, row.reason, row.detail)
+        own = {**fields, **row.fields}
+        entry = Entry(row.start, row.end, 0, label, own, file, row.line, row.reason, row.detail, row.channel)
         if row.label is not None:
             if self.label_from_rows:
                 try:
@@ -275,4 +287,4 @@ def _spans(seconds: float, longest_s: float) -> list[tuple[float, float | None]]
 
 def _position(entry: Entry) -> tuple[Any, ...]:
     end = entry.end if entry.end is not None else float("inf")
-    return (entry.start or 0.0, end, entry.label or "", sorted(entry.fields.items()))
+    return (entry.start or 0.0, end, entry.channel or 0, entry.label or "", sorted(entry.fields.items()))

@@ -23,7 +23,7 @@ from pipelines.annotations.rows import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
 from pipelines.buckets import buckets
 from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
-from pipelines.items import Item, ItemMaker, PathReader, configured_fields
+from pipelines.items import Item, ItemMaker, PathReader, configured_fields, noted_of
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.plural import counted
 from pipelines.refused import RefusedError
@@ -136,15 +136,15 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
             raise ConfigError(
                 f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"
-                " annotations.columns or in the regex, or leave it out",
+                " annotations.fields or in the regex, or leave it out",
                 key="output.images",
             )
         if config.has_channel_column and CHANNEL_COLUMN in plan.field_names:
             have = ", ".join(repr(name) for name, fields in fields_of.items() if CHANNEL_COLUMN in fields)
             raise ConfigError(
                 f"the corpus has a field {CHANNEL_COLUMN!r} (in source {have}), which is the column of a clip's channel with channels:"
-                " each; give the field another name in annotations.columns or in the regex, or leave it out, as extra_columns: drop"
-                " does with columns that annotations.columns does not name",
+                " each and where rows name their channel; give the field another name in annotations.fields or in the regex, or leave"
+                " it out, as extra_columns: drop does with columns that the configuration does not name",
                 key=_asks_for_each(config),
             )
         plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
@@ -156,8 +156,10 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
 
 def _asks_for_each(config: Config) -> str:
     """Return the key by which clips have a column `channel`."""
-    own = (i for i, source in enumerate(config.sources) if source.channels == "each")
-    return "audio.channels" if config.audio.channels == "each" else f"sources[{next(own)}].channels"
+    if config.audio.channels == "each":
+        return "audio.channels"
+    i, source = next((i, s) for i, s in enumerate(config.sources) if config.channels_of(s) == "each")
+    return f"sources[{i}].annotations.columns.channel" if source.channel_by_row else f"sources[{i}].channels"
 
 
 @contextmanager
@@ -192,6 +194,7 @@ def _take_in(
     except OSError as error:
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_found(source, inventory, annotated)
+    plan.noted.update({code: n for code, n in annotated.noted.items() if n})
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
@@ -214,9 +217,12 @@ def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> 
     """A source that gives nothing is a mistake in its configuration."""
     if source.annotations is not None and inventory.recordings and not annotated.by_path:
         where = source.annotations.sidecar or source.annotations.table
+        n_empty = annotated.noted["empty_sidecars"]
+        header = " (header: true takes the first row for a header)" if source.annotations.header else ""
+        empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
         raise ClipmillError(
             f"source {source.name!r}: of {counted(len(inventory.recordings), 'recording')} under {source.root} none has an annotation"
-            f" in {where!r}; check annotations"
+            f" in {where!r}{empty}; check annotations"
         )
     if not inventory.recordings and not inventory.refusals:
         there = ""
@@ -291,6 +297,7 @@ def _items(
         except RefusedError as error:
             refused += _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
             continue
+        plan.noted.update(noted_of(items))
         yield from items
     if unmet := maker.labels.never_met:
         plan.warnings.append(
@@ -354,7 +361,9 @@ def _source_fingerprint(config: Config, source: Source) -> str:
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
     # What is given as `audio` has it already is no other choice.
-    asked = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    asked: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    if source.channel_by_row:
+        decoded["channels"] = asked["channels"] = "by row"
     given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
     # The root stands in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
@@ -368,6 +377,7 @@ def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
         # A good row's line may move without touching its clip; a rejected row is known by its line alone.
         rows = [
             [a.start, a.end, a.ordinal, a.label, a.fields]
+            + ([{"channel": a.channel}] if a.channel is not None else [])
             + ([a.reason, a.file, a.line, a.detail] if a.reason is not None else [])
             for a in item.annotations
         ]

@@ -49,13 +49,18 @@ def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
 
 
+def noted(found: Mapping[str, int]) -> list[str]:
+    """Return a line for each thing that is worth knowing of how annotations were understood."""
+    return [f"noted        {noted_line(code, n)}" for code, n in sorted(found.items()) if n]
+
+
 def accounting(s: Snapshot) -> list[str]:
     """Return the sums that were checked, one line each."""
     c = s.counts
     lines = [f"recordings   {s.recordings_listed:,} listed = {_summed(s.recording_outcomes)}"]
     if s.annotations_read:
         lines.append(f"annotations  {s.annotations_read:,} read = {_summed(s.annotation_outcomes)}")
-    lines += [f"noted        {noted_line(code, n)}" for code, n in sorted(s.noted.items())]
+    lines += noted(s.noted)
     dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
     lines.append(
         f"clips        {c.clips_candidates:,} candidates = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
@@ -212,6 +217,7 @@ def planned(plan: Plan, missing: int) -> list[str]:
         lines.append(
             f"annotations  {plan.annotations_read:,} read, {plan.annotations_rejected:,} of them rejected outside of any shard"
         )
+    lines += noted(plan.noted)
     lines.append(
         f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} committed already"
     )

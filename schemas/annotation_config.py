@@ -6,9 +6,10 @@ import codecs
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from schemas.model import Frozen
+from schemas.annotation_roles import ROLES, near_miss
+from schemas.model import Frozen, later
 
 
 def _text_encoding(name: str) -> str:
@@ -33,6 +34,19 @@ _RecordingName = Annotated[
 ]
 
 
+def _by_name(value: Any) -> Any:
+    """Return a list of columns, each of which becomes a field of its own name, as the map that it stands for."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError("names a column twice")
+        return {name: name for name in value}
+    if not isinstance(value, dict):
+        raise ValueError(
+            "expected a map of fields to columns, as in {salience: 2}, or a list of the header's names, as in [salience]"
+        )
+    return value
+
+
 class Annotations(Frozen):
     """Where a source's annotation rows are and how to read them."""
 
@@ -54,15 +68,39 @@ class Annotations(Frozen):
     comment: str | None = Field(None, description="lines that start with this are skipped")
     columns: dict[str, int | str] = Field(
         default_factory=dict,
-        description="start, end or duration, label, and any field to carry: by name or by index from 0",
+        description="start, end or duration, label, channel (counted from 1): by name or by index from 0",
+    )
+    fields: Annotated[dict[str, int | str], BeforeValidator(_by_name)] = later(
+        {}, description="columns to carry: a map of names to columns, or a list of the header's names"
     )
     extra_columns: Literal["carry", "drop"] = Field(
-        "carry", description="with a header: columns not named in `columns`"
+        "carry", description="with a header: columns not named in `columns` or `fields`"
     )
     time_unit: Literal["s", "ms", "samples"] = "s"
     end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
         0.05, description="a range may end this much after the recording does; it is then cut at the end"
     )
+
+    @property
+    def roles(self) -> dict[str, int | str]:
+        """Where start, end or duration, label and channel stand."""
+        return {name: where for name, where in self.columns.items() if name in ROLES}
+
+    @property
+    def carried(self) -> dict[str, int | str]:
+        """Where the fields stand that the configuration names: under `fields`, or under `columns` as before there was that key."""
+        return {name: where for name, where in self.columns.items() if name not in ROLES} | self.fields
+
+    @field_validator("columns")
+    @classmethod
+    def _no_near_miss(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
+        for name in columns:
+            if (role := near_miss(name, columns)) is not None:
+                raise ValueError(
+                    f"{name!r} is none of {', '.join(ROLES)}; did you mean {role!r}?"
+                    " (a field of this name goes under annotations.fields)"
+                )
+        return columns
 
     @model_validator(mode="after")
     def _check(self) -> Annotations:
@@ -85,8 +123,11 @@ class Annotations(Frozen):
             raise ValueError("give `end` or `duration`, not both")
         if "start" not in self.columns and {"end", "duration"} & self.columns.keys():
             raise ValueError("`end` and `duration` need `start`")
-        if not self.header and any(isinstance(c, str) for c in self.columns.values()):
+        for name in self.fields:
+            if name in self.columns and name not in ROLES:
+                raise ValueError(f"the field {name!r} stands under `columns` and under `fields`; leave one of them out")
+        if not self.header and any(isinstance(c, str) for c in (*self.columns.values(), *self.fields.values())):
             raise ValueError("without a header, columns are given by index, counted from 0")
-        if any(isinstance(c, int) and c < 0 for c in self.columns.values()):
+        if any(isinstance(c, int) and c < 0 for c in (*self.columns.values(), *self.fields.values())):
             raise ValueError("a column's index is counted from 0")
         return self

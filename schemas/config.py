@@ -82,6 +82,11 @@ class Source(Frozen):
     channels: Channels | None = later(None, description="instead of audio.channels")
     track: Track | None = later(None, description="instead of audio.track")
 
+    @property
+    def channel_by_row(self) -> bool:
+        """Whether each annotation row names the channel that its clips are of."""
+        return self.annotations is not None and "channel" in self.annotations.columns
+
     @field_validator("root")
     @classmethod
     def _no_credentials(cls, root: str) -> str:
@@ -109,6 +114,11 @@ class Source(Frozen):
         if self.raw is not None and self.track is not None:
             raise ValueError(
                 "`raw` and `track` exclude each other: samples without a header have no tracks; leave `track` out"
+            )
+        if self.channel_by_row and self.channels is not None:
+            raise ValueError(
+                "`channels` and `annotations.columns.channel` exclude each other: each row takes the channel that it names; leave"
+                " `channels` out (a field of this name goes under annotations.fields)"
             )
         if self.segment.mode == "annotation" and self.annotations is None:
             raise ValueError("segment mode annotation needs `annotations`")
@@ -186,7 +196,9 @@ class Config(Frozen):
         return [as_label(v) for v in value] if isinstance(value, list) else value
 
     def channels_of(self, source: Source) -> Channels:
-        """Return which channels of a source's recordings are used."""
+        """Return which channels of a source's recordings are used: each, where rows choose among them."""
+        if source.channel_by_row:
+            return "each"
         return source.channels if source.channels is not None else self.audio.channels
 
     def track_of(self, source: Source) -> Track:
@@ -194,7 +206,7 @@ class Config(Frozen):
 
     @property
     def has_channel_column(self) -> bool:
-        """Whether clips say of which channel they are: where any source has a clip for each channel."""
+        """Whether clips say of which channel they are: where any source has a clip for each channel, or for those that rows name."""
         return any(self.channels_of(source) == "each" for source in self.sources)
 
     @model_validator(mode="after")

@@ -6,6 +6,20 @@ NOTED = {
     "rows_to_the_end": ("row runs to the end of its recording, having no end", "rows run to the end of their recording, having no end"),
     "starts_cut": ("row began a little before its recording and was cut at 0", "rows began a little before their recording and were cut at 0"),
     "empty_sidecars": ("recording has an annotation file without a row", "recordings have an annotation file without a row"),
+    "files_read_unquoted": (
+        "annotation file was read with its quotes as text, since they do not pair up (annotations.quote)",
+        "annotation files were read with their quotes as text, since they do not pair up (annotations.quote)",
+    ),
+    "frequency_ranges": ("frequency range of an Audacity label was left out", "frequency ranges of Audacity labels were left out"),
+    "headers_like_rows": (
+        "annotation file has a label for a header; if its first row is data, write annotations.header: false",
+        "annotation files have a label for a header; if their first rows are data, write annotations.header: false",
+    ),
+    "rows_like_headers": (
+        "annotation file has a first row that looks like a header; if it is one, write annotations.header: true",
+        "annotation files have a first row that looks like a header; if it is one, write annotations.header: true",
+    ),
+    "rows_of_one_channel": ("row takes one channel of its recording", "rows take one channel of their recording"),
 }  # fmt: skip
 """By code: what is said of one, and of several."""
 

@@ -109,6 +109,21 @@ REASONS: dict[str, Reason] = {
             "correct the row, or annotations.columns",
         ),
         Reason("annotation_not_a_number", "start, end or duration is not a finite number", "correct the row"),
+        Reason(
+            "annotation_is_header",
+            "the first row is a header, and annotations.header is false",
+            "set annotations.header: true, or remove the row",
+        ),
+        Reason(
+            "annotation_not_a_channel",
+            "the row's channel is no whole number, counted from 1",
+            "correct the row, or annotations.columns.channel",
+        ),
+        Reason(
+            "annotation_channel_missing",
+            "the recording does not have the channel that the row names",
+            "correct the row; channels are counted from 1 there",
+        ),
         Reason("annotation_negative", "the range starts before 0", "correct the row"),
         Reason("annotation_end_before_start", "the range is empty or runs backwards", "correct the row"),
         Reason(

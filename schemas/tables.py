@@ -26,6 +26,7 @@ ANNOTATION = pa.struct(
         ("line", pa.int64()),
         ("reason", pa.string()),  # set: the row is rejected, and is here to be counted
         ("detail", pa.string()),
+        ("channel", pa.int32()),  # counted from 1: the one that the row is about; null: those that `channels` says
     ]
 )
 

@@ -120,6 +120,13 @@ class _Cutter:
     def _cut(self, cut: dict[str, Any]) -> Iterator[dict[str, Any]]:
         annotation = self.run["annotations"][cut["annotation"]] if cut["annotation"] >= 0 else None
         start_s = (annotation["start"] or 0.0) if annotation else 0.0
+        if annotation is not None and annotation["channel"] is not None:
+            if annotation["channel"] > self.channels:
+                if cut["first"] == 0:
+                    told = f"channel {annotation['channel']}, counted from 1, of a recording that has {self.channels}"
+                    yield _rejected(annotation, "annotation_channel_missing", told)
+                return
+            self.lanes = [annotation["channel"] - 1]  # each row of such a source names one
         total = self.run["total_frames"]
         end = total if total is not None else _OPEN_END
         if annotation is not None:

@@ -306,6 +306,7 @@ def test_nothing_is_left_of_an_item_that_did_not_come_to_its_end(end: dict[str, 
         "line": 1,
         "reason": None,
         "detail": None,
+        "channel": None,
     }
     cut = {"annotation": 0, "first": 0, "last": 1}
     lacking = {"n_channels": 2, "annotations": [row], "cuts": [cut]}

@@ -39,6 +39,7 @@ def row(start: float | None, end: float | None, **more: object) -> dict:
         "line": 3,
         "reason": None,
         "detail": None,
+        "channel": None,
         **more,
     }
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from pipelines.annotations.join import Join
-from pipelines.annotations.rows import MissingColumnError, Row, UnreadableError
+from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, UnreadableError
 from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, Sheet, read_sheet
 from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
-from schemas.config import Source
+from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ConfigError
 from schemas.names import composed
 from schemas.storage import Root, split_name
 
 _READERS, _BATCH, _AT_ONCE = 16, 32, 128
+_HEADLESS_ENOUGH = 100
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -34,10 +36,14 @@ class Stray:
 
 @dataclass
 class Annotated:
-    """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations."""
+    """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
+
+    noted : how files were understood, by `schemas.noted`
+    """
 
     by_path: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
     strays: list[Stray] = field(default_factory=list)
+    noted: Counter[str] = field(default_factory=Counter)
 
     @property
     def field_names(self) -> set[str]:
@@ -55,12 +61,13 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
     if spec is None:
         return Annotated()
     if spec.sidecar is not None:
-        return _sidecars(spec, spec.sidecar, root, inventory)
+        return _sidecars(spec, spec.sidecar, root, inventory, f"sources.{source.name}.annotations")
     return _table(spec, str(spec.table), source, root, inventory)
 
 
-def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory) -> Annotated:
+def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory, key: str) -> Annotated:
     found = Annotated()
+    headless = _Headless(key)
     beside: list[tuple[str, str]] = []
     spelled = _spelled(inventory)
     for path in inventory.paths:
@@ -77,17 +84,49 @@ def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory
                 raise content
             if len(content) > MAX_SIDECAR_BYTES:
                 raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
-            rows = [(sidecar, row) for row in read_sheet(content, spec).rows]
+            sheet = read_sheet(content, spec)
+            rows = [(sidecar, row) for row in sheet.rows]
+            found.noted.update(sheet.noted)
+            found.noted["empty_sidecars"] += not rows
+            headless.passed(bool(rows))
+        except HeaderError as error:
+            headless.add(sidecar, error)
+            rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
         except (UnreadableError, PermissionError, FileNotFoundError) as error:
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
         if rows:
             found.by_path[path] = rows
+    headless.check()
     return found
 
 
 def _spelled(inventory: Inventory) -> dict[str, str]:
     """Return the paths of files that are no recordings by their names in NFC, where that can be another spelling."""
     return {composed(path): path for path in inventory.other_files if not path.isascii()}
+
+
+class _Headless:
+    """Sidecars whose first row is data where a header should be: a mistake of the configuration, or of a few files."""
+
+    def __init__(self, key: str) -> None:
+        self._key, self._first, self._n, self._n_others = key, "", 0, 0
+
+    def passed(self, has_rows: bool) -> None:
+        self._n_others += has_rows
+
+    def add(self, sidecar: str, error: HeaderError) -> None:
+        """Count a sidecar. Raises ConfigError when so many are so and no other that the rest need not be read."""
+        self._first = self._first or f"{sidecar}: {error}"
+        self._n += 1
+        if self._n >= _HEADLESS_ENOUGH and not self._n_others:
+            self.check()
+
+    def check(self) -> None:
+        """Raise ConfigError when at least half of the sidecars are so. Fewer are rejected, each for itself."""
+        if self._n and self._n >= self._n_others:
+            total = self._n + self._n_others
+            also = f" (it is so with {self._n:,} of {total:,} sidecars that were read)" if total > 1 else ""
+            raise ConfigError(f"{self._first}{also}", key=f"{self._key}.header")
 
 
 def _contents(root: Root, paths: list[str]) -> Iterator[bytes | OSError]:
@@ -129,6 +168,8 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         raise ConfigError(f"{root.uri(table)} does not exist", key=f"{key}.table") from None
     except MissingColumnError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
+    except HeaderError as error:
+        raise ConfigError(f"{table}: {error}", key=f"{key}.header") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
@@ -137,6 +178,24 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
     """Give a table's rows to the recordings that they name."""
     join, refused = Join([r.path for r in inventory.recordings]), Join([r.path for r in inventory.refusals])
     found = Annotated()
+
+    def names_one(cells: list[str]) -> bool:
+        plain = [cell.strip('"') for cell in cells]
+        for namer in namers:
+            name = namer.name(plain)
+            if join.find(name)[0] is not None or refused.find(name)[0] is not None:
+                return True
+            if namer.is_one_column and split_name(name)[2] in AUDIO_EXTENSIONS:
+                return True  # of a recording that is not there
+        return False
+
+    if sheet.header is not None and all(namer.by_index for namer in namers) and names_one(sheet.first):
+        named = ", ".join(repr(namer.name(sheet.first)) for namer in namers)
+        raise HeaderError(
+            f"the first row names a recording, {named}, so it is no header: write header: false (if it is one, give `recording` by"
+            " its name)"
+        )
+    sheet.is_row = names_one
     for cells, row in sheet:
         path, reason = None, "recording_not_found"
         for namer in namers:
@@ -157,13 +216,19 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
             found.by_path[path] = [(table, row)]
         else:
             rows.append((table, row))
+    found.noted.update(sheet.noted)
     return found
 
 
 class _Namer:
-    """Reads the name of a row's recording off one column, or puts it together from several by a template."""
+    """Reads the name of a row's recording off one column, or puts it together from several by a template.
+
+    by_index : of a column that is not given by its name
+    is_one_column : and no template
+    """
 
     def __init__(self, where: str | int, sheet: Sheet, key: str) -> None:
+        self.by_index = isinstance(where, int)
         self._template = str(where) if "{" in str(where) else "{" + str(where) + "}"
         self._places: dict[str, int] = {}
         for name in _PLACEHOLDER.findall(self._template):
@@ -177,6 +242,7 @@ class _Namer:
                 raise ConfigError(f"the table has no column {name!r}; {known}", key=key)
             self._places[name] = place
         self._alone = self._places[name] if _PLACEHOLDER.fullmatch(self._template) else None
+        self.is_one_column = self._alone is not None
 
     def name(self, cells: list[str]) -> str:
         """Return the name in a row; a cell that the row lacks is empty."""

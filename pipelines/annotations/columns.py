@@ -2,58 +2,93 @@
 
 from __future__ import annotations
 
-from pipelines.annotations.rows import MissingColumnError, Row, field_name
+import re
+from bisect import bisect_left
+
+from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, field_name
 from pipelines.annotations.times import number
 from schemas.annotation_config import Annotations
+from schemas.names import composed
 
 _MAX_SHARED = 10_000
+_NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
+_WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_]{2}", re.IGNORECASE)
+_CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
+
+
+def is_number_like(text: str) -> bool:
+    """Return whether a cell is a number in any of the ways in which times are written, 0:01.5 and 1,5 among them."""
+    return _NUMBER.fullmatch(text) is not None
 
 
 class _Shared(dict[str, str]):
-    """Gives one and the same string for equal ones: most columns of a large table say few things many times."""
+    """Gives one and the same string, in NFC, for equal ones: most columns of a large table say few things many times."""
 
     def __missing__(self, text: str) -> str:
+        name = composed(text)
         if len(self) < _MAX_SHARED:
-            self[text] = text
-        return text
+            self[text] = name
+        return name
 
 
 class Columns:
     """Where each thing stands in a row."""
 
     def __init__(self, spec: Annotations, header: list[str] | None) -> None:
-        self.header = _unique(header) if header is not None else None
-        self._known = {name: self._find(name, where) for name, where in spec.columns.items()}
-        self._extra: dict[str, int] = {}
-        self._fields: dict[str, str] = {}
+        self.header = _unique([composed(name) for name in header]) if header is not None else None
+        self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
+        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        extra: dict[str, int] = {}
         if self.header is not None and spec.extra_columns == "carry":
-            used = set(self._known.values())
+            used = {*self._known.values(), *carried.values()}
             own = spec.recording if isinstance(spec.recording, str) else None
-            self._extra = {
-                name: i
-                for i, name in enumerate(self.header)
-                if i not in used and name != own and name not in self._known
-            }
-        for name in (*self._known, *self._extra):
-            if name not in ("start", "end", "duration", "label") or name not in self._known:
-                stored, n = field_name(name), 2
-                while stored in self._fields.values():
-                    stored, n = f"{field_name(name)}_{n}", n + 1
-                self._fields[name] = stored
-        places = {**self._extra, **self._known}
-        self._names = tuple(self._fields[name] for name in places if name in self._fields)
-        self._places = [at for name, at in places.items() if name in self._fields]
-        self._label = self._known.get("label")
-        self._width = max(places.values(), default=-1) + 1
+            taken = {*self._known, *carried, own}
+            extra = {name: i for i, name in enumerate(self.header) if i not in used and name not in taken}
+        carried_first = _unique([field_name(name) for name in (*carried, *extra)])
+        by_stored = dict(zip(carried_first, (*carried.values(), *extra.values()), strict=True))
+        self._names, self._places = tuple(by_stored), list(by_stored.values())
+        self._from_left = sorted((at, name) for name, at in by_stored.items())
+        asked = carried | self._known
+        self._needed = [(name, asked[name]) for name in {**spec.columns, **spec.fields}]
+        self._label, self._channel = self._known.get("label"), self._known.get("channel")
+        self._width = max((*self._places, *self._known.values()), default=-1) + 1
         self._timed = not self._known.keys().isdisjoint(("start", "end", "duration"))
         self._shared = _Shared()
 
-    def _find(self, name: str, where: int | str) -> int:
+    def looks_like_row(self, cells: list[str], spec: Annotations) -> str | None:
+        """Return what makes a header look like a row, None where nothing does: a number where a time is to be.
+
+        A column that is given by its name is one of the header's, whatever it is called.
+        """
+        times = {name: self._known[name] for name in ("start", "end", "duration") if name in self._known}
+        if not times or any(isinstance(spec.roles[name], str) for name in times):
+            return None
+        told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
+        return " and ".join(told) or None
+
+    def looks_like_header(self, cells: list[str]) -> bool:
+        """Return whether a row has words where its times are to be, as a header has."""
+        times = [at for name, at in self._known.items() if name in ("start", "end", "duration")]
+        return bool(times) and all(at < len(cells) and _WORDS.match(cells[at]) for at in times)
+
+    def has_times(self, cells: list[str]) -> bool:
+        """Return whether cells of a piece of text have a number for each time, stray quotes aside; False where no time is read."""
+        times = [at for name, at in self._known.items() if name in ("start", "end", "duration")]
+        return bool(times) and all(at < len(cells) and is_number_like(cells[at].strip(' "')) for at in times)
+
+    @property
+    def timed(self) -> bool:
+        return self._timed
+
+    def label_of(self, cells: list[str]) -> str | None:
+        """Return the cell that is read as the label, None where none is."""
+        return self._shared[cells[self._label]] if self._label is not None and self._label < len(cells) else None
+
+    def _find(self, name: str, where: int | str, under_fields: bool = False) -> int:
+        key = f"{'fields' if under_fields else 'columns'}.{name}"
         if isinstance(where, int):
             if self.header is not None and where >= len(self.header):
-                raise MissingColumnError(
-                    f"columns.{name}: there is no column {where}; the header has {len(self.header)}"
-                )
+                raise MissingColumnError(f"{key}: there is no column {where}; the header has {len(self.header)}")
             return where
         header = self.header or []
         if where in header:
@@ -61,7 +96,13 @@ class Columns:
         lower = [h.lower() for h in header]
         if where.lower() in lower:
             return lower.index(where.lower())
-        raise MissingColumnError(f"columns.{name}: there is no column {where!r}; the header has: {', '.join(header)}")
+        missing = f"{key}: there is no column {where!r}"
+        if sum(map(is_number_like, header)) * 2 >= len(header) > 0:
+            raise HeaderError(
+                f"{missing}; the first row is {', '.join(header[:10])}, which looks like data: if it is, write header: false and give"
+                " columns by their index, counted from 0"
+            )
+        raise MissingColumnError(f"{missing}; the header has: {', '.join(header)}")
 
     def row(self, cells: list[str], line: int) -> Row:
         if len(cells) < self._width:
@@ -73,23 +114,29 @@ class Columns:
             row = Row(line, None, None, label, self._names, values)
         if self._timed and row.reason is None:
             self._times(row, cells)
+        if self._channel is not None and row.reason is None:
+            self._choose_channel(row, cells[self._channel])
         return row
 
     def _short(self, cells: list[str], line: int) -> Row:
-        """Read a row that ends before the last column that is read."""
+        """Read a row that ends before the last column that is read. It costs what its own cells do, not what the header does."""
         row = Row(line)
-        fields: dict[str, str] = {}
-        for name, at in {**self._extra, **self._known}.items():
+        here = self._from_left[: bisect_left(self._from_left, (len(cells), ""))]
+        row.names, row.values = tuple(name for _, name in here), tuple(self._shared[cells[at]] for at, _ in here)
+        for name, at in self._needed:
             if at >= len(cells):
-                if name in self._known:
-                    row.reason = "annotation_missing_column"
-                    row.detail = f"no column {name!r}: the row has {len(cells)} cells"
-            elif name in self._fields:
-                fields[self._fields[name]] = cells[at]
-            elif name == "label":
-                row.label = cells[at] or None
-        row.names, row.values = tuple(fields), tuple(fields.values())
+                row.reason = "annotation_missing_column"
+                row.detail = f"no column {name!r}: the row has {len(cells)} cells"
+        row.label = self.label_of(cells) or None
         return row
+
+    def _choose_channel(self, row: Row, text: str) -> None:
+        """Read the channel, counted from 1; spreadsheets write 1 as 1.0."""
+        match = _CHANNEL.fullmatch(text)
+        if match is None:
+            row.reason, row.detail = "annotation_not_a_channel", f"channel is {text[:50]!r}"
+        else:
+            row.channel = int(match[1])
 
     def _times(self, row: Row, cells: list[str]) -> None:
         values: dict[str, float] = {}
@@ -111,12 +158,16 @@ class Columns:
             row.reason, row.detail = "annotation_end_before_start", f"start {row.start or 0.0:g}, end {row.end:g}"
 
 
-def _unique(header: list[str]) -> list[str]:
-    found: list[str] = []
-    for i, name in enumerate(header):
-        plain = name or f"column_{i}"
-        unique, n = plain, 2
+def _unique(names: list[str]) -> list[str]:
+    """Return names, each once: empty ones by their place, and later ones of a name with a number behind it."""
+    found: dict[str, None] = {}
+    last: dict[str, int] = {}
+    for i, name in enumerate(names):
+        plain = unique = name or f"column_{i}"
+        n = last.get(plain, 1)
         while unique in found:
-            unique, n = f"{plain}_{n}", n + 1
-        found.append(unique)
-    return found
+            n += 1
+            unique = f"{plain}_{n}"
+        last[plain] = n
+        found[unique] = None
+    return list(found)

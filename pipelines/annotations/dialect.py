@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from pipelines.annotations.columns import Columns
-from pipelines.annotations.rows import MissingColumnError
+from pipelines.annotations.quoting import pair_up
+from pipelines.annotations.rows import HeaderError, MissingColumnError
 from pipelines.annotations.text import lines
 from schemas.annotation_config import Annotations
 
@@ -23,11 +24,10 @@ def sniff_delimiter(text: str, spec: Annotations) -> str:
     present = [d for d in _DELIMITERS if any(d in line for line in kept)]
     absent = [d for d in _DELIMITERS if d not in present]
     for delimiter in (*present, *absent[:1]):  # all that do not occur cut the lines alike
+        quote = "none" if delimiter == "\t" and spec.quote == "auto" and not all(map(pair_up, kept)) else spec.quote
         try:
             rows = [
-                [c.strip() for c in row]
-                for row in csv.reader(kept, **dialect(delimiter, spec.quote, strict=False))
-                if row
+                [c.strip() for c in row] for row in csv.reader(kept, **dialect(delimiter, quote, strict=False)) if row
             ]
         except csv.Error:
             continue
@@ -43,7 +43,7 @@ def _share_that_fits(rows: list[list[str]], spec: Annotations) -> float:
     """Return the share of rows that have a number where a time is to be, 0 when the header lacks a column."""
     try:
         columns = Columns(spec, rows[0] if spec.header and rows else None)
-    except MissingColumnError:
+    except (MissingColumnError, HeaderError):
         return 0.0
     data = rows[1:] if spec.header else rows
     fitting = [

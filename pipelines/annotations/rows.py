@@ -15,11 +15,16 @@ class MissingColumnError(UnreadableError):
     """The header lacks a column that the configuration names."""
 
 
+class HeaderError(Exception):
+    """A row of data stands where the configuration says that the header is."""
+
+
 @dataclass(slots=True)
 class Row:
     """One annotation. start, end : in the file's time unit, None for the recording's own ends.
 
     names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
+    channel : counted from 1, None for what `channels` says
     reason : set when the row is rejected; detail : what is wrong with it
     """
 
@@ -31,6 +36,7 @@ class Row:
     values: tuple[str, ...] = ()
     reason: str | None = None
     detail: str | None = None
+    channel: int | None = None
 
     @property
     def fields(self) -> dict[str, str]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 
 from pipelines.annotations.rows import UnreadableError
-from schemas.names import composed
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _BOMS = (
@@ -17,7 +16,7 @@ _BOMS = (
 
 
 def decode_text(content: bytes, encoding: str) -> str:
-    """Return a file's text, its letters in NFC. Raises UnreadableError."""
+    """Return a file's text. Raises UnreadableError."""
     name = encoding
     if encoding == "auto":
         name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
@@ -26,7 +25,7 @@ def decode_text(content: bytes, encoding: str) -> str:
             name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
         name = name or "utf-8"
     try:
-        return composed(content.decode(name))
+        return content.decode(name)
     except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
         hint = "; set annotations.encoding" if encoding == "auto" else ""
         raise UnreadableError(f"not {name} text ({error}){hint}") from None

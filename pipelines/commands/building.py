@@ -143,6 +143,7 @@ def plan(config: str, as_json: bool) -> None:
                     "recordings_rejected": made.recordings_rejected,
                     "recordings_without_annotations": made.recordings_without_annotations,
                     "annotations_read": made.annotations_read,
+                    "noted": dict(sorted(made.noted.items())),
                     "shards_planned": len(made.keys),
                     "shards_missing": missing,
                     "estimated_s": made.estimated_s,

@@ -1,0 +1,47 @@
+"""Roles of an annotation file's columns, and which names are likely to be meant as one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+
+ROLES = ("start", "end", "duration", "label", "channel")
+
+_SYNONYMS = {
+    "start": "start begin begins onset from tmin xmin starts",
+    "end": "end ends edn stop stops offset to until tmax xmax finish",
+    "duration": "duration dur length len",
+    "label": "label tag class",
+    "channel": "channel chan",
+}
+_ROLE_OF = {synonym: role for role, synonyms in _SYNONYMS.items() for synonym in synonyms.split()}
+_UNITS = re.compile(r"_(s|secs?|seconds?|ms|msecs?|samples?|frames?|time|times)$")
+_OWN_WORDS = frozenset(
+    "state stats stars bend send band tags n_channels channel_id labeler labeller labeled labelled".split()
+)
+_CUTOFF = 0.8
+
+
+def near_miss(name: str, given: Collection[str]) -> str | None:
+    """Return the role that a name under `columns` is likely to be meant for, None where it is likely to be a field.
+
+    A name that looks like a role's after a slip of the keyboard is one whatever else is given. Another word for a role, such as
+    `onset`, is one where the role is not given: beside a `start` it is a field as good as any.
+
+    given : all names under `columns`
+    """
+    if name in ROLES:
+        return None
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("time_").removeprefix("t_")
+    for _ in range(2):  # start_time_s
+        plain = _UNITS.sub("", plain)
+    if (role := _ROLE_OF.get(plain)) is not None:
+        taken = {"end", "duration"} if role in ("end", "duration") else {role}
+        return None if taken & set(given) else role
+    if plain in _OWN_WORDS or len(plain) < 3:
+        return None
+    near = difflib.get_close_matches(plain, ROLES, n=1, cutoff=_CUTOFF)
+    if not near or (near[0] in given and re.match(rf"{near[0]}[_0-9]", plain)):  # label_2 beside label
+        return None
+    return near[0]
