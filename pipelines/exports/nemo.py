@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pipelines.clip_source import clip_rows, clips
 from pipelines.exports import Export
 from pipelines.exports.wav_files import write_wav
+from pipelines.shard_columns import audio_codec
 from stages.encode import codec_of
 
 _KEYS = re.compile(
@@ -49,7 +50,7 @@ def _of_tars(asked: Export, split: str) -> Iterator[str]:
         shard, tar = commit.output("parquet", "webdataset"), commit.output("webdataset")
         if shard is not None and tar is not None:
             tar_of[shard.path] = tar.path
-    codec = str(asked.published.snapshot.config.get("output", {}).get("audio_codec", "flac"))
+    codec = audio_codec(asked.published)
     for row in clip_rows(asked.published, split):
         name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"
         yield _line(asked, row, name, shard_id=places[tar_of[row["shard"]]])
