@@ -87,7 +87,7 @@ def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Col
         elif field.name == "audio":
             column |= {"kind": "audio", "meaning": "the clip as the bytes of an audio file, and its name"}
         elif field.name == IMAGE_COLUMN and pa.types.is_struct(field.type):
-            column |= {"kind": "image", "meaning": "the clip's log-mel as the bytes of a picture, and its name"}
+            column |= {"kind": "image", "meaning": "the clip's log-mel as the bytes of a PNG, and its name"}
         elif field.name in features:
             column |= told_feature(field.name)
         elif field.name.removesuffix("_shape") in features:
