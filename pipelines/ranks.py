@@ -146,8 +146,8 @@ def _by_accelerate(dataset: object, given: Place | None, begun: bool) -> Place |
         return everything
     raise ClipmillError(
         "accelerate runs this job, and has not prepared what reads this dataset: hand its DataLoader to accelerator.prepare(), or share"
-        " the clips without it by rank=accelerator.process_index, n_ranks=accelerator.num_processes; where another dataset or loader is"
-        ' around this one and is prepared, give group="none"'
+        " the clips without it by rank=accelerator.process_index, n_ranks=accelerator.num_processes. Where it is prepared and another"
+        ' dataset is around this one, or use_stateful_dataloader starts loading processes in prepare(), give group="none"'
     )
 
 
