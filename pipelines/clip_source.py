@@ -54,11 +54,8 @@ def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row
     with legible(published.root, path), contextlib.closing(published.root.open_read(path)) as stream:
         file = pq.ParquetFile(stream)
         stored = published.feature_names
-        plain = [
-            n
-            for n in file.schema_arrow.names
-            if n not in {*stored, *(f"{name}_shape" for name in stored), IMAGE_COLUMN}
-        ]
+        left_out = {*stored, *(f"{name}_shape" for name in stored), *([IMAGE_COLUMN] if published.has_images else [])}
+        plain = [name for name in file.schema_arrow.names if name not in left_out]
         names = stored if features else []
         for group in range(file.metadata.num_row_groups):
             table = file.read_row_group(group, columns=[*plain, *names, *(f"{name}_shape" for name in names)])

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.notes import Note, read_notes
 from pipelines.outcomes import count_remarked, remarks_of
+from pipelines.published import Published
 from schemas.errors import ClipmillError
 from schemas.layout import (
     REJECTED_FILE,
@@ -32,18 +33,13 @@ from schemas.storage import Root
 
 
 def show(root: Root, number: int | None = None) -> dict[str, Any]:
-    """Return what a snapshot holds: totals by split and label, columns, files."""
+    """Return what a snapshot holds: totals by split and label, classes in the order of their ids, columns, files."""
     snapshot = read_snapshot(root, number)
     files: dict[str, int] = {}
-    columns: list[str] = []
     for key in snapshot.commits:
         for output in read_commit(root, key).outputs:
-            if output.format not in ("parquet", "webdataset"):
-                continue
-            files[output.format] = files.get(output.format, 0) + 1
-            if output.format == "parquet" and not columns:
-                with contextlib.closing(root.open_read(output.path)) as stream:
-                    columns = [f"{f.name}: {f.type}" for f in pq.ParquetFile(stream).schema_arrow]
+            if output.format in ("parquet", "webdataset"):
+                files[output.format] = files.get(output.format, 0) + 1
     labels = {
         label: {"clips": n, "seconds": round(snapshot.seconds.by_label.get(label, 0.0), 3)}
         for label, n in sorted(snapshot.seconds.clips_by_label.items())
@@ -65,7 +61,8 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "saturation": saturation_told(snapshot),
         "fields": snapshot.fields,
         "files": files,
-        "columns": columns,
+        "columns": Published(root, snapshot).columns,
+        "classes": Published(root, snapshot).classes,
         "counts": asdict(snapshot.counts),
         "recordings_listed": snapshot.recordings_listed,
         "recordings_without_annotations": snapshot.recordings_without_annotations,

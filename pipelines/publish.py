@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.outcomes import clips_of, count_remarked
 from pipelines.plan import Plan
+from schemas.columns import columns_of
 from schemas.config_file import ConfigFile
 from schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
 from schemas.records import Commit, Counts, Seconds, Snapshot
@@ -81,6 +82,7 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         plan_digest=plan.digest,
         config=file.public,
         fields=plan.field_names,
+        columns=columns_of(file.config, plan.field_names),
         labels=labels,
         statistics=statistics,
         has_channel=file.config.has_channel_column,

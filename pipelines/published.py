@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.classes import classes_of
+from pipelines.shard_columns import columns_of_shards
 from pipelines.shard_rows import legible
+from schemas.columns import Column, feature_names
 from schemas.config import check_address
 from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
-from schemas.feature_config import Features
 from schemas.keys import digest
-from schemas.layout import dataset_name, read_snapshot, sound_commits
+from schemas.layout import dataset_name, read_snapshot, snapshot_path, sound_commits
 from schemas.records import Commit, OutputFile, Snapshot
 from schemas.storage import Root
 
@@ -66,13 +67,37 @@ class Published:
 
     @cached_property
     def classes(self) -> list[str]:
-        """All labels of the snapshot. A label's place in it is its `label_id`."""
+        """All labels of the snapshot, in the order that it fixes, else sorted. A label's place in it is its `label_id`."""
         return classes_of(self.snapshot)
 
-    @property
+    @cached_property
+    def columns(self) -> list[Column]:
+        """What the columns of the shards are, see `schemas.columns`. A snapshot of an older clipmill does not say; then its shards do.
+
+        Raises
+        ------
+        ClipmillError : the snapshot's own description is none, or, where it has none, a shard cannot be read
+        """
+        found = self.snapshot.columns
+        if not found:
+            return columns_of_shards(self)
+        if not isinstance(found, list) or any(not isinstance(c, dict) or {"name", "type"} - c.keys() for c in found):
+            path = self.root.uri(snapshot_path(self.snapshot.number))
+            raise ClipmillError(
+                f"{path}: `columns` is no list of columns with name and type; put the file back as it was, or remove it: the next build"
+                " publishes again"
+            )
+        return found
+
+    @cached_property
     def feature_names(self) -> list[str]:
         """Names of the features that clips have, in the order of the columns."""
-        return list(Features.model_validate(self.snapshot.config.get("features", {})).names)
+        return feature_names(self.columns)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether clips have pictures; a field of the corpus can have their column's name where there are none."""
+        return any(column.get("kind") == "image" for column in self.columns)
 
     @property
     def has_unlabelled(self) -> bool:

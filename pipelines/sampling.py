@@ -36,19 +36,21 @@ class Consumer:
                 f"there is no worker {self.worker} of {self.n_workers} in rank {self.rank} of {self.n_ranks}"
             )
 
-    def stretch(self, n_clips: int, even: Even | None = None) -> range:
+    def stretch(self, n_clips: int, even: Even | None = None, batch_size: int = 1) -> range:
         """Return the places in the line that this consumer gets. With "repeat" the last ranks' may be beyond its end, which
         stands for its beginning.
 
         even : have all ranks get the same number: "drop" leaves out the line's last clips, fewer than there are ranks; "repeat" gives
             as many of its first ones twice
+        batch_size : give each of a rank's loading processes whole batches, the last one the rest
         """
         if even is None or n_clips == 0:
             start, stop = _part(0, n_clips, self.rank, self.n_ranks)
         else:
             each = n_clips // self.n_ranks if even == "drop" else -(-n_clips // self.n_ranks)
             start, stop = self.rank * each, (self.rank + 1) * each
-        return range(*_part(start, stop, self.worker, self.n_workers))
+        first, last = _part(0, -(-(stop - start) // batch_size), self.worker, self.n_workers)
+        return range(start + first * batch_size, min(start + last * batch_size, stop))
 
 
 def _part(start: int, stop: int, i: int, n: int) -> tuple[int, int]:

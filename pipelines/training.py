@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed
 import torch.utils.data
 
 from pipelines.published import Published, open_snapshot
+from pipelines.ranks import Group, Place, Ranks
 from pipelines.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
 from pipelines.shard_rows import ShardRows, legible
+from pipelines.shared_epoch import SharedEpoch
 from schemas.errors import ClipmillError
 from stages.encode import decode_waveform
 
@@ -49,17 +50,22 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     buffer_size : clips in memory in each loading process, encoded audio and features
     seed : same seed, epoch and number of processes, same order
     even : "drop" or "repeat" a few clips so that all ranks have equally many, and with that equally many batches
-    rank, n_ranks : of a distributed job; by default as torch.distributed or the environment (RANK, WORLD_SIZE) says
+    rank, n_ranks : of a distributed job; by default as torch.distributed or the environment (RANK, WORLD_SIZE) says when clips are first
+        asked for. What accelerate prepares gets all clips in every process, since accelerate shares them out
+    group : the torch.distributed.ProcessGroup whose ranks share the split, where that is not the job's own; "none": all of it, or what
+        rank and n_ranks say, whatever the process group says
+    batch_size : of the loader, so that loading processes get whole batches and `len(loader)` holds with them, too
     normalise : have features come with mean 0 and standard deviation 1, of each "bin" or of "all" values
     normalise_by : the split whose statistics to normalise by; never one that is evaluated on
     storage_options : of the root
 
-    classes : labels of all splits, sorted
-    n_clips : that this rank gets in an epoch
+    classes : labels of all splits, in the order of their ids
+    n_clips : that this rank gets in an epoch, as the job is now; also `len()`
 
     Raises
     ------
-    ClipmillError : no such dataset, snapshot, split or column; or its shards are stored as WebDataset only
+    ClipmillError : no such dataset, snapshot, split or column; or its shards are stored as WebDataset only. On reading: the process group
+        says otherwise than rank and n_ranks, or than it did before; or accelerate runs the job and has not prepared the loader
     """
 
     def __init__(
@@ -75,6 +81,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         even: Even | None = None,
         rank: int | None = None,
         n_ranks: int | None = None,
+        group: Group = None,
+        batch_size: int | None = None,
         normalise: Literal["bin", "all"] | None = None,
         normalise_by: str = "train",
         storage_options: Mapping[str, Any] | None = None,
@@ -85,13 +93,15 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         _check_choice("shuffle", shuffle, (False, True))
         _check_whole("buffer_size", buffer_size, 1)
         _check_whole("seed", seed, 0)
+        if batch_size is not None:
+            _check_whole("batch_size", batch_size, 1)
         self.split = split
         self.shuffle, self.buffer_size, self.seed, self.even = shuffle, buffer_size, seed, even
+        self.batch_size = batch_size
         self.classes = self.published.classes
         self._files = self.published.shards(split)
-        self._rank = _rank_of_job(rank, n_ranks)
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # seen by loading processes that live on
+        self._ranks = Ranks(rank, n_ranks, group)
+        self._epoch = SharedEpoch()  # seen by loading processes that live on
         self._pass: _Pass | None = None
         self._resumed: tuple[int, int] | None = None
         self._ids = {label: i for i, label in enumerate(self.classes)}
@@ -100,16 +110,29 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     @property
     def epoch(self) -> int:
-        return int(self._epoch)
+        return self._epoch.get()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next epoch. Reaches loading processes that live on, too; what is under way stays as it is."""
         _check_whole("epoch", epoch, 0)
-        self._epoch.fill_(epoch)
+        self._epoch.set(epoch)
 
     @property
     def n_clips(self) -> int:
-        return len(self._rank.stretch(sum(f.rows for f in self._files), self.even))
+        place = self._ranks.expected(self)
+        return len(Consumer(*place.share).stretch(sum(f.rows for f in self._files), self.even))
+
+    def __len__(self) -> int:
+        return self.n_clips
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Which loading process this goes to, and what it is to do, the process that starts it knows; ranks find out by themselves.
+        return {**self.__dict__, "_ranks": self._ranks.handed_over(self), "_pass": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ranks = Ranks.__new__(Ranks)
+        ranks.__dict__.update(state["_ranks"])
+        self.__dict__.update(state, _ranks=ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far this process is in the iteration that it began last, and what the order depends on: numbers and text.
@@ -119,7 +142,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         if self._pass is not None:
             return self._pass.state_dict()
         epoch, given = self._resumed or (self.epoch, 0)
-        return {"given": given, "epoch": epoch, **self._order_depends_on()}
+        return {"given": given, "epoch": epoch, **self._order_depends_on(self._ranks.expected(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Have the next iteration, and it alone, go on behind what was given when the state was taken, in the epoch of then.
@@ -132,7 +155,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
         """Return the epoch of a state and how many clips were given in it. Raises what `load_state_dict` does."""
-        now = self._order_depends_on()
+        now = self._order_depends_on(self._ranks.expected(self))
         if not isinstance(state, Mapping) or {"epoch", "given", *now} != state.keys():
             raise ClipmillError(f"this is no state of a ClipDataset, which holds epoch, given, {', '.join(now)}")
         for name, value in now.items():
@@ -145,18 +168,14 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         _check_whole("what the state says was given", state["given"], 0)
         return state["epoch"], state["given"]
 
-    def _order_depends_on(self) -> dict[str, Any]:
-        who = self._consumer()
+    def _order_depends_on(self, place: Place) -> dict[str, Any]:
+        who = _consumer(place)
         return {
             "snapshot": self.published.identity, "split": self.split,
             "shuffle": self.shuffle, "buffer_size": self.buffer_size, "seed": self.seed, "even": self.even,
             "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
+            **({"batch_size": self.batch_size} if self.batch_size is not None else {}),
         }  # fmt: skip
-
-    def _consumer(self) -> Consumer:
-        info = torch.utils.data.get_worker_info()
-        worker, n_workers = (info.id, info.num_workers) if info is not None else (0, 1)
-        return Consumer(self._rank.rank, self._rank.n_ranks, worker, n_workers)
 
     def __iter__(self) -> Iterator[Sample]:
         if torch.utils.data.get_worker_info() is not None:
@@ -169,10 +188,11 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def samples(self, epoch: int, given: int) -> Iterator[Sample]:
         """Yield this process's clips of an epoch, but for the first that were `given` before."""
-        who, rows = self._consumer(), [f.rows for f in self._files]
+        place, rows = self._ranks.place(self), [f.rows for f in self._files]
+        who = _consumer(place)
         order = shard_order(len(rows), self.seed, epoch, self.shuffle)
         line = Line(rows, order, first_place(sum(rows), self.seed, epoch, self.shuffle))
-        stretch = who.stretch(line.n_clips, self.even)
+        stretch = who.stretch(line.n_clips, self.even, place.batch_size or self.batch_size or 1)
         size = self.buffer_size if self.shuffle else 1
         buffer = Buffer(stretch, size, [self.seed, epoch, who.rank, who.worker])
         buffer.skip(min(given, len(stretch)))
@@ -243,7 +263,8 @@ class _Pass(Iterator[Sample]):
         return sample
 
     def state_dict(self) -> dict[str, Any]:
-        return {"given": self._given, "epoch": self._epoch, **self._clips._order_depends_on()}
+        place = self._clips._ranks.expected(self._clips)
+        return {"given": self._given, "epoch": self._epoch, **self._clips._order_depends_on(place)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._start(*self._clips.place_of(state))
@@ -328,20 +349,10 @@ def _scales(
     return found
 
 
-def _rank_of_job(rank: int | None, n_ranks: int | None) -> Consumer:
-    told: dict[str, object] = {"rank": rank, "n_ranks": n_ranks}
-    if rank is None and n_ranks is None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return Consumer(torch.distributed.get_rank(), torch.distributed.get_world_size())
-        told = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
-        if told["RANK"] is None and told["WORLD_SIZE"] in (None, "1"):
-            return Consumer()
-    if all(str(value).isdecimal() for value in told.values()):
-        place, of = (int(str(value)) for value in told.values())
-        if place < of:
-            return Consumer(place, of)
-    said = ", ".join(f"{name} is {'not given' if value is None else repr(value)}" for name, value in told.items())
-    raise ClipmillError(f"{said}; expected whole numbers, the first from 0 to one less than the second")
+def _consumer(place: Place) -> Consumer:
+    info = torch.utils.data.get_worker_info()
+    worker, n_workers = (info.id, info.num_workers) if info is not None else (0, 1)
+    return Consumer(*place.share, worker, n_workers)
 
 
 def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.build import Report
@@ -108,6 +108,18 @@ def labels(
             parts = ((split, found.get(label)) for split, found in by_split.items())
             line += "  " + ", ".join(f"{s} {int(p['clips']):,} ({duration(p['seconds'])})" for s, p in parts if p)
         lines.append(line.rstrip())
+    return lines
+
+
+def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line a column: name, type, shape of a value, unit and meaning; shapes of features go without saying."""
+    lines = []
+    for column in found:
+        if column.get("kind") == "shape":
+            continue
+        shape = f" [{', '.join(map(str, column['shape']))}]" if column.get("shape") else ""
+        told = ", in ".join(column[key] for key in ("meaning", "unit") if column.get(key))
+        lines.append(f"  {column['name']}: {column['type']}{shape}{f'  {told}' if told else ''}")
     return lines
 
 

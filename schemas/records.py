@@ -178,7 +178,7 @@ class Snapshot:
     annotations_ignored : rows of a table whose recording is not there, where the configuration says to ignore them
     noted : what is worth knowing of how annotations were understood, by `schemas.noted`
     classes : labels in the order of their ids; see `pipelines.classes`
-    columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `pipelines.columns`
+    columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `schemas.columns`
     side_changes : recordings that changed sides since the last snapshot, by "train to test"
     """
 

@@ -164,7 +164,7 @@ def test_nemo(dataset: Path, rows: Rows, tmp_path: Path) -> None:
                 with tarfile.open(tars[entry["shard_id"]]) as tar:
                     content = tar.extractfile(entry["audio_filepath"]).read()
             else:
-                content = Path(entry["audio_filepath"]).read_bytes()
+                content = (tmp_path / "n" / entry["audio_filepath"]).read_bytes()
             name = Path(entry["audio_filepath"]).name.split(".")[0]
             row = rows[name]
             y, rate = sf.read(io.BytesIO(content), dtype="int16", always_2d=True)

@@ -69,10 +69,12 @@ def export(
     empty = sorted(set(published.splits) - set(asked.splits))
     if as_json:
         told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
-        click.echo(json.dumps({**told, "without_clips": empty}))
+        click.echo(json.dumps({**told, "without_clips": empty, "notes": asked.notes}))
         return
     click.echo(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
     for path in written:
         click.echo(f"  {path}")
     for split in empty:
         click.echo(f"  nothing for split {split}, which has no clips")
+    for note in asked.notes:
+        click.echo(f"note: {note}")

@@ -114,7 +114,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
     from pipelines.inspection import clip_rows, finite
     from pipelines.inspection import show as look
-    from pipelines.wording import duration, labels, remarked, saturation, size, splits, statistics
+    from pipelines.wording import columns, duration, labels, remarked, saturation, size, splits, statistics
 
     found = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
@@ -133,7 +133,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     if found["labels"]:
         click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))
     if found["columns"]:
-        click.echo("columns:\n  " + "\n  ".join(found["columns"]))
+        click.echo("\n".join(["columns:", *columns(found["columns"])]))
     for row in rows:
         level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
         click.echo(

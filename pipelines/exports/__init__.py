@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from schemas.errors import ClipmillError
@@ -24,6 +24,7 @@ class Export:
     published : the snapshot
     target : where the files go; of the dataset itself for `huggingface` and `croissant`
     text : the field that holds a clip's transcript; None: `text`, `transcript` or `normalized_text` if there is one, else the label
+    notes : what the reader of the files will not do, to be told to the user
 
     Raises
     ------
@@ -33,6 +34,7 @@ class Export:
     published: Published
     target: Root
     text: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         known = self.published.snapshot.fields

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from pipelines.exports import Export
+from pipelines.exports.addresses import note_patterns
 from schemas.errors import ClipmillError
 
 CARD = "README.md"
@@ -23,6 +24,7 @@ def export(asked: Export) -> list[str]:
         none that `datasets` takes
     """
     published, root = asked.published, asked.target
+    note_patterns(asked, root)
     with asked.writing(CARD):
         foreign = root.exists(CARD) and _MARK.encode() not in root.read_bytes(CARD)
     if foreign:
@@ -92,6 +94,7 @@ def _text(asked: Export) -> list[str]:
     if asked.published.classes:
         lines += ["", "| label | clips | seconds |", "|---|---|---|"]
         for label in asked.published.classes:
-            clips, seconds = snapshot.seconds.clips_by_label[label], snapshot.seconds.by_label[label]
+            # A class can be named without a clip of it.
+            clips, seconds = snapshot.seconds.clips_by_label.get(label, 0), snapshot.seconds.by_label.get(label, 0.0)
             lines.append(f"| {' '.join(label.split()).replace('|', '&#124;')} | {clips:,} | {seconds:,.1f} |")
     return lines

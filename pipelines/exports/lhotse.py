@@ -73,9 +73,10 @@ def _write_shar(asked: Export, split: str, place: Path) -> None:
     from lhotse.shar.utils import to_shar_placeholder  # type: ignore[import-untyped]
 
     names = asked.published.feature_names
-    recordings = TarWriter(f"{place}/recording.%06d.tar", shard_size=_CLIPS_A_FILE)
+    folder = str(place).replace("%", "%%")  # lhotse takes the whole path for a pattern of printf's
+    recordings = TarWriter(f"{folder}/recording.%06d.tar", shard_size=_CLIPS_A_FILE)
     others = SharWriter(
-        str(place), fields=dict.fromkeys(names, "numpy"), shard_size=_CLIPS_A_FILE, warn_unused_fields=False
+        folder, fields=dict.fromkeys(names, "numpy"), shard_size=_CLIPS_A_FILE, warn_unused_fields=False
     )
     with recordings, others:
         for row in clips(asked.published, split, features=True):

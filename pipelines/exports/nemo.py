@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 from pipelines.clip_source import clip_rows, clips
 from pipelines.exports import Export
-from pipelines.exports.wav_files import write_wav
+from pipelines.exports.addresses import beside, note_cut
+from pipelines.exports.wav_files import wav_path, write_wav
+from pipelines.shard_columns import audio_codec
 from stages.encode import codec_of
 
 _KEYS = re.compile(
@@ -24,7 +26,8 @@ def export(asked: Export) -> list[str]:
     A field that has the name of one of NeMo's keys is called corpus_<name>, but for the one that gives the text. Where clips are of one
     channel each, recording_channel is its number.
 
-    With tar shards, audio_filepath is a member's name, shard_id the place of its tar in <split>_tars.txt, for `tarred_audio_filepaths`.
+    NeMo finds WAV files beside their manifest. With tar shards, audio_filepath is a member's name, shard_id the place of its tar in
+    <split>_tars.txt, for `tarred_audio_filepaths`.
     """
     written = []
     for split in asked.splits:
@@ -33,13 +36,17 @@ def export(asked: Export) -> list[str]:
         lines = _of_tars(asked, split) if tarred else _of_files(asked, split)
         written.append(asked.write(f"{split}.json", lines))
         if tarred:
-            written.append(asked.write(f"{split}_tars.txt", asked.published.uris(split, "webdataset")))
+            tars = [beside(asked, file.path) for file in asked.published.shards(split, "webdataset")]
+            written.append(asked.write(f"{split}_tars.txt", tars))
+            if not asked.notes:
+                note_cut(asked, asked.published.root, "NeMo, by webdataset,")
     return written
 
 
 def _of_files(asked: Export, split: str) -> Iterator[str]:
     for row in clips(asked.published, split):
-        yield _line(asked, row, write_wav(asked, split, row))
+        address = write_wav(asked, split, row)
+        yield _line(asked, row, wav_path(split, row) if asked.target.is_local else address)
 
 
 def _of_tars(asked: Export, split: str) -> Iterator[str]:
@@ -49,7 +56,7 @@ def _of_tars(asked: Export, split: str) -> Iterator[str]:
         shard, tar = commit.output("parquet", "webdataset"), commit.output("webdataset")
         if shard is not None and tar is not None:
             tar_of[shard.path] = tar.path
-    codec = str(asked.published.snapshot.config.get("output", {}).get("audio_codec", "flac"))
+    codec = audio_codec(asked.published)
     for row in clip_rows(asked.published, split):
         name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"
         yield _line(asked, row, name, shard_id=places[tar_of[row["shard"]]])

@@ -11,12 +11,17 @@ from pipelines.exports import Export
 from pipelines.shard_rows import legible
 
 
+def wav_path(split: str, row: dict[str, Any]) -> str:
+    """Return where in the export a clip's WAV file is."""
+    return f"wav/{split}/{row['clip_id']}.wav"
+
+
 def write_wav(asked: Export, split: str, row: dict[str, Any]) -> str:
     """Write a clip's samples, as they are stored, to wav/<split>/<clip id>.wav; return its address.
 
     Samples that are float are written as 32-bit float.
     """
-    path = f"wav/{split}/{row['clip_id']}.wav"
+    path = wav_path(split, row)
     content = row["audio"]
     with legible(asked.published.root, row["shard"]), sf.SoundFile(io.BytesIO(content)) as file:
         kind = "int16" if file.subtype == "PCM_16" else "float32"

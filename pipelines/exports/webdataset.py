@@ -1,10 +1,11 @@
-"""WebDataset: the addresses of the tar shards, as `webdataset.WebDataset` takes them. No audio is repeated."""
+"""WebDataset: lists of the tar shards. No audio is repeated."""
 
 from __future__ import annotations
 
 import json
 
 from pipelines.exports import Export
+from pipelines.exports.addresses import beside, note_cut
 
 
 def check(asked: Export) -> None:
@@ -14,11 +15,15 @@ def check(asked: Export) -> None:
 
 
 def export(asked: Export) -> list[str]:
-    """Write <split>.txt, an address a line, and index.json with the number of clips in each shard."""
+    """Write <split>.txt, a tar a line, and index.json with the number of clips in each.
+
+    In a folder of the dataset's root tars are named from that folder on, else by their addresses.
+    """
     written, index = [], {}
+    note_cut(asked, asked.published.root)
     for split in asked.splits:
         files = asked.published.shards(split, "webdataset")
-        uris = [asked.published.root.uri(f.path) for f in files]
+        uris = [beside(asked, f.path) for f in files]
         written.append(asked.write(f"{split}.txt", uris))
         index[split] = [
             {"url": uri, "nsamples": f.rows, "filesize": f.size_bytes} for uri, f in zip(uris, files, strict=True)

@@ -1,0 +1,46 @@
+"""Addresses in exports: relative where the files stay together, and those that a reader cannot open, told."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from pipelines.exports import Export
+from schemas.storage import Root
+
+
+def beside(asked: Export, path: str) -> str:
+    """Return where a file of the dataset is, for a list in the export's folder: from that folder on where it lies in the dataset's
+    root, so that a root that was moved or copied keeps its lists; else the whole address.
+    """
+    root, target = asked.published.root, asked.target
+    if root.is_local and target.is_local:
+        home, folder = os.path.realpath(root.full()), os.path.realpath(target.full())
+        if folder.startswith(f"{home}/"):
+            return os.path.relpath(os.path.join(home, path), folder)
+    return root.uri(path)
+
+
+def note_patterns(asked: Export, root: Root) -> None:
+    """Note where `datasets` takes a folder's name for a pattern, or for several file systems one behind the other."""
+    signs = [sign for sign in ("::", "[", "*", "?") if sign in _path(root)]
+    if root.is_local and signs:
+        meant = "file systems one behind the other" if signs[0] == "::" else "a pattern"
+        asked.notes.append(
+            f"datasets cannot load {root.url} from where it is, or not it alone: it takes {signs[0]!r} in an address for {meant}; move the"
+            " dataset to a folder without it (a link will not do)"
+        )
+
+
+def note_cut(asked: Export, root: Root, reader: str = "webdataset") -> None:
+    """Note where a reader of tar files cuts an address off."""
+    signs = [sign for sign in ("?", "#") if sign in _path(root)]
+    if root.is_local and signs:
+        asked.notes.append(
+            f"{reader} cannot open files under {root.url} by their whole address: it ends an address at {signs[0]!r}; move the dataset"
+            " to a folder without it, or export from a link to it"
+        )
+
+
+def _path(root: Root) -> str:
+    return root.full() if root.is_local else urlsplit(root.url).path

@@ -1,0 +1,46 @@
+"""An epoch's number that loading processes share with the process that chooses it, without a file in /dev/shm."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from multiprocessing import context, heap
+from typing import Any
+
+_NUMBER = struct.Struct("<q")
+
+
+class SharedEpoch:
+    """A whole number. Forked processes see what is set here later; so do spawned ones that it is handed to while they start.
+
+    Forked ones share an anonymous piece of memory. For spawned ones, and only then, there is one with a name, which multiprocessing puts
+    in a folder that has room. A copy that goes elsewhere, as into a file, holds the number of then.
+    """
+
+    def __init__(self, epoch: int = 0) -> None:
+        self._memory = mmap.mmap(-1, _NUMBER.size)
+        self._named: Any = None
+        self.set(epoch)
+
+    def get(self) -> int:
+        if self._named is not None:
+            return int(_NUMBER.unpack_from(self._named.create_memoryview())[0])
+        return int(_NUMBER.unpack_from(self._memory)[0])
+
+    def set(self, epoch: int) -> None:
+        _NUMBER.pack_into(self._memory, 0, epoch)
+        if self._named is not None:
+            _NUMBER.pack_into(self._named.create_memoryview(), 0, epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if context.get_spawning_popen() is None:
+            return {"epoch": self.get()}
+        if self._named is None:
+            epoch = self.get()
+            self._named = heap.BufferWrapper(_NUMBER.size)  # type: ignore[attr-defined]
+            self.set(epoch)
+        return {"epoch": self.get(), "named": self._named}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["epoch"])  # type: ignore[misc]
+        self._named = state.get("named")

@@ -1,0 +1,172 @@
+"""What a dataset's columns are: names, types, units, meanings, and how features were computed. Made once, when a snapshot is; readers ask
+the snapshot, never the configuration.
+
+A column is a plain dictionary, so that it stands in a snapshot as it is:
+
+name, type : of the column in the Parquet shards, Arrow's name for the type
+kind : clip | field | audio | image | feature | shape
+meaning, unit : where there is something to say
+shape : of one value, as names and numbers: ["n_samples", "n_channels"], [80, "n_frames"]; several channels come before it in features
+settings : of features, pictures and audio, with all defaults filled in
+of : the feature that a column of shapes belongs to
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.config import Config
+from schemas.feature_config import Features, LogMel, Spectrogram
+from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, shard_schema
+
+Column = dict[str, Any]
+
+_CLIP = {
+    "clip_id": ("name of the clip, unique and stable", ""),
+    "recording_id": ("recording that the clip was cut from", ""),
+    "source": ("source of the configuration that the recording belongs to", ""),
+    "source_uri": ("address of the recording", ""),
+    "start_s": ("where the clip starts in its recording", "s"),
+    "duration_s": ("length of the clip, padding included", "s"),
+    "sample_rate_hz": ("sample rate of the stored audio", "Hz"),
+    "n_channels": ("channels of the stored audio", ""),
+    "n_samples": ("length of the clip, padding included", "samples of each channel"),
+    "label": ("label, null where there is none", ""),
+    "split": ("split that the clip belongs to", ""),
+    "level_dbfs": ("level: 20 log10(rms / full scale), -inf for digital silence", "dBFS"),
+    "n_clipped": ("samples of all channels that were beyond full scale and were clipped", "samples"),
+    CHANNEL_COLUMN: ("channel of the recording, counted from 0; null for clips that are not of one alone", ""),
+}
+"""Meaning and unit of what every clip has."""
+
+_FEATURES = {
+    "spectrogram": "short-time Fourier transform",
+    "phase": "phase of the short-time Fourier transform",
+    "log_mel": "mel power spectrogram",
+    "mfcc": "mel-frequency cepstral coefficients",
+}
+_SPECTROGRAM_UNITS = {"magnitude": "", "power": "", "magnitude_db": "dB"}
+_ONE_CHANNEL = ("mono", "left", "right", "each")
+
+
+def columns_of(config: Config, field_names: Sequence[str]) -> list[Column]:
+    """Return the columns of the shards that a configuration gives. field_names : the corpus's own."""
+    own = set(field_names)
+    found = []
+    for field in shard_schema(config, field_names):
+        column: Column = {"name": field.name, "type": str(field.type)}
+        if field.name in own:
+            column |= {"kind": "field", "meaning": "the corpus's own field"}
+        elif field.name == "audio":
+            column |= _audio(config)
+        elif field.name == IMAGE_COLUMN and config.output.images is not None:
+            column |= _image(config)
+        elif field.name in config.features.names:
+            column |= _feature(field.name, config.features, config.audio.sample_rate_hz)
+        elif field.name.removesuffix("_shape") in config.features.names:
+            column |= _shape(field.name)
+        else:
+            meaning, unit = _CLIP[field.name]
+            column |= {"kind": "clip", "meaning": meaning, **({"unit": unit} if unit else {})}
+        found.append(column)
+    return found
+
+
+def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Column]:
+    """Return what a Parquet shard itself says of its columns: for snapshots that were published before they described them."""
+    features = _feature_names(schema)
+    own = set(field_names)
+    found = []
+    for field in schema:
+        column: Column = {"name": field.name, "type": str(field.type)}
+        if field.name in own:
+            column |= {"kind": "field", "meaning": "the corpus's own field"}
+        elif field.name == "audio":
+            column |= {"kind": "audio", "meaning": "the clip as the bytes of an audio file, and its name"}
+        elif field.name == IMAGE_COLUMN and pa.types.is_struct(field.type):
+            column |= {"kind": "image", "meaning": "the clip's log-mel as the bytes of a PNG, and its name"}
+        elif field.name in features:
+            column |= told_feature(field.name)
+        elif field.name.removesuffix("_shape") in features:
+            column |= _shape(field.name)
+        else:
+            meaning, unit = _CLIP.get(field.name, ("", ""))
+            column |= {"kind": "clip", **({"meaning": meaning} if meaning else {}), **({"unit": unit} if unit else {})}
+        found.append(column)
+    return found
+
+
+def told_feature(name: str) -> Column:
+    """Return what is known of a feature of which nothing but the name is."""
+    return {"kind": "feature", **({"meaning": _FEATURES[name]} if name in _FEATURES else {})}
+
+
+def feature_names(columns: Sequence[Column]) -> list[str]:
+    """Return the names of the features among columns, in their order."""
+    return [column["name"] for column in columns if column.get("kind") == "feature"]
+
+
+def _feature_names(schema: pa.Schema) -> set[str]:
+    """Features are lists of numbers that have a column of shapes beside them; the corpus's own fields are text."""
+    lists = {field.name for field in schema if pa.types.is_list(field.type)}
+    return {name for name in lists if f"{name}_shape" in lists}
+
+
+def _audio(config: Config) -> Column:
+    is_one = all(isinstance(c, list) or c in _ONE_CHANNEL for c in map(config.channels_of, config.sources))
+    return {
+        "kind": "audio",
+        "meaning": "the clip as the bytes of an audio file, and its name",
+        "shape": ["n_samples", 1 if is_one else "n_channels"],
+        "settings": {
+            "codec": config.output.audio_codec,
+            "sample_rate_hz": config.audio.sample_rate_hz,
+            "sample_format": config.audio.sample_format,
+            "resampler": config.audio.resampler,
+        },
+    }
+
+
+def _image(config: Config) -> Column:
+    images = config.output.images
+    settings = images.model_dump(mode="json") if images is not None else {}
+    shape = [settings.get("height") or "n_bands", settings.get("width") or "n_frames"]
+    return {
+        "kind": "image",
+        "meaning": "the clip's log-mel as the bytes of a PNG, and its name",
+        "shape": shape,
+        "settings": settings,
+    }
+
+
+def _feature(name: str, features: Features, sample_rate_hz: int) -> Column:
+    meaning, unit, n_bins, settings = _FEATURES[name], "dB", 0, {}
+    if name in ("spectrogram", "phase") and features.spectrogram is not None:
+        settings = _resolved(features.spectrogram, sample_rate_hz)
+        n_bins = 1 + features.spectrogram.n_fft // 2
+        unit = "rad" if name == "phase" else _SPECTROGRAM_UNITS[features.spectrogram.output]
+    elif name == "log_mel" and features.log_mel is not None:
+        settings, n_bins = _resolved(features.log_mel, sample_rate_hz), features.log_mel.n_mels
+    elif name == "mfcc" and features.mfcc is not None:
+        mel = _resolved(features.mfcc.log_mel(features.log_mel), sample_rate_hz)
+        settings = {"n_mfcc": features.mfcc.n_mfcc, "lifter": features.mfcc.lifter, **mel}
+        n_bins = features.mfcc.n_mfcc
+    settings = {**settings, "sample_rate_hz": sample_rate_hz, "frame_shift_s": settings["hop_length"] / sample_rate_hz}
+    told: Column = {"kind": "feature", "meaning": meaning, **({"unit": unit} if unit else {})}
+    return {**told, "shape": [n_bins, "n_frames"], "settings": settings}
+
+
+def _resolved(spec: Spectrogram | LogMel, sample_rate_hz: int) -> dict[str, Any]:
+    """Return settings with the defaults that stand for another value filled in."""
+    found = spec.model_dump(mode="json")
+    found["win_length"] = found["win_length"] or found["n_fft"]
+    if isinstance(spec, LogMel):
+        found["fmax"] = found["fmax"] or sample_rate_hz / 2
+    return found
+
+
+def _shape(name: str) -> Column:
+    return {"kind": "shape", "meaning": f"shape of {name.removesuffix('_shape')}", "of": name.removesuffix("_shape")}
