@@ -92,10 +92,11 @@ def find_garbage(root: Root, keep: int | None = None) -> Garbage:
     return find_beside(root, numbers if keep is None else numbers[-keep:])
 
 
-def find_beside(root: Root, kept: list[int], barred: Collection[str] = ()) -> Garbage:
+def find_beside(root: Root, kept: list[int], barred: Collection[str] = (), spared: Collection[str] = ()) -> Garbage:
     """List what goes when these snapshots stay.
 
     barred : keys of shards that are not held for a build either
+    spared : keys of shards that stay though no snapshot of these names them
 
     Raises
     ------
@@ -103,7 +104,7 @@ def find_beside(root: Root, kept: list[int], barred: Collection[str] = ()) -> Ga
     """
     found = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept])
     published = [Published(root, read_snapshot(root, n)) for n in kept]
-    named = {key for p in published for key in p.snapshot.commits}
+    named = {key for p in published for key in p.snapshot.commits} | set(spared)
     there = committed_keys(root)
     notes = read_notes(root)
     held = {key for note in notes if note.outcome in _UNDONE for key in note.keys} & there - named - set(barred)
@@ -180,7 +181,7 @@ def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:
     if not root.is_local:
         return
     folders = {path.rpartition("/")[0] for path in paths}
-    folders |= {"/".join(f.split("/")[:k]) for f in folders for k in range(2, len(f.split("/")))}
+    folders |= {"/".join(f.split("/")[:k]) for f in folders for k in range(1, len(f.split("/")))}
     for folder in sorted(folders, key=len, reverse=True):
         if folder and folder not in ("shards", "commits", SNAPSHOTS):
             with contextlib.suppress(OSError):  # somebody's file is in it
