@@ -153,12 +153,12 @@ class Thin:
             if output.format == "webdataset":
                 return self._tar(path, stream, files, with_statistics)
             file = pq.ParquetFile(stream)
-            schema = file.schema_arrow
+            schema = _as_written(file.schema_arrow)
             part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
             names = [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]
             sums = ShardStatistics(names) if with_statistics and not is_manifest else None
             for batch in file.iter_batches(batch_size=_ROWS):
-                rows = pa.Table.from_batches([batch], schema)
+                rows = pa.Table.from_batches([batch]).cast(schema)
                 rows = rows.filter(self._stays(rows["recording_id"]))
                 if rows.num_rows:
                     part.add(rows)
@@ -242,6 +242,12 @@ def _with_sums(commit: Commit, kept: pa.Table, statistics: Statistics) -> Commit
     counts = replace(counts, remarked=_remarked(commit))
     statistics = replace(statistics, saturation=dict(sorted(saturation.items())))
     return replace(commit, counts=counts, seconds=seconds, statistics=statistics)
+
+
+def _as_written(schema: pa.Schema) -> pa.Schema:
+    """Return the schema by which a file was written. Read back, lists call their values by another name, which would be in the bytes."""
+    fields = [pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_list(f.type) else f for f in schema]
+    return pa.schema(fields, metadata=schema.metadata)
 
 
 def _abandon(parts: list[ShardFile]) -> None:
