@@ -205,6 +205,7 @@ def _remove(root: Root, found: Survey, done: Done, tell: Tell) -> None:
     garbage.retries = len(read_retries(root)) - len(garbage.retries_left)
     done.removed_snapshots = garbage.dropped
     done.removed_files, done.removed_bytes = len(list(garbage.paths)), garbage.size_bytes
-    tell(f"removing {done.removed_files:,} files")
+    if done.removed_files:
+        tell(f"removing {done.removed_files:,} files")
     remove(root, garbage)
     clean_notes(root, found.barred, needles.names_one)

@@ -30,7 +30,9 @@ def forgetting(found: Survey) -> list[str]:
             f"publishes    a snapshot without them: {counted(touched, 'shard')} made from what is stored, {len(found.untouched):,} as they are"
         )
     if found.holding:
-        lines.append(f"removes      snapshots {', '.join(map(str, found.holding))}, which hold them or name them")
+        lines.append(
+            f"removes      {_numbers(found.holding)}, {'which holds or names them' if len(found.holding) == 1 else 'which hold or name them'}"
+        )
     groups = {"exports": found.garbage.exports, "shards": found.garbage.shards}
     for name, files in groups.items():
         if files:
@@ -69,11 +71,7 @@ def forgot(done: Done, root: Root) -> list[str]:
             " and decoded seconds of what went, and the next build makes them from their recordings"
         )
     if done.removed_files:
-        gone = (
-            f"snapshots {', '.join(map(str, done.removed_snapshots))} and what they held, "
-            if done.removed_snapshots
-            else ""
-        )
+        gone = f"{_numbers(done.removed_snapshots)} with what nothing else needs, " if done.removed_snapshots else ""
         lines.append(f"removed      {gone}{done.removed_files:,} files, {size(done.removed_bytes)}")
     if not done.searched:
         lines.append(
@@ -90,6 +88,10 @@ def forgot(done: Done, root: Root) -> list[str]:
         lines += [f"  cannot be read: {row['path']}: {row['reason']}" for row in t.not_read[:20]]
         lines.append("             remove what is yours of these, then the same command again searches again")
     return [*lines, _NOT_REACHED]
+
+
+def _numbers(snapshots: list[int]) -> str:
+    return f"snapshot{'s' if len(snapshots) > 1 else ''} {', '.join(map(str, snapshots))}"
 
 
 def _twins(twins: Mapping[str, list[str]]) -> list[str]:

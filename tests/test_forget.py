@@ -21,7 +21,6 @@ from conftest import shard_hashes, tone, write_audio
 
 from pipelines.cli import main
 from pipelines.notes import Noted
-from pipelines.traces import Names, Needles, search
 from pipelines.verify import verify
 from schemas.forgotten import Forgotten, read_forgotten
 from schemas.layout import commit_path, read_commit, read_retries, read_snapshot, snapshot_numbers, write_retries
@@ -447,65 +446,4 @@ def test_shards_of_an_older_clipmill(corpus: Path, tmp_path: Path, make_config: 
     report = said("build", config)
     assert (report["status"], report["shards_built"]) == ("published", 1)
     assert_nothing_left(out)
-    all_clean(out)
-
-
-def test_a_damaged_shard_is_told_and_nothing_goes(
-    corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
-) -> None:
-    config, out = config_of(tmp_path, make_config), tmp_path / "out"
-    run("build", config)
-    for path in (out / "shards").rglob("*.parquet"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    text = run("forget", out, GONE, "--yes", code=1)
-    assert "is missing or damaged; no snapshot was removed" in text
-    assert snapshot_numbers(Root(str(out))) == [1]
-
-
-def test_names_are_found_where_they_are_and_not_in_longer_ones(tmp_path: Path) -> None:
-    names = Names(ids={"s/ä.wav", "s/a b.wav"}, others={"s/a b.wav (2).wav"})
-    needles = Needles(names)
-    for text in ("x s/ä.wav y", 'json "s/\\u00e4.wav"', "s/a\u0308.wav", "(s/a b.wav)", "s/a b.wav"):
-        assert needles.names_one(text), text
-    for text in ("xs/ä.wav", "s/ä.wave", "t/s/a b.wav", "s/a b.wav (2).wav", "nothing"):
-        assert not needles.names_one(text), text
-    # Across the blocks in which a file is read.
-    content = b"." * ((8 << 20) - 5) + b" s/a b.wav " + b"." * 100
-    (tmp_path / "big.bin").write_bytes(content)
-    assert [f["path"] for f in search(Root(str(tmp_path)), names).found] == ["big.bin"]
-    (tmp_path / "big.bin").write_bytes(content.replace(b"s/a b.wav ", b"s/a b.wav2"))
-    assert search(Root(str(tmp_path)), names).found == []
-
-
-def test_salted_hashes_know_names_in_any_normal_form() -> None:
-    forgotten = Forgotten().with_more(["s/x/ä.wav"])
-    assert forgotten.holds("s/x/a\u0308.wav") and not forgotten.holds("s/x/a.wav")
-    assert all(forgotten.names_one("s", n) for n in ("ä.wav", "ä", "x/ä", "./x/ä.wav", "top/x/ä.wav"))
-    assert not any(forgotten.names_one(s, n) for s, n in (("t", "ä.wav"), ("s", "y/ä.wav"), ("s", "b.wav")))
-    assert forgotten.with_more(["s/y"]).holds("s/x/ä.wav")
-    assert Forgotten().with_more(["s/x"]).recordings != Forgotten().with_more(["s/x"]).recordings
-
-
-def test_gc_leaves_no_copy_of_what_was_dropped(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
-    config, out = config_of(tmp_path, make_config), tmp_path / "out"
-    run("build", config)
-    for format in ("csv", "kaldi", "lhotse", "huggingface", "croissant"):
-        run("export", out, format)
-    root = Root(str(out))
-    write_retries(root, {GONE: ("1-2", 1)})
-    (out / "builds/rejections.parquet").write_bytes((out / "snapshots/000001/rejections.parquet").read_bytes())
-    (corpus / f"dog/{MARK}.wav").unlink()
-    run("build", config)
-    run("export", out, "csv")
-    (out / "exports/mine").mkdir()
-    (out / "exports/mine/clipmill-export.json").write_text("{}")
-    assert "exports of snapshots" in run("gc", out, "--keep", 1)
-    run("gc", out, "--keep", 1, "--delete")
-    assert_nothing_left(out)
-    assert sorted(p.name for p in (out / "exports").iterdir()) == ["csv-000002", "mine"]
-    assert sorted(p.name for p in (out / "snapshots").iterdir()) == ["000002", "000002.json"]
-    assert not (out / "builds/rejections.parquet").exists() and read_retries(root) == {}
-    assert "nothing to remove" in run("gc", out, "--keep", 1)
     all_clean(out)
