@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: F811 (a fixture of another file)
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from test_forget import GONE, MARK, RATE, all_clean, assert_nothing_left, config
 
 from pipelines.traces import Names, Needles, search
 from schemas.forgotten import Forgotten
-from schemas.layout import read_retries, write_retries
+from schemas.layout import read_retries, snapshot_numbers, write_retries
 from schemas.storage import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -42,7 +43,7 @@ def test_salted_hashes_know_names_in_any_normal_form() -> None:
     assert Forgotten().with_more(["s/x"]).recordings != Forgotten().with_more(["s/x"]).recordings
 
 
-def test_gc_leaves_no_copy_of_what_was_dropped(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:  # noqa: F811
+def test_gc_leaves_no_copy_of_what_was_dropped(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
     config, out = config_of(tmp_path, make_config), tmp_path / "out"
     run("build", config)
     for format in ("csv", "kaldi", "lhotse", "huggingface", "croissant"):
@@ -66,7 +67,7 @@ def test_gc_leaves_no_copy_of_what_was_dropped(corpus: Path, tmp_path: Path, mak
 
 
 def test_it_works_on_s3(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path],
 ) -> None:  # fmt: skip
     options: dict[str, Any] = {"endpoint_url": endpoint}
