@@ -28,6 +28,7 @@ from pipelines.publish import draft_snapshot, publish, repair, write_rejections
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
+from schemas.forgotten import read_forgotten
 from schemas.layout import (
     OURS,
     REJECTED_FILE,
@@ -162,7 +163,7 @@ class Builder:
 
     def make_plan(self, retries: Retries) -> Plan:
         with phase("listing recordings and annotations", self._quiet):
-            return make_plan(self._file.config, retries)
+            return make_plan(self._file.config, retries, read_forgotten(self.root))
 
     def run(self, accept: bool) -> Report:
         with Noted(self.root, self.plan.keys, self.plan.recordings_listed) as note:

@@ -11,7 +11,7 @@ import click
 from pipelines.commands.building import build, demo, plan, retry
 from pipelines.commands.exporting import export
 from pipelines.commands.inspecting import diff, failures, show, status, verify
-from pipelines.commands.keeping import gc
+from pipelines.commands.keeping import forget, gc
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,7 +24,7 @@ def main() -> None:
     """
 
 
-for _command in (build, retry, plan, demo, status, failures, diff, gc, verify, show, export):
+for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, export):
     main.add_command(_command)
 
 

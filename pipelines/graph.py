@@ -54,8 +54,7 @@ _SHARD_ATTEMPTS = 5
 _RESOURCES_EVERY_S = 0.05
 _NOTHING = "nothing"
 T = TypeVar("T")
-_PLAN_COLUMN = "shard_plan"
-_ERROR_COLUMN = "shard_error"
+_PLAN_COLUMN, _ERROR_COLUMN = "shard_plan", "shard_error"
 _LASTING_COLUMN = "__clipmill_lasting"
 _FEATURES_S_COLUMN = "shard_features_s"
 
@@ -126,6 +125,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             versions=_versions(config),
             device=device,
             max_temporary_mb=config.limits.max_temporary_mb,
+            digests=(plan.config_digest, plan.clips_digest),
         ),
         environment=Environment.of_this_process(),
     )

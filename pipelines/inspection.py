@@ -66,6 +66,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "counts": asdict(snapshot.counts),
         "recordings_listed": snapshot.recordings_listed,
         "recordings_without_annotations": snapshot.recordings_without_annotations,
+        "recordings_forgotten": snapshot.recordings_forgotten,
         "manifest": root.uri(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"),
     }
 

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ _DEAD_AFTER_S = 600.0
 _LAST_WORD_S = 5.0
 _GC_FILE = f"{BUILDS}/gc.json"
 _GC_WAIT_S = 600.0
+_FORGOTTEN_MESSAGE = "what was said named a recording that was forgotten since"
 
 
 @dataclass(frozen=True)
@@ -171,31 +172,59 @@ def _wait_for_gc(root: Root) -> None:
     while (note := _read(root, _GC_FILE)) is not None and note.is_alive:
         if time.monotonic() > deadline:
             raise ClipmillError(
-                f"a `clipmill gc` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
+                f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
                 " build again when it has ended"
             )
         time.sleep(0.2)
 
 
 @contextmanager
-def collecting(root: Root) -> Iterator[None]:
-    """Hold a root for `gc`.
+def collecting(root: Root, command: str = "gc") -> Iterator[None]:
+    """Hold a root for `gc` or `forget`, with a sign of life every 10 s.
 
     Raises
     ------
-    ClipmillError : a build or another `gc` is running on it
+    ClipmillError : a build or another `gc` or `forget` is running on it
     """
     other = _read(root, _GC_FILE)
     if other is not None and other.is_alive:
-        raise ClipmillError(f"another gc is running on {root.url} (process {other.pid} on {other.host})")
-    _write(root, _GC_FILE, Note.of_this_process())
+        raise ClipmillError(f"another gc is running on {root.url}, or a forget (process {other.pid} on {other.host})")
+    note, stop = Note.of_this_process(), threading.Event()
+    _write(root, _GC_FILE, note)
+
+    def beat() -> None:
+        while not stop.wait(_BEAT_S):
+            with suppress(ClipmillError):
+                _write(root, _GC_FILE, replace(note, beat=datetime.now(UTC).isoformat(timespec="seconds")))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
     try:
         running = [n for n in read_notes(root) if n.is_alive]
         if running:
             raise ClipmillError(
                 f"a build is running on {root.url} (process {running[0].pid} on {running[0].host}, since {running[0].started}):"
-                " nothing is removed; run gc when it has ended"
+                f" nothing is removed; run {command} when it has ended"
             )
         yield
     finally:
+        stop.set()
+        thread.join()
         root.remove(_GC_FILE)
+
+
+def clean_notes(root: Root, keys: Collection[str], names_one: Callable[[str], bool]) -> None:
+    """Take shards, and messages that name what is to be forgotten, out of the notes of builds that have ended.
+
+    keys : of the shards
+    names_one : whether a text names it
+    """
+    for note in read_notes(root):
+        cleaned = replace(
+            note,
+            keys=[key for key in note.keys if key not in keys],
+            message=_FORGOTTEN_MESSAGE if names_one(note.message or "") else note.message,
+            progress="" if names_one(note.progress) else note.progress,
+        )
+        if cleaned != note:
+            _write(root, f"{BUILDS}/{note.id}.json", cleaned)

@@ -25,11 +25,13 @@ from pipelines.buckets import buckets
 from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
 from pipelines.items import Item, ItemMaker, PathReader, configured_fields, noted_of
 from pipelines.leaks import check_decides, check_disjoint
+from pipelines.left_out import digest_of_left_out, leave_out_forgotten
 from pipelines.plural import counted
 from pipelines.refused import RefusedError
 from schemas.config import Config, Source
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
+from schemas.forgotten import Forgotten
 from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.model import fingerprint
@@ -97,26 +99,20 @@ class Plan:
     @property
     def digest(self) -> str:
         """Of what no shard's key covers: what was left out or rejected here."""
-        left_out = {
-            "recordings_forgotten": self.recordings_forgotten,
-            "recordings_dropped": dict(self.recordings_dropped),
-            "annotations_dropped": dict(self.annotations_dropped),
-            "annotations_ignored": self.annotations_ignored,
-        }
-        came_later = [given] if (given := {name: n for name, n in left_out.items() if n}) else []
-        return digest([self.rejections, self.recordings_listed, self.recordings_without_annotations, *came_later])
+        return digest_of_left_out(self, self.rejections)
 
 
 def source_root(source: Source) -> Root:
     return Root(source.root, source.storage_options)
 
 
-def make_plan(config: Config, retries: Retries | None = None) -> Plan:
+def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgotten | None = None) -> Plan:
     """List the sources, read the annotations and divide the work into shards.
 
     Parameters
     ----------
     retries : rejected items that were tried again; a shard that holds one has a key of its own
+    forgotten : recordings that are counted and not used, as if they were not there
 
     Raises
     ------
@@ -127,7 +123,7 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
         arrivals = Arrivals()
         refused_later: list[dict[str, Any]] = []
         for source in config.sources:
-            _take_in(config, source, retries or {}, plan, arrivals, refused_later)
+            _take_in(config, source, retries or {}, forgotten or Forgotten(), plan, arrivals, refused_later)
         plan.rejections += refused_later
         fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
@@ -179,6 +175,7 @@ def _take_in(
     config: Config,
     source: Source,
     retries: Retries,
+    forgotten: Forgotten,
     plan: Plan,
     arrivals: Arrivals,
     refused_later: list[dict[str, Any]],
@@ -198,6 +195,8 @@ def _take_in(
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
+    if forgotten:
+        plan.recordings_forgotten += leave_out_forgotten(source, forgotten, inventory, annotated)
     for refusal in inventory.refusals:
         rows = annotated.by_path.get(refusal.path, [])
         plan.annotations_read += len(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -36,15 +36,20 @@ class Draft:
     rejections: list[dict[str, object]]
 
 
-def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
-    """Sum up commits and what the plan itself left out."""
-    commits = sorted(commits, key=lambda c: (c.split, c.bucket))
-    by_reason: dict[str, int] = {}
-    for row in plan.rejections:
-        by_reason[str(row["reason"])] = by_reason.get(str(row["reason"]), 0) + 1
-    counts = Counts(
-        recordings_rejected=plan.recordings_rejected, annotations_rejected=plan.annotations_rejected, rejected=by_reason
-    )
+@dataclass(frozen=True)
+class Sums:
+    """What commits add up to, with the counts of what the plan itself left out. The fields are those of a snapshot."""
+
+    counts: Counts
+    seconds: Seconds
+    by_split: dict[str, dict[str, float]]
+    labels: dict[str, dict[str, dict[str, float]]]
+    statistics: dict[str, Statistics]
+    bytes_stored: int
+
+
+def sum_up(commits: list[Commit], counts: Counts) -> Sums:
+    """Add up commits in their order. counts : of the plan."""
     seconds = Seconds()
     by_split: dict[str, dict[str, float]] = {}
     labels: dict[str, dict[str, dict[str, float]]] = {}
@@ -62,15 +67,34 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
             of_label["clips"] += clips
             of_label["seconds"] += commit.seconds.by_label[label]
     counts = replace(counts, remarked=count_remarked(commits))
+    stored = sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS)
+    return Sums(counts, seconds, by_split, labels, statistics, stored)
+
+
+def in_order(commits: Iterable[Commit]) -> list[Commit]:
+    """Return commits in the order in which a snapshot has them."""
+    return sorted(commits, key=lambda c: (c.split, c.bucket))
+
+
+def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
+    """Sum up commits and what the plan itself left out."""
+    commits = in_order(commits)
+    by_reason: dict[str, int] = {}
+    for row in plan.rejections:
+        by_reason[str(row["reason"])] = by_reason.get(str(row["reason"]), 0) + 1
+    counts = Counts(
+        recordings_rejected=plan.recordings_rejected, annotations_rejected=plan.annotations_rejected, rejected=by_reason
+    )
+    sums = sum_up(commits, counts)
     snapshot = Snapshot(
         number=0,
         name=file.config.name,
         parent=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commits=sorted(c.key for c in commits),
-        counts=counts,
-        seconds=seconds,
-        by_split=by_split,
+        counts=sums.counts,
+        seconds=sums.seconds,
+        by_split=sums.by_split,
         recordings_listed=plan.recordings_listed,
         recordings_without_annotations=plan.recordings_without_annotations,
         annotations_read=plan.annotations_read,
@@ -83,10 +107,10 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         config=file.public,
         fields=plan.field_names,
         columns=columns_of(file.config, plan.field_names),
-        labels=labels,
-        statistics=statistics,
+        labels=sums.labels,
+        statistics=sums.statistics,
         has_channel=file.config.has_channel_column,
-        bytes_stored=sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS),
+        bytes_stored=sums.bytes_stored,
     )
     return Draft(snapshot, commits, plan.rejections)
 

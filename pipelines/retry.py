@@ -110,6 +110,7 @@ def _tries(retries: Retries, item: str, version: str) -> int:
 
 def _outcome(commit: Commit) -> tuple[Any, ...]:
     """What a shard is, without its name."""
-    files = sorted((o.format, o.sha256) for o in commit.outputs)
+    # The table of recordings has the items' digests, of which the number of tries is part.
+    files = sorted((o.format, o.sha256) for o in commit.outputs if o.format != "recordings")
     reasons = sorted((r["recording_id"] or "", r["kind"], r["reason"]) for r in commit.rejections)
-    return files, reasons
+    return files, reasons, commit.counts

@@ -219,10 +219,16 @@ def _saturated(report: Report, s: Snapshot) -> list[str]:
 
 def planned(plan: Plan, missing: int) -> list[str]:
     """Return what a build would do."""
-    n_used = plan.recordings_listed - plan.recordings_without_annotations - plan.recordings_rejected
+    n_used = (
+        plan.recordings_listed
+        - plan.recordings_without_annotations
+        - plan.recordings_rejected
+        - plan.recordings_forgotten
+    )
+    forgotten = f", {plan.recordings_forgotten:,} forgotten" if plan.recordings_forgotten else ""
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
-        f" {plan.recordings_without_annotations:,} without annotations",
+        f" {plan.recordings_without_annotations:,} without annotations{forgotten}",
         *passed_over(plan.passed_over),
     ]
     if plan.annotations_read:
@@ -340,7 +346,9 @@ def garbage(found: Garbage, removed: bool) -> list[str]:
     verb = "removed" if removed else "to remove"
     groups = {
         "snapshots": (found.snapshots, f"snapshots {', '.join(map(str, found.dropped))}" if found.dropped else "unfinished snapshots"),
+        "exports": (found.exports, "exports of snapshots that are not kept"),
         "shards": (found.shards, "shards that no kept snapshot names"),
+        "builds": (found.notes, "notes of builds that others have followed"),
         "leftovers": (found.leftovers, "of writes that were cut off"),
     }  # fmt: skip
     lines = [
@@ -352,8 +360,10 @@ def garbage(found: Garbage, removed: bool) -> list[str]:
         lines.append(
             f"held         {found.held:>8,} shards of a build that was interrupted or not published, for it to go on from"
         )
+    if found.retries:
+        lines.append(f"retries      {found.retries:>8,} of recordings that no kept shard has")
     n_files = len(list(found.paths))
-    if not n_files:
+    if not n_files and not found.retries:
         lines.append("nothing to remove")
     else:
         lines.append(f"{verb:<12} {n_files:>8,} files {size(found.size_bytes):>12}")

@@ -9,6 +9,7 @@
     builds/<id>.json                       what a build set out to do, and its sign of life; see `pipelines.notes`
     builds/rejections.parquet              of the last build that was not published
     retries.json                           which rejected recordings were tried again, and how often
+    forgotten.json                         salted hashes of recordings that are never to be used again; see `schemas.forgotten`
     snapshots/000001.json                  which shards make up the dataset; appears last
     snapshots/000001/manifest.parquet, rejections.parquet
 """
@@ -29,6 +30,7 @@ DATASET_FILE = "dataset.json"
 BUILDS = "builds"
 REJECTED_FILE = f"{BUILDS}/rejections.parquet"
 RETRIES_FILE = "retries.json"
+FORGOTTEN_FILE = "forgotten.json"
 COMMITS = "commits"
 _RECORDS_AT_ONCE = 16
 SNAPSHOTS = "snapshots"

@@ -14,7 +14,7 @@ from schemas.statistics import Saturation, Statistics, summed_saturation
 _LEFT_OUT_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
-        "annotations_ignored", "noted", "classes", "columns", "side_changes",
+        "annotations_ignored", "noted", "classes", "columns", "side_changes", "config_digest", "clips_digest",
     }
 )  # fmt: skip
 """Of what came later to records: an old one that is read and written again stays what it was."""
@@ -110,6 +110,7 @@ class Commit:
     donor : key of the shard whose clips it was made from, None when it was made from recordings
     statistics : of its clips and features; without clips when it was made before there were any
     remarks : {code, source, recording_id, source_uri, detail}, one a code and recording that was used
+    config_digest, clips_digest : of the configuration, as they stand in `key` and `clips_key`; empty in older records
     """
 
     key: str
@@ -126,6 +127,8 @@ class Commit:
     donor: str | None = None
     statistics: Statistics = field(default_factory=Statistics)
     remarks: list[dict[str, Any]] = field(default_factory=list)
+    config_digest: str = ""
+    clips_digest: str = ""
     format_version: int = FORMAT_VERSION
 
     def output(self, *formats: str) -> OutputFile | None:

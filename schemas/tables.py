@@ -151,6 +151,8 @@ RECORDINGS = pa.schema(
         ("version", pa.string()),
         ("clips", pa.int64()),
         ("reason", pa.string()),  # set: the recording, or this part of it, was rejected
+        ("item_digest", pa.string()),  # of which the shard's key is made; null in shards of an older clipmill
+        ("account", pa.string()),  # JSON, `schemas.account`: what the item adds to the shard's sums; null as before
     ]
 )
 """One row an item of a shard and what became of it: the file `<key>.recordings.parquet` beside a commit."""

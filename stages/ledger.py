@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.account import Account
 from schemas.errors import ClipmillError, InputMovedError
 from schemas.reasons import INPUT_MOVED
 from schemas.records import Counts, Seconds
@@ -22,9 +23,8 @@ class Ledger:
         self._primary = dict(zip(items, plan["primary"].to_pylist(), strict=True))
         n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
         self._annotations = dict(zip(items, n_annotations, strict=True))
-        self._versions = dict(
-            zip(items, zip(plan["recording_id"].to_pylist(), plan["version"].to_pylist(), strict=True), strict=True)
-        )
+        known = [plan[name].to_pylist() for name in ("recording_id", "version", "item_digest")]
+        self._known = dict(zip(items, zip(*known, strict=True), strict=True))
         self._sources = dict(zip(items, plan["source"].to_pylist(), strict=True))
         self._known_bad = {
             item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None
@@ -127,7 +127,7 @@ class Ledger:
             self.saturation[source] = self.saturation.get(source, Saturation()) + self._item_saturation
         self.rejections.extend(self._item_rejections)
         self._ended[item] += 1
-        recording_id, version = self._versions.get(item, (None, None))
+        recording_id, version, item_digest = self._known.get(item, (None, None, None))
         whole = [r["reason"] for r in self._item_rejections if r["kind"] in ("recording", "span")]
         self.recordings.append(
             {
@@ -136,6 +136,8 @@ class Ledger:
                 "version": version,
                 "clips": self._item.clips_kept,
                 "reason": whole[0] if whole else None,
+                "item_digest": item_digest,
+                "account": Account(self._item, self._item_seconds, self._item_saturation).to_json(),
             }
         )
         if not whole:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -163,6 +163,13 @@ class TarFile:
                 self._member(f"{key}.{name}.npy", sink.getvalue())
         self._tar.getmembers().clear()  # tarfile remembers all that it wrote
         self._n_rows += clips.num_rows
+
+    def copy(self, members: Mapping[str, bytes]) -> None:
+        """Append a clip as another file of this kind has it. members : contents by name, in their order."""
+        for name, content in members.items():
+            self._member(name, content)
+        self._tar.getmembers().clear()
+        self._n_rows += 1
 
     def _member(self, name: str, content: bytes) -> None:
         info = tarfile.TarInfo(name)

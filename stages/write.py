@@ -41,6 +41,7 @@ class Write:
     field_names : the corpus's own fields, aligned with the column `fields`
     feature_names : columns that Features added
     versions, device : for the commit record
+    digests : of the configuration, for all and for the clips alone, as they stand in the keys; for the commit record
     max_temporary_mb : how much of the clips of one item may wait on the disk until it has ended well; None: without bound
     """
 
@@ -54,6 +55,7 @@ class Write:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
     max_temporary_mb: int | None = None
+    digests: tuple[str, str] = ("", "")
 
     version: ClassVar[int] = 2
 
@@ -100,6 +102,10 @@ class Write:
             if n_clips != donor.counts.clips_kept:
                 raise DonorError(
                     f"{n_clips} of the {donor.counts.clips_kept} clips of shard {donor.key[:12]} are usable"
+                )
+            for name in RECORDINGS.names[recordings.num_columns :]:  # a donor of an older clipmill lacks the last ones
+                recordings = recordings.append_column(
+                    RECORDINGS.field(name), pa.nulls(recordings.num_rows, pa.string())
                 )
             sheet.add(recordings)
             outputs = [part.finish() for part in (*parts, sheet)]
@@ -149,6 +155,8 @@ class Write:
             n_items=plan.num_rows,
             clips_key=clips_key,
             donor=donor,
+            config_digest=self.digests[0],
+            clips_digest=self.digests[1],
         )
 
     def _fill(

@@ -27,11 +27,12 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Stray:
-    """A row that belongs to no recording."""
+    """A row that belongs to no recording. names : by which it was looked for."""
 
     source: str
     file: str
     row: Row
+    names: tuple[str, ...] = ()
 
 
 @dataclass
@@ -209,7 +210,7 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
             if path is None:
                 row.reason = row.reason or reason
                 row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
-                found.strays.append(Stray(source.name, table, row))
+                found.strays.append(Stray(source.name, table, row, tuple(wanted)))
                 continue
         rows = found.by_path.get(path)
         if rows is None:

@@ -119,10 +119,11 @@ def plan(config: str, as_json: bool) -> None:
     from pipelines.plan import make_plan
     from pipelines.wording import planned
     from schemas.config_file import load
+    from schemas.forgotten import read_forgotten
     from schemas.layout import sound_commits
 
     file = load(config)
-    made = make_plan(file.config)
+    made = make_plan(file.config, forgotten=read_forgotten(output_root(file.config)))
     there = sound_commits(output_root(file.config), made.keys)
     missing = sum(key not in there for key in made.keys)
     if as_json:
@@ -142,6 +143,7 @@ def plan(config: str, as_json: bool) -> None:
                     "recordings_listed": made.recordings_listed,
                     "recordings_rejected": made.recordings_rejected,
                     "recordings_without_annotations": made.recordings_without_annotations,
+                    "recordings_forgotten": made.recordings_forgotten,
                     "annotations_read": made.annotations_read,
                     "noted": dict(sorted(made.noted.items())),
                     "shards_planned": len(made.keys),

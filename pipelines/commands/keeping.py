@@ -1,8 +1,10 @@
-"""Commands that remove from a dataset: gc."""
+"""Commands that remove from a dataset: gc and forget."""
 
 from __future__ import annotations
 
 import json
+import sys
+from typing import IO
 
 import click
 
@@ -12,6 +14,9 @@ from pipelines.command_line import (
     reported,
     root_argument,
 )
+from schemas.errors import ConfigError
+
+_LIST_BYTES = 64 << 20
 
 
 @click.command()
@@ -23,8 +28,8 @@ from pipelines.command_line import (
 def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     """List what no kept snapshot of ROOT needs, and remove it with --delete.
 
-    That is shards that no kept snapshot names, snapshots beyond --keep, and what crashes left. Shards of the last build stay if it was
-    interrupted or not published, for it to go on from. While a build runs nothing is removed.
+    That is shards that no kept snapshot names, snapshots beyond --keep and what was exported of them, and what crashes left. Shards of the
+    last build stay if it was interrupted or not published, for it to go on from. While a build runs nothing is removed.
     """
     from pipelines.gc import collect, find_garbage
     from pipelines.wording import garbage
@@ -35,3 +40,65 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
         click.echo(json.dumps({**found.to_dict(), "removed": delete}))
     else:
         click.echo("\n".join(garbage(found, delete)))
+
+
+@click.command()
+@root_argument
+@click.argument("recordings", nargs=-1, metavar="[RECORDING]...")
+@click.option("--from", "listed", type=click.File("rb"), help="A file with more of them, one a line; - for stdin.")
+@click.option(
+    "--also-unknown", is_flag=True, help="Take ids of which nothing is here too, so that no build brings them in."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@reported
+def forget(
+    root: str, recordings: tuple[str, ...], listed: IO[bytes] | None, also_unknown: bool, yes: bool, as_json: bool
+) -> None:
+    """Take recordings out of the dataset under ROOT, and remove all that is left of them there.
+
+    RECORDING is an id, SOURCE/PATH, as in the manifest's column recording_id. A snapshot without them is published; snapshots that hold
+    them are removed, with their shards and exports. No build brings them back: ROOT keeps salted hashes of their ids. In the end all files
+    under ROOT are searched for them. Without RECORDING it finishes what was cut off. With --json and without --yes nothing is done.
+    """
+    from pipelines.forget import forget as carry_out
+    from pipelines.forget_wording import forgetting, forgot
+    from pipelines.survey import survey
+
+    place = dataset_at(root)
+    given = [*recordings, *(_lines(listed) if listed is not None else ())]
+    if not yes:
+        found = survey(place, given, also_unknown)
+        if as_json:
+            click.echo(json.dumps({**found.to_dict(), "done": False}))
+            return
+        click.echo("\n".join(forgetting(found)))
+        if not found.is_anything:
+            return
+        if not _confirmed():
+            raise ConfigError("nothing was done; give --yes to forget without being asked")
+    done = carry_out(place, given, also_unknown, lambda said: None if as_json else click.echo(f"{said} ...", err=True))
+    click.echo(json.dumps({**done.to_dict(), "done": True}) if as_json else "\n".join(forgot(done, place)))
+    if not done.is_clean:
+        sys.exit(1)
+
+
+def _confirmed() -> bool:
+    """Ask; an input that has ended says no."""
+    try:
+        return click.confirm("Go on? This cannot be undone.")
+    except click.Abort:
+        click.echo("")
+        return False
+
+
+def _lines(stream: IO[bytes]) -> list[str]:
+    """Return the lines of a list of ids, without empty ones."""
+    content = stream.read(_LIST_BYTES + 1)
+    if len(content) > _LIST_BYTES:
+        raise ConfigError(f"--from {stream.name}: more than {_LIST_BYTES >> 20} MB; give the list in parts")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--from {stream.name}: not UTF-8: {error}") from None
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]

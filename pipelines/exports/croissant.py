@@ -50,7 +50,7 @@ _CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-_MARK = "written by clipmill export"
+MARK = "written by clipmill export"
 _MIME = {"parquet": "application/x-parquet", "webdataset": "application/x-tar"}
 _WHITE = re.compile(r"\s")
 _TYPES = {"string": "sc:Text", "double": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
@@ -67,7 +67,7 @@ def export(asked: Export) -> list[str]:
     snapshot = asked.published.snapshot
     with asked.writing(FILE):
         before = asked.target.read_bytes(FILE) if asked.target.exists(FILE) else b""
-    if before and _MARK.encode() not in before:
+    if before and MARK.encode() not in before:
         raise ClipmillError(f"{asked.target.uri(FILE)} is not one that clipmill wrote: move it away, then export again")
     manifest = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
     found: dict[str, Any] = {
@@ -78,7 +78,7 @@ def export(asked: Export) -> list[str]:
         "description": f"{snapshot.counts.clips_kept} clips, {snapshot.seconds.kept_s:.1f} s of audio, snapshot {snapshot.number}",
         "datePublished": snapshot.created,
         "version": f"{snapshot.number}.0.0",
-        "sdVersion": _MARK,
+        "sdVersion": MARK,
         "distribution": [
             {
                 "@type": "cr:FileObject",

@@ -12,7 +12,7 @@ from pipelines.exports.addresses import note_patterns
 from schemas.errors import ClipmillError
 
 CARD = "README.md"
-_MARK = "<!-- written by clipmill export; written over by the next one -->"
+MARK = "<!-- written by clipmill export; written over by the next one -->"
 
 
 def export(asked: Export) -> list[str]:
@@ -26,7 +26,7 @@ def export(asked: Export) -> list[str]:
     published, root = asked.published, asked.target
     note_patterns(asked, root)
     with asked.writing(CARD):
-        foreign = root.exists(CARD) and _MARK.encode() not in root.read_bytes(CARD)
+        foreign = root.exists(CARD) and MARK.encode() not in root.read_bytes(CARD)
     if foreign:
         raise ClipmillError(f"{root.uri(CARD)} is not one that clipmill wrote: move it away, then export again")
     for split in asked.splits:
@@ -86,7 +86,7 @@ def _features(asked: Export) -> list[dict[str, Any]]:
 def _text(asked: Export) -> list[str]:
     snapshot = asked.published.snapshot
     lines = [
-        _MARK, "", f"# {snapshot.name}", "",
+        MARK, "", f"# {snapshot.name}", "",
         f"{snapshot.counts.clips_kept:,} clips, {snapshot.seconds.kept_s:,.1f} s of audio; snapshot {snapshot.number} of {snapshot.created}.",
         "", "| split | clips | seconds |", "|---|---|---|",
         *(f"| {s} | {side['clips']:,} | {side['seconds']:,.1f} |" for s, side in sorted(snapshot.by_split.items())),

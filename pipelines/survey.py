@@ -1,0 +1,341 @@
+"""Survey: where under a root recordings are that are to be forgotten, and what goes with them."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.gc import Garbage, find_beside
+from pipelines.traces import Names, Needles, origin_of
+from schemas.errors import ClipmillError, ConfigError
+from schemas.forgotten import Forgotten, read_forgotten
+from schemas.layout import (
+    REJECTED_FILE,
+    SNAPSHOTS,
+    commit_path,
+    committed_keys,
+    read_commit,
+    read_retries,
+    read_snapshot,
+    snapshot_name,
+    snapshot_numbers,
+)
+from schemas.records import Commit, Snapshot
+from schemas.storage import Root
+
+_AT_ONCE = 16
+_KEY = re.compile(r"[0-9a-f]{64}")
+_NEAR, _COMPARED = 3, 20_000
+_CONTENT = re.compile(r"(sha256|etag)-")
+_NAMING = ["recording_id", "source", "source_uri", "detail"]
+REDACTED = "[forgotten]"
+
+
+@dataclass
+class Survey:
+    """What is to be forgotten and where it is.
+
+    recordings : ids, as they stand in the dataset
+    absent : ids that were given and of which nothing is here
+    shards : that hold one of the recordings, by key; unreadable : of which nothing can be said, and which no snapshot names
+    holding : numbers of the snapshots that hold or name one
+    last : the newest snapshot if it is one of these, of which another one is to be made
+    untouched : keys of its shards that stay as they are
+    names : to search for
+    garbage : what goes
+    twins : other recordings of the same content, by the id of the one that goes
+    n_retries : entries of `retries.json` that go
+    """
+
+    forgotten: Forgotten
+    recordings: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    shards: dict[str, Commit] = field(default_factory=dict)
+    holding: list[int] = field(default_factory=list)
+    last: Snapshot | None = None
+    untouched: list[str] = field(default_factory=list)
+    names: Names = field(default_factory=Names)
+    garbage: Garbage = field(default_factory=Garbage)
+    twins: dict[str, list[str]] = field(default_factory=dict)
+    n_retries: int = 0
+    unreadable: set[str] = field(default_factory=set)
+
+    @property
+    def barred(self) -> set[str]:
+        """Keys of shards that are not held for a build that was interrupted."""
+        return {*self.shards, *self.unreadable}
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether there is something to do."""
+        new = any(not self.forgotten.holds(r) for r in (*self.recordings, *self.absent))
+        return bool(new or self.recordings or list(self.garbage.paths) or self.garbage.retries)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "recordings": self.recordings,
+            "absent": self.absent,
+            "twins": self.twins,
+            "snapshots": self.holding,
+            "publishes": self.last is not None,
+            "shards": len(self.shards),
+            "retries": self.n_retries,
+            "files": len(list(self.garbage.paths)),
+            "size_bytes": self.garbage.size_bytes,
+            "exports": sorted(self.garbage.exports),
+        }
+
+
+class _Tables:
+    """The small tables under a root that say which recordings its shards have."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self.commits: dict[str, Commit] = {}
+        self.unreadable: set[str] = set()
+        keys = sorted(k for k in committed_keys(root) if _KEY.fullmatch(k))
+        with ThreadPoolExecutor(1 if root.is_local else _AT_ONCE) as pool:
+            read = list(pool.map(self._read, keys))
+        self.recordings = {key: table for key, table in zip(keys, read, strict=True) if table is not None}
+
+    def _read(self, key: str) -> pa.Table | None:
+        try:
+            commit = read_commit(self._root, key)
+            output = commit.output("recordings", "manifest")
+            if output is None:
+                raise ClipmillError("it has no manifest")
+            columns = ["recording_id", "version"] if output.format == "recordings" else ["recording_id"]
+            with contextlib.closing(self._root.open_read(output.path)) as stream:
+                table = pq.read_table(stream, columns=columns)
+        except (ClipmillError, FileNotFoundError, pa.ArrowException):
+            self.unreadable.add(key)
+            return None
+        self.commits[key] = commit
+        return table
+
+    @property
+    def ids(self) -> set[str]:
+        found: set[str] = set()
+        for key, table in self.recordings.items():
+            found.update(table["recording_id"].unique().to_pylist())
+            found.update(r["recording_id"] for r in self.commits[key].rejections if r["recording_id"])
+        return found
+
+    def holding(self, recordings: Sequence[str]) -> dict[str, Commit]:
+        wanted, known = pa.array(recordings, pa.string()), set(recordings)
+        return {
+            key: self.commits[key]
+            for key, table in self.recordings.items()
+            if pc.any(pc.is_in(table["recording_id"], wanted)).as_py()
+            or any(r["recording_id"] in known for r in self.commits[key].rejections)
+        }
+
+    def twins(self, recordings: Sequence[str]) -> dict[str, list[str]]:
+        """Return other recordings of the same version, where that tells the content."""
+        by_version: dict[str, set[str]] = defaultdict(set)
+        for table in self.recordings.values():
+            if "version" in table.column_names:
+                for row in table.to_pylist():
+                    if row["version"] and _CONTENT.match(row["version"]):
+                        by_version[row["version"]].add(row["recording_id"])
+        found: dict[str, set[str]] = defaultdict(set)
+        going = set(recordings)
+        for same in by_version.values():
+            for recording in same & going:
+                found[recording] |= same - going
+        return {recording: sorted(others) for recording, others in sorted(found.items()) if others}
+
+
+def rejection_rows(root: Root, number: int) -> list[dict[str, Any]]:
+    """Return the rows of a snapshot's rejections; none when the file is lost."""
+    return _rows(root, _rejections_path(number))
+
+
+def _rejections_path(number: int) -> str:
+    return f"{SNAPSHOTS}/{snapshot_name(number)}/rejections.parquet"
+
+
+def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    try:
+        with contextlib.closing(root.open_read(path)) as stream:
+            rows: list[dict[str, Any]] = pq.read_table(stream, columns=columns).to_pylist()
+            return rows
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return []
+
+
+def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Survey:
+    """Find recordings under a root, and what goes when they are forgotten. What was forgotten before and is still here, or here again, is
+    found with them.
+
+    given : ids; none: only what was forgotten before
+    also_unknown : take ids of which nothing is here too, so that no build brings them in
+
+    Raises
+    ------
+    ConfigError : an id is of no recording here
+    ClipmillError : a record that a snapshot names cannot be read
+    """
+    forgotten = read_forgotten(root)
+    tables = _Tables(root)
+    snapshots = {n: read_snapshot(root, n) for n in snapshot_numbers(root)}
+    for number, snapshot in snapshots.items():
+        if lost := [key for key in snapshot.commits if key not in tables.commits]:
+            raise ClipmillError(
+                f"{root.uri(commit_path(lost[0]))}: the record or the tables of a shard of snapshot {number} cannot be read, so that"
+                " nothing can be said of its recordings; `clipmill build` makes a shard again that is missing, or"
+                f" `clipmill gc` drops snapshot {number}"
+            )
+    rejections = {n: _rows(root, _rejections_path(n), _NAMING) for n in snapshots}
+    held_back = _rows(root, REJECTED_FILE, _NAMING)
+    known = tables.ids | {
+        r["recording_id"] for rows in (*rejections.values(), held_back) for r in rows if r["recording_id"]
+    }
+    found = Survey(forgotten, unreadable=tables.unreadable)
+    _choose(found, given, known, also_unknown)
+    _name(root, found, tables, [*(r for rows in rejections.values() for r in rows), *held_back], known)
+    needles = Needles(found.names)
+    stray = strays_of(found.recordings)
+    for number, snapshot in snapshots.items():
+        rows = rejections[number]
+        if (
+            found.shards.keys() & set(snapshot.commits)
+            or any(r["recording_id"] in found.recordings or stray(r) for r in rows)
+            or redacted(snapshot.config, found.recordings, found.names.uris) != snapshot.config
+            or needles.find(snapshot.to_json()) is not None
+        ):
+            found.holding.append(number)
+    numbers = list(snapshots)
+    if numbers and numbers[-1] in found.holding:
+        found.last = snapshots[numbers[-1]]
+        found.untouched = [key for key in found.last.commits if key not in found.shards]
+    found.twins = tables.twins(found.recordings)
+    found.n_retries = sum(is_of(item, found.recordings) for item in read_retries(root))
+    kept = [n for n in numbers if n not in found.holding]
+    found.garbage = find_beside(root, kept, found.barred, found.untouched)
+    if needles_in_rows(held_back, found.recordings, needles):
+        found.garbage.notes[REJECTED_FILE] = root.size(REJECTED_FILE)
+    return found
+
+
+def needles_in_rows(rows: list[dict[str, Any]], recordings: Iterable[str], needles: Needles) -> bool:
+    """Return whether rejections name one of the recordings."""
+    known = set(recordings)
+    return any(r["recording_id"] in known or needles.names_one(r["detail"] or "") for r in rows)
+
+
+def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: bool) -> None:
+    """Find the ids that are meant: as given, or in another normal form, or forgotten before."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for recording in known:
+        by_name[_plain(recording)].append(recording)
+    chosen = {recording for recording in known if found.forgotten.holds(recording)}
+    unknown = []
+    for recording in dict.fromkeys(given):
+        if same := by_name.get(_plain(recording)):
+            chosen.update(same)
+        elif found.forgotten.holds(recording) or (also_unknown and "/" in recording):
+            found.absent.append(recording)
+        else:
+            unknown.append(recording)
+    if unknown:
+        raise ConfigError(
+            "; ".join(_unknown(recording, known) for recording in unknown[:10]) + _more(len(unknown) - 10)
+        )
+    found.recordings = sorted(chosen)
+
+
+def _more(n: int) -> str:
+    return f"; and {n} more that are not known" if n > 0 else ""
+
+
+def _plain(recording: str) -> str:
+    return recording if recording.isascii() else unicodedata.normalize("NFC", recording)
+
+
+def _unknown(recording: str, known: set[str]) -> str:
+    """Say that there is no such recording, and which ones may be meant."""
+    name = recording.rpartition("/")[2]
+    near = sorted(k for k in known if name and k.rpartition("/")[2] == name)[:_NEAR]
+    if not near:
+        near = difflib.get_close_matches(recording, sorted(known)[:_COMPARED], _NEAR)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ", as in `clipmill show` and the manifest"
+    return f"no recording {recording!r} is in this dataset: a recording's id is SOURCE/PATH{hint}"
+
+
+def _name(root: Root, found: Survey, tables: _Tables, rejections: list[dict[str, Any]], known: set[str]) -> None:
+    """Collect all that the recordings are called, and the shards that hold them."""
+    names, going = found.names, set(found.recordings)
+    names.ids = going | set(found.absent)
+    names.origins = {origin_of(recording) for recording in names.ids}
+    found.shards = tables.holding(found.recordings)
+    wanted = pa.array(found.recordings, pa.string())
+    for commit in found.shards.values():
+        names.uris |= {r["source_uri"] for r in commit.rejections if r["recording_id"] in going and r["source_uri"]}
+        if (output := commit.output("manifest")) is None:
+            continue
+        with contextlib.closing(root.open_read(output.path)) as stream:
+            clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
+        clips = clips.filter(pc.is_in(clips["recording_id"], wanted))
+        names.uris.update(clips["source_uri"].unique().to_pylist())
+        origins = (re.search(r"-([0-9a-f]{12})-\d+(-c\d+)?$", clip) for clip in clips["clip_id"].to_pylist())
+        names.origins |= {match[1] for match in origins if match}
+    names.uris |= {r["source_uri"] for r in rejections if r["recording_id"] in going and r["source_uri"]}
+    others = "\n".join(sorted(known - names.ids))
+    for recording in names.ids:
+        if recording in others:
+            names.others |= {line for line in others.split("\n") if recording in line}
+    for uri in names.uris:
+        for recording in names.ids:
+            path = recording.partition("/")[2]
+            if uri.endswith(path):
+                names.others |= {uri[: -len(path)] + o.partition("/")[2] for o in names.others if uri[: -len(path)]}
+
+
+def is_of(item: str, recordings: Iterable[str]) -> bool:
+    """Return whether an item's id is that of a recording, or of a part of it."""
+    return item in recordings or re.sub(r"(@\w+|#\d+)$", "", item) in recordings
+
+
+def strays_of(recordings: Iterable[str]) -> Any:
+    """Return what tells whether a rejection is of a table's row that names one of the recordings, which is not in its source any more."""
+    forgotten = Forgotten().with_more(recordings)
+
+    def is_one(row: dict[str, Any]) -> bool:
+        if row["recording_id"] is not None or not forgotten:
+            return False
+        quoted = re.findall(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", row["detail"] or "")
+        return any(forgotten.names_one(row["source"], a or b) for a, b in quoted)
+
+    return is_one
+
+
+def redacted(value: Any, recordings: Iterable[str], uris: Iterable[str]) -> Any:
+    """Return a configuration in which recordings are not named: by id, path or address, as in an `exclude`."""
+    texts = {*recordings, *uris, *(r.partition("/")[2] for r in recordings)} - {""}
+    if not texts:
+        return value
+    alternatives = "|".join(re.escape(t) for t in sorted(texts, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w./-])(?:{alternatives})(?![\w/-])")
+    return _redacted(value, pattern)
+
+
+def _redacted(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(REDACTED, value)
+    if isinstance(value, dict):
+        return {_redacted(k, pattern): _redacted(v, pattern) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_redacted(v, pattern) for v in value]
+    return value

@@ -1,0 +1,41 @@
+"""What one item adds to the sums of its shard, so that a shard without it can be accounted for without its recordings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from schemas.records import Counts, Seconds
+from schemas.statistics import Saturation
+
+
+@dataclass(frozen=True)
+class Account:
+    """An item's part of a commit's counts, without remarks, which the commit itself has by recording.
+
+    saturation : of its clips
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    seconds: Seconds = field(default_factory=Seconds)
+    saturation: Saturation = field(default_factory=Saturation)
+
+    def to_json(self) -> str:
+        """Return one line of JSON, without what is nothing."""
+        parts = {name: {k: v for k, v in part.items() if v} for name, part in asdict(self).items()}
+        return json.dumps(
+            {k: v for k, v in parts.items() if v}, sort_keys=True, ensure_ascii=False, separators=(",", ":")
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Account:
+        """Read an account. Raises ValueError when the text is none."""
+        try:
+            plain = json.loads(text)
+            return cls(
+                Counts(**plain.get("counts", {})),
+                Seconds(**plain.get("seconds", {})),
+                Saturation(**plain.get("saturation", {})),
+            )
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not an account of an item: {error}") from None
