@@ -18,12 +18,13 @@ import pyarrow as pa
 from pipelines.cluster import WORKER_ENV, connected, warm_up
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
 from pipelines.inspection import saturation_told, told_remarks
-from pipelines.limits import Excess, exceeded
+from pipelines.limits import Excess, exceeded, fallen_short
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
 from pipelines.plural import counted
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from pipelines.publish import draft_snapshot, publish, repair, write_rejections
+from pipelines.sides import SideChanges, built_changes
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -64,6 +65,8 @@ class Report:
     features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
         to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
     remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
+    warnings : what falls short of what was asked for, and is published all the same
+    side_changes : recordings that stand on another side than in the last snapshot
     """
 
     status: str
@@ -84,6 +87,8 @@ class Report:
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    side_changes: SideChanges = field(default_factory=SideChanges)
 
     @property
     def shards_untried(self) -> int:
@@ -272,15 +277,22 @@ class Builder:
             raise ClipmillError(
                 "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
             )
+        short, report.warnings = fallen_short(self._file.config, draft.snapshot)
         for _ in range(_PUBLISH_ATTEMPTS):
             numbers = snapshot_numbers(root)
             last = read_snapshot(root, numbers[-1]) if numbers else None
             report.snapshot = draft.snapshot
-            if last is not None and last.holds_the_same(draft.snapshot):
+            same = last is not None and last.holds_the_same(draft.snapshot)
+            if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
                 repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", last
+                report.warnings += [excess.message for excess in short]
                 return
-            report.limits = exceeded(self._file.config.limits, draft.snapshot, last)
+            if last is not None and not same:
+                report.side_changes = built_changes(root, last, draft.commits)
+                draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
+                report.snapshot = draft.snapshot
+            report.limits = short if same else short + exceeded(self._file.config.limits, draft.snapshot, last)
             if report.limits and not accept:
                 report.status = "not_published"
                 write_rejections(root, REJECTED_FILE, draft)

@@ -12,11 +12,11 @@ import regex
 
 from pipelines.annotations.rows import Row, field_name
 from pipelines.inventory import Recording
+from pipelines.refused import RefusedError as RefusedError
+from pipelines.split_rule import SplitRule
 from schemas.config import Config, Source
 from schemas.errors import ConfigError
-from schemas.keys import position_hash
 from schemas.label_config import From
-from schemas.split_config import Split
 from schemas.storage import split_name
 
 # Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
@@ -64,14 +64,6 @@ class Item:
     weight_s: float
 
 
-class RefusedError(Exception):
-    """A recording or an annotation that is rejected while it is planned. reason : a code of schemas.reasons."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(detail)
-
-
 class PathReader:
     """Reads label and fields off a recording's path."""
 
@@ -112,57 +104,12 @@ def configured_fields(source: Source) -> set[str]:
     return {field_name(name) for name in found}
 
 
-class SplitRule:
-    """Says on which split a clip stands. It depends on one value alone, so it never changes as the corpus grows."""
-
-    def __init__(self, split: Split) -> None:
-        self._field = split.field
-        self._stored = field_name(self._field) if self._field is not None else ""
-        self._map = (split.map or {}) if split.from_ is not None else None
-        self._default = split.default
-        self._shares = list(split.shares.items())
-
-    @property
-    def first(self) -> str:
-        """The split of a recording that no row gives one."""
-        if self._map is not None:
-            return [*self._map.values(), *([self._default] if self._default else [])][0]
-        return self._shares[0][0]
-
-    def choose(self, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-        """Return a clip's split. Raises RefusedError when the value that decides is missing or not mapped."""
-        name = self._field
-        value: str | None = recording_id
-        if name is not None:
-            value = fields.get(self._stored) or fields.get(name) or (label if name == "label" else None)
-            if not value:
-                raise RefusedError("split_field_missing", f"no value for {name!r}, which decides the split")
-        if self._map is not None:
-            mapped = self._map.get(str(value), self._default)
-            if mapped is None:
-                raise RefusedError("split_not_mapped", f"{name} is {value!r}")
-            return mapped
-        if len(self._shares) == 1:
-            return self._shares[0][0]
-        point = position_hash(f"split:{value}") / 2**64
-        for split, share in self._shares:
-            point -= share
-            if point < 0:
-                return split
-        return [s for s, share in self._shares if share > 0][-1]
-
-
-def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-    """Return the split of one clip; see `SplitRule.choose`."""
-    return SplitRule(config.split).choose(recording_id, fields, label)
-
-
 class ItemMaker:
     """Makes the items of a source's recordings. What the configuration says is looked up once, not for each."""
 
-    def __init__(self, config: Config, source: Source) -> None:
+    def __init__(self, config: Config, source: Source, rule: SplitRule) -> None:
         segment, label = source.segment, source.label
-        self._rule = SplitRule(config.split)
+        self._rule = rule
         self._longest_s = config.output.shard_seconds
         raw = source.raw
         self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second

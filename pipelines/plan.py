@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -18,20 +18,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.annotations.annotate import Annotated, annotate
+from pipelines.annotations.annotate import Annotated
 from pipelines.annotations.rows import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
-from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
-from pipelines.items import Item, ItemMaker, PathReader, RefusedError, configured_fields
+from pipelines.inventory import Inventory, most_first
+from pipelines.items import Item, ItemMaker, PathReader, configured_fields
 from pipelines.leaks import check_decides, check_disjoint
-from pipelines.plural import counted
+from pipelines.listing import Listing, list_source
+from pipelines.listing import source_root as source_root
+from pipelines.refused import RefusedError
+from pipelines.split_rule import SplitRule, Survey
 from schemas.config import Config, Source
-from schemas.errors import ClipmillError, ConfigError
-from schemas.failures import describe_os_error
+from schemas.errors import ConfigError
 from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.model import fingerprint
-from schemas.storage import Root, split_name
+from schemas.storage import split_name
 from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from stages.decode import Decode
 from stages.decode.families import decode_version
@@ -103,10 +105,6 @@ class Plan:
         return digest([self.rejections, self.recordings_listed, self.recordings_without_annotations, *came_later])
 
 
-def source_root(source: Source) -> Root:
-    return Root(source.root, source.storage_options)
-
-
 def make_plan(config: Config, retries: Retries | None = None) -> Plan:
     """List the sources, read the annotations and divide the work into shards.
 
@@ -122,8 +120,13 @@ def make_plan(config: Config, retries: Retries | None = None) -> Plan:
     with _collector_paused():
         arrivals = Arrivals()
         refused_later: list[dict[str, Any]] = []
-        for source in config.sources:
-            _take_in(config, source, retries or {}, plan, arrivals, refused_later)
+        listings: Iterator[Listing] = (list_source(source) for source in config.sources)
+        rule = SplitRule(config.split)
+        if config.split.needs_survey:
+            # What is at hand of all sources is held for it; otherwise one source's at a time.
+            listings, rule = _surveyed(config, list(listings))
+        for listing in listings:
+            _take_in(config, listing, retries or {}, plan, arrivals, refused_later, rule)
         plan.rejections += refused_later
         fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
@@ -169,25 +172,35 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing], SplitRule]:
+    """Look through all sources for `split.balance` and `split.stratify`; return them again, and the rule that follows from them.
+
+    The same items are made as later, so that what is left out or rejected then has no say in the split now either.
+    """
+    survey = Survey(config.split)
+    scratch = Plan(PLAN.empty_table(), [], [], "", "", [])
+    for listing in listings:
+        inventory = replace(listing.inventory, recordings=list(listing.inventory.recordings))
+        annotated = replace(listing.annotated, by_path=dict(listing.annotated.by_path))
+        for _ in _items(config, listing.source, inventory, annotated, scratch, [], survey):
+            pass
+    return _drained(listings), survey.rule()
+
+
 def _take_in(
     config: Config,
-    source: Source,
+    listing: Listing,
     retries: Retries,
     plan: Plan,
     arrivals: Arrivals,
     refused_later: list[dict[str, Any]],
+    rule: SplitRule,
 ) -> None:
-    """List a source, read its annotations, and hand its items over.
+    """Count what a source holds, and hand its items over.
 
     refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
     """
-    root = source_root(source)
-    inventory = take_inventory(source, root)
-    try:
-        annotated = annotate(source, root, inventory)
-    except OSError as error:
-        raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
-    _check_found(source, inventory, annotated)
+    source, root, inventory, annotated = listing.source, listing.root, listing.inventory, listing.annotated
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
@@ -201,26 +214,9 @@ def _take_in(
         row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
     source_digest = _source_fingerprint(config, source)
-    items = _items(config, source, inventory, annotated, plan, refused_later)
+    items = _items(config, source, inventory, annotated, plan, refused_later, rule)
     while batch := list(islice(items, BATCH)):
         arrivals.add(batch, [_item_digest(item, source_digest, retries) for item in batch], root.uri)
-
-
-def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> None:
-    """A source that gives nothing is a mistake in its configuration."""
-    if source.annotations is not None and inventory.recordings and not annotated.by_path:
-        where = source.annotations.sidecar or source.annotations.table
-        raise ClipmillError(
-            f"source {source.name!r}: of {counted(len(inventory.recordings), 'recording')} under {source.root} none has an annotation"
-            f" in {where!r}; check annotations"
-        )
-    if not inventory.recordings and not inventory.refusals:
-        there = ""
-        if inventory.passed_over:
-            there = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
-        raise ClipmillError(
-            f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
-        )
 
 
 def _reject(
@@ -260,9 +256,10 @@ def _items(
     annotated: Annotated,
     plan: Plan,
     refused: list[dict[str, Any]],
+    rule: SplitRule,
 ) -> Iterator[Item]:
     """Yield the items of a source's recordings. Both are let go of on the way, and what is rejected is added to `refused`."""
-    reader, maker = PathReader(source), ItemMaker(config, source)
+    reader, maker = PathReader(source), ItemMaker(config, source, rule)
     for recording in _drained(inventory.recordings):
         rows = annotated.by_path.pop(recording.path, None)
         plan.annotations_read += len(rows or ())

@@ -10,8 +10,8 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.items import choose_split
 from pipelines.plan import Plan, buckets, make_plan
+from pipelines.split_rule import choose_split
 from schemas.config_file import load
 from schemas.errors import ClipmillError
 

@@ -1,0 +1,11 @@
+"""What is raised for a recording or an annotation that is rejected while it is planned."""
+
+from __future__ import annotations
+
+
+class RefusedError(Exception):
+    """A recording or an annotation that is rejected while it is planned. reason : a code of schemas.reasons."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(detail)
