@@ -87,7 +87,7 @@ class Report:
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Excess] = field(default_factory=list)
     side_changes: SideChanges = field(default_factory=SideChanges)
 
     @property
@@ -286,7 +286,7 @@ class Builder:
             if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
                 repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", last
-                report.warnings += [excess.message for excess in short]
+                report.warnings += short
                 return
             if last is not None and not same:
                 report.side_changes = built_changes(root, last, draft.commits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.limits import empty_planned
+from pipelines.limits import Excess, foreseen
 from pipelines.plan import Plan
 from pipelines.sides import SideChanges, planned_changes, recordings_by_split
 from schemas.config import Config
@@ -18,33 +18,22 @@ class Foreseen:
     """What a build would make of the split.
 
     splits : recordings by split; those that were asked for are there with 0 where they have none
-    warnings : sentences on what would hold the build back, or be told
+    warnings : limits that a build would exceed
     side_changes : since the last snapshot
-    snapshot : number of the last one, None where there is none
     """
 
     splits: dict[str, int]
-    warnings: list[str]
+    warnings: list[Excess]
     side_changes: SideChanges
-    snapshot: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"splits": self.splits, "warnings": self.warnings, "side_changes": asdict(self.side_changes)}
+        return asdict(self)
 
 
 def foresee(config: Config, root: Root, plan: Plan) -> Foreseen:
     """Look at the split of a plan, and at the last snapshot where shards differ from it."""
     splits = recordings_by_split(plan, config.split.asked)
-    limits = config.limits
-    held = "" if limits.allow_empty_splits else "; a build of this is not published (limits.allow_empty_splits)"
-    warnings = [f"{message}{held}" for message in empty_planned(config.split, splits)] if any(splits.values()) else []
     numbers = snapshot_numbers(root)
-    if not numbers:
-        return Foreseen(splits, warnings, SideChanges(), None)
-    changes = planned_changes(root, read_snapshot(root, numbers[-1]), plan)
-    if changes.crossing > limits.max_side_changes:
-        warnings.append(
-            f"{changes.crossing:,} of {sum(changes.moves.values()):,} moves are between training and evaluation, and limits.max_side_changes"
-            f" allows {limits.max_side_changes:,}: a build of this is not published without --accept"
-        )
-    return Foreseen(splits, warnings, changes, numbers[-1])
+    last = read_snapshot(root, numbers[-1]) if numbers else None
+    changes = planned_changes(root, last, plan) if last is not None else SideChanges()
+    return Foreseen(splits, foreseen(config, splits, changes.moves), changes)

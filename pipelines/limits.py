@@ -41,7 +41,7 @@ def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Exces
     return found
 
 
-def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[str]]:
+def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Excess]]:
     """Return where a snapshot falls short of the splits and classes that were asked for: what holds it back, and what is to be told.
 
     Where nothing is kept at all, `limits.min_clips` says it.
@@ -61,7 +61,7 @@ def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[str]
     held = _with(splits, "limits.allow_empty_splits: true publishes without it") if not allowed else []
     held += _with(missing, "limits.missing_classes: warn publishes all the same") if mode == "hold" else []
     told = (splits if allowed else []) + (missing if mode == "warn" else [])
-    return held, [excess.message for excess in told]
+    return held, told
 
 
 def _with(excesses: list[Excess], hint: str) -> list[Excess]:
@@ -79,12 +79,21 @@ def empty_splits(split: Split, found: Mapping[str, float]) -> list[str]:
     return [name for name in split.asked if not found.get(name)]
 
 
-def empty_planned(split: Split, recordings: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each split that a plan leaves empty. recordings : by split"""
-    return [
-        f"no recording stands in split {name!r}, which `split` asks for{_why(split, False)}"
-        for name in empty_splits(split, recordings)
-    ]
+def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Excess]:
+    """Return what a plan tells already of limits that a build would exceed. recordings : by split; moves : as in a snapshot"""
+    limits, found = config.limits, []
+    empty = empty_splits(config.split, recordings) if any(recordings.values()) else []
+    held = "" if limits.allow_empty_splits else "; a build of this is not published (limits.allow_empty_splits)"
+    for name in empty:
+        text = f"no recording stands in split {name!r}, which `split` asks for{_why(config.split, False)}{held}"
+        found.append(Excess("allow_empty_splits", 0, 1, text))
+    if (n := crossing(moves)) > limits.max_side_changes:
+        text = (
+            f"{counted(n, 'recording')} would change between training and evaluation, and limits.max_side_changes allows"
+            f" {limits.max_side_changes:,}; a build of this is not published without --accept"
+        )
+        found.append(Excess("max_side_changes", n, limits.max_side_changes, text))
+    return found
 
 
 def _why(split: Split, had_recordings: bool) -> str:

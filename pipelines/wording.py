@@ -164,7 +164,7 @@ def outcome(report: Report) -> list[str]:
         lines += splits(s.by_split)
         lines += _saturated(report, s)
         lines += moved(report.side_changes, "moved")
-    lines += [f"warning      {message}" for message in report.warnings]
+    lines += [f"warning      {excess.message}" for excess in report.warnings]
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
@@ -224,7 +224,7 @@ def foreseen(found: Foreseen) -> list[str]:
     """Return what a build would make of the split."""
     lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
     lines += moved(found.side_changes, "move")
-    return lines + [f"warning      {message}" for message in found.warnings]
+    return lines + [f"warning      {excess.message}" for excess in found.warnings]
 
 
 def planned(plan: Plan, missing: int) -> list[str]:
