@@ -340,8 +340,21 @@ def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
     again = [n_retries] if version == item.recording.version else []
     decoded = decode_version(split_name(item.recording.path)[2])
     raised = [{"decode": decoded}] if decoded > 1 else []
+    # Which of a recording's sides counts it depends on the sides that there are. Spans are counted by the first, whatever comes.
+    aside = [{"counted": False}] if item.annotations is not None and not item.primary else []
     return digest(
-        [item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest, *again, *raised]
+        [
+            item.item_id,
+            item.recording.version,
+            item.span,
+            item.label,
+            item.fields,
+            rows,
+            source_digest,
+            *again,
+            *raised,
+            *aside,
+        ]
     )
 
 
