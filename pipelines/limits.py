@@ -12,7 +12,7 @@ from schemas.limits_config import Limits
 from schemas.records import Snapshot
 from schemas.split_config import Split
 
-_SHOWN = 3
+_SHOWN, _LENGTH = 3, 40
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,16 @@ def _why(split: Split, had_recordings: bool) -> str:
         return ": what stands there was rejected, or dropped by a rule; see `clipmill failures`"
     if split.from_ is not None:
         known = sorted(split.map or {})
-        mapped = ", ".join(map(repr, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
+        mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
         return f": {split.field!r} has no value that leads there (`map` has {mapped})"
     if split.needs_survey:
         return ": there are fewer groups than splits; name fewer splits, or split `by` something that has more values"
     return ": with few groups hashing leaves some sides empty; `balance: true` in `split` cuts them at the shares, so that none is"
+
+
+def _short(name: str) -> str:
+    """Return a label, which may be a whole sentence, in quotes."""
+    return repr(name if len(name) <= _LENGTH else f"{name[:_LENGTH]}...")
 
 
 def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -> list[Excess]:
@@ -128,7 +133,7 @@ def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -
         lacking = [label for label in wanted if label not in labels]
         if not lacking:
             continue
-        named = ", ".join(map(repr, lacking[:_SHOWN])) + (", ..." if len(lacking) > _SHOWN else "")
+        named = ", ".join(map(_short, lacking[:_SHOWN])) + (", ..." if len(lacking) > _SHOWN else "")
         source = "that `classes` declares" if classes is not None else "that the dataset has"
         of = f"the {len(wanted):,} classes" if len(wanted) > 1 else "the one class"
         text = f"split {split!r} has no clip of {len(lacking):,} of {of} {source}: {named}"
