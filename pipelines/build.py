@@ -17,14 +17,16 @@ import pyarrow as pa
 
 from pipelines.classes import class_order, classes_of, told_classes
 from pipelines.cluster import WORKER_ENV, connected, warm_up
+from pipelines.excess import Excess
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
 from pipelines.inspection import saturation_told, told_remarks
-from pipelines.limits import Excess, exceeded
+from pipelines.limits import exceeded, fallen_short
 from pipelines.notes import Noted, running_since
 from pipelines.plan import Plan, make_plan, with_donor
 from pipelines.plural import counted
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from pipelines.publish import draft_snapshot, publish, repair, write_rejections
+from pipelines.sides import SideChanges, built_changes
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
 from schemas.failures import describe_os_error
@@ -61,13 +63,14 @@ class Report:
     failures : messages of the shards that are not there
     passed_over : as the plan's
     limits : those that were exceeded; accepted : whether it was published all the same
-    warnings : what is likely a mistake
     classes : sentences about labels whose ids are new, or other ones
     wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
     decoded_s : seconds of audio decoded by this run
     features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
         to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
     remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
+    warnings : what is likely a mistake, or falls short of what was asked for and is published all the same
+    side_changes : recordings that stand on another side than in the last snapshot
     """
 
     status: str
@@ -87,9 +90,10 @@ class Report:
     limits: list[Excess] = field(default_factory=list)
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Excess] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    side_changes: SideChanges = field(default_factory=SideChanges)
 
     @property
     def shards_untried(self) -> int:
@@ -279,6 +283,8 @@ class Builder:
             raise ClipmillError(
                 "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
             )
+        short, warned = fallen_short(self._file.config, draft.snapshot)
+        report.warnings += warned
         for _ in range(_PUBLISH_ATTEMPTS):
             numbers = snapshot_numbers(root)
             last = read_snapshot(root, numbers[-1]) if numbers else None
@@ -286,11 +292,17 @@ class Builder:
             draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
             report.snapshot = draft.snapshot
             report.classes = told_classes(self._file.config, draft.snapshot, last)
-            if last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes:
+            same = last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes
+            if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
                 repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
+                report.warnings += short
                 return
-            report.limits = exceeded(self._file.config.limits, draft.snapshot, last)
+            if last is not None and not same:
+                report.side_changes = built_changes(root, last, draft.commits)
+                draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
+                report.snapshot = draft.snapshot
+            report.limits = short if same else short + exceeded(self._file.config.limits, draft.snapshot, last)
             if report.limits and not accept:
                 report.status = "not_published"
                 write_rejections(root, REJECTED_FILE, draft)

@@ -42,7 +42,7 @@ silence: {{min_dbfs: -40.0}}
 features:
   log_mel: {{n_fft: 1024, hop_length: 160, n_mels: 80}}
   mfcc: {{n_mfcc: 20}}
-split: {{train: 0.8, val: 0.1, test: 0.1, by: recording}}
+split: {{train: 0.5, val: 0.25, test: 0.25, by: recording, stratify: label}}
 output:
   root: {dataset}
   formats: [parquet, webdataset]

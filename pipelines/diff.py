@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.outcomes import clips_of, recordings_of
+from pipelines.sides import SideChanges, changes_between
 from schemas.layout import read_commit, read_snapshot
 from schemas.records import Commit, Snapshot
 from schemas.storage import Root
@@ -39,6 +40,7 @@ class Diff:
     clips : by id; changed: another label, split, length, level, or field
     splits, labels, totals : by name, clips and seconds before and after
     config : key, before, after
+    side_changes : recordings that stand on another side of the split
     """
 
     a: int
@@ -50,6 +52,7 @@ class Diff:
     splits: dict[str, dict[str, list[float]]]
     labels: dict[str, dict[str, list[float]]]
     config: list[dict[str, Any]]
+    side_changes: SideChanges
 
     @property
     def is_empty(self) -> bool:
@@ -86,6 +89,7 @@ def diff(root: Root, a: int, b: int) -> Diff:
         splits=_sides(_by_split(old), _by_split(new)),
         labels=_sides(_by_label(old), _by_label(new)),
         config=_config(old.config, new.config),
+        side_changes=changes_between(root, gone, come),
     )
 
 

@@ -14,12 +14,11 @@ from pipelines.annotations.rows import Row, field_name
 from pipelines.inventory import Recording
 from pipelines.labels import LabelRule
 from pipelines.refused import RefusedError
+from pipelines.split_rule import SplitRule
 from schemas.config import Config, Source
 from schemas.errors import ConfigError
-from schemas.keys import position_hash
 from schemas.label_config import From
 from schemas.names import composed
-from schemas.split_config import Split
 from schemas.storage import split_name
 
 # Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
@@ -119,57 +118,12 @@ def noted_of(items: list[Item]) -> dict[str, int]:
     return {code: n for code, n in found.items() if n}
 
 
-class SplitRule:
-    """Says on which split a clip stands. It depends on one value alone, so it never changes as the corpus grows."""
-
-    def __init__(self, split: Split) -> None:
-        self._field = split.field
-        self._stored = field_name(self._field) if self._field is not None else ""
-        self._map = (split.map or {}) if split.from_ is not None else None
-        self._default = split.default
-        self._shares = list(split.shares.items())
-
-    @property
-    def first(self) -> str:
-        """The split of a recording that no row gives one."""
-        if self._map is not None:
-            return [*self._map.values(), *([self._default] if self._default else [])][0]
-        return self._shares[0][0]
-
-    def choose(self, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-        """Return a clip's split. Raises RefusedError when the value that decides is missing or not mapped."""
-        name = self._field
-        value: str | None = recording_id
-        if name is not None:
-            value = fields.get(self._stored) or fields.get(name) or (label if name == "label" else None)
-            if not value:
-                raise RefusedError("split_field_missing", f"no value for {name!r}, which decides the split")
-        if self._map is not None:
-            mapped = self._map.get(str(value), self._default)
-            if mapped is None:
-                raise RefusedError("split_not_mapped", f"{name} is {value!r}")
-            return mapped
-        if len(self._shares) == 1:
-            return self._shares[0][0]
-        point = position_hash(f"split:{value}") / 2**64
-        for split, share in self._shares:
-            point -= share
-            if point < 0:
-                return split
-        return [s for s, share in self._shares if share > 0][-1]
-
-
-def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-    """Return the split of one clip; see `SplitRule.choose`."""
-    return SplitRule(config.split).choose(recording_id, fields, label)
-
-
 class ItemMaker:
     """Makes the items of a source's recordings. What the configuration says is looked up once, not for each."""
 
-    def __init__(self, config: Config, source: Source) -> None:
+    def __init__(self, config: Config, source: Source, rule: SplitRule) -> None:
         segment, label = source.segment, source.label
-        self._rule = SplitRule(config.split)
+        self._rule = rule
         self.labels = LabelRule(config, source)
         self._longest_s = config.output.shard_seconds
         raw = source.raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.excess import Excess
 from pipelines.refused import RefusedError
 from schemas.config import Config, Source
 from schemas.label_config import From
@@ -63,3 +64,12 @@ class LabelRule:
     def never_met(self) -> list[str]:
         """Labels of `map` and `drop` that the source does not have, sorted: misspelt, or not there any more."""
         return sorted({*(self._map or {}), *self._drop} - self._met)
+
+
+def unmet_labels(source: Source, labels: list[str]) -> Excess:
+    """Return the warning that a source does not have labels that its configuration names."""
+    return Excess(
+        "label", len(labels), 0,
+        f"source {source.name!r}: no recording or annotation has {'the label' if len(labels) == 1 else 'the labels'}"
+        f" {', '.join(map(repr, labels[:5]))}{', ...' if len(labels) > 5 else ''} of label.map or label.drop; check the spelling",
+    )  # fmt: skip

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 
+from pipelines.excess import Excess
 from pipelines.plural import counted, counted_are
+from pipelines.sides import crossing, told_moves
+from schemas.config import Config
 from schemas.limits_config import Limits
 from schemas.records import Snapshot
+from schemas.split_config import Split
 
-
-@dataclass(frozen=True)
-class Excess:
-    """A limit that was exceeded.
-
-    limit : its key
-    found, allowed : what is there, and the bound
-    message : a sentence with both
-    """
-
-    limit: str
-    found: float
-    allowed: float
-    message: str
+_SHOWN, _LENGTH = 3, 40
 
 
 def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Excess]:
@@ -31,7 +23,107 @@ def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Exces
     """
     found = _rejected(limits, new) + _too_small(limits, new) + _saturated(limits, new)
     if last is not None:
-        found += _shrunk(limits, new, last) + _drifted(limits, new, last)
+        found += _moved(limits, new, last) + _shrunk(limits, new, last) + _drifted(limits, new, last)
+    return found
+
+
+def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Excess]]:
+    """Return where a snapshot falls short of the splits and classes that were asked for: what holds it back, and what is to be told.
+
+    Where nothing is kept at all, `limits.min_clips` says it.
+    """
+    if not new.counts.clips_kept:
+        return [], []
+    found = {split: side["clips"] for split, side in new.by_split.items()}
+    empty = empty_splits(config.split, found)
+    splits = [
+        Excess("allow_empty_splits", 0, 1, f"no clip stands in split {name!r}, which `split` asks for{_why(config.split, name in found)}")
+        for name in empty
+    ]  # fmt: skip
+    classes = declared_classes(config)
+    missing = _missing_classes(config, new, classes)
+    mode = config.limits.missing_classes or ("hold" if classes else "warn")
+    allowed = config.limits.allow_empty_splits
+    held = _with(splits, "limits.allow_empty_splits: true publishes without it") if not allowed else []
+    held += _with(missing, "limits.missing_classes: warn publishes all the same") if mode == "hold" else []
+    told = (splits if allowed else []) + (missing if mode == "warn" else [])
+    return held, told
+
+
+def _with(excesses: list[Excess], hint: str) -> list[Excess]:
+    return [replace(excess, message=f"{excess.message}; {hint}") for excess in excesses]
+
+
+def declared_classes(config: Config) -> list[str] | None:
+    """Return the classes that the configuration declares, None where it declares none."""
+    classes: list[str] | None = getattr(config, "classes", None)
+    return classes or None
+
+
+def empty_splits(split: Split, found: Mapping[str, float]) -> list[str]:
+    """Return the splits that were asked for and are not there. found : clips, or recordings, by split"""
+    return [name for name in split.asked if not found.get(name)]
+
+
+def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Excess]:
+    """Return what a plan tells already of limits that a build would exceed. recordings : by split; moves : as in a snapshot"""
+    limits, found = config.limits, []
+    empty = empty_splits(config.split, recordings) if any(recordings.values()) else []
+    held = "" if limits.allow_empty_splits else "; a build of this is not published (limits.allow_empty_splits)"
+    for name in empty:
+        text = f"no recording stands in split {name!r}, which `split` asks for{_why(config.split, False)}{held}"
+        found.append(Excess("allow_empty_splits", 0, 1, text))
+    if (n := crossing(moves)) > limits.max_side_changes:
+        text = (
+            f"{counted(n, 'recording')} would change between training and evaluation, and limits.max_side_changes allows"
+            f" {limits.max_side_changes:,}; a build of this is not published without --accept"
+        )
+        found.append(Excess("max_side_changes", n, limits.max_side_changes, text))
+    return found
+
+
+def _why(split: Split, had_recordings: bool) -> str:
+    if had_recordings:
+        return ": what stands there was rejected, or dropped by a rule; see `clipmill failures`"
+    if split.from_ is not None:
+        known = sorted(split.map or {})
+        mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
+        return f": {split.field!r} has no value that leads there (`map` has {mapped})"
+    if split.needs_survey:
+        return ": there are fewer groups than splits; name fewer splits, or split `by` something that has more values"
+    return ": with few groups hashing leaves some sides empty; `balance: true` in `split` cuts them at the shares, so that none is"
+
+
+def _short(name: str) -> str:
+    """Return a label, which may be a whole sentence, in quotes."""
+    return repr(name if len(name) <= _LENGTH else f"{name[:_LENGTH]}...")
+
+
+def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -> list[Excess]:
+    """Return, for each split that has clips, the classes that it lacks: of those declared, else of those that others have."""
+    by_split = {
+        split: {label for label, sums in of.items() if label and sums["clips"]} for split, of in new.labels.items()
+    }
+    by_split = {split: labels for split, labels in by_split.items() if new.by_split.get(split, {}).get("clips")}
+    clips = {label: n for label, n in new.seconds.clips_by_label.items() if label and n}
+    if classes is None:
+        if len(by_split) < 2:
+            return []
+        # Labels most of which one clip alone has are transcripts, or names: no split could have them all.
+        single = sum(n == 1 for n in clips.values())
+        if config.limits.missing_classes is None and 2 * single > len(clips):
+            return []
+    wanted = sorted(clips) if classes is None else classes
+    found = []
+    for split, labels in sorted(by_split.items()):
+        lacking = [label for label in wanted if label not in labels]
+        if not lacking:
+            continue
+        named = ", ".join(map(_short, lacking[:_SHOWN])) + (", ..." if len(lacking) > _SHOWN else "")
+        source = "that `classes` declares" if classes is not None else "that the dataset has"
+        of = f"the {len(wanted):,} classes" if len(wanted) > 1 else "the one class"
+        text = f"split {split!r} has no clip of {len(lacking):,} of {of} {source}: {named}"
+        found.append(Excess("missing_classes", len(lacking), 0, text))
     return found
 
 
@@ -74,6 +166,18 @@ def _saturated(limits: Limits, new: Snapshot) -> list[Excess]:
         for source, sums in new.saturation.items()
         if sums.share > allowed
     ]  # fmt: skip
+
+
+def _moved(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
+    n = crossing(new.side_changes)
+    if n <= limits.max_side_changes:
+        return []
+    between = {move: k for move, k in new.side_changes.items() if crossing({move: k})}
+    text = (
+        f"{told_moves(between, 'move')} of the split, compared with snapshot {last.number}; limits.max_side_changes allows"
+        f" {limits.max_side_changes:,} between training and evaluation"
+    )
+    return [Excess("max_side_changes", n, limits.max_side_changes, text)]
 
 
 def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:

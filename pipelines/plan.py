@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -18,35 +18,28 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.annotations.annotate import Annotated, annotate
+from pipelines.annotations.annotate import Annotated
 from pipelines.annotations.rows import Row
 from pipelines.arrange import BATCH, Arrivals, in_chunks
 from pipelines.buckets import buckets
-from pipelines.inventory import Inventory, most_first, passed_over_text, take_inventory
+from pipelines.excess import Excess
+from pipelines.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
+from pipelines.inventory import Inventory, most_first
 from pipelines.items import Item, ItemMaker, PathReader, configured_fields, noted_of
+from pipelines.labels import unmet_labels
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.left_out import digest_of_left_out, leave_out_forgotten
-from pipelines.plural import counted
+from pipelines.listing import Listing, list_source
+from pipelines.listing import source_root as source_root
 from pipelines.refused import RefusedError
+from pipelines.split_rule import SplitRule, Survey
 from schemas.config import Config, Source
-from schemas.errors import ClipmillError, ConfigError
-from schemas.failures import describe_os_error
+from schemas.errors import ConfigError
 from schemas.forgotten import Forgotten
 from schemas.keys import digest, shard_key
 from schemas.layout import Retries
-from schemas.model import fingerprint
-from schemas.storage import Root, split_name
 from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
-from stages.decode import Decode
-from stages.decode.families import decode_version
-from stages.downmix import Downmix
-from stages.features import Features
-from stages.gate import Gate
-from stages.images import Images
-from stages.resample import Resample
 from stages.rows import replace_column
-from stages.segment import Segment
-from stages.write import Write
 
 T = TypeVar("T")
 
@@ -85,7 +78,7 @@ class Plan:
     annotations_dropped: Counter[str] = field(default_factory=Counter)
     annotations_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Excess] = field(default_factory=list)
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""
@@ -100,10 +93,6 @@ class Plan:
     def digest(self) -> str:
         """Of what no shard's key covers: what was left out or rejected here."""
         return digest_of_left_out(self, self.rejections)
-
-
-def source_root(source: Source) -> Root:
-    return Root(source.root, source.storage_options)
 
 
 def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgotten | None = None) -> Plan:
@@ -122,8 +111,13 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
     with _collector_paused():
         arrivals = Arrivals()
         refused_later: list[dict[str, Any]] = []
-        for source in config.sources:
-            _take_in(config, source, retries or {}, forgotten or Forgotten(), plan, arrivals, refused_later)
+        listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
+        rule = SplitRule(config.split)
+        if config.split.needs_survey:
+            # What is at hand of all sources is held for it; otherwise one source's at a time.
+            listings, rule = _surveyed(config, list(listings))
+        for listing in listings:
+            _take_in(config, listing, retries or {}, plan, arrivals, refused_later, rule)
         plan.rejections += refused_later
         fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
@@ -143,8 +137,8 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
                 " it out, as extra_columns: drop does with columns that the configuration does not name",
                 key=_asks_for_each(config),
             )
-        plan.clips_digest = digest(_clips_fingerprint(config, plan.field_names))
-        plan.config_digest = digest([plan.clips_digest, _fingerprint(config)])
+        plan.clips_digest = digest(clips_fingerprint(config, plan.field_names))
+        plan.config_digest = digest([plan.clips_digest, files_fingerprint(config)])
         _divide(config, arrivals, plan)
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
@@ -171,32 +165,48 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _take_in(
-    config: Config,
-    source: Source,
-    retries: Retries,
-    forgotten: Forgotten,
-    plan: Plan,
-    arrivals: Arrivals,
-    refused_later: list[dict[str, Any]],
-) -> None:
-    """List a source, read its annotations, and hand its items over.
-
-    refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
-    """
-    root = source_root(source)
-    inventory = take_inventory(source, root)
-    try:
-        annotated = annotate(source, root, inventory)
-    except OSError as error:
-        raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
-    _check_found(source, inventory, annotated)
-    plan.noted.update({code: n for code, n in annotated.noted.items() if n})
+def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
+    """List a source, count what it holds, and leave out what is forgotten."""
+    listing = list_source(source)
+    inventory = listing.inventory
+    plan.noted.update({code: n for code, n in listing.annotated.noted.items() if n})
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     if forgotten:
-        plan.recordings_forgotten += leave_out_forgotten(source, forgotten, inventory, annotated)
+        plan.recordings_forgotten += leave_out_forgotten(source, forgotten, inventory, listing.annotated)
+    return listing
+
+
+def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing], SplitRule]:
+    """Look through all sources for `split.balance` and `split.stratify`; return them again, and the rule that follows from them.
+
+    The same items are made as later, so that what is left out or rejected then has no say in the split now either.
+    """
+    survey = Survey(config.split)
+    scratch = Plan(PLAN.empty_table(), [], [], "", "", [])
+    for listing in listings:
+        inventory = replace(listing.inventory, recordings=list(listing.inventory.recordings))
+        annotated = replace(listing.annotated, by_path=dict(listing.annotated.by_path))
+        for _ in _items(config, listing.source, inventory, annotated, scratch, [], survey):
+            pass
+    return _drained(listings), survey.rule()
+
+
+def _take_in(
+    config: Config,
+    listing: Listing,
+    retries: Retries,
+    plan: Plan,
+    arrivals: Arrivals,
+    refused_later: list[dict[str, Any]],
+    rule: SplitRule,
+) -> None:
+    """Hand the items of a source over.
+
+    refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
+    """
+    source, root, inventory, annotated = listing.source, listing.root, listing.inventory, listing.annotated
     for refusal in inventory.refusals:
         rows = annotated.by_path.get(refusal.path, [])
         plan.annotations_read += len(rows)
@@ -206,30 +216,10 @@ def _take_in(
         plan.annotations_rejected += 1
         row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
-    source_digest = _source_fingerprint(config, source)
-    items = _items(config, source, inventory, annotated, plan, refused_later)
+    source_digest = source_fingerprint(config, source)
+    items = _items(config, source, inventory, annotated, plan, refused_later, rule)
     while batch := list(islice(items, BATCH)):
-        arrivals.add(batch, [_item_digest(item, source_digest, retries) for item in batch], root.uri)
-
-
-def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> None:
-    """A source that gives nothing is a mistake in its configuration."""
-    if source.annotations is not None and inventory.recordings and not annotated.by_path:
-        where = source.annotations.sidecar or source.annotations.table
-        n_empty = annotated.noted["empty_sidecars"]
-        header = " (header: true takes the first row for a header)" if source.annotations.header else ""
-        empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
-        raise ClipmillError(
-            f"source {source.name!r}: of {counted(len(inventory.recordings), 'recording')} under {source.root} none has an annotation"
-            f" in {where!r}{empty}; check annotations"
-        )
-    if not inventory.recordings and not inventory.refusals:
-        there = ""
-        if inventory.passed_over:
-            there = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
-        raise ClipmillError(
-            f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
-        )
+        arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], root.uri)
 
 
 def _reject(
@@ -269,9 +259,10 @@ def _items(
     annotated: Annotated,
     plan: Plan,
     refused: list[dict[str, Any]],
+    rule: SplitRule,
 ) -> Iterator[Item]:
     """Yield the items of a source's recordings. Both are let go of on the way, and what is rejected is added to `refused`."""
-    reader, maker = PathReader(source), ItemMaker(config, source)
+    reader, maker = PathReader(source), ItemMaker(config, source, rule)
     for recording in _drained(inventory.recordings):
         rows = annotated.by_path.pop(recording.path, None)
         plan.annotations_read += len(rows or ())
@@ -299,10 +290,7 @@ def _items(
         plan.noted.update(noted_of(items))
         yield from items
     if unmet := maker.labels.never_met:
-        plan.warnings.append(
-            f"source {source.name!r}: no recording or annotation has {'the label' if len(unmet) == 1 else 'the labels'}"
-            f" {', '.join(map(repr, unmet[:5]))}{', ...' if len(unmet) > 5 else ''} of label.map or label.drop; check the spelling"
-        )
+        plan.warnings.append(unmet_labels(source, unmet))
 
 
 def _without_dropped(rows: list[tuple[str, Row]], maker: ItemMaker, plan: Plan) -> list[tuple[str, Row]]:
@@ -323,70 +311,9 @@ def _drained(values: list[T]) -> Iterator[T]:
         yield values.pop()
 
 
-def _clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
-    """What in the configuration changes the clips of every shard."""
-    # The column is there in clips of all sources, whichever has a clip for each channel.
-    more = {"channel_column": True} if config.has_channel_column else {}
-    return {
-        **more,
-        "audio": fingerprint(config.audio),
-        "silence": fingerprint(config.silence),
-        "fields": field_names,
-        "stages": {s.__name__: s.version for s in (Decode, Downmix, Resample, Segment, Gate)},
-    }
-
-
-def _fingerprint(config: Config) -> dict[str, Any]:
-    """What else changes the content of every shard. Device, limits and shard size do not."""
-    images = config.output.images
-    drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
-    return {
-        **drawn,
-        "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
-        "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
-        "formats": sorted(config.output.formats),
-        "audio_codec": config.output.audio_codec,
-        "stages": {s.__name__: s.version for s in (Features, Write)},
-    }
-
-
 def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     """Return a shard's plan by which its clips are taken from a committed shard."""
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
-
-
-def _source_fingerprint(config: Config, source: Source) -> str:
-    unit = source.annotations.time_unit if source.annotations else None
-    tolerance = source.annotations.end_tolerance_s if source.annotations else None
-    decoded = fingerprint(source)
-    # What is given as `audio` has it already is no other choice.
-    asked: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
-    if source.channel_by_row:
-        decoded["channels"] = asked["channels"] = "by row"
-    given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
-    # The root stands in every row, as source_uri.
-    raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
-    chosen = [given] if given else []
-    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *chosen])
-
-
-def _item_digest(item: Item, source_digest: str, retries: Retries) -> str:
-    rows = None
-    if item.annotations is not None:
-        # A good row's line may move without touching its clip; a rejected row is known by its line alone.
-        rows = [
-            [a.start, a.end, a.ordinal, a.label, a.fields]
-            + ([{"channel": a.channel}] if a.channel is not None else [])
-            + ([a.reason, a.file, a.line, a.detail] if a.reason is not None else [])
-            for a in item.annotations
-        ]
-    version, n_retries = retries.get(item.item_id, ("", 0))
-    again = [n_retries] if version == item.recording.version else []
-    decoded = decode_version(split_name(item.recording.path)[2])
-    raised = [{"decode": decoded}] if decoded > 1 else []
-    return digest(
-        [item.item_id, item.recording.version, item.span, item.label, item.fields, rows, source_digest, *again, *raised]
-    )
 
 
 def _divide(config: Config, arrivals: Arrivals, plan: Plan) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 from pipelines.build import Report
 from pipelines.diff import Diff
+from pipelines.foresight import Foreseen
 from pipelines.gc import Garbage
 from pipelines.inspection import saturation_told
 from pipelines.inventory import passed_over_text
 from pipelines.plan import Plan
 from pipelines.plural import counted
+from pipelines.sides import SideChanges, told_moves
 from schemas.noted import noted_line
 from schemas.reasons import DROP_RULES, REASONS
 from schemas.records import Snapshot
@@ -179,6 +181,8 @@ def outcome(report: Report) -> list[str]:
         lines += splits(s.by_split)
         lines += report.classes
         lines += _saturated(report, s)
+        lines += moved(report.side_changes, "moved")
+    lines += [f"warning      {excess.message}" for excess in report.warnings]
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
@@ -215,6 +219,30 @@ def _saturated(report: Report, s: Snapshot) -> list[str]:
     if report.status == "unchanged":
         found["clips_unknown"] = 0
     return saturation(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
+
+
+def moved(changes: SideChanges, verb: str) -> list[str]:
+    """Return which recordings are on another side of the split than before, how many. verb : "move" or "moved" """
+    lines = []
+    if changes.moves:
+        examples = changes.examples
+        told = f"; between training and evaluation {changes.crossing:,}, as {', '.join(examples)}" if examples else ""
+        lines.append(
+            f"sides        {told_moves(changes.moves, verb)}{told}{', ...' if changes.crossing > len(examples) else ''}"
+        )
+    if changes.shards_unknown:
+        lines.append(
+            f"sides        not known of {counted(changes.shards_unknown, 'shard')}, whose records do not name their recordings or cannot be"
+            " read; limits.max_side_changes does not hold for them"
+        )
+    return lines
+
+
+def foreseen(found: Foreseen) -> list[str]:
+    """Return what a build would make of the split."""
+    lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
+    lines += moved(found.side_changes, "move")
+    return lines + [f"warning      {excess.message}" for excess in found.warnings]
 
 
 def planned(plan: Plan, missing: int) -> list[str]:
@@ -328,6 +356,7 @@ def differences(found: Diff, n_names: int) -> list[str]:
                     f"{what} {name or '(none)':<14} {c0:>10,.0f} -> {c1:>10,.0f} clips ({_signed(c1 - c0)}), {s0:,.1f} -> {s1:,.1f} s"
                     f" ({_signed(s1 - s0)})"
                 )
+    lines += moved(found.side_changes, "moved")
     for entry in found.config:
         lines.append(f"config {entry['key']}: {_value(entry['before'])} -> {_value(entry['after'])}")
     return lines

@@ -247,6 +247,10 @@ class Snapshot:
         """Return whether another snapshot has the same shards, and the same left out."""
         return (self.commits, self.plan_digest) == (other.commits, other.plan_digest)
 
+    def asked_the_same(self, other: Snapshot) -> bool:
+        """Return whether another snapshot was to have the same splits and classes."""
+        return all(self.config.get(key) == other.config.get(key) for key in ("split", "classes"))
+
     @property
     def recording_outcomes(self) -> dict[str, int]:
         """What became of the recordings listed; those outcomes that hardly ever occur only where they did."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.model import Name, Share
+from schemas.model import Name, Share, did_you_mean, error_at, later
 
 
 class Split(BaseModel):
-    """Which side each clip stands on: shares by hash of a field, or a map of a field's values."""
+    """Which side each clip stands on: shares by hash of a field, or a map of a field's values.
+
+    It stands in no fingerprint: what it decides stands in a shard's key as the split's name.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
     __pydantic_extra__: dict[str, Share]
@@ -23,6 +26,28 @@ class Split(BaseModel):
         default_factory=lambda: ["recording"],
         description="recording, or fields, such as a speaker's, no value of which may stand on two sides; [] to check nothing",
     )
+
+    balance: bool = later(
+        False, description="sort the groups by hash and cut the list at the shares, which then hold within one group"
+    )
+    stratify: Literal["label"] | None = later(None, description="balance the groups of each label by itself")
+    method: Literal["intervals", "rendezvous"] = later(
+        "intervals", description="how a hash finds its side; rendezvous moves few groups when shares change"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shares_are_numbers(cls, given: Any) -> Any:
+        """Say what a misspelt key is taken for: any other key is the name of a split, with its share."""
+        if not isinstance(given, dict):
+            return given
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for name, value in given.items():
+            if name not in known and (isinstance(value, bool | list | dict | None) or _is_word(value)):
+                raise error_at(
+                    f"split.{name}", f"expected a share of the split {name!r}, from 0 to 1{did_you_mean(name, known)}"
+                )
+        return given
 
     @field_validator("map", mode="before")
     @classmethod
@@ -52,7 +77,30 @@ class Split(BaseModel):
             for name in shares:
                 if not name.isidentifier():
                     raise ValueError(f"{name!r} is no name for a split: letters, digits and _")
+        self._check_way()
         return self
+
+    def _check_way(self) -> None:
+        if self.by == "label":
+            raise error_at(
+                "split.by",
+                "`by: label` puts all clips of a label on one side, and what is learned of it is never judged, or the other way"
+                " round; write `stratify: label` instead, which divides the clips of each label by the shares",
+            )
+        for key, given in (
+            ("balance", self.balance),
+            ("stratify", self.stratify),
+            ("method", self.method != "intervals"),
+        ):
+            if given and self.from_ is not None:
+                raise error_at(f"split.{key}", f"`{key}` is for shares; with `from` the map alone decides")
+        if self.method == "rendezvous" and self.needs_survey:
+            key = "stratify" if self.stratify else "balance"
+            raise error_at(
+                "split.method",
+                f"`method: rendezvous` and `{key}` exclude each other: by the one a group's own hash decides, by the other its place"
+                " among all groups; leave one of them out",
+            )
 
     @property
     def shares(self) -> dict[str, float]:
@@ -60,7 +108,30 @@ class Split(BaseModel):
         return dict(sorted((self.__pydantic_extra__ or {}).items()))
 
     @property
+    def asked(self) -> list[str]:
+        """The splits that are to be there, sorted: with a share over 0, a value of the map, or the default."""
+        if self.map is not None:
+            return sorted({*self.map.values(), *([self.default] if self.default is not None else [])})
+        return [name for name, share in self.shares.items() if share > 0]
+
+    @property
+    def needs_survey(self) -> bool:
+        """Whether a clip's side depends on the whole corpus."""
+        return self.balance or self.stratify is not None
+
+    @property
     def field(self) -> str | None:
         """The field that decides, None for the recording itself."""
         name = self.from_ if self.from_ is not None else self.by
         return None if name in (None, "recording") else name
+
+
+def _is_word(value: Any) -> bool:
+    """Return whether a value is a text that holds no number."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False

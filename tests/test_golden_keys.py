@@ -83,9 +83,9 @@ GOLDEN: dict[str, tuple[int, str, str, str]] = {
     # shards, digest of the keys, of the clips' keys, of the items' digests
     "esc10": (3, "a3c2a1cf3c12ac65", "9775accd1414defb", "2ddc4c16096b4722"),
     "esc50": (3, "e2448c5815e70c6f", "9098682af6f6f7d9", "9622080f4ac1063c"),
-    "fsdd": (3, "3edb95424aa08940", "7e56ed6a627ca4c0", "d3fab67286356cf2"),
-    "ljspeech": (2, "4716a5a400a53102", "cd16a6822587fcde", "4a0ef417e1c4f449"),
-    "urbansound": (3, "af550c4d811f2b40", "d74ac707921c9d6d", "4187033962a54b6a"),
+    "fsdd": (3, "6d177da66151653f", "7f4ba3f8146ff5a2", "d3fab67286356cf2"),
+    "ljspeech": (2, "7d62c8be0c089ede", "9f7e26a88ee6b2bb", "4a0ef417e1c4f449"),
+    "urbansound": (3, "916495eb9d749337", "074c71aa978f0950", "4187033962a54b6a"),
     "everything": (18, "70376f03f0eb3bde", "b1201c32960b7e35", "2a16307276335ef9"),
 }
 
@@ -97,6 +97,25 @@ def test_keys_of_a_recipe_stay_what_they_are(name: str, corpora_in_memory: str) 
     found = (len(plan.keys), *(digest(column)[:16] for column in columns))
     assert len(plan.keys) > 1
     assert found == GOLDEN[name]
+
+
+BY_INTERVALS = {
+    "fsdd": (3, "3edb95424aa08940", "7e56ed6a627ca4c0", "d3fab67286356cf2"),
+    "ljspeech": (2, "4716a5a400a53102", "cd16a6822587fcde", "4a0ef417e1c4f449"),
+    "urbansound": (3, "af550c4d811f2b40", "d74ac707921c9d6d", "4187033962a54b6a"),
+}
+"""As these were before their split's method was `rendezvous`: what a configuration without `method` has."""
+
+
+@pytest.mark.parametrize("name", BY_INTERVALS)
+def test_keys_of_a_split_without_a_method_stay_what_they_are(name: str, corpora_in_memory: str) -> None:
+    text = (ROOT / "recipes" / f"{name}.yaml").read_text()
+    assert ", method: rendezvous}" in text
+    for written in ("", ", method: intervals, balance: false"):
+        given = text.replace(", method: rendezvous}", f"{written}}}")
+        plan = make_plan(loads(given, environ={"CORPUS": f"{corpora_in_memory}/{name}"}).config)
+        columns = [sorted(plan.table[column].to_pylist()) for column in ("key", "clips_key", "item_digest")]
+        assert (len(plan.keys), *(digest(column)[:16] for column in columns)) == BY_INTERVALS[name]
 
 
 WAV_AND_FLAC = {"esc50": "9622080f4ac1063c", "fsdd": "d3fab67286356cf2", "ljspeech": "4a0ef417e1c4f449"}

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from matplotlib.colors import Normalize
 from PIL import Image
 
+from pipelines.fingerprints import clips_fingerprint, files_fingerprint
 from pipelines.graph import run_graph, stages_of
 from pipelines.inspection import show
-from pipelines.plan import _clips_fingerprint, _fingerprint, make_plan
+from pipelines.plan import make_plan
 from pipelines.progress import Watch
 from pipelines.verify import verify
 from schemas.config_file import load, loads
@@ -384,12 +385,12 @@ def test_pictures_are_part_of_a_shards_key_and_not_of_its_clips() -> None:
         loads(written(images)).config
         for images in ("null", "{}", "{mode: gray}", "{width: 300}", "{range_db: [-80, 0]}")
     ]
-    assert "images" not in _fingerprint(configs[0]), "datasets without pictures keep their keys"
-    prints = [json.dumps(_fingerprint(c), sort_keys=True) for c in configs]
+    assert "images" not in files_fingerprint(configs[0]), "datasets without pictures keep their keys"
+    prints = [json.dumps(files_fingerprint(c), sort_keys=True) for c in configs]
     assert len(set(prints)) == len(prints)
-    assert len({json.dumps(_clips_fingerprint(c, [])) for c in configs}) == 1
+    assert len({json.dumps(clips_fingerprint(c, [])) for c in configs}) == 1
     same = loads(written("{colormap: gray, mode: gray, height: 224}")).config
-    assert _fingerprint(same) == _fingerprint(configs[2])
+    assert files_fingerprint(same) == files_fingerprint(configs[2])
 
 
 def test_a_field_of_the_same_name_is_refused_only_with_pictures(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.buckets import buckets
-from pipelines.items import choose_split
 from pipelines.plan import Plan, make_plan
+from pipelines.split_rule import choose_split
 from schemas.config_file import load
 from schemas.errors import ClipmillError
 

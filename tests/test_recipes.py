@@ -61,8 +61,8 @@ def test_fsdd(corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for row in rows:
         sides.setdefault(row["speaker"], set()).add(row["split"])
     assert all(len(side) == 1 for side in sides.values()), "no speaker stands on two sides"
-    assert {s for side in sides.values() for s in side} == {"train", "test"}
-    assert sides["theo"] == {"test"}
+    assert {s for side in sides.values() for s in side} == {"train", "val", "test"}
+    assert sides == {"jackson": {"train"}, "nicolas": {"test"}, "theo": {"val"}}, "as the recipe says"
     assert_levels_are_pydubs(rows)
 
 
@@ -153,7 +153,8 @@ def test_ljspeech_transcripts_travel_to_speech_toolkits(
     spoken = {name: (raw, text) for name, raw, text in lines if (corpus / f"wavs/{name}.wav").exists()}
     monkeypatch.setenv("CORPUS", str(corpus))
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
-    assert build(load(RECIPES / "ljspeech.yaml"), quiet=True).status == "published"
+    # A hundredth of this slice is less than a recording, so a side of the recipe's split stays empty.
+    assert build(load(RECIPES / "ljspeech.yaml"), quiet=True, accept=True).status == "published"
     rows = [row for p in (tmp_path / "out/shards").rglob("*.parquet") for row in pq.read_table(p).to_pylist()]
     assert len(rows) == len(spoken) > 5
     for row in rows:

@@ -93,8 +93,6 @@ def _say(report: Any) -> None:
     click.echo("\n".join(outcome(report)))
     for message in dict.fromkeys(report.failures):
         click.echo(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
-    for warning in report.warnings:
-        click.echo(f"warning: {warning}", err=True)
     nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0
     if nothing_kept:
         click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
@@ -115,16 +113,19 @@ def _say(report: Any) -> None:
 @reported
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
+    from pipelines.foresight import foresee
     from pipelines.graph import output_root
     from pipelines.plan import make_plan
-    from pipelines.wording import planned
+    from pipelines.wording import foreseen, planned
     from schemas.config_file import load
     from schemas.forgotten import read_forgotten
     from schemas.layout import sound_commits
 
     file = load(config)
-    made = make_plan(file.config, forgotten=read_forgotten(output_root(file.config)))
-    there = sound_commits(output_root(file.config), made.keys)
+    root = output_root(file.config)
+    made = make_plan(file.config, forgotten=read_forgotten(root))
+    there = sound_commits(root, made.keys)
+    ahead = foresee(file.config, root, made)
     missing = sum(key not in there for key in made.keys)
     if as_json:
         shards = [
@@ -151,12 +152,13 @@ def plan(config: str, as_json: bool) -> None:
                     "estimated_s": made.estimated_s,
                     "rejections": made.rejections,
                     "passed_over": made.passed_over,
+                    **ahead.to_dict(),
                     "shards": shards,
                 }
             )
         )
         return
-    click.echo("\n".join(planned(made, missing)))
+    click.echo("\n".join([*planned(made, missing), *foreseen(ahead)]))
 
 
 @click.command()

@@ -1,0 +1,96 @@
+"""Fingerprints: what of a configuration, a source and an item stands in the keys of shards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.items import Item
+from pipelines.listing import source_root as source_root
+from schemas.config import Config, Source
+from schemas.keys import digest
+from schemas.layout import Retries
+from schemas.model import fingerprint
+from schemas.storage import split_name
+from stages.decode import Decode
+from stages.decode.families import decode_version
+from stages.downmix import Downmix
+from stages.features import Features
+from stages.gate import Gate
+from stages.images import Images
+from stages.resample import Resample
+from stages.segment import Segment
+from stages.write import Write
+
+
+def clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
+    """What in the configuration changes the clips of every shard."""
+    # The column is there in clips of all sources, whichever has a clip for each channel.
+    more = {"channel_column": True} if config.has_channel_column else {}
+    return {
+        **more,
+        "audio": fingerprint(config.audio),
+        "silence": fingerprint(config.silence),
+        "fields": field_names,
+        "stages": {s.__name__: s.version for s in (Decode, Downmix, Resample, Segment, Gate)},
+    }
+
+
+def files_fingerprint(config: Config) -> dict[str, Any]:
+    """What else changes the content of every shard. Device, limits and shard size do not."""
+    images = config.output.images
+    drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
+    return {
+        **drawn,
+        "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
+        "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
+        "formats": sorted(config.output.formats),
+        "audio_codec": config.output.audio_codec,
+        "stages": {s.__name__: s.version for s in (Features, Write)},
+    }
+
+
+def source_fingerprint(config: Config, source: Source) -> str:
+    unit = source.annotations.time_unit if source.annotations else None
+    tolerance = source.annotations.end_tolerance_s if source.annotations else None
+    decoded = fingerprint(source)
+    # What is given as `audio` has it already is no other choice.
+    asked: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    if source.channel_by_row:
+        decoded["channels"] = asked["channels"] = "by row"
+    given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
+    # The root stands in every row, as source_uri.
+    raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
+    chosen = [given] if given else []
+    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *chosen])
+
+
+def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
+    rows = None
+    if item.annotations is not None:
+        # A good row's line may move without touching its clip; a rejected row is known by its line alone.
+        rows = [
+            [a.start, a.end, a.ordinal, a.label, a.fields]
+            + ([{"channel": a.channel}] if a.channel is not None else [])
+            + ([a.reason, a.file, a.line, a.detail] if a.reason is not None else [])
+            for a in item.annotations
+        ]
+    version, n_retries = retries.get(item.item_id, ("", 0))
+    again = [n_retries] if version == item.recording.version else []
+    decoded = decode_version(split_name(item.recording.path)[2])
+    raised = [{"decode": decoded}] if decoded > 1 else []
+    # Which of a recording's sides counts it depends on the sides that there are. Spans are counted by the first, whatever comes.
+    aside = [{"counted": False}] if item.annotations is not None and not item.primary else []
+    return digest(
+        [
+            item.item_id,
+            item.recording.version,
+            item.span,
+            item.label,
+            item.fields,
+            rows,
+            source_digest,
+            *again,
+            *raised,
+            *aside,
+        ]
+    )
