@@ -154,8 +154,8 @@ class Commit:
                     "statistics": Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics(),
                 }
             )
-        except (ValueError, TypeError, KeyError) as error:
-            raise ClipmillError(f"{name}: not a commit record: {error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ClipmillError(f"{name}: not a commit record: {error}", code="root.damaged") from None
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,11 @@ class Snapshot:
     def from_json(cls, content: bytes, name: str) -> Snapshot:
         try:
             plain = json.loads(content)
+            if (version := int(plain.get("format_version", FORMAT_VERSION))) > FORMAT_VERSION:
+                raise ClipmillError(
+                    f"{name}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",
+                    code="root.newer_format",
+                )
             statistics = {split: Statistics.from_plain(s) for split, s in plain.get("statistics", {}).items()}
             sums = {
                 "counts": Counts(**plain["counts"]),
@@ -226,9 +231,10 @@ class Snapshot:
                 "statistics": statistics,
             }
             return cls(**{**plain, **sums})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew"
+                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew",
+                code="root.damaged",
             ) from None
 
     @property

@@ -20,6 +20,7 @@ from pipelines.command_line import (
     workers_option,
 )
 from pipelines.plural import counted
+from pipelines.terminal import say
 
 
 @click.command()
@@ -90,13 +91,13 @@ def retry(
 def _say(report: Any) -> None:
     from pipelines.wording import outcome
 
-    click.echo("\n".join(outcome(report)))
+    say(*outcome(report))
     for message in dict.fromkeys(report.failures):
-        click.echo(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
+        say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     if report.snapshot is not None and report.snapshot.counts.clips_kept == 0:
         click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
     for excess in report.limits:
-        click.echo(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
+        say(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
     if report.limits and not report.accepted:
         click.echo("everything is built; the same command with --accept publishes it all the same", err=True)
 
@@ -107,6 +108,7 @@ def _say(report: Any) -> None:
 @reported
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
+    from pipelines.build import check_output, device_notes, guarded
     from pipelines.graph import output_root
     from pipelines.plan import make_plan
     from pipelines.wording import planned
@@ -114,7 +116,10 @@ def plan(config: str, as_json: bool) -> None:
     from schemas.layout import sound_commits
 
     file = load(config)
-    made = make_plan(file.config)
+    with guarded(file):
+        check_output(file, output_root(file.config))
+        notes = device_notes(file.config)
+        made = make_plan(file.config)
     there = sound_commits(output_root(file.config), made.keys)
     missing = sum(key not in there for key in made.keys)
     if as_json:
@@ -140,12 +145,13 @@ def plan(config: str, as_json: bool) -> None:
                     "estimated_s": made.estimated_s,
                     "rejections": made.rejections,
                     "passed_over": made.passed_over,
+                    "notes": notes,
                     "shards": shards,
                 }
             )
         )
         return
-    click.echo("\n".join(planned(made, missing)))
+    say(*planned(made, missing), *(f"note         {note}" for note in notes))
 
 
 @click.command()
@@ -169,5 +175,5 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
             json.dumps({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
         )
         sys.exit(result.report.exit_code)
-    click.echo(result.text)
+    say(*result.text.split("\n"))
     sys.exit(result.report.exit_code)

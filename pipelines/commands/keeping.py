@@ -12,6 +12,7 @@ from pipelines.command_line import (
     reported,
     root_argument,
 )
+from pipelines.terminal import say
 
 
 @click.command()
@@ -34,4 +35,4 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "removed": delete}))
     else:
-        click.echo("\n".join(garbage(found, delete)))
+        say(*garbage(found, delete))
