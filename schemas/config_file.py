@@ -39,7 +39,7 @@ class ConfigFile:
     def located(self, error: ConfigError) -> ConfigError:
         """Return an error about keys with the file and the lines of these, if it came without."""
         problems = [
-            replace(p, file=self.path, line=p.line or self._line(key_path(p.key))) if p.key and not p.file else p
+            replace(p, file=self.path, line=p.line or self._line(key_path(p.key))) if p.key and p.line is None else p
             for p in error.problems
         ]
         return ConfigError.of(problems)
@@ -106,7 +106,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] = os.en
         problems = explain(error, document)
     problems += document.problems
     if problems or config is None:
-        raise ConfigError.of(sorted(problems, key=lambda p: p.line or 0))
+        raise ConfigError.of(sorted(problems, key=lambda p: (p.line or 0, p.code != "config.unknown_key")))
     return ConfigFile(config=config, public=_without_secrets(document.data), path=file, lines=document.lines)
 
 

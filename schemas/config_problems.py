@@ -14,6 +14,7 @@ from schemas.errors import Problem
 from schemas.model import did_you_mean, nearest
 from schemas.yaml_file import Document, KeyPath, dotted
 
+_FEW = 2
 _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 
@@ -91,8 +92,8 @@ def _hint(path: KeyPath) -> str:
     if re.match(r"[\w-]+:\S", given) and given.split(":", 1)[0] in known:
         return "a space is missing behind the colon; write `key: value`"
     elsewhere = [place for place in _places_of(given, Config, "") if place]
-    if len(elsewhere) == 1:
-        return f"it belongs under `{elsewhere[0]}`"
+    if 1 <= len(elsewhere) <= _FEW:
+        return f"it belongs under {' or '.join(f'`{place}`' for place in elsewhere)}"
     return f"known here: {', '.join(known)}"
 
 

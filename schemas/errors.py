@@ -120,6 +120,8 @@ class ConfigError(ClipmillError):
         first = self._problems[0]
         self.key, self.file, self.line = first.key, first.file, first.line
         lines = [str(p) for p in self._problems[:_MAX_SHOWN]]
+        if len(self._problems) > 1:  # each in a line of its own, whatever stands in a key
+            lines = [line.replace("\n", "\\n") for line in lines]
         if len(self._problems) > _MAX_SHOWN:
             lines.append(f"... and {len(self._problems) - _MAX_SHOWN:,} more")
         super().__init__("\n".join(lines), code=first.code)

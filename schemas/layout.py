@@ -67,7 +67,7 @@ def snapshot_path(number: int) -> str:
 def snapshot_numbers(root: Root) -> list[int]:
     """Return the numbers of the published snapshots, ascending."""
     stems = [n.removesuffix(".json") for n in root.names(SNAPSHOTS) if n.endswith(".json")]
-    return sorted(int(s) for s in stems if s.isdigit())
+    return sorted(int(s) for s in stems if s.isascii() and s.isdigit())
 
 
 def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
@@ -155,7 +155,7 @@ def read_retries(root: Root) -> Retries:
         return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ClipmillError(
             f"{root.uri(RETRIES_FILE)}: not a record of retries ({error}); put the file back as it was, or remove it and retry"
             " again: what was retried before is then as if it had not been",
@@ -216,7 +216,7 @@ def dataset_name(root: Root) -> str:
             f"{root.url} is no dataset: there is no {DATASET_FILE}; give the output.root of a build",
             code="root.not_a_dataset",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ClipmillError(f"{root.uri(DATASET_FILE)}: not a dataset file: {error}", code="root.damaged") from None
     if version != FORMAT_VERSION:
         raise ClipmillError(

@@ -14,6 +14,7 @@ from schemas.yaml_words import in_words
 MAX_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
 _LARGEST = 1 << 63
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # by escapes in double quotes; no file name and no UTF-8 has them
 KeyPath = tuple[str | int, ...]
 
 
@@ -138,6 +139,8 @@ class Document:
                 sound = False
                 continue
             key = str(key_node.value)
+            if (found := _NO_TEXT.search(key)) is not None:
+                self.tell("config.invalid_value", _no_text(found), (*path, key), line)
             if key in first:
                 message = f"the key is given twice, first in line {first[key]}; keep one"
                 self.tell("config.duplicate_key", message, (*path, key), line)
@@ -168,6 +171,9 @@ class Document:
             message = f"{node.value[:50]!r} cannot be read as {_KINDS[kind]}; put it in quotes if it is text"
             self.tell("config.invalid_value", message, path, line)
             return None
+        if isinstance(value, str) and (found := _NO_TEXT.search(value)) is not None:
+            self.tell("config.invalid_value", _no_text(found), path, line)
+            return None
         if kind == "int" and abs(value) >= _LARGEST:
             self.tell("config.invalid_value", "is too large a number", path, line)
             return None
@@ -193,6 +199,10 @@ class Document:
         if kind == "null":
             return "; there is no value; give one, or leave the key out"
         return f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'" if kind else ""
+
+
+def _no_text(found: re.Match[str]) -> str:
+    return f"holds {ascii(found[0])[1:-1]}, which no name and no path can hold"
 
 
 _KINDS = {
