@@ -27,14 +27,16 @@ from pipelines.plural import counted
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from pipelines.publish import draft_snapshot, publish, repair, write_rejections
 from pipelines.sides import SideChanges, built_changes
+from pipelines.task_failures import Told, checked
+from schemas.config import Config
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
-from schemas.failures import describe_os_error
 from schemas.forgotten import read_forgotten
 from schemas.layout import (
     OURS,
     REJECTED_FILE,
     Retries,
+    check_name,
     commit_path,
     open_dataset,
     read_retries,
@@ -45,6 +47,7 @@ from schemas.layout import (
 )
 from schemas.records import Commit, Snapshot
 from schemas.storage import Root
+from stages.os_failures import describe
 
 _PUBLISH_ATTEMPTS = 100
 _LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 10
@@ -151,13 +154,14 @@ class Builder:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
         self._started = time.monotonic()
         self._feature_actors = 0
+        check_device(file.config, address)
         self.root = output_root(file.config)
+        _check_apart(file, self.root)
         try:
             open_dataset(self.root, file.config.name)
             self._sweep()
         except OSError as error:
-            raise describe_os_error(error, self.root, "write to") from None
-        _check_apart(file, self.root)
+            raise describe(error, self.root, "write to") from None
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
@@ -256,8 +260,8 @@ class Builder:
         os.environ.update(WORKER_ENV)
         tally = LocalTally()
         stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
-        run = BuildShard(stages, self.plan.config_digest, Watch(tally))
-        return (row for shard in shards for row in run(shard).to_pylist()), tally
+        run = Told(BuildShard(stages, self.plan.config_digest, Watch(tally)), logged=False)
+        return (checked(row) for shard in shards for row in run(shard).to_pylist()), tally
 
     def _on_ray(
         self, shards: list[pa.Table], stack: ExitStack
@@ -353,6 +357,29 @@ def _check_all_there(root: Root, commits: list[Commit]) -> None:
         raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")
 
 
+def check_device(config: Config, address: str | None = None) -> None:
+    """Raise ConfigError where features are to be computed on a GPU of this machine, which has none. A cluster says so itself."""
+    if config.features.device != "cuda" or not config.features.names or address or _ray_is_at_hand():
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "is cuda, and this machine has no GPU that torch can use: set auto or cpu, or build on a cluster with --address",
+            key="features.device",
+            code="config.no_gpu",
+        )
+
+
+def device_notes(config: Config) -> list[str]:
+    """Return what would keep a build of this machine from working, and not one on a cluster: a plan is often made on a laptop."""
+    try:
+        check_device(config)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
 def _ray_is_at_hand() -> bool:
     """Whether a cluster is named by the environment, or this process is connected to one."""
     ray = sys.modules.get("ray")
@@ -366,8 +393,10 @@ def guarded(file: ConfigFile) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _interrupt) if on_main_thread else None
     try:
         yield
+    except ConfigError as error:
+        raise file.located(error) from None
     except OSError as error:
-        raise describe_os_error(error, output_root(file.config), "use") from None
+        raise describe(error, output_root(file.config)) from None
     finally:
         if on_main_thread:
             signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
@@ -375,6 +404,17 @@ def guarded(file: ConfigFile) -> Iterator[None]:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def check_output(file: ConfigFile, root: Root) -> None:
+    """Check what a build checks of its output, without writing there: whose dataset it is, and that no source holds it.
+
+    Raises
+    ------
+    ConfigError, ClipmillError : it cannot be built there
+    """
+    _check_apart(file, root)
+    check_name(root, file.config.name)
 
 
 def _check_apart(file: ConfigFile, root: Root) -> None:

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import click
 
+from pipelines.command_line import fail
 from pipelines.commands.building import build, demo, plan, retry
 from pipelines.commands.exporting import export
 from pipelines.commands.inspecting import diff, failures, show, status, verify
 from pipelines.commands.keeping import forget, gc
+from pipelines.terminal import say
+from schemas.errors import ClipmillError, ConfigError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """The commands, with errors of usage in the form of all other errors where --json is given."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode:
+            return super().main(given, standalone_mode=False, **options)
+        try:
+            code = super().main(given, standalone_mode=False, **options)
+        except click.ClickException as error:
+            if "--json" in given:
+                fail(ConfigError(" ".join(error.format_message().split()), code="usage"), error.exit_code, as_json=True)
+            shown = io.StringIO()
+            error.show(file=shown)
+            say(*shown.getvalue().rstrip("\n").split("\n"), err=True)
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            fail(ClipmillError("interrupted", code="interrupted"), 1, "--json" in given)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="clipmill")
 def main() -> None:
     """Raw audio corpora in, training shards out.

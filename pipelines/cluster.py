@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -19,7 +20,8 @@ from pipelines.sandbox import Sandbox
 from pipelines.search_path import job_config
 from pipelines.task_failures import ray_gave_up
 from schemas.config import Config
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, ConfigError
+from stages.os_failures import too_many_files
 
 # One thread a worker: the bytes of features are promised for that, and more would fight over the cores. Memory that is freed
 # is kept for the next block (glibc's malloc, also for Arrow): given back, its pages would be cleared anew by the kernel.
@@ -38,6 +40,7 @@ WORKER_ENV = {
 
 # Ray Data itself waits for 2 s only, which a busy machine exceeds.
 _EXECUTOR_END_S = 60.0
+_MAX_WHY = 500
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
 
     Raises
     ------
-    ClipmillError : the cluster does not answer, or lacks the GPU that the configuration asks for
+    ClipmillError : the cluster does not answer
+    ConfigError : it lacks the GPU that the configuration asks for
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -137,9 +141,8 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     logging_level=logging.ERROR,
                     job_config=job_config(carried=False),
                 )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-            raise ClipmillError(f"cannot connect to {where}: {error}") from None
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _not_started(error, address) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which prints a stack trace
     try:
@@ -147,18 +150,37 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         n_gpus = int(resources.get("GPU", 0))
         wanted = config.features.device
         if wanted == "cuda" and n_gpus == 0 and config.features.names:
-            raise ClipmillError(
-                "features.device is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu"
+            raise ConfigError(
+                "is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu",
+                key="features.device",
+                code="config.no_gpu",
             )
         on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
     except ray.exceptions.RayError as error:
-        raise ClipmillError(ray_gave_up(error)) from None
+        raise ClipmillError(ray_gave_up(error), code="ray.failed") from None
     finally:
         if ours:
             await_executors()
             ray.shutdown()
+
+
+def _not_started(error: Exception, address: str | None) -> ClipmillError:
+    """Return what to tell where Ray does not start or answer. Ray on this machine writes files in two places, and names one at most."""
+    why = " ".join(str(error).split())[:_MAX_WHY]
+    if address:
+        return ClipmillError(f"cannot connect to the Ray cluster at {address}: {why}", code="ray.unavailable")
+    if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
+        return ClipmillError(f"cannot start Ray on this machine: {why}", code="ray.unavailable")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return too_many_files(error)
+    places = f"{os.environ.get('RAY_TMPDIR') or '/tmp/ray'} (RAY_TMPDIR) and {Path.home()} (HOME)"  # noqa: S108
+    named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return ClipmillError(
+        f"cannot start Ray on this machine: {named}{error.strerror or why}; Ray needs space and permission to write in {places}",
+        code="ray.unavailable",
+    )
 
 
 def await_executors() -> None:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
+from pipelines.terminal import say
 from schemas.errors import ClipmillError, ConfigError
-from schemas.failures import describe_os_error
 from schemas.storage import Root
+from stages.os_failures import describe
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +33,7 @@ accept_option = click.option(
     "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
 )
 _INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept, the same command goes on from there")
+_MAX_WHY = 300
 config_argument = click.argument("config", type=click.Path(dir_okay=False))
 root_argument = click.argument("root")  # a folder or an address, or the configuration of the build
 
@@ -43,18 +45,31 @@ def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
     for code in codes:
         if code in REMARKS and code not in REASONS and code not in others:
             raise ConfigError(
-                f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry"
+                f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry",
+                code="usage",
             )
         if code not in REASONS and code not in others:
-            raise ConfigError(f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur")
+            raise ConfigError(
+                f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur", code="usage"
+            )
 
 
-def fail(message: str, code: int, as_json: bool = False, **more: Any) -> NoReturn:
+def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoReturn:
+    """Tell an error and leave: as lines on stderr, one for each problem, or as one JSON object on stdout."""
     if as_json:
-        click.echo(json.dumps({"error": message, **more}))
+        click.echo(json.dumps(error.to_dict()))
     else:
-        click.echo(f"error: {message}", err=True)
-    sys.exit(code)
+        # Of several problems each has a line of its own; a line break in a single message is part of a name.
+        lines = str(error).split("\n") if len(error.problems) > 1 else [str(error)]
+        say(*(f"error: {line}" for line in lines), err=True)
+    sys.exit(exit_code)
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what libraries raise on files that are not what they should be."""
+    import pyarrow as pa  # a tenth of a second, which a command that works need not spend here
+
+    return (pa.ArrowException, UnicodeError)
 
 
 def reported(command: Callable[P, T]) -> Callable[P, T]:
@@ -66,18 +81,27 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except ConfigError as error:
-            fail(str(error), 2, as_json, key=error.key, file=error.file, line=error.line)
+            fail(error, 2, as_json)
         except ClipmillError as error:
-            fail(str(error), 1, as_json)
+            fail(error, 1, as_json)
         except KeyboardInterrupt:
-            fail(f"interrupted; {_INTERRUPTED.get(command.__name__, 'the same command begins anew')}", 1, as_json)
+            what = _INTERRUPTED.get(command.__name__, "the same command begins anew")
+            fail(ClipmillError(f"interrupted; {what}", code="interrupted"), 1, as_json)
         except BrokenPipeError:
             # Whoever read the output has seen enough; Python would complain once more when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        except MemoryError:
+            fail(ClipmillError("the memory of this machine is used up", code="out_of_memory"), 1, as_json)
         except OSError as error:
+            root = str(kwargs.get("root") or "")
+            fail(describe(error, Root(root) if root else None), 1, as_json)
+        except _damage() as error:
+            # What remains of damaged files: those that name themselves are told where they are read.
+            root = str(kwargs.get("root") or kwargs.get("config") or "")
+            why = " ".join(str(error).split())[:_MAX_WHY]
             fail(
-                str(describe_os_error(error, Root(str(kwargs.get("root") or error.filename or "storage")), "use")),
+                ClipmillError(f"{root}: a file cannot be read: {why}; run `clipmill verify`", code="root.damaged"),
                 1,
                 as_json,
             )
@@ -100,6 +124,6 @@ def dataset_at(root: str) -> Root:
         try:
             place = Root(check_address(root))
         except ValueError as error:
-            raise ConfigError(f"ROOT {error}") from None
+            raise ConfigError(f"ROOT {error}", code="usage") from None
     dataset_name(place)
     return place

@@ -27,7 +27,6 @@ from pipelines.sandbox import Sandbox
 from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
 from schemas.config import Config
 from schemas.errors import ClipmillError, DonorError, InputMovedError, ItemRejectedError, StorageError
-from schemas.failures import describe_os_error
 from schemas.layout import commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
 from schemas.records import Commit
@@ -39,6 +38,7 @@ from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
 from stages.images import Images
+from stages.os_failures import describe
 from stages.reread import SCHEMA as SCHEMA_OF_REREAD
 from stages.reread import Reread
 from stages.resample import Resample
@@ -329,7 +329,7 @@ def _patiently(root: Root, work: Callable[[], T]) -> T:
     try:
         return patiently(work, (StorageError, *root.errors), root.is_local, _SHARD_ATTEMPTS)
     except OSError as error:
-        raise describe_os_error(error, root, "build a shard under") from None
+        raise describe(error, root, "build a shard under") from None
 
 
 def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
@@ -447,4 +447,4 @@ def run_graph(
                 at_first.close()
                 yield from map(checked, batch.to_pylist())
     except ray.exceptions.RayError as error:
-        raise ClipmillError(ray_gave_up(error)) from None
+        raise ClipmillError(ray_gave_up(error), code="ray.failed") from None

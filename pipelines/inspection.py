@@ -9,6 +9,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.notes import Note, read_notes
@@ -119,8 +120,10 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
             return rows[:limit]
     except FileNotFoundError:
         raise ClipmillError(
-            f"{root.uri(path)} is missing; building again with the same configuration restores it"
+            f"{root.uri(path)} is missing; building again with the same configuration restores it", code="root.damaged"
         ) from None
+    except pa.ArrowException as error:
+        raise _damaged(root, path, error) from None
 
 
 def status(root: Root) -> dict[str, Any]:
@@ -243,7 +246,16 @@ def _in_order(commits: Iterable[Commit]) -> list[Commit]:
 def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
     try:
         with contextlib.closing(root.open_read(path)) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches():
+            file = pq.ParquetFile(stream)
+            if not {"reason", "kind"} <= set(file.schema_arrow.names):
+                raise pa.ArrowInvalid("it is not a table of rejections")
+            for batch in file.iter_batches():
                 yield from batch.to_pylist()
     except FileNotFoundError:
-        raise ClipmillError(f"{root.uri(path)} is missing; run `clipmill verify`") from None
+        raise ClipmillError(f"{root.uri(path)} is missing; run `clipmill verify`", code="root.damaged") from None
+    except pa.ArrowException as error:
+        raise _damaged(root, path, error) from None
+
+
+def _damaged(root: Root, path: str, error: Exception) -> ClipmillError:
+    return ClipmillError(f"{root.uri(path)} cannot be read: {error}; run `clipmill verify`", code="root.damaged")

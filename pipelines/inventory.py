@@ -192,13 +192,17 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                 continue
             inventory.recordings.append(Recording(source.name, path, size, version))
     except FileNotFoundError:
-        raise ClipmillError(f"source {source.name!r}: {source.root} does not exist") from None
+        raise ClipmillError(f"source {source.name!r}: {source.root} does not exist", code="source.unreadable") from None
     except NotADirectoryError:
-        raise ClipmillError(f"source {source.name!r}: {source.root} is a file; root must be a folder") from None
+        raise ClipmillError(
+            f"source {source.name!r}: {source.root} is a file; root must be a folder", code="source.unreadable"
+        ) from None
     except OSError as error:
         if isinstance(error, PermissionError) and root.is_local:
             where = error.filename or source.root
-            raise ClipmillError(f"source {source.name!r}: cannot list {where}: {error.strerror}") from None
+            raise ClipmillError(
+                f"source {source.name!r}: cannot list {where}: {error.strerror}", code="source.unreadable"
+            ) from None
         raise describe_os_error(error, root, f"list source {source.name!r} at") from None
     if source.version == "sha256":
         _hash(source, root, inventory)

@@ -35,6 +35,7 @@ from pipelines.search_path import without_current_folder
 from schemas.config import Config
 from schemas.errors import ClipmillError, StorageError
 from schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
+from stages.held import of_temporary_files
 from stages.rows import replace_column, stream_bytes, stream_table
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED = b"B", b"T", b"E", b"S", b"M", b"R", b"F"
@@ -182,7 +183,8 @@ class _Child:
     """The process and the pipes to it."""
 
     def __init__(self) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
+        with of_temporary_files("keep what the decoding process says in a temporary file"):
+            self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
         to_child, ours_out = os.pipe()
         ours_in, from_child = os.pipe()
         try:

@@ -22,9 +22,13 @@ _MAX_TEXT = 500
 
 @dataclass(frozen=True)
 class Told:
-    """A task's work, which gives a table with the message where it raises. What another task has told is passed on."""
+    """A task's work, which gives a table with the message where it raises. What another task has told is passed on.
+
+    logged : the traceback goes to stderr, which is a worker's log
+    """
 
     work: Callable[[pa.Table], pa.Table]
+    logged: bool = True
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if _FAILURE_COLUMN in table.column_names:
@@ -33,10 +37,16 @@ class Told:
             return self.work(table)
         except ClipmillError as error:
             return _failure(str(error))
+        except MemoryError:
+            return _failure(
+                f"the memory of this machine was used up{_place(table)}: take fewer --workers, or lower output.shard_seconds, then"
+                " build again: what is committed is kept"
+            )
         except Exception as error:  # noqa: BLE001 - the process boundary: Ray would make a page of it
-            traceback.print_exc()  # for the worker's log
+            if self.logged:
+                traceback.print_exc()
             text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
-            return _failure(f"a stage failed, which is a defect of clipmill: {text}")
+            return _failure(f"a stage failed, which is a defect of clipmill: {text}{_place(table)}")
 
 
 class ToldActor:
@@ -47,6 +57,16 @@ class ToldActor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return self._told(table)
+
+
+def _place(table: pa.Table) -> str:
+    """Return which shard a table is of, with one of its recordings, to add to a message."""
+    if table.num_rows == 0 or not {"key", "split", "recording_id"} <= set(table.column_names):
+        return ""
+    first = {name: table[name][0].as_py() for name in ("key", "split", "recording_id")}
+    more = len(table["recording_id"].unique()) - 1
+    others = f" and {more:,} more" if more else ""
+    return f" (in shard {first['split']}-{str(first['key'])[:12]} of {first['recording_id']}{others})"
 
 
 def _failure(message: str) -> pa.Table:

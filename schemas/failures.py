@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from schemas.errors import StorageError
+from schemas.errors import StorageError, os_error_code
 from schemas.retry import StoreClosedError, code_of, is_transient
 from schemas.storage import Root
 
@@ -65,4 +65,6 @@ def describe_os_error(
         why = f"{why} ({code})" if why else code
     operation = getattr(error.__cause__, "operation_name", "")
     why = f"{why} for {operation}" if operation and isinstance(error, PermissionError | StoreClosedError) else why
-    return StorageError(f"cannot {action} {where}: {why} ({remedy})", transient=is_transient(error, root.is_local))
+    transient = is_transient(error, root.is_local)
+    told = f"cannot {action} {where}: {why} ({remedy})"
+    return StorageError(told, transient=transient, code="" if transient else os_error_code(error))

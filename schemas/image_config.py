@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from schemas.model import Frozen, error_at
+from schemas.model import Frozen, did_you_mean, error_at
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -16,9 +15,8 @@ def _known_colormap(name: str) -> str:
     import matplotlib  # a fifth of a second, which a configuration without pictures need not spend
 
     if name not in matplotlib.colormaps:
-        near = difflib.get_close_matches(name.lower(), list(matplotlib.colormaps), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "magma, viridis and gray are some"
-        raise ValueError(f"matplotlib has no colour map of this name; {hint}")
+        hint = did_you_mean(name, matplotlib.colormaps) or "; magma, viridis and gray are some"
+        raise ValueError(f"matplotlib has no colour map of this name{hint}")
     return name
 
 

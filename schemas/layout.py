@@ -69,19 +69,23 @@ def snapshot_path(number: int) -> str:
 def snapshot_numbers(root: Root) -> list[int]:
     """Return the numbers of the published snapshots, ascending."""
     stems = [n.removesuffix(".json") for n in root.names(SNAPSHOTS) if n.endswith(".json")]
-    return sorted(int(s) for s in stems if s.isdigit())
+    return sorted(int(s) for s in stems if s.isascii() and s.isdigit())
 
 
 def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
     """Read a snapshot, the newest by default. Raises ClipmillError when there is none."""
     numbers = snapshot_numbers(root)
     if not numbers:
-        raise ClipmillError(f"{root.url}: no snapshot is published here; is it a dataset, and did its build finish?")
+        raise ClipmillError(
+            f"{root.url}: no snapshot is published here; is it a dataset, and did its build finish?",
+            code="root.no_snapshot",
+        )
     chosen = numbers[-1] if number is None else number
     if chosen not in numbers:
         there = ", ".join(map(str, numbers[-10:]))
         raise ClipmillError(
-            f"{root.url}: no snapshot {chosen}; there are {'..., ' if len(numbers) > 10 else ''}{there}"
+            f"{root.url}: no snapshot {chosen}; there are {'..., ' if len(numbers) > 10 else ''}{there}",
+            code="root.no_snapshot",
         )
     return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))
 
@@ -91,7 +95,9 @@ def read_commit(root: Root, key: str) -> Commit:
     try:
         content = root.read_bytes(commit_path(key))
     except FileNotFoundError:
-        raise ClipmillError(f"{root.uri(commit_path(key))}: the commit record is missing") from None
+        raise ClipmillError(
+            f"{root.uri(commit_path(key))}: the commit record is missing", code="root.damaged"
+        ) from None
     return Commit.from_json(content, root.uri(commit_path(key)))
 
 
@@ -151,10 +157,11 @@ def read_retries(root: Root) -> Retries:
         return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ClipmillError(
             f"{root.uri(RETRIES_FILE)}: not a record of retries ({error}); put the file back as it was, or remove it and retry"
-            " again: what was retried before is then as if it had not been"
+            " again: what was retried before is then as if it had not been",
+            code="root.damaged",
         ) from None
 
 
@@ -178,9 +185,22 @@ def open_dataset(root: Root, name: str) -> None:
     content = json.dumps({"format_version": FORMAT_VERSION, "name": name}, indent=1) + "\n"
     if root.create_bytes(DATASET_FILE, content.encode()):
         return
+    _check_name(root, name)
+
+
+def check_name(root: Root, name: str) -> None:
+    """Raise ClipmillError where a root holds another dataset, as `open_dataset` does, without making it one."""
+    if root.exists(DATASET_FILE):
+        _check_name(root, name)
+
+
+def _check_name(root: Root, name: str) -> None:
     other = dataset_name(root)
     if other != name:
-        raise ClipmillError(f"{root.url} holds the dataset {other!r}, not {name!r}: choose another output.root or name")
+        raise ClipmillError(
+            f"{root.url} holds the dataset {other!r}, not {name!r}: choose another output.root or name",
+            code="root.other_dataset",
+        )
 
 
 def dataset_name(root: Root) -> str:
@@ -195,10 +215,14 @@ def dataset_name(root: Root) -> str:
         version, name = int(found["format_version"]), str(found["name"])
     except FileNotFoundError:
         raise ClipmillError(
-            f"{root.url} is no dataset: there is no {DATASET_FILE}; give the output.root of a build"
+            f"{root.url} is no dataset: there is no {DATASET_FILE}; give the output.root of a build",
+            code="root.not_a_dataset",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClipmillError(f"{root.uri(DATASET_FILE)}: not a dataset file: {error}") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ClipmillError(f"{root.uri(DATASET_FILE)}: not a dataset file: {error}", code="root.damaged") from None
     if version != FORMAT_VERSION:
-        raise ClipmillError(f"{root.url}: format version {version}, this clipmill knows {FORMAT_VERSION}")
+        raise ClipmillError(
+            f"{root.url}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",
+            code="root.newer_format",
+        )
     return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
@@ -48,11 +47,50 @@ def error_at(key: str, message: str) -> ValueError:
     return ValueError(f"@{key}@{message}")
 
 
+def nearest(given: object, known: Iterable[str]) -> str | None:
+    """Return the known word that a text was meant for, if it is nearly one. Case, `-` and `_` do not count.
+
+    Near is at most one letter off (left out, added, another, or two exchanged), or one in four of a longer word; or the word
+    without its last parts, as `hop` of `hop_s`, if no other word begins so.
+    """
+    if not isinstance(given, str) or not 0 < len(given) <= _LONGEST_WORD:
+        return None
+    words = {word: _plain(word) for word in known}
+    text = _plain(given)
+    distances = {word: _distance(text, plain) for word, plain in words.items()}
+    best = min(distances, key=lambda word: distances[word], default=None)
+    if best is not None and distances[best] <= max(1, max(len(text), len(words[best])) // 4):
+        return best
+    begun = [w for w in words if f"{w}_".startswith(f"{given}_") or f"{given}_".startswith(f"{w}_")]
+    return begun[0] if len(begun) == 1 else None
+
+
 def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'left'?`` for a text that is nearly one of the known words, else nothing. Case does not count."""
-    words = {word.lower(): word for word in known}
-    near = difflib.get_close_matches(given.lower(), words, n=1, cutoff=0.7) if isinstance(given, str) else []
-    return f"; did you mean {words[near[0]]!r}?" if near else ""
+    """Return ``; did you mean 'left'?`` for a text that is nearly one of the known words, else nothing."""
+    near = nearest(given, known)
+    return f"; did you mean {near!r}?" if near is not None else ""
+
+
+_LONGEST_WORD = 100
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+def _distance(a: str, b: str) -> int:
+    """Return how many letters are left out, added, replaced, or exchanged with the next one between two words."""
+    before: list[int] = []
+    last = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]
 
 
 class Frozen(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from schemas.errors import ClipmillError
 from schemas.keys import FORMAT_VERSION
@@ -148,17 +148,21 @@ class Commit:
         """Read a record. Raises ClipmillError with `name` when it is not one."""
         try:
             plain = json.loads(content)
-            return cls(
-                **{
-                    **plain,
-                    "outputs": [OutputFile(**o) for o in plain["outputs"]],
-                    "counts": Counts(**plain["counts"]),
-                    "seconds": Seconds(**plain["seconds"]),
-                    "statistics": Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics(),
-                }
+            return _typed(
+                cls(
+                    **{
+                        **plain,
+                        "outputs": [_typed(OutputFile(**o)) for o in plain["outputs"]],
+                        "counts": _typed(Counts(**plain["counts"])),
+                        "seconds": _typed(Seconds(**plain["seconds"])),
+                        "statistics": Statistics.from_plain(plain["statistics"])
+                        if "statistics" in plain
+                        else Statistics(),
+                    }
+                )
             )
-        except (ValueError, TypeError, KeyError) as error:
-            raise ClipmillError(f"{name}: not a commit record: {error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ClipmillError(f"{name}: not a commit record: {error}", code="root.damaged") from None
 
 
 @dataclass(frozen=True)
@@ -222,16 +226,25 @@ class Snapshot:
     def from_json(cls, content: bytes, name: str) -> Snapshot:
         try:
             plain = json.loads(content)
+            if (version := int(plain.get("format_version", FORMAT_VERSION))) > FORMAT_VERSION:
+                raise ClipmillError(
+                    f"{name}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",
+                    code="root.newer_format",
+                )
             statistics = {split: Statistics.from_plain(s) for split, s in plain.get("statistics", {}).items()}
             sums = {
-                "counts": Counts(**plain["counts"]),
-                "seconds": Seconds(**plain["seconds"]),
+                "counts": _typed(Counts(**plain["counts"])),
+                "seconds": _typed(Seconds(**plain["seconds"])),
                 "statistics": statistics,
             }
-            return cls(**{**plain, **sums})
-        except (ValueError, TypeError, KeyError) as error:
+            snapshot = _typed(cls(**{**plain, **sums}))
+            if not all(key.isalnum() for key in snapshot.commits):
+                raise ValueError("commits holds what is no key")
+            return snapshot
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew"
+                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew",
+                code="root.damaged",
             ) from None
 
     @property
@@ -283,6 +296,34 @@ class Snapshot:
                 told = " + ".join(f"{n} {outcome}" for outcome, n in parts.items())
                 found.append(f"{total} {name}, but {told} = {sum(parts.values())}")
         return found
+
+
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[Any, Any]] = {
+    "int": (int, None),
+    "float": (_NUMBER, None),
+    "str": (str, None),
+    "list[str]": (list, str),
+    "list[dict[str, Any]]": (list, dict),
+    "dict[str, Any]": (dict, None),
+    "dict[str, int]": (dict, int),
+    "dict[str, float]": (dict, _NUMBER),
+    "dict[str, str]": (dict, str),
+    "dict[str, dict[str, float]]": (dict, dict),
+    "dict[str, dict[str, dict[str, float]]]": (dict, dict),
+}
+T = TypeVar("T")
+
+
+def _typed(record: T) -> T:
+    """Return a record as it is. Raises TypeError where a damaged file has given a field, or what is in it, another type."""
+    for name, about in record.__dataclass_fields__.items():  # type: ignore[attr-defined]
+        outer, inner = _TYPES.get(about.type, (object, None))
+        value = getattr(record, name)
+        inside = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, outer) or (inner is not None and not all(isinstance(v, inner) for v in inside)):
+            raise TypeError(f"{name} should be {about.type}")
+    return record
 
 
 def _to_json(record: Any) -> bytes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import StorageError
+from schemas.errors import StorageError, os_error_code
+from stages.os_failures import too_many_files
 
 HOLD_BYTES = 64 << 20
+_PURPOSE = "keep clips in temporary files"
 
 
 class Held:
@@ -52,7 +56,7 @@ class Held:
         self._n_bytes += table.get_total_buffer_size()  # of whole buffers, of which a table can be a small part
         if self._n_bytes < HOLD_BYTES:
             return
-        with _of_temporary_files():
+        with of_temporary_files(_PURPOSE):
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
                 self._writer = pa.ipc.new_stream(self._file, table.schema)
@@ -70,12 +74,12 @@ class Held:
         StorageError : the temporary file cannot be written or read
         """
         if self._file is not None:
-            with _of_temporary_files():
+            with of_temporary_files(_PURPOSE):
                 self._writer.close()
                 self._file.seek(0)
                 batches = iter(pa.ipc.open_stream(self._file))
             while True:
-                with _of_temporary_files():
+                with of_temporary_files(_PURPOSE):
                     batch = next(batches, None)
                 if batch is None:
                     break
@@ -85,12 +89,23 @@ class Held:
 
 
 @contextlib.contextmanager
-def _of_temporary_files() -> Iterator[None]:
+def of_temporary_files(purpose: str) -> Iterator[None]:
     """Say of an error of the operating system that it is about temporary files: neither a recording's nor the dataset's."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise too_many_files(error) from None
         raise StorageError(
-            f"cannot keep clips in temporary files under {tempfile.gettempdir()}: {error.strerror or error}"
-            " (free some space there, or have TMPDIR name a folder with more, then build again: what is committed is kept)"
+            f"cannot {purpose} under {_temporary_folder()}: {error.strerror or error}"
+            " (free some space there, or have TMPDIR name a folder with more, then build again: what is committed is kept)",
+            code=os_error_code(error),
         ) from None
+
+
+def _temporary_folder() -> str:
+    """Return where temporary files go; where none can be written, where they should."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # it tries them out, and none takes a file
+        return os.environ.get("TMPDIR") or "/tmp, /var/tmp and /usr/tmp"  # noqa: S108

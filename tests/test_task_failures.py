@@ -1,6 +1,7 @@
 """An exception in a task on Ray comes out as its message, in one line, with exit code 1."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,17 @@ from pipelines.task_failures import ray_gave_up
 from schemas.config_file import load
 from schemas.errors import ClipmillError
 
+DEFECT = "error: a stage failed, which is a defect of clipmill: "
 CASES = [
     (ClipmillError("the disk says no; free some space"), "error: the disk says no; free some space"),
-    (ValueError("not\na value"), "error: a stage failed, which is a defect of clipmill: ValueError: not a value"),
-    (RecursionError(), "error: a stage failed, which is a defect of clipmill: RecursionError:"),
+    (ValueError("not\na value"), f"{DEFECT}ValueError: not a value (in shard train-KEY of s0/r.wav)"),
+    (RecursionError(), f"{DEFECT}RecursionError: (in shard train-KEY of s0/r.wav)"),
+    (pa.ArrowInvalid("bad offsets"), f"{DEFECT}ArrowInvalid: bad offsets (in shard train-KEY of s0/r.wav)"),
+    (
+        MemoryError(),
+        "error: the memory of this machine was used up (in shard train-KEY of s0/r.wav): take fewer --workers, or lower"
+        " output.shard_seconds, then build again: what is committed is kept",
+    ),
 ]
 
 
@@ -53,9 +61,28 @@ def test_a_stage_that_raises_on_ray(
     monkeypatch.setattr("pipelines.build.stages_of", stages)
     done = CliRunner().invoke(main, ["build", str(config)])
     assert done.exit_code == 1, done.output
-    assert [line for line in done.output.splitlines() if line.startswith("error:")] == [message]
+    told = re.sub("train-[0-9a-f]{12}", "train-KEY", done.output)
+    assert [line for line in told.splitlines() if line.startswith("error:")] == [message]
     assert "Traceback" not in done.output
     assert "ray" not in done.output.lower().replace("starting ray", "")
+
+
+@pytest.mark.parametrize("place", ["clips", "features", "images", "write"])
+@pytest.mark.parametrize(("error", "message"), CASES)
+def test_a_stage_that_raises_in_this_process(
+    error: Exception, message: str, place: str, config: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stages(*given: Any) -> Any:
+        made = stages_of(*given)
+        if place != "write":
+            return dataclasses.replace(made, **{place: raising(error)})
+        monkeypatch.setattr(type(made.write), "__call__", lambda *_: raising(error)(pa.table({})))
+        return made
+
+    monkeypatch.setattr("pipelines.build.stages_of", stages)
+    done = CliRunner().invoke(main, ["build", str(config)])
+    assert done.exit_code == 1, done.output
+    assert re.sub("train-[0-9a-f]{12}", "train-KEY", done.stderr).splitlines() == [message]
 
 
 @pytest.mark.parametrize("place", ["clips", "features", "images"])

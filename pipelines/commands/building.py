@@ -20,6 +20,7 @@ from pipelines.command_line import (
     workers_option,
 )
 from pipelines.plural import counted
+from pipelines.terminal import say
 
 
 @click.command()
@@ -90,18 +91,18 @@ def retry(
 def _say(report: Any) -> None:
     from pipelines.wording import outcome
 
-    click.echo("\n".join(outcome(report)))
+    say(*outcome(report))
     for message in dict.fromkeys(report.failures):
-        click.echo(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
+        say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0
     if nothing_kept:
-        click.echo("warning: no clip was kept; see what was dropped and rejected above", err=True)
+        say("warning: no clip was kept; see what was dropped and rejected above", err=True)
     for excess in report.limits:
-        click.echo(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
+        say(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
     if report.limits and not report.accepted and not nothing_kept:
-        click.echo("everything is built; the same command with --accept publishes it all the same", err=True)
+        say("everything is built; the same command with --accept publishes it all the same", err=True)
     elif report.limits and not report.accepted:
-        click.echo(
+        say(
             f"nothing can be trained on this: `clipmill failures {report.root}` says why, with examples and what to do",
             err=True,
         )
@@ -113,6 +114,7 @@ def _say(report: Any) -> None:
 @reported
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
+    from pipelines.build import check_output, device_notes, guarded
     from pipelines.foresight import foresee
     from pipelines.graph import output_root
     from pipelines.plan import make_plan
@@ -123,9 +125,12 @@ def plan(config: str, as_json: bool) -> None:
 
     file = load(config)
     root = output_root(file.config)
-    made = make_plan(file.config, forgotten=read_forgotten(root))
-    there = sound_commits(root, made.keys)
-    ahead = foresee(file.config, root, made)
+    with guarded(file):
+        check_output(file, root)
+        notes = device_notes(file.config)
+        made = make_plan(file.config, forgotten=read_forgotten(root))
+        there = sound_commits(root, made.keys)
+        ahead = foresee(file.config, root, made)
     missing = sum(key not in there for key in made.keys)
     if as_json:
         shards = [
@@ -153,12 +158,13 @@ def plan(config: str, as_json: bool) -> None:
                     "rejections": made.rejections,
                     "passed_over": made.passed_over,
                     **ahead.to_dict(),
+                    "notes": notes,
                     "shards": shards,
                 }
             )
         )
         return
-    click.echo("\n".join([*planned(made, missing), *foreseen(ahead)]))
+    say(*planned(made, missing), *foreseen(ahead), *(f"note         {note}" for note in notes))
 
 
 @click.command()
@@ -182,5 +188,5 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
             json.dumps({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
         )
         sys.exit(result.report.exit_code)
-    click.echo(result.text)
+    say(*result.text.split("\n"))
     sys.exit(result.report.exit_code)

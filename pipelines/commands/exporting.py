@@ -15,6 +15,7 @@ from pipelines.command_line import (
     root_argument,
 )
 from pipelines.exports import FORMATS
+from pipelines.terminal import say
 from schemas.errors import ConfigError
 from schemas.storage import Root
 
@@ -56,7 +57,9 @@ def export(
     published = Published(place, read_snapshot(place, number))
     if format in IN_PLACE:
         if target is not None:
-            raise ConfigError(f"{format} goes into the dataset's root, where its readers look for it; leave --to out")
+            raise ConfigError(
+                f"{format} goes into the dataset's root, where its readers look for it; leave --to out", code="usage"
+            )
         there = place
     elif target is not None:
         there = target_root(target, place)
@@ -71,10 +74,10 @@ def export(
         told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
         click.echo(json.dumps({**told, "without_clips": empty, "notes": asked.notes}))
         return
-    click.echo(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
+    say(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
     for path in written:
-        click.echo(f"  {path}")
+        say(f"  {path}")
     for split in empty:
-        click.echo(f"  nothing for split {split}, which has no clips")
+        say(f"  nothing for split {split}, which has no clips")
     for note in asked.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")

@@ -16,6 +16,7 @@ from pipelines.command_line import (
     root_argument,
 )
 from pipelines.plural import counted
+from pipelines.terminal import say
 
 
 @click.command()
@@ -28,7 +29,7 @@ def status(root: str, as_json: bool) -> None:
     from pipelines.wording import standing
 
     found = look(dataset_at(root))
-    click.echo(json.dumps(found) if as_json else "\n".join(standing(found)))
+    click.echo(json.dumps(found)) if as_json else say(*standing(found))
 
 
 @click.command()
@@ -49,7 +50,7 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
 
     check_reasons([reason] if reason else [], REMARKS)
     found = look(dataset_at(root), number, reason, examples)
-    click.echo(json.dumps(found) if as_json else "\n".join(rejected(found)))
+    click.echo(json.dumps(found)) if as_json else say(*rejected(found))
 
 
 @click.command()
@@ -67,7 +68,7 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
     from pipelines.wording import differences
 
     found = compare(dataset_at(root), a, b)
-    click.echo(json.dumps(found.to_dict()) if as_json else "\n".join(differences(found, names)))
+    click.echo(json.dumps(found.to_dict())) if as_json else say(*differences(found, names))
 
 
 @click.command()
@@ -95,7 +96,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
             f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
         )
         for problem in verdict.problems:
-            click.echo(f"error: {problem}", err=True)
+            say(f"error: {problem}", err=True)
         if verdict.problems:
             click.echo(
                 "what to do: remove the commit record (commits/<key>.json) of each damaged shard and build again; the same bytes come back",
@@ -122,21 +123,21 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         plain = [{k: finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
         click.echo(json.dumps({**found, "examples": plain}))
         return
-    click.echo(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
+    say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
         f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
         f" from {counted(found['recordings_listed'], 'recording')}"
     )
     told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
-    click.echo("\n".join([*splits(found["splits"]), *told]))
-    click.echo("\n".join(statistics(found["statistics"], found["splits"])))
+    say(*splits(found["splits"]), *told)
+    say(*statistics(found["statistics"], found["splits"]))
     if found["labels"]:
-        click.echo("\n".join(["labels:", *labels(found["labels"], found["labels_by_split"])]))
+        say("labels:", *labels(found["labels"], found["labels_by_split"]))
     if found["columns"]:
-        click.echo("\n".join(["columns:", *columns(found["columns"])]))
+        say("columns:", *columns(found["columns"]))
     for row in rows:
         level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
-        click.echo(
+        say(
             f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
         )
-    click.echo(f"manifest: {found['manifest']}")
+    say(f"manifest: {found['manifest']}")

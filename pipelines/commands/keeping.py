@@ -14,6 +14,7 @@ from pipelines.command_line import (
     reported,
     root_argument,
 )
+from pipelines.terminal import say
 from schemas.errors import ConfigError
 
 _LIST_BYTES = 64 << 20
@@ -39,7 +40,7 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "removed": delete}))
     else:
-        click.echo("\n".join(garbage(found, delete)))
+        say(*garbage(found, delete))
 
 
 @click.command()
@@ -72,13 +73,16 @@ def forget(
         if as_json:
             click.echo(json.dumps({**found.to_dict(), "done": False}))
             return
-        click.echo("\n".join(forgetting(found)))
+        say(*forgetting(found))
         if not found.is_anything:
             return
         if not _confirmed():
             raise ConfigError("nothing was done; give --yes to forget without being asked")
-    done = carry_out(place, given, also_unknown, lambda said: None if as_json else click.echo(f"{said} ...", err=True))
-    click.echo(json.dumps({**done.to_dict(), "done": True}) if as_json else "\n".join(forgot(done, place)))
+    done = carry_out(place, given, also_unknown, lambda said: None if as_json else say(f"{said} ...", err=True))
+    if as_json:
+        click.echo(json.dumps({**done.to_dict(), "done": True}))
+    else:
+        say(*forgot(done, place))
     if not done.is_clean:
         sys.exit(1)
 
@@ -88,7 +92,7 @@ def _confirmed() -> bool:
     try:
         return click.confirm("Go on? This cannot be undone.")
     except click.Abort:
-        click.echo("")
+        say("")
         return False
 
 
