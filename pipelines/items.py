@@ -118,6 +118,14 @@ def noted_of(items: list[Item]) -> dict[str, int]:
     return {code: n for code, n in found.items() if n}
 
 
+def clips_of(items: list[Item], source: Source) -> float:
+    """Return about how many clips items of a source come to: a window's length each, or one a row or recording."""
+    segment = source.segment
+    if segment.mode == "window":
+        return sum(item.weight_s for item in items) / float(segment.length_s or 1)
+    return float(sum(1 if i.annotations is None else sum(row.reason is None for row in i.annotations) for i in items))
+
+
 class ItemMaker:
     """Makes the items of a source's recordings. What the configuration says is looked up once, not for each."""
 

@@ -25,7 +25,7 @@ from pipelines.buckets import buckets
 from pipelines.excess import Excess
 from pipelines.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
 from pipelines.inventory import Inventory, most_first
-from pipelines.items import Item, ItemMaker, PathReader, configured_fields, noted_of
+from pipelines.items import Item, ItemMaker, PathReader, clips_of, configured_fields, noted_of
 from pipelines.labels import unmet_labels
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.left_out import digest_of_left_out, leave_out_forgotten
@@ -78,6 +78,7 @@ class Plan:
     annotations_dropped: Counter[str] = field(default_factory=Counter)
     annotations_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
+    clips_estimated: int = 0
     warnings: list[Excess] = field(default_factory=list)
 
     def shard(self, i: int) -> pa.Table:
@@ -218,8 +219,11 @@ def _take_in(
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
     source_digest = source_fingerprint(config, source)
     items = _items(config, source, inventory, annotated, plan, refused_later, rule)
+    n_clips = 0.0
     while batch := list(islice(items, BATCH)):
+        n_clips += clips_of(batch, source)
         arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], root.uri)
+    plan.clips_estimated += round(n_clips)
 
 
 def _reject(

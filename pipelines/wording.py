@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.build import Report
 from pipelines.diff import Diff
+from pipelines.estimates import Estimate, annotations_rejected, rejected_by_reason
 from pipelines.foresight import Foreseen
 from pipelines.gc import Garbage
 from pipelines.inspection import saturation_told
@@ -245,35 +246,43 @@ def foreseen(found: Foreseen) -> list[str]:
     return lines + [f"warning      {excess.message}" for excess in found.warnings]
 
 
-def planned(plan: Plan, missing: int) -> list[str]:
+def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
     """Return what a build would do."""
     n_used = (
         plan.recordings_listed
         - plan.recordings_without_annotations
         - plan.recordings_rejected
         - plan.recordings_forgotten
+        - sum(plan.recordings_dropped.values())
     )
-    forgotten = f", {plan.recordings_forgotten:,} forgotten" if plan.recordings_forgotten else ""
+    rare = {"dropped by label": sum(plan.recordings_dropped.values()), "forgotten": plan.recordings_forgotten}
+    rest = "".join(f", {n:,} {outcome}" for outcome, n in rare.items() if n)
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
-        f" {plan.recordings_without_annotations:,} without annotations{forgotten}",
+        f" {plan.recordings_without_annotations:,} without annotations{rest}",
         *passed_over(plan.passed_over),
     ]
     if plan.annotations_read:
         lines.append(
-            f"annotations  {plan.annotations_read:,} read, {plan.annotations_rejected:,} of them rejected outside of any shard"
+            f"annotations  {plan.annotations_read:,} read, {annotations_rejected(plan):,} rejected{_left_out(plan)}"
         )
     lines += noted(plan.noted)
     lines.append(
         f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} committed already"
     )
-    lines.append(f"audio        about {duration(plan.estimated_s)} by file sizes and annotations")
-    if plan.rejections:
-        counts: dict[str, int] = {}
-        for row in plan.rejections:
-            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-        lines += ["rejected by reason:", *rejections(counts)]
+    lines.append(
+        f"about        {counted(about.clips, 'clip')}, {duration(about.clip_s)}, {size(about.stored_bytes)}, by file sizes and annotations;"
+        f" {duration(about.work_s)} of work on {counted(about.cores, 'core')}"
+    )
+    if counts := rejected_by_reason(plan):
+        lines += ["rejected by reason:", *rejections(dict(counts))]
     return lines
+
+
+def _left_out(plan: Plan) -> str:
+    dropped = sum(plan.annotations_dropped.values())
+    parts = {"dropped by label": dropped, "ignored": plan.annotations_ignored}
+    return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
 
 
 def standing(found: dict[str, Any]) -> list[str]:

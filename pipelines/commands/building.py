@@ -115,13 +115,14 @@ def _say(report: Any) -> None:
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
     from pipelines.build import check_output, device_notes, guarded
+    from pipelines.estimates import annotations_rejected, estimate, rejected_by_reason
     from pipelines.foresight import foresee
     from pipelines.graph import output_root
     from pipelines.plan import make_plan
     from pipelines.wording import foreseen, planned
     from schemas.config_file import load
     from schemas.forgotten import read_forgotten
-    from schemas.layout import sound_commits
+    from schemas.layout import read_snapshot, snapshot_numbers, sound_commits
 
     file = load(config)
     root = output_root(file.config)
@@ -131,6 +132,10 @@ def plan(config: str, as_json: bool) -> None:
         made = make_plan(file.config, forgotten=read_forgotten(root))
         there = sound_commits(root, made.keys)
         ahead = foresee(file.config, root, made)
+        numbers = snapshot_numbers(root)
+        last = read_snapshot(root, numbers[-1]) if numbers else None
+    missing_s = sum(s for key, s in zip(made.keys, made.shard_s, strict=True) if key not in there)
+    about = estimate(file.config, file.public, made, missing_s, last)
     missing = sum(key not in there for key in made.keys)
     if as_json:
         shards = [
@@ -151,6 +156,12 @@ def plan(config: str, as_json: bool) -> None:
                     "recordings_without_annotations": made.recordings_without_annotations,
                     "recordings_forgotten": made.recordings_forgotten,
                     "annotations_read": made.annotations_read,
+                    "annotations_rejected": annotations_rejected(made),
+                    "recordings_dropped": dict(made.recordings_dropped),
+                    "annotations_dropped": dict(made.annotations_dropped),
+                    "annotations_ignored": made.annotations_ignored,
+                    "rejected": dict(sorted(rejected_by_reason(made).items())),
+                    "estimate": about.to_dict(),
                     "noted": dict(sorted(made.noted.items())),
                     "shards_planned": len(made.keys),
                     "shards_missing": missing,
@@ -164,7 +175,7 @@ def plan(config: str, as_json: bool) -> None:
             )
         )
         return
-    say(*planned(made, missing), *foreseen(ahead), *(f"note         {note}" for note in notes))
+    say(*planned(made, missing, about), *foreseen(ahead), *(f"note         {note}" for note in notes))
 
 
 @click.command()
