@@ -67,6 +67,8 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     message = message.replace("Input should be", "expected")
     if kind == "literal_error":
         message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
+    if kind == "list_type":
+        message = "expected a list, as in [x, y]"
     if kind == "dict_type":
         message = "expected a map, as in {key: value}"
     if kind == "model_type":

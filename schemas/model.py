@@ -109,8 +109,10 @@ class Frozen(BaseModel):
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `yes` and `true` where a number is asked for; pydantic reads them as 1."""
-        if isinstance(value, bool) and "bool" not in str(cls.model_fields[str(info.field_name)].annotation):
-            wanted = str(cls.model_fields[str(info.field_name)].annotation)
-            if "float" in wanted or "int" in wanted:
-                raise ValueError(f"should be a number, not {str(value).lower()}")
+        wanted = str(cls.model_fields[str(info.field_name)].annotation)
+        inside = value.values() if isinstance(value, dict) and wanted.startswith("dict[") else [value]
+        truths = [v for v in inside if isinstance(v, bool)]
+        if truths and "bool" not in wanted and ("float" in wanted or "int" in wanted):
+            or_text = ", or text in quotes" if "str]" in wanted else ""
+            raise ValueError(f"should be a number{or_text}, not {str(truths[0]).lower()}")
         return value

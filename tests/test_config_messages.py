@@ -90,6 +90,10 @@ def test_what_follows_from_something_else_is_not_told() -> None:
         ("audio: {sample_rate_hz: 0x" + "f" * 9000 + "}", "too large a number"),
         ("split: {from: f, map: {a: yes}}", "yes is read as true or false; put it in quotes: 'yes'"),
         ("split: {from: f, map: {a: 2024-01-01}}", "2024-01-01 is read as a date; put it in quotes: '2024-01-01'"),
+        (
+            "limits: {max_rejected_share: yes}",
+            "should be a number, not true",
+        ),
         ("split: {from: f, map: {a: 3}}", "3 is read as a number; put it in quotes: '3'"),
         ("split: {from: f, map: {a: }}", "there is no value; give one, or leave the key out"),
     ],
@@ -97,6 +101,12 @@ def test_what_follows_from_something_else_is_not_told() -> None:
 def test_a_message_says_what_to_write(more: str, words: str) -> None:
     (problem,) = refused(f"{HEAD}{more}\n").problems
     assert words in problem.message
+
+
+def test_a_column_named_no_is_not_the_first_one() -> None:
+    (problem,) = refused(HEAD.replace("/data", "/data\n    annotations: {sidecar: a, columns: {label: no}}")).problems
+    assert problem.key == "sources[0].annotations.columns"
+    assert "should be a number, or text in quotes, not false" in problem.message
 
 
 @pytest.mark.parametrize("text", ["no", "off", "Yes", "null", "~", "2024-01-01"])
