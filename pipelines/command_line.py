@@ -85,7 +85,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except ClipmillError as error:
             fail(error, 1, as_json)
         except KeyboardInterrupt:
-            what = _INTERRUPTED.get(command.__name__, "the same command begins anew")
+            what = _INTERRUPTED.get(command.__name__, "the same command starts over")
             fail(ClipmillError(f"interrupted; {what}", code="interrupted"), 1, as_json)
         except BrokenPipeError:
             # Whoever read the output has seen enough; Python would complain once more when it closes stdout.

@@ -1,4 +1,4 @@
-"""Verify: hash every shard anew, count every row, and do the sums again."""
+"""Verify: hash every shard again, count every row, and do the sums again."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class From(Frozen):
 
 
 def as_label(value: Any) -> Any:
-    """Return a number of the file as the text that a label is. What is no number stays, for its own check."""
+    """Return a number of the file as the text that a label is. Anything else stays, for its own check."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

@@ -77,7 +77,7 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 @json_option
 @reported
 def verify(root: str, number: int | None, as_json: bool) -> None:
-    """Hash every shard of ROOT anew, count every row and do the sums again."""
+    """Hash every shard of ROOT again, count every row and do the sums again."""
     from pipelines.verify import verify as check
     from pipelines.wording import size
 
