@@ -237,7 +237,7 @@ def test_an_interrupted_lhotse_export_leaves_no_split_that_looks_whole(
 
     monkeypatch.setattr(module, "_cut", interrupt)
     told = export(dataset, "lhotse", "--to", str(there))
-    assert told.exit_code == 1 and "interrupted; the same command begins anew" in told.output
+    assert told.exit_code == 1 and "interrupted; the same command starts over" in told.output
     assert sorted(p.name for p in there.iterdir()) == ["clipmill-export.json", seen[0]]
     assert json.loads((there / "clipmill-export.json").read_text())["finished"] is False
     monkeypatch.setattr(module, "_cut", of)
