@@ -135,7 +135,7 @@ class ItemMaker:
         self.label_from_rows = (
             label is None or self._label_from_annotation or (isinstance(label, From) and label.from_ is None)
         )
-        unit = source.annotations.time_unit if source.annotations else "s"
+        unit = source.annotations.row_unit if source.annotations else "s"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
 
     def items(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pipelines.annotations.join import Join
-from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, UnreadableError
+from pipelines.annotations.rows import AmbiguousError, HeaderError, MissingColumnError, Row, UnreadableError
 from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, Sheet, read_sheet
 from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
@@ -93,6 +93,8 @@ def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory
         except HeaderError as error:
             headless.add(sidecar, error)
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
+        except AmbiguousError as error:
+            rows = [(sidecar, Row(line=1, reason="annotation_ambiguous_number", detail=str(error)))]
         except (UnreadableError, PermissionError, FileNotFoundError) as error:
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
         if rows:
@@ -171,6 +173,8 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
     except HeaderError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.header") from None
+    except AmbiguousError as error:
+        raise ConfigError(f"{table}: {error}; say which sign is decimal, '.' or ','", key=f"{key}.decimal") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 

@@ -1,0 +1,163 @@
+"""What the times of annotation files say: decimal signs, clocks, samples at a stated rate, and what no recording can hold."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from annotated_corpora import RANGES, annotate_source, join, ranges, read
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.annotations.rows import AmbiguousError
+from pipelines.annotations.times import EITHER, clock_seconds, decimal_of, number
+from schemas.annotation_config import Annotations
+from schemas.errors import ConfigError
+from schemas.units import to_samples
+
+GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
+NUMBERS = st.from_regex(r"\A[0-9]{1,7}([.,][0-9]{1,4}){0,3}\Z")
+
+
+def times(text: str, **spec: Any) -> list[tuple[float | None, float | None]]:
+    return [(start, end) for start, end, _ in ranges(read(text, columns={"start": 0, "end": 1}, **spec))]
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ('"16,000","32,000"\n', {"time_unit": "samples"}),
+        ('"16,000","32,000"\n', {"time_unit": {"samples_at_hz": 16000}}),
+        ("1.000;2.500\n", {"time_unit": "ms"}),
+        ("0;2.500\n3.000;4.125\n", {"time_unit": "ms"}),
+        ("1,000\t2,500\n", {}),
+        ("1.000.000\t2.500.000\n", {"time_unit": "samples"}),
+    ],
+)
+def test_what_can_be_thousands_or_thousandths_is_refused(text: str, spec: dict[str, Any]) -> None:
+    with pytest.raises(AmbiguousError):
+        times(text, **spec)
+    for decimal in (".", ","):
+        rows = read(text, columns={"start": 0, "end": 1}, decimal=decimal, **spec)
+        assert all(r.reason in (None, "annotation_fraction_of_sample", "annotation_not_a_number") for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "expected"),
+    [
+        ("2.000,3.500\n", {}, (2, 3.5)),  # a point in seconds is always decimal
+        ("1,234567\t12,500000\n", {}, (1.234567, 12.5)),  # Audacity in a country with decimal commas
+        ("1,5\t1,750\n", {}, (1.5, 1.75)),
+        ("1,234.5\t2,000\n", {}, (1234.5, 2000)),
+        ("0.5;1.000\n", {"time_unit": "ms"}, (0.5, 1)),
+        ("0,5;1.000\n", {"time_unit": "ms"}, (0.5, 1000)),
+        ("1.234,5;2.345,75\n", {"time_unit": "ms"}, (1234.5, 2345.75)),
+        ("16000.0,32000.0\n", {"time_unit": "samples"}, (16000, 32000)),
+        ('"16,000","32,000"\n', {"time_unit": "samples", "decimal": "."}, (16000, 32000)),
+        ("1.000;2.500\n", {"time_unit": "ms", "decimal": "."}, (1, 2.5)),
+        ("1.000;2.500\n", {"time_unit": "ms", "decimal": ","}, (1000, 2500)),
+        ("1.234,5;2.000\n", {"decimal": ","}, (1234.5, 2000)),
+        ('"1,234.5","2,000"\n', {"decimal": "."}, (1234.5, 2000)),
+    ],
+)
+def test_decimal_signs(text: str, spec: dict[str, Any], expected: tuple[float, float]) -> None:
+    assert times(text, **spec) == [expected]
+
+
+def test_a_value_against_the_sign_that_a_file_shows_is_rejected() -> None:
+    rows = read("0.5;1000\n1,5;2000\n1,500;2500\n", columns={"start": 0, "end": 1}, time_unit="ms")
+    assert [r.reason for r in rows] == [None, "annotation_not_a_number", None]
+    assert rows[2].start == 1500 and "'.'" in str(rows[1].detail)
+
+
+def test_fractions_of_samples_are_rejected() -> None:
+    rows = read("0.5,16000\n0,16000.25\n1.0,16000.0\n", time_unit="samples", columns={"start": 0, "end": 1})
+    assert [r.reason for r in rows] == ["annotation_fraction_of_sample"] * 2 + [None]
+
+
+def test_an_ambiguous_sidecar_is_rejected_alone_and_a_table_is_an_error(tmp_path: Path) -> None:
+    files = {"a.csv": "1.000;2.500\n1.500;2.500\n", "b.csv": "0.5;2.500\n"}
+    spec = {"header": False, "columns": {"start": 0, "end": 1}, "time_unit": "ms"}
+    found = join(tmp_path, ["a.wav", "b.wav"], files, sidecar="{stem}.csv", **spec)
+    ((file, row),) = found.by_path["a.wav"]
+    assert (file, row.reason) == ("a.csv", "annotation_ambiguous_number") and "'1.000'" in str(row.detail)
+    assert ranges([row for _, row in found.by_path["b.wav"]]) == [(0.5, 2.5, None)]
+    (tmp_path / "t.csv").write_text("file;start;end\na.wav;1.000;2.500\n")
+    table = {"table": "t.csv", "recording": "file", "columns": {"start": "start", "end": "end"}, "time_unit": "ms"}
+    with pytest.raises(ConfigError, match=r"t\.csv: '1\.000'") as refused:
+        annotate_source(tmp_path, annotations=table)
+    assert refused.value.key == "sources.s.annotations.decimal"
+    assert annotate_source(tmp_path, annotations={**table, "decimal": ","}).by_path["a.wav"][0][1].end == 2500
+
+
+@given(NUMBERS)
+def test_a_number_is_read_by_its_sign_or_not_at_all(text: str) -> None:
+    for decimal, other in ((".", ","), (",", ".")):
+        value = number(text, decimal)
+        whole, _, fraction = text.partition(decimal)
+        parts = whole.split(other)
+        is_one = decimal not in fraction and other not in fraction
+        is_one &= len(parts) == 1 or (parts[0][0] != "0" and len(parts[0]) <= 3 and all(len(p) == 3 for p in parts[1:]))
+        assert value == (float(Fraction("".join(parts) + "." + (fraction or "0"))) if is_one else None)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=5), st.sampled_from(["s", "ms", "samples"]))
+def test_a_file_is_ambiguous_when_each_separated_value_is_grouped(values: list[str], unit: str) -> None:
+    separated = [v for v in values if "." in v or "," in v]
+    read = [v for v in separated if len([s for s in ".," if number(v, s) is not None]) == 1 or GROUPED.fullmatch(v)]
+    sure = [v for v in read if not GROUPED.fullmatch(v) or (unit == "s" and number(v, ".") is not None and "." in v)]
+    grouped = [v for v in separated if GROUPED.fullmatch(v)]
+    if grouped and not sure:
+        with pytest.raises(AmbiguousError):
+            decimal_of(separated, unit)
+    elif not any(GROUPED.fullmatch(v) for v in separated):
+        assert decimal_of(separated, unit) in (".", ",", EITHER)
+
+
+@given(
+    st.integers(0, 10**13), st.sampled_from([8000, 16000, 22050, 44100, 48000]), st.booleans(), st.sampled_from(",.")
+)
+def test_a_clock_is_exact_to_the_sample(us: int, rate_hz: int, hours: bool, sign: str) -> None:
+    seconds, fraction = divmod(us, 10**6)
+    minutes = seconds // 60
+    text = f"{minutes // 60:02d}:{minutes % 60:02d}" if hours else f"{minutes:02d}"
+    found = clock_seconds(f"{text}:{seconds % 60:02d}{sign}{fraction:06d}")
+    assert found == us / 1e6
+    exact = Fraction(us, 10**6) * rate_hz
+    if abs(exact - round(exact)) < Fraction(49, 100):
+        assert to_samples(found, rate_hz) == round(exact)
+
+
+@pytest.mark.parametrize("text", ["1:60", "1:60:00", "60:5", "1:5:00", "12", "12.5", "-1:00", "1:00:", "1:00.", "a:00", "1:2:3:4", ""])  # fmt: skip
+def test_no_clock(text: str) -> None:
+    assert clock_seconds(text) is None
+
+
+def test_clocks_in_a_file() -> None:
+    assert times("0:01,1:01.5\n90:00,01:30:00.25\n", time_unit="clock") == [(1, 61.5), (5400, 5400.25)]
+    assert times("00:00:01,5\t00:01:01,500\n", time_unit="clock") == [(1.5, 61.5)]
+    rows = read("0:01,0:02\n1.5,2.5\n", time_unit="clock", columns={"start": 0, "end": 1})
+    assert rows[1].reason == "annotation_not_a_number" and "hh:mm:ss" in str(rows[1].detail)
+    (row,) = read("1:00,0:02.5\n", time_unit="clock", columns={"start": 0, "duration": 1})
+    assert (row.start, row.end) == (60, 62.5)
+
+
+@given(st.integers(0, 10**12), st.integers(1, 10**9), st.sampled_from([8000, 16000, 44100, 48000, 192000]))
+def test_samples_at_a_stated_rate_are_exact(start: int, n: int, rate_hz: int) -> None:
+    ((start_s, end_s),) = times(f"{start},{start + n}\n", time_unit={"samples_at_hz": rate_hz})
+    assert start_s is not None and end_s is not None
+    assert (to_samples(start_s, rate_hz), to_samples(end_s, rate_hz)) == (start, start + n)
+
+
+def test_units_and_decimal_are_checked() -> None:
+    for bad in (
+        {"time_unit": "minutes"},
+        {"time_unit": {"samples_at_hz": 0}},
+        {"time_unit": {"hz": 1}},
+        {"decimal": ";"},
+    ):
+        with pytest.raises(ValueError, match=r"time_unit|decimal"):
+            Annotations.model_validate({"sidecar": "{stem}.csv", "columns": RANGES, **bad})
