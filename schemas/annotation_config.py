@@ -93,7 +93,12 @@ class Annotations(Frozen):
         "auto", description="sign before the fraction of times; auto refuses a file in which 16,000 can be 16"
     )
     end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.05, description="a range may end this much after the recording does; it is then cut at the end"
+        0.05,
+        description="a range may begin this much before the recording does, and end this much after; it is cut there",
+    )
+
+    missing_recordings: Literal["reject", "ignore"] = later(
+        "reject", description="table only: rows whose recording is not there are rejected, or left out and counted"
     )
 
     @property
@@ -137,6 +142,8 @@ class Annotations(Frozen):
             raise ValueError("`table` needs `recording`: the column that names the recording")
         if self.sidecar is not None and self.recording is not None:
             raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
+        if self.sidecar is not None and self.missing_recordings != "reject":
+            raise ValueError("`missing_recordings` belongs to `table`; a sidecar's recording is the file beside it")
         if self.sidecar is not None:
             names = re.findall(r"\{([^{}]*)\}", self.sidecar)
             if set(names) - {"stem", "name"}:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from annotated_corpora import RANGES, annotate_source, join, ranges, read
+from conftest import build_here, clips_of, tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.annotations import annotate
 from pipelines.annotations.rows import AmbiguousError
 from pipelines.annotations.times import EITHER, clock_seconds, decimal_of, number
+from pipelines.plan import make_plan
 from schemas.annotation_config import Annotations
+from schemas.config_file import load
 from schemas.errors import ConfigError
+from schemas.storage import Root
 from schemas.units import to_samples
 
 GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
@@ -161,3 +168,141 @@ def test_units_and_decimal_are_checked() -> None:
     ):
         with pytest.raises(ValueError, match=r"time_unit|decimal"):
             Annotations.model_validate({"sidecar": "{stem}.csv", "columns": RANGES, **bad})
+
+
+# Rows at the edges of a recording
+
+
+def corpus(root: Path, rows: str, *, seconds: float = 2.0) -> Path:
+    write_audio(root / "in" / "a.wav", tone(seconds, 8000), 8000)
+    (root / "in" / "a.csv").write_text(rows)
+    return root / "in"
+
+
+SOURCE: dict[str, Any] = {
+    "annotations": {"sidecar": "{stem}.csv", "header": False, "columns": RANGES},
+    "segment": {"mode": "annotation"},
+}
+
+
+@pytest.mark.parametrize("end", ["1e16", "1e308", "-1e308", "1e-320", "nan", "inf", "-0.0", "1e999", "9e8"])
+@pytest.mark.parametrize("unit", ["s", "ms", "samples"])
+@pytest.mark.parametrize("mode", ["annotation", "window"])
+def test_an_end_that_no_recording_has_is_a_rejected_row(
+    end: str, unit: str, mode: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    root = corpus(tmp_path, f"0,{end},dog\n0,1000,cat\n" if unit != "s" else f"0,{end},dog\n0,1,cat\n")
+    segment = {"mode": mode, **({"length_s": 0.02, "tail": "keep"} if mode == "window" else {})}
+    source = {**SOURCE, "root": root, "segment": segment, "annotations": {**SOURCE["annotations"], "time_unit": unit}}
+    (commit,) = build_here(make_config(source))
+    assert sum(commit.counts.rejected.values()) == 1 and commit.counts.clips_kept > 0
+    assert commit.counts.problems() == []
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "samples", {"samples_at_hz": 1_000_000_000}])
+def test_rows_less_than_a_microsecond_apart_are_two_clips(
+    unit: Any, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    rows = {
+        "s": "0.1000001,1,a\n0.1000002,0.9999999,b\n0.1000003,1,c\n0.1000003,1,d\n",
+        "ms": "100.0001,1000,a\n100.0002,999.9999,b\n100.0003,1000,c\n100.0003,1000,d\n",
+        "samples": "800,8000,a\n800,8000,b\n801,8000,c\n800,8000,d\n",
+    }
+    text = rows.get(
+        str(unit), "100000100,1000000000,a\n100000200,999999900,b\n100000300,1000000000,c\n100000300,1000000000,d\n"
+    )
+    source = {**SOURCE, "root": corpus(tmp_path, text), "annotations": {**SOURCE["annotations"], "time_unit": unit}}
+    clips = clips_of(tmp_path / "out", build_here(make_config(source)))
+    assert sorted(clip["label"] for clip in clips) == ["a", "b", "c", "d"]
+    assert len({clip["clip_id"] for clip in clips}) == 4
+
+
+def test_equal_rows_in_two_splits_are_two_clips(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    root = corpus(tmp_path, "0,1,a\n0,1,b\n0,1,a\n")
+    split = {"from": "kind", "map": {"a": "train", "b": "test"}, "disjoint": []}
+    annotations = {**SOURCE["annotations"], "fields": {"kind": 2}}
+    path = make_config({**SOURCE, "root": root, "annotations": annotations}, split=split)
+    clips = clips_of(tmp_path / "out", build_here(path))
+    assert len({clip["clip_id"] for clip in clips}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("-0.05,1,a\n-0.051,1,a\n-0.02,-0.01,a\n", "s"),
+        ("-50,1000,a\n-51,1000,a\n-20,-10,a\n", "ms"),
+        ("-400,8000,a\n-401,8000,a\n-20,-10,a\n", "samples"),
+        ("-800,16000,a\n-801,16000,a\n-20,-10,a\n", {"samples_at_hz": 16000}),
+    ],
+)
+def test_small_starts_before_0_are_cut_and_counted(text: str, unit: Any, tmp_path: Path) -> None:
+    found = join(tmp_path, ["a.wav"], {"a.csv": text}, **SOURCE["annotations"], time_unit=unit)
+    rows = [row for _, row in found.by_path["a.wav"]]
+    assert [row.reason for row in rows] == [None, "annotation_negative", "annotation_negative"]
+    assert rows[0].start == 0
+    assert found.noted["starts_cut"] == 1
+    (row,) = read("-0.04,1,a\n", end_tolerance_s=0.01)
+    assert row.reason == "annotation_negative"
+    (row,) = read("-0.04,1\n", columns={"start": 0, "duration": 1})
+    assert (row.start, row.end) == (0, 0.96)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_rows_of_recordings_that_are_not_there(ignored: bool, tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    root = corpus(tmp_path, "")
+    (root / "t.csv").write_text("file,start,end\na.wav,0,1\nb.wav,0,1\nc.wav,x,1\na.wav,1,1.5\n")
+    table = {"table": "t.csv", "recording": "file", "columns": {"start": "start", "end": "end"}}
+    source = {"root": root, "annotations": {**table, **({"missing_recordings": "ignore"} if ignored else {})}}
+    plan = make_plan(load(make_config(source)).config)
+    assert (plan.annotations_read, plan.annotations_ignored, plan.annotations_rejected) == (
+        4,
+        2 if ignored else 0,
+        0 if ignored else 2,
+    )
+    with pytest.raises(ValueError, match="missing_recordings"):
+        Annotations.model_validate({"sidecar": "{stem}.csv", "missing_recordings": "ignore"})
+
+
+def test_an_estimate_is_no_longer_than_a_file_of_that_size_can_be(
+    tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    root = corpus(tmp_path, "0,900000000,a\n" * 3 + "0,1.5,a\n")
+    size_bytes = (root / "a.wav").stat().st_size
+    assert make_plan(load(make_config({**SOURCE, "root": root})).config).estimated_s <= 3 * size_bytes / 500 + 1.501
+
+
+def test_thirty_large_sidecars_do_not_add_up(tmp_path: Path) -> None:
+    for i in range(30):
+        with (tmp_path / f"{i}").open("wb") as stream:
+            stream.truncate(60 << 20)
+    tracemalloc.start()
+    sizes = [
+        len(content)
+        for content in annotate._contents(Root(str(tmp_path)), [f"{i}" for i in range(30)])
+        if isinstance(content, bytes)
+    ]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sizes == [60 << 20] * 30
+    assert peak < 200 << 20
+
+
+def test_a_batch_of_sidecars_reads_no_more_than_its_share_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotate, "_BATCH_BYTES", 100)
+    monkeypatch.setattr(annotate, "_LARGE_BYTES", 60)
+    for i, size in enumerate([40, 50, 61, 40, 10]):
+        (tmp_path / f"{i}").write_bytes(b"x" * size)
+    paths = ["0", "1", "gone", "2", "3", "4"]
+    read_ahead = annotate._read_batch(Root(str(tmp_path)), paths)
+    assert [type(c) if isinstance(c, OSError) else c and len(c) for c in read_ahead] == [
+        40,
+        50,
+        FileNotFoundError,
+        None,
+        None,
+        None,
+    ]
+    whole = list(annotate._contents(Root(str(tmp_path)), paths))
+    assert [None if isinstance(c, OSError) else len(c) for c in whole] == [40, 50, None, 61, 40, 10]
