@@ -260,8 +260,9 @@ def planned(plan: Plan, missing: int) -> list[str]:
         *passed_over(plan.passed_over),
     ]
     if plan.annotations_read:
+        ignored = f", {plan.annotations_ignored:,} ignored" if plan.annotations_ignored else ""
         lines.append(
-            f"annotations  {plan.annotations_read:,} read, {plan.annotations_rejected:,} of them rejected outside of any shard"
+            f"annotations  {plan.annotations_read:,} read, {plan.annotations_rejected:,} of them rejected outside of any shard{ignored}"
         )
     lines += noted(plan.noted)
     lines.append(

@@ -199,6 +199,15 @@ def test_an_end_that_no_recording_has_is_a_rejected_row(
     assert commit.counts.problems() == []
 
 
+def test_a_sum_of_start_and_duration_that_is_no_number_is_a_rejected_row(
+    tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    annotations = {**SOURCE["annotations"], "columns": {"start": 0, "duration": 1, "label": 2}}
+    root = corpus(tmp_path, "1e308,1e308,a\n0,1,a\n")
+    (commit,) = build_here(make_config({**SOURCE, "root": root, "annotations": annotations}))
+    assert commit.counts.rejected == {"annotation_out_of_range": 1} and commit.counts.clips_kept == 1
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "samples", {"samples_at_hz": 1_000_000_000}])
 def test_rows_less_than_a_microsecond_apart_are_two_clips(
     unit: Any, tmp_path: Path, make_config: Callable[..., Path]

@@ -12,7 +12,7 @@ from pipelines.annotations.dialect import dialect, is_comment, sniff_delimiter
 from pipelines.annotations.quoting import QUOTE, quoted_by_tabs
 from pipelines.annotations.rows import HeaderError, Row, UnreadableError
 from pipelines.annotations.text import decode_text, lines
-from pipelines.annotations.times import Times, decimal_of
+from pipelines.annotations.times import EITHER, Times, decimal_of
 from schemas.annotation_config import Annotations
 
 MAX_SIDECAR_BYTES = 64 << 20
@@ -76,9 +76,9 @@ class Sheet:
         """Return the decimal sign, by a look at as many rows as it takes; None are looked at where it cannot matter."""
         quote = self._spoken.get("quotechar")
         is_cut_by_commas = self._delimiter == "," and (quote is None or quote not in self._text)
-        has_commas = not is_cut_by_commas and "," in self._text
-        if not has_commas and (self._spec.time_unit == "s" or "." not in self._text):
-            return "."
+        signs = ("" if is_cut_by_commas else ",") + ("" if self._spec.time_unit == "s" else ".")
+        if not signs or re.search(rf"[{signs}][0-9]", self._text) is None:
+            return EITHER
         cells = (cells for _, cells in self._cells() if cells[0] != _AUDACITY)
         if self._spec.header:
             next(cells, None)

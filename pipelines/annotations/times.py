@@ -138,7 +138,7 @@ class Times:
         if self._rate_hz is not None:
             start = start / self._rate_hz if start is not None else None
             end = end / self._rate_hz if end is not None else None
-        row.start, row.end = start, end
+        row.start, row.end = start, end if end is None or math.isfinite(end) else None
 
     def _check(self, row: Row, start: float | None, end: float | None) -> None:
         if max(abs(start or 0.0), abs(end or 0.0)) > self._longest:
