@@ -50,7 +50,7 @@ def files_fingerprint(config: Config) -> dict[str, Any]:
 
 
 def source_fingerprint(config: Config, source: Source) -> str:
-    unit = source.annotations.time_unit if source.annotations else None
+    unit = source.annotations.row_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
     # What is given as `audio` has it already is no other choice.

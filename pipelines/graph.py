@@ -156,7 +156,7 @@ def _decode_sources(config: Config) -> dict[str, DecodeSource]:
         s.name: DecodeSource(
             source_root(s),
             s.segment,
-            s.annotations.time_unit if s.annotations else "s",
+            s.annotations.row_unit if s.annotations else "s",
             s.version,
             track=config.track_of(s),
             raw=s.raw,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,6 +30,10 @@ _BYTES_PER_S = {
     "eac3": 24_000, "ec3": 24_000,
 }  # fmt: skip
 _USUAL_BYTES_PER_S = 16_000
+# The fewest bytes a second that a file can have: of 5.3 kbit/s speech in WAV, of digital silence in FLAC, of pauses in Opus.
+_LOWEST_BYTES_PER_S = dict.fromkeys("wav wave rf64 w64 aif aiff aifc au snd".split(), 500)
+_LOWEST_OF_CODED = 25
+_SHORT_S = 10.0  # which weighs so little that no small file's estimate is corrected
 _MIN_WEIGHT_S = 0.5
 _SEEKABLE = frozenset("wav wave rf64 w64 aif aiff au flac".split())
 _REGEX_TIMEOUT_S = 1.0
@@ -143,7 +147,8 @@ class ItemMaker:
         self.label_from_rows = (
             label is None or self._label_from_annotation or (isinstance(label, From) and label.from_ is None)
         )
-        unit = source.annotations.time_unit if source.annotations else "s"
+        unit = source.annotations.row_unit if source.annotations else "s"
+        self._is_sample = unit == "samples"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
 
     def items(
@@ -204,22 +209,36 @@ class ItemMaker:
             bad.append(entry)
         if not by_split:
             by_split[self._rule.first] = []
-        whole_s = self._estimate_s(recording, split_name(recording.path)[2])
+        extension = split_name(recording.path)[2]
+        whole_s = self._estimate_s(recording, extension)
+        longest_s = self._longest_of(recording, extension, whole_s)
         primary = min(by_split)
+        n_at: Counter[tuple[Any, ...]] = Counter()  # over all splits: an id is of one clip of the dataset
         items = []
         for split in sorted(by_split):
             entries = by_split[split]
             if len(entries) > 1:
                 entries.sort(key=_position)
-            for before, entry in pairwise(entries):
-                if (before.start, before.end, before.channel) == (entry.start, entry.end, entry.channel):
-                    entry.ordinal = before.ordinal + 1
-            weight = max(_MIN_WEIGHT_S, self._annotated_s(entries, whole_s))
+            for entry in entries:
+                place = self._place(entry)
+                entry.ordinal = n_at[place]
+                n_at[place] += 1
+            weight = max(_MIN_WEIGHT_S, self._annotated_s(entries, whole_s, longest_s))
             if split == primary and bad:
                 entries += sorted(bad, key=lambda e: (e.file, e.line))
             item_id = f"{name}@{split}" if len(by_split) > 1 else name
             items.append(Item(recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight))
         return items
+
+    def _place(self, entry: Entry) -> tuple[Any, ...]:
+        """Return what of a row stands in the ids of its clips: see `schemas.keys.clip_origin`, which rounds to microseconds.
+
+        Samples at a rate that is not known yet are whole, and 1 us apart at least.
+        """
+        if self._is_sample:
+            return entry.start or 0.0, entry.end, entry.channel
+        end_us = round(entry.end * self._unit_s * 1e6) if entry.end is not None else -1
+        return round((entry.start or 0.0) * self._unit_s * 1e6), end_us, entry.channel
 
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
         own = {**fields, **row.fields}
@@ -236,9 +255,21 @@ class ItemMaker:
             entry.reason = entry.reason or "label_missing"
         return entry
 
-    def _annotated_s(self, entries: list[Entry], whole_s: float) -> float:
-        """Return the seconds of good rows, a row without an end being as long as its recording."""
-        return float(sum((e.end - (e.start or 0.0)) * self._unit_s if e.end is not None else whole_s for e in entries))
+    def _longest_of(self, recording: Recording, extension: str, whole_s: float) -> float:
+        """Return the seconds that a file of this size can hold at most: known where samples have no header, else on the high side."""
+        if self._seekable:
+            return whole_s
+        lowest = _LOWEST_BYTES_PER_S.get(extension, _LOWEST_OF_CODED)
+        return max(_SHORT_S, whole_s, recording.size_bytes / lowest)
+
+    def _annotated_s(self, entries: list[Entry], whole_s: float, longest_s: float) -> float:
+        """Return the seconds of good rows, a row without an end being as long as its recording, and none longer than it can be."""
+        return float(
+            sum(
+                min((e.end - (e.start or 0.0)) * self._unit_s, longest_s) if e.end is not None else whole_s
+                for e in entries
+            )
+        )
 
 
 def _spans(seconds: float, longest_s: float) -> list[tuple[float, float | None]]:

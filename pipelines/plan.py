@@ -217,6 +217,8 @@ def _take_in(
         plan.annotations_rejected += 1
         row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
+    plan.annotations_read += annotated.n_ignored
+    plan.annotations_ignored += annotated.n_ignored
     source_digest = source_fingerprint(config, source)
     items = _items(config, source, inventory, annotated, plan, refused_later, rule)
     n_clips = 0.0

@@ -47,6 +47,18 @@ def _by_name(value: Any) -> Any:
     return value
 
 
+class SamplesAt(Frozen):
+    """A time unit: samples at a rate that is not the recording's own."""
+
+    samples_at_hz: Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+_TimeUnit = Annotated[
+    Annotated[Literal["s", "ms", "samples", "clock"], Tag("as text")] | Annotated[SamplesAt, Tag("as mapping")],
+    Discriminator(lambda value: "as mapping" if isinstance(value, dict | SamplesAt) else "as text"),
+]
+
+
 class Annotations(Frozen):
     """Where a source's annotation rows are and how to read them."""
 
@@ -76,10 +88,28 @@ class Annotations(Frozen):
     extra_columns: Literal["carry", "drop"] = Field(
         "carry", description="with a header: columns not named in `columns` or `fields`"
     )
-    time_unit: Literal["s", "ms", "samples"] = "s"
-    end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.05, description="a range may end this much after the recording does; it is then cut at the end"
+    time_unit: _TimeUnit = "s"
+    decimal: Literal["auto", ".", ","] = later(
+        "auto", description="sign before the fraction of times; auto refuses a file in which 16,000 can be 16"
     )
+    end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.05,
+        description="a range may begin this much before the recording does, and end this much after; it is cut there",
+    )
+
+    missing_recordings: Literal["reject", "ignore"] = later(
+        "reject", description="table only: rows whose recording is not there are rejected, or left out and counted"
+    )
+
+    @property
+    def samples_at_hz(self) -> int | None:
+        """The rate at which times count samples, None where they do not or do at each recording's own."""
+        return self.time_unit.samples_at_hz if isinstance(self.time_unit, SamplesAt) else None
+
+    @property
+    def row_unit(self) -> Literal["s", "ms", "samples"]:
+        """The unit of start and end once they are read: clock times and samples at a stated rate are then seconds."""
+        return "s" if isinstance(self.time_unit, SamplesAt) or self.time_unit == "clock" else self.time_unit
 
     @property
     def roles(self) -> dict[str, int | str]:
@@ -112,6 +142,8 @@ class Annotations(Frozen):
             raise ValueError("`table` needs `recording`: the column that names the recording")
         if self.sidecar is not None and self.recording is not None:
             raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
+        if self.sidecar is not None and self.missing_recordings != "reject":
+            raise ValueError("`missing_recordings` belongs to `table`; a sidecar's recording is the file beside it")
         if self.sidecar is not None:
             names = re.findall(r"\{([^{}]*)\}", self.sidecar)
             if set(names) - {"stem", "name"}:

@@ -108,7 +108,21 @@ REASONS: dict[str, Reason] = {
             "the row lacks a column that the configuration names",
             "correct the row, or annotations.columns",
         ),
-        Reason("annotation_not_a_number", "start, end or duration is not a finite number", "correct the row"),
+        Reason(
+            "annotation_not_a_number",
+            "start, end or duration is not a finite number",
+            "correct the row, or check annotations.time_unit and annotations.decimal",
+        ),
+        Reason(
+            "annotation_ambiguous_number",
+            "every time of the file that has a separator can be thousands or thousandths, as 16,000 can; none of its rows is read",
+            "set annotations.decimal",
+        ),
+        Reason(
+            "annotation_fraction_of_sample",
+            "a time that counts samples is no whole number",
+            "correct the row, or check annotations.time_unit",
+        ),
         Reason(
             "annotation_is_header",
             "the first row is a header, and annotations.header is false",

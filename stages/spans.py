@@ -117,6 +117,8 @@ def _range_cuts(
         start_s = r.start_s + first * hop
         if end_s is not None and first > 0 and start_s >= end_s:
             break
+        if r.end_s is not None and first > 0 and (total := total_s()) is not None and start_s >= total:
+            break  # an end of years is no reason to go through years of windows
         last = first + stride if stop is None else min(first + stride, stop)
         need_end_s = r.start_s + ((first if apart else last - 1) * hop) + length
         if end_s is not None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from pipelines.annotations.join import Join
-from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, UnreadableError
+from pipelines.annotations.rows import AmbiguousError, HeaderError, MissingColumnError, Row, UnreadableError
 from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, Sheet, read_sheet
 from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
@@ -20,7 +20,9 @@ from schemas.errors import ConfigError
 from schemas.names import composed
 from schemas.storage import Root, split_name
 
-_READERS, _BATCH, _AT_ONCE = 16, 32, 128
+_READERS, _BATCH, _AT_ONCE = 16, 32, 32
+_LARGE_BYTES, _BATCH_BYTES = 1 << 20, 8 << 20
+"""Sidecars that are read ahead are at most this long, and those of a batch together; 32 batches are 288 MB at the very most."""
 _HEADLESS_ENOUGH = 100
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
@@ -39,11 +41,13 @@ class Stray:
 class Annotated:
     """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
 
+    n_ignored : rows whose recording is not there, where the configuration says to ignore them
     noted : how files were understood, by `schemas.noted`
     """
 
     by_path: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
     strays: list[Stray] = field(default_factory=list)
+    n_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -93,6 +97,8 @@ def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory
         except HeaderError as error:
             headless.add(sidecar, error)
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
+        except AmbiguousError as error:
+            rows = [(sidecar, Row(line=1, reason="annotation_ambiguous_number", detail=str(error)))]
         except (UnreadableError, PermissionError, FileNotFoundError) as error:
             rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
         if rows:
@@ -132,25 +138,48 @@ class _Headless:
 
 def _contents(root: Root, paths: list[str]) -> Iterator[bytes | OSError]:
     """Yield the contents of sidecars in order, read by many threads, since each waits for a disk or a store."""
-    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="sidecar") as pool:
-        for start in range(0, len(batches), _AT_ONCE):
-            for contents in pool.map(partial(_read_batch, root), batches[start : start + _AT_ONCE]):
-                yield from contents
+        running: deque[tuple[list[str], Future[list[bytes | OSError | None]]]] = deque()
+        for start in range(0, len(paths), _BATCH):
+            batch = paths[start : start + _BATCH]
+            running.append((batch, pool.submit(_read_batch, root, batch)))
+            if len(running) == _AT_ONCE:
+                yield from _whole(root, *running.popleft())
+        while running:
+            yield from _whole(root, *running.popleft())
 
 
-def _read_batch(root: Root, paths: list[str]) -> list[bytes | OSError]:
-    return [_content(root, path) for path in paths]
+def _whole(root: Root, paths: list[str], read: Future[list[bytes | OSError | None]]) -> Iterator[bytes | OSError]:
+    """Yield the contents of a batch; those that are too long to be read ahead are read one by one."""
+    contents = read.result()
+    contents.reverse()
+    for path in paths:
+        content = contents.pop()
+        yield content if content is not None else _content(root, path, MAX_SIDECAR_BYTES)
+
+
+def _read_batch(root: Root, paths: list[str]) -> list[bytes | OSError | None]:
+    """Return contents, None of files that are too long, and of all that come when the batch has enough."""
+    contents: list[bytes | OSError | None] = []
+    left = _BATCH_BYTES
+    for path in paths:
+        content = _content(root, path, _LARGE_BYTES) if left > 0 else None
+        if isinstance(content, bytes):
+            left -= len(content)
+            content = content if len(content) <= _LARGE_BYTES else None
+        contents.append(content)
+    return contents
 
 
 def _filled(values: dict[str, str], match: re.Match[str]) -> str:
     return values.get(match[1], match[0])
 
 
-def _content(root: Root, path: str) -> bytes | OSError:
-    """Return a sidecar's bytes, or what went wrong, so that one that cannot be read is that recording's matter alone."""
+def _content(root: Root, path: str, limit: int) -> bytes | OSError:
+    """Return a sidecar's bytes, one more than `limit` at most; or what went wrong, since one that cannot be read is that recording's
+    matter alone."""
     try:
-        return root.read_bytes(path, limit=MAX_SIDECAR_BYTES + 1)
+        return root.read_bytes(path, limit=limit + 1)
     except OSError as error:
         return error
 
@@ -171,6 +200,8 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
     except HeaderError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.header") from None
+    except AmbiguousError as error:
+        raise ConfigError(f"{table}: {error}; say which sign is decimal, '.' or ','", key=f"{key}.decimal") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
@@ -179,6 +210,7 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
     """Give a table's rows to the recordings that they name."""
     join, refused = Join([r.path for r in inventory.recordings]), Join([r.path for r in inventory.refusals])
     found = Annotated()
+    ignores = source.annotations is not None and source.annotations.missing_recordings == "ignore"
 
     def names_one(cells: list[str]) -> bool:
         plain = [cell.strip('"') for cell in cells]
@@ -207,6 +239,9 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
             wanted = [namer.name(cells) for namer in namers]
             if reason == "recording_not_found":
                 path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
+            if path is None and reason == "recording_not_found" and ignores:
+                found.n_ignored += 1
+                continue
             if path is None:
                 row.reason = row.reason or reason
                 row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"

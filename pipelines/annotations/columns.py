@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 
 from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, field_name
-from pipelines.annotations.times import number
+from pipelines.annotations.times import Times
 from schemas.annotation_config import Annotations
 from schemas.names import composed
 
@@ -52,6 +52,7 @@ class Columns:
         self._needed = [(name, asked[name]) for name in {**spec.columns, **spec.fields}]
         self._label, self._channel = self._known.get("label"), self._known.get("channel")
         self._width = max((*self._places, *self._known.values()), default=-1) + 1
+        self.times = Times(spec, {n: self._known[n] for n in ("start", "end", "duration") if n in self._known})
         self._timed = not self._known.keys().isdisjoint(("start", "end", "duration"))
         self._shared = _Shared()
 
@@ -113,7 +114,7 @@ class Columns:
             values = tuple([shared[cells[at]] for at in self._places])
             row = Row(line, None, None, label, self._names, values)
         if self._timed and row.reason is None:
-            self._times(row, cells)
+            self.times.read(row, cells)
         if self._channel is not None and row.reason is None:
             self._choose_channel(row, cells[self._channel])
         return row
@@ -137,25 +138,6 @@ class Columns:
             row.reason, row.detail = "annotation_not_a_channel", f"channel is {text[:50]!r}"
         else:
             row.channel = int(match[1])
-
-    def _times(self, row: Row, cells: list[str]) -> None:
-        values: dict[str, float] = {}
-        for name in ("start", "end", "duration"):
-            if name not in self._known:
-                continue
-            text = cells[self._known[name]]
-            value = number(text)
-            if value is None:
-                row.reason, row.detail = "annotation_not_a_number", f"{name} is {text[:50]!r}"
-                return
-            values[name] = value
-        row.start, row.end = values.get("start"), values.get("end")
-        if "duration" in values:
-            row.end = (row.start or 0.0) + values["duration"]
-        if row.start is not None and row.start < 0:
-            row.reason, row.detail = "annotation_negative", f"start is {row.start:g}"
-        elif row.end is not None and row.end <= (row.start or 0.0):
-            row.reason, row.detail = "annotation_end_before_start", f"start {row.start or 0.0:g}, end {row.end:g}"
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -15,6 +15,14 @@ class MissingColumnError(UnreadableError):
     """The header lacks a column that the configuration names."""
 
 
+class AmbiguousError(Exception):
+    """Nothing in the file shows which sign of its times is decimal. value : one of them"""
+
+    def __init__(self, message: str, value: str) -> None:
+        super().__init__(message)
+        self.value = value
+
+
 class HeaderError(Exception):
     """A row of data stands where the configuration says that the header is."""
 

@@ -12,6 +12,7 @@ from pipelines.annotations.dialect import dialect, is_comment, sniff_delimiter
 from pipelines.annotations.quoting import QUOTE, quoted_by_tabs
 from pipelines.annotations.rows import HeaderError, Row, UnreadableError
 from pipelines.annotations.text import decode_text, lines
+from pipelines.annotations.times import EITHER, Times, decimal_of
 from schemas.annotation_config import Annotations
 
 MAX_SIDECAR_BYTES = 64 << 20
@@ -35,7 +36,7 @@ class Sheet:
     Raises
     ------
     UnreadableError : no row can be read; MissingColumnError : the header lacks a configured column; HeaderError : the first row is
-        none. Here or while iterating.
+        none; AmbiguousError : nothing shows which sign of its times is decimal. Here or while iterating.
     """
 
     def __init__(self, content: bytes, spec: Annotations) -> None:
@@ -68,6 +69,20 @@ class Sheet:
                     f"the first row has {data}, so it is no header: write header: false (if it is one, give the columns by its names)"
                 )
         self.header = self._columns.header if self._columns else None
+        if self._columns is not None and self._columns.times.asks_decimal:
+            self._columns.times.settle(self._decimal(self._columns.times))
+
+    def _decimal(self, times: Times) -> str:
+        """Return the decimal sign, by a look at as many rows as it takes; None are looked at where it cannot matter."""
+        quote = self._spoken.get("quotechar")
+        is_cut_by_commas = self._delimiter == "," and (quote is None or quote not in self._text)
+        signs = ("" if is_cut_by_commas else ",") + ("" if self._spec.time_unit == "s" else ".")
+        if not signs or re.search(rf"[{signs}][0-9]", self._text) is None:
+            return EITHER
+        cells = (cells for _, cells in self._cells() if cells[0] != _AUDACITY)
+        if self._spec.header:
+            next(cells, None)
+        return decimal_of(times.separated(cells), str(self._spec.time_unit))
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
         """Yield all cells of each row, for the name of its recording, and what they say."""
@@ -90,6 +105,8 @@ class Sheet:
                 self.noted["headers_like_rows"] += 1
             n_rows += 1
             yield cells, row
+        if self._columns.times.n_starts_cut:
+            self.noted["starts_cut"] += self._columns.times.n_starts_cut
 
     def _look_for_header(self, row: Row, cells: list[str]) -> None:
         """Say of the first row of a file without header if it looks like one."""
