@@ -303,7 +303,7 @@ def _without_dropped(rows: list[tuple[str, Row]], maker: ItemMaker, plan: Plan) 
     """Return the rows of a recording but for those whose label is left out, which are counted."""
     kept = []
     for file, row in rows:
-        if row.reason is None and maker.labels.drops(row.label):
+        if maker.labels.drops(row.label) and row.reason is None:
             plan.annotations_dropped[str(row.label)] += 1
         else:
             kept.append((file, row))
