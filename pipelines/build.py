@@ -64,6 +64,7 @@ class Report:
     features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
         to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
     remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
+    storage_weaknesses : what the output's file system lacks, in sentences
     """
 
     status: str
@@ -84,6 +85,7 @@ class Report:
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    storage_weaknesses: list[str] = field(default_factory=list)
 
     @property
     def shards_untried(self) -> int:
@@ -178,6 +180,7 @@ class Builder:
         self._sweep(note.id)
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
+        self.report.storage_weaknesses = self.root.local_files.weaknesses
         self.report.wall_s = time.monotonic() - self._started
 
     def commits(self, note: Noted) -> list[Commit]:

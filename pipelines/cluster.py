@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.ray_folder import check_ray_can_start, ray_did_not_start
 from pipelines.sandbox import Sandbox
 from pipelines.search_path import job_config
 from pipelines.task_failures import ray_gave_up
@@ -127,6 +128,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     job_config=None if address.startswith("ray://") else job_config(carried=True),
                 )
             else:
+                check_ray_can_start()
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
                 os.environ.update(WORKER_ENV)
                 ray.init(
@@ -137,9 +139,10 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     logging_level=logging.ERROR,
                     job_config=job_config(carried=False),
                 )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = f"the Ray cluster at {address}" if address else "Ray on this machine"
-            raise ClipmillError(f"cannot connect to {where}: {error}") from None
+        except Exception as error:  # Ray's own is a plain Exception when a node does not come up
+            if not isinstance(error, OSError | RuntimeError | ValueError) and type(error) is not Exception:
+                raise
+            raise ray_did_not_start(error, address) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which prints a stack trace
     try:

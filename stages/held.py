@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.errors import StorageError
+from schemas.failures import temporary_remedy
 
 HOLD_BYTES = 64 << 20
 
@@ -90,7 +91,8 @@ def _of_temporary_files() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if "No usable temporary directory" in str(error):
+            raise  # which names the folders that were tried
         raise StorageError(
-            f"cannot keep clips in temporary files under {tempfile.gettempdir()}: {error.strerror or error}"
-            " (free some space there, or have TMPDIR name a folder with more, then build again: what is committed is kept)"
+            f"cannot keep clips in temporary files under {tempfile.gettempdir()}: {error.strerror or error} ({temporary_remedy(error)})"
         ) from None
