@@ -31,6 +31,7 @@ from pipelines.task_failures import Told, checked
 from schemas.config import Config
 from schemas.config_file import ConfigFile
 from schemas.errors import ClipmillError, ConfigError
+from schemas.failures import describe_os_error
 from schemas.forgotten import read_forgotten
 from schemas.layout import (
     OURS,
@@ -47,7 +48,6 @@ from schemas.layout import (
 )
 from schemas.records import Commit, Snapshot
 from schemas.storage import Root
-from stages.os_failures import describe
 
 _PUBLISH_ATTEMPTS = 100
 _LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 10
@@ -74,6 +74,7 @@ class Report:
     remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
     warnings : what is likely a mistake, or falls short of what was asked for and is published all the same
     side_changes : recordings that stand on another side than in the last snapshot
+    storage_weaknesses : what the output's file system lacks, in sentences
     """
 
     status: str
@@ -97,6 +98,7 @@ class Report:
     classes: list[str] = field(default_factory=list)
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
     side_changes: SideChanges = field(default_factory=SideChanges)
+    storage_weaknesses: list[str] = field(default_factory=list)
 
     @property
     def shards_untried(self) -> int:
@@ -161,7 +163,7 @@ class Builder:
             open_dataset(self.root, file.config.name)
             self._sweep()
         except OSError as error:
-            raise describe(error, self.root, "write to") from None
+            raise describe_os_error(error, self.root, "write to") from None
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
@@ -193,6 +195,7 @@ class Builder:
         self._sweep(note.id)
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
+        self.report.storage_weaknesses = self.root.local_files.weaknesses
         self.report.wall_s = time.monotonic() - self._started
 
     def commits(self, note: Noted) -> list[Commit]:
@@ -396,7 +399,7 @@ def guarded(file: ConfigFile) -> Iterator[None]:
     except ConfigError as error:
         raise file.located(error) from None
     except OSError as error:
-        raise describe(error, output_root(file.config)) from None
+        raise describe_os_error(error, output_root(file.config), "use") from None
     finally:
         if on_main_thread:
             signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
@@ -16,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.ray_folder import check_ray_can_start, ray_did_not_start
 from pipelines.sandbox import Sandbox
 from pipelines.search_path import job_config
 from pipelines.task_failures import ray_gave_up
 from schemas.config import Config
 from schemas.errors import ClipmillError, ConfigError
-from stages.os_failures import too_many_files
 
 # One thread a worker: the bytes of features are promised for that, and more would fight over the cores. Memory that is freed
 # is kept for the next block (glibc's malloc, also for Arrow): given back, its pages would be cleared anew by the kernel.
@@ -131,6 +130,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     job_config=None if address.startswith("ray://") else job_config(carried=True),
                 )
             else:
+                check_ray_can_start()
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
                 os.environ.update(WORKER_ENV)
                 ray.init(
@@ -141,8 +141,10 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     logging_level=logging.ERROR,
                     job_config=job_config(carried=False),
                 )
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise _not_started(error, address) from None
+        except Exception as error:  # Ray's own is a plain Exception when a node does not come up
+            if not isinstance(error, OSError | RuntimeError | ValueError) and type(error) is not Exception:
+                raise
+            raise ray_did_not_start(error, address) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which prints a stack trace
     try:
@@ -164,23 +166,6 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         if ours:
             await_executors()
             ray.shutdown()
-
-
-def _not_started(error: Exception, address: str | None) -> ClipmillError:
-    """Return what to tell where Ray does not start or answer. Ray on this machine writes files in two places, and names one at most."""
-    why = " ".join(str(error).split())[:_MAX_WHY]
-    if address:
-        return ClipmillError(f"cannot connect to the Ray cluster at {address}: {why}", code="ray.unavailable")
-    if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
-        return ClipmillError(f"cannot start Ray on this machine: {why}", code="ray.unavailable")
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return too_many_files(error)
-    places = f"{os.environ.get('RAY_TMPDIR') or '/tmp/ray'} (RAY_TMPDIR) and {Path.home()} (HOME)"  # noqa: S108
-    named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    return ClipmillError(
-        f"cannot start Ray on this machine: {named}{error.strerror or why}; Ray needs space and permission to write in {places}",
-        code="ray.unavailable",
-    )
 
 
 def await_executors() -> None:

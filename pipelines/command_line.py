@@ -14,8 +14,8 @@ import click
 
 from pipelines.terminal import say
 from schemas.errors import ClipmillError, ConfigError
+from schemas.failures import describe_os_error
 from schemas.storage import Root
-from stages.os_failures import describe
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,7 +95,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             fail(ClipmillError("the memory of this machine is used up", code="out_of_memory"), 1, as_json)
         except OSError as error:
             root = str(kwargs.get("root") or "")
-            fail(describe(error, Root(root) if root else None), 1, as_json)
+            fail(describe_os_error(error, Root(str(root or error.filename or "storage")), "use"), 1, as_json)
         except _damage() as error:
             # What remains of damaged files: those that name themselves are told where they are read.
             root = str(kwargs.get("root") or kwargs.get("config") or "")

@@ -27,6 +27,7 @@ from pipelines.sandbox import Sandbox
 from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
 from schemas.config import Config
 from schemas.errors import ClipmillError, DonorError, InputMovedError, ItemRejectedError, StorageError
+from schemas.failures import describe_os_error
 from schemas.layout import commit_path, sound_commit
 from schemas.reasons import INPUT_MOVED
 from schemas.records import Commit
@@ -38,7 +39,6 @@ from stages.downmix import Downmix
 from stages.features import Features
 from stages.gate import Gate
 from stages.images import Images
-from stages.os_failures import describe
 from stages.reread import SCHEMA as SCHEMA_OF_REREAD
 from stages.reread import Reread
 from stages.resample import Resample
@@ -329,7 +329,7 @@ def _patiently(root: Root, work: Callable[[], T]) -> T:
     try:
         return patiently(work, (StorageError, *root.errors), root.is_local, _SHARD_ATTEMPTS)
     except OSError as error:
-        raise describe(error, root, "build a shard under") from None
+        raise describe_os_error(error, root, "build a shard under") from None
 
 
 def _guarded(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:

@@ -49,7 +49,9 @@ def main(from_parent: int, to_parent: int) -> None:
     pulse = _Pulse(answer)
     pa.array([0])  # the first one loads pandas, which should not take its time from a recording
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_REPORT_BYTES, _MAX_REPORT_BYTES))  # for libraries that chatter
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = _MAX_REPORT_BYTES if allowed == resource.RLIM_INFINITY else min(_MAX_REPORT_BYTES, allowed)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # for libraries that chatter
     told, stages = b"", list[Stage]()
     while True:
         try:

@@ -205,6 +205,7 @@ def outcome(report: Report) -> list[str]:
         keeps_ahead = report.features_busy >= _BUSY
         slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them, more CPUs would help"
         lines.append(busy + ("decoding keeps ahead of them" if keeps_ahead else slow))
+    lines += [f"storage      {weakness}" for weakness in report.storage_weaknesses]
     if report.status == "published" and s is not None:
         lines.append(
             f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {size(s.bytes_stored)}, in {report.root}"

@@ -66,6 +66,21 @@ class LocalFiles:
         self.created_by: Literal["link", "rename", "claim"] | None = None
         self.is_synced = True
 
+    @property
+    def weaknesses(self) -> list[str]:
+        """What users should know of this file system, in sentences; empty for one that has what is needed."""
+        found = []
+        if self.created_by == "claim":
+            found.append(
+                "this file system has no hard links, and no renaming that never replaces: builds keep apart by files that they create"
+                " here. That is safe on one machine; build this dataset from one machine at a time"
+            )
+        if not self.is_synced:
+            found.append(
+                "this file system cannot say that a file has reached the disk: if the power fails, run `clipmill verify`"
+            )
+        return found
+
     @contextlib.contextmanager
     def staged(self, target: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
         """Open a file that appears when `publish` is called, which returns whether it did. An OSError names the file."""
@@ -137,8 +152,11 @@ class _Named(io.FileIO):
         super().__init__(path, "wb")
 
     def write(self, data: object, /) -> int:
-        with naming(self._becomes):
+        try:
             return super().write(data)  # type: ignore[arg-type]
+        except OSError as error:
+            error.filename = self._becomes
+            raise
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.errors import StorageError, os_error_code
-from stages.os_failures import too_many_files
+from schemas.failures import temporary_remedy
 
 HOLD_BYTES = 64 << 20
 _PURPOSE = "keep clips in temporary files"
@@ -94,11 +93,8 @@ def of_temporary_files(purpose: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise too_many_files(error) from None
         raise StorageError(
-            f"cannot {purpose} under {_temporary_folder()}: {error.strerror or error}"
-            " (free some space there, or have TMPDIR name a folder with more, then build again: what is committed is kept)",
+            f"cannot {purpose} under {_temporary_folder()}: {error.strerror or error} ({temporary_remedy(error)})",
             code=os_error_code(error),
         ) from None
 

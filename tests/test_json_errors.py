@@ -13,7 +13,8 @@ from conftest import tone, write_audio
 
 from pipelines.cli import main
 from schemas.errors import CODES, ConfigError, Problem, StorageError, os_error_code
-from stages.os_failures import describe
+from schemas.failures import describe_os_error
+from schemas.storage import Root
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"error", "code", "key", "file", "line", "problems"}
@@ -101,9 +102,9 @@ def test_datasets_that_are_not_what_was_asked_for(
 
 
 def test_an_error_of_the_system_has_its_code_and_names_its_file() -> None:
-    full = describe(OSError(28, "No space left on device", "/elsewhere/x"), None)
+    full = describe_os_error(OSError(28, "No space left on device", "/elsewhere/x"), Root("/out"), "use")
     assert full.code == "storage.full" and "/elsewhere/x" in str(full)
-    many = describe(OSError(24, "Too many open files", "/out/x"), None)
+    many = describe_os_error(OSError(24, "Too many open files", "/out/x"), Root("/out"), "use")
     assert many.code == "storage.too_many_files" and "ulimit -n" in str(many) and "storage answers" not in str(many)
     assert os_error_code(OSError(36, "File name too long")) == "storage.invalid_path"
     assert StorageError("x", transient=True).code == "storage.unavailable"

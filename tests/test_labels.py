@@ -75,11 +75,17 @@ def test_labels_are_mapped_dropped_defaulted_and_rejected_and_all_add_up(
 
 
 def test_rows_with_dropped_labels_are_counted_as_such(tmp_path: Path, make_config: Callable[..., Path]) -> None:
-    for name, rows in {"a": "0,0.2,dog\n0.2,0.4,noise\n0.3,x,dog\n", "b": "0,0.3,noise\n", "c": "0,0.1,cat\nx,1,hum\n"}.items():
+    for name, rows in {
+        "a": "0,0.2,dog\n0.2,0.4,noise\n0.3,x,dog\n",
+        "b": "0,0.3,noise\n",
+        "c": "0,0.1,cat\nx,1,hum\n",
+    }.items():
         write_audio(tmp_path / f"in/{name}.wav", tone(0.5, RATE), RATE)
         (tmp_path / f"in/{name}.csv").write_text(rows)
     annotations = {"sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}}
-    source = {"root": tmp_path / "in", "annotations": annotations, "segment": {"mode": "annotation"}, "label": {"drop": ["noise", "hum"]}}  # fmt: skip
+    source = {
+        "root": tmp_path / "in", "annotations": annotations, "segment": {"mode": "annotation"}, "label": {"drop": ["noise", "hum"]},
+    }  # fmt: skip
     config = make_config(source, limits={"max_rejected_share": 1.0}, classes=["cat", "dog"])
     done = run("build", config)
     assert done.exit_code == 0, done.output
