@@ -138,7 +138,11 @@ def test_show_tells_units_and_meanings(dataset: Path) -> None:
 def test_a_description_that_is_none_is_told(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "d")
     record = tmp_path / "d/snapshots/000001.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "columns": ["log_mel"]}))
+    plain = json.loads(record.read_text())
+    record.write_text(json.dumps({**plain, "columns": ["log_mel"]}))
+    with pytest.raises(ClipmillError, match=r"000001\.json: not a snapshot \(columns should be"):
+        open_snapshot(tmp_path / "d")
+    record.write_text(json.dumps({**plain, "columns": [{"name": "log_mel"}]}))
     with pytest.raises(ClipmillError, match=r"000001\.json: `columns` is no list of columns"):
         ClipDataset(tmp_path / "d", "train", ("log_mel",))
     told = CliRunner().invoke(main, ["show", str(tmp_path / "d")])
