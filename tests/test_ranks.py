@@ -209,15 +209,25 @@ if __name__ == "__main__":
 """
 
 
+PREPARED = [
+    (dispatch, split, n_workers, context)
+    for dispatch in (None, True, False)
+    for split in (False, True)
+    for n_workers, context in ((0, None), (2, "fork"), (2, "spawn"), (3, "fork"))
+    if not (split and context == "spawn")  # one way of starting them is enough for split batches
+]
+USUAL = [(None, False, 2, "fork"), (None, True, 0, None), (True, False, 0, None), (False, False, 2, "spawn"), (False, False, 3, "fork")]  # fmt: skip
+"""A job of two processes takes seven seconds to start, so the others are `slow`."""
+
+
 @needs_accelerate
-@pytest.mark.parametrize(("n_workers", "context"), [(0, None), (2, "fork"), (2, "spawn"), (3, "fork")])
-@pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("dispatch", [None, True, False])
+@pytest.mark.parametrize(
+    ("dispatch", "split", "n_workers", "context"),
+    [case if case in USUAL else pytest.param(*case, marks=pytest.mark.slow) for case in PREPARED],
+)
 def test_accelerate_shares_what_it_prepares(
     dataset: Path, tmp_path: Path, dispatch: bool | None, split: bool, n_workers: int, context: str | None
 ) -> None:
-    if n_workers and split and context == "spawn":
-        pytest.skip("one way of starting them is enough for split batches")
     batch_size = 8 if n_workers == 3 else 4  # 20 or 21 clips of each process would be a batch more than 61 are
     program = ACCELERATE.format(
         dispatch=dispatch, split=split, n_workers=n_workers, batch_size=batch_size, context=repr(context)
