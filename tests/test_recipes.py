@@ -166,7 +166,7 @@ def test_ljspeech_transcripts_travel_to_speech_toolkits(
         assert done.exit_code == 0, done.output
     manifests = [json.loads(x) for p in (tmp_path / "nemo").glob("[tv]*.json") for x in p.read_text("utf-8").splitlines()]
     assert {m["audio_filepath"].removesuffix(".flac"): m["text"] for m in manifests} == said
-    cuts = [cut for place in (tmp_path / "lhotse").glob("t*") for cut in CutSet.from_shar(in_dir=place)]
+    cuts = [cut for place in (tmp_path / "lhotse").glob("[tv]*") for cut in CutSet.from_shar(in_dir=place)]
     assert {cut.id: cut.supervisions[0].text for cut in cuts} == said
     texts = [x.split(" ", 1) for p in (tmp_path / "kaldi").glob("*/text") for x in p.read_text("utf-8").splitlines()]
     assert sorted(words for _, words in texts) == sorted(" ".join(t.split()) for t in said.values())
