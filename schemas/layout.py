@@ -218,8 +218,12 @@ def dataset_name(root: Root) -> str:
             f"{root.url} is no dataset: there is no {DATASET_FILE}; give the output.root of a build",
             code="root.not_a_dataset",
         ) from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ClipmillError(f"{root.uri(DATASET_FILE)}: not a dataset file: {error}", code="root.damaged") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ClipmillError(
+            f"{root.uri(DATASET_FILE)}: damaged; it should hold format_version and name, as in"
+            f' {{"format_version": {FORMAT_VERSION}, "name": "dogs"}}: put it back as it was',
+            code="root.damaged",
+        ) from None
     if version != FORMAT_VERSION:
         raise ClipmillError(
             f"{root.url}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",

@@ -162,7 +162,10 @@ class Commit:
                 )
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ClipmillError(f"{name}: not a commit record: {error}", code="root.damaged") from None
+            raise ClipmillError(
+                f"{name}: not a commit record ({error}); remove it: the next build makes the shard again",
+                code="root.damaged",
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ class Snapshot:
             return snapshot
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes anew",
+                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes again",
                 code="root.damaged",
             ) from None
 

@@ -164,7 +164,9 @@ def test_ljspeech_transcripts_travel_to_speech_toolkits(
     for format in ("nemo", "lhotse", "kaldi"):
         done = CliRunner().invoke(main, ["export", str(tmp_path / "out"), format, "--to", str(tmp_path / format)])
         assert done.exit_code == 0, done.output
-    manifests = [json.loads(x) for p in (tmp_path / "nemo").glob("[tv]*.json") for x in p.read_text("utf-8").splitlines()]
+    manifests = [
+        json.loads(x) for p in (tmp_path / "nemo").glob("[tv]*.json") for x in p.read_text("utf-8").splitlines()
+    ]
     assert {m["audio_filepath"].removesuffix(".flac"): m["text"] for m in manifests} == said
     cuts = [cut for place in (tmp_path / "lhotse").glob("[tv]*") for cut in CutSet.from_shar(in_dir=place)]
     assert {cut.id: cut.supervisions[0].text for cut in cuts} == said
