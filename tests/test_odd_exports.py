@@ -58,7 +58,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.append(["silent.wav", "no", "nothing", "nothing", "o", "x", "s", "n", "val", "y", "own"])
     with (place / "in/table.csv").open("w", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
-    fields = "".join(f", {n!r}: {n!r}" for n in rows[0][2:])
+    fields = ", ".join(f"{n!r}: {n!r}" for n in rows[0][2:])
     config = place / "c.yaml"
     config.write_text(
         f"""
@@ -66,13 +66,14 @@ name: odd
 sources:
   - name: s
     root: {place}/in
-    annotations: {{table: table.csv, recording: file, columns: {{label: label{fields}}}}}
+    annotations: {{table: table.csv, recording: file, columns: {{label: label}}, fields: {{{fields}}}}}
     segment: {{mode: annotation}}
     label: {{from: annotation}}
 audio: {{sample_format: float32}}
 silence: {{min_dbfs: -60}}
 features: {{log_mel: {{n_mels: 20}}}}
 split: {{from: side, map: {{train: train, test: test, val: val}}}}
+limits: {{allow_empty_splits: true}}
 output: {{root: {place}/out, formats: [parquet, webdataset], audio_codec: wav}}
 """
     )
