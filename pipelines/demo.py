@@ -51,10 +51,12 @@ limits: {{max_rejected_share: 0.1}}       # one recording of 25 is corrupt on pu
 _LOAD = """\
 Load it, in .venv/bin/python:
   import pyarrow.dataset as ds
-  clips = ds.dataset("{dataset}/shards", format="parquet", exclude_invalid_files=True).to_table()
+  from pipelines.published import open_snapshot
+  snapshot = open_snapshot("{dataset}")
+  clips = ds.dataset([uri for split in snapshot.splits for uri in snapshot.uris(split)], format="parquet").to_table()
 or, after `pip install datasets`:
   from datasets import load_dataset
-  splits = load_dataset("parquet", data_files={{s: "{dataset}/shards/" + s + "/*.parquet" for s in {splits}}})
+  splits = load_dataset("parquet", data_files={{split: snapshot.uris(split) for split in snapshot.splits}})
 Look further:
   clipmill show {dataset}
   clipmill failures {dataset}
@@ -90,7 +92,7 @@ def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoRe
             "",
             f"dataset      {dataset}  (configuration: {config})",
             f"picture      {picture}",
-            _LOAD.format(dataset=dataset, splits=sorted(report.snapshot.by_split)),
+            _LOAD.format(dataset=dataset),
         ]
     return DemoResult(report, config, picture, "\n".join(lines))
 
