@@ -164,7 +164,7 @@ def has_rows(items: pa.Table) -> pa.ChunkedArray:
     column = items["annotations"]
     found = []
     for lists in column.chunks:
-        usable = pc.is_null(pc.struct_field(pc.list_flatten(lists), "reason"))
+        usable = pc.is_valid(pc.struct_field(pc.list_flatten(lists), "file"))
         places = pc.unique(pc.list_parent_indices(lists).filter(usable))
         indices = pa.array(range(len(lists)), places.type)
         found.append(pc.or_(pc.is_null(lists), pc.is_in(indices, places)))

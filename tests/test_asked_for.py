@@ -158,3 +158,20 @@ def test_labels_that_are_transcripts_are_not_missed_anywhere(tmp_path: Path, mak
     assert len(lines) == 3, "one a split, however many labels"
     assert sum(line.endswith(", ...") for line in lines) == 2
     assert all(len(line) < 300 for line in lines)
+
+
+def test_a_recording_with_bad_rows_alone_stands_nowhere(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    rows = ["file,start,end,side"]
+    for i in range(4):
+        write_audio(tmp_path / f"in/r{i}.wav", tone(0.6, 8000, seed=i), 8000)
+        rows.append(f"r{i}.wav,0,{'x' if i == 0 else 0.5},{'ab'[i % 2]}")
+    (tmp_path / "in/rows.csv").write_text("\n".join(rows))
+    columns = {"start": "start", "end": "end", "side": "side"}
+    table = {"table": "rows.csv", "recording": "file", "columns": columns}
+    source = {"root": tmp_path / "in", "annotations": table, "segment": {"mode": "annotation"}}
+    # The recording is counted on the first split that the map has.
+    split = {"from": "side", "map": {"c": "val", "a": "train", "b": "test"}}
+    config = make_config(source, split=split, limits={"max_rejected_share": 1})
+    assert said("plan", config)["splits"] == {"test": 2, "train": 1, "val": 0}
+    held = said("build", config)
+    assert [e["limit"] for e in held["limits"]] == ["allow_empty_splits"]
