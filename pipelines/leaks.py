@@ -47,8 +47,9 @@ def check_decides(split: Split, field_names: list[str]) -> None:
     ConfigError : names the fields that there are
     """
     if split.field not in (None, "label") and field_name(str(split.field)) not in field_names:
-        known = ", ".join(["recording", "label", *field_names])
-        key = "split.from" if split.from_ is not None else "split.by"
+        mapped = split.from_ is not None
+        known = ", ".join(["recording", *(["label"] if mapped else []), *field_names])
+        key = "split.from" if mapped else "split.by"
         raise ConfigError(f"there is no field {split.field!r} in this corpus; there are {known}", key=key)
 
 
