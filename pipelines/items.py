@@ -54,6 +54,7 @@ class Entry:
     reason: str | None
     detail: str | None
     channel: int | None = None
+    start_cut: bool = False
 
 
 @dataclass(slots=True)
@@ -118,6 +119,7 @@ def noted_of(items: list[Item]) -> dict[str, int]:
     found = {
         "rows_to_the_end": sum(row.start is not None and row.end is None for row in used),
         "rows_of_one_channel": sum(row.channel is not None for row in used),
+        "starts_cut": sum(row.start_cut for row in used),
     }
     return {code: n for code, n in found.items() if n}
 
@@ -242,7 +244,8 @@ class ItemMaker:
 
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
         own = {**fields, **row.fields}
-        entry = Entry(row.start, row.end, 0, label, own, file, row.line, row.reason, row.detail, row.channel)
+        told = (file, row.line, row.reason, row.detail)
+        entry = Entry(row.start, row.end, 0, label, own, *told, row.channel, row.start_cut)
         if row.label is not None:
             if self.label_from_rows:
                 try:

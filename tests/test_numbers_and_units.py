@@ -249,11 +249,22 @@ def test_small_starts_before_0_are_cut_and_counted(text: str, unit: Any, tmp_pat
     rows = [row for _, row in found.by_path["a.wav"]]
     assert [row.reason for row in rows] == [None, "annotation_negative", "annotation_negative"]
     assert rows[0].start == 0
-    assert found.noted["starts_cut"] == 1
+    assert [row.start_cut for row in rows] == [True, False, False]
     (row,) = read("-0.04,1,a\n", end_tolerance_s=0.01)
     assert row.reason == "annotation_negative"
     (row,) = read("-0.04,1\n", columns={"start": 0, "duration": 1})
     assert (row.start, row.end) == (0, 0.96)
+
+
+@pytest.mark.parametrize("missing", ["reject", "ignore"])
+def test_starts_that_were_cut_are_counted_of_used_rows_alone(
+    missing: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    root = corpus(tmp_path, "")
+    (root / "t.csv").write_text("file,start,end\na.wav,-0.01,1\ngone.wav,-0.01,1\na.wav,-0.01,1e12\na.wav,0,1\n")
+    table = {"table": "t.csv", "recording": "file", "columns": {"start": "start", "end": "end"}}
+    source = {"root": root, "annotations": {**table, "missing_recordings": missing}}
+    assert make_plan(load(make_config(source)).config).noted == {"starts_cut": 1}
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -34,6 +34,7 @@ class Row:
     names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
     channel : counted from 1, None for what `channels` says
     reason : set when the row is rejected; detail : what is wrong with it
+    start_cut : whether it began a little before its recording
     """
 
     line: int
@@ -45,6 +46,7 @@ class Row:
     reason: str | None = None
     detail: str | None = None
     channel: int | None = None
+    start_cut: bool = False
 
     @property
     def fields(self) -> dict[str, str]:

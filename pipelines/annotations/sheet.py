@@ -105,8 +105,6 @@ class Sheet:
                 self.noted["headers_like_rows"] += 1
             n_rows += 1
             yield cells, row
-        if self._columns.times.n_starts_cut:
-            self.noted["starts_cut"] += self._columns.times.n_starts_cut
 
     def _look_for_header(self, row: Row, cells: list[str]) -> None:
         """Say of the first row of a file without header if it looks like one."""

@@ -86,7 +86,6 @@ class Times:
     """Reads start and end off the cells of a row, into the unit `Annotations.row_unit`.
 
     asks_decimal : the decimal sign is to be found out, and told by `settle`; until then whatever can be a number is one
-    n_starts_cut : rows that began a little before 0
     """
 
     def __init__(self, spec: Annotations, places: dict[str, int]) -> None:
@@ -100,7 +99,6 @@ class Times:
         self._decimal: str = EITHER if spec.decimal == "auto" else spec.decimal
         self.asks_decimal = bool(places) and spec.decimal == "auto" and not self._is_clock
         self._also = ("." if self._unit == "s" else ".,") if self.asks_decimal else ""
-        self.n_starts_cut = 0
 
     def settle(self, decimal: str) -> None:
         """Read by a decimal sign from now on; see `decimal_of`."""
@@ -133,7 +131,7 @@ class Times:
             end = (start or 0.0) + values["duration"]
         if start is not None and -self._tolerance <= start < 0 and (end is None or end > 0):
             start = 0.0
-            self.n_starts_cut += 1
+            row.start_cut = True
         self._check(row, start, end)
         if self._rate_hz is not None:
             start = start / self._rate_hz if start is not None else None
