@@ -18,7 +18,7 @@ from schemas.keys import position_hash
 from schemas.tables import ANNOTATION, PLAN
 
 BATCH = 20_000
-"""How many items are Python objects at a time."""
+"""How many items are Python objects at a time, and how many annotation rows of items, but for those of the last one."""
 _MAX_BYTES = 2**31 - 1
 """What one array of strings can hold, and more than a shard's."""
 _PLACE = ("split", "bucket", "key", "clips_key")
@@ -137,6 +137,20 @@ class Arrivals:
             elif name != "item_digest":
                 columns[name] = self.column(name, order)
         return pa.table([columns[name] for name in PLAN.names], schema=PLAN)
+
+
+def batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Yield items by as many as are to be Python objects at a time."""
+    batch: list[Item] = []
+    n_rows = 0
+    for item in items:
+        batch.append(item)
+        n_rows += len(item.annotations or ())
+        if max(len(batch), n_rows) >= BATCH:
+            yield batch
+            batch, n_rows = [], 0
+    if batch:
+        yield batch
 
 
 def in_chunks(order: npt.NDArray[np.intp], sizes: list[int]) -> list[pa.Array]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import regex
 
+from pipelines.annotations.annotated import Rows, drained
 from pipelines.annotations.rows import Row, field_name
 from pipelines.inventory import Recording
 from pipelines.labels import LabelRule
@@ -153,15 +154,13 @@ class ItemMaker:
         self._is_sample = unit == "samples"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
 
-    def items(
-        self, recording: Recording, label: str | None, fields: dict[str, str], rows: list[tuple[str, Row]] | None
-    ) -> list[Item]:
+    def items(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows | None) -> list[Item]:
         """Return the items of a recording.
 
         Parameters
         ----------
         label, fields : as its path says
-        rows : its annotations, None where the source has none
+        rows : its annotations, which are let go of here; None where the source has none
 
         Raises
         ------
@@ -191,14 +190,12 @@ class ItemMaker:
     def _estimate_s(self, recording: Recording, extension: str) -> float:
         return recording.size_bytes / (self._bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S))
 
-    def _annotated(
-        self, recording: Recording, label: str | None, fields: dict[str, str], rows: list[tuple[str, Row]]
-    ) -> list[Item]:
+    def _annotated(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows) -> list[Item]:
         """One item for each split on which a row stands."""
         name = recording.recording_id
         by_split: dict[str, list[Entry]] = {}
         bad: list[Entry] = []
-        for file, row in rows:
+        for file, row in drained(rows):
             entry = self._entry(file, row, label, fields)
             if entry.reason is None:
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pipelines.annotations.annotate import Annotated
+from pipelines.annotations.annotated import Annotated
 from pipelines.inventory import Inventory
 from schemas.config import Source
 from schemas.forgotten import Forgotten

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
 
-from pipelines.annotations.annotate import Annotated, annotate
+from pipelines.annotations.annotate import annotate
+from pipelines.annotations.annotated import Annotated, M, Rows
 from pipelines.inventory import Inventory, passed_over_text, take_inventory
 from pipelines.plural import counted
 from schemas.config import Source
@@ -15,12 +18,51 @@ from schemas.storage import Root
 
 @dataclass
 class Listing:
-    """What a source holds, and its annotations."""
+    """What a source holds, and its annotations.
+
+    n_recordings : that were listed, refused ones apart
+    n_forgotten : recordings that were left out of it
+    """
 
     source: Source
     root: Root
     inventory: Inventory
     annotated: Annotated
+    n_recordings: int
+    n_forgotten: int = 0
+
+    def again(self) -> Self:
+        """Return the same, to be gone through by itself."""
+        inventory = replace(self.inventory, recordings=list(self.inventory.recordings))
+        return replace(self, inventory=inventory, annotated=self.annotated.again())
+
+    def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | None]]:
+        """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError where they cannot be read."""
+        each = self.annotated.each(members)
+        while True:
+            try:
+                member = next(each, None)
+            except OSError as error:
+                doing = f"read the annotations of source {self.source.name!r} at"
+                raise describe_os_error(error, self.root, doing) from None
+            if member is None:
+                return
+            yield member
+
+    def check_annotated(self) -> None:
+        """Raise ClipmillError when none of its recordings turned out to have an annotation: the configuration is wrong then."""
+        self.annotated.check()
+        source, annotated, n = self.source, self.annotated, self.n_recordings
+        if source.annotations is None or not n or annotated.n_annotated or self.n_forgotten:
+            return
+        where = source.annotations.sidecar or source.annotations.table
+        n_empty = annotated.noted["empty_sidecars"]
+        header = " (header: true takes the first row for a header)" if source.annotations.header else ""
+        empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
+        raise ClipmillError(
+            f"source {source.name!r}: of {counted(n, 'recording')} under {source.root} none has an annotation in {where!r}{empty};"
+            " check annotations"
+        )
 
 
 def list_source(source: Source) -> Listing:
@@ -36,25 +78,16 @@ def list_source(source: Source) -> Listing:
         annotated = annotate(source, root, inventory)
     except OSError as error:
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
-    _check_found(source, inventory, annotated)
-    return Listing(source, root, inventory, annotated)
+    _check_found(source, inventory)
+    return Listing(source, root, inventory, annotated, len(inventory.recordings))
 
 
 def source_root(source: Source) -> Root:
     return Root(source.root, source.storage_options)
 
 
-def _check_found(source: Source, inventory: Inventory, annotated: Annotated) -> None:
-    """A source that gives nothing is a mistake in its configuration."""
-    if source.annotations is not None and inventory.recordings and not annotated.by_path:
-        where = source.annotations.sidecar or source.annotations.table
-        n_empty = annotated.noted["empty_sidecars"]
-        header = " (header: true takes the first row for a header)" if source.annotations.header else ""
-        empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
-        raise ClipmillError(
-            f"source {source.name!r}: of {counted(len(inventory.recordings), 'recording')} under {source.root} none has an annotation"
-            f" in {where!r}{empty}; check annotations"
-        )
+def _check_found(source: Source, inventory: Inventory) -> None:
+    """A source without a recording is a mistake in its configuration."""
     if not inventory.recordings and not inventory.refusals:
         there = ""
         if inventory.passed_over:

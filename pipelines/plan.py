@@ -10,21 +10,19 @@ import gc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.annotations.annotate import Annotated
-from pipelines.annotations.rows import Row
-from pipelines.arrange import BATCH, Arrivals, in_chunks
+from pipelines.annotations.annotated import Rows, drained
+from pipelines.arrange import Arrivals, batches, in_chunks
 from pipelines.buckets import buckets
 from pipelines.excess import Excess
 from pipelines.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
-from pipelines.inventory import Inventory, most_first
+from pipelines.inventory import most_first
 from pipelines.items import Item, ItemMaker, PathReader, clips_of, configured_fields, noted_of
 from pipelines.labels import unmet_labels
 from pipelines.leaks import check_decides, check_disjoint
@@ -40,8 +38,6 @@ from schemas.keys import digest, shard_key
 from schemas.layout import Retries
 from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from stages.rows import replace_column
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -170,12 +166,12 @@ def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
     """List a source, count what it holds, and leave out what is forgotten."""
     listing = list_source(source)
     inventory = listing.inventory
-    plan.noted.update({code: n for code, n in listing.annotated.noted.items() if n})
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     if forgotten:
-        plan.recordings_forgotten += leave_out_forgotten(source, forgotten, inventory, listing.annotated)
+        listing.n_forgotten = leave_out_forgotten(source, forgotten, inventory, listing.annotated)
+        plan.recordings_forgotten += listing.n_forgotten
     return listing
 
 
@@ -187,11 +183,9 @@ def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing
     survey = Survey(config.split)
     scratch = Plan(PLAN.empty_table(), [], [], "", "", [])
     for listing in listings:
-        inventory = replace(listing.inventory, recordings=list(listing.inventory.recordings))
-        annotated = replace(listing.annotated, by_path=dict(listing.annotated.by_path))
-        for _ in _items(config, listing.source, inventory, annotated, scratch, [], survey):
+        for _ in _items(config, listing.again(), scratch, [], survey):
             pass
-    return _drained(listings), survey.rule()
+    return drained(listings), survey.rule()
 
 
 def _take_in(
@@ -207,11 +201,10 @@ def _take_in(
 
     refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
     """
-    source, root, inventory, annotated = listing.source, listing.root, listing.inventory, listing.annotated
-    for refusal in inventory.refusals:
-        rows = annotated.by_path.get(refusal.path, [])
-        plan.annotations_read += len(rows)
-        plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows)
+    source, annotated = listing.source, listing.annotated
+    for refusal, rows in listing.annotated_each(listing.inventory.refusals):
+        plan.annotations_read += len(rows or ())
+        plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or [])
     for stray in annotated.strays:
         plan.annotations_read += 1
         plan.annotations_rejected += 1
@@ -220,16 +213,17 @@ def _take_in(
     plan.annotations_read += annotated.n_ignored
     plan.annotations_ignored += annotated.n_ignored
     source_digest = source_fingerprint(config, source)
-    items = _items(config, source, inventory, annotated, plan, refused_later, rule)
     n_clips = 0.0
-    while batch := list(islice(items, BATCH)):
+    for batch in batches(_items(config, listing, plan, refused_later, rule)):
         n_clips += clips_of(batch, source)
-        arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], root.uri)
+        arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
+    listing.check_annotated()
     plan.clips_estimated += round(n_clips)
+    plan.noted.update({code: n for code, n in annotated.noted.items() if n})
 
 
 def _reject(
-    plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: list[tuple[str, Row]]
+    plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: Rows
 ) -> list[dict[str, Any]]:
     """Count a recording as rejected before any shard, and its annotations with it; return the rows that say so."""
     plan.recordings_rejected += 1
@@ -259,18 +253,12 @@ def _rejection(
 
 
 def _items(
-    config: Config,
-    source: Source,
-    inventory: Inventory,
-    annotated: Annotated,
-    plan: Plan,
-    refused: list[dict[str, Any]],
-    rule: SplitRule,
+    config: Config, listing: Listing, plan: Plan, refused: list[dict[str, Any]], rule: SplitRule
 ) -> Iterator[Item]:
-    """Yield the items of a source's recordings. Both are let go of on the way, and what is rejected is added to `refused`."""
+    """Yield the items of a source's recordings. These are let go of on the way, and what is rejected is added to `refused`."""
+    source = listing.source
     reader, maker = PathReader(source), ItemMaker(config, source, rule)
-    for recording in _drained(inventory.recordings):
-        rows = annotated.by_path.pop(recording.path, None)
+    for recording, rows in listing.annotated_each(listing.inventory.recordings):
         plan.annotations_read += len(rows or ())
         if source.annotations is not None and rows is None:
             plan.recordings_without_annotations += 1
@@ -278,11 +266,11 @@ def _items(
         try:
             label, fields = reader.read(recording.path)
             if rows and maker.label_from_rows:
-                kept = _without_dropped(rows, maker, plan)
-                if not kept:
-                    plan.recordings_dropped[str(rows[0][1].label)] += 1
+                first = rows[0][1].label
+                _leave_out_dropped(rows, maker, plan)
+                if not rows:
+                    plan.recordings_dropped[str(first)] += 1
                     continue
-                rows = kept
             if label is not None:
                 if maker.labels.drops(label):
                     plan.recordings_dropped[label] += 1
@@ -299,22 +287,16 @@ def _items(
         plan.warnings.append(unmet_labels(source, unmet))
 
 
-def _without_dropped(rows: list[tuple[str, Row]], maker: ItemMaker, plan: Plan) -> list[tuple[str, Row]]:
-    """Return the rows of a recording but for those whose label is left out, which are counted."""
+def _leave_out_dropped(rows: Rows, maker: ItemMaker, plan: Plan) -> None:
+    """Take those rows of a recording out whose label is left out, and count them."""
     kept = []
-    for file, row in rows:
+    for pair in rows:
+        _, row = pair
         if maker.labels.drops(row.label) and row.reason is None:
             plan.annotations_dropped[str(row.label)] += 1
         else:
-            kept.append((file, row))
-    return kept
-
-
-def _drained(values: list[T]) -> Iterator[T]:
-    """Yield a list's members from first to last, and let go of each."""
-    values.reverse()
-    while values:
-        yield values.pop()
+            kept.append(pair)
+    rows[:] = kept
 
 
 def with_donor(shard: pa.Table, donor: str) -> pa.Table:

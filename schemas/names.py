@@ -8,6 +8,7 @@ recording, and with it its id and address, keeps the spelling by which the file 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 _AS_THEY_ARE = frozenset({"root", "storage_options"})
@@ -16,6 +17,11 @@ _AS_THEY_ARE = frozenset({"root", "storage_options"})
 def composed(name: str) -> str:
     """Return a name in NFC."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def spelled_composed(paths: Iterable[str]) -> dict[str, str]:
+    """Return paths by their names in NFC, but for those of ASCII alone, which have one spelling."""
+    return {composed(path): path for path in paths if not path.isascii()}
 
 
 def with_composed_names(value: Any) -> Any:

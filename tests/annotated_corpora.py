@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.annotations.annotate import Annotated, annotate
+from pipelines.annotations.annotate import annotate
+from pipelines.annotations.annotated import Annotated
 from pipelines.annotations.rows import Row
 from pipelines.annotations.sheet import read_sheet
 from pipelines.inventory import take_inventory
@@ -38,4 +39,17 @@ def join(root: Path, recordings: list[str], files: dict[str, str], **spec: Any) 
 
 def annotate_source(root: Path, **more: Any) -> Annotated:
     source = Source.model_validate({"name": "s", "root": str(root), **more})
-    return annotate(source, Root(source.root), take_inventory(source, Root(source.root)))
+    inventory = take_inventory(source, Root(source.root))
+    found = annotate(source, Root(source.root), inventory)
+    found.by_path = {
+        member.path: rows
+        for members in (list(inventory.recordings), list(inventory.refusals))
+        for member, rows in found.each(members)
+        if rows is not None
+    }
+    found.check()
+    return found
+
+
+def field_names(found: Annotated) -> set[str]:
+    return {name for rows in found.by_path.values() for _, row in rows for name in row.names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +14,12 @@ from conftest import build_here, clips_of, tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.annotations import annotate
 from pipelines.annotations.rows import AmbiguousError
 from pipelines.annotations.times import EITHER, clock_seconds, decimal_of, number
 from pipelines.plan import make_plan
 from schemas.annotation_config import Annotations
 from schemas.config_file import load
 from schemas.errors import ConfigError
-from schemas.storage import Root
 from schemas.units import to_samples
 
 GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
@@ -289,40 +286,3 @@ def test_an_estimate_is_no_longer_than_a_file_of_that_size_can_be(
     root = corpus(tmp_path, "0,900000000,a\n" * 3 + "0,1.5,a\n")
     size_bytes = (root / "a.wav").stat().st_size
     assert make_plan(load(make_config({**SOURCE, "root": root})).config).estimated_s <= 3 * size_bytes / 500 + 1.501
-
-
-def test_thirty_large_sidecars_do_not_add_up(tmp_path: Path) -> None:
-    for i in range(30):
-        with (tmp_path / f"{i}").open("wb") as stream:
-            stream.truncate(60 << 20)
-    tracemalloc.start()
-    sizes = [
-        len(content)
-        for content in annotate._contents(Root(str(tmp_path)), [f"{i}" for i in range(30)])
-        if isinstance(content, bytes)
-    ]
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert sizes == [60 << 20] * 30
-    assert peak < 200 << 20
-
-
-def test_a_batch_of_sidecars_reads_no_more_than_its_share_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(annotate, "_BATCH_BYTES", 100)
-    monkeypatch.setattr(annotate, "_LARGE_BYTES", 60)
-    for i, size in enumerate([40, 50, 61, 40, 10]):
-        (tmp_path / f"{i}").write_bytes(b"x" * size)
-    paths = ["0", "1", "gone", "2", "3", "4"]
-    read_ahead = annotate._read_batch(Root(str(tmp_path)), paths)
-    assert [type(c) if isinstance(c, OSError) else c and len(c) for c in read_ahead] == [
-        40,
-        50,
-        FileNotFoundError,
-        None,
-        None,
-        None,
-    ]
-    whole = list(annotate._contents(Root(str(tmp_path)), paths))
-    assert [None if isinstance(c, OSError) else len(c) for c in whole] == [40, 50, None, 61, 40, 10]

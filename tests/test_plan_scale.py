@@ -85,7 +85,6 @@ def test_a_plan_is_the_same_whatever_the_batches(
     for i in range(0, 20, 2):  # sidecars that do not all have the same columns
         fs.pipe(f"/golden/a/r{i:02d}.csv", f"{'one,two' if i % 3 else 'two,three'}\nx{i},y{i}\n".encode())
     whole = planned(store, **source)
-    monkeypatch.setattr("pipelines.plan.BATCH", size)
     monkeypatch.setattr("pipelines.arrange.BATCH", size)
     monkeypatch.setattr("pipelines.arrange._MAX_BYTES", 0)  # as if the strings were more than an array can hold
     small = planned(store, **source)

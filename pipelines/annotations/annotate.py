@@ -1,62 +1,26 @@
-"""Annotate: read a source's annotation files and join their rows to its recordings."""
+"""Annotate: find the annotations of a source, and join a table's rows to its recordings."""
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 
+from pipelines.annotations.annotated import Annotated, Stray
 from pipelines.annotations.join import Join
-from pipelines.annotations.rows import AmbiguousError, HeaderError, MissingColumnError, Row, UnreadableError
-from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, MAX_TABLE_BYTES, Sheet, read_sheet
+from pipelines.annotations.rows import AmbiguousError, HeaderError, MissingColumnError, UnreadableError
+from pipelines.annotations.sheet import MAX_TABLE_BYTES, Sheet, read_sheet
+from pipelines.annotations.sidecars import Sidecars
 from pipelines.inventory import Inventory
 from schemas.annotation_config import Annotations
 from schemas.config import AUDIO_EXTENSIONS, Source
 from schemas.errors import ConfigError
-from schemas.names import composed
+from schemas.names import spelled_composed
 from schemas.storage import Root, split_name
 
-_READERS, _BATCH, _AT_ONCE = 16, 32, 32
-_LARGE_BYTES, _BATCH_BYTES = 1 << 20, 8 << 20
-"""Sidecars that are read ahead are at most this long, and those of a batch together; 32 batches are 288 MB at the very most."""
-_HEADLESS_ENOUGH = 100
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
-@dataclass(frozen=True)
-class Stray:
-    """A row that belongs to no recording. names : by which it was looked for."""
-
-    source: str
-    file: str
-    row: Row
-    names: tuple[str, ...] = ()
-
-
-@dataclass
-class Annotated:
-    """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
-
-    n_ignored : rows whose recording is not there, where the configuration says to ignore them
-    noted : how files were understood, by `schemas.noted`
-    """
-
-    by_path: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
-    strays: list[Stray] = field(default_factory=list)
-    n_ignored: int = 0
-    noted: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def field_names(self) -> set[str]:
-        return {name for rows in self.by_path.values() for _, row in rows for name in row.names}
-
-
 def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
-    """Read the annotations of a source.
+    """Read the annotations of a source: a table at once, sidecars as their recordings are gone through.
 
     Raises
     ------
@@ -66,127 +30,15 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
     if spec is None:
         return Annotated()
     if spec.sidecar is not None:
-        return _sidecars(spec, spec.sidecar, root, inventory, f"sources.{source.name}.annotations")
+        return Sidecars(
+            spec=spec, root=root, other_files=inventory.other_files, key=f"sources.{source.name}.annotations"
+        )
     return _table(spec, str(spec.table), source, root, inventory)
-
-
-def _sidecars(spec: Annotations, template: str, root: Root, inventory: Inventory, key: str) -> Annotated:
-    found = Annotated()
-    headless = _Headless(key)
-    beside: list[tuple[str, str]] = []
-    spelled = _spelled(inventory)
-    for path in inventory.paths:
-        folder, stem, _ = split_name(path)
-        values = {"stem": stem, "name": path[len(folder) + 1 if folder else 0 :]}
-        name = _PLACEHOLDER.sub(partial(_filled, values), template)
-        sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
-        there = sidecar if sidecar in inventory.other_files else spelled.get(composed(sidecar))
-        if there is not None:
-            beside.append((path, there))
-    for (path, sidecar), content in zip(beside, _contents(root, [sidecar for _, sidecar in beside]), strict=True):
-        try:
-            if isinstance(content, OSError):
-                raise content
-            if len(content) > MAX_SIDECAR_BYTES:
-                raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
-            sheet = read_sheet(content, spec)
-            rows = [(sidecar, row) for row in sheet.rows]
-            found.noted.update(sheet.noted)
-            found.noted["empty_sidecars"] += not rows
-            headless.passed(bool(rows))
-        except HeaderError as error:
-            headless.add(sidecar, error)
-            rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
-        except AmbiguousError as error:
-            rows = [(sidecar, Row(line=1, reason="annotation_ambiguous_number", detail=str(error)))]
-        except (UnreadableError, PermissionError, FileNotFoundError) as error:
-            rows = [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
-        if rows:
-            found.by_path[path] = rows
-    headless.check()
-    return found
-
-
-def _spelled(inventory: Inventory) -> dict[str, str]:
-    """Return the paths of files that are no recordings by their names in NFC, where that can be another spelling."""
-    return {composed(path): path for path in inventory.other_files if not path.isascii()}
-
-
-class _Headless:
-    """Sidecars whose first row is data where a header should be: a mistake of the configuration, or of a few files."""
-
-    def __init__(self, key: str) -> None:
-        self._key, self._first, self._n, self._n_others = key, "", 0, 0
-
-    def passed(self, has_rows: bool) -> None:
-        self._n_others += has_rows
-
-    def add(self, sidecar: str, error: HeaderError) -> None:
-        """Count a sidecar. Raises ConfigError when so many are so and no other that the rest need not be read."""
-        self._first = self._first or f"{sidecar}: {error}"
-        self._n += 1
-        if self._n >= _HEADLESS_ENOUGH and not self._n_others:
-            self.check()
-
-    def check(self) -> None:
-        """Raise ConfigError when at least half of the sidecars are so. Fewer are rejected, each for itself."""
-        if self._n and self._n >= self._n_others:
-            total = self._n + self._n_others
-            also = f" (it is so with {self._n:,} of {total:,} sidecars that were read)" if total > 1 else ""
-            raise ConfigError(f"{self._first}{also}", key=f"{self._key}.header")
-
-
-def _contents(root: Root, paths: list[str]) -> Iterator[bytes | OSError]:
-    """Yield the contents of sidecars in order, read by many threads, since each waits for a disk or a store."""
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="sidecar") as pool:
-        running: deque[tuple[list[str], Future[list[bytes | OSError | None]]]] = deque()
-        for start in range(0, len(paths), _BATCH):
-            batch = paths[start : start + _BATCH]
-            running.append((batch, pool.submit(_read_batch, root, batch)))
-            if len(running) == _AT_ONCE:
-                yield from _whole(root, *running.popleft())
-        while running:
-            yield from _whole(root, *running.popleft())
-
-
-def _whole(root: Root, paths: list[str], read: Future[list[bytes | OSError | None]]) -> Iterator[bytes | OSError]:
-    """Yield the contents of a batch; those that are too long to be read ahead are read one by one."""
-    contents = read.result()
-    contents.reverse()
-    for path in paths:
-        content = contents.pop()
-        yield content if content is not None else _content(root, path, MAX_SIDECAR_BYTES)
-
-
-def _read_batch(root: Root, paths: list[str]) -> list[bytes | OSError | None]:
-    """Return contents, None of files that are too long, and of all that come when the batch has enough."""
-    contents: list[bytes | OSError | None] = []
-    left = _BATCH_BYTES
-    for path in paths:
-        content = _content(root, path, _LARGE_BYTES) if left > 0 else None
-        if isinstance(content, bytes):
-            left -= len(content)
-            content = content if len(content) <= _LARGE_BYTES else None
-        contents.append(content)
-    return contents
-
-
-def _filled(values: dict[str, str], match: re.Match[str]) -> str:
-    return values.get(match[1], match[0])
-
-
-def _content(root: Root, path: str, limit: int) -> bytes | OSError:
-    """Return a sidecar's bytes, one more than `limit` at most; or what went wrong, since one that cannot be read is that recording's
-    matter alone."""
-    try:
-        return root.read_bytes(path, limit=limit + 1)
-    except OSError as error:
-        return error
 
 
 def _table(spec: Annotations, table: str, source: Source, root: Root, inventory: Inventory) -> Annotated:
     key = f"sources.{source.name}.annotations"
-    table = _spelled(inventory).get(table, table)
+    table = spelled_composed(inventory.other_files).get(table, table)
     try:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")
@@ -253,6 +105,7 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
         else:
             rows.append((table, row))
     found.noted.update(sheet.noted)
+    found.n_annotated = len(found.by_path)
     return found
 
 

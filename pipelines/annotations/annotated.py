@@ -1,0 +1,70 @@
+"""Annotated recordings: each with the rows of annotation files that are about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, Self, TypeVar
+
+from pipelines.annotations.rows import Row
+
+
+class HasPath(Protocol):
+    """A recording, or one that was refused."""
+
+    @property
+    def path(self) -> str: ...
+
+
+T = TypeVar("T")
+M = TypeVar("M", bound=HasPath)
+Rows = list[tuple[str, Row]]
+"""Each with the file in which it stands."""
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A row that belongs to no recording. names : by which it was looked for."""
+
+    source: str
+    file: str
+    row: Row
+    names: tuple[str, ...] = ()
+
+
+@dataclass
+class Annotated:
+    """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
+
+    n_annotated : recordings that have a row
+    n_ignored : rows whose recording is not there, where the configuration says to ignore them
+    noted : how files were understood, by `schemas.noted`
+    """
+
+    by_path: dict[str, Rows] = field(default_factory=dict)
+    strays: list[Stray] = field(default_factory=list)
+    n_annotated: int = 0
+    n_ignored: int = 0
+    noted: Counter[str] = field(default_factory=Counter)
+
+    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | None]]:
+        """Yield recordings in their order, each with its rows, None for one without. Both are let go of on the way: `members` is empty
+        in the end, and what was yielded is not there a second time."""
+        for member in drained(members):
+            yield member, self.by_path.pop(member.path, None)
+
+    def again(self) -> Self:
+        """Return the same, to be gone through by itself."""
+        by_path = {path: rows.copy() for path, rows in self.by_path.items()}
+        return type(self)(by_path, self.strays, self.n_annotated, self.n_ignored, Counter(self.noted))
+
+    def check(self) -> None:
+        """Raise ConfigError when what was gone through shows that the configuration is wrong."""
+
+
+def drained(values: list[T]) -> Iterator[T]:
+    """Yield a list's members from first to last, and let go of each."""
+    values.reverse()
+    while values:
+        yield values.pop()
