@@ -55,7 +55,7 @@ class Entry:
     reason: str | None
     detail: str | None
     channel: int | None = None
-    start_cut: bool = False
+    noted: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -117,11 +117,9 @@ def configured_fields(source: Source) -> set[str]:
 def noted_of(items: list[Item]) -> dict[str, int]:
     """Return what is worth knowing of the rows that are used, by `schemas.noted`; nothing that did not occur."""
     used = [row for item in items for row in item.annotations or () if row.reason is None]
-    found = {
-        "rows_to_the_end": sum(row.start is not None and row.end is None for row in used),
-        "rows_of_one_channel": sum(row.channel is not None for row in used),
-        "starts_cut": sum(row.start_cut for row in used),
-    }
+    found = Counter(code for row in used for code in row.noted)
+    found["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)
+    found["rows_of_one_channel"] = sum(row.channel is not None for row in used)
     return {code: n for code, n in found.items() if n}
 
 
@@ -242,7 +240,7 @@ class ItemMaker:
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
         own = {**fields, **row.fields}
         told = (file, row.line, row.reason, row.detail)
-        entry = Entry(row.start, row.end, 0, label, own, *told, row.channel, row.start_cut)
+        entry = Entry(row.start, row.end, 0, label, own, *told, row.channel, row.noted)
         if row.label is not None:
             if self.label_from_rows:
                 try:

@@ -5,6 +5,10 @@ from __future__ import annotations
 NOTED = {
     "rows_to_the_end": ("row runs to the end of its recording, having no end", "rows run to the end of their recording, having no end"),
     "starts_cut": ("row began a little before its recording and was cut at 0", "rows began a little before their recording and were cut at 0"),
+    "rows_too_wide": (
+        "row has more cells than the header has columns, and what is beyond is not read; quote cells that hold the delimiter",
+        "rows have more cells than the header has columns, and what is beyond is not read; quote cells that hold the delimiter",
+    ),
     "empty_sidecars": ("recording has an annotation file without a row", "recordings have an annotation file without a row"),
     "files_read_unquoted": (
         "annotation file was read with its quotes as text, since they do not pair up (annotations.quote)",

@@ -119,6 +119,12 @@ REASONS: dict[str, Reason] = {
             "set annotations.decimal",
         ),
         Reason(
+            "annotation_split_number",
+            "the row has more cells than the header has columns, and a time looks cut between its thousands, as 1,500 is in a file with"
+            " commas",
+            "quote numbers that hold the delimiter",
+        ),
+        Reason(
             "annotation_fraction_of_sample",
             "a time that counts samples is no whole number",
             "correct the row, or check annotations.time_unit",

@@ -246,7 +246,7 @@ def test_small_starts_before_0_are_cut_and_counted(text: str, unit: Any, tmp_pat
     rows = [row for _, row in found.by_path["a.wav"]]
     assert [row.reason for row in rows] == [None, "annotation_negative", "annotation_negative"]
     assert rows[0].start == 0
-    assert [row.start_cut for row in rows] == [True, False, False]
+    assert [row.noted for row in rows] == [("starts_cut",), (), ()]
     (row,) = read("-0.04,1,a\n", end_tolerance_s=0.01)
     assert row.reason == "annotation_negative"
     (row,) = read("-0.04,1\n", columns={"start": 0, "duration": 1})
@@ -278,6 +278,33 @@ def test_rows_of_recordings_that_are_not_there(ignored: bool, tmp_path: Path, ma
     )
     with pytest.raises(ValueError, match="missing_recordings"):
         Annotations.model_validate({"sidecar": "{stem}.csv", "missing_recordings": "ignore"})
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("1,500,2,500,cat", "annotation_split_number"),
+        ("900,1,500,cat", "annotation_split_number"),
+        ("1,500,000,2,500,000,cat", "annotation_split_number"),
+        ("100,500,Dog, bark", (100, 500, "Dog")),
+        ("100,500,cat,7", (100, 500, "cat")),
+        ("100,500,cat,,", (100, 500, "cat")),
+    ],
+)
+def test_a_row_wider_than_its_header_is_told_or_rejected(
+    tmp_path: Path, row: str, expected: str | tuple[float, float, str], make_config: Callable[..., Path]
+) -> None:
+    """Thousands without quotes in a file with commas: 1,500,2,500,cat is not samples 1 to 500 with the label 2."""
+    spec = {"header": True, "columns": {"start": "start", "end": "end", "label": "label"}, "time_unit": "samples"}
+    found = read(f"start,end,label\n0,4000,dog\n{row}\n", **spec)[1]
+    if isinstance(expected, str):
+        assert found.reason == expected and "or 1,500" in str(found.detail)
+        return
+    assert (found.reason, found.start, found.end, found.label) == (None, *expected)
+    root = corpus(tmp_path, f"start,end,label\n0,4000,dog\n{row}\n")
+    annotations = {"sidecar": "{stem}.csv", **spec}
+    plan = make_plan(load(make_config({**SOURCE, "root": root, "annotations": annotations})).config)
+    assert plan.noted == ({} if row.endswith(",,") else {"rows_too_wide": 1})
 
 
 def test_an_estimate_is_no_longer_than_a_file_of_that_size_can_be(

@@ -13,6 +13,7 @@ from schemas.names import composed
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
 _WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_]{2}", re.IGNORECASE)
+_THOUSANDS, _HUNDREDS = re.compile(r"[+-]?[1-9][0-9]{0,2}"), re.compile(r"[0-9]{3}(?:\.[0-9]*)?")
 _CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
 
 
@@ -52,8 +53,11 @@ class Columns:
         self._needed = [(name, asked[name]) for name in {**spec.columns, **spec.fields}]
         self._label, self._channel = self._known.get("label"), self._known.get("channel")
         self._width = max((*self._places, *self._known.values()), default=-1) + 1
-        self.times = Times(spec, {n: self._known[n] for n in ("start", "end", "duration") if n in self._known})
-        self._timed = not self._known.keys().isdisjoint(("start", "end", "duration"))
+        self._time_places: dict[str, int] = {
+            n: self._known[n] for n in ("start", "end", "duration") if n in self._known
+        }
+        self.times = Times(spec, self._time_places)
+        self._timed = bool(self._time_places)
         self._shared = _Shared()
 
     def looks_like_row(self, cells: list[str], spec: Annotations) -> str | None:
@@ -61,7 +65,7 @@ class Columns:
 
         A column that is given by its name is one of the header's, whatever it is called.
         """
-        times = {name: self._known[name] for name in ("start", "end", "duration") if name in self._known}
+        times = self._time_places
         if not times or any(isinstance(spec.roles[name], str) for name in times):
             return None
         told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
@@ -69,12 +73,12 @@ class Columns:
 
     def looks_like_header(self, cells: list[str]) -> bool:
         """Return whether a row has words where its times are to be, as a header has."""
-        times = [at for name, at in self._known.items() if name in ("start", "end", "duration")]
+        times = self._time_places.values()
         return bool(times) and all(at < len(cells) and _WORDS.match(cells[at]) for at in times)
 
     def has_times(self, cells: list[str]) -> bool:
         """Return whether cells of a piece of text have a number for each time, stray quotes aside; False where no time is read."""
-        times = [at for name, at in self._known.items() if name in ("start", "end", "duration")]
+        times = self._time_places.values()
         return bool(times) and all(at < len(cells) and is_number_like(cells[at].strip(' "')) for at in times)
 
     @property
@@ -113,6 +117,8 @@ class Columns:
             label = shared[cells[self._label]] or None if self._label is not None else None
             values = tuple([shared[cells[at]] for at in self._places])
             row = Row(line, None, None, label, self._names, values)
+        if self.header is not None and len(cells) > len(self.header) and any(cells[len(self.header) :]):
+            self._too_wide(row, cells, len(self.header))
         if self._timed and row.reason is None:
             self.times.read(row, cells)
         if self._channel is not None and row.reason is None:
@@ -130,6 +136,28 @@ class Columns:
                 row.detail = f"no column {name!r}: the row has {len(cells)} cells"
         row.label = self.label_of(cells) or None
         return row
+
+    def _too_wide(self, row: Row, cells: list[str], n_columns: int) -> None:
+        """Note that a row goes on behind the header's last column; reject it where its times may have been cut at their thousands."""
+        row.noted += ("rows_too_wide",)
+        whole = self._rejoined(cells, n_columns)
+        if whole is not None and all(is_number_like(whole[at]) for at in self._time_places.values()):
+            row.reason = "annotation_split_number"
+            row.detail = f"the row has {len(cells)} cells and the header {n_columns}: " + ", ".join(
+                f"{name} is {cells[at]} or {whole[at]}" for name, at in self._time_places.items()
+            )
+
+    def _rejoined(self, cells: list[str], n_columns: int) -> list[str] | None:
+        """Return cells with times put together that may have been cut at their thousands; None when that does not give the header's width."""
+        times, whole, at = set(self._time_places.values()), list[str](), 0
+        surplus = len(cells) - n_columns
+        while at < len(cells):
+            cell, is_time = cells[at], len(whole) in times and _THOUSANDS.fullmatch(cells[at])
+            at += 1
+            while is_time and surplus and at < len(cells) and _HUNDREDS.fullmatch(cells[at]):
+                cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
+            whole.append(cell)
+        return whole if len(whole) == n_columns else None
 
     def _choose_channel(self, row: Row, text: str) -> None:
         """Read the channel, counted from 1; spreadsheets write 1 as 1.0."""

@@ -34,7 +34,7 @@ class Row:
     names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
     channel : counted from 1, None for what `channels` says
     reason : set when the row is rejected; detail : what is wrong with it
-    start_cut : whether it began a little before its recording
+    noted : what was understood or left out of it, by `schemas.noted`
     """
 
     line: int
@@ -46,7 +46,7 @@ class Row:
     reason: str | None = None
     detail: str | None = None
     channel: int | None = None
-    start_cut: bool = False
+    noted: tuple[str, ...] = ()
 
     @property
     def fields(self) -> dict[str, str]:

@@ -131,7 +131,7 @@ class Times:
             end = (start or 0.0) + values["duration"]
         if start is not None and -self._tolerance <= start < 0 and (end is None or end > 0):
             start = 0.0
-            row.start_cut = True
+            row.noted += ("starts_cut",)
         self._check(row, start, end)
         if self._rate_hz is not None:
             start = start / self._rate_hz if start is not None else None
