@@ -160,18 +160,14 @@ def _decode_sources(config: Config) -> dict[str, DecodeSource]:
             s.version,
             track=config.track_of(s),
             raw=s.raw,
+            tolerance_s=s.tolerance_s,
         )
         for s in config.sources
     }
 
 
 def _segment_sources(config: Config) -> dict[str, SegmentSource]:
-    return {
-        s.name: SegmentSource(
-            s.segment, s.annotations.end_tolerance_s if s.annotations else 0.0, config.channels_of(s) == "each"
-        )
-        for s in config.sources
-    }
+    return {s.name: SegmentSource(s.segment, s.tolerance_s, config.channels_of(s) == "each") for s in config.sources}
 
 
 def through(stages: Iterable[Stage], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -87,6 +87,11 @@ class Source(Frozen):
         """Whether each annotation row names the channel that its clips are of."""
         return self.annotations is not None and "channel" in self.annotations.columns
 
+    @property
+    def tolerance_s(self) -> float:
+        """Return how far an annotated range may reach beyond its recording, in seconds."""
+        return self.annotations.end_tolerance_s if self.annotations is not None else 0.0
+
     @field_validator("root")
     @classmethod
     def _no_credentials(cls, root: str) -> str:

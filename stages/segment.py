@@ -136,8 +136,9 @@ class _Cutter:
                 stop = to_samples(annotation["end"], self.rate) if annotation["end"] is not None else total
                 if start >= total or stop - total > max(1, to_samples(self.source.tolerance_s, self.rate)):
                     problem = "annotation_out_of_range"
-            if cut["first"] == 0 and problem:
-                yield _rejected(annotation, problem, self._range_text(annotation, total))
+            if problem:
+                if cut["first"] == 0:  # told once, and in no later cut is anything of it used
+                    yield _rejected(annotation, problem, self._range_text(annotation, total))
                 return
             if annotation["end"] is not None:
                 end = min(end, to_samples(annotation["end"], self.rate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -70,13 +71,22 @@ class Cursor:
         self._held_start = start
         return self._held
 
+    def length_before(self, stop_s: float) -> int | None:
+        """Decode up to a point in time, keeping nothing; return the recording's length in frames if it ends before that."""
+        self._discard(math.ceil(stop_s * self._reader.sample_rate_hz))
+        return self.total
+
     def _advance(self, frame: int) -> None:
         if self._reader.exact_seek:
-            self._at = min(frame, self._reader.n_frames or frame)
+            # Where the header's word is not believed, there is still nothing behind what it declares.
+            self._at = min(frame, self._reader.n_frames or self._declared or frame)
             self._reader.seek(self._at)
-            if self._at < frame:
+            if self._at < frame and self.total is None:
                 self.total = self._at
             return
+        self._discard(frame)
+
+    def _discard(self, frame: int) -> None:
         scratch = np.empty((_BLOCK_FRAMES, self._reader.n_channels), np.float32)
         while self._at < frame and self.total is None:
             self._read(scratch[: min(_BLOCK_FRAMES, frame - self._at)])

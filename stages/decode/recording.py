@@ -17,6 +17,7 @@ from schemas.failures import describe_os_error
 from schemas.objects import ObjectChangedError, ObjectStream
 from schemas.raw_config import Raw
 from schemas.storage import Root, split_name
+from stages.decode.ahead import least_length_s, length_before, unsure_until_s
 from stages.decode.containers import Container, inspect
 from stages.decode.containers.flac import LATE_BYTES, behind, second_stream
 from stages.decode.containers.trailing import is_padding
@@ -44,6 +45,7 @@ class DecodeSource:
     version : auto | sha256
     track : which audio track of a file that has several
     raw : what the samples of files without a header are, None where files have one
+    tolerance_s : how far an annotation may reach beyond the recording's end
     """
 
     root: Root
@@ -52,6 +54,7 @@ class DecodeSource:
     version: str = "auto"
     track: Track = "default"
     raw: Raw | None = None
+    tolerance_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,12 @@ class RecordingDecoder:
         failures: list[DecodeError] = []
         for opener in openers(self.source, self.item["path"], stream, size, container, self.rules.gaps):
             try:
-                reader = opener()
+                reader, length = self._opened(opener, container)
             except DecodeError as error:
                 failures.append(error)
                 continue
             try:
-                for row in self._runs(reader, container):
+                for row in self._runs(reader, container, length):
                     if row["last"] and container.kind == "flac":
                         row["remarks"] += _behind_flac(
                             reader, row["decoded_frames"], stream, size, container.start_byte
@@ -186,16 +189,41 @@ class RecordingDecoder:
                 reader.close()
         raise _why(failures, container)
 
-    def _runs(self, reader: Reader, container: Container) -> Iterator[dict[str, Any]]:
-        """Yield the runs of the recording."""
+    def _opened(self, opener: Callable[[], Reader], container: Container) -> tuple[Reader, int | None]:
+        """Open the recording; return its length in frames too where that had to be seen first. See `stages.decode.ahead`."""
+        reader = opener()
+        rate, values_per_s = reader.sample_rate_hz, reader.sample_rate_hz * reader.n_channels
+        keep = self.rules.keep_truncated
+        if reader.n_frames is not None and not keep:
+            return reader, None
+        until_s = unsure_until_s(
+            _ranges(self._annotations(rate), annotated=True),
+            _bounded(self.source.segment, values_per_s),
+            _piece_s(values_per_s),
+            least_length_s(container, rate, self.rules.gaps),
+            self.source.tolerance_s,
+        )
+        if until_s is None:
+            return reader, None
+        try:
+            length = length_before(reader, container, keep, until_s, self.alive, self.rules.max_recording_s)
+        finally:
+            reader.close()
+        return opener(), length
+
+    def _annotations(self, rate_hz: int) -> list[dict[str, Any]]:
+        return [_in_seconds(a, self.source.time_unit, rate_hz) for a in self.item["annotations"] or []]
+
+    def _runs(self, reader: Reader, container: Container, length: int | None) -> Iterator[dict[str, Any]]:
+        """Yield the runs of the recording. length : in frames, where it was seen before"""
         rate, channels = reader.sample_rate_hz, reader.n_channels
         spec = self.source.segment
         if spec.mode != "window" and min(spec.max_clip_s, CELL_S) * rate * channels > MAX_CLIP_VALUES:
             raise DecodeError("bad_format", f"{channels} channels at {rate} Hz are too much to hold")
         spec = _bounded(spec, rate * channels)
-        piece_s = max(float(CELL_S), min(PIECE_S, MAX_PIECE_VALUES / (rate * channels)))
+        piece_s = _piece_s(rate * channels)
         margin = margin_frames(rate, self.rules.target_rate_hz)
-        annotations = [_in_seconds(a, self.source.time_unit, rate) for a in self.item["annotations"] or []]
+        annotations = self._annotations(rate)
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
         span = (self.item["span_start_s"], self.item["span_end_s"])
         cursor = Cursor(reader, self.rules.keep_truncated, container, self.alive, self.rules.max_recording_s)
@@ -213,6 +241,8 @@ class RecordingDecoder:
             if waiting is not None:
                 yield waiting
             waiting = self._run(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
+            if length is not None:
+                waiting["total_frames"] = length
         if cursor.total == 0:
             if reader.problem:
                 raise DecodeError("corrupt", reader.problem)
@@ -294,6 +324,10 @@ def _bounded(spec: Segment, values_per_s: int) -> Segment:
     """Lower max_clip_s so that one clip's source samples fit into memory."""
     longest = MAX_CLIP_VALUES / values_per_s
     return spec if spec.max_clip_s <= longest else spec.model_copy(update={"max_clip_s": longest})
+
+
+def _piece_s(values_per_s: int) -> float:
+    return max(float(CELL_S), min(PIECE_S, MAX_PIECE_VALUES / values_per_s))
 
 
 def _in_seconds(annotation: dict[str, Any], unit: str, rate_hz: int) -> dict[str, Any]:
