@@ -148,6 +148,9 @@ class ItemMaker:
         self.label_from_rows = (
             label is None or self._label_from_annotation or (isinstance(label, From) and label.from_ is None)
         )
+        self._label_by_row = (
+            self.label_from_rows and source.annotations is not None and "label" in source.annotations.columns
+        )
         unit = source.annotations.row_unit if source.annotations else "s"
         self._is_sample = unit == "samples"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
@@ -249,6 +252,11 @@ class ItemMaker:
                     entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
             else:
                 entry.fields["annotation_label"] = row.label
+        elif self._label_by_row and label is None:
+            try:
+                entry.label = self.labels.of_unlabelled()
+            except RefusedError as error:
+                entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
         if self._label_from_annotation and entry.label is None:
             entry.reason = entry.reason or "label_missing"
         return entry

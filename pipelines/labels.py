@@ -60,6 +60,17 @@ class LabelRule:
             called = self._default
         return str(called)
 
+    def of_unlabelled(self) -> str | None:
+        """Return what something is called that has no label where the source says that it is: the default, None where any label will do.
+
+        Raises
+        ------
+        RefusedError : `map` or `classes` say which labels there are, and there is no default
+        """
+        if not self._trusting and self._default is None:
+            raise RefusedError("label_missing", "it is empty, and neither label.map nor classes knows that")
+        return None if self._trusting else self._default
+
     @property
     def never_met(self) -> list[str]:
         """Labels of `map` and `drop` that the source does not have, sorted: misspelt, or not there any more."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from pipelines.annotations.annotate import annotate
-from pipelines.annotations.annotated import Annotated, M, Rows
+from pipelines.annotations.annotated import Annotated, M, Rows, Unusable
 from pipelines.inventory import Inventory, passed_over_text, take_inventory
 from pipelines.plural import counted
 from schemas.config import Source
@@ -36,7 +36,7 @@ class Listing:
         inventory = replace(self.inventory, recordings=list(self.inventory.recordings))
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
-    def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | None]]:
+    def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError where they cannot be read."""
         each = self.annotated.each(members)
         while True:

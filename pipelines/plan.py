@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.annotations.annotated import Rows, drained
+from pipelines.annotations.annotated import Rows, Unusable, drained
 from pipelines.arrange import Arrivals, batches, in_chunks
 from pipelines.buckets import buckets
 from pipelines.excess import Excess
@@ -35,6 +35,7 @@ from schemas.config import Config, Source
 from schemas.errors import ConfigError
 from schemas.forgotten import Forgotten
 from schemas.keys import digest, shard_key
+from schemas.label_config import From
 from schemas.layout import Retries
 from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from stages.rows import replace_column
@@ -202,7 +203,8 @@ def _take_in(
     refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
     """
     source, annotated = listing.source, listing.annotated
-    for refusal, rows in listing.annotated_each(listing.inventory.refusals):
+    for refusal, found in listing.annotated_each(listing.inventory.refusals):
+        rows = None if isinstance(found, Unusable) else found
         plan.annotations_read += len(rows or ())
         plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or [])
     for stray in annotated.strays:
@@ -259,6 +261,9 @@ def _items(
     source = listing.source
     reader, maker = PathReader(source), ItemMaker(config, source, rule)
     for recording, rows in listing.annotated_each(listing.inventory.recordings):
+        if isinstance(rows, Unusable):
+            refused += _reject(plan, source, "annotate", recording.path, rows.reason, f"{rows.file}: {rows.detail}", [])
+            continue
         plan.annotations_read += len(rows or ())
         if source.annotations is not None and rows is None:
             plan.recordings_without_annotations += 1
@@ -277,6 +282,8 @@ def _items(
                     plan.annotations_dropped[label] += len(rows or ())
                     continue
                 label = maker.labels.name(label)
+            elif isinstance(source.label, From) and source.label.from_ == "path":
+                label = maker.labels.of_unlabelled()
             items = maker.items(recording, label, fields, rows)
         except RefusedError as error:
             refused += _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])

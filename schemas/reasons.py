@@ -120,9 +120,9 @@ REASONS: dict[str, Reason] = {
         ),
         Reason(
             "annotation_split_number",
-            "the row has more cells than the header has columns, and a time looks cut between its thousands, as 1,500 is in a file with"
-            " commas",
-            "quote numbers that hold the delimiter",
+            "the row has more cells than the header has columns, and its times look cut at a comma in them, as 1,500 and 0,5 are in a file"
+            " with commas",
+            "quote numbers that hold the delimiter, or save the file with another one",
         ),
         Reason(
             "annotation_fraction_of_sample",
@@ -162,7 +162,9 @@ REASONS: dict[str, Reason] = {
             "name the full path or extension in the table, or narrow include",
         ),
         Reason("recording_rejected", "the annotation's recording was rejected", "see the recording's own rejection"),
-        Reason("label_missing", "the row has no label and the source takes its label from there", "add the label"),
+        Reason(
+            "label_missing", "there is no label where the source takes it from", "add the label, or set label.default"
+        ),
         Reason(
             "label_not_mapped",
             "the label is not in label.map",

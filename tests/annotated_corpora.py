@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.annotations.annotate import annotate
-from pipelines.annotations.annotated import Annotated
+from pipelines.annotations.annotated import Annotated, Unusable
 from pipelines.annotations.rows import Row
 from pipelines.annotations.sheet import read_sheet
 from pipelines.inventory import take_inventory
@@ -42,7 +42,9 @@ def annotate_source(root: Path, **more: Any) -> Annotated:
     inventory = take_inventory(source, Root(source.root))
     found = annotate(source, Root(source.root), inventory)
     found.by_path = {
-        member.path: rows
+        member.path: [(rows.file, Row(1, reason=rows.reason, detail=rows.detail))]
+        if isinstance(rows, Unusable)
+        else rows
         for members in (list(inventory.recordings), list(inventory.refusals))
         for member, rows in found.each(members)
         if rows is not None

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipelines.classes import class_order
 from pipelines.cli import main
+from pipelines.plan import make_plan
 from pipelines.published import open_snapshot
 from schemas.config import Config
 from schemas.config_file import load
@@ -166,3 +167,40 @@ def test_nothing_kept_is_no_dataset(emotions: dict[str, Any], make_config: Calla
     assert held.exit_code == 3
     assert "limits.min_clips demands (1)" in held.output
     assert "--accept" not in held.output, "there is nothing to publish"
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "expected"),
+    [
+        ({"map": {"a": "a", "b": "b"}}, None, ["a", "b"]),
+        ({"map": {"a": "a", "b": "b"}, "default": "other"}, None, ["a", "b", "other"]),
+        (None, ["a", "b"], ["a", "b"]),
+        (None, None, ["a", "b", None]),
+    ],
+)
+def test_an_empty_label_gets_past_no_rule(
+    tmp_path: Path, label: Any, classes: Any, expected: list[str | None], make_config: Callable[..., Path]
+) -> None:
+    write_audio(tmp_path / "in/r.wav", tone(1, RATE), RATE)
+    (tmp_path / "in/r.csv").write_text("0,0.2,a\n0.2,0.4,b\n0.4,0.6,\n")
+    annotations = {"sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}}
+    source = {"root": tmp_path / "in", "annotations": annotations, "segment": {"mode": "annotation"}}
+    top = {"limits": {"max_rejected_share": 1.0}, **({"classes": classes} if classes else {})}
+    plan = make_plan(load(make_config({**source, **({"label": label} if label else {})}, **top)).config)
+    rows = plan.table["annotations"][0].as_py()
+    assert [row["label"] for row in rows if row["reason"] is None] == expected
+    assert [row["reason"] for row in rows if row["reason"]] == ["label_missing"] * (3 - len(expected))
+
+
+def test_a_sidecar_that_cannot_be_used_rejects_its_recording(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    """It counted as one of so many rows, so that half of a corpus could be lost under a limit of 1 %."""
+    rows = "".join(f"{i / 100},{i / 100 + 0.01},a\n" for i in range(100))
+    for name, text in {"r": rows, "s": rows, "t": '"1,000","2,000",a\n' * 50}.items():
+        write_audio(tmp_path / f"in/{name}.wav", tone(1.2, RATE), RATE)
+        (tmp_path / f"in/{name}.csv").write_text(text)
+    annotations = {"sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}}
+    config = make_config({"root": tmp_path / "in", "annotations": annotations, "segment": {"mode": "annotation"}})
+    done = run("build", config)
+    assert done.exit_code == 3, done.output
+    assert "3 listed = 2 used + 1 rejected" in done.output and "200 read = 200 used" in done.output
+    assert "t.csv" in run("failures", config).output

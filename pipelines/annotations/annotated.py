@@ -33,6 +33,18 @@ class Stray:
     names: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """A recording's annotation file that cannot be used as a whole. How many rows it has is not known, so the recording is rejected.
+
+    file : its path; reason, detail : for the rejection
+    """
+
+    file: str
+    reason: str
+    detail: str
+
+
 @dataclass
 class Annotated:
     """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
@@ -48,7 +60,7 @@ class Annotated:
     n_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
 
-    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | None]]:
+    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings in their order, each with its rows, None for one without. Both are let go of on the way: `members` is empty
         in the end, and what was yielded is not there a second time."""
         for member in drained(members):

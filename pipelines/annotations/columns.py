@@ -13,7 +13,7 @@ from schemas.names import composed
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
 _WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_]{2}", re.IGNORECASE)
-_THOUSANDS, _HUNDREDS = re.compile(r"[+-]?[1-9][0-9]{0,2}"), re.compile(r"[0-9]{3}(?:\.[0-9]*)?")
+_WHOLE, _DIGITS = re.compile(r"[+-]?[0-9]{1,10}"), re.compile(r"[0-9]{1,10}")
 _CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
 
 
@@ -148,14 +148,16 @@ class Columns:
             )
 
     def _rejoined(self, cells: list[str], n_columns: int) -> list[str] | None:
-        """Return cells with times put together that may have been cut at their thousands; None when that does not give the header's width."""
+        """Return cells with numbers put together that may have been cut at a comma in them; None when that does not give the header's width."""
         times, whole, at = set(self._time_places.values()), list[str](), 0
         surplus = len(cells) - n_columns
         while at < len(cells):
-            cell, is_time = cells[at], len(whole) in times and _THOUSANDS.fullmatch(cells[at])
+            cell, is_time = cells[at], len(whole) in times and _WHOLE.fullmatch(cells[at])
             at += 1
-            while is_time and surplus and at < len(cells) and _HUNDREDS.fullmatch(cells[at]):
+            while is_time and surplus and at < len(cells) and _DIGITS.fullmatch(cells[at]):
                 cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
+                if len(cells[at - 1]) != 3:  # a fraction; behind thousands there can be more of them
+                    break
             whole.append(cell)
         return whole if len(whole) == n_columns else None
 

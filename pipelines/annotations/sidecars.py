@@ -15,8 +15,8 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Self
 
-from pipelines.annotations.annotated import Annotated, M, Rows, drained
-from pipelines.annotations.rows import AmbiguousError, HeaderError, Row, UnreadableError
+from pipelines.annotations.annotated import Annotated, M, Rows, Unusable, drained
+from pipelines.annotations.rows import AmbiguousError, HeaderError, UnreadableError
 from pipelines.annotations.sheet import MAX_SIDECAR_BYTES, read_sheet
 from schemas.annotation_config import Annotations
 from schemas.errors import ConfigError
@@ -45,7 +45,7 @@ class Sidecars(Annotated):
     other_files: set[str]
     key: str
 
-    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | None]]:
+    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings with the rows of their sidecars; see `Annotated.each`.
 
         Raises
@@ -80,8 +80,8 @@ class Sidecars(Annotated):
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
         return sidecar if sidecar in self.other_files else self._spelled.get(composed(sidecar))
 
-    def _rows(self, sidecar: str, content: Content) -> Rows:
-        """Return the rows of a sidecar; a rejected one where it cannot be read, which is its recording's matter alone."""
+    def _rows(self, sidecar: str, content: Content) -> Rows | Unusable:
+        """Return the rows of a sidecar, or why it cannot be used, which is its recording's matter alone."""
         try:
             if isinstance(content, OSError):
                 raise content
@@ -91,11 +91,11 @@ class Sidecars(Annotated):
             rows = [(sidecar, row) for row in sheet.rows]
         except HeaderError as error:
             self._headless.add(sidecar, error)
-            return [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
+            return Unusable(sidecar, "annotation_unreadable", str(error))
         except AmbiguousError as error:
-            return [(sidecar, Row(line=1, reason="annotation_ambiguous_number", detail=str(error)))]
+            return Unusable(sidecar, "annotation_ambiguous_number", str(error))
         except (UnreadableError, PermissionError, FileNotFoundError) as error:
-            return [(sidecar, Row(line=1, reason="annotation_unreadable", detail=str(error)))]
+            return Unusable(sidecar, "annotation_unreadable", str(error))
         self.noted.update(sheet.noted)
         self.noted["empty_sidecars"] += not rows
         self._headless.passed(bool(rows))
