@@ -26,7 +26,8 @@ from stages.statistics import ShardStatistics
 
 def run(config: str) -> Outcome:
     """Carry out a configuration; seconds by stage are each stage's own, and what is set up once is not counted."""
-    from pipelines.graph import clip_stages, stages_of, through
+    from pipelines.chain import chain_of
+    from pipelines.graph import stages_of, through
     from pipelines.plan import make_plan
     from schemas.config_file import loads
 
@@ -34,7 +35,7 @@ def run(config: str) -> Outcome:
     file = loads(config)
     plan = make_plan(file.config)
     stages = stages_of(file.config, plan, "cpu")
-    chain = (*clip_stages(file.config), stages.features)
+    chain = (*chain_of(file.config).to_clips, *stages.derived)
     list(through(chain, [plan.shard(0).slice(0, 1)]))
     names = [type(stage).__name__.lower() for stage in chain]
     until = dict.fromkeys(names, 0.0)

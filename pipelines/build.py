@@ -15,8 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.chain import chain_of
 from pipelines.classes import class_order, classes_of, told_classes
 from pipelines.cluster import WORKER_ENV, connected, warm_up
+from pipelines.donors import find_donors
 from pipelines.excess import Excess
 from pipelines.graph import BuildShard, device_here, output_root, run_graph, stages_of
 from pipelines.inspection import saturation_told, told_remarks
@@ -213,7 +215,7 @@ class Builder:
 
     def _work(self, todo: list[int], note: Noted) -> Iterator[Commit]:
         """Build shards; yield their commits."""
-        donors = find_donors(self.root, self.plan)
+        donors = find_donors(self.root, self.plan, chain_of(self._file.config).clip_sections)
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
         shards = [shards[i] for i in _order([self.plan.shard_s[i] for i in todo])]
@@ -335,20 +337,6 @@ def _order(shard_s: list[float]) -> list[int]:
     first = order[:-last]
     random.shuffle(first)
     return first + order[-last:]
-
-
-def find_donors(root: Root, plan: Plan) -> dict[str, str]:
-    """Return, by clips key, committed shards of the last snapshot from whose clips planned ones can be made."""
-    numbers = snapshot_numbers(root)
-    if not numbers:
-        return {}
-    others = set(read_snapshot(root, numbers[-1]).commits) - set(plan.keys)
-    # Clips that were too short for the features of then are not in the shard, and may be long enough now.
-    return {
-        commit.clips_key: key
-        for key, commit in sound_commits(root, others).items()
-        if commit.clips_key and "clip_too_short_for_features" not in commit.counts.rejected
-    }
 
 
 def _check_all_there(root: Root, commits: list[Commit]) -> None:

@@ -39,16 +39,17 @@ root_argument = click.argument("root")  # a folder or an address, or the configu
 
 
 def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
-    from schemas.reasons import REASONS
+    from pipelines.chain import known_reasons
     from schemas.remarks import REMARKS
 
+    reasons = known_reasons()
     for code in codes:
-        if code in REMARKS and code not in REASONS and code not in others:
+        if code in REMARKS and code not in reasons and code not in others:
             raise ConfigError(
                 f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry",
                 code="usage",
             )
-        if code not in REASONS and code not in others:
+        if code not in reasons and code not in others:
             raise ConfigError(
                 f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur", code="usage"
             )

@@ -2,54 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from pipelines.chain import CHUNK_STAGES, Chain, Step
 from pipelines.items import Item
 from pipelines.listing import source_root as source_root
-from schemas.config import Config, Source
+from schemas.config import Source
 from schemas.keys import digest
 from schemas.layout import Retries
 from schemas.model import fingerprint
 from schemas.storage import split_name
-from stages.decode import Decode
+from stages.canonical import CanonicalPcm
+from stages.clips.silence import SilenceFilter
 from stages.decode.families import decode_version
-from stages.downmix import Downmix
 from stages.features import Features
-from stages.gate import Gate
 from stages.images import Images
-from stages.resample import Resample
-from stages.segment import Segment
+from stages.stage import Stage
 from stages.write import Write
 
+_UP_TO_CLIPS: tuple[type[Stage], ...] = (*CHUNK_STAGES, CanonicalPcm)
 
-def clips_fingerprint(config: Config, field_names: list[str]) -> dict[str, Any]:
-    """What in the configuration changes the clips of every shard."""
+
+def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
+    """What changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own."""
+    config = chain.config
     # The column is there in clips of all sources, whichever has a clip for each channel.
     more = {"channel_column": True} if config.has_channel_column else {}
+    silence, steps = _silence_alone(chain.common)
     return {
         **more,
+        **({"clips": steps} if steps else {}),
         "audio": fingerprint(config.audio),
-        "silence": fingerprint(config.silence),
+        "silence": {"min_dbfs": silence},
         "fields": field_names,
-        "stages": {s.__name__: s.version for s in (Decode, Downmix, Resample, Segment, Gate)},
+        "stages": {kind.identity: kind.version for kind in _UP_TO_CLIPS},
     }
 
 
-def files_fingerprint(config: Config) -> dict[str, Any]:
+def _silence_alone(steps: Sequence[Step]) -> tuple[float | None, list[list[Any]]]:
+    """Return the level of a chain of `silence` alone, as datasets had it before there were other stages, or else the stages."""
+    if not steps:
+        return None, []
+    if len(steps) == 1 and isinstance(steps[0].stage, SilenceFilter):
+        return steps[0].stage.min_dbfs, []
+    return None, [step.identity for step in steps]
+
+
+def files_fingerprint(chain: Chain) -> dict[str, Any]:
     """What else changes the content of every shard. Device, limits and shard size do not."""
+    config = chain.config
     images = config.output.images
     drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
+    computed = {"computed": [step.identity for step in chain.computed]} if chain.computed else {}
     return {
         **drawn,
+        **computed,
         "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
         "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
         "formats": sorted(config.output.formats),
         "audio_codec": config.output.audio_codec,
-        "stages": {s.__name__: s.version for s in (Features, Write)},
+        "stages": {Features.identity: Features.version, Write.identity: Write.version},
     }
 
 
-def source_fingerprint(config: Config, source: Source) -> str:
+def source_fingerprint(chain: Chain, source: Source) -> str:
+    config = chain.config
     unit = source.annotations.row_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
@@ -58,6 +76,9 @@ def source_fingerprint(config: Config, source: Source) -> str:
     if source.channel_by_row:
         decoded["channels"] = asked["channels"] = "by row"
     given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
+    own, common = ([step.identity for step in steps] for steps in (chain.clips[source.name], chain.common))
+    if own != common:
+        given["clips"] = own
     # The root stands in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
     chosen = [given] if given else []

@@ -9,9 +9,7 @@ are an operator of their own, an actor pool, and a block on each side of it is o
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +18,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.chain import chain_of
 from pipelines.environment import Environment
-from pipelines.plan import Plan, source_root, without
+from pipelines.plan import Plan, without
 from pipelines.rejecting import exchanged, rejecting
 from pipelines.sandbox import Sandbox
 from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
@@ -34,21 +33,13 @@ from schemas.records import Commit
 from schemas.retry import patiently
 from schemas.storage import Root
 from schemas.tables import CLIPS, shard_schema
-from stages.decode import Decode, DecodeSource
-from stages.downmix import Downmix
-from stages.features import Features
-from stages.gate import Gate
-from stages.images import Images
-from stages.reread import SCHEMA as SCHEMA_OF_REREAD
+from stages.clip_chain import applied
 from stages.reread import Reread
-from stages.resample import Resample
 from stages.rows import replace_column, stream_bytes, stream_table
-from stages.segment import Segment, SegmentSource
+from stages.stage import Stage
 from stages.write import Write
 
-Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
-_LIBRARIES = ("numpy", "soundfile", "soxr", "av", "torch", "pyarrow", "ray")
-_LIBRARIES_OF_IMAGES = ("pillow", "matplotlib")
+Work = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _BLOCK_BYTES = 128 << 20
 _SHARD_ATTEMPTS = 5
 _RESOURCES_EVERY_S = 0.05
@@ -63,69 +54,79 @@ _FEATURES_S_COLUMN = "shard_features_s"
 class Stages:
     """What is done to a shard.
 
-    clips : from the plan to 16-bit clips
+    clips : from the plan to the PCM of clips
     reread : or to the clips of a committed shard, when they are the same
-    features : computes columns of each clip
-    images : draws each clip
+    derived : computes columns of each clip; those from the first one that works on a GPU to the last are cut off for it
     write : to the shard's files and its commit
     environment : in which they find their storage
     """
 
-    clips: Stage
+    clips: Work
     reread: Reread
-    features: Features
-    images: Images
+    derived: tuple[Stage, ...]
     write: Write
     environment: Environment
 
+    @property
+    def before_gpu(self) -> tuple[Work, ...]:
+        return _checked(self.derived[: self._cut[0]])
 
-def clip_stages(config: Config) -> tuple[Stage, ...]:
-    """Return the stages from a plan to 16-bit clips, in order."""
-    audio = config.audio
-    return (
-        Decode(
-            _decode_sources(config),
-            audio.sample_rate_hz,
-            audio.truncated,
-            gaps=audio.gaps,
-            max_recording_s=config.limits.max_recording_s,
-        ),
-        Downmix(audio.channels, {s.name: config.channels_of(s) for s in config.sources}),
-        Resample(audio.sample_rate_hz, audio.resampler),
-        Segment(_segment_sources(config), audio.sample_format),
-        Gate(config.silence.min_dbfs, audio.sample_format),
-    )
+    @property
+    def on_gpu(self) -> tuple[Work, ...]:
+        return _checked(self.derived[slice(*self._cut)])
+
+    @property
+    def behind_gpu(self) -> tuple[Work, ...]:
+        return _checked(self.derived[self._cut[1] :])
+
+    @property
+    def to_columns(self) -> tuple[Work, ...]:
+        """All derived stages."""
+        return _checked(self.derived)
+
+    @property
+    def _cut(self) -> tuple[int, int]:
+        places = [i for i, stage in enumerate(self.derived) if stage.on_gpu]
+        return (places[0], places[-1] + 1) if places else (len(self.derived), len(self.derived))
+
+
+def _checked(stages: tuple[Stage, ...]) -> tuple[Work, ...]:
+    """Return stages that are held to what they declare, and whose exceptions name them."""
+    return tuple(partial(applied, stage) for stage in stages)
 
 
 def stages_of(config: Config, plan: Plan, device: str) -> Stages:
-    """Return the stages of a build, in order. Those of `clip_stages`, which see recordings, run in a sandbox.
+    """Return the stages of a build. Those up to clips run in a sandbox.
 
-    device : cpu | cuda | auto, of the features
+    device : cpu | cuda | auto, of the derived stages that can work on a GPU
     """
     audio = config.audio
+    chain = chain_of(config, device)
     return Stages(
-        clips=Sandbox(config),
+        clips=Sandbox(config, chain.origins),
         reread=Reread(
             output_root(config),
             audio.sample_format,
             tuple(plan.field_names),
             config.features.min_samples,
             config.has_channel_column,
+            chain.clip_fields,
         ),
-        features=Features(config.features, audio.sample_rate_hz, audio.sample_format, device),
-        images=Images(config.output.images),
+        derived=chain.derived,
         write=Write(
             root=output_root(config),
             formats=tuple(sorted(config.output.formats)),
             audio_codec=config.output.audio_codec,
             sample_format=audio.sample_format,
-            schema=shard_schema(config, plan.field_names),
+            schema=shard_schema(config, chain.fields(plan.field_names)),
             field_names=tuple(plan.field_names),
-            feature_names=tuple(config.features.names),
-            versions=_versions(config),
+            feature_names=chain.feature_names,
+            versions=chain.versions,
             device=device,
             max_temporary_mb=config.limits.max_temporary_mb,
             digests=(plan.config_digest, plan.clips_digest),
+            measured=chain.measured,
+            stage_of_reason=chain.stage_of_reason,
         ),
         environment=Environment.of_this_process(),
     )
@@ -144,40 +145,14 @@ def output_root(config: Config) -> Root:
     return Root(config.output.root, config.output.storage_options)
 
 
-def _versions(config: Config) -> dict[str, str]:
-    """Return the versions of the libraries that a shard's bytes depend on."""
-    drawing = _LIBRARIES_OF_IMAGES if config.output.images is not None else ()
-    found = {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *drawing)}
-    return {**found, **({"zlib": zlib.ZLIB_RUNTIME_VERSION} if drawing else {})}
-
-
-def _decode_sources(config: Config) -> dict[str, DecodeSource]:
-    return {
-        s.name: DecodeSource(
-            source_root(s),
-            s.segment,
-            s.annotations.row_unit if s.annotations else "s",
-            s.version,
-            track=config.track_of(s),
-            raw=s.raw,
-            tolerance_s=s.tolerance_s,
-        )
-        for s in config.sources
-    }
-
-
-def _segment_sources(config: Config) -> dict[str, SegmentSource]:
-    return {s.name: SegmentSource(s.segment, s.tolerance_s, config.channels_of(s) == "each") for s in config.sources}
-
-
-def through(stages: Iterable[Stage], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def through(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Pass tables through stages one after the other, a table at a time."""
     for stage in stages:
         tables = _apply(stage, tables)
     return iter(tables)
 
 
-def _apply(stage: Stage, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _apply(stage: Work, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         given = stage(table)
         if isinstance(given, pa.Table):
@@ -192,7 +167,7 @@ class BuildShard:
 
     stages: Stages
     config_digest: str
-    watch: Stage
+    watch: Work
 
     def __call__(self, shard: pa.Table) -> pa.Table:
         self.stages.environment.enter()
@@ -202,11 +177,11 @@ class BuildShard:
         stages = self.stages
         if (donor := _donor(shard, stages)) is not None:
             with contextlib.suppress(DonorError):
-                tables = through((stages.features, stages.images), stages.reread(donor))
+                tables = through(stages.to_columns, stages.reread(donor))
                 return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
         while True:
             try:
-                chain = (stages.clips, stages.features, stages.images, self.watch)
+                chain = (stages.clips, *stages.to_columns, self.watch)
                 return stages.write(shard, through(chain, [shard]))
             except InputMovedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
@@ -220,7 +195,7 @@ class MakeClips:
 
     stages: Stages
     config_digest: str
-    watch: Stage
+    watch: Work
 
     def __call__(self, shard: pa.Table) -> pa.Table:
         self.stages.environment.enter()
@@ -244,10 +219,10 @@ class MakeClips:
             with contextlib.suppress(DonorError):
                 tables = list(self.stages.reread(donor))
                 if sum(t.num_rows for t in tables) == donor.counts.clips_kept:
-                    return pa.concat_tables([SCHEMA_OF_REREAD.empty_table(), *tables]), shard
+                    return self._one([self.stages.reread.schema.empty_table(), *tables]), shard
             shard = replace_column(shard, "donor", pa.nulls(shard.num_rows, pa.string()))
         while True:
-            clips = pa.concat_tables(through((self.stages.clips, self.watch), [shard]))
+            clips = self._one(list(through((self.stages.clips, self.watch), [shard])))
             known = set(shard.filter(pc.is_valid(shard["reason"]))["item_id"].to_pylist())
             moved = {
                 row["item_id"]: (row["reason"], row["detail"])
@@ -258,18 +233,22 @@ class MakeClips:
                 return clips, shard
             shard = without(shard, moved, self.config_digest)
 
+    def _one(self, tables: list[pa.Table]) -> pa.Table:
+        """Return a shard's clips as one block, with the columns that are computed before the GPU's."""
+        return pa.concat_tables(through(self.stages.before_gpu, [pa.concat_tables(tables)]))
+
 
 class ComputeFeatures:
-    """The features of one shard's clips, in an actor that keeps its constants on the device."""
+    """The stages that work on a GPU, of one shard's clips, in an actor that keeps their constants on the device."""
 
-    def __init__(self, features: Features) -> None:
-        self._features = features
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages.on_gpu
 
     def __call__(self, clips: pa.Table) -> pa.Table:
         if _ERROR_COLUMN in clips.column_names:
             return clips
         begun = time.monotonic()
-        with_features = self._features(clips)
+        with_features = pa.concat_tables(through(self._stages, [clips]))
         took = pa.array([time.monotonic() - begun] * clips.num_rows, pa.float64())
         return with_features.append_column(_FEATURES_S_COLUMN, took)
 
@@ -294,7 +273,7 @@ class WriteShard:
             stages = self.stages
             donor, clips = _donor(shard, stages), computed
             while True:
-                tables = through((stages.images,), [clips])  # here, since an actor's time is the GPU's
+                tables = through(stages.behind_gpu, [clips])  # here, since an actor's time is the GPU's
                 try:
                     if donor is None:
                         return stages.write(shard, tables)
@@ -304,7 +283,7 @@ class WriteShard:
                 except ItemRejectedError as bad:
                     shard = rejecting(shard, bad)
                     row = shard.filter(pc.equal(shard["item_id"], bad.item))
-                    clips = exchanged(clips, bad, through((stages.clips, stages.features), [row]))
+                    clips = exchanged(clips, bad, through((stages.clips, *stages.before_gpu, *stages.on_gpu), [row]))
 
         return replace_column(_guarded(self.stages.write.root, shard, write), "features_s", pa.array([took.as_py()]))
 
@@ -395,7 +374,7 @@ def _resources_looked_for_at_once() -> Iterator[None]:
 
 
 def run_graph(
-    shards: list[pa.Table], stages: Stages, config_digest: str, watch: Stage, feature_actors: int, gpus_per_actor: float
+    shards: list[pa.Table], stages: Stages, config_digest: str, watch: Work, feature_actors: int, gpus_per_actor: float
 ) -> Generator[dict[str, Any], None, None]:
     """Build shards on the Ray cluster that this process is connected to. Yields a row of `RESULT` as each one ends.
 
@@ -427,7 +406,7 @@ def run_graph(
             )
             .map_batches(
                 ToldActor,
-                fn_constructor_args=(ComputeFeatures, stages.features),
+                fn_constructor_args=(ComputeFeatures, stages),
                 compute=ray.data.ActorPoolStrategy(size=feature_actors),
                 batch_format="pyarrow",
                 batch_size=None,

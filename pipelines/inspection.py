@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.chain import known_reasons
 from pipelines.notes import Note, read_notes
 from pipelines.outcomes import count_remarked, remarks_of
 from pipelines.published import Published
@@ -26,7 +27,6 @@ from schemas.layout import (
     snapshot_numbers,
     sound_commits,
 )
-from schemas.reasons import REASONS
 from schemas.records import Commit, Snapshot
 from schemas.remarks import REMARKS
 from schemas.statistics import LENGTH_EDGES_S, Statistics
@@ -164,6 +164,7 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
     reason : only this one, and only this code of remarks
     """
     of, dropped, remarked, commits, rows = _rejections(root, number)
+    words = _words(root, number)
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         if reason is not None and row["reason"] != reason:
@@ -174,21 +175,30 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
             group["examples"].append(row)
     found = []
     for (code, kind), group in sorted(groups.items(), key=lambda g: (-g[1]["count"], g[0])):
-        known = REASONS.get(code)
+        known = known_reasons().get(code)
+        told = words.get(code, [])
         found.append(
             {
                 "reason": code,
                 "kind": kind,
                 "count": group["count"],
-                "meaning": known.meaning if known else "",
-                "remedy": known.remedy if known else "",
+                "meaning": known.meaning if known else "".join(told[:1]),
+                "remedy": known.remedy if known else "".join(told[1:2]),
                 "examples": group["examples"],
             }
         )
     asked = {code: n for code, n in remarked.items() if reason in (None, code)}
     remarks = told_remarks(asked, commits, n_examples)
     rejected = sum(g["count"] for g in found)
-    return {"of": of, "reason": reason, "rejected": rejected, "reasons": found, "dropped": dropped, "remarks": remarks}
+    return {
+        "of": of,
+        "reason": reason,
+        "rejected": rejected,
+        "reasons": found,
+        "dropped": dropped,
+        "remarks": remarks,
+        "words": words,
+    }
 
 
 def told_remarks(remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3) -> list[dict[str, Any]]:
@@ -237,6 +247,11 @@ def _rejections(root: Root, number: int | None) -> _Looked:
     counts = snapshot.counts
     commits = _in_order(sound_commits(root, snapshot.commits).values()) if counts.remarked else []
     return f"snapshot {snapshot.number}", counts.dropped, counts.remarked, commits, _rows(root, path)
+
+
+def _words(root: Root, number: int | None) -> dict[str, list[str]]:
+    """Return what the snapshot says of rules and reasons of stages of other packages."""
+    return read_snapshot(root, number).words if snapshot_numbers(root) else {}
 
 
 def _in_order(commits: Iterable[Commit]) -> list[Commit]:

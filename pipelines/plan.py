@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipelines.annotations.annotated import Rows, Unusable, drained
 from pipelines.arrange import Arrivals, batches, in_chunks
 from pipelines.buckets import buckets
+from pipelines.chain import Chain, chain_of
 from pipelines.excess import Excess
 from pipelines.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
 from pipelines.inventory import most_first
@@ -106,6 +107,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
     ConfigError, ClipmillError : a source or a table cannot be read
     """
     plan = Plan(PLAN.empty_table(), [], [], "", "", [])
+    chain = chain_of(config)
     with _collector_paused():
         arrivals = Arrivals()
         refused_later: list[dict[str, Any]] = []
@@ -115,7 +117,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
             # What is at hand of all sources is held for it; otherwise one source's at a time.
             listings, rule = _surveyed(config, list(listings))
         for listing in listings:
-            _take_in(config, listing, retries or {}, plan, arrivals, refused_later, rule)
+            _take_in(chain, listing, retries or {}, plan, arrivals, refused_later, rule)
         plan.rejections += refused_later
         fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
@@ -135,8 +137,9 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
                 " it out, as extra_columns: drop does with columns that the configuration does not name",
                 key=_asks_for_each(config),
             )
-        plan.clips_digest = digest(clips_fingerprint(config, plan.field_names))
-        plan.config_digest = digest([plan.clips_digest, files_fingerprint(config)])
+        chain.check_names(plan.field_names)
+        plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names))
+        plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
         _divide(config, arrivals, plan)
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
@@ -190,7 +193,7 @@ def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing
 
 
 def _take_in(
-    config: Config,
+    chain: Chain,
     listing: Listing,
     retries: Retries,
     plan: Plan,
@@ -214,9 +217,9 @@ def _take_in(
         plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
     plan.annotations_read += annotated.n_ignored
     plan.annotations_ignored += annotated.n_ignored
-    source_digest = source_fingerprint(config, source)
+    source_digest = source_fingerprint(chain, source)
     n_clips = 0.0
-    for batch in batches(_items(config, listing, plan, refused_later, rule)):
+    for batch in batches(_items(chain.config, listing, plan, refused_later, rule)):
         n_clips += clips_of(batch, source)
         arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
     listing.check_annotated()

@@ -11,9 +11,10 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.chain import chain_of
 from pipelines.outcomes import clips_of, count_remarked
 from pipelines.plan import Plan
-from schemas.columns import columns_of
+from schemas.columns import described, measured_of
 from schemas.config_file import ConfigFile
 from schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
 from schemas.records import Commit, Counts, Seconds, Snapshot
@@ -86,6 +87,7 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         recordings_rejected=plan.recordings_rejected, annotations_rejected=plan.annotations_rejected, rejected=by_reason
     )
     sums = sum_up(commits, counts)
+    chain = chain_of(file.config)
     snapshot = Snapshot(
         number=0,
         name=file.config.name,
@@ -106,7 +108,8 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         plan_digest=plan.digest,
         config=file.public,
         fields=plan.field_names,
-        columns=columns_of(file.config, plan.field_names),
+        columns=described(chain.fields(plan.field_names)),
+        words=chain.words,
         labels=sums.labels,
         statistics=sums.statistics,
         has_channel=file.config.has_channel_column,
@@ -184,7 +187,7 @@ def _write_once(
 
 
 def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
-    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel)
+    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel, measured_of(draft.snapshot.columns))
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             table = clips_of(root, commit)

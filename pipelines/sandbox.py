@@ -23,8 +23,8 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import IO
 
@@ -33,12 +33,12 @@ import pyarrow.compute as pc
 
 from pipelines.search_path import without_current_folder
 from schemas.config import Config
-from schemas.errors import ClipmillError, StorageError
+from schemas.errors import ClipmillError, StageError, StorageError
 from schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from stages.held import of_temporary_files
 from stages.rows import replace_column, stream_bytes, stream_table
 
-BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED = b"B", b"T", b"E", b"S", b"M", b"R", b"F"
+BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
 ID_BYTES = 8
 """Of a request: before its configuration and plan on the way there, behind the letter of each message on the way back."""
 _PIPE_BYTES = 1 << 20
@@ -53,10 +53,12 @@ class Sandbox:
 
     A row with the status `void` says that what was given of its item so far is void, and that the item comes again.
 
+    origins : of stages of other packages, which code they are where the build was started
     config : of the build; its limits say how long a decoder may be silent and how much memory it may take
     """
 
     config: Config
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start the process, which otherwise comes with the first plan, and wait until it can work."""
@@ -79,7 +81,7 @@ class Sandbox:
         child = _idle_child()
         ended = False
         try:
-            child.request(self.config, part)
+            child.request(self.config, self.origins, part)
             timeout_s = self.config.limits.decoder_timeout_s
             while True:
                 kind, payload = child.answer(timeout_s if seen.current else max(timeout_s, _START_S))
@@ -99,13 +101,21 @@ class Sandbox:
                     failure = json.loads(bytes(payload))
                     raise StorageError(str(failure["message"]), transient=bool(failure["transient"]))
                 elif kind == REFUSED:
-                    raise ClipmillError(bytes(payload).decode())
+                    refusal = json.loads(bytes(payload))
+                    raise ClipmillError(str(refusal["message"]), code=str(refusal["code"]))
+                elif kind == STAGE:
+                    seen.stage = bytes(payload).decode()
                 else:
                     limit = self.config.limits.decoder_memory_mb
                     raise _SilentError(
                         "decoder_crashed", f"decoding it takes more than {limit} MB (limits.decoder_memory_mb)"
                     )
         except _SilentError as error:
+            if seen.stage:
+                raise StageError(
+                    f"the stage {seen.stage!r} did not come back while it worked on clips of {seen.current}: {_of_stage(error)}; no"
+                    " recording is to blame: correct the stage, then build again"
+                ) from None
             if seen.current is None:
                 raise ClipmillError(f"the decoding process does not work: {error.detail}; {child.report()}") from None
             return _Fall(seen.current, error.reason, error.detail)
@@ -114,6 +124,10 @@ class Sandbox:
                 _give_back(child)
             else:
                 child.end()
+
+
+def _of_stage(error: _SilentError) -> str:
+    return error.detail.replace("decoding it takes", "it takes").replace("nothing was decoded of it", "nothing came")
 
 
 class _SilentError(Exception):
@@ -134,10 +148,12 @@ class _Fall:
 
 
 class _Seen:
-    """How far the process has come. current : the item last begun; ended, unfinished : of those whose rows arrived."""
+    """How far the process has come. current : the item last begun; stage : the clip stage at work;
+    ended, unfinished : of those whose rows arrived."""
 
     def __init__(self) -> None:
         self.current: str | None = None
+        self.stage = ""
         self.ended: set[str] = set()
         self.unfinished: set[str] = set()
 
@@ -212,13 +228,14 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def request(self, config: Config, plan: pa.Table) -> None:
+    def request(self, config: Config, origins: Mapping[str, str], plan: pa.Table) -> None:
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:
             self._to.send_bytes(self._request)
             # Through the pipe alone, since it can hold credentials. Checking how to draw would load matplotlib there.
             told = config.model_dump_json(by_alias=True, exclude_unset=True, exclude={"output": {"images"}})
             self._to.send_bytes(told.encode())
+            self._to.send_bytes(json.dumps(dict(origins)).encode())
             self._to.send_bytes(stream_bytes(plan))
         except OSError:  # it is gone; the first answer will say so
             return

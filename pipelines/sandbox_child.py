@@ -3,7 +3,8 @@
 It is told a request's id, a configuration, as JSON, and a plan, as an Arrow stream, over and over. It answers each with messages
 of one letter, the request's id and a content: B, an item's id, when it begins an item and every second while it is at it; T, a
 table of clips; E, the plan is done; F, an exception that no stage expects ended it, in words; S, storage failed, as JSON; R, a
-message to the user; M, memory is at its limit. After E and F it waits for the next request, after the others it is of no more use.
+message to the user, as JSON; G, the clip stage that begins to work, "" when it is done; M, memory is at
+its limit. After E and F it waits for the next request, after the others it is of no more use.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from pipelines.graph import Stage, clip_stages, through
-from pipelines.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, STORAGE, TABLE
+from pipelines.chain import Chain, same_chain
+from pipelines.graph import Work, through
+from pipelines.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, STAGE, STORAGE, TABLE
 from schemas.config import Config
 from schemas.errors import ClipmillError, StorageError
+from stages.clip_chain import ClipChain
 from stages.decode import Decode
 from stages.rows import stream_bytes, stream_table
 
@@ -52,20 +55,22 @@ def main(from_parent: int, to_parent: int) -> None:
     allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     most = _MAX_REPORT_BYTES if allowed == resource.RLIM_INFINITY else min(_MAX_REPORT_BYTES, allowed)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # for libraries that chatter
-    told, stages = b"", list[Stage]()
+    told, stages = b"", list[Work]()
     while True:
         try:
             request = asked.recv_bytes()
             config_json = asked.recv_bytes()
+            origins = json.loads(asked.recv_bytes())
             plan = stream_table(asked.recv_bytes())
         except EOFError:
             return
         if config_json != told:
             config, told = Config.model_validate_json(config_json), config_json
-            stages = [dataclasses.replace(s, pulse=pulse) if isinstance(s, Decode) else s for s in clip_stages(config)]
-            for stage in stages:
-                if isinstance(stage, Decode):
-                    stage.connect()
+            try:
+                stages = _with_signs_of_life(same_chain(config, origins), pulse, answer)
+            except ClipmillError as error:
+                answer(REFUSED, json.dumps({"message": str(error), "code": error.code}).encode())
+                return
             bound = _data_bytes() + config.limits.decoder_memory_mb * 1_000_000
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
         pulse.forget()
@@ -79,7 +84,7 @@ def main(from_parent: int, to_parent: int) -> None:
             answer(STORAGE, json.dumps({"message": str(error), "transient": error.transient}).encode())
             return
         except ClipmillError as error:
-            answer(REFUSED, str(error).encode())
+            answer(REFUSED, json.dumps({"message": str(error), "code": error.code}).encode())
             return
         # The process boundary: whatever content makes a library or a stage raise costs its recording.
         except Exception as error:  # noqa: BLE001
@@ -88,6 +93,20 @@ def main(from_parent: int, to_parent: int) -> None:
             answer(FAILED, _in_words(error).encode("utf-8", "backslashreplace"))
         else:
             answer(END)
+
+
+def _with_signs_of_life(chain: Chain, pulse: _Pulse, answer: Callable[[bytes, bytes], None]) -> list[Work]:
+    """Return the stages from a plan to clips, which say what they are at."""
+    stages: list[Work] = []
+    for stage in chain.to_clips:
+        if isinstance(stage, Decode):
+            stage.connect()
+            stages.append(dataclasses.replace(stage, pulse=pulse))
+        elif isinstance(stage, ClipChain):
+            stages.append(dataclasses.replace(stage, begin=lambda name: answer(STAGE, name.encode())))
+        else:
+            stages.append(stage)
+    return stages
 
 
 def _in_words(error: Exception) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.shard_rows import legible
-from schemas.columns import Column, columns_of_schema
+from schemas.columns import Column, columns_of_schema, measured_of
 from schemas.tables import IMAGE_COLUMN, manifest_schema
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ def audio_codec(published: Published) -> str:
 def _schema_of_tar(published: Published, path: str) -> pa.Schema:
     """Return the columns that the first clip of a tar has; in the metadata the codec of its audio."""
     snapshot = published.snapshot
-    columns = [f for f in manifest_schema(snapshot.fields, snapshot.has_channel) if f.name != "shard"]
+    columns = [
+        f
+        for f in manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns))
+        if f.name != "shard"
+    ]
     codec, first = "flac", ""
     with (
         legible(published.root, path),

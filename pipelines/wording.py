@@ -16,7 +16,6 @@ from pipelines.plan import Plan
 from pipelines.plural import counted
 from pipelines.sides import SideChanges, told_moves
 from schemas.noted import noted_line
-from schemas.reasons import DROP_RULES, REASONS
 from schemas.records import Snapshot
 
 _SATURATED = 1e-3
@@ -83,14 +82,21 @@ def remarked(counts: Mapping[str, int]) -> list[str]:
     )
 
 
-def rejections(counts: dict[str, int]) -> list[str]:
-    return [
-        f"{n:>8,}  {code}: {REASONS[code].meaning if code in REASONS else ''}" for code, n in sorted(counts.items())
-    ]
+def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
+    """Return a line a reason. words : of a snapshot, for reasons that are not clipmill's own"""
+    from pipelines.chain import known_reasons
+
+    meanings = {code: about[0] for code, about in (words or {}).items()}
+    meanings |= {code: reason.meaning for code, reason in known_reasons().items()}
+    return [f"{n:>8,}  {code}: {meanings.get(code, '')}" for code, n in sorted(counts.items())]
 
 
-def rules(dropped: dict[str, int]) -> list[str]:
-    return [f"{n:>8,}  {rule}: {DROP_RULES.get(rule, '')}" for rule, n in sorted(dropped.items())]
+def rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
+    """Return a line a rule. words : of a snapshot, for rules that are not clipmill's own"""
+    from pipelines.chain import known_rules
+
+    meanings = {rule: about[0] for rule, about in (words or {}).items()} | known_rules()
+    return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in sorted(dropped.items())]
 
 
 def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
@@ -173,7 +179,7 @@ def outcome(report: Report) -> list[str]:
     if s is not None:
         lines += accounting(s)
         if s.counts.rejected:
-            lines += ["rejected by reason (see `clipmill failures`):", *rejections(s.counts.rejected)]
+            lines += ["rejected by reason (see `clipmill failures`):", *rejections(s.counts.rejected, s.words)]
         if report.remarks:
             lines.append("worth knowing of recordings that were used (see `clipmill failures`):")
         for group in report.remarks:
@@ -335,7 +341,7 @@ def rejected(found: dict[str, Any]) -> list[str]:
         if group["count"] > len(group["examples"]):
             lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
     if found["dropped"]:
-        lines += ["", "dropped by rule, as configured:", *rules(found["dropped"])]
+        lines += ["", "dropped by rule, as configured:", *rules(found["dropped"], found["words"])]
     return lines
 
 

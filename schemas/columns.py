@@ -13,16 +13,19 @@ of : the feature that a column of shapes belongs to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.config import Config
 from schemas.feature_config import Features, LogMel, Spectrogram
-from schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, shard_schema
+from schemas.image_config import Images
+from schemas.tables import CHANNEL_COLUMN, FILE, IMAGE_COLUMN, manifest_schema
 
 Column = dict[str, Any]
+_ABOUT = b"clipmill"
 
 _CLIP = {
     "clip_id": ("name of the clip, unique and stable", ""),
@@ -52,26 +55,116 @@ _SPECTROGRAM_UNITS = {"magnitude": "", "power": "", "magnitude_db": "dB"}
 _ONE_CHANNEL = ("mono", "left", "right", "each")
 
 
-def columns_of(config: Config, field_names: Sequence[str]) -> list[Column]:
-    """Return the columns of the shards that a configuration gives. field_names : the corpus's own."""
-    own = set(field_names)
-    found = []
-    for field in shard_schema(config, field_names):
-        column: Column = {"name": field.name, "type": str(field.type)}
-        if field.name in own:
-            column |= {"kind": "field", "meaning": "the corpus's own field"}
-        elif field.name == "audio":
-            column |= _audio(config)
-        elif field.name == IMAGE_COLUMN and config.output.images is not None:
-            column |= _image(config)
-        elif field.name in config.features.names:
-            column |= _feature(field.name, config.features, config.audio.sample_rate_hz)
-        elif field.name.removesuffix("_shape") in config.features.names:
-            column |= _shape(field.name)
-        else:
-            meaning, unit = _CLIP[field.name]
-            column |= {"kind": "clip", "meaning": meaning, **({"unit": unit} if unit else {})}
-        found.append(column)
+def column(
+    name: str,
+    kind: pa.DataType,
+    meaning: str,
+    unit: str = "",
+    *,
+    role: str = "clip",
+    shape: Sequence[str | int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    of: str | None = None,
+) -> pa.Field:
+    """Return a column of shards, with what it is in its metadata.
+
+    Parameters
+    ----------
+    kind : Arrow's type of a value; null where there is none
+    meaning, unit : for people who read the dataset, as in "ratio of signal to noise", "dB"
+    role : clip | field | audio | image | feature | shape
+    shape, settings, of : see this module
+    """
+    about: Column = {"kind": role, "meaning": meaning, **({"unit": unit} if unit else {})}
+    about |= {"shape": list(shape)} if shape is not None else {}
+    about |= {"settings": dict(settings)} if settings is not None else {}
+    about |= {"of": of} if of is not None else {}
+    return pa.field(name, kind, metadata={_ABOUT: json.dumps(about)})
+
+
+def feature(
+    name: str,
+    meaning: str,
+    unit: str = "",
+    *,
+    shape: Sequence[str | int],
+    settings: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+) -> tuple[pa.Field, pa.Field]:
+    """Return the two columns of a feature: its values in row-major order, and each clip's shape in `<name>_shape`.
+
+    Parameters
+    ----------
+    shape : of a mono clip's value, the bins before the frames, as in [12, "n_frames"]
+    settings : by which it can be computed again
+    dtype : in which it is stored, float32 | float16
+    """
+    values = pa.list_(pa.float16() if dtype == "float16" else pa.float32())
+    return (
+        column(name, values, meaning, unit, role="feature", shape=shape, settings=settings),
+        column(f"{name}_shape", pa.list_(pa.int32()), f"shape of {name}", role="shape", of=name),
+    )
+
+
+def described(fields: Iterable[pa.Field]) -> list[Column]:
+    """Return what columns are, for a snapshot."""
+    return [{"name": f.name, "type": str(f.type), **json.loads((f.metadata or {}).get(_ABOUT, b"{}"))} for f in fields]
+
+
+def measured_of(columns: Sequence[Column]) -> list[pa.Field]:
+    """Return the columns of stages that hold one value a clip, as a snapshot describes them: those of its manifest, too."""
+    found = [c for c in columns if c.get("kind") == "clip" and c["name"] not in _CLIP]
+    return [pa.field(c["name"], pa.type_for_alias(c["type"])) for c in found]
+
+
+def role_of(field: pa.Field) -> str:
+    """Return the role of a column that `column` made."""
+    return str(json.loads((field.metadata or {}).get(_ABOUT, b"{}")).get("kind", "clip"))
+
+
+def base_fields(config: Config) -> list[pa.Field]:
+    """Return the columns that all clips have."""
+    names = manifest_schema([], config.has_channel_column)
+    return [column(f.name, f.type, *_CLIP[f.name]) for f in names if f.name != "shard"]
+
+
+def corpus_fields(names: Sequence[str]) -> list[pa.Field]:
+    return [column(name, pa.string(), "the corpus's own field", role="field") for name in names]
+
+
+def audio_field(config: Config) -> pa.Field:
+    is_one = all(isinstance(c, list) or c in _ONE_CHANNEL for c in map(config.channels_of, config.sources))
+    settings = {
+        "codec": config.output.audio_codec,
+        "sample_rate_hz": config.audio.sample_rate_hz,
+        "sample_format": config.audio.sample_format,
+        "resampler": config.audio.resampler,
+    }
+    meaning = "the clip as the bytes of an audio file, and its name"
+    shape = ["n_samples", 1 if is_one else "n_channels"]
+    return column("audio", FILE, meaning, role="audio", shape=shape, settings=settings)
+
+
+def image_field(images: Images) -> pa.Field:
+    settings = images.model_dump(mode="json")
+    shape = [settings.get("height") or "n_bands", settings.get("width") or "n_frames"]
+    meaning = "the clip's log-mel as the bytes of a PNG, and its name"
+    return column(IMAGE_COLUMN, FILE, meaning, role="image", shape=shape, settings=settings)
+
+
+def feature_fields(features: Features, sample_rate_hz: int) -> list[pa.Field]:
+    """Return the columns of spectrogram, phase, log-mel and MFCC, those that are asked for."""
+    found: list[pa.Field] = []
+    for name in features.names:
+        about = _feature(name, features, sample_rate_hz)
+        found += feature(
+            name,
+            about["meaning"],
+            about.get("unit", ""),
+            shape=about["shape"],
+            settings=about["settings"],
+            dtype=features.dtype,
+        )
     return found
 
 
@@ -113,33 +206,6 @@ def _feature_names(schema: pa.Schema) -> set[str]:
     """Features are lists of numbers that have a column of shapes beside them; the corpus's own fields are text."""
     lists = {field.name for field in schema if pa.types.is_list(field.type)}
     return {name for name in lists if f"{name}_shape" in lists}
-
-
-def _audio(config: Config) -> Column:
-    is_one = all(isinstance(c, list) or c in _ONE_CHANNEL for c in map(config.channels_of, config.sources))
-    return {
-        "kind": "audio",
-        "meaning": "the clip as the bytes of an audio file, and its name",
-        "shape": ["n_samples", 1 if is_one else "n_channels"],
-        "settings": {
-            "codec": config.output.audio_codec,
-            "sample_rate_hz": config.audio.sample_rate_hz,
-            "sample_format": config.audio.sample_format,
-            "resampler": config.audio.resampler,
-        },
-    }
-
-
-def _image(config: Config) -> Column:
-    images = config.output.images
-    settings = images.model_dump(mode="json") if images is not None else {}
-    shape = [settings.get("height") or "n_bands", settings.get("width") or "n_frames"]
-    return {
-        "kind": "image",
-        "meaning": "the clip's log-mel as the bytes of a PNG, and its name",
-        "shape": shape,
-        "settings": settings,
-    }
 
 
 def _feature(name: str, features: Features, sample_rate_hz: int) -> Column:

@@ -12,6 +12,7 @@ from pydantic import (
 
 from schemas.annotation_config import Annotations
 from schemas.audio_config import Audio, Channels, Track
+from schemas.clip_config import Steps
 from schemas.feature_config import Features
 from schemas.image_config import Images
 from schemas.label_config import From, Label, as_label, named_groups
@@ -81,6 +82,7 @@ class Source(Frozen):
     raw: Raw | None = later(None, description="the files have no header: all of each is samples of this kind")
     channels: Channels | None = later(None, description="instead of audio.channels")
     track: Track | None = later(None, description="instead of audio.track")
+    clips: Steps | None = later(None, description="clip stages of this source, instead of the list `clips`")
 
     @property
     def channel_by_row(self) -> bool:
@@ -182,6 +184,7 @@ class Config(Frozen):
     sources: Annotated[list[Source], Field(min_length=1)]
     audio: Audio = Audio()
     silence: Silence = Silence()
+    clips: Steps | None = later(None, description="stages that clips go through, in this order; see docs/stages.md")
     features: Features = Features()
     split: Split = Split.model_validate({"train": 1.0})
     output: Output
@@ -205,6 +208,19 @@ class Config(Frozen):
         if source.channel_by_row:
             return "each"
         return source.channels if source.channels is not None else self.audio.channels
+
+    def steps_of(self, source: Source | None = None) -> list[tuple[str, Any, str]]:
+        """Return the clip stages of a source, or of those without a list of their own: each one's name, settings and key."""
+        if source is not None and source.clips is not None:
+            at = next(i for i, s in enumerate(self.sources) if s.name == source.name)
+            return [
+                (n, s, f"sources[{at}].clips[{i}].{n}") for i, step in enumerate(source.clips) for n, s in step.items()
+            ]
+        if self.clips is not None:
+            return [(n, s, f"clips[{i}].{n}") for i, step in enumerate(self.clips) for n, s in step.items()]
+        return (
+            [("silence", {"min_dbfs": self.silence.min_dbfs}, "silence")] if self.silence.min_dbfs is not None else []
+        )
 
     def track_of(self, source: Source) -> Track:
         return source.track if source.track is not None else self.audio.track
@@ -235,6 +251,10 @@ class Config(Frozen):
                     f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
                 )
         self._check_classes()
+        if self.clips is not None and self.silence.min_dbfs is not None:
+            raise error_at(
+                "silence", "is short for `clips: [{silence: ...}]`; with `clips`, add it to that list at its place"
+            )
         if self.output.images is not None and self.features.log_mel is None:
             raise error_at("output.images", "draws the log-mel, which is not computed; add `log_mel: {}` to features")
         nyquist = self.audio.sample_rate_hz / 2

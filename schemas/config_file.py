@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.config import Config
-from schemas.config_problems import explain, key_path
+from schemas.config_problems import explain, key_path, misspelt_features
 from schemas.errors import ConfigError, Problem
 from schemas.yaml_file import Document, KeyPath
 
@@ -104,7 +104,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] = os.en
         config = Config.model_validate(filled)
     except ValidationError as error:
         problems = explain(error, document)
-    problems += document.problems
+    problems += misspelt_features(document) + document.problems
     if problems or config is None:
         raise ConfigError.of(sorted(problems, key=lambda p: (p.line or 0, p.code != "config.unknown_key")))
     return ConfigFile(config=config, public=_without_secrets(document.data), path=file, lines=document.lines)

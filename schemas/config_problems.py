@@ -45,6 +45,23 @@ def explain(error: ValidationError, document: Document) -> list[Problem]:
     return problems
 
 
+def misspelt_features(document: Document) -> list[Problem]:
+    """Return the keys of `features` that are nearly one of its own. All others name stages, which are looked up later."""
+    given = document.data.get("features") if isinstance(document.data, dict) else None
+    known = keys_at(Config, ("features",))
+    return [
+        Problem(
+            "config.unknown_key",
+            f"unknown key; did you mean {near!r}?",
+            f"features.{key}",
+            document.file,
+            document.line(("features", key)),
+        )
+        for key in (given if isinstance(given, dict) else ())
+        if key not in known and (near := nearest(str(key), known)) is not None
+    ]
+
+
 def key_path(key: str) -> KeyPath:
     """Return the path of a key that is written as ``sources[0].segment.mode``."""
     return tuple(int(p[1:-1]) if p.startswith("[") else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", key))

@@ -33,6 +33,9 @@ CODES = {
     "storage.failed": "the storage failed in another way",
     "ray.unavailable": "Ray cannot be started, or the cluster does not answer",
     "ray.failed": "Ray gave up while it worked",
+    "stage.unknown": "a stage that the configuration names is not installed, or is none",
+    "stage.failed": "a stage raised an exception, crashed, or did what it does not declare",
+    "stage.other_version": "a worker has another version of a stage than the process that started the build",
     "out_of_memory": "the memory of this machine is used up",
     "interrupted": "the command was interrupted",
     "failed": "the work failed for a reason that has no code of its own; the message says it",
@@ -150,6 +153,16 @@ class StorageError(ClipmillError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (partial(StorageError, transient=self.transient, code=self.code), self.args)
+
+
+class StageError(ClipmillError):
+    """A stage failed, or did what it does not declare. The message names the stage and the clip. No recording is to blame."""
+
+    def __init__(self, message: str, *, code: str = "stage.failed") -> None:
+        super().__init__(message, code=code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (partial(StageError, code=self.code), self.args)
 
 
 class InputMovedError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.model import Frozen, Positive
 
@@ -82,7 +82,9 @@ class Mfcc(Frozen):
 
 
 class Features(Frozen):
-    """What is computed of each clip."""
+    """What is computed of each clip. Keys that are not here name derived stages; `stages.lookup` knows them and checks their settings."""
+
+    model_config = ConfigDict(extra="allow")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "float16"] = Field(
@@ -111,6 +113,12 @@ class Features(Frozen):
             if self.mfcc.n_mfcc > mel.n_mels:
                 raise ValueError(f"n_mfcc {self.mfcc.n_mfcc} is over n_mels {mel.n_mels}")
         return self
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """Settings of derived stages by their name, those that are asked for, in the order of the file."""
+        given = self.model_extra or {}
+        return {name: {} if value in (None, True) else value for name, value in given.items() if value is not False}
 
     @property
     def min_samples(self) -> int:

@@ -14,7 +14,7 @@ from schemas.statistics import Saturation, Statistics, summed_saturation
 _LEFT_OUT_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
-        "annotations_ignored", "noted", "classes", "columns", "side_changes", "config_digest", "clips_digest",
+        "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
     }
 )  # fmt: skip
 """Of what came later to records: an old one that is read and written again stays what it was."""
@@ -189,6 +189,7 @@ class Snapshot:
     noted : what is worth knowing of how annotations were understood, by `schemas.noted`
     classes : labels in the order of their ids; see `pipelines.classes`
     columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `schemas.columns`
+    words : meanings of the rules and reasons of stages of other packages; of a reason the remedy, too
     side_changes : recordings that changed sides since the last snapshot, by "train to test"
     """
 
@@ -220,6 +221,7 @@ class Snapshot:
     classes: list[str] = field(default_factory=list)
     columns: list[dict[str, Any]] = field(default_factory=list)
     side_changes: dict[str, int] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:

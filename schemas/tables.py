@@ -7,7 +7,7 @@ plan -> Decode -> RUNS -> Downmix -> RUNS -> Resample -> RUNS -> Segment -> CLIP
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -109,6 +109,7 @@ CLIPS = pa.schema(
             "n_saturated",
             pa.int64(),
         ),  # samples at full scale or beyond before they were rounded, of all channels; in no file
+        ("samples", pa.large_list(pa.float32())),  # interleaved, not rounded; null where `pcm` is there
         ("pcm", pa.large_binary()),  # little-endian int16 or float32, interleaved
         ("count", pa.int64()),  # dropped: how many clips the row stands for
         ("rule", pa.string()),  # dropped: by which
@@ -169,13 +170,16 @@ IMAGE_COLUMN = "image"
 CHANNEL_COLUMN = "channel"
 """Not among the reserved either: there only where a source has a clip for each channel, `Config.has_channel_column`."""
 
-_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def manifest_schema(field_names: Sequence[str], has_channel: bool = False) -> pa.Schema:
+def manifest_schema(
+    field_names: Sequence[str], has_channel: bool = False, measured: Iterable[pa.Field] = ()
+) -> pa.Schema:
     """Return the schema of a manifest: one row a clip, no payload. A corpus's own fields are strings.
 
     has_channel : with the column of the recording's channel, null for clips that are not of one alone
+    measured : columns of stages that hold one value a clip
     """
     return pa.schema(
         [
@@ -193,21 +197,19 @@ def manifest_schema(field_names: Sequence[str], has_channel: bool = False) -> pa
             ("level_dbfs", pa.float64()),
             ("n_clipped", pa.int64()),
             *([(CHANNEL_COLUMN, pa.int32())] if has_channel else []),
+            *(field.remove_metadata() for field in measured),
             *((name, pa.string()) for name in field_names),
             ("shard", pa.string()),
         ]
     )
 
 
-def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
-    """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows audio and images."""
-    columns = [f for f in manifest_schema(field_names, config.has_channel_column) if f.name != "shard"]
-    columns.append(pa.field("audio", _FILE))
-    if config.output.images is not None:
-        columns.append(pa.field(IMAGE_COLUMN, _FILE))
-    for name in config.features.names:
-        columns.append(pa.field(name, pa.list_(pa.float16() if config.features.dtype == "float16" else pa.float32())))
-        columns.append(pa.field(f"{name}_shape", pa.list_(pa.int32())))
+def shard_schema(config: Config, fields: Iterable[pa.Field]) -> pa.Schema:
+    """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows audio and images.
+
+    fields : all columns in their order, see `schemas.columns`
+    """
+    columns = [field.remove_metadata() for field in fields]
     features = {field.name: _hugging_face(field, config) for field in columns}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema(columns, metadata=metadata)
@@ -216,7 +218,7 @@ def shard_schema(config: Config, field_names: Sequence[str]) -> pa.Schema:
 def _hugging_face(field: pa.Field, config: Config) -> dict[str, object]:
     if field.name == "audio":
         return {"sampling_rate": config.audio.sample_rate_hz, "_type": "Audio"}
-    if field.type == _FILE:
+    if field.type == FILE:
         # Indexes mean nothing to a network: `datasets` is to give their colours.
         indexed = config.output.images is not None and config.output.images.mode == "indexed"
         return {**({"mode": "RGB"} if indexed else {}), "_type": "Image"}

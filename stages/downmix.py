@@ -6,15 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.audio_config import Channels
+from schemas.config import Config
+from schemas.reasons import Reason
 from schemas.tables import RUNS
 from stages.rows import float_lists, list_values, replace_column
+from stages.stage import Stage
 
 ANTIPHASE_DB = 20.0
 _BLOCK_FRAMES = 1 << 16
@@ -22,7 +25,7 @@ _ALONE = {"left": [0], "right": [1]}
 
 
 @dataclass(frozen=True)
-class Downmix:
+class Downmix(Stage):
     """Mix or choose the channels of each run. Takes and gives a table of `schemas.tables.RUNS`.
 
     A recording that lacks a channel that was asked for becomes one rejection, where its last run would be. One whose mix is more than
@@ -38,7 +41,21 @@ class Downmix:
     sources: Mapping[str, Channels] = field(default_factory=dict)
     _item: _Item = field(default_factory=lambda: _Item(), init=False, repr=False, compare=False)
 
-    version: ClassVar[int] = 1
+    section = "downmix"
+    identity = "Downmix"
+    scope = "chunk"
+    rejects = (
+        Reason(
+            "channel_missing",
+            "the recording does not have a channel that channels asks for",
+            "correct channels, or exclude the recording",
+        ),
+    )
+    libraries = ("numpy",)
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        return cls(config.audio.channels, {s.name: config.channels_of(s) for s in config.sources})
 
     def __call__(self, table: pa.Table) -> pa.Table:
         asked = [self.sources.get(source, self.channels) for source in table["source"].to_pylist()]

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,10 @@ import pyarrow as pa
 from PIL import Image
 
 from stages.rows import list_values
+from stages.stage import Stage
+
+if TYPE_CHECKING:
+    from schemas.config import Config
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """A picture as Hugging Face `datasets` stores it."""
@@ -31,7 +35,7 @@ _LEFT, _ABOVE = 1, 2  # PNG's numbers for filters: what a pixel differs by from 
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(Stage):
     """Draw the log-mel of each clip. Takes a table of `schemas.tables.CLIPS` with the column `log_mel`, and gives tables of
     the same rows with a column `image` of `IMAGE`, which is null where a row is no clip. A table is cut in several where its
     pictures pass 32 MB, so that a whole shard of clips, as it comes from a GPU, does not have all of its pictures in memory.
@@ -41,7 +45,20 @@ class Images:
 
     spec: Any = None
 
-    version: ClassVar[int] = 1
+    section = "images"
+    identity = "images"
+    scope = "derived"
+    libraries = ("pillow", "matplotlib", "zlib")
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        return None if config.output.images is None else cls(config.output.images)
+
+    @property
+    def fields(self) -> tuple[pa.Field, ...]:
+        from schemas.columns import image_field
+
+        return () if self.spec is None else (image_field(self.spec),)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_palette"}

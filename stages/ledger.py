@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,8 @@ from schemas.statistics import Saturation
 class Ledger:
     """Where everything of a shard went, counted from the rows as they come."""
 
-    def __init__(self, plan: pa.Table) -> None:
+    def __init__(self, plan: pa.Table, stage_of_reason: Mapping[str, str]) -> None:
+        self._stage_of_reason = stage_of_reason
         items = plan["item_id"].to_pylist()
         self._primary = dict(zip(items, plan["primary"].to_pylist(), strict=True))
         n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
@@ -99,7 +101,9 @@ class Ledger:
             {
                 "kind": kind,
                 "reason": reason,
-                "stage": _STAGES.get(kind, "segment") if reason not in _STAGE_OF_REASON else _STAGE_OF_REASON[reason],
+                "stage": "annotate"
+                if kind == "annotation"
+                else self._stage_of_reason.get(reason, _STAGES.get(kind, "segment")),
                 **{k: row[k] for k in ("source", "recording_id", "source_uri", "file", "line", "start_s", "detail")},
             }
         )
@@ -177,10 +181,9 @@ class Ledger:
             )
 
 
-_STAGES = {"recording": "decode", "span": "decode", "annotation": "annotate"}
+_STAGES = {"recording": "decode", "span": "decode"}
 _COUNTED = frozenset(
     "status n_candidates n_annotations decoded_s rule count kind reason detail file line start_s last source recording_id "
     "source_uri".split()
 )
 _OF_REMARKS = ["source", "recording_id", "source_uri", "remarks"]
-_STAGE_OF_REASON = {"clip_too_short_for_features": "features", "channel_missing": "downmix"}

@@ -38,6 +38,7 @@ class Reread:
     sample_format : of the clips' PCM, int16 | float32
     field_names : the corpus's own fields
     min_samples : the shortest clip that the features to come can be computed of
+    fields : columns of clip stages, which are kept
     has_channel : the clips have a column `channel`, which is else a name that a field may have
     """
 
@@ -46,8 +47,14 @@ class Reread:
     field_names: Sequence[str]
     min_samples: int = 1
     has_channel: bool = False
+    fields: Sequence[pa.Field] = ()
 
     version: ClassVar[int] = 1
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the tables that it gives."""
+        return pa.schema([*SCHEMA, *(field.remove_metadata() for field in self.fields)])
 
     def __call__(self, commit: Commit) -> Iterator[pa.Table]:
         """
@@ -60,7 +67,7 @@ class Reread:
             for row in self._rows(commit):
                 rows.append(self._clip(row))
                 if len(rows) == TABLE_ROWS:
-                    yield pa.Table.from_pylist(rows, schema=SCHEMA)
+                    yield pa.Table.from_pylist(rows, schema=self.schema)
                     rows = []
         except (
             FileNotFoundError,
@@ -72,7 +79,7 @@ class Reread:
         ) as error:
             raise DonorError(f"shard {commit.key[:12]} cannot be read again: {error}") from None
         if rows:
-            yield pa.Table.from_pylist(rows, schema=SCHEMA)
+            yield pa.Table.from_pylist(rows, schema=self.schema)
 
     def recordings(self, commit: Commit) -> pa.Table:
         """Return the shard's table of `schemas.tables.RECORDINGS`."""
@@ -99,7 +106,8 @@ class Reread:
 
     def _of_parquet(self, stream: Any) -> Iterator[dict[str, Any]]:
         file = pq.ParquetFile(stream)
-        plain = [f.name for f in file.schema_arrow if f.name == "audio" or not pa.types.is_nested(f.type)]
+        kept = {"audio", *(field.name for field in self.fields)}
+        plain = [f.name for f in file.schema_arrow if f.name in kept or not pa.types.is_nested(f.type)]
         for batch in file.iter_batches(batch_size=TABLE_ROWS, columns=plain):
             yield from batch.to_pylist()
 
@@ -129,6 +137,7 @@ class Reread:
         codec = row["audio"]["path"].rsplit(".", 1)[-1]
         return {
             **{name: row[name] for name in _STORED},
+            **{field.name: row[field.name] for field in self.fields},
             "item_id": row["recording_id"],
             CHANNEL_COLUMN: row[CHANNEL_COLUMN] if self.has_channel else None,
             "fields": [row[name] for name in self.field_names],

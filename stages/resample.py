@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import soxr
 
+from schemas.config import Config
 from schemas.units import resampled_length
 from stages.rows import float_lists, list_values, replace_column
 from stages.spans import CELL_S, margin_frames
+from stages.stage import Stage
 
 _QUALITY = {"soxr_hq": "HQ", "soxr_vhq": "VHQ", "soxr_mq": "MQ"}
 
 
 @dataclass(frozen=True)
-class Resample:
+class Resample(Stage):
     """Bring each run to the target rate. Takes and gives a table of `schemas.tables.RUNS`; margins are used up.
 
     sample_rate_hz : target
@@ -28,7 +30,14 @@ class Resample:
     sample_rate_hz: int
     resampler: str = "soxr_hq"
 
-    version: ClassVar[int] = 1
+    section = "resample"
+    identity = "Resample"
+    scope = "chunk"
+    libraries = ("soxr",)
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        return cls(config.audio.sample_rate_hz, config.audio.resampler)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rates = table["sample_rate_hz"].to_pylist()

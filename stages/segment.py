@@ -7,18 +7,22 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.config import Config
 from schemas.config import Segment as SegmentSpec
 from schemas.keys import clip_id, clip_origin
+from schemas.reasons import Reason
 from schemas.tables import CLIPS, ITEM_COLUMNS
 from schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from stages.rows import list_values
 from stages.spans import Clip, windows
+from stages.stage import Stage
+from stages.waveforms import nullable_floats
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20
@@ -38,19 +42,54 @@ class SegmentSource:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(Stage):
     """Cut clips. Takes a table of `schemas.tables.RUNS` at the target rate, gives tables of `schemas.tables.CLIPS`.
 
     Each has a few megabytes of PCM: windows that overlap can be many times what they are cut from.
 
     sources : by name
     sample_format : int16 | float32
+    as_float : give clips as float32 that is not rounded, for stages that change samples
     """
 
     sources: Mapping[str, SegmentSource]
     sample_format: str = "int16"
+    as_float: bool = False
 
-    version: ClassVar[int] = 1
+    section = "segment"
+    identity = "Segment"
+    scope = "chunk"
+    drops: ClassVar[Mapping[str, str]] = {
+        "tail": "a last window that is not full, with segment.tail: drop",
+        "keep_every": "not the first of every segment.keep_every windows",
+    }
+    rejects = (
+        Reason(
+            "annotation_channel_missing",
+            "the recording does not have the channel that the row names",
+            "correct the row; channels are counted from 1 there",
+        ),
+        Reason(
+            "annotation_out_of_range",
+            "the range lies beyond the end of the recording",
+            "correct the row, check annotations.time_unit, or raise annotations.end_tolerance_s",
+        ),
+        Reason(
+            "clip_too_long",
+            "the clip is longer than segment.max_clip_s",
+            "cut it by windows, or raise segment.max_clip_s",
+        ),
+        Reason("clip_empty", "the range holds no sample at the target rate", "correct the row"),
+        Reason("clip_not_finite", "samples are not finite numbers", "repair the recording"),
+        Reason("recording_rejected", "the annotation's recording was rejected", "see the recording's own rejection"),
+    )
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        sources = {
+            s.name: SegmentSource(s.segment, s.tolerance_s, config.channels_of(s) == "each") for s in config.sources
+        }
+        return cls(sources, config.audio.sample_format)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         samples = list_values(table["samples"])
@@ -58,10 +97,10 @@ class Segment:
         n_bytes = 0
         for i, run in enumerate(table.drop_columns(["samples"]).to_pylist()):
             identity = {name: run[name] for name in ITEM_COLUMNS}
-            cutter = _Cutter(run, samples[i], self.sources[run["source"]], self.sample_format)
+            cutter = _Cutter(run, samples[i], self.sources[run["source"]], self.sample_format, self.as_float)
             for row in cutter.rows():
                 rows.append({**identity, **row})
-                n_bytes += len(row.get("pcm", b""))
+                n_bytes += len(row.get("pcm") or b"") + 4 * len(row.get("samples", ()))
                 if n_bytes >= _TABLE_BYTES:
                     yield _table(rows)
                     rows, n_bytes = [], 0
@@ -70,16 +109,28 @@ class Segment:
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.table([pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS], schema=CLIPS)
+    samples = [row.pop("samples", None) for row in rows]
+    columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS]
+    if any(y is not None for y in samples):
+        given = [y if y is not None else np.empty(0, np.float32) for y in samples]
+        at = CLIPS.get_field_index("samples")
+        columns[at] = nullable_floats(given, [y is not None for y in samples])
+    return pa.table(columns, schema=CLIPS)
 
 
 class _Cutter:
     """Cuts one run."""
 
     def __init__(
-        self, run: dict[str, Any], samples: npt.NDArray[np.float32], source: SegmentSource, sample_format: str
+        self,
+        run: dict[str, Any],
+        samples: npt.NDArray[np.float32],
+        source: SegmentSource,
+        sample_format: str,
+        as_float: bool,
     ) -> None:
         self.run, self.source, self.spec, self.sample_format = run, source, source.segment, sample_format
+        self.as_float = as_float
         self.rate: int = run["sample_rate_hz"] or 0
         self.channels: int = run["n_channels"] or 1
         self.samples = samples.reshape(-1, self.channels)[run["lead"] or 0 :]
@@ -90,7 +141,7 @@ class _Cutter:
         # What nearly every run is: finite, and converted at once without clipping anything.
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
-        if self.is_finite and sample_format == "int16":
+        if self.is_finite and sample_format == "int16" and not as_float:
             pcm, n_clipped = to_pcm16(self.samples)
             self.pcm = pcm if n_clipped == 0 else None
         self.is_loud = not self.is_finite or _reaches_full_scale(self.samples if self.pcm is None else self.pcm)
@@ -188,8 +239,10 @@ class _Cutter:
         n_saturated = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
         if clip.n_padded:
             y = np.concatenate([y, self._padding(identity, clip.n_padded, y.shape[1])])
-        n_clipped = 0
-        if self.pcm is not None and not clip.n_padded:
+        n_clipped, payload = 0, None
+        if self.as_float:
+            pass
+        elif self.pcm is not None and not clip.n_padded:
             payload = self.pcm[place].tobytes()
         elif self.sample_format == "int16":
             pcm, n_clipped = to_pcm16(y)
@@ -208,6 +261,7 @@ class _Cutter:
             "n_clipped": n_clipped,
             "n_saturated": n_saturated,
             "pcm": payload,
+            **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
             **_of_annotation(annotation),
         }
 

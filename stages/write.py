@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -39,7 +39,9 @@ class Write:
     sample_format : of the clips' PCM
     schema : `schemas.tables.shard_schema`
     field_names : the corpus's own fields, aligned with the column `fields`
-    feature_names : columns that Features added
+    feature_names : columns of features, each with one of shapes beside it
+    measured : columns of stages that hold one value a clip
+    stage_of_reason : the section of the stage that rejects for a reason
     versions, device : for the commit record
     digests : of the configuration, for all and for the clips alone, as they stand in the keys; for the commit record
     max_temporary_mb : how much of the clips of one item may wait on the disk until it has ended well; None: without bound
@@ -56,8 +58,12 @@ class Write:
     device: str = "cpu"
     max_temporary_mb: int | None = None
     digests: tuple[str, str] = ("", "")
+    measured: Sequence[pa.Field] = ()
+    stage_of_reason: Mapping[str, str] = field(default_factory=dict)
 
+    identity: ClassVar[str] = "Write"
     version: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "soundfile")
 
     def __call__(self, plan: pa.Table, tables: Iterable[pa.Table]) -> Commit:
         """Write the shard that a plan describes.
@@ -70,7 +76,7 @@ class Write:
         StorageError : the disk for temporary files failed
         OSError : storage failed
         """
-        ledger = Ledger(plan)
+        ledger = Ledger(plan, self.stage_of_reason)
         with contextlib.ExitStack() as files, Held() as held, self._parts(plan, files) as (parts, recordings):
             statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
             statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
@@ -188,7 +194,9 @@ class Write:
         if name == "manifest":
             path = commit_manifest_path(key)
             has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
-            manifest = pa.schema([f for f in manifest_schema(self.field_names, has_channel) if f.name != "shard"])
+            manifest = pa.schema(
+                [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
+            )
             return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
         path = shard_path(split, bucket, key, EXTENSIONS[name])
         sink = files.enter_context(self.root.write(path))

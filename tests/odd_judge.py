@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pydantic
 from odd_signal import N_TONES, Case
 
-from pipelines.graph import clip_stages, through
+from pipelines.chain import chain_of, known_reasons
+from pipelines.graph import through
 from pipelines.plan import make_plan
 from schemas.config import Config
 from schemas.errors import ClipmillError
-from schemas.reasons import REASONS
 from schemas.remarks import REMARKS
 
 RATE = 16000
@@ -81,7 +81,7 @@ def run_items(
         for name in names:
             yield name, Found(reason="PLAN", detail=str(error))
         return
-    stages = clip_stages(config)
+    stages = chain_of(config).to_clips
     listed = table["path"].to_pylist()
     for name in names - set(listed):
         yield name, Found(reason="NOT_LISTED", detail="the plan does not have the file")
@@ -176,7 +176,7 @@ def misplaced(case: Case, y: npt.NDArray[np.int16]) -> str:
 def judge(case: Case, found: Found) -> list[str]:
     """Return what is wrong with what came of a case; nothing if it is right."""
     if found.reason:
-        if found.reason not in REASONS:
+        if found.reason not in known_reasons():
             return [str(found)[:160]]
         if case.outcome == "used":
             return [f"rejected, not used ({str(found)[:160]})"]
@@ -187,7 +187,7 @@ def judge(case: Case, found: Found) -> list[str]:
             wrong.append(f"the rejection does not say where the hole is: {found.detail!r}")
         if case.says not in found.detail:
             wrong.append(f"the detail does not name {case.says!r}: {found.detail!r}")
-        if "remove the file" in REASONS[found.reason].remedy and found.reason == "unsupported_format":
+        if "remove the file" in known_reasons()[found.reason].remedy and found.reason == "unsupported_format":
             wrong.append("the remedy is to remove a file that is fine")
         return wrong
     unknown = [code for code, _ in found.remarks if code not in REMARKS]

@@ -47,7 +47,7 @@ if "pipelines.sandbox_child" in sys.orig_argv:
 
     readers.SoundFileReader.read_into = poisoned
 
-    from stages import downmix, gate, resample, segment
+    from stages import downmix, resample, segment
 
     def failing(stage):
         honest = stage.__call__
@@ -61,7 +61,7 @@ if "pipelines.sandbox_child" in sys.orig_argv:
 
         stage.__call__ = call
 
-    for stage in (downmix.Downmix, resample.Resample, segment.Segment, gate.Gate):
+    for stage in (downmix.Downmix, resample.Resample, segment.Segment):
         failing(stage)
 """
 

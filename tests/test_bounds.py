@@ -306,7 +306,7 @@ def test_with_feature_actors_the_shard_is_the_same(
             row = BuildShard(work, plan.config_digest, Watch())(plan.shard(0))
         else:
             clips = MakeClips(work, plan.config_digest, Watch())(plan.shard(0))
-            row = WriteShard(work)(ComputeFeatures(work.features)(clips))
+            row = WriteShard(work)(ComputeFeatures(work)(clips))
         assert row["error"][0].as_py() is None
         found.append(Commit.from_json(row["commit"][0].as_py(), "test"))
     assert found[0].counts.recordings_rejected == 2

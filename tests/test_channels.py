@@ -33,8 +33,8 @@ from schemas.config_file import load
 from schemas.errors import ConfigError
 from schemas.records import Counts
 from schemas.tables import CHANNEL_COLUMN
+from stages.clips.silence import SilenceFilter
 from stages.downmix import Downmix
-from stages.gate import Gate
 from stages.segment import Segment, SegmentSource
 
 MakeConfig = Callable[..., Path]
@@ -293,12 +293,14 @@ def test_what_is_no_choice_is_told(
 
 
 def test_track_and_gaps_reach_decoding(make_config: MakeConfig, tmp_path: Path) -> None:
-    from pipelines.graph import clip_stages
+    from pipelines.chain import chain_of
     from stages.decode import Decode
 
     sources = [{"root": tmp_path, "name": "a"}, {"root": tmp_path, "name": "b", "track": 2}]
     config = load(make_config(sources, audio={"gaps": "reject", "track": {"language": "eng"}})).config
-    decode = clip_stages(type(config).model_validate_json(config.model_dump_json(by_alias=True, exclude_unset=True)))[0]
+    decode = chain_of(
+        type(config).model_validate_json(config.model_dump_json(by_alias=True, exclude_unset=True))
+    ).chunk[0]
     assert isinstance(decode, Decode) and decode.gaps == "reject"
     assert decode.sources["a"].track == config.audio.track and decode.sources["b"].track == 2
 
@@ -412,7 +414,7 @@ def test_sums_with_each(
         found: Counter[str] = Counter()
         ids: list[str] = []
         for part in Segment({"s": SegmentSource(spec, each_channel=each)})(Downmix("each" if each else "keep")(run)):
-            for row in Gate(-40)(part).to_pylist():
+            for row in SilenceFilter(-40)(part).to_pylist():
                 if row["status"] == "account":
                     found["candidates"] += row["n_candidates"]
                 else:

@@ -19,7 +19,8 @@ import soundfile as sf
 import soxr
 from conftest import tone, write_audio
 
-from pipelines.graph import clip_stages, through
+from pipelines.chain import chain_of
+from pipelines.graph import through
 from pipelines.plan import Plan, make_plan
 from schemas.config import Config
 from schemas.config_file import load
@@ -39,7 +40,7 @@ def planned(path: Path) -> tuple[Config, Plan]:
 
 def tables(config: Config, plan: Plan) -> Iterator[pa.Table]:
     """Pass a plan through Decode, Downmix and Resample."""
-    return through(clip_stages(config)[:3], [plan.table])
+    return through(chain_of(config).to_clips[:3], [plan.table])
 
 
 def rows_of(some: Iterator[pa.Table]) -> list[dict[str, Any]]:
@@ -223,7 +224,7 @@ def test_tables_and_memory_stay_small_for_a_recording_of_20_minutes(make_config:
         file.write(b"data" + struct.pack("<I", size))
         file.truncate(44 + size)
     config, plan = planned(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
-    decode, downmix, resample = clip_stages(config)[:3]
+    decode, downmix, resample = chain_of(config).to_clips[:3]
     tracemalloc.start()
     n_frames, largest = 0, 0
     for table in through([decode], [plan.table]):

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import Normalize
 from PIL import Image
 
+from pipelines.chain import chain_of
 from pipelines.fingerprints import clips_fingerprint, files_fingerprint
 from pipelines.graph import run_graph, stages_of
 from pipelines.inspection import show
@@ -385,12 +386,12 @@ def test_pictures_are_part_of_a_shards_key_and_not_of_its_clips() -> None:
         loads(written(images)).config
         for images in ("null", "{}", "{mode: gray}", "{width: 300}", "{range_db: [-80, 0]}")
     ]
-    assert "images" not in files_fingerprint(configs[0]), "datasets without pictures keep their keys"
-    prints = [json.dumps(files_fingerprint(c), sort_keys=True) for c in configs]
+    assert "images" not in files_fingerprint(chain_of(configs[0])), "datasets without pictures keep their keys"
+    prints = [json.dumps(files_fingerprint(chain_of(c)), sort_keys=True) for c in configs]
     assert len(set(prints)) == len(prints)
-    assert len({json.dumps(clips_fingerprint(c, [])) for c in configs}) == 1
+    assert len({json.dumps(clips_fingerprint(chain_of(c), [])) for c in configs}) == 1
     same = loads(written("{colormap: gray, mode: gray, height: 224}")).config
-    assert files_fingerprint(same) == files_fingerprint(configs[2])
+    assert files_fingerprint(chain_of(same)) == files_fingerprint(chain_of(configs[2]))
 
 
 def test_a_field_of_the_same_name_is_refused_only_with_pictures(

@@ -13,11 +13,11 @@ import pytest
 import soundfile as sf
 from conftest import build_here, clips_of, shard_hashes
 
+from pipelines.chain import known_reasons
 from pipelines.plan import make_plan
 from schemas.config_file import load
 from schemas.errors import ConfigError
 from schemas.raw_config import Raw
-from schemas.reasons import REASONS
 from stages.decode.containers import Container, inspect
 from stages.decode.containers.structure import Pcm
 from stages.decode.pcm import ENCODINGS, PcmReader
@@ -186,14 +186,14 @@ def test_raw_source_is_built_sample_by_sample(tmp_path: Path, make_config: Calla
     refused = {r["recording_id"]: (r["reason"], r["detail"]) for c in commits for r in c.rejections}
     assert refused["ksp/odd.pcm"] == ("truncated", "63999 bytes are no whole number of frames of 2 bytes")
     assert refused["ksp/none.pcm"][0] == "empty"
-    assert "for headerless samples check raw.encoding and raw.channels" in REASONS["truncated"].remedy
+    assert "for headerless samples check raw.encoding and raw.channels" in known_reasons()["truncated"].remedy
 
 
 def test_pattern_without_an_extension_is_refused_for_raw(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     for include in (["**/*"], ["**/*.pcm", "**/*"]):
         with pytest.raises(ConfigError, match=r"include: \[.\*\*/\*\.pcm.\]"):
             load(make_config(raw_source(tmp_path, include=include)))
-    assert "sources[].raw" in REASONS["not_audio"].remedy
+    assert "sources[].raw" in known_reasons()["not_audio"].remedy
 
 
 def test_raw_stands_in_keys(tmp_path: Path, make_config: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from conftest import build_here, clips_of, write_audio
 
 from pipelines.annotations.rows import HeaderError, UnreadableError
+from pipelines.chain import known_reasons
 from pipelines.cli import main
 from pipelines.plan import make_plan
 from schemas.annotation_config import Annotations
@@ -24,7 +25,6 @@ from schemas.config import Source
 from schemas.config_file import load
 from schemas.errors import ConfigError
 from schemas.noted import NOTED
-from schemas.reasons import REASONS
 
 MakeConfig = Callable[..., Path]
 CELLS_BY_NAME = {"start": "start", "end": "end", "label": "label"}
@@ -113,7 +113,7 @@ def test_a_header_that_is_read_as_a_row_is_told_as_one(tmp_path: Path) -> None:
     text = f"start,end,label\n{ROWS}"
     found = join(tmp_path, ["a.wav"], {"a.csv": text}, **SIDECAR, header=False, columns=RANGES)
     assert [row.reason for _, row in found.by_path["a.wav"]] == ["annotation_is_header", None, None]
-    assert "header: true" in str(found.by_path["a.wav"][0][1].detail) + REASONS["annotation_is_header"].remedy
+    assert "header: true" in str(found.by_path["a.wav"][0][1].detail) + known_reasons()["annotation_is_header"].remedy
     assert read("x,2,a\n")[0].reason == read("nan,inf,a\n")[0].reason == "annotation_not_a_number"
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from schemas.config import Segment as Spec
 from schemas.tables import RUNS
-from stages.gate import Gate
+from stages.canonical import CanonicalPcm
+from stages.clips.silence import SilenceFilter
 from stages.rows import RowBuffer
 from stages.segment import Segment, SegmentSource, white_noise
 
@@ -155,16 +156,16 @@ def test_windows_that_overlap_come_in_tables_of_some_megabytes() -> None:
     assert [t["last"].to_pylist().count(True) for t in tables] == [0] * (len(tables) - 1) + [1]
 
 
-def test_gate_drops_under_the_threshold_and_keeps_at_it() -> None:
+def test_silence_drops_under_the_threshold_and_keeps_at_it() -> None:
     pcm = [np.full(100, 328, np.int16), np.full(100, 327, np.int16), np.zeros(100, np.int16)]
     (table,) = Segment({"s": SegmentSource(Spec())})(run_of(np.concatenate(pcm).astype(np.float32) / 32768))
     rows = pa.concat_tables([table.slice(0, 1)] * 3)
     rows = rows.set_column(
         rows.schema.get_field_index("pcm"), "pcm", pa.array([p.tobytes() for p in pcm], pa.large_binary())
     )
-    gated = Gate(20 * np.log10(327.5 / 32768))(rows).to_pylist()
+    gated = SilenceFilter(20 * np.log10(327.5 / 32768))(rows).to_pylist()
     assert [r["status"] for r in gated] == ["clip", "dropped", "dropped"]
     assert [r["rule"] for r in gated] == [None, "silence", "silence"]
     assert gated[0]["pcm"] == pcm[0].tobytes()
     assert gated[2]["level_dbfs"] == -np.inf
-    assert [r["status"] for r in Gate(None)(rows).to_pylist()] == ["clip"] * 3
+    assert [r["status"] for r in CanonicalPcm()(rows).to_pylist()] == ["clip"] * 3

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from pipelines.exports import Export
+from schemas.columns import measured_of
 from schemas.errors import ClipmillError
 from schemas.layout import SNAPSHOTS, snapshot_name
 from schemas.tables import manifest_schema
@@ -123,6 +124,6 @@ def _records(asked: Export) -> dict[str, Any]:
             "dataType": _TYPES[str(column.type)],
             "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": column.name}},
         }
-        for column in manifest_schema(snapshot.fields, snapshot.has_channel)
+        for column in manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns))
     ]
     return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}

@@ -7,6 +7,7 @@ import io
 
 from pipelines.clip_source import clip_rows
 from pipelines.exports import Export
+from schemas.columns import measured_of
 from schemas.tables import manifest_schema
 
 
@@ -14,7 +15,7 @@ def export(asked: Export) -> list[str]:
     """Write <split>.csv with a row a clip: the manifest's columns, its shard by its address."""
     written = []
     snapshot = asked.published.snapshot
-    names = manifest_schema(snapshot.fields, snapshot.has_channel).names
+    names = manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns)).names
     for split in asked.splits:
         with asked.open(f"{split}.csv") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Self
 
 import pyarrow as pa
 
+from schemas.config import Config
+from schemas.storage import Root
 from schemas.tables import ITEM_COLUMNS, RUNS
 from stages.decode.readers import DecodeError
+from stages.decode.reasons import DECODE_REASONS
 from stages.decode.recording import DecodeSource, RecordingDecoder, Rules
 from stages.rows import RowBuffer
+from stages.stage import Stage
 
 TABLE_VALUES = 3_000_000
 _N_AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Decode:
+class Decode(Stage):
     """Decode the recordings of a plan.
 
     Takes a table of `schemas.tables.PLAN`; gives an iterator of tables of `schemas.tables.RUNS`, each of a few megabytes:
@@ -41,8 +45,37 @@ class Decode:
     pulse: Callable[[str], None] | None = None
     max_recording_s: float | None = None
 
+    section = "decode"
+    identity = "Decode"
+    scope = "chunk"
+    libraries = ("numpy", "soundfile", "av")
+    rejects = DECODE_REASONS
+
     version: ClassVar[int] = 1
     """Of what all recordings share. What changed for some kinds of files is in `stages.decode.families`."""
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        sources = {
+            s.name: DecodeSource(
+                Root(s.root, s.storage_options),
+                s.segment,
+                s.annotations.row_unit if s.annotations else "s",
+                s.version,
+                track=config.track_of(s),
+                raw=s.raw,
+                tolerance_s=s.tolerance_s,
+            )
+            for s in config.sources
+        }
+        audio = config.audio
+        return cls(
+            sources,
+            audio.sample_rate_hz,
+            audio.truncated,
+            gaps=audio.gaps,
+            max_recording_s=config.limits.max_recording_s,
+        )
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         buffer = RowBuffer(RUNS, values_column="samples")

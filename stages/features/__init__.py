@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 
-from stages.rows import float_lists, pcm_samples, replace_column
+from schemas.reasons import Reason
+from stages.rows import float_lists, pcm_samples
+from stages.stage import Stage, rejected
 
 if TYPE_CHECKING:
+    from schemas.config import Config
     from stages.spectral import Spectral
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Stage):
     """Compute features of the canonical clips. Takes a table of `schemas.tables.CLIPS` and adds, for each feature, a
     column of float32 (or float16) values in row-major order and a column `<name>_shape`.
 
@@ -39,7 +42,37 @@ class Features:
     sample_format: str = "int16"
     device: str = "cpu"
 
-    version: ClassVar[int] = 3
+    section = "features"
+    identity = "Features"
+    version = 3
+    scope = "derived"
+    rejects = (
+        Reason(
+            "clip_too_short_for_features",
+            "fewer samples than one analysis frame and center is off",
+            "set center: true, or drop such clips",
+        ),
+        Reason(
+            "features_not_finite",
+            "a feature is beyond what its stored type holds, as of samples far over full scale",
+            "bring the recording to full scale 1.0, or set features.dtype: float32",
+        ),
+    )
+    libraries = ("torch",)
+    on_gpu = True
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        if not config.features.names:
+            return None
+        device = config.features.device
+        return cls(config.features, config.audio.sample_rate_hz, config.audio.sample_format, device)
+
+    @property
+    def fields(self) -> tuple[pa.Field, ...]:
+        from schemas.columns import feature_fields
+
+        return tuple(feature_fields(self.spec, self.sample_rate_hz))
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_spectral"}
@@ -88,7 +121,7 @@ class Features:
                 values[name][i], shapes[name][i] = np.empty(0, self.spec.dtype), None
         if beyond:
             columns = {name: float_lists(values[name], self.spec.dtype) for name in names}
-        table = _rejected(_rejected(table, too_short, "clip_too_short_for_features"), beyond, "features_not_finite")
+        table = rejected(rejected(table, too_short, "clip_too_short_for_features"), beyond, "features_not_finite")
         for name in names:
             table = table.append_column(name, columns[name])
             table = table.append_column(f"{name}_shape", pa.array(shapes[name], type=pa.list_(pa.int32())))
@@ -102,15 +135,3 @@ def _not_finite(column: pa.LargeListArray) -> list[int]:
         return []
     offsets = column.offsets.to_numpy()
     return [i for i in range(len(column)) if not finite[offsets[i] : offsets[i + 1]].all()]
-
-
-def _rejected(table: pa.Table, details: dict[int, str], reason: str) -> pa.Table:
-    """Return a table with clips rejected. details : of each, by row"""
-    if not details:
-        return table
-    for name, value in (("status", "rejected"), ("kind", "clip"), ("reason", reason), ("detail", None)):
-        column = table[name].to_pylist()
-        for i, detail in details.items():
-            column[i] = detail if value is None else value
-        table = replace_column(table, name, pa.array(column, pa.string()))
-    return table

@@ -1,0 +1,260 @@
+"""The pipeline in one screen: the stages that a recording and its clips go through, and what follows from what these declare."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.columns import audio_field, base_fields, corpus_fields, role_of
+from schemas.config import Config, Source
+from schemas.errors import ConfigError, StageError
+from schemas.model import fingerprint
+from schemas.reasons import PLAN_REASONS, Reason
+from stages.canonical import CanonicalPcm
+from stages.clip_chain import ClipChain
+from stages.decode import Decode
+from stages.downmix import Downmix
+from stages.features import Features
+from stages.images import Images
+from stages.lookup import checked_settings, find_stage, known_names
+from stages.resample import Resample
+from stages.segment import Segment
+from stages.stage import Stage
+from stages.write import Write
+
+CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Downmix, Resample, Segment)
+DERIVED_STAGES: tuple[type[Stage], ...] = (Features, Images)
+"""Around those that `features` names: pictures come last."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of a list in the configuration. key : where it stands; settings : a model; origin : see `stages.lookup.Found`"""
+
+    stage: Stage
+    key: str
+    settings: Any
+    origin: str = ""
+
+    @property
+    def identity(self) -> list[Any]:
+        """What of it stands in keys."""
+        kind = type(self.stage)
+        about = [kind.identity or kind.section, kind.version, fingerprint(self.settings, by_alias=True)]
+        return [*about, self.origin] if self.origin else about
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The stages of a configuration, in order.
+
+    chunk : pieces of recordings, up to clips
+    clips : clip stages by source
+    canonical : makes PCM of clips
+    derived : computed from stored clips
+    """
+
+    config: Config
+    chunk: tuple[Stage, ...]
+    clips: Mapping[str, tuple[Step, ...]]
+    common: tuple[Step, ...]
+    canonical: Stage
+    derived: tuple[Stage, ...]
+    computed: tuple[Step, ...]
+
+    @property
+    def to_clips(self) -> tuple[Stage | ClipChain, ...]:
+        """The stages from a plan to the PCM of clips."""
+        by_source = {name: tuple(step.stage for step in steps) for name, steps in self.clips.items()}
+        through = (ClipChain(by_source, self.clip_fields),) if any(by_source.values()) else ()
+        return (*self.chunk, *through, self.canonical)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them; each clip stage once for every place where it is named."""
+        steps = [*self.common, *(step for steps in self.clips.values() for step in steps)]
+        own = {step.key: step.stage for step in steps}
+        return (*self.chunk, *own.values(), self.canonical, *self.derived)
+
+    @cached_property
+    def clip_fields(self) -> tuple[pa.Field, ...]:
+        """Columns that clip stages add, of all sources."""
+        return _distinct(step.stage for steps in (self.common, *self.clips.values()) for step in steps)
+
+    @cached_property
+    def derived_fields(self) -> tuple[pa.Field, ...]:
+        return _distinct(self.derived)
+
+    @cached_property
+    def measured(self) -> tuple[pa.Field, ...]:
+        """Columns of stages that hold one value a clip, which stand in manifests too."""
+        return tuple(f for f in (*self.clip_fields, *self.derived_fields) if not pa.types.is_nested(f.type))
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.derived_fields if role_of(f) == "feature")
+
+    def fields(self, field_names: Sequence[str]) -> list[pa.Field]:
+        """Return the columns of shards in their order. field_names : the corpus's own"""
+        nested = [f for f in (*self.clip_fields, *self.derived_fields) if pa.types.is_nested(f.type)]
+        nested.sort(key=lambda f: role_of(f) != "image")  # pictures stand beside the audio
+        return [
+            *base_fields(self.config), *self.measured, *corpus_fields(field_names), audio_field(self.config), *nested,
+        ]  # fmt: skip
+
+    @cached_property
+    def stage_of_reason(self) -> dict[str, str]:
+        """The section of the stage that rejects for a reason."""
+        return {reason.code: stage.section for stage in reversed(self.stages) for reason in stage.rejects}
+
+    @property
+    def clip_sections(self) -> set[str]:
+        """Sections of the stages up to the PCM of clips."""
+        derived = {id(stage) for stage in self.derived}
+        return {stage.section for stage in self.stages if id(stage) not in derived}
+
+    @property
+    def words(self) -> dict[str, list[str]]:
+        """Meanings of rules and reasons that are not clipmill's own, for a snapshot; of a reason the remedy, too."""
+        rules = {rule: [meaning] for stage in self.stages for rule, meaning in stage.drops.items()}
+        reasons = {reason.code: [reason.meaning, reason.remedy] for stage in self.stages for reason in stage.rejects}
+        return {
+            code: words
+            for code, words in {**rules, **reasons}.items()
+            if code not in {**known_rules(), **known_reasons()}
+        }
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that a shard's bytes depend on."""
+        names = dict.fromkeys(
+            name for names in (*(s.libraries for s in self.stages), Write.libraries) for name in names
+        )
+        own = {step.origin.split(" ")[0]: step.origin.split(" ")[1] for step in self._foreign if " " in step.origin}
+        return {name: version_of_library(name) for name in (*names, "ray")} | own
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Of stages of other packages, by the name that the configuration gives them, which code they are."""
+        return {step.key: step.origin for step in self._foreign}
+
+    @property
+    def _foreign(self) -> list[Step]:
+        steps = (*self.common, *(s for steps in self.clips.values() for s in steps), *self.computed)
+        return [step for step in steps if step.origin]
+
+    def check_names(self, field_names: Sequence[str]) -> None:
+        """Raise ConfigError where a field of the corpus has the name of a stage's column."""
+        own = set(field_names)
+        for step in (*self.common, *(s for steps in self.clips.values() for s in steps), *self.computed):
+            for field in step.stage.fields:
+                if field.name in own:
+                    raise ConfigError(
+                        f"the corpus has a field {field.name!r}, which is a column of the stage {type(step.stage).section!r}; give the field"
+                        " another name in annotations.fields or in the regex, or leave it out",
+                        key=step.key,
+                    )
+
+
+def chain_of(config: Config, device: str | None = None) -> Chain:
+    """Return the stages of a configuration.
+
+    device : on which derived stages that can work on a GPU do, cpu | cuda | auto; None: as the configuration says
+
+    Raises
+    ------
+    ConfigError, StageError : a stage that it names is not known, or its settings are wrong
+    """
+    common = tuple(_steps(config, None))
+    clips = {s.name: tuple(_steps(config, s)) if s.clips is not None else common for s in config.sources}
+    changes = any(step.stage.changes_samples for steps in clips.values() for step in steps)
+    chunk = tuple(stage for kind in CHUNK_STAGES if (stage := kind.of(config)) is not None)
+    if changes:
+        chunk = tuple(replace(s, as_float=True) if isinstance(s, Segment) else s for s in chunk)
+    canonical = CanonicalPcm.of(config)
+    assert canonical is not None  # noqa: S101 - it is in every chain
+    computed = tuple(_computed(config))
+    first, last = (kind.of(config) for kind in DERIVED_STAGES)
+    derived = tuple(stage for stage in (first, *(step.stage for step in computed), last) if stage is not None)
+    if device is not None:
+        derived = tuple(replace(s, device=device) if isinstance(s, Features) else s for s in derived)
+    return Chain(config, chunk, clips, common, canonical, derived, computed)
+
+
+def same_chain(config: Config, origins: Mapping[str, str]) -> Chain:
+    """Return the stages of a configuration on a worker.
+
+    origins : which code stages of other packages are where the build was started
+
+    Raises
+    ------
+    StageError : one is not here, or is another version
+    """
+    chain = chain_of(config)
+    for key, origin in origins.items():
+        if (here := chain.origins.get(key)) != origin:
+            raise StageError(
+                f"{key}: the code of this stage is {here or 'missing'} on a worker and {origin} where the build was started; install the same"
+                " version on all machines",
+                code="stage.other_version",
+            )
+    return chain
+
+
+def _steps(config: Config, source: Source | None) -> Iterator[Step]:
+    for name, settings, key in config.steps_of(source):
+        yield from _step(config, name, settings, key, "clip")
+
+
+def _computed(config: Config) -> Iterator[Step]:
+    for name, settings in config.features.others.items():
+        yield from _step(config, name, settings, f"features.{name}", "derived")
+
+
+def _step(config: Config, name: str, settings: Any, key: str, scope: Any) -> Iterator[Step]:
+    try:
+        found = find_stage(name, scope)
+    except StageError as error:
+        raise ConfigError(str(error), key=key, code=error.code) from None
+    checked = checked_settings(found.kind, settings, key)
+    stage = found.kind.of(config, checked)
+    if stage is not None:
+        yield Step(stage, key, checked, found.origin)
+
+
+def _distinct(stages: Any) -> tuple[pa.Field, ...]:
+    """Return the columns of stages, each once. Raises StageError where two give one name to different things."""
+    found: dict[str, tuple[pa.Field, str]] = {}
+    for stage in stages:
+        for field in stage.fields:
+            before = found.setdefault(field.name, (field, stage.section))
+            if before[0] != field:
+                raise StageError(
+                    f"the stages {before[1]!r} and {stage.section!r} both have a column {field.name!r}, of {before[0].type} and of {field.type}"
+                )
+    return tuple(field for field, _ in found.values())
+
+
+@cache
+def known_reasons() -> dict[str, Reason]:
+    """Return the reasons of clipmill's own stages, and of all that comes before them, by code."""
+    kinds = (*CHUNK_STAGES, *(find_stage(n, "clip").kind for n in known_names("clip")), *DERIVED_STAGES)
+    declared = (reason for kind in kinds for reason in kind.rejects)
+    return {reason.code: reason for reason in (*PLAN_REASONS, *declared)}
+
+
+@cache
+def known_rules() -> dict[str, str]:
+    """Return the rules by which clipmill's own stages drop clips, with their meanings."""
+    kinds = (*CHUNK_STAGES, *(find_stage(n, "clip").kind for n in known_names("clip")))
+    return {rule: meaning for kind in kinds for rule, meaning in kind.drops.items()}
+
+
+def version_of_library(name: str) -> str:
+    return zlib.ZLIB_RUNTIME_VERSION if name == "zlib" else importlib.metadata.version(name)

@@ -1,0 +1,60 @@
+"""Canonical PCM: what a clip is stored as, made once, behind all stages that change samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import Config
+from schemas.units import level_dbfs, to_pcm16
+from stages.rows import list_values, replace_column
+from stages.stage import Stage, is_clip
+from stages.waveforms import stored_samples
+
+
+@dataclass(frozen=True)
+class CanonicalPcm(Stage):
+    """Round clips to PCM where they are not, and measure the level of what is stored.
+
+    Takes and gives a table of `schemas.tables.CLIPS`, in whose column `samples` nothing is left.
+
+    sample_format : int16 | float32
+    """
+
+    sample_format: str = "int16"
+
+    section = "audio"
+    identity = "Gate"
+    scope = "clip"
+
+    @classmethod
+    def of(cls, config: Config, settings: Any = None) -> Self | None:
+        return cls(config.audio.sample_format)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if table.num_rows == 0:
+            return table
+        levels, clipped = table["level_dbfs"].to_pylist(), table["n_clipped"].to_pylist()
+        is_float, floats = table["samples"].is_valid().to_pylist(), list_values(table["samples"])
+        pcm = table["pcm"].combine_chunks()
+        made: dict[int, bytes] = {}
+        for i in np.flatnonzero(is_clip(table)).tolist():
+            if is_float[i]:
+                samples: Any = floats[i]
+                if self.sample_format == "int16":
+                    samples, clipped[i] = to_pcm16(floats[i])
+                made[i] = samples.tobytes()
+                levels[i] = level_dbfs(samples)
+            elif levels[i] is None:
+                levels[i] = level_dbfs(stored_samples(pcm[i].as_buffer(), table, i))
+        if made:
+            payloads = pa.array([made.get(i) for i in range(table.num_rows)], pa.large_binary())
+            is_made = pa.array([i in made for i in range(table.num_rows)])
+            table = replace_column(table, "pcm", pc.if_else(is_made, payloads, pcm))
+            table = replace_column(table, "samples", pa.nulls(table.num_rows, table.schema.field("samples").type))
+            table = replace_column(table, "n_clipped", pa.array(clipped, pa.int64()))
+        return replace_column(table, "level_dbfs", pa.array(levels, pa.float64()))

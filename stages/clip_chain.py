@@ -1,0 +1,130 @@
+"""The clip stages of all sources as one: each clip goes through those of its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import StageError, StorageError
+from stages.stage import Stage, is_clip
+
+_MAX_TEXT = 500
+
+
+@dataclass(frozen=True)
+class ClipChain:
+    """Take clips through the clip stages of their source. Takes and gives tables of `schemas.tables.CLIPS`; gives `fields` as well.
+
+    stages : in their order, by source
+    fields : that any of them adds; null in clips of sources that do without
+    begin : called with a stage's name before it works and with "" after it, so that a crash in between is known to be its
+    """
+
+    stages: Mapping[str, Sequence[Stage]]
+    fields: Sequence[pa.Field] = ()
+    begin: Callable[[str], None] | None = None
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        for part in _by_source(table) if len(self.stages) > 1 else [table]:
+            source = part["source"][0].as_py() if part.num_rows else next(iter(self.stages), "")
+            for done in self._through(part, list(self.stages.get(source, ()))):
+                yield self._conformed(done)
+
+    def _through(self, table: pa.Table, stages: list[Stage]) -> Iterator[pa.Table]:
+        if not stages:
+            yield table
+            return
+        for done in applied(stages[0], table, self.begin):
+            yield from self._through(done, stages[1:])
+
+    def _conformed(self, table: pa.Table) -> pa.Table:
+        missing = [f for f in self.fields if f.name not in table.column_names]
+        for field in missing:
+            table = table.append_column(field.remove_metadata(), pa.nulls(table.num_rows, field.type))
+        if len(self.fields) > 1:  # sources may name their stages in another order
+            plain = [n for n in table.column_names if n not in {f.name for f in self.fields}]
+            table = table.select([*plain, *(f.name for f in self.fields)])
+        return table
+
+
+def applied(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None = None) -> list[pa.Table]:
+    """Return what a stage makes of a table of clips, checked against what it declares.
+
+    Raises
+    ------
+    StageError : the stage raised something, or did what it does not declare; names the stage and the clip
+    StorageError, MemoryError : as the stage raised it
+    """
+    if begin is not None:
+        begin(stage.section)
+    try:
+        given = stage(table)
+        tables = [given] if isinstance(given, pa.Table) else list(given)
+        for made in tables:
+            _check(stage, table, made)
+    except (StorageError, MemoryError, StageError):
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
+        raise StageError(f"stage {stage.section!r} failed on {_failing(stage, table)}: {text}") from error
+    if begin is not None:
+        begin("")
+    return tables
+
+
+def _failing(stage: Stage, table: pa.Table) -> str:
+    """Return which clip a stage fails on, by giving it one at a time."""
+    ids = table["clip_id"].to_pylist()
+    rows = np.flatnonzero(is_clip(table)).tolist()
+    for i in rows:
+        try:
+            given = stage(table.slice(i, 1))
+            if not isinstance(given, pa.Table):
+                list(given)
+        except Exception:  # noqa: BLE001 - the same boundary
+            return f"clip {ids[i]}"
+    return f"clips {ids[rows[0]]} to {ids[rows[-1]]} together" if rows else "a table without clips"
+
+
+def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:
+    """Raise StageError where a stage did what it does not declare."""
+    known = {f.name: f.type for f in stage.fields}
+    added = [n for n in after.column_names if n not in before.column_names]
+    if wrong := [n for n in added if n not in known] + [n for n in known if n not in after.column_names]:
+        raise StageError(
+            f"stage {stage.section!r} gives {', '.join(map(repr, wrong))} {'and' if wrong[0] in added else 'not, although it'} declares"
+            f" the columns {', '.join(known) or 'none'}; correct the stage"
+        )
+    if missing := [n for n in before.column_names if n not in after.column_names]:
+        raise StageError(f"stage {stage.section!r} takes away the column {missing[0]!r}; columns can only be added")
+    rules = set(after.filter(pc.equal(after["status"], "dropped"))["rule"].to_pylist())
+    rules -= set(before["rule"].to_pylist())
+    if unknown := rules - set(stage.drops):
+        raise StageError(
+            f"stage {stage.section!r} drops clips by {sorted(map(str, unknown))[0]!r}, which is not among its `drops`"
+        )
+    codes = set(after.filter(pc.equal(after["status"], "rejected"))["reason"].to_pylist())
+    codes -= set(before["reason"].to_pylist())
+    if unknown := codes - {r.code for r in stage.rejects}:
+        raise StageError(
+            f"stage {stage.section!r} rejects clips for {sorted(map(str, unknown))[0]!r}, which is not among its `rejects`"
+        )
+    was_changed = after["samples"].null_count < after.num_rows and before["samples"].null_count == before.num_rows
+    if was_changed and not stage.changes_samples:
+        raise StageError(f"stage {stage.section!r} changes samples without declaring `changes_samples = True`")
+
+
+def _by_source(table: pa.Table) -> Iterator[pa.Table]:
+    """Yield stretches of rows of one source."""
+    if table.num_rows == 0:
+        yield table
+        return
+    codes = table["source"].combine_chunks().dictionary_encode().indices.to_numpy()
+    edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), table.num_rows]
+    for start, stop in pairwise(edges):
+        yield table.slice(start, stop - start)

@@ -1,0 +1,155 @@
+"""Lookup: stages by the name that a configuration gives.
+
+A plain name is that of a module of `stages.clips` (for the list `clips`) or of `stages.features` (under `features`), or of an entry point of
+the group `clipmill.stages`. A name with a colon, `package.module:Class`, is a class of any package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.errors import ConfigError, Problem, StageError
+from schemas.model import Frozen, did_you_mean
+from stages.stage import Scope, Stage
+
+GROUP = "clipmill.stages"
+_PACKAGES: dict[Scope, str] = {"clip": "stages.clips", "derived": "stages.features"}
+_FOREIGN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_PLAIN = re.compile(r"[a-z][a-z0-9_]*")
+_OURS = re.compile(r"(clipmill\.)?(schemas|stages|pipelines)(\.|$)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stage's class. origin : the package and its version, or the digest of its file; empty for clipmill's own"""
+
+    kind: type[Stage]
+    origin: str = ""
+
+
+def known_names(scope: Scope) -> list[str]:
+    """Return the plain names of stages, sorted."""
+    package = importlib.import_module(_PACKAGES[scope])
+    own = [m.name for m in pkgutil.iter_modules(package.__path__)]
+    return sorted({*own, *(e.name for e in importlib.metadata.entry_points(group=GROUP))})
+
+
+@cache
+def find_stage(name: str, scope: Scope) -> Found:
+    """Return the class of a stage by its name.
+
+    Raises
+    ------
+    StageError : there is none of this name, it cannot be imported, or what it names is no stage of this scope
+    """
+    if _FOREIGN.fullmatch(name):
+        module, _, attribute = name.partition(":")
+        kind = getattr(_imported(module, name), attribute, None)
+    else:
+        kind = _by_plain_name(name, scope)
+    if not (isinstance(kind, type) and issubclass(kind, Stage)):
+        raise _unknown(f"{name!r} is no stage: a subclass of stages.stage.Stage is expected there")
+    if getattr(kind, "scope", None) != scope:
+        place = "in the list `clips`" if kind.scope == "clip" else "under `features`"
+        raise _unknown(f"{name!r} has the scope {kind.scope!r}; it belongs {place}")
+    return Found(kind, origin_of(kind))
+
+
+def _by_plain_name(name: str, scope: Scope) -> Any:
+    package = _PACKAGES[scope]
+    if _PLAIN.fullmatch(name) and importlib.util.find_spec(f"{package}.{name}") is not None:
+        module = _imported(f"{package}.{name}", name)
+        classes = [c for c in vars(module).values() if _is_stage_of(c, module.__name__) and c.section == name]
+        if len(classes) != 1:
+            raise _unknown(f"{module.__name__} should have one stage whose section is {name!r}; it has {len(classes)}")
+        return classes[0]
+    entries = [e for e in importlib.metadata.entry_points(group=GROUP) if e.name == name]
+    if not entries:
+        known = known_names(scope)
+        hint = did_you_mean(name, known) or f"; known are {', '.join(known) or 'none'}, and package.module:Class"
+        raise _unknown(f"there is no stage {name!r}{hint}")
+    module, _, attribute = entries[0].value.partition(":")
+    return getattr(_imported(module, name), attribute, None)
+
+
+def _is_stage_of(value: Any, module: str) -> bool:
+    return (
+        isinstance(value, type)
+        and issubclass(value, Stage)
+        and value.__module__ == module
+        and hasattr(value, "section")
+    )
+
+
+def _imported(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 - importing runs code that may be anybody's
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise _unknown(f"stage {name!r} cannot be imported: {text}") from None
+
+
+def _unknown(message: str) -> StageError:
+    return StageError(message, code="stage.unknown")
+
+
+@cache
+def origin_of(kind: type[Stage]) -> str:
+    """Return what tells one version of a stage's code from another: its package's version, or the digest of its file.
+
+    Empty for clipmill's own stages, whose `version` says it.
+    """
+    if _OURS.match(kind.__module__):
+        return ""
+    top = kind.__module__.partition(".")[0]
+    for distribution in importlib.metadata.packages_distributions().get(top, []):
+        if not _is_editable(distribution):
+            return f"{distribution} {importlib.metadata.version(distribution)}"
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file is None:
+        raise _unknown(f"stage {kind.section!r} has no file from which workers could load it; put it into a module")
+    return f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]}"
+
+
+def _is_editable(distribution: str) -> bool:
+    """Return whether a package is installed as a link to its source, which changes without its version."""
+    direct = importlib.metadata.distribution(distribution).read_text("direct_url.json") or ""
+    return '"editable": true' in direct
+
+
+def checked_settings(kind: type[Stage], settings: Any, key: str) -> Any:
+    """Return a stage's settings as its own model.
+
+    Raises
+    ------
+    ConfigError : they are not what the model says; one problem a key
+    """
+    model = kind.settings or Frozen
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError.of([_problem(item, kind, key) for item in error.errors(include_url=False)]) from None
+
+
+def _problem(item: Any, kind: type[Stage], key: str) -> Problem:
+    place = ".".join((key, *map(str, item["loc"])))
+    if item["type"] == "extra_forbidden":
+        known = list((kind.settings or Frozen).model_fields)
+        hint = did_you_mean(item["loc"][-1], known) or f"; known here: {', '.join(known) or 'none'}"
+        return Problem("config.unknown_key", f"unknown key{hint}", place)
+    if item["type"] == "missing":
+        return Problem("config.missing_key", "is missing and has no default", place)
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return Problem("config.invalid_value", message, place)
