@@ -22,7 +22,7 @@ from stages.decode import Decode
 from stages.downmix import Downmix
 from stages.features import Features
 from stages.images import Images
-from stages.lookup import checked_settings, find_stage, known_names
+from stages.lookup import carried_source, checked_settings, find_stage, known_names, take_sources
 from stages.resample import Resample
 from stages.segment import Segment
 from stages.stage import Stage
@@ -41,6 +41,12 @@ class Step:
     key: str
     settings: Any
     origin: str = ""
+
+    @property
+    def origin_name(self) -> str:
+        """The package that the stage is of, or the module's name for one that is of none."""
+        package = self.origin.split(" ")[0]
+        return type(self.stage).__module__ if package == "sha256" else package
 
     @property
     def identity(self) -> list[Any]:
@@ -136,13 +142,18 @@ class Chain:
         names = dict.fromkeys(
             name for names in (*(s.libraries for s in self.stages), Write.libraries) for name in names
         )
-        own = {step.origin.split(" ")[0]: step.origin.split(" ")[1] for step in self._foreign if " " in step.origin}
+        own = {step.origin_name: step.origin.split(" ")[1] for step in self._foreign}
         return {name: version_of_library(name) for name in (*names, "ray")} | own
 
     @property
     def origins(self) -> dict[str, str]:
         """Of stages of other packages, by the name that the configuration gives them, which code they are."""
         return {step.key: step.origin for step in self._foreign}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Texts of the files of stages that are no part of an installed package, by the module's name, for other processes."""
+        return {name: text for step in self._foreign for name, text in carried_source(type(step.stage)).items()}
 
     @property
     def _foreign(self) -> list[Step]:
@@ -187,15 +198,16 @@ def chain_of(config: Config, device: str | None = None) -> Chain:
     return Chain(config, chunk, clips, common, canonical, derived, computed)
 
 
-def same_chain(config: Config, origins: Mapping[str, str]) -> Chain:
+def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str, str]) -> Chain:
     """Return the stages of a configuration on a worker.
 
-    origins : which code stages of other packages are where the build was started
+    origins, sources : of the chain where the build was started
 
     Raises
     ------
     StageError : one is not here, or is another version
     """
+    take_sources(sources)
     chain = chain_of(config)
     for key, origin in origins.items():
         if (here := chain.origins.get(key)) != origin:

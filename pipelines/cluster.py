@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.chain import chain_of
 from pipelines.ray_folder import check_ray_can_start, ray_did_not_start
 from pipelines.sandbox import Sandbox
 from pipelines.search_path import job_config
@@ -76,14 +77,16 @@ def warm_up(cluster: Cluster, config: Config) -> None:
     first = ray.data.from_arrow(pa.table({"x": [0]})).map_batches(_pass_on, batch_format="pyarrow", batch_size=None)
     first.materialize()
     load = ray.remote(num_cpus=1)(_load_libraries)
-    ray.get([load.remote(config) for _ in range(cluster.n_cpus)])
+    chain = chain_of(config)
+    stages = (chain.origins, chain.sources)
+    ray.get([load.remote(config, stages) for _ in range(cluster.n_cpus)])
 
 
 def _pass_on(table: pa.Table) -> pa.Table:
     return table
 
 
-def _load_libraries(config: Config) -> None:
+def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]]) -> None:
     for name in ("ray.data", "pipelines.graph"):
         importlib.import_module(name)
     if config.features.names:
@@ -91,7 +94,7 @@ def _load_libraries(config: Config) -> None:
             config.features, config.audio.sample_rate_hz, "cpu"
         )
         spectral([np.zeros(max(config.audio.sample_rate_hz, config.features.min_samples), np.int16)])
-    Sandbox(config).start()
+    Sandbox(config, *stages).start()
     importlib.import_module("pipelines.graph").output_root(config).connect()
 
 

@@ -9,6 +9,7 @@ are an operator of their own, an actor pool, and a block on each side of it is o
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from schemas.retry import patiently
 from schemas.storage import Root
 from schemas.tables import CLIPS, shard_schema
 from stages.clip_chain import applied
+from stages.lookup import carried_source
 from stages.reread import Reread
 from stages.rows import replace_column, stream_bytes, stream_table
 from stages.stage import Stage
@@ -66,6 +68,11 @@ class Stages:
     derived: tuple[Stage, ...]
     write: Write
     environment: Environment
+
+    @property
+    def carried_modules(self) -> list[str]:
+        """Modules of derived stages that are no part of an installed package."""
+        return sorted({name for stage in self.derived for name in carried_source(type(stage))})
 
     @property
     def before_gpu(self) -> tuple[Work, ...]:
@@ -103,7 +110,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
     audio = config.audio
     chain = chain_of(config, device)
     return Stages(
-        clips=Sandbox(config, chain.origins),
+        clips=Sandbox(config, chain.origins, chain.sources),
         reread=Reread(
             output_root(config),
             audio.sample_format,
@@ -386,6 +393,8 @@ def run_graph(
     """
     import ray
 
+    for name in stages.carried_modules:  # a worker does not find them
+        ray.cloudpickle.register_pickle_by_value(sys.modules[name])
     # A copy: the settings of the process that builds are not clipmill's to change, and other datasets may follow in it.
     context = ray.data.DataContext.get_current().copy()
     # With None a task's output stays one block, so that a shard is never split between operators. Where a task builds a

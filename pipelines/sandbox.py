@@ -53,12 +53,13 @@ class Sandbox:
 
     A row with the status `void` says that what was given of its item so far is void, and that the item comes again.
 
-    origins : of stages of other packages, which code they are where the build was started
+    origins, sources : of stages of other packages, see `pipelines.chain.Chain`
     config : of the build; its limits say how long a decoder may be silent and how much memory it may take
     """
 
     config: Config
     origins: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start the process, which otherwise comes with the first plan, and wait until it can work."""
@@ -81,7 +82,7 @@ class Sandbox:
         child = _idle_child()
         ended = False
         try:
-            child.request(self.config, self.origins, part)
+            child.request(self.config, [dict(self.origins), dict(self.sources)], part)
             timeout_s = self.config.limits.decoder_timeout_s
             while True:
                 kind, payload = child.answer(timeout_s if seen.current else max(timeout_s, _START_S))
@@ -228,14 +229,14 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def request(self, config: Config, origins: Mapping[str, str], plan: pa.Table) -> None:
+    def request(self, config: Config, stages: list[dict[str, str]], plan: pa.Table) -> None:
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:
             self._to.send_bytes(self._request)
             # Through the pipe alone, since it can hold credentials. Checking how to draw would load matplotlib there.
             told = config.model_dump_json(by_alias=True, exclude_unset=True, exclude={"output": {"images"}})
             self._to.send_bytes(told.encode())
-            self._to.send_bytes(json.dumps(dict(origins)).encode())
+            self._to.send_bytes(json.dumps(stages).encode())
             self._to.send_bytes(stream_bytes(plan))
         except OSError:  # it is gone; the first answer will say so
             return

@@ -60,14 +60,14 @@ def main(from_parent: int, to_parent: int) -> None:
         try:
             request = asked.recv_bytes()
             config_json = asked.recv_bytes()
-            origins = json.loads(asked.recv_bytes())
+            origins, sources = json.loads(asked.recv_bytes())
             plan = stream_table(asked.recv_bytes())
         except EOFError:
             return
         if config_json != told:
             config, told = Config.model_validate_json(config_json), config_json
             try:
-                stages = _with_signs_of_life(same_chain(config, origins), pulse, answer)
+                stages = _with_signs_of_life(same_chain(config, origins, sources), pulse, answer)
             except ClipmillError as error:
                 answer(REFUSED, json.dumps({"message": str(error), "code": error.code}).encode())
                 return

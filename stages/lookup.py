@@ -13,6 +13,8 @@ import importlib.util
 import pkgutil
 import re
 import sys
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from schemas.model import Frozen, did_you_mean
 from stages.stage import Scope, Stage
 
 GROUP = "clipmill.stages"
+_CARRIED = "__clipmill_digest__"
 _PACKAGES: dict[Scope, str] = {"clip": "stages.clips", "derived": "stages.features"}
 _FOREIGN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
@@ -117,10 +120,33 @@ def origin_of(kind: type[Stage]) -> str:
     for distribution in importlib.metadata.packages_distributions().get(top, []):
         if not _is_editable(distribution):
             return f"{distribution} {importlib.metadata.version(distribution)}"
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    module = sys.modules.get(kind.__module__)
+    if (carried := getattr(module, _CARRIED, None)) is not None:
+        return f"sha256 {carried}"
+    file = getattr(module, "__file__", None)
     if file is None:
         raise _unknown(f"stage {kind.section!r} has no file from which workers could load it; put it into a module")
     return f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]}"
+
+
+def carried_source(kind: type[Stage]) -> dict[str, str]:
+    """Return the text of the file that a stage stands in, by its module's name, where it is no part of an installed package.
+
+    Workers and decoding processes take the stage from it: they do not search the folder in which the command was given.
+    """
+    module = sys.modules[kind.__module__]
+    if not origin_of(kind).startswith("sha256") or "." in module.__name__ or module.__file__ is None:
+        return {}
+    return {module.__name__: Path(module.__file__).read_text(encoding="utf-8")}
+
+
+def take_sources(sources: Mapping[str, str]) -> None:
+    """Make modules of what `carried_source` gave to another process."""
+    for name, text in sources.items():
+        module = types.ModuleType(name)
+        module.__dict__[_CARRIED] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        sys.modules[name] = module
+        exec(compile(text, f"{name}.py", "exec"), module.__dict__)  # noqa: S102 - the user's own stage, from the user's own process
 
 
 def _is_editable(distribution: str) -> bool:
