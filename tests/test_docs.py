@@ -79,10 +79,9 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_exist(page: Path) -> None:
-    text = page.read_text()
-    lines = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.M | re.S)).splitlines() + re.findall(
-        r"`([^`\n]+)`", prose(page)
-    )
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S)
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", prose(page))
     used = [m[1] for line in lines if (m := re.match(r"(?:[A-Z]+=\S+ )*(?:\S*bin/)?clipmill ([a-z]+)\b", line))]
     assert set(used) <= set(main.commands)
     if page.name == "commands.md":
