@@ -49,11 +49,11 @@ def test_the_examples_read_the_snapshot_and_no_stale_shard(
     wanted = sorted(clip for uri in own for clip in pq.read_table(uri)["clip_id"].to_pylist())
     section = README.read_text().split("## Load it")[1].split("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     known: dict[str, Any] = {}
-    exec(blocks[0].replace("out/dogs", str(dataset)), known)
+    exec(blocks[1].replace("out/dogs", str(dataset)), known)
     seen = 0
-    for part in re.split(r"\n\n(?=import|from)", blocks[1]):
+    for part in re.split(r"\n\n(?=import|from)", blocks[2]):
         exec(part, known)
         clips = known["clips"]
         if "load_dataset" in part:
@@ -66,6 +66,26 @@ def test_the_examples_read_the_snapshot_and_no_stale_shard(
             assert clips.num_rows == len(wanted) and known["log_mel"].shape[0] == 20
         seen += 1
     assert seen == 3
+
+
+def test_the_training_example_gives_every_clip(dataset: Path) -> None:
+    section = README.read_text().split("## Load it")[1].split("\n## ")[0]
+    code = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    for written, here in (
+        ('"out/dogs"', repr(str(dataset))),
+        ("num_workers=4", "num_workers=0"),
+        ("range(30)", "range(2)"),
+        ("...  #", "seen.append(batch)  #"),
+    ):
+        assert code.count(written) == 1
+        code = code.replace(written, here)
+    known: dict[str, Any] = {"seen": []}
+    exec(code, known)
+    n_clips = sum(pq.read_metadata(uri).num_rows for uri in open_snapshot(dataset).uris("train"))
+    assert sum(len(batch["label_id"]) for batch in known["seen"]) == 2 * n_clips > 0
+    for batch in known["seen"]:
+        assert batch["log_mel"].ndim == 3 and batch["log_mel"].shape[1] == 20
+        assert len(batch["log_mel_length"]) == len(batch["label_id"])
 
 
 def test_the_manifest_names_the_files(dataset: Path) -> None:
