@@ -132,6 +132,23 @@ class Annotations(Frozen):
                 )
         return columns
 
+    @field_validator("columns", "fields")
+    @classmethod
+    def _role_first(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
+        """Refuse the wrong way round, {0: start}: a field that is called by a number, off a column that is called as a role is."""
+        turned = {}
+        for name, where in columns.items():
+            role = (near_miss(where, ()) or where.lower()) if isinstance(where, str) else ""
+            if name.isdecimal() and role in ROLES:
+                turned[role] = name
+        if turned:
+            first = next(name for name in columns if name in turned.values())
+            raise ValueError(
+                f"{{{first}: {columns[first]}}} is the wrong way round; under annotations.columns the role comes first, then its column:"
+                f" write {{{', '.join(f'{role}: {index}' for role, index in turned.items())}}}"
+            )
+        return columns
+
     @model_validator(mode="after")
     def _check(self) -> Annotations:
         if (self.sidecar is None) == (self.table is None):

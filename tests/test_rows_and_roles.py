@@ -323,3 +323,31 @@ def test_a_source_s_channels_and_its_rows_channels_exclude_each_other(make_confi
 
 def test_all_that_is_noted_can_be_said() -> None:
     assert all(one and several for one, several in NOTED.values())
+
+
+# What is likely a mistake
+
+
+@pytest.mark.parametrize("sidecar", ["labels.csv", "meta/labels.csv"])
+def test_a_sidecar_of_several_recordings_is_an_error(sidecar: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in" / "one", "a") and corpus(tmp_path / "in" / "two", "b")
+    for folder in ("one", "two"):
+        (place.parent / folder / sidecar).parent.mkdir(exist_ok=True)
+        (place.parent / folder / sidecar).write_text(ROWS)
+    annotations = {"sidecar": sidecar, "header": False, "columns": RANGES}
+    config = make_config({"name": "s", "root": place.parent, "annotations": annotations})
+    assert make_plan(load(config).config).annotations_read == 4  # one recording a folder
+    corpus(place, "c")
+    code, said = run("plan", str(config))
+    assert code == 2 and f"two/{sidecar}" in said and "two/b.wav and two/c.wav" in said
+    assert "`table`" in said and "{stem}" in said and "sources.s.annotations.sidecar" in said
+    assert f"{config}:{config.read_text().splitlines().index('    sidecar: ' + sidecar) + 1}: " in said
+
+
+@pytest.mark.parametrize("key", ["columns", "fields"])
+@pytest.mark.parametrize("names", ["start end label", "Start End Label", "onset offset label"])
+def test_columns_the_wrong_way_round_are_an_error(key: str, names: str) -> None:
+    turned = {str(k): name for k, name in enumerate(names.split())}
+    with pytest.raises(ValueError, match=r"write \{start: 0, end: 1, label: 2\}"):
+        Annotations.model_validate({**SIDECAR, key: turned})
+    assert Annotations.model_validate({**SIDECAR, "fields": {"0": "speaker", "who": "start"}}).fields

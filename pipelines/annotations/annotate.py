@@ -30,9 +30,12 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
     if spec is None:
         return Annotated()
     if spec.sidecar is not None:
-        return Sidecars(
+        sidecars = Sidecars(
             spec=spec, root=root, other_files=inventory.other_files, key=f"sources.{source.name}.annotations"
         )
+        if _PLACEHOLDER.search(spec.sidecar) is None:
+            sidecars.check_one_each([recording.path for recording in inventory.recordings])
+        return sidecars
     return _table(spec, str(spec.table), source, root, inventory)
 
 

@@ -80,6 +80,23 @@ class Sidecars(Annotated):
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
         return sidecar if sidecar in self.other_files else self._spelled.get(composed(sidecar))
 
+    def check_one_each(self, paths: list[str]) -> None:
+        """Refuse a file that would be the sidecar of several recordings, each of which would get all of its rows.
+
+        Raises
+        ------
+        ConfigError : names the file and two of the recordings
+        """
+        first: dict[str, str] = {}
+        for path in paths:
+            sidecar = self._beside(path)
+            if sidecar is not None and (other := first.setdefault(sidecar, path)) != path:
+                raise ConfigError(
+                    f"{sidecar} stands beside several recordings, {other} and {path} among them, and all of its rows would be those of"
+                    ' each; did you mean `table` with `recording`, or a file for each recording, as in "{stem}.csv"?',
+                    key=f"{self.key}.sidecar",
+                )
+
     def _rows(self, sidecar: str, content: Content) -> Rows:
         """Return the rows of a sidecar; a rejected one where it cannot be read, which is its recording's matter alone."""
         try:
