@@ -145,9 +145,7 @@ class ItemMaker:
         self._windows = segment.mode == "window"
         self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
-        self.label_from_rows = (
-            label is None or self._label_from_annotation or (isinstance(label, From) and label.from_ is None)
-        )
+        self.label_from_rows = source.label_from_rows
         unit = source.annotations.row_unit if source.annotations else "s"
         self._is_sample = unit == "samples"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]

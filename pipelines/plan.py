@@ -27,6 +27,7 @@ from pipelines.items import Item, ItemMaker, PathReader, clips_of, configured_fi
 from pipelines.labels import unmet_labels
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.left_out import digest_of_left_out, leave_out_forgotten
+from pipelines.likely_mistakes import likely_mistakes
 from pipelines.listing import Listing, list_source
 from pipelines.listing import source_root as source_root
 from pipelines.refused import RefusedError
@@ -118,7 +119,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
         plan.rejections += refused_later
         fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
-        if any(r["reason"] == "split_field_missing" for r in plan.rejections):
+        if rule.n_without:
             check_decides(config.split, plan.field_names)
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
             raise ConfigError(
@@ -218,6 +219,7 @@ def _take_in(
         n_clips += clips_of(batch, source)
         arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
     listing.check_annotated()
+    plan.warnings += likely_mistakes(source, annotated)
     plan.clips_estimated += round(n_clips)
     plan.noted.update({code: n for code, n in annotated.noted.items() if n})
 

@@ -108,6 +108,7 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
         else:
             rows.append((table, row))
     found.noted.update(sheet.noted)
+    found.unnamed_roles = sheet.unnamed_roles
     found.n_annotated = len(found.by_path)
     return found
 

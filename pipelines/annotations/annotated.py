@@ -39,6 +39,7 @@ class Annotated:
 
     n_annotated : recordings that have a row
     n_ignored : rows whose recording is not there, where the configuration says to ignore them
+    unnamed_roles : columns of the first file that has such, which are likely to be meant as a role and are not named as one, by role
     noted : how files were understood, by `schemas.noted`
     """
 
@@ -47,6 +48,7 @@ class Annotated:
     n_annotated: int = 0
     n_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
+    unnamed_roles: dict[str, str] = field(default_factory=dict)
 
     def each(self, members: list[M]) -> Iterator[tuple[M, Rows | None]]:
         """Yield recordings in their order, each with its rows, None for one without. Both are let go of on the way: `members` is empty

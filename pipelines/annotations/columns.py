@@ -8,6 +8,7 @@ from bisect import bisect_left
 from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, field_name
 from pipelines.annotations.times import Times
 from schemas.annotation_config import Annotations
+from schemas.annotation_roles import unnamed_roles
 from schemas.names import composed
 
 _MAX_SHARED = 10_000
@@ -70,6 +71,18 @@ class Columns:
             return None
         told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
         return " and ".join(told) or None
+
+    def unnamed_roles(self, spec: Annotations) -> dict[str, str]:
+        """Return the header's columns that are likely to be meant as a role and are not named as one, by role."""
+        if self.header is None:
+            return {}
+        header = self.header
+        recording = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        named = [str(where).lower() for where in recording if where is not None]
+        places = {self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        used = {header[at] for at in (*places, *self._known.values())}
+        used |= {name for name in header if name.lower() in named or any(f"{{{name.lower()}}}" in n for n in named)}
+        return unnamed_roles(tuple(header), frozenset(used), frozenset(spec.roles))
 
     def looks_like_header(self, cells: list[str]) -> bool:
         """Return whether a row has words where its times are to be, as a header has."""

@@ -55,6 +55,8 @@ class Sidecars(Annotated):
         """
         for member, sidecar, content in _contents(self.root, ((m, self._beside(m.path)) for m in drained(members))):
             rows = self._rows(sidecar, content) if content is not None else []
+            if self.noted["roles_not_named"] and not self.unnamed_roles and isinstance(content, bytes):
+                self.unnamed_roles = read_sheet(content, self.spec).unnamed_roles
             self.n_annotated += bool(rows)
             yield member, rows or None
 
