@@ -22,7 +22,7 @@ def likely_mistakes(source: Source, annotated: Annotated) -> list[Excess]:
     written = ", ".join(f"{role}: {_quoted(where)}" for role, where in {**source.annotations.columns, **roles}.items())
     message = (
         f"source {source.name!r}: the annotations have {_listed(roles)}, which annotations.columns does not name, so"
-        f" {'it is' if len(roles) == 1 else 'they are'} not read as {' and '.join(roles)}: write columns: {{{written}}}; or name"
+        f" {'it is' if len(roles) == 1 else 'they are'} not read as {', '.join(roles)}: write columns: {{{written}}}; or name"
         f" {'it' if len(roles) == 1 else 'them'} under annotations.fields, where {'a field is' if len(roles) == 1 else 'fields are'} meant"
     )
     return [Excess("annotations.columns", len(roles), 0, message)]

@@ -47,6 +47,11 @@ def _by_name(value: Any) -> Any:
     return value
 
 
+def _tab(value: Any) -> Any:
+    """Return a tab for its name, and for the escape that single quotes leave as it is."""
+    return "\t" if value in ("tab", r"\t") else value
+
+
 class SamplesAt(Frozen):
     """A time unit: samples at a rate that is not the recording's own."""
 
@@ -72,7 +77,7 @@ class Annotations(Frozen):
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
     header: bool = True
-    delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
+    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|"], BeforeValidator(_tab)] = "auto"
     quote: Literal["auto", "none", '"', "'"] = "auto"
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
         "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"

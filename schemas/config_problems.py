@@ -15,6 +15,8 @@ from schemas.model import did_you_mean, nearest
 from schemas.yaml_file import Document, KeyPath, dotted
 
 _FEW = 2
+_OF_TEXT = ("string_type", "literal_error", "string_pattern_mismatch")
+"""Kinds of problems of values that should be text."""
 _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 
@@ -81,9 +83,18 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
         message = "expected text"
     if kind == "string_pattern_mismatch":
         message = "expected a name of up to 64 letters, digits, - and _, a letter or digit first"
+    if kind == "less_than_equal" and first["ctx"].get("le") == 1 and (path[0] == "split" or "share" in str(path[-1])):
+        message += "; a share is a fraction of 1: 0.8 for 80 %"
+    if path[:2] == ("split", "map") and kind == "string_type" and _is_number(first["input"]):
+        turned = f"{{{first['input']}: {path[-1]}}}"
+        message = f"expected the name of a split: the map is {{VALUE: SPLIT}}, and the other way round it is {turned}"
     if not kind.startswith("value_error"):
-        message += document.read_as(path)
+        message += document.read_as(path, any(i["type"] in _OF_TEXT for i in items))
     return Problem("config.invalid_value", message, key, document.file, line)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _hint(path: KeyPath) -> str:

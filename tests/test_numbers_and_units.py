@@ -313,3 +313,11 @@ def test_an_estimate_is_no_longer_than_a_file_of_that_size_can_be(
     root = corpus(tmp_path, "0,900000000,a\n" * 3 + "0,1.5,a\n")
     size_bytes = (root / "a.wav").stat().st_size
     assert make_plan(load(make_config({**SOURCE, "root": root})).config).estimated_s <= 3 * size_bytes / 500 + 1.501
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "samples"])
+def test_a_clock_time_among_seconds_is_told_as_one(unit: str) -> None:
+    (row,) = read("0:01.5,0:02,dog\n", time_unit=unit)
+    assert row.reason == "annotation_not_a_number" and "set annotations.time_unit: clock" in str(row.detail)
+    (row,) = read("x,0:02,dog\n", time_unit=unit)
+    assert "clock" not in str(row.detail)

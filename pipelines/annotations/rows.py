@@ -12,7 +12,11 @@ class UnreadableError(Exception):
 
 
 class MissingColumnError(UnreadableError):
-    """The header lacks a column that the configuration names."""
+    """The header lacks a column that the configuration names, or has it twice. under : the key of the configuration"""
+
+    def __init__(self, message: str, under: str = "columns") -> None:
+        super().__init__(message)
+        self.under = under
 
 
 class AmbiguousError(Exception):

@@ -200,14 +200,16 @@ class Sheet:
             )
 
     def column(self, where: str | int) -> int | None:
-        """Return the place of a column given by name (any case) or index, None when there is none."""
+        """Return the place of a column given by name (any case) or index, None when there is none. Raises MissingColumnError."""
         if isinstance(where, int) or self.header is None:
             at = int(where) if str(where).isdigit() else None
             return at if at is not None and (self.header is None or at < len(self.header)) else None
-        if where in self.header:
-            return self.header.index(where)
-        lower = [h.lower() for h in self.header]
-        return lower.index(where.lower()) if where.lower() in lower else None
+        return self._columns.place(where, "recording", "recording") if self._columns is not None else None
+
+    @property
+    def hint_above(self) -> str:
+        """What to do where the header looks like a line above it."""
+        return self._columns.hint_above() if self._columns is not None else ""
 
 
 def read_sheet(content: bytes, spec: Annotations) -> Sheet:

@@ -150,6 +150,8 @@ class Times:
     def _expected(self, text: str) -> str:
         if self._is_clock:
             return f"; {_CLOCK_EXPECTED}"
+        if clock_seconds(text) is not None:
+            return ", which looks like a clock time; then set annotations.time_unit: clock"
         if self._decimal != EITHER and ("." in text or "," in text):
             return f", and the decimal sign is {self._decimal!r} here"
         return ""
