@@ -13,6 +13,23 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9 ]*[A-Za-z_0-9]|[A-Za-z_]")
 
 def likely_mistakes(source: Source, annotated: Annotated) -> list[Excess]:
     """Return warnings about a source whose annotations were gone through. Takes what is none of these out of `annotated.noted`."""
+    return [*_column_for_a_text(source), *_unnamed(source, annotated)]
+
+
+def _column_for_a_text(source: Source) -> list[Excess]:
+    """Return a warning where the text of all labels is the name of the column that holds labels."""
+    column = source.annotations.columns.get("label") if source.annotations is not None else None
+    if column is None or not isinstance(source.label, str) or source.label not in (column, "label"):
+        return []
+    message = (
+        f"source {source.name!r}: label: {source.label} is the text {source.label!r} for every clip, and the column of"
+        " annotations.columns.label is then a field, annotation_label; for the column write label: {from: annotation}, or leave `label` out"
+    )
+    return [Excess("label", 1, 0, message)]
+
+
+def _unnamed(source: Source, annotated: Annotated) -> list[Excess]:
+    """Return a warning about columns that are likely to be meant as roles, with what to write."""
     roles = dict(annotated.unnamed_roles)
     if not source.label_from_rows:
         roles.pop("label", None)

@@ -53,6 +53,7 @@ class Plan:
     field_names : the corpus's own fields, sorted
     passed_over : by source that has such files, how many are no recordings by their name, by extension
     recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
+    clips_estimated, clips_estimated_s : how many clips it comes to, and their seconds
     warnings : what is likely a mistake, for people to read
     """
 
@@ -76,6 +77,7 @@ class Plan:
     annotations_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
     clips_estimated: int = 0
+    clips_estimated_s: float = 0.0
     warnings: list[Excess] = field(default_factory=list)
 
     def shard(self, i: int) -> pa.Table:
@@ -217,6 +219,7 @@ def _take_in(
     n_clips = 0.0
     for batch in batches(_items(config, listing, plan, refused_later, rule)):
         n_clips += clips_of(batch, source)
+        plan.clips_estimated_s += sum(item.clips_s for item in batch)
         arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
     listing.check_annotated()
     plan.warnings += likely_mistakes(source, annotated)

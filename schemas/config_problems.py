@@ -69,6 +69,8 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     message = message.replace("Input should be", "expected")
     if kind == "literal_error":
         message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
+    if kind in ("bool_parsing", "bool_type"):
+        message = "expected true or false"
     if kind == "list_type":
         message = "expected a list, as in [x, y]"
     if kind == "dict_type":
@@ -104,6 +106,8 @@ def _hint(path: KeyPath) -> str:
         return f"did you mean {near!r}?"
     if re.match(r"[\w-]+:\S", given) and given.split(":", 1)[0] in known:
         return "a space is missing behind the colon; write `key: value`"
+    if given in keys_at(Config, ()):
+        return f"`{given}` belongs at the top of the file, beside `sources`"
     elsewhere = [place for place in _places_of(given, Config, "") if place]
     if 1 <= len(elsewhere) <= _FEW:
         return f"it belongs under {' or '.join(f'`{place}`' for place in elsewhere)}"

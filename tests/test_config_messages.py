@@ -272,3 +272,12 @@ def test_many_mistakes_stay_readable() -> None:
 def test_quotes_are_advised_only_where_text_was_expected(more: str, words: str) -> None:
     (problem,) = refused(f"{HEAD}{more}\n").problems
     assert words in problem.message and "quotes" not in problem.message
+
+
+def test_a_key_of_the_top_inside_a_source_and_a_truth_value_that_is_none_are_told() -> None:
+    (problem,) = refused(HEAD.replace("root: /data", "root: /data\n    classes: [a]")).problems
+    assert problem.message == "unknown key; `classes` belongs at the top of the file, beside `sources`"
+    (problem,) = refused(
+        HEAD.replace("root: /data", "root: /data\n    annotations: {sidecar: a, header: none}")
+    ).problems
+    assert problem.message == "expected true or false"

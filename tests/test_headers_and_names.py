@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from annotated_corpora import join, read
+from click.testing import CliRunner
+from conftest import tone, write_audio
 
 from pipelines.annotations.rows import MissingColumnError, UnreadableError
+from pipelines.cli import main
 from pipelines.plan import make_plan
 from schemas.config import Config
 from schemas.errors import ClipmillError, ConfigError
@@ -137,3 +142,27 @@ def test_a_field_s_missing_column_is_told_under_fields(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no column 'who'") as refused:
         join(tmp_path, ["a.wav"], {"t.csv": "f,s\na,0\n"}, table="t.csv", recording="f", fields=["who"])
     assert refused.value.key == "sources.s.annotations.fields"
+
+
+# What a plan tells
+
+
+def test_a_plan_shows_the_first_of_what_it_rejects_and_counts_no_seconds_of_it(
+    make_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in "ab":
+        write_audio(tmp_path / f"in/{name}.wav", tone(1.0, 8000), 8000)
+    rows = ["f,s,e,l", "a.wav,x,1,dog", "a.wav,0,0.25,dog", "b.wav,2,1,cat", "c.wav,0,1,cat", "a.wav,y,1,dog"]
+    (tmp_path / "in/t.csv").write_text("\n".join(rows))
+    annotations = {"table": "t.csv", "recording": "f", "columns": BY_NAME}
+    config = str(make_config({"root": tmp_path / "in", "annotations": annotations, "segment": {"mode": "annotation"}}))
+    told = CliRunner().invoke(main, ["plan", config]).output
+    assert "t.csv:2: start is 'x'" in told and "t.csv:4: start 2, end 1" in told and "t.csv:5: 'c.wav'" in told
+    assert "start is 'y'" not in told and "about        1 clip, 0.2 s" in told
+    found = json.loads(CliRunner().invoke(main, ["plan", config, "--json"]).output)
+    assert found["rejected_examples"].keys() == found["rejected"].keys()
+    example = found["rejected_examples"]["annotation_not_a_number"]
+    assert (example["file"], example["line"], example["detail"]) == ("t.csv", 2, "start is 'x'")
+    assert example["source_uri"].endswith("a.wav")
+    assert (found["estimate"]["clips"], found["estimate"]["clip_s"]) == (1, 0.25)
+    assert found["estimated_s"] == 1.0  # by which shards are sized: half a second a recording at least

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipelines.classes import class_order
 from pipelines.cli import main
+from pipelines.plan import make_plan
 from pipelines.published import open_snapshot
 from schemas.config import Config
 from schemas.config_file import load
@@ -166,3 +167,18 @@ def test_nothing_kept_is_no_dataset(emotions: dict[str, Any], make_config: Calla
     assert held.exit_code == 3
     assert "limits.min_clips demands (1)" in held.output
     assert "--accept" not in held.output, "there is nothing to publish"
+
+
+@pytest.mark.parametrize(
+    ("label", "told"), [("kind", True), ("label", True), ("dog", False), ({"from": "annotation"}, False)]
+)
+def test_a_text_for_all_labels_that_is_the_column_s_name_is_told(
+    label: Any, told: bool, make_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "in/a.wav", tone(1.0, 8000), 8000)
+    (tmp_path / "in/a.csv").write_text("kind\ncat\n")
+    annotations = {"sidecar": "{stem}.csv", "columns": {"label": "kind"}}
+    plan = make_plan(load(make_config({"root": tmp_path / "in", "annotations": annotations, "label": label})).config)
+    assert [
+        f"label: {label} is the text" in w.message and "{from: annotation}" in w.message for w in plan.warnings
+    ] == [True] * told

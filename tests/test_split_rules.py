@@ -404,7 +404,7 @@ def test_a_split_by_a_column_that_a_table_does_not_have_is_an_error(
 
 def test_what_stratify_lacks_is_told(make_config: Callable[..., Path], tmp_path: Path) -> None:
     for label, speaker in ("a0", "b1", "c2"):
-        write_audio(tmp_path / f"in/{label}/p{speaker}.wav", tone(0.3, 8000, seed=int(speaker)), 8000)
+        write_audio(tmp_path / f"in/{label}/x_p{speaker}.wav", tone(0.3, 8000, seed=int(speaker)), 8000)
     source = {"root": tmp_path / "in", "label": {"from": "folder"}, **FIELDS}
     given = {"train": 0.5, "val": 0.25, "test": 0.25, "by": "speaker", "stratify": "label"}
     config = load(make_config(source, split=given)).config

@@ -151,7 +151,7 @@ class Times:
         if self._is_clock:
             return f"; {_CLOCK_EXPECTED}"
         if clock_seconds(text) is not None:
-            return ", which looks like a clock time; then set annotations.time_unit: clock"
+            return "; it looks like a clock time: set annotations.time_unit: clock"
         if self._decimal != EITHER and ("." in text or "," in text):
             return f", and the decimal sign is {self._decimal!r} here"
         return ""
