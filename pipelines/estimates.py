@@ -98,7 +98,9 @@ def rejected_examples(plan: Plan) -> dict[str, dict[str, Any]]:
         rows = pc.list_flatten(batch.column("annotations"))
         reasons = pc.struct_field(rows, "reason")
         new = [reason for reason in pc.unique(reasons.drop_null()).to_pylist() if reason not in found]
-        parents = pc.list_parent_indices(batch.column("annotations")) if new else None
+        if not new:
+            continue
+        parents = pc.list_parent_indices(batch.column("annotations"))
         for reason in new:
             at = pc.index(reasons, reason).as_py()
             told = {name: pc.struct_field(rows, name)[at].as_py() for name in ("file", "line", "detail")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, field_name
+from pipelines.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
 from pipelines.annotations.times import Times
 from schemas.annotation_config import Annotations
 from schemas.annotation_roles import unnamed_roles
@@ -148,9 +148,9 @@ class Columns:
         first = next(iter(self.header or []), "")
         sign = _REMARK.match(first)
         if sign is not None and self._comment is None:
-            return f"; if lines that begin with {sign[0]} are remarks, set annotations.comment: '{sign[0]}'"
+            return f"{HINT}if lines that begin with {sign[0]} are remarks, set annotations.comment: '{sign[0]}'"
         if self.header is not None and len(self.header) == 1 and " " in first:
-            return "; if this line stands above the header, remove it, or set annotations.comment to how it begins"
+            return f"{HINT}if this line stands above the header, remove it, or set annotations.comment to how it begins"
         return ""
 
     def row(self, cells: list[str], line: int) -> Row:

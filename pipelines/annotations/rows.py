@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from schemas.tables import RESERVED
 
+HINT = "; hint: "
+"""Before what a detail says besides what is wrong. What stands behind it stands in no key, so that words may be added."""
+
 
 class UnreadableError(Exception):
     """The file is no table that can be read."""
