@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.annotations.rows import HINT
 from pipelines.items import Item
 from pipelines.listing import source_root as source_root
 from schemas.config import Config, Source
@@ -71,7 +72,7 @@ def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
         rows = [
             [a.start, a.end, a.ordinal, a.label, a.fields]
             + ([{"channel": a.channel}] if a.channel is not None else [])
-            + ([a.reason, a.file, a.line, a.detail] if a.reason is not None else [])
+            + ([a.reason, a.file, a.line, a.detail and a.detail.partition(HINT)[0]] if a.reason is not None else [])
             for a in item.annotations
         ]
     version, n_retries = retries.get(item.item_id, ("", 0))

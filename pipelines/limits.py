@@ -89,6 +89,12 @@ def _why(split: Split, had_recordings: bool) -> str:
         known = sorted(split.map or {})
         mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
         return f": {split.field!r} has no value that leads there (`map` has {mapped})"
+    if split.stratify is not None:
+        groups = "recordings" if split.field is None else f"values of {split.field!r}"
+        return (
+            f": the {groups} of each label are divided by themselves, so each label needs as many as there are splits"
+            f" ({len(split.asked)}), and labels here have fewer; name fewer splits, or write `balance: true` instead of `stratify`"
+        )
     if split.needs_survey:
         return ": there are fewer groups than splits; name fewer splits, or split `by` something that has more values"
     return ": with few groups hashing leaves some sides empty; `balance: true` in `split` cuts them at the shares, so that none is"

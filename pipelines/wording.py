@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.build import Report
 from pipelines.diff import Diff
-from pipelines.estimates import Estimate, annotations_rejected, rejected_by_reason
+from pipelines.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
 from pipelines.foresight import Foreseen
 from pipelines.gc import Garbage
 from pipelines.inspection import saturation_told
@@ -276,8 +276,18 @@ def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
         f" {duration(about.work_s)} of work on {counted(about.cores, 'core')}"
     )
     if counts := rejected_by_reason(plan):
-        lines += ["rejected by reason:", *rejections(dict(counts))]
+        examples = rejected_examples(plan)
+        lines.append("rejected by reason, each with its first:")
+        for code in sorted(counts):
+            lines += [*rejections({code: counts[code]}), *_example(examples[code])]
     return lines
+
+
+def _example(found: Mapping[str, Any]) -> list[str]:
+    """Return a line with where something stands that is rejected, and its detail."""
+    place = f"{found['file']}:{found['line']}" if found["file"] else found["source_uri"]
+    told = ": ".join(part for part in (place, found["detail"]) if part)
+    return [f"          {told}"] if told else []
 
 
 def _left_out(plan: Plan) -> str:

@@ -45,6 +45,9 @@ class ConfigFile:
         return ConfigError.of(problems)
 
     def _line(self, path: KeyPath) -> int | None:
+        names = [source.name for source in self.config.sources]
+        if path[:1] == ("sources",) and len(path) > 1 and path[1] in names:  # written by name rather than by number
+            path = ("sources", names.index(str(path[1])), *path[2:])
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
