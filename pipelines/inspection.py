@@ -9,13 +9,12 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.notes import Note, read_notes
 from pipelines.outcomes import count_remarked, remarks_of
 from pipelines.published import Published
-from schemas.errors import ClipmillError
+from pipelines.shard_rows import legible
 from schemas.layout import (
     REJECTED_FILE,
     SNAPSHOTS,
@@ -113,17 +112,10 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
     """Return the first rows of a snapshot's manifest."""
     snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
-    try:
-        with contextlib.closing(root.open_read(path)) as stream:
-            batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
-            rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
-            return rows[:limit]
-    except FileNotFoundError:
-        raise ClipmillError(
-            f"{root.uri(path)} is missing; building again with the same configuration restores it", code="root.damaged"
-        ) from None
-    except pa.ArrowException as error:
-        raise _damaged(root, path, error) from None
+    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
+        batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
+        rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
+        return rows[:limit]
 
 
 def status(root: Root) -> dict[str, Any]:
@@ -244,18 +236,9 @@ def _in_order(commits: Iterable[Commit]) -> list[Commit]:
 
 
 def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
-    try:
-        with contextlib.closing(root.open_read(path)) as stream:
-            file = pq.ParquetFile(stream)
-            if not {"reason", "kind"} <= set(file.schema_arrow.names):
-                raise pa.ArrowInvalid("it is not a table of rejections")
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except FileNotFoundError:
-        raise ClipmillError(f"{root.uri(path)} is missing; run `clipmill verify`", code="root.damaged") from None
-    except pa.ArrowException as error:
-        raise _damaged(root, path, error) from None
-
-
-def _damaged(root: Root, path: str, error: Exception) -> ClipmillError:
-    return ClipmillError(f"{root.uri(path)} cannot be read: {error}; run `clipmill verify`", code="root.damaged")
+    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
+        file = pq.ParquetFile(stream)
+        if not {"reason", "kind"} <= set(file.schema_arrow.names):
+            raise ValueError("it is not a table of rejections")
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()

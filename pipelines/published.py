@@ -19,7 +19,7 @@ from pipelines.shard_rows import legible
 from schemas.columns import Column, feature_names
 from schemas.config import check_address
 from schemas.errors import ClipmillError
-from schemas.failures import describe_os_error
+from schemas.failures import describe_os_error, way_out
 from schemas.keys import digest
 from schemas.layout import dataset_name, read_snapshot, snapshot_path, sound_commits
 from schemas.records import Commit, OutputFile, Snapshot
@@ -52,7 +52,8 @@ class Published:
         if missing := [key for key in self.snapshot.commits if key not in found]:
             raise ClipmillError(
                 f"{self.root.url}: {len(missing)} of {len(self.snapshot.commits)} shards of snapshot {self.snapshot.number} are missing or"
-                f" cut, as {missing[0][:12]}; `clipmill verify` names them all, and building again makes them anew"
+                f" cut, as {missing[0][:12]}; {way_out(self.root.url)}",
+                code="root.damaged",
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
 

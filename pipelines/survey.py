@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.gc import Garbage, find_beside
+from pipelines.shard_rows import legible
 from pipelines.traces import Names, Needles, origin_of
-from schemas.errors import ClipmillError, ConfigError
+from schemas.errors import ClipmillError, ConfigError, StorageError
 from schemas.forgotten import Forgotten, read_forgotten
 from schemas.layout import (
     REJECTED_FILE,
@@ -103,7 +104,7 @@ class _Tables:
     def __init__(self, root: Root) -> None:
         self._root = root
         self.commits: dict[str, Commit] = {}
-        self.unreadable: set[str] = set()
+        self.unreadable: dict[str, str] = {}  # by key, why
         keys = sorted(k for k in committed_keys(root) if _KEY.fullmatch(k))
         with ThreadPoolExecutor(1 if root.is_local else _AT_ONCE) as pool:
             read = list(pool.map(self._read, keys))
@@ -116,10 +117,12 @@ class _Tables:
             if output is None:
                 raise ClipmillError("it has no manifest")
             columns = ["recording_id", "version"] if output.format == "recordings" else ["recording_id"]
-            with contextlib.closing(self._root.open_read(output.path)) as stream:
+            with legible(self._root, output.path), contextlib.closing(self._root.open_read(output.path)) as stream:
                 table = pq.read_table(stream, columns=columns)
-        except (ClipmillError, FileNotFoundError, pa.ArrowException):
-            self.unreadable.add(key)
+        except StorageError:
+            raise
+        except ClipmillError as error:
+            self.unreadable[key] = str(error)
             return None
         self.commits[key] = commit
         return table
@@ -168,10 +171,10 @@ def _rejections_path(number: int) -> str:
 
 def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     try:
-        with contextlib.closing(root.open_read(path)) as stream:
+        with contextlib.closing(root.open_read(path)) as stream, legible(root, path):
             rows: list[dict[str, Any]] = pq.read_table(stream, columns=columns).to_pylist()
             return rows
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except FileNotFoundError:
         return []
 
 
@@ -193,16 +196,17 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     for number, snapshot in snapshots.items():
         if lost := [key for key in snapshot.commits if key not in tables.commits]:
             raise ClipmillError(
-                f"{root.uri(commit_path(lost[0]))}: the record or the tables of a shard of snapshot {number} cannot be read, so that"
-                " nothing can be said of its recordings; `clipmill build` makes a shard again that is missing, or"
-                f" `clipmill gc` drops snapshot {number}"
+                f"nothing can be said of the recordings of {len(lost)} of {len(snapshot.commits)} shards of snapshot {number}, nothing was"
+                f" done: {tables.unreadable.get(lost[0]) or f'{root.uri(commit_path(lost[0]))}: the commit record is missing'}; or"
+                f" `clipmill gc {root.url} --keep 1 --delete` drops older snapshots",
+                code="root.damaged",
             )
     rejections = {n: _rows(root, _rejections_path(n), _NAMING) for n in snapshots}
     held_back = _rows(root, REJECTED_FILE, _NAMING)
     known = tables.ids | {
         r["recording_id"] for rows in (*rejections.values(), held_back) for r in rows if r["recording_id"]
     }
-    found = Survey(forgotten, unreadable=tables.unreadable)
+    found = Survey(forgotten, unreadable=set(tables.unreadable))
     _choose(found, given, known, also_unknown)
     _name(root, found, tables, [*(r for rows in rejections.values() for r in rows), *held_back], known)
     needles = Needles(found.names)
@@ -285,7 +289,7 @@ def _name(root: Root, found: Survey, tables: _Tables, rejections: list[dict[str,
         names.uris |= {r["source_uri"] for r in commit.rejections if r["recording_id"] in going and r["source_uri"]}
         if (output := commit.output("manifest")) is None:
             continue
-        with contextlib.closing(root.open_read(output.path)) as stream:
+        with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
             clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
         clips = clips.filter(pc.is_in(clips["recording_id"], wanted))
         names.uris.update(clips["source_uri"].unique().to_pylist())

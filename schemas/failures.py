@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 
-from schemas.errors import StorageError, os_error_code
+from schemas.errors import ClipmillError, StorageError, os_error_code
 from schemas.retry import StoreClosedError, code_of, is_transient
 from schemas.storage import Root
 
@@ -61,6 +61,7 @@ _OF_S3 = {
 }
 """By the store's error code, or the name of botocore's error."""
 
+_MAX_WHY = 200
 _UNSPOKEN = ("ProfileNotFound",)
 """Whose words repeat what was configured, which may be a secret in the wrong place."""
 
@@ -101,6 +102,37 @@ def describe_os_error(
         f"cannot {done}: {why} ({remedy.replace(_THEN, then)})",
         transient=transient,
         code="" if transient else os_error_code(error),
+    )
+
+
+def way_out(url: str, path: str = "") -> str:
+    """Return what to do about files of a dataset that are missing or damaged; every message of damage says it in these words.
+
+    Builds look at the sizes of a shard's files alone, so a shard of which the record is gone counts as missing.
+
+    path : of the file; of a shard by default
+    """
+    if path.startswith("builds/"):
+        return "remove it: a build that is not published writes it again"
+    if path.startswith("snapshots/"):
+        return (
+            "build again with the same configuration, which writes the tables of the newest snapshot again (`clipmill gc"
+            f" {url} --keep 1 --delete` drops older ones); `clipmill verify {url}` names all that is damaged"
+        )
+    return f"`clipmill verify {url}` names all that is damaged: {MAKE_AGAIN}"
+
+
+MAKE_AGAIN = (
+    "remove the record, commits/<key>.json, of each damaged shard (<key> begins with the 12 digits at the end of the names of the"
+    " shard's files), then build again with the same configuration, which makes what is missing"
+)
+
+
+def describe_damage(root: Root, path: str, why: str, else_: str = "") -> ClipmillError:
+    """Return the error about a file of a dataset that is not there, or not what was written. else_ : what it can be besides."""
+    return ClipmillError(
+        f"{root.uri(path)} cannot be read as it was written ({' '.join(why.split())[:_MAX_WHY]}): {way_out(root.url, path)}{else_}",
+        code="root.damaged",
     )
 
 

@@ -80,6 +80,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
     """Hash every shard of ROOT again, count every row and do the sums again."""
     from pipelines.verify import verify as check
     from pipelines.wording import size
+    from schemas.failures import MAKE_AGAIN
 
     verdict = None
     with click.progressbar(
@@ -98,10 +99,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         for problem in verdict.problems:
             say(f"error: {problem}", err=True)
         if verdict.problems:
-            click.echo(
-                "what to do: remove the commit record (commits/<key>.json) of each damaged shard and build again; the same bytes come back",
-                err=True,
-            )
+            say(f"what to do: {MAKE_AGAIN}; it also writes the newest snapshot's tables again", err=True)
     sys.exit(1 if verdict.problems else 0)
 
 
