@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.gc import Garbage, find_beside
+from pipelines.near_recordings import no_such_recordings
 from pipelines.shard_rows import legible
 from pipelines.traces import Names, Needles, origin_of
-from schemas.errors import ClipmillError, ConfigError, StorageError
+from schemas.errors import ClipmillError, StorageError
 from schemas.forgotten import Forgotten, read_forgotten
 from schemas.layout import (
     REJECTED_FILE,
@@ -37,7 +37,6 @@ from schemas.storage import Root
 
 _AT_ONCE = 16
 _KEY = re.compile(r"[0-9a-f]{64}")
-_NEAR, _COMPARED = 3, 20_000
 _CONTENT = re.compile(r"(sha256|etag)-")
 _NAMING = ["recording_id", "source", "source_uri", "detail"]
 REDACTED = "[forgotten]"
@@ -188,7 +187,7 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     Raises
     ------
     ConfigError : an id is of no recording here
-    ClipmillError : a record that a snapshot names cannot be read
+    ClipmillError : a record or a table that a snapshot names cannot be read
     """
     forgotten = read_forgotten(root)
     tables = _Tables(root)
@@ -207,8 +206,11 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
         r["recording_id"] for rows in (*rejections.values(), held_back) for r in rows if r["recording_id"]
     }
     found = Survey(forgotten, unreadable=set(tables.unreadable))
-    _choose(found, given, known, also_unknown)
-    _name(root, found, tables, [*(r for rows in rejections.values() for r in rows), *held_back], known)
+    naming = [*(r for rows in rejections.values() for r in rows), *held_back]
+    unknown = _choose(found, given, known, also_unknown)
+    if unknown:
+        raise no_such_recordings(root, unknown, known, lambda near: _addresses(root, tables, naming, near))
+    _name(root, found, tables, naming, known)
     needles = Needles(found.names)
     stray = strays_of(found.recordings)
     for number, snapshot in snapshots.items():
@@ -239,13 +241,13 @@ def needles_in_rows(rows: list[dict[str, Any]], recordings: Iterable[str], needl
     return any(r["recording_id"] in known or needles.names_one(r["detail"] or "") for r in rows)
 
 
-def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: bool) -> None:
-    """Find the ids that are meant: as given, or in another normal form, or forgotten before."""
+def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: bool) -> list[str]:
+    """Find the ids that are meant: as given, or in another normal form, or forgotten before. Return those that are of nothing here."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for recording in known:
         by_name[_plain(recording)].append(recording)
     chosen = {recording for recording in known if found.forgotten.holds(recording)}
-    unknown = []
+    unknown: list[str] = []
     for recording in dict.fromkeys(given):
         if same := by_name.get(_plain(recording)):
             chosen.update(same)
@@ -253,29 +255,37 @@ def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: 
             found.absent.append(recording)
         else:
             unknown.append(recording)
-    if unknown:
-        raise ConfigError(
-            "; ".join(_unknown(recording, known) for recording in unknown[:10]) + _more(len(unknown) - 10)
-        )
     found.recordings = sorted(chosen)
-
-
-def _more(n: int) -> str:
-    return f"; and {n} more that are not known" if n > 0 else ""
+    return unknown
 
 
 def _plain(recording: str) -> str:
     return recording if recording.isascii() else unicodedata.normalize("NFC", recording)
 
 
-def _unknown(recording: str, known: set[str]) -> str:
-    """Say that there is no such recording, and which ones may be meant."""
-    name = recording.rpartition("/")[2]
-    near = sorted(k for k in known if name and k.rpartition("/")[2] == name)[:_NEAR]
-    if not near:
-        near = difflib.get_close_matches(recording, sorted(known)[:_COMPARED], _NEAR)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ", as in `clipmill show` and the manifest"
-    return f"no recording {recording!r} is in this dataset: a recording's id is SOURCE/PATH{hint}"
+def _addresses(
+    root: Root, tables: _Tables, rejections: list[dict[str, Any]], recordings: Sequence[str]
+) -> dict[str, set[str]]:
+    """Return under which addresses recordings were read."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for commit in tables.holding(recordings).values():
+        for row in (*_rows_of_manifest(root, commit, recordings), *commit.rejections):
+            found[row["recording_id"]].add(row["source_uri"])
+    for row in rejections:
+        found[row["recording_id"]].add(row["source_uri"])
+    return found
+
+
+def _rows_of_manifest(root: Root, commit: Commit, recordings: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the clips of recordings in a shard."""
+    if (output := commit.output("manifest")) is None:
+        return []
+    with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
+        clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
+    rows: list[dict[str, Any]] = clips.filter(
+        pc.is_in(clips["recording_id"], pa.array(recordings, pa.string()))
+    ).to_pylist()
+    return rows
 
 
 def _name(root: Root, found: Survey, tables: _Tables, rejections: list[dict[str, Any]], known: set[str]) -> None:
@@ -284,16 +294,11 @@ def _name(root: Root, found: Survey, tables: _Tables, rejections: list[dict[str,
     names.ids = going | set(found.absent)
     names.origins = {origin_of(recording) for recording in names.ids}
     found.shards = tables.holding(found.recordings)
-    wanted = pa.array(found.recordings, pa.string())
     for commit in found.shards.values():
         names.uris |= {r["source_uri"] for r in commit.rejections if r["recording_id"] in going and r["source_uri"]}
-        if (output := commit.output("manifest")) is None:
-            continue
-        with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
-            clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
-        clips = clips.filter(pc.is_in(clips["recording_id"], wanted))
-        names.uris.update(clips["source_uri"].unique().to_pylist())
-        origins = (re.search(r"-([0-9a-f]{12})-\d+(-c\d+)?$", clip) for clip in clips["clip_id"].to_pylist())
+        clips = _rows_of_manifest(root, commit, found.recordings)
+        names.uris.update(row["source_uri"] for row in clips)
+        origins = (re.search(r"-([0-9a-f]{12})-\d+(-c\d+)?$", row["clip_id"]) for row in clips)
         names.origins |= {match[1] for match in origins if match}
     names.uris |= {r["source_uri"] for r in rejections if r["recording_id"] in going and r["source_uri"]}
     others = "\n".join(sorted(known - names.ids))

@@ -24,6 +24,7 @@ CODES = {
     "root.other_dataset": "the place holds a dataset of another name",
     "root.newer_format": "the dataset was written by a newer clipmill",
     "root.damaged": "a record of the dataset is missing or cannot be read",
+    "root.unknown_recording": "the dataset has no recording of this id",
     "storage.missing": "a file or a folder is not there",
     "storage.full": "no space is left, or a quota is used up",
     "storage.permission": "the storage does not permit it, or is read-only",
