@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.gc import find_beside, remove
 from pipelines.left_out import digest_of_left_out
-from pipelines.notes import clean_notes, collecting
+from pipelines.notes import begin_forgetting, clean_notes, collecting, end_forgetting
 from pipelines.publish import Draft, in_order, publish, sum_up
 from pipelines.survey import Survey, is_of, redacted, rejection_rows, strays_of, survey
 from pipelines.traces import Needles, Traces, search
@@ -88,12 +88,14 @@ def forget(root: Root, given: Sequence[str], also_unknown: bool = False, tell: T
     with collecting(root, "forget"):
         found = survey(root, given, also_unknown)
         done = Done(found.recordings, found.absent, found.twins)
+        begin_forgetting(root)
         more = [r for r in (*found.recordings, *found.absent) if not found.forgotten.holds(r)]
         if more:
             write_forgotten(root, found.forgotten.with_more(more))
         if found.last is not None:
             _publish_without(root, found, found.last, done, tell)
         _remove(root, found, done, tell)
+        end_forgetting(root)
         done.searched = bool(found.names.ids)
         if done.searched:
             tell("searching all that is left")

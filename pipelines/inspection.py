@@ -11,10 +11,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.notes import Note, read_notes
+from pipelines.notes import Note, read_notes, unfinished_forget
 from pipelines.outcomes import count_remarked, remarks_of
 from pipelines.published import Published
 from pipelines.shard_rows import legible
+from schemas.errors import ClipmillError
+from schemas.failures import way_out
 from schemas.layout import (
     REJECTED_FILE,
     SNAPSHOTS,
@@ -30,6 +32,8 @@ from schemas.records import Commit, Snapshot
 from schemas.remarks import REMARKS
 from schemas.statistics import LENGTH_EDGES_S, Statistics
 from schemas.storage import Root
+
+_LOOKED_AT = 16
 
 
 def show(root: Root, number: int | None = None) -> dict[str, Any]:
@@ -121,6 +125,7 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
 def status(root: Root) -> dict[str, Any]:
     """Return what is published, and how far the builds are that run, were interrupted, or ended last."""
     numbers = snapshot_numbers(root)
+    there = committed_keys(root)
     found: dict[str, Any] = {"root": root.uri(""), "snapshots": numbers, "published": None}
     if numbers:
         last = read_snapshot(root)
@@ -128,9 +133,23 @@ def status(root: Root) -> dict[str, Any]:
             "snapshot": last.number, "created": last.created, "clips": last.counts.clips_kept,
             "seconds": round(last.seconds.kept_s, 3), "shards": len(last.commits), "accepted": last.accepted,
         }  # fmt: skip
-    there = committed_keys(root)
+        found["published"]["damage"] = _damage(root, last, there)
+    forget = unfinished_forget(root)
+    found["forget"] = {"started": forget[0], "running": forget[1]} if forget is not None else None
     found["builds"] = [_state(note, there) for note in read_notes(root)]
     return found
+
+
+def _damage(root: Root, last: Snapshot, there: set[str]) -> str | None:
+    """Say which records of a snapshot's shards are missing or damaged, of those that are looked at: all names, and a few contents."""
+    if missing := [key for key in last.commits if key not in there]:
+        return f"{len(missing):,} of {len(last.commits):,} records of its shards are missing: {way_out(root.url)}"
+    for key in last.commits[:: max(1, len(last.commits) // _LOOKED_AT)]:
+        try:
+            read_commit(root, key)
+        except ClipmillError as error:
+            return f"{error}; {way_out(root.url)}"
+    return None
 
 
 def _state(note: Note, there: set[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.gc import Garbage, find_beside
 from pipelines.near_recordings import no_such_recordings
+from pipelines.notes import unfinished_forget
 from pipelines.shard_rows import legible
 from pipelines.traces import Names, Needles, origin_of
 from schemas.errors import ClipmillError, StorageError
@@ -56,6 +57,7 @@ class Survey:
     garbage : what goes
     twins : other recordings of the same content, by the id of the one that goes
     n_retries : entries of `retries.json` that go
+    cut_off : when a `forget` began that was not finished, as text
     """
 
     forgotten: Forgotten
@@ -70,6 +72,7 @@ class Survey:
     twins: dict[str, list[str]] = field(default_factory=dict)
     n_retries: int = 0
     unreadable: set[str] = field(default_factory=set)
+    cut_off: str = ""
 
     @property
     def barred(self) -> set[str]:
@@ -80,7 +83,7 @@ class Survey:
     def is_anything(self) -> bool:
         """Whether there is something to do."""
         new = any(not self.forgotten.holds(r) for r in (*self.recordings, *self.absent))
-        return bool(new or self.recordings or list(self.garbage.paths) or self.garbage.retries)
+        return bool(self.cut_off or new or self.recordings or list(self.garbage.paths) or self.garbage.retries)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -205,7 +208,8 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     known = tables.ids | {
         r["recording_id"] for rows in (*rejections.values(), held_back) for r in rows if r["recording_id"]
     }
-    found = Survey(forgotten, unreadable=set(tables.unreadable))
+    begun = unfinished_forget(root)
+    found = Survey(forgotten, unreadable=set(tables.unreadable), cut_off=begun[0] if begun else "")
     naming = [*(r for rows in rejections.values() for r in rows), *held_back]
     unknown = _choose(found, given, known, also_unknown)
     if unknown:

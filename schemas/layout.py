@@ -83,8 +83,9 @@ def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
     chosen = numbers[-1] if number is None else number
     if chosen not in numbers:
         there = ", ".join(map(str, numbers[-10:]))
+        which = f"snapshot {there}" if len(numbers) == 1 else f"snapshots {'..., ' if len(numbers) > 10 else ''}{there}"
         raise ClipmillError(
-            f"{root.url}: no snapshot {chosen}; there are {'..., ' if len(numbers) > 10 else ''}{there}",
+            f"{root.url}: there is no snapshot {chosen}, but {which}",
             code="root.no_snapshot",
         )
     return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))

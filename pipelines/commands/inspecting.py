@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import click
 
@@ -30,6 +31,8 @@ def status(root: str, as_json: bool) -> None:
 
     found = look(dataset_at(root))
     click.echo(json.dumps(found)) if as_json else say(*standing(found))
+    if found["published"] and found["published"]["damage"]:
+        sys.exit(1)
 
 
 @click.command()
@@ -103,6 +106,14 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
     sys.exit(1 if verdict.problems else 0)
 
 
+def _of_listed(found: dict[str, Any]) -> str:
+    """Say how many recordings there were, where not all of them were used."""
+    listed, forgotten = found["recordings_listed"], found["recordings_forgotten"]
+    if listed == found["counts"]["recordings_used"]:
+        return ""
+    return f" of {listed:,} listed" + (f" ({forgotten:,} forgotten)" if forgotten else "")
+
+
 @click.command()
 @root_argument
 @number_option
@@ -124,7 +135,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
         f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
-        f" from {counted(found['recordings_listed'], 'recording')}"
+        f" from {counted(found['counts']['recordings_used'], 'recording')}{_of_listed(found)}"
     )
     told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
     say(*splits(found["splits"]), *told)
