@@ -19,13 +19,19 @@ from schemas.storage import Root
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class WholeNumber(click.IntRange):
+    """A whole number of an option; click calls it an integer range."""
+
+    name = "whole number"
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 number_option = click.option(
-    "--snapshot", "number", type=click.IntRange(min=1), help="Which snapshot; default: the newest."
+    "--snapshot", "number", type=WholeNumber(min=1), help="Which snapshot; default: the newest."
 )
-workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="CPUs to use on this machine; default: all."
-)
+workers_option = click.option("--workers", type=WholeNumber(min=1), help="CPUs to use on this machine; default: all.")
 address_option = click.option(
     "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
 )

@@ -296,8 +296,6 @@ def standing(found: dict[str, Any]) -> list[str]:
             f" in {counted(published['shards'], 'shard')}",
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
-        if published["damage"]:
-            lines.append(f"damaged      {published['damage']}")
     if found["forget"]:
         since = f"of {found['forget']['started']}"
         lines.append(

@@ -64,7 +64,7 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     wanted = [i["msg"].removeprefix("Input should be ") for i in items if i["msg"].startswith("Input should be ")]
     if len(wanted) == len(items) > 1:  # of a union, whose branches report one each
         message = f"Input should be {' or '.join(dict.fromkeys(wanted))}"
-    message = message.replace("Input should be", "expected")
+    message = _plain_words(message.replace("Input should be", "expected"))
     if kind == "literal_error":
         message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
     if kind == "list_type":
@@ -84,6 +84,22 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     if not kind.startswith("value_error"):
         message += document.read_as(path)
     return Problem("config.invalid_value", message, key, document.file, line)
+
+
+_PYDANTICS = {
+    r"a valid integer(, unable to parse string as an integer)?": "a whole number",
+    r"a valid number(, unable to parse string as a number)?": "a number",
+    r"a valid boolean(, unable to interpret input)?": "true or false",
+    r"a valid string": "text",
+    r"a valid list": "a list",
+    r"a valid dictionary": "a map",
+}
+
+
+def _plain_words(message: str) -> str:
+    for pattern, words in _PYDANTICS.items():
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def _hint(path: KeyPath) -> str:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from json import JSONDecodeError
 from typing import Any
 
 CODES = {
@@ -137,6 +138,25 @@ class ConfigError(ClipmillError):
     @property
     def problems(self) -> list[Problem]:
         return self._problems
+
+
+class OddRecordError(ValueError):
+    """A record of a dataset is not what it should be; the text says in words what is wrong with it."""
+
+
+def odd_record(error: Exception) -> str:
+    """Say in words what is wrong with a record in JSON, of what reading it raised. Python's own texts speak of its code."""
+    if isinstance(error, OddRecordError):
+        return str(error)
+    if isinstance(error, JSONDecodeError):
+        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no UTF-8 text: byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return "a field is missing, not known, or of another type than it should be"
 
 
 class StorageError(ClipmillError):

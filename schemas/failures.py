@@ -83,6 +83,8 @@ def describe_os_error(
         named = None  # by chance: whatever was to be opened next
     elsewhere = named if named is not None and not _on_the_way(named, root) else None
     remedy = _OF_S3.get(code) or _remedy(error, elsewhere, root.is_local, transient)
+    if error.errno == errno.ENOENT and action.startswith("write") and _cannot_be_created(root):
+        remedy = f"no folder can be created there: choose another place, then {_THEN}"
     why = error.strerror or (str(error) if any(error.args) else "")
     why = "" if why == "None" or code in _UNSPOKEN else why
     if not why and isinstance(error, FileNotFoundError):
@@ -103,6 +105,12 @@ def describe_os_error(
         transient=transient,
         code="" if transient else os_error_code(error),
     )
+
+
+def _cannot_be_created(root: Root) -> bool:
+    """Whether a local root is not there though the folder that it would be in is, as under /proc."""
+    base = root.full() if root.is_local else ""
+    return bool(base) and not os.path.lexists(base) and os.path.isdir(os.path.dirname(base))
 
 
 def way_out(url: str, path: str = "") -> str:

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, odd_record
 from schemas.keys import FORMAT_VERSION
 from schemas.records import Commit, Snapshot
 from schemas.storage import Root
@@ -160,7 +160,7 @@ def read_retries(root: Root) -> Retries:
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(RETRIES_FILE)}: not a record of retries ({error}); put the file back as it was, or remove it and retry"
+            f"{root.uri(RETRIES_FILE)}: not a record of retries ({odd_record(error)}); put the file back as it was, or remove it and retry"
             " again: what was retried before is then as if it had not been",
             code="root.damaged",
         ) from None

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipelines.command_line import (
+    WholeNumber,
     check_reasons,
     dataset_at,
     json_option,
@@ -31,7 +32,9 @@ def status(root: str, as_json: bool) -> None:
 
     found = look(dataset_at(root))
     click.echo(json.dumps(found)) if as_json else say(*standing(found))
-    if found["published"] and found["published"]["damage"]:
+    if found["published"] and (damage := found["published"]["damage"]):
+        if not as_json:
+            say(f"error: {damage}", err=True)
         sys.exit(1)
 
 
@@ -39,7 +42,7 @@ def status(root: str, as_json: bool) -> None:
 @root_argument
 @number_option
 @click.option("--reason", help="Only this one.")
-@click.option("--examples", type=click.IntRange(min=0), default=3, show_default=True, help="How many of each reason.")
+@click.option("--examples", type=WholeNumber(min=0), default=3, show_default=True, help="How many of each reason.")
 @json_option
 @reported
 def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
@@ -58,11 +61,9 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
 
 @click.command()
 @root_argument
-@click.argument("a", type=click.IntRange(min=1))
-@click.argument("b", type=click.IntRange(min=1))
-@click.option(
-    "--names", type=click.IntRange(min=0), default=5, show_default=True, help="How many of each list to print."
-)
+@click.argument("a", type=WholeNumber(min=1))
+@click.argument("b", type=WholeNumber(min=1))
+@click.option("--names", type=WholeNumber(min=0), default=5, show_default=True, help="How many of each list to print.")
 @json_option
 @reported
 def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
@@ -117,7 +118,7 @@ def _of_listed(found: dict[str, Any]) -> str:
 @click.command()
 @root_argument
 @number_option
-@click.option("--clips", type=click.IntRange(min=0), default=5, show_default=True, help="How many clips to list.")
+@click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="How many clips to list.")
 @json_option
 @reported
 def show(root: str, number: int | None, clips: int, as_json: bool) -> None:

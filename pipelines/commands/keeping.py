@@ -9,6 +9,7 @@ from typing import IO
 import click
 
 from pipelines.command_line import (
+    WholeNumber,
     dataset_at,
     json_option,
     reported,
@@ -22,7 +23,7 @@ _LIST_BYTES = 64 << 20
 
 @click.command()
 @root_argument
-@click.option("--keep", type=click.IntRange(min=1), help="How many of the newest snapshots to keep; default: all.")
+@click.option("--keep", type=WholeNumber(min=1), help="How many of the newest snapshots to keep; default: all.")
 @click.option("--delete", is_flag=True, help="Remove what was found; without it nothing is removed.")
 @json_option
 @reported
