@@ -380,3 +380,17 @@ def test_what_is_missing_is_told_by_every_format(dataset: Path, tmp_path: Path) 
         assert told.exit_code == 1 and "1 of 3 shards of snapshot 1 are missing or cut" in told.output, format
         told = export(there, format, "--text", "nope")
         assert told.exit_code == 2 and "there is no field 'nope'" in told.output, format
+
+
+def test_a_note_names_all_odd_signs_of_a_path() -> None:
+    from types import SimpleNamespace
+
+    from pipelines.exports.addresses import note_cut, note_patterns
+    from schemas.storage import Root
+
+    asked = SimpleNamespace(notes=[])
+    note_patterns(asked, Root("/data/a::b[1]*"))  # type: ignore[arg-type]
+    note_cut(asked, Root("/data/a?b#c"))  # type: ignore[arg-type]
+    assert "'::' in an address for file systems" in asked.notes[0]
+    assert "and '[' and '*' in an address for patterns; move the dataset to a folder without them" in asked.notes[0]
+    assert "ends an address at '?' or '#'; move the dataset to a folder without them" in asked.notes[1]
