@@ -44,8 +44,16 @@ def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Exce
     missing = _missing_classes(config, new, classes)
     mode = config.limits.missing_classes or ("hold" if classes else "warn")
     allowed = config.limits.allow_empty_splits
-    held = _with(splits, "limits.allow_empty_splits: true publishes without it") if not allowed else []
-    held += _with(missing, "limits.missing_classes: warn publishes all the same") if mode == "hold" else []
+    held = (
+        _with(splits, "limits: {allow_empty_splits: true} in the configuration publishes without it")
+        if not allowed
+        else []
+    )
+    held += (
+        _with(missing, "limits: {missing_classes: warn} in the configuration publishes all the same")
+        if mode == "hold"
+        else []
+    )
     told = (splits if allowed else []) + (missing if mode == "warn" else [])
     return held, told
 

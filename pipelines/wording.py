@@ -306,6 +306,14 @@ def standing(found: dict[str, Any]) -> list[str]:
             f" in {counted(published['shards'], 'shard')}",
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
+    if found["forget"]:
+        since = f"of {found['forget']['started']}"
+        lines.append(
+            f"forget       one {since} is running"
+            if found["forget"]["running"]
+            else f"forget       one {since} was cut off: what it was to remove can still be here; run it again, or"
+            f" `clipmill forget {found['root']}` without its ids"
+        )
     for run in found["builds"]:
         done = f"{run['shards_committed']:,} of {run['shards_planned']:,} shards are committed"
         where = f"started {run['started']} on {run['host']}, process {run['pid']}"

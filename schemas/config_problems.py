@@ -66,7 +66,7 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     wanted = [i["msg"].removeprefix("Input should be ") for i in items if i["msg"].startswith("Input should be ")]
     if len(wanted) == len(items) > 1:  # of a union, whose branches report one each
         message = f"Input should be {' or '.join(dict.fromkeys(wanted))}"
-    message = message.replace("Input should be", "expected")
+    message = _plain_words(message.replace("Input should be", "expected"))
     if kind == "literal_error":
         message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
     if kind in ("bool_parsing", "bool_type"):
@@ -97,6 +97,22 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_PYDANTICS = {
+    r"a valid integer(, unable to parse string as an integer)?": "a whole number",
+    r"a valid number(, unable to parse string as a number)?": "a number",
+    r"a valid boolean(, unable to interpret input)?": "true or false",
+    r"a valid string": "text",
+    r"a valid list": "a list",
+    r"a valid dictionary": "a map",
+}
+
+
+def _plain_words(message: str) -> str:
+    for pattern, words in _PYDANTICS.items():
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def _hint(path: KeyPath) -> str:
