@@ -134,6 +134,13 @@ def test_all_files_name_the_same_pythons() -> None:
     assert ".ci/run" in [step.get("run") for step in jobs["everything"]["steps"]]
 
 
+def test_the_extras_are_described_as_they_are() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| (.+?) \| ", (ROOT / "docs" / "installing.md").read_text(), re.M)
+    extras = PROJECT["project"]["optional-dependencies"]
+    plain = {k: [r.name for r in map(Requirement, lines) if r.marker is None] for k, lines in extras.items()}
+    assert {name: packages.split(", ") for name, packages in rows} == plain
+
+
 def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     imported: set[str] = set()
     for path in (path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")):
