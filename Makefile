@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTHONS := python3.11 python3.12 python3.13
 CHECK := pipelines/python_version.py
 ifeq ($(origin PYTHON),undefined)
-PYTHON = $(shell for name in $(BIN)/python $(PYTHONS) python3; do $$name $(CHECK) $(VENV) > /dev/null 2>&1 && echo $$name && break; done)
+PYTHON = $(shell for name in $(BIN)/python $(PYTHONS) python3; do $$name $(CHECK) > /dev/null 2>&1 && echo $$name && break; done)
 endif
 
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -29,7 +29,7 @@ endif
 
 ## Refuse a Python that clipmill does not support, or that is another one than .venv was made with
 python:
-	@command -v "$(PYTHON)" > /dev/null || { echo "error: no $(or $(PYTHON),$(PYTHONS)) was found; name a Python with PYTHON=/path/to/python" >&2; exit 1; }
+	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(if $(PYTHON),there is no $(PYTHON),there is none of $(PYTHONS)); name a Python with PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" $(CHECK) $(VENV)
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | python

@@ -1,6 +1,6 @@
 """The versions of Python that clipmill supports.
 
-Checked before anything else is imported, and by `make` before anything is installed: any Python 3 must be able to run this file.
+Checked before anything else is imported, and by `make` before anything is installed: even Python 2 must be able to run this file.
 """
 
 import os
@@ -14,10 +14,10 @@ PROBLEM = "clipmill needs Python {0[0]}.{0[1]} to {1[0]}.{1[1]}, but {2} is Pyth
 AS_COMMAND = os.path.basename(sys.argv[0] if sys.argv else "") in ("clipmill", "-m")
 
 if __name__ == "__main__":
-    # python pipelines/python_version.py VENV: is this a Python to make that virtual environment with?
+    # python pipelines/python_version.py [VENV]: can this Python make, or use, that virtual environment?
     if not SUPPORTED:
         sys.exit("error: " + PROBLEM + "; name another one with PYTHON=/path/to/python")
-    settings = os.path.join(sys.argv[1], "pyvenv.cfg")
+    settings = os.path.join(sys.argv[1], "pyvenv.cfg") if sys.argv[1:] else ""
     if os.path.exists(settings):
         with open(settings) as file:
             pairs = [[part.strip() for part in line.split("=", 1)] for line in file if "=" in line]

@@ -210,19 +210,20 @@ def test_the_first_and_the_last_are_supported(version: tuple[int, int]) -> None:
 
 
 def test_the_check_can_be_read_by_old_pythons() -> None:
-    """Python 3.6 knows neither the walrus nor `from __future__ import annotations`; Python 2 no f-string and no annotation."""
-    new = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.AsyncFunctionDef, ast.Match)
-    tree = ast.parse(CHECK.read_text())
-    assert not [type(node).__name__ for node in ast.walk(tree) if isinstance(node, new)]
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.arg | ast.FunctionDef | ast.ImportFrom)]
+    """Neither f-strings, annotations nor a module that Python 2 lacks: it must print its line, not a SyntaxError."""
+    new = (ast.JoinedStr, ast.AnnAssign, ast.arg, ast.FunctionDef, ast.ImportFrom, ast.NamedExpr, ast.Match)
+    nodes = list(ast.walk(ast.parse(CHECK.read_text())))
+    assert not [type(node).__name__ for node in nodes if isinstance(node, new)]
+    assert {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} == {"os", "sys"}
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # The tests may be run by make, and what it was given is not for this one.
-    plain = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")}
+    given = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "PYTHON", "VENV")
+    plain = {**{k: v for k, v in os.environ.items() if k not in given}, **variables}
     return subprocess.run(["make", "-s", *arguments], capture_output=True, text=True, cwd=ROOT, check=False, env=plain)
 
 
@@ -252,7 +253,7 @@ def test_make_refuses_other_pythons_before_it_installs(tmp_path: Path, version: 
 @needs_make
 def test_make_says_that_there_is_no_such_python(tmp_path: Path) -> None:
     done = make("demo", "PYTHON=python9.9", f"VENV={tmp_path / 'venv'}")
-    assert done.stderr.splitlines()[0] == "error: no python9.9 was found; name a Python with PYTHON=/path/to/python"
+    assert done.stderr.splitlines()[0] == "error: there is no python9.9; name a Python with PYTHON=/path/to/python"
 
 
 @needs_make
@@ -265,6 +266,9 @@ def test_make_does_not_use_an_environment_of_another_python(tmp_path: Path) -> N
     assert done.stderr.splitlines()[0] == (
         f"error: {venv} was made with Python 3.9.2, not {here}; remove it with `make clean`, or name another folder with VENV=FOLDER"
     )
+    # Nor where it finds a Python by itself: what stands in the way is the environment, not a lack of Pythons.
+    done = make("python", f"VENV={venv}", PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert done.stderr.startswith(f"error: {venv} was made with Python 3.9.2, not 3.")
     (venv / "pyvenv.cfg").write_text(f"version = {here}.99\n")
     assert make("python", f"PYTHON={sys.executable}", f"VENV={venv}").returncode == 0
 
