@@ -293,6 +293,7 @@ def test_rows_of_recordings_that_are_not_there(ignored: bool, tmp_path: Path, ma
         ("12,25,12,5,cat", "annotation_split_number"),
         ("100,500,Dog, bark", (100, 500, "Dog")),
         ("100,500,cat,7", (100, 500, "cat")),
+        ("0,1,2,3", (0, 1, "2")),
         ("100,500,cat,,", (100, 500, "cat")),
     ],
 )

@@ -14,7 +14,7 @@ from schemas.names import composed
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
 _WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_](?:[^\W\d_]|\Z)", re.IGNORECASE)
-_WHOLE, _DIGITS = re.compile(r"[+-]?[0-9]{1,10}"), re.compile(r"[0-9]{1,10}")
+_WHOLE, _DIGITS, _HUNDREDS = map(re.compile, (r"[+-]?[0-9]{1,10}", r"[0-9]{1,10}", r"[0-9]{3}"))
 _REMARK = re.compile(r"#|%|//|;|--")
 _CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
 
@@ -185,7 +185,12 @@ class Columns:
         """Note that a row goes on behind the header's last column; reject it where its times may have been cut at their thousands."""
         row.noted += ("rows_too_wide",)
         whole = self._rejoined(cells, n_columns)
-        if whole is not None and all(is_number_like(whole[at]) for at in self._time_places.values()):
+        times = [whole[at] for at in self._time_places.values()] if whole is not None else []
+        cut = [time for time in times if "," in time]
+        by_chance = len(cut) < len(times) and any(
+            len(time.rsplit(",", 1)[1]) != 3 for time in cut
+        )  # a cell too much, no decimals
+        if whole is not None and cut and not by_chance and all(map(is_number_like, times)):
             row.reason = "annotation_split_number"
             row.detail = f"the row has {len(cells)} cells and the header {n_columns}: " + ", ".join(
                 f"{name} is {cells[at]} or {whole[at]}" for name, at in self._time_places.items()
@@ -198,9 +203,11 @@ class Columns:
         while at < len(cells):
             cell, is_time = cells[at], len(whole) in times and _WHOLE.fullmatch(cells[at])
             at += 1
-            while is_time and surplus and at < len(cells) and _DIGITS.fullmatch(cells[at]):
+            group = _DIGITS
+            while is_time and surplus and at < len(cells) and group.fullmatch(cells[at]):
                 cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
-                if len(cells[at - 1]) != 3:  # a fraction; behind thousands there can be more of them
+                group = _HUNDREDS  # more can follow thousands, and nothing a fraction
+                if len(cells[at - 1]) != 3:
                     break
             whole.append(cell)
         return whole if len(whole) == n_columns else None
