@@ -184,7 +184,7 @@ class Columns:
     def _too_wide(self, row: Row, cells: list[str], n_columns: int) -> None:
         """Note that a row goes on behind the header's last column; reject it where its times may have been cut at their thousands."""
         row.noted += ("rows_too_wide",)
-        whole = self._rejoined(cells, n_columns)
+        whole = self._rejoined(cells, n_columns, _HUNDREDS) or self._rejoined(cells, n_columns, _DIGITS)
         times = [whole[at] for at in self._time_places.values()] if whole is not None else []
         cut = [time for time in times if "," in time]
         by_chance = len(cut) < len(times) and any(
@@ -196,14 +196,17 @@ class Columns:
                 f"{name} is {cells[at]} or {whole[at]}" for name, at in self._time_places.items()
             )
 
-    def _rejoined(self, cells: list[str], n_columns: int) -> list[str] | None:
-        """Return cells with numbers put together that may have been cut at a comma in them; None when that does not give the header's width."""
+    def _rejoined(self, cells: list[str], n_columns: int, first: re.Pattern[str]) -> list[str] | None:
+        """Return cells with times put together that may have been cut at a comma in them; None when that does not give the header's width.
+
+        first : of what can follow a time's whole part, thousands or any digits
+        """
         times, whole, at = set(self._time_places.values()), list[str](), 0
         surplus = len(cells) - n_columns
         while at < len(cells):
             cell, is_time = cells[at], len(whole) in times and _WHOLE.fullmatch(cells[at])
             at += 1
-            group = _DIGITS
+            group = first
             while is_time and surplus and at < len(cells) and group.fullmatch(cells[at]):
                 cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
                 group = _HUNDREDS  # more can follow thousands, and nothing a fraction
