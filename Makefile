@@ -1,18 +1,45 @@
 # Everything runs inside .venv, which the first target makes from the lock files.
-PYTHON ?= python3.11
+#
+#   PYTHON=/path/to/python3.13   the Python to make it with; by default the first that is found
+#   VENV=FOLDER                  another folder for it
+#   TORCH=cpu                    PyTorch without CUDA, from PyTorch's own index (docs/installing.md)
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHONS := python3.11 python3.12 python3.13
+CHECK := pipelines/python_version.py
+ifeq ($(origin PYTHON),undefined)
+PYTHON = $(shell for name in $(BIN)/python $(PYTHONS) python3; do $$name $(CHECK) > /dev/null 2>&1 && echo $$name && break; done)
+endif
 
-.PHONY: demo test test-slow crash-matrix lint bench figures lock clean
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+ifeq ($(TORCH),cpu)
+# torch has no CUDA libraries to bring along then, so the lock's are left out, and nothing may be resolved.
+NOT_FOR_CPU := ^(torch|torchaudio|triton|nvidia-.*|cuda-.*)==
+define install
+$(INSTALL) --no-deps --index-url $(TORCH_INDEX) $$(sed -nE 's/^(torch(audio)?==[^ ]+).*/\1/p' $(1))
+awk '/^[^ ]/ {keep = $$0 !~ /$(NOT_FOR_CPU)/} keep' $(1) > $(VENV)/$(1)
+$(INSTALL) --no-deps --require-hashes -r $(VENV)/$(1)
+endef
+else
+install = $(INSTALL) --require-hashes -r $(1)
+endif
 
-$(VENV)/.runtime: requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+.PHONY: demo test test-python test-slow crash-matrix lint bench figures lock wheels clean python
+
+## Refuse a Python that clipmill does not support, or that is another one than .venv was made with
+python:
+	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(if $(PYTHON),there is no $(PYTHON),there is none of $(PYTHONS)); name a Python with PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" $(CHECK) $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | python
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(call install,requirements.lock)
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(call install,requirements-dev.lock)
 	touch $@
 
 ## Build a small corpus that clipmill synthesises itself, into ./demo
@@ -22,6 +49,12 @@ demo: $(VENV)/.runtime
 ## All tests but the slow ones
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+## The tests of what depends on the Python: for a Python other than the one that all tests run on
+PYTHON_TESTS := python config golden_keys plan plan_scale decode containers readers segment downmix features images build rebuild readback cli \
+	no_traceback exports training sandbox current_folder units
+test-python: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTHON_TESTS:%=tests/test_%.py)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -53,10 +86,26 @@ figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.loaders --hours 10 --rounds 2
 
-## Resolve the dependencies anew (needs uv)
+## Resolve the dependencies again, for all supported Pythons at once (needs uv). UPGRADE= keeps the versions that are locked
+UPGRADE := --upgrade
+COMPILE := uv pip compile --quiet --no-header --no-annotate
+RESOLVE := $(COMPILE) --universal --python-version 3.11 --generate-hashes $(UPGRADE)
 lock:
-	uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
-	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --group pyproject.toml:dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(RESOLVE) pyproject.toml -o requirements.lock
+	$(RESOLVE) pyproject.toml --all-extras --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	$(RESOLVE) requirements-cluster.in -c requirements.lock -o requirements-cluster.lock
+	$(MAKE) wheels
+
+# The one package in the locks without a wheel. It is plain Python.
+SDISTS := jsonpath-rw
+
+## Check that each locked package has a wheel for each supported Python (needs uv)
+wheels:
+	for lock in requirements.lock requirements-dev.lock requirements-cluster.lock; do \
+	for version in $(PYTHONS:python%=%); do for machine in x86_64 aarch64; do \
+	  $(COMPILE) --python-version $$version --python-platform $$machine-manylinux_2_28 --no-deps --only-binary :all: --no-binary $(SDISTS) \
+	    $$lock > /dev/null || { echo "error: $$lock: not all wheels are there for Python $$version on $$machine" >&2; exit 1; }; \
+	done; done; done
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

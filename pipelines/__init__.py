@@ -3,6 +3,14 @@
 import os
 import sys
 
+from pipelines.python_version import AS_COMMAND, PROBLEM, SUPPORTED
+
+if not SUPPORTED:
+    if not AS_COMMAND:
+        raise ImportError(PROBLEM)
+    print(f"error: {PROBLEM}", file=sys.stderr)
+    sys.exit(2)
+
 if (
     sys.argv[:1] == ["-m"]
     and not sys.flags.safe_path

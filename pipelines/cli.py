@@ -28,7 +28,7 @@ class _Group(click.Group):
         if not standalone_mode:
             return super().main(given, standalone_mode=False, **options)
         try:
-            code = super().main(given, standalone_mode=False, **options)
+            code = super().main(given, standalone_mode=False, **{**options, "prog_name": "clipmill"})
         except click.ClickException as error:
             if "--json" in given:
                 fail(ConfigError(" ".join(error.format_message().split()), code="usage"), error.exit_code, as_json=True)

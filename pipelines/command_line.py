@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -19,13 +19,19 @@ from schemas.storage import Root
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class WholeNumber(click.IntRange):
+    """A whole number of an option; click calls it an integer range."""
+
+    name = "whole number"
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 number_option = click.option(
-    "--snapshot", "number", type=click.IntRange(min=1), help="Which snapshot; default: the newest."
+    "--snapshot", "number", type=WholeNumber(min=1), help="Which snapshot; default: the newest."
 )
-workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="CPUs to use on this machine; default: all."
-)
+workers_option = click.option("--workers", type=WholeNumber(min=1), help="CPUs to use on this machine; default: all.")
 address_option = click.option(
     "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
 )
@@ -34,7 +40,16 @@ accept_option = click.option(
 )
 _INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept, the same command goes on from there")
 _MAX_WHY = 300
-config_argument = click.argument("config", type=click.Path(dir_okay=False))
+
+
+class _ConfigPath(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if os.path.isdir(value):
+            self.fail(f"{os.fspath(value)!r} is a folder; give the YAML file of a configuration.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+config_argument = click.argument("config", type=_ConfigPath())
 root_argument = click.argument("root")  # a folder or an address, or the configuration of the build
 
 
@@ -96,7 +111,10 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             fail(ClipmillError("the memory of this machine is used up", code="out_of_memory"), 1, as_json)
         except OSError as error:
             root = str(kwargs.get("root") or "")
-            fail(describe_os_error(error, Root(str(root or error.filename or "storage")), "use"), 1, as_json)
+            place = Root(str(root or error.filename or "storage"))
+            builds = "config" in kwargs
+            again = {} if builds else {"then": "give the same command again"}
+            fail(describe_os_error(error, place, "use" if builds else "read", **again), 1, as_json)
         except _damage() as error:
             # What remains of damaged files: those that name themselves are told where they are read.
             root = str(kwargs.get("root") or kwargs.get("config") or "")
@@ -125,6 +143,10 @@ def dataset_at(root: str) -> Root:
         try:
             place = Root(check_address(root))
         except ValueError as error:
+            raise ConfigError(f"ROOT {error}", code="usage") from None
+        try:
+            place.connect()
+        except ConfigError as error:  # there is no configuration that could be wrong
             raise ConfigError(f"ROOT {error}", code="usage") from None
     dataset_name(place)
     return place

@@ -24,6 +24,7 @@ _TIMES_REALTIME = 400
 _RAY_S = 15.0
 _WITHOUT_RAY_S = 3600.0
 _IMAGE_BYTES = 25_000
+_EXAMPLE = ("file", "line", "source_uri", "detail")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def estimate(config: Config, public: dict[str, Any], plan: Plan, missing_s: floa
     last : the newest snapshot; where it was stored in the same way, a second takes as many bytes as there
     """
     cores = len(os.sched_getaffinity(0))
-    clip_s = plan.estimated_s
+    clip_s = plan.clips_estimated_s
     same = (
         last is not None
         and last.seconds.kept_s > 0
@@ -85,6 +86,25 @@ def rejected_by_reason(plan: Plan) -> Counter[str]:
     for reasons in (*plan.table["reason"].chunks, *_row_reasons(plan)):
         for counted in pc.value_counts(reasons.drop_null()).to_pylist():
             found[counted["values"]] += counted["counts"]
+    return found
+
+
+def rejected_examples(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return the first of what a plan rejects for each reason: `file` and `line` of a row, `source_uri` of its recording, `detail`."""
+    found: dict[str, dict[str, Any]] = {}
+    for rejection in plan.rejections:
+        found.setdefault(str(rejection["reason"]), {name: rejection[name] for name in _EXAMPLE})
+    for batch in plan.table.select(["source_uri", "reason", "detail", "annotations"]).to_batches():
+        rows = pc.list_flatten(batch.column("annotations"))
+        reasons = pc.struct_field(rows, "reason")
+        new = [reason for reason in pc.unique(reasons.drop_null()).to_pylist() if reason not in found]
+        if not new:
+            continue
+        parents = pc.list_parent_indices(batch.column("annotations"))
+        for reason in new:
+            at = pc.index(reasons, reason).as_py()
+            told = {name: pc.struct_field(rows, name)[at].as_py() for name in ("file", "line", "detail")}
+            found[reason] = {**told, "source_uri": batch.column("source_uri")[parents[at].as_py()].as_py()}
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.annotations.rows import HINT
 from pipelines.chain import CHUNK_STAGES, Chain, Step
 from pipelines.items import Item
 from pipelines.listing import source_root as source_root
@@ -92,7 +93,7 @@ def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
         rows = [
             [a.start, a.end, a.ordinal, a.label, a.fields]
             + ([{"channel": a.channel}] if a.channel is not None else [])
-            + ([a.reason, a.file, a.line, a.detail] if a.reason is not None else [])
+            + ([a.reason, a.file, a.line, a.detail and a.detail.partition(HINT)[0]] if a.reason is not None else [])
             for a in item.annotations
         ]
     version, n_retries = retries.get(item.item_id, ("", 0))

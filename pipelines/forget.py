@@ -14,11 +14,12 @@ from typing import Any
 
 from pipelines.gc import find_beside, remove
 from pipelines.left_out import digest_of_left_out
-from pipelines.notes import clean_notes, collecting
+from pipelines.notes import begin_forgetting, clean_notes, collecting, end_forgetting
 from pipelines.publish import Draft, in_order, publish, sum_up
 from pipelines.survey import Survey, is_of, redacted, rejection_rows, strays_of, survey
 from pipelines.traces import Needles, Traces, search
 from schemas.errors import ClipmillError, DonorError
+from schemas.failures import way_out
 from schemas.forgotten import write_forgotten
 from schemas.layout import (
     REJECTED_FILE,
@@ -87,12 +88,14 @@ def forget(root: Root, given: Sequence[str], also_unknown: bool = False, tell: T
     with collecting(root, "forget"):
         found = survey(root, given, also_unknown)
         done = Done(found.recordings, found.absent, found.twins)
+        begin_forgetting(root)
         more = [r for r in (*found.recordings, *found.absent) if not found.forgotten.holds(r)]
         if more:
             write_forgotten(root, found.forgotten.with_more(more))
         if found.last is not None:
             _publish_without(root, found, found.last, done, tell)
         _remove(root, found, done, tell)
+        end_forgetting(root)
         done.searched = bool(found.names.ids)
         if done.searched:
             tell("searching all that is left")
@@ -105,7 +108,8 @@ def _publish_without(root: Root, found: Survey, last: Snapshot, done: Done, tell
     if missing := [key for key in last.commits if key not in there]:
         raise ClipmillError(
             f"{root.url}: {len(missing)} of {len(last.commits)} shards of snapshot {last.number} are missing or cut, as {missing[0][:12]};"
-            " build again, which makes them, then forget"
+            f" no snapshot was removed. {way_out(root.url)}; then forget",
+            code="root.damaged",
         )
     thin = Thin(root, frozenset(found.recordings))
     commits = [there[key] for key in found.untouched]
@@ -143,7 +147,9 @@ def _thinned(root: Root, thin: Thin, commit: Commit, done: Done) -> Commit | Non
             root.write_bytes(commit_path(made.key), made.to_json())
     except DonorError as error:
         raise ClipmillError(
-            f"{error}; no snapshot was removed. Remove the shard's record {root.uri(commit_path(commit.key))} and build again, then forget"
+            f"{error}; no snapshot was removed. Remove the shard's record {root.uri(commit_path(commit.key))} and build again, then forget;"
+            f" `clipmill verify {root.url}` names all that is damaged",
+            code="root.damaged",
         ) from None
     if not is_exact:
         done.inexact.append(made.key)
@@ -155,7 +161,8 @@ def _draft(root: Root, found: Survey, last: Snapshot, before: list[Commit], comm
     rows = rejection_rows(root, last.number)
     if len(rows) != sum(last.counts.rejected.values()):
         raise ClipmillError(
-            f"{root.url}: the rejections of snapshot {last.number} are missing or damaged; build again, which restores them, then forget"
+            f"{root.url}: the rejections of snapshot {last.number} are missing or damaged; build again, which restores them, then forget",
+            code="root.damaged",
         )
     going, stray = set(found.recordings), strays_of(found.recordings)
     of_plan = rows[: len(rows) - sum(len(c.rejections) for c in before)]

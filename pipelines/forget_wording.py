@@ -21,6 +21,10 @@ def forgetting(found: Survey) -> list[str]:
         if ids
         else []
     )
+    if found.cut_off:
+        lines.append(
+            f"finishes     a forget of {found.cut_off} that was cut off; give its ids again where they are not told here"
+        )
     if found.absent:
         lines.append(f"not here     {counted(len(found.absent), 'recording')} of these; no build will bring them in")
     lines += _twins(found.twins)

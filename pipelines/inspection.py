@@ -9,14 +9,15 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.chain import known_reasons
-from pipelines.notes import Note, read_notes
+from pipelines.notes import Note, read_notes, unfinished_forget
 from pipelines.outcomes import count_remarked, remarks_of
 from pipelines.published import Published
+from pipelines.shard_rows import legible
 from schemas.errors import ClipmillError
+from schemas.failures import way_out
 from schemas.layout import (
     REJECTED_FILE,
     SNAPSHOTS,
@@ -31,6 +32,8 @@ from schemas.records import Commit, Snapshot
 from schemas.remarks import REMARKS
 from schemas.statistics import LENGTH_EDGES_S, Statistics
 from schemas.storage import Root
+
+_LOOKED_AT = 16
 
 
 def show(root: Root, number: int | None = None) -> dict[str, Any]:
@@ -113,22 +116,16 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
     """Return the first rows of a snapshot's manifest."""
     snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
-    try:
-        with contextlib.closing(root.open_read(path)) as stream:
-            batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
-            rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
-            return rows[:limit]
-    except FileNotFoundError:
-        raise ClipmillError(
-            f"{root.uri(path)} is missing; building again with the same configuration restores it", code="root.damaged"
-        ) from None
-    except pa.ArrowException as error:
-        raise _damaged(root, path, error) from None
+    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
+        batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
+        rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
+        return rows[:limit]
 
 
 def status(root: Root) -> dict[str, Any]:
     """Return what is published, and how far the builds are that run, were interrupted, or ended last."""
     numbers = snapshot_numbers(root)
+    there = committed_keys(root)
     found: dict[str, Any] = {"root": root.uri(""), "snapshots": numbers, "published": None}
     if numbers:
         last = read_snapshot(root)
@@ -136,9 +133,23 @@ def status(root: Root) -> dict[str, Any]:
             "snapshot": last.number, "created": last.created, "clips": last.counts.clips_kept,
             "seconds": round(last.seconds.kept_s, 3), "shards": len(last.commits), "accepted": last.accepted,
         }  # fmt: skip
-    there = committed_keys(root)
+        found["published"]["damage"] = _damage(root, last, there)
+    forget = unfinished_forget(root)
+    found["forget"] = {"started": forget[0], "running": forget[1]} if forget is not None else None
     found["builds"] = [_state(note, there) for note in read_notes(root)]
     return found
+
+
+def _damage(root: Root, last: Snapshot, there: set[str]) -> str | None:
+    """Say which records of a snapshot's shards are missing or damaged, of those that are looked at: all names, and a few contents."""
+    if missing := [key for key in last.commits if key not in there]:
+        return f"{len(missing):,} of {len(last.commits):,} records of its shards are missing: {way_out(root.url)}"
+    for key in last.commits[:: max(1, len(last.commits) // _LOOKED_AT)]:
+        try:
+            read_commit(root, key)
+        except ClipmillError as error:
+            return f"{error}; {way_out(root.url)}"
+    return None
 
 
 def _state(note: Note, there: set[str]) -> dict[str, Any]:
@@ -259,18 +270,9 @@ def _in_order(commits: Iterable[Commit]) -> list[Commit]:
 
 
 def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
-    try:
-        with contextlib.closing(root.open_read(path)) as stream:
-            file = pq.ParquetFile(stream)
-            if not {"reason", "kind"} <= set(file.schema_arrow.names):
-                raise pa.ArrowInvalid("it is not a table of rejections")
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except FileNotFoundError:
-        raise ClipmillError(f"{root.uri(path)} is missing; run `clipmill verify`", code="root.damaged") from None
-    except pa.ArrowException as error:
-        raise _damaged(root, path, error) from None
-
-
-def _damaged(root: Root, path: str, error: Exception) -> ClipmillError:
-    return ClipmillError(f"{root.uri(path)} cannot be read: {error}; run `clipmill verify`", code="root.damaged")
+    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
+        file = pq.ParquetFile(stream)
+        if not {"reason", "kind"} <= set(file.schema_arrow.names):
+            raise ValueError("it is not a table of rejections")
+        for batch in file.iter_batches():
+            yield from batch.to_pylist()

@@ -60,7 +60,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Item:
-    """A row of the plan: a recording, or the part of it that one shard has. See `schemas.tables.PLAN`."""
+    """A row of the plan: a recording, or the part of it that one shard has. See `schemas.tables.PLAN`.
+
+    weight_s : by which shards are sized, which is never 0; clips_s : how much its clips have by estimate
+    """
 
     recording: Recording
     item_id: str
@@ -71,6 +74,7 @@ class Item:
     span: tuple[float, float | None]
     annotations: list[Entry] | None
     weight_s: float
+    clips_s: float
 
 
 class PathReader:
@@ -127,7 +131,7 @@ def clips_of(items: list[Item], source: Source) -> float:
     """Return about how many clips items of a source come to: a window's length each, or one a row or recording."""
     segment = source.segment
     if segment.mode == "window":
-        return sum(item.weight_s for item in items) / float(segment.length_s or 1)
+        return sum(item.clips_s for item in items) / float(segment.length_s or 1)
     return float(sum(1 if i.annotations is None else sum(row.reason is None for row in i.annotations) for i in items))
 
 
@@ -145,9 +149,7 @@ class ItemMaker:
         self._windows = segment.mode == "window"
         self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
-        self.label_from_rows = (
-            label is None or self._label_from_annotation or (isinstance(label, From) and label.from_ is None)
-        )
+        self.label_from_rows = source.label_from_rows
         self._label_by_row = (
             self.label_from_rows and source.annotations is not None and "label" in source.annotations.columns
         )
@@ -179,13 +181,15 @@ class ItemMaker:
         seconds = self._estimate_s(recording, extension)
         seekable = self._seekable or extension in _SEEKABLE
         if not self._windows or not seekable or seconds < 1.5 * self._longest_s:
-            weight = max(_MIN_WEIGHT_S, seconds * self._share)
-            return [Item(recording, name, split, label, fields, True, _WHOLE, None, weight)]
+            clips_s = seconds * self._share
+            weight = max(_MIN_WEIGHT_S, clips_s)
+            return [Item(recording, name, split, label, fields, True, _WHOLE, None, weight, clips_s)]
         items = []
         for k, (start, end) in enumerate(_spans(seconds, self._longest_s)):
             length = (end if end is not None else max(seconds, start)) - start
-            weight = max(_MIN_WEIGHT_S, length * self._share)
-            items.append(Item(recording, f"{name}#{k}", split, label, fields, k == 0, (start, end), None, weight))
+            clips_s = length * self._share
+            weight, span = max(_MIN_WEIGHT_S, clips_s), (start, end)
+            items.append(Item(recording, f"{name}#{k}", split, label, fields, k == 0, span, None, weight, clips_s))
         return items
 
     def _estimate_s(self, recording: Recording, extension: str) -> float:
@@ -223,11 +227,14 @@ class ItemMaker:
                 place = self._place(entry)
                 entry.ordinal = n_at[place]
                 n_at[place] += 1
-            weight = max(_MIN_WEIGHT_S, self._annotated_s(entries, whole_s, longest_s))
+            clips_s = self._annotated_s(entries, whole_s, longest_s)
+            weight = max(_MIN_WEIGHT_S, clips_s)
             if split == primary and bad:
                 entries += sorted(bad, key=lambda e: (e.file, e.line))
             item_id = f"{name}@{split}" if len(by_split) > 1 else name
-            items.append(Item(recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight))
+            items.append(
+                Item(recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight, clips_s)
+            )
         return items
 
     def _place(self, entry: Entry) -> tuple[Any, ...]:

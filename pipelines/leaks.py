@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from pipelines.annotations.rows import field_name
 from schemas.errors import ClipmillError, ConfigError
+from schemas.model import did_you_mean
 from schemas.split_config import Split
 
 _SHOWN = 3
@@ -50,7 +51,8 @@ def check_decides(split: Split, field_names: list[str]) -> None:
         mapped = split.from_ is not None
         known = ", ".join(["recording", *(["label"] if mapped else []), *field_names])
         key = "split.from" if mapped else "split.by"
-        raise ConfigError(f"there is no field {split.field!r} in this corpus; there are {known}", key=key)
+        near = did_you_mean(split.field, field_names)
+        raise ConfigError(f"there is no field {split.field!r} in this corpus; there are {known}{near}", key=key)
 
 
 def _recordings(items: pa.Table, by: str) -> pa.Table:

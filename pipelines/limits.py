@@ -44,8 +44,16 @@ def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Exce
     missing = _missing_classes(config, new, classes)
     mode = config.limits.missing_classes or ("hold" if classes else "warn")
     allowed = config.limits.allow_empty_splits
-    held = _with(splits, "limits.allow_empty_splits: true publishes without it") if not allowed else []
-    held += _with(missing, "limits.missing_classes: warn publishes all the same") if mode == "hold" else []
+    held = (
+        _with(splits, "limits: {allow_empty_splits: true} in the configuration publishes without it")
+        if not allowed
+        else []
+    )
+    held += (
+        _with(missing, "limits: {missing_classes: warn} in the configuration publishes all the same")
+        if mode == "hold"
+        else []
+    )
     told = (splits if allowed else []) + (missing if mode == "warn" else [])
     return held, told
 
@@ -89,6 +97,12 @@ def _why(split: Split, had_recordings: bool) -> str:
         known = sorted(split.map or {})
         mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
         return f": {split.field!r} has no value that leads there (`map` has {mapped})"
+    if split.stratify is not None:
+        groups = "recordings" if split.field is None else f"values of {split.field!r}"
+        return (
+            f": the {groups} of each label are divided by themselves, so each label needs as many as there are splits"
+            f" ({len(split.asked)}), and labels here have fewer; name fewer splits, or write `balance: true` instead of `stratify`"
+        )
     if split.needs_survey:
         return ": there are fewer groups than splits; name fewer splits, or split `by` something that has more values"
     return ": with few groups hashing leaves some sides empty; `balance: true` in `split` cuts them at the shares, so that none is"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,12 +16,16 @@ from schemas.errors import ClipmillError
 from schemas.failures import describe_os_error
 from schemas.storage import Root
 
+_SHOWN = 100
+_OF_SPREADSHEET = re.compile(r"[0-9]+\.0+|[0-9](?:\.[0-9]+)?[eE]\+[0-9]+")
+
 
 @dataclass
 class Listing:
     """What a source holds, and its annotations.
 
     n_recordings : that were listed, refused ones apart
+    first_path : of the first of them, for examples
     n_forgotten : recordings that were left out of it
     """
 
@@ -29,6 +34,7 @@ class Listing:
     inventory: Inventory
     annotated: Annotated
     n_recordings: int
+    first_path: str = ""
     n_forgotten: int = 0
 
     def again(self) -> Self:
@@ -60,9 +66,20 @@ class Listing:
         header = " (header: true takes the first row for a header)" if source.annotations.header else ""
         empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
         raise ClipmillError(
-            f"source {source.name!r}: of {counted(n, 'recording')} under {source.root} none has an annotation in {where!r}{empty};"
-            " check annotations"
+            f"source {source.name!r}: of {counted(n, 'recording')} under {source.root} none has an annotation in {where!r}{empty}"
+            f"{self._first_stray()}; check annotations"
         )
+
+    def _first_stray(self) -> str:
+        """Return an example of a table's rows, all of which fit no recording or several."""
+        stray = next(iter(self.annotated.strays), self.annotated.first_ignored)
+        if stray is None or not self.first_path:
+            return ""
+        names = ", ".join(repr(name[:_SHOWN]) for name in stray.names[:3])
+        why = "fits several recordings" if stray.why == "recording_ambiguous" else "fits no recording"
+        number = any(_OF_SPREADSHEET.fullmatch(name) for name in stray.names)
+        sheet = "; a spreadsheet took a name for a number there: save names as text" if number else ""
+        return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
 
 
 def list_source(source: Source) -> Listing:
@@ -79,7 +96,14 @@ def list_source(source: Source) -> Listing:
     except OSError as error:
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_found(source, inventory)
-    return Listing(source, root, inventory, annotated, len(inventory.recordings))
+    return Listing(
+        source,
+        root,
+        inventory,
+        annotated,
+        len(inventory.recordings),
+        inventory.recordings[0].path if inventory.recordings else "",
+    )
 
 
 def source_root(source: Source) -> Root:

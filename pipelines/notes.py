@@ -29,6 +29,7 @@ _DEAD_AFTER_S = 600.0
 _LAST_WORD_S = 5.0
 _GC_FILE = f"{BUILDS}/gc.json"
 _GC_WAIT_S = 600.0
+_FORGET_FILE = f"{BUILDS}/forget.json"
 _FORGOTTEN_MESSAGE = "what was said named a recording that was forgotten since"
 
 
@@ -79,7 +80,7 @@ def read_notes(root: Root) -> list[Note]:
     """Return the notes of builds, oldest first. What is no note is passed over."""
     found = []
     for name in root.names(BUILDS):
-        if name.endswith(".json") and f"{BUILDS}/{name}" != _GC_FILE:
+        if name.endswith(".json") and f"{BUILDS}/{name}" not in (_GC_FILE, _FORGET_FILE):
             note = _read(root, f"{BUILDS}/{name}")
             if note is not None:
                 found.append(note)
@@ -95,7 +96,7 @@ def running_since(root: Root, but: str | None = None) -> datetime | None:
 def _read(root: Root, path: str) -> Note | None:
     try:
         return Note(**json.loads(root.read_bytes(path)))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
 
 
@@ -211,6 +212,35 @@ def collecting(root: Root, command: str = "gc") -> Iterator[None]:
         stop.set()
         thread.join()
         root.remove(_GC_FILE)
+
+
+def refuse_while_collecting(root: Root, what: str) -> None:
+    """Raise a ClipmillError where a `gc` or `forget` runs on a root, which removes what an export reads.
+
+    what : that is refused, as "nothing was exported"
+    """
+    note = _read(root, _GC_FILE)
+    if note is not None and note.is_alive:
+        raise ClipmillError(
+            f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
+            f" {what}; do it again when it has ended"
+        )
+
+
+def begin_forgetting(root: Root) -> None:
+    """Note that a `forget` changes a root, until `end_forgetting`: one that is cut off between can be told."""
+    _write(root, _FORGET_FILE, Note.of_this_process())
+
+
+def end_forgetting(root: Root) -> None:
+    root.remove(_FORGET_FILE)
+
+
+def unfinished_forget(root: Root) -> tuple[str, bool] | None:
+    """Return when a `forget` began that is not finished, and whether it still runs; None where there is none."""
+    begun, held = _read(root, _FORGET_FILE), _read(root, _GC_FILE)
+    runs = begun is not None and held is not None and held.is_alive and held.pid == begun.pid
+    return (begun.started, runs) if begun is not None else None
 
 
 def clean_notes(root: Root, keys: Collection[str], names_one: Callable[[str], bool]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.shard_rows import legible
 from schemas.errors import ClipmillError
 from schemas.records import Commit
 from schemas.storage import Root
@@ -43,8 +44,5 @@ def count_remarked(commits: Iterable[Commit]) -> dict[str, int]:
 
 
 def _read(root: Root, path: str) -> pa.Table:
-    try:
-        with contextlib.closing(root.open_read(path)) as stream:
-            return pq.read_table(stream)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise ClipmillError(f"{root.uri(path)}: cannot be read: {error}; run `clipmill verify`") from None
+    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
+        return pq.read_table(stream)

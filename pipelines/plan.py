@@ -28,6 +28,7 @@ from pipelines.items import Item, ItemMaker, PathReader, clips_of, configured_fi
 from pipelines.labels import unmet_labels
 from pipelines.leaks import check_decides, check_disjoint
 from pipelines.left_out import digest_of_left_out, leave_out_forgotten
+from pipelines.likely_mistakes import likely_mistakes
 from pipelines.listing import Listing, list_source
 from pipelines.listing import source_root as source_root
 from pipelines.refused import RefusedError
@@ -54,6 +55,7 @@ class Plan:
     field_names : the corpus's own fields, sorted
     passed_over : by source that has such files, how many are no recordings by their name, by extension
     recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
+    clips_estimated, clips_estimated_s : how many clips it comes to, and their seconds
     warnings : what is likely a mistake, for people to read
     """
 
@@ -77,6 +79,7 @@ class Plan:
     annotations_ignored: int = 0
     noted: Counter[str] = field(default_factory=Counter)
     clips_estimated: int = 0
+    clips_estimated_s: float = 0.0
     warnings: list[Excess] = field(default_factory=list)
 
     def shard(self, i: int) -> pa.Table:
@@ -121,7 +124,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
         plan.rejections += refused_later
         fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
-        if any(r["reason"] == "split_field_missing" for r in plan.rejections):
+        if rule.n_without:
             check_decides(config.split, plan.field_names)
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
             raise ConfigError(
@@ -221,8 +224,10 @@ def _take_in(
     n_clips = 0.0
     for batch in batches(_items(chain.config, listing, plan, refused_later, rule)):
         n_clips += clips_of(batch, source)
+        plan.clips_estimated_s += sum(item.clips_s for item in batch)
         arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
     listing.check_annotated()
+    plan.warnings += likely_mistakes(source, annotated)
     plan.clips_estimated += round(n_clips)
     plan.noted.update({code: n for code, n in annotated.noted.items() if n})
 

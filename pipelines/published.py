@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from pipelines.classes import classes_of
 from pipelines.shard_columns import columns_of_shards
@@ -19,10 +20,12 @@ from pipelines.shard_rows import legible
 from schemas.columns import Column, feature_names
 from schemas.config import check_address
 from schemas.errors import ClipmillError
-from schemas.failures import describe_os_error
+from schemas.failures import describe_os_error, way_out
 from schemas.keys import digest
 from schemas.layout import dataset_name, read_snapshot, snapshot_path, sound_commits
+from schemas.model import did_you_mean
 from schemas.records import Commit, OutputFile, Snapshot
+from schemas.split_config import Split
 from schemas.storage import Root
 
 if TYPE_CHECKING:
@@ -52,7 +55,8 @@ class Published:
         if missing := [key for key in self.snapshot.commits if key not in found]:
             raise ClipmillError(
                 f"{self.root.url}: {len(missing)} of {len(self.snapshot.commits)} shards of snapshot {self.snapshot.number} are missing or"
-                f" cut, as {missing[0][:12]}; `clipmill verify` names them all, and building again makes them anew"
+                f" cut, as {missing[0][:12]}; {way_out(self.root.url)}",
+                code="root.damaged",
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
 
@@ -64,6 +68,23 @@ class Published:
     @property
     def splits(self) -> list[str]:
         return sorted(self.snapshot.by_split)
+
+    @property
+    def splits_without_clips(self) -> list[str]:
+        """Those that the configuration asks for, or that have shards, and no clip; sorted."""
+        try:
+            asked = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).asked
+        except ValidationError:  # of an older clipmill, or with a variable for a share: then shards alone say it
+            asked = []
+        return [s for s in sorted({*asked, *self.splits}) if not self.snapshot.by_split.get(s, {}).get("clips")]
+
+    def _no_such_split(self, split: object) -> str:
+        """Say that there is no such split, and why."""
+        if not self.splits:
+            return f"snapshot {self.snapshot.number} has no clips, and so no splits; see `clipmill failures {self.root.url}`"
+        if split in self.splits_without_clips:
+            return f"split {split!r} got no clips; there are {', '.join(self.splits)}"
+        return f"there is no split {split!r}; there are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
 
     @cached_property
     def classes(self) -> list[str]:
@@ -141,9 +162,7 @@ class Published:
         ClipmillError : there is no such split, or its shards are not stored in this format
         """
         if split not in self.splits:
-            raise ClipmillError(
-                f"{self.root.url}: there is no split {split!r}; there are {', '.join(self.splits) or 'none'}, the others got no clips"
-            )
+            raise ClipmillError(f"{self.root.url}: {self._no_such_split(split)}")
         found = [(c, c.output(format)) for c in self.commits if c.split == split]
         if any(output is None for _, output in found):
             formats = sorted({o.format for c in self.commits for o in c.outputs} & {"parquet", "webdataset"})
@@ -209,4 +228,4 @@ def open_snapshot(
         dataset_name(place)
         return Published(place, read_snapshot(place, number))
     except OSError as error:
-        raise describe_os_error(error, place, "open") from None
+        raise describe_os_error(error, place, "open", then="open it again") from None

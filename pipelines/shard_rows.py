@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
-from schemas.errors import ClipmillError
-from schemas.failures import describe_os_error
-from schemas.retry import is_transient
+from schemas.failures import describe_damage, describe_os_error
 from schemas.storage import Root
 from stages.rows import list_values
 
@@ -64,13 +62,11 @@ def legible(root: Root, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, pa.ArrowException, sf.SoundFileError, tarfile.TarError) as error:
-        if isinstance(error, OSError) and error.errno is not None and is_transient(error, root.is_local):
+        is_gone = isinstance(error, FileNotFoundError)
+        if isinstance(error, OSError) and error.errno is not None and not is_gone:  # pyarrow's own have no number
             raise describe_os_error(error, root, "read", path) from None
-        why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
-        raise ClipmillError(
-            f"{root.uri(path)} cannot be read as it was written ({why}): `clipmill verify {root.url}` names all that is damaged, and"
-            " building again makes it anew; if another build has replaced it and `gc` removed it, open the newest snapshot"
-        ) from None
+        replaced = "; if another build has replaced it and `gc` removed it, open the newest snapshot" if is_gone else ""
+        raise describe_damage(root, path, "it is not there" if is_gone else str(error), replaced) from None
 
 
 class _Shard:

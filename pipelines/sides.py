@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipelines.outcomes import recordings_of
 from pipelines.plan import Plan
 from pipelines.plural import counted
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, StorageError
 from schemas.layout import sound_commits
 from schemas.records import Commit, Snapshot
 from schemas.storage import Root
@@ -140,6 +140,8 @@ def _stood(root: Root, commits: list[Commit]) -> tuple[list[Stood], int]:
             return None
         try:
             rows = recordings_of(root, commit)
+        except StorageError:
+            raise
         except ClipmillError:
             return None
         return [(row["recording_id"], row["version"], commit.split) for row in rows if row["clips"]]

@@ -26,7 +26,10 @@ _NEAR = 1e-9
 
 
 class SplitRule:
-    """Says on which split a clip stands. It depends on one value alone, so it never changes as the corpus grows."""
+    """Says on which split a clip stands. It depends on one value alone, so it never changes as the corpus grows.
+
+    n_without : of how many clips the value that decides was missing so far
+    """
 
     def __init__(self, split: Split) -> None:
         self._field = split.field
@@ -36,6 +39,7 @@ class SplitRule:
         self._shares = list(split.shares.items())
         self._asked = [(name, share) for name, share in self._shares if share > 0]
         self._rendezvous = split.method == "rendezvous"
+        self.n_without = 0
 
     @property
     def first(self) -> str:
@@ -51,6 +55,7 @@ class SplitRule:
             return recording_id
         value = fields.get(self._stored) or fields.get(name) or (label if name == "label" else None)
         if not value:
+            self.n_without += 1
             raise RefusedError("split_field_missing", f"no value for {name!r}, which decides the split")
         return value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,8 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.gc import Garbage, find_beside
+from pipelines.near_recordings import no_such_recordings
+from pipelines.notes import unfinished_forget
+from pipelines.shard_rows import legible
 from pipelines.traces import Names, Needles, origin_of
-from schemas.errors import ClipmillError, ConfigError
+from schemas.errors import ClipmillError, StorageError
 from schemas.forgotten import Forgotten, read_forgotten
 from schemas.layout import (
     REJECTED_FILE,
@@ -36,7 +38,6 @@ from schemas.storage import Root
 
 _AT_ONCE = 16
 _KEY = re.compile(r"[0-9a-f]{64}")
-_NEAR, _COMPARED = 3, 20_000
 _CONTENT = re.compile(r"(sha256|etag)-")
 _NAMING = ["recording_id", "source", "source_uri", "detail"]
 REDACTED = "[forgotten]"
@@ -56,6 +57,7 @@ class Survey:
     garbage : what goes
     twins : other recordings of the same content, by the id of the one that goes
     n_retries : entries of `retries.json` that go
+    cut_off : when a `forget` began that was not finished, as text
     """
 
     forgotten: Forgotten
@@ -70,6 +72,7 @@ class Survey:
     twins: dict[str, list[str]] = field(default_factory=dict)
     n_retries: int = 0
     unreadable: set[str] = field(default_factory=set)
+    cut_off: str = ""
 
     @property
     def barred(self) -> set[str]:
@@ -80,7 +83,7 @@ class Survey:
     def is_anything(self) -> bool:
         """Whether there is something to do."""
         new = any(not self.forgotten.holds(r) for r in (*self.recordings, *self.absent))
-        return bool(new or self.recordings or list(self.garbage.paths) or self.garbage.retries)
+        return bool(self.cut_off or new or self.recordings or list(self.garbage.paths) or self.garbage.retries)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -103,7 +106,7 @@ class _Tables:
     def __init__(self, root: Root) -> None:
         self._root = root
         self.commits: dict[str, Commit] = {}
-        self.unreadable: set[str] = set()
+        self.unreadable: dict[str, str] = {}  # by key, why
         keys = sorted(k for k in committed_keys(root) if _KEY.fullmatch(k))
         with ThreadPoolExecutor(1 if root.is_local else _AT_ONCE) as pool:
             read = list(pool.map(self._read, keys))
@@ -116,10 +119,12 @@ class _Tables:
             if output is None:
                 raise ClipmillError("it has no manifest")
             columns = ["recording_id", "version"] if output.format == "recordings" else ["recording_id"]
-            with contextlib.closing(self._root.open_read(output.path)) as stream:
+            with legible(self._root, output.path), contextlib.closing(self._root.open_read(output.path)) as stream:
                 table = pq.read_table(stream, columns=columns)
-        except (ClipmillError, FileNotFoundError, pa.ArrowException):
-            self.unreadable.add(key)
+        except StorageError:
+            raise
+        except ClipmillError as error:
+            self.unreadable[key] = str(error)
             return None
         self.commits[key] = commit
         return table
@@ -168,10 +173,10 @@ def _rejections_path(number: int) -> str:
 
 def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     try:
-        with contextlib.closing(root.open_read(path)) as stream:
+        with contextlib.closing(root.open_read(path)) as stream, legible(root, path):
             rows: list[dict[str, Any]] = pq.read_table(stream, columns=columns).to_pylist()
             return rows
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except FileNotFoundError:
         return []
 
 
@@ -185,7 +190,7 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     Raises
     ------
     ConfigError : an id is of no recording here
-    ClipmillError : a record that a snapshot names cannot be read
+    ClipmillError : a record or a table that a snapshot names cannot be read
     """
     forgotten = read_forgotten(root)
     tables = _Tables(root)
@@ -193,18 +198,23 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     for number, snapshot in snapshots.items():
         if lost := [key for key in snapshot.commits if key not in tables.commits]:
             raise ClipmillError(
-                f"{root.uri(commit_path(lost[0]))}: the record or the tables of a shard of snapshot {number} cannot be read, so that"
-                " nothing can be said of its recordings; `clipmill build` makes a shard again that is missing, or"
-                f" `clipmill gc` drops snapshot {number}"
+                f"nothing can be said of the recordings of {len(lost)} of {len(snapshot.commits)} shards of snapshot {number}, nothing was"
+                f" done: {tables.unreadable.get(lost[0]) or f'{root.uri(commit_path(lost[0]))}: the commit record is missing'}; or"
+                f" `clipmill gc {root.url} --keep 1 --delete` drops older snapshots",
+                code="root.damaged",
             )
     rejections = {n: _rows(root, _rejections_path(n), _NAMING) for n in snapshots}
     held_back = _rows(root, REJECTED_FILE, _NAMING)
     known = tables.ids | {
         r["recording_id"] for rows in (*rejections.values(), held_back) for r in rows if r["recording_id"]
     }
-    found = Survey(forgotten, unreadable=tables.unreadable)
-    _choose(found, given, known, also_unknown)
-    _name(root, found, tables, [*(r for rows in rejections.values() for r in rows), *held_back], known)
+    begun = unfinished_forget(root)
+    found = Survey(forgotten, unreadable=set(tables.unreadable), cut_off=begun[0] if begun else "")
+    naming = [*(r for rows in rejections.values() for r in rows), *held_back]
+    unknown = _choose(found, given, known, also_unknown)
+    if unknown:
+        raise no_such_recordings(root, unknown, known, lambda near: _addresses(root, tables, naming, near))
+    _name(root, found, tables, naming, known)
     needles = Needles(found.names)
     stray = strays_of(found.recordings)
     for number, snapshot in snapshots.items():
@@ -235,13 +245,13 @@ def needles_in_rows(rows: list[dict[str, Any]], recordings: Iterable[str], needl
     return any(r["recording_id"] in known or needles.names_one(r["detail"] or "") for r in rows)
 
 
-def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: bool) -> None:
-    """Find the ids that are meant: as given, or in another normal form, or forgotten before."""
+def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: bool) -> list[str]:
+    """Find the ids that are meant: as given, or in another normal form, or forgotten before. Return those that are of nothing here."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for recording in known:
         by_name[_plain(recording)].append(recording)
     chosen = {recording for recording in known if found.forgotten.holds(recording)}
-    unknown = []
+    unknown: list[str] = []
     for recording in dict.fromkeys(given):
         if same := by_name.get(_plain(recording)):
             chosen.update(same)
@@ -249,29 +259,37 @@ def _choose(found: Survey, given: Sequence[str], known: set[str], also_unknown: 
             found.absent.append(recording)
         else:
             unknown.append(recording)
-    if unknown:
-        raise ConfigError(
-            "; ".join(_unknown(recording, known) for recording in unknown[:10]) + _more(len(unknown) - 10)
-        )
     found.recordings = sorted(chosen)
-
-
-def _more(n: int) -> str:
-    return f"; and {n} more that are not known" if n > 0 else ""
+    return unknown
 
 
 def _plain(recording: str) -> str:
     return recording if recording.isascii() else unicodedata.normalize("NFC", recording)
 
 
-def _unknown(recording: str, known: set[str]) -> str:
-    """Say that there is no such recording, and which ones may be meant."""
-    name = recording.rpartition("/")[2]
-    near = sorted(k for k in known if name and k.rpartition("/")[2] == name)[:_NEAR]
-    if not near:
-        near = difflib.get_close_matches(recording, sorted(known)[:_COMPARED], _NEAR)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ", as in `clipmill show` and the manifest"
-    return f"no recording {recording!r} is in this dataset: a recording's id is SOURCE/PATH{hint}"
+def _addresses(
+    root: Root, tables: _Tables, rejections: list[dict[str, Any]], recordings: Sequence[str]
+) -> dict[str, set[str]]:
+    """Return under which addresses recordings were read."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for commit in tables.holding(recordings).values():
+        for row in (*_rows_of_manifest(root, commit, recordings), *commit.rejections):
+            found[row["recording_id"]].add(row["source_uri"])
+    for row in rejections:
+        found[row["recording_id"]].add(row["source_uri"])
+    return found
+
+
+def _rows_of_manifest(root: Root, commit: Commit, recordings: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the clips of recordings in a shard."""
+    if (output := commit.output("manifest")) is None:
+        return []
+    with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
+        clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
+    rows: list[dict[str, Any]] = clips.filter(
+        pc.is_in(clips["recording_id"], pa.array(recordings, pa.string()))
+    ).to_pylist()
+    return rows
 
 
 def _name(root: Root, found: Survey, tables: _Tables, rejections: list[dict[str, Any]], known: set[str]) -> None:
@@ -280,16 +298,11 @@ def _name(root: Root, found: Survey, tables: _Tables, rejections: list[dict[str,
     names.ids = going | set(found.absent)
     names.origins = {origin_of(recording) for recording in names.ids}
     found.shards = tables.holding(found.recordings)
-    wanted = pa.array(found.recordings, pa.string())
     for commit in found.shards.values():
         names.uris |= {r["source_uri"] for r in commit.rejections if r["recording_id"] in going and r["source_uri"]}
-        if (output := commit.output("manifest")) is None:
-            continue
-        with contextlib.closing(root.open_read(output.path)) as stream:
-            clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
-        clips = clips.filter(pc.is_in(clips["recording_id"], wanted))
-        names.uris.update(clips["source_uri"].unique().to_pylist())
-        origins = (re.search(r"-([0-9a-f]{12})-\d+(-c\d+)?$", clip) for clip in clips["clip_id"].to_pylist())
+        clips = _rows_of_manifest(root, commit, found.recordings)
+        names.uris.update(row["source_uri"] for row in clips)
+        origins = (re.search(r"-([0-9a-f]{12})-\d+(-c\d+)?$", row["clip_id"]) for row in clips)
         names.origins |= {match[1] for match in origins if match}
     names.uris |= {r["source_uri"] for r in rejections if r["recording_id"] in going and r["source_uri"]}
     others = "\n".join(sorted(known - names.ids))

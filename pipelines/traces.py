@@ -143,7 +143,7 @@ def search(root: Root, names: Names) -> Traces:
         except FileNotFoundError:
             continue  # a note that was written over
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            traces.not_read.append({"path": path, "reason": str(error)})
+            traces.not_read.append({"path": path, "reason": " ".join(str(error).split())})
             continue
         traces.files += 1
         if found is not None:

@@ -114,7 +114,7 @@ def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[s
             with contextlib.closing(root.open_read(path)) as stream:
                 rows = pq.ParquetFile(stream).metadata.num_rows
         except (OSError, pa.ArrowInvalid) as error:
-            verdict.problems.append(f"{root.uri(path)}: cannot be read: {error}")
+            verdict.problems.append(f"{root.uri(path)}: cannot be read: {' '.join(str(error).split())}")
             continue
         if rows != expected:
             verdict.problems.append(f"{root.uri(path)}: {rows} rows, the snapshot says {expected}")

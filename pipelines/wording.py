@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.build import Report
 from pipelines.diff import Diff
-from pipelines.estimates import Estimate, annotations_rejected, rejected_by_reason
+from pipelines.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
 from pipelines.foresight import Foreseen
 from pipelines.gc import Garbage
 from pipelines.inspection import saturation_told
@@ -282,8 +282,18 @@ def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
         f" {duration(about.work_s)} of work on {counted(about.cores, 'core')}"
     )
     if counts := rejected_by_reason(plan):
-        lines += ["rejected by reason:", *rejections(dict(counts))]
+        examples = rejected_examples(plan)
+        lines.append("rejected by reason, each with its first:")
+        for code in sorted(counts):
+            lines += [*rejections({code: counts[code]}), *_example(examples[code])]
     return lines
+
+
+def _example(found: Mapping[str, Any]) -> list[str]:
+    """Return a line with where something stands that is rejected, and its detail."""
+    place = f"{found['file']}:{found['line']}" if found["file"] else found["source_uri"]
+    told = ": ".join(part for part in (place, found["detail"]) if part)
+    return [f"          {told}"] if told else []
 
 
 def _left_out(plan: Plan) -> str:
@@ -302,6 +312,14 @@ def standing(found: dict[str, Any]) -> list[str]:
             f" in {counted(published['shards'], 'shard')}",
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
+    if found["forget"]:
+        since = f"of {found['forget']['started']}"
+        lines.append(
+            f"forget       one {since} is running"
+            if found["forget"]["running"]
+            else f"forget       one {since} was cut off: what it was to remove can still be here; run it again, or"
+            f" `clipmill forget {found['root']}` without its ids"
+        )
     for run in found["builds"]:
         done = f"{run['shards_committed']:,} of {run['shards_planned']:,} shards are committed"
         where = f"started {run['started']} on {run['host']}, process {run['pid']}"

@@ -47,6 +47,11 @@ def _by_name(value: Any) -> Any:
     return value
 
 
+def _tab(value: Any) -> Any:
+    """Return a tab for its name, and for the escape that single quotes leave as it is."""
+    return "\t" if value in ("tab", r"\t") else value
+
+
 class SamplesAt(Frozen):
     """A time unit: samples at a rate that is not the recording's own."""
 
@@ -72,7 +77,7 @@ class Annotations(Frozen):
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
     header: bool = True
-    delimiter: Literal["auto", ",", ";", "\t", "|"] = "auto"
+    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|"], BeforeValidator(_tab)] = "auto"
     quote: Literal["auto", "none", '"', "'"] = "auto"
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
         "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
@@ -130,6 +135,23 @@ class Annotations(Frozen):
                     f"{name!r} is none of {', '.join(ROLES)}; did you mean {role!r}?"
                     " (a field of this name goes under annotations.fields)"
                 )
+        return columns
+
+    @field_validator("columns", "fields")
+    @classmethod
+    def _role_first(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
+        """Refuse the wrong way round, {0: start}: a field that is called by a number, off a column that is called as a role is."""
+        turned = {}
+        for name, where in columns.items():
+            role = (near_miss(where, ()) or where.lower()) if isinstance(where, str) else ""
+            if name.isdecimal() and role in ROLES:
+                turned[role] = name
+        if turned:
+            first = next(name for name in columns if name in turned.values())
+            raise ValueError(
+                f"{{{first}: {columns[first]}}} is the wrong way round; under annotations.columns the role comes first, then its column:"
+                f" write {{{', '.join(f'{role}: {index}' for role, index in turned.items())}}}"
+            )
         return columns
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 ROLES = ("start", "end", "duration", "label", "channel")
 
@@ -12,7 +13,7 @@ _SYNONYMS = {
     "start": "start begin begins onset from tmin xmin starts",
     "end": "end ends edn stop stops offset to until tmax xmax finish",
     "duration": "duration dur length len",
-    "label": "label tag class",
+    "label": "label tag class lbl",
     "channel": "channel chan",
 }
 _ROLE_OF = {synonym: role for role, synonyms in _SYNONYMS.items() for synonym in synonyms.split()}
@@ -21,6 +22,36 @@ _OWN_WORDS = frozenset(
     "state stats stars bend send band tags n_channels channel_id labeler labeller labeled labelled".split()
 )
 _CUTOFF = 0.8
+_LOOKED_AT, _LONGEST = 200, 40
+
+
+LABEL_COLUMNS = frozenset("event_label category species target".split())
+"""What the column of labels is often called, and a field as often, where labels come from elsewhere."""
+
+
+@lru_cache(1000)  # a hundred thousand sidecars have one header
+def unnamed_roles(header: tuple[str, ...], used: frozenset[str], given: frozenset[str]) -> dict[str, str]:
+    """Return the columns of a header that are likely to be meant as a role which the configuration does not name, by role.
+
+    An end or a duration is one only beside a start, since tables of whole recordings often have their lengths. A channel is none:
+    it is as often a field.
+
+    header : of which the first columns are looked at, and names of usual length
+    used : columns that the configuration names; given : roles that it does
+    """
+    found: dict[str, str] = {}
+    for name in header[:_LOOKED_AT]:
+        if name in used or len(name) > _LONGEST:
+            continue
+        plain = name.lower()
+        role = plain if plain in ROLES else near_miss(name, given) or ("label" if plain in LABEL_COLUMNS else None)
+        if role is not None and role not in given and role not in found and role != "channel":
+            found[role] = name
+    if {"end", "duration"} & set(given) or not {"start"} & {*given, *found}:
+        found.pop("end", None), found.pop("duration", None)
+    elif "end" in found:
+        found.pop("duration", None)
+    return {role: found[role] for role in ROLES if role in found}
 
 
 def near_miss(name: str, given: Collection[str]) -> str | None:

@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from schemas.annotation_config import Annotations
+from schemas.annotation_roles import LABEL_COLUMNS
 from schemas.audio_config import Audio, Channels, Track
 from schemas.clip_config import Steps
 from schemas.feature_config import Features
@@ -88,6 +89,11 @@ class Source(Frozen):
     def channel_by_row(self) -> bool:
         """Whether each annotation row names the channel that its clips are of."""
         return self.annotations is not None and "channel" in self.annotations.columns
+
+    @property
+    def label_from_rows(self) -> bool:
+        """Whether a clip's label is that of its annotation row."""
+        return self.label is None or (isinstance(self.label, From) and self.label.from_ in (None, "annotation"))
 
     @property
     def tolerance_s(self) -> float:
@@ -250,6 +256,7 @@ class Config(Frozen):
                     f"sources[{i}].segment",
                     f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
                 )
+        self._check_label_columns()
         self._check_classes()
         if self.clips is not None and self.silence.min_dbfs is not None:
             raise error_at(
@@ -269,6 +276,20 @@ class Config(Frozen):
             if mel.fmin >= (mel.fmax or nyquist):
                 raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
         return self
+
+    def _check_label_columns(self) -> None:
+        """Refuse a column of labels that is carried as a field, while clips have no label."""
+        for i, source in enumerate(self.sources):
+            columns = source.annotations.columns if source.annotations is not None else {}
+            if "label" in columns or not source.label_from_rows:
+                continue
+            for name in columns:
+                if name.lower() in LABEL_COLUMNS:
+                    raise error_at(
+                        f"sources[{i}].annotations.columns.{name}",
+                        f"{name!r} is carried as a field, and no clip has a label; did you mean `label: {columns[name]}`? (a field of"
+                        " this name goes under annotations.fields)",
+                    )
 
     def _check_classes(self) -> None:
         if self.classes is None:

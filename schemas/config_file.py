@@ -18,6 +18,7 @@ from schemas.yaml_file import Document, KeyPath
 
 MAX_BYTES = 1_000_000
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_UNCLOSED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?$")
 _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 
@@ -45,6 +46,9 @@ class ConfigFile:
         return ConfigError.of(problems)
 
     def _line(self, path: KeyPath) -> int | None:
+        names = [source.name for source in self.config.sources]
+        if path[:1] == ("sources",) and len(path) > 1 and path[1] in names:  # written by name rather than by number
+            path = ("sources", names.index(str(path[1])), *path[2:])
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
@@ -116,6 +120,15 @@ def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str
     if isinstance(value, list):
         return [_fill_in(v, (*path, i), document, environ) for i, v in enumerate(value)]
     if not isinstance(value, str):
+        return value
+
+    if (open_ := _UNCLOSED.search(_VARIABLE.sub("", value))) is not None:
+        name = open_[1]  # and not what follows, which may be a secret
+        document.tell(
+            "config.invalid_value",
+            f"the brace of ${{{name} is not closed; write ${{{name}}}, or ${{{name}:-default}}",
+            path,
+        )
         return value
 
     def substitute(match: re.Match[str]) -> str:

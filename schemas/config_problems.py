@@ -15,6 +15,8 @@ from schemas.model import did_you_mean, nearest
 from schemas.yaml_file import Document, KeyPath, dotted
 
 _FEW = 2
+_OF_TEXT = ("string_type", "literal_error", "string_pattern_mismatch")
+"""Kinds of problems of values that should be text."""
 _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 
@@ -81,9 +83,11 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     wanted = [i["msg"].removeprefix("Input should be ") for i in items if i["msg"].startswith("Input should be ")]
     if len(wanted) == len(items) > 1:  # of a union, whose branches report one each
         message = f"Input should be {' or '.join(dict.fromkeys(wanted))}"
-    message = message.replace("Input should be", "expected")
+    message = _plain_words(message.replace("Input should be", "expected"))
     if kind == "literal_error":
         message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
+    if kind in ("bool_parsing", "bool_type"):
+        message = "expected true or false"
     if kind == "list_type":
         message = "expected a list, as in [x, y]"
     if kind == "dict_type":
@@ -98,9 +102,34 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
         message = "expected text"
     if kind == "string_pattern_mismatch":
         message = "expected a name of up to 64 letters, digits, - and _, a letter or digit first"
+    if kind == "less_than_equal" and first["ctx"].get("le") == 1 and (path[0] == "split" or "share" in str(path[-1])):
+        message += "; a share is a fraction of 1: 0.8 for 80 %"
+    if path[:2] == ("split", "map") and kind == "string_type" and _is_number(first["input"]):
+        turned = f"{{{first['input']}: {path[-1]}}}"
+        message = f"expected the name of a split: the map is {{VALUE: SPLIT}}, and the other way round it is {turned}"
     if not kind.startswith("value_error"):
-        message += document.read_as(path)
+        message += document.read_as(path, any(i["type"] in _OF_TEXT for i in items))
     return Problem("config.invalid_value", message, key, document.file, line)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_PYDANTICS = {
+    r"a valid integer(, unable to parse string as an integer)?": "a whole number",
+    r"a valid number(, unable to parse string as a number)?": "a number",
+    r"a valid boolean(, unable to interpret input)?": "true or false",
+    r"a valid string": "text",
+    r"a valid list": "a list",
+    r"a valid dictionary": "a map",
+}
+
+
+def _plain_words(message: str) -> str:
+    for pattern, words in _PYDANTICS.items():
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def _hint(path: KeyPath) -> str:
@@ -110,6 +139,8 @@ def _hint(path: KeyPath) -> str:
         return f"did you mean {near!r}?"
     if re.match(r"[\w-]+:\S", given) and given.split(":", 1)[0] in known:
         return "a space is missing behind the colon; write `key: value`"
+    if given in keys_at(Config, ()):
+        return f"`{given}` belongs at the top of the file, beside `sources`"
     elsewhere = [place for place in _places_of(given, Config, "") if place]
     if 1 <= len(elsewhere) <= _FEW:
         return f"it belongs under {' or '.join(f'`{place}`' for place in elsewhere)}"

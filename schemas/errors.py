@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from json import JSONDecodeError
 from typing import Any
 
 CODES = {
@@ -24,6 +25,7 @@ CODES = {
     "root.other_dataset": "the place holds a dataset of another name",
     "root.newer_format": "the dataset was written by a newer clipmill",
     "root.damaged": "a record of the dataset is missing or cannot be read",
+    "root.unknown_recording": "the dataset has no recording of this id",
     "storage.missing": "a file or a folder is not there",
     "storage.full": "no space is left, or a quota is used up",
     "storage.permission": "the storage does not permit it, or is read-only",
@@ -139,6 +141,25 @@ class ConfigError(ClipmillError):
     @property
     def problems(self) -> list[Problem]:
         return self._problems
+
+
+class OddRecordError(ValueError):
+    """A record of a dataset is not what it should be; the text says in words what is wrong with it."""
+
+
+def odd_record(error: Exception) -> str:
+    """Say in words what is wrong with a record in JSON, of what reading it raised. Python's own texts speak of its code."""
+    if isinstance(error, OddRecordError):
+        return str(error)
+    if isinstance(error, JSONDecodeError):
+        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no UTF-8 text: byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return "a field is missing, not known, or of another type than it should be"
 
 
 class StorageError(ClipmillError):

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 
-from schemas.errors import StorageError, os_error_code
+from schemas.errors import ClipmillError, StorageError, os_error_code
 from schemas.retry import StoreClosedError, code_of, is_transient
 from schemas.storage import Root
 
@@ -61,6 +61,7 @@ _OF_S3 = {
 }
 """By the store's error code, or the name of botocore's error."""
 
+_MAX_WHY = 200
 _UNSPOKEN = ("ProfileNotFound",)
 """Whose words repeat what was configured, which may be a secret in the wrong place."""
 
@@ -82,6 +83,8 @@ def describe_os_error(
         named = None  # by chance: whatever was to be opened next
     elsewhere = named if named is not None and not _on_the_way(named, root) else None
     remedy = _OF_S3.get(code) or _remedy(error, elsewhere, root.is_local, transient)
+    if error.errno == errno.ENOENT and action.startswith("write") and _cannot_be_created(root):
+        remedy = f"no folder can be created there: choose another place, then {_THEN}"
     why = error.strerror or (str(error) if any(error.args) else "")
     why = "" if why == "None" or code in _UNSPOKEN else why
     if not why and isinstance(error, FileNotFoundError):
@@ -101,6 +104,43 @@ def describe_os_error(
         f"cannot {done}: {why} ({remedy.replace(_THEN, then)})",
         transient=transient,
         code="" if transient else os_error_code(error),
+    )
+
+
+def _cannot_be_created(root: Root) -> bool:
+    """Whether a local root is not there though the folder that it would be in is, as under /proc."""
+    base = root.full() if root.is_local else ""
+    return bool(base) and not os.path.lexists(base) and os.path.isdir(os.path.dirname(base))
+
+
+def way_out(url: str, path: str = "") -> str:
+    """Return what to do about files of a dataset that are missing or damaged; every message of damage says it in these words.
+
+    Builds look at the sizes of a shard's files alone, so a shard of which the record is gone counts as missing.
+
+    path : of the file; of a shard by default
+    """
+    if path.startswith("builds/"):
+        return "remove it: a build that is not published writes it again"
+    if path.startswith("snapshots/"):
+        return (
+            "build again with the same configuration, which writes the tables of the newest snapshot again (`clipmill gc"
+            f" {url} --keep 1 --delete` drops older ones); `clipmill verify {url}` names all that is damaged"
+        )
+    return f"`clipmill verify {url}` names all that is damaged: {MAKE_AGAIN}"
+
+
+MAKE_AGAIN = (
+    "remove the record, commits/<key>.json, of each damaged shard (<key> begins with the 12 digits at the end of the names of the"
+    " shard's files), then build again with the same configuration, which makes what is missing"
+)
+
+
+def describe_damage(root: Root, path: str, why: str, else_: str = "") -> ClipmillError:
+    """Return the error about a file of a dataset that is not there, or not what was written. else_ : what it can be besides."""
+    return ClipmillError(
+        f"{root.uri(path)} cannot be read as it was written ({' '.join(why.split())[:_MAX_WHY]}): {way_out(root.url, path)}{else_}",
+        code="root.damaged",
     )
 
 

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, OddRecordError, odd_record
 from schemas.layout import FORGOTTEN_FILE
 from schemas.storage import Root
 
@@ -84,18 +84,21 @@ def read_forgotten(root: Root) -> Forgotten:
     """
     try:
         plain = json.loads(root.read_bytes(FORGOTTEN_FILE))
+        if not isinstance(plain, dict):
+            raise OddRecordError("an object is expected")
         salt, lists = plain["salt"], [plain[name] for name in ("recordings", "names")]
         if not isinstance(salt, str) or not all(
             isinstance(v, list) and all(isinstance(h, str) for h in v) for v in lists
         ):
-            raise ValueError("hashes are expected")
+            raise OddRecordError("it should hold a salt and two lists of hashes")
         return Forgotten(salt, frozenset(lists[0]), frozenset(lists[1]))
     except FileNotFoundError:
         return Forgotten()
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({error}); put the file back as it was. Without it"
-            " forgotten recordings that are still in a source come back"
+            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({odd_record(error)}); put the file back as it was. Without it"
+            " forgotten recordings that are still in a source come back",
+            code="root.damaged",
         ) from None
 
 

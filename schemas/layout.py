@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, odd_record
 from schemas.keys import FORMAT_VERSION
 from schemas.records import Commit, Snapshot
 from schemas.storage import Root
@@ -83,8 +83,9 @@ def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
     chosen = numbers[-1] if number is None else number
     if chosen not in numbers:
         there = ", ".join(map(str, numbers[-10:]))
+        which = f"snapshot {there}" if len(numbers) == 1 else f"snapshots {'..., ' if len(numbers) > 10 else ''}{there}"
         raise ClipmillError(
-            f"{root.url}: no snapshot {chosen}; there are {'..., ' if len(numbers) > 10 else ''}{there}",
+            f"{root.url}: there is no snapshot {chosen}, but {which}",
             code="root.no_snapshot",
         )
     return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))
@@ -159,7 +160,7 @@ def read_retries(root: Root) -> Retries:
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(RETRIES_FILE)}: not a record of retries ({error}); put the file back as it was, or remove it and retry"
+            f"{root.uri(RETRIES_FILE)}: not a record of retries ({odd_record(error)}); put the file back as it was, or remove it and retry"
             " again: what was retried before is then as if it had not been",
             code="root.damaged",
         ) from None

@@ -23,6 +23,15 @@ NOTED = {
         "annotation file has a first row that looks like a header; if it is one, write annotations.header: true",
         "annotation files have a first row that looks like a header; if it is one, write annotations.header: true",
     ),
+    "headers_with_numbers": (
+        "annotation file has numbers in its header; if its first row is data, write annotations.header: false and give columns by index",
+        "annotation files have numbers in their headers; if their first rows are data, write annotations.header: false and give columns"
+        " by index",
+    ),
+    "roles_not_named": (
+        "annotation file has a column that is called as a role is, and annotations.columns does not name it",
+        "annotation files have columns that are called as roles are, and annotations.columns does not name them",
+    ),
     "rows_of_one_channel": ("row takes one channel of its recording", "rows take one channel of their recording"),
 }  # fmt: skip
 """By code: what is said of one, and of several."""

@@ -37,8 +37,8 @@ PLAN_REASONS = (
     ),
     Reason(
         "annotation_unreadable",
-        "the annotation file cannot be read as a table of text",
-        "save it as UTF-8 CSV, or correct annotations.delimiter / header / columns",
+        "the annotation file is no table of text, or its header is not what the configuration says; the detail says which",
+        "save it as UTF-8 CSV, or correct annotations.header, annotations.columns or annotations.delimiter",
     ),
     Reason(
         "annotation_missing_column",

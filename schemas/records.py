@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, TypeVar
 
-from schemas.errors import ClipmillError
+from schemas.errors import ClipmillError, OddRecordError, odd_record
 from schemas.keys import FORMAT_VERSION
 from schemas.statistics import Saturation, Statistics, summed_saturation
 
@@ -147,23 +147,18 @@ class Commit:
     def from_json(cls, content: bytes, name: str) -> Commit:
         """Read a record. Raises ClipmillError with `name` when it is not one."""
         try:
-            plain = json.loads(content)
-            return _typed(
-                cls(
-                    **{
-                        **plain,
-                        "outputs": [_typed(OutputFile(**o)) for o in plain["outputs"]],
-                        "counts": _typed(Counts(**plain["counts"])),
-                        "seconds": _typed(Seconds(**plain["seconds"])),
-                        "statistics": Statistics.from_plain(plain["statistics"])
-                        if "statistics" in plain
-                        else Statistics(),
-                    }
-                )
-            )
+            plain = _object(json.loads(content))
+            statistics = Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics()
+            sums = {
+                "outputs": [_made(OutputFile, o, f"outputs[{i}]") for i, o in enumerate(plain["outputs"])],
+                "counts": _made(Counts, plain["counts"], "counts"),
+                "seconds": _made(Seconds, plain["seconds"], "seconds"),
+                "statistics": statistics,
+            }
+            return _made(cls, {**plain, **sums})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a commit record ({error}); remove it: the next build makes the shard again",
+                f"{name}: not a commit record ({odd_record(error)}); remove it: the next build makes the shard again",
                 code="root.damaged",
             ) from None
 
@@ -230,7 +225,7 @@ class Snapshot:
     @classmethod
     def from_json(cls, content: bytes, name: str) -> Snapshot:
         try:
-            plain = json.loads(content)
+            plain = _object(json.loads(content))
             if (version := int(plain.get("format_version", FORMAT_VERSION))) > FORMAT_VERSION:
                 raise ClipmillError(
                     f"{name}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",
@@ -238,17 +233,17 @@ class Snapshot:
                 )
             statistics = {split: Statistics.from_plain(s) for split, s in plain.get("statistics", {}).items()}
             sums = {
-                "counts": _typed(Counts(**plain["counts"])),
-                "seconds": _typed(Seconds(**plain["seconds"])),
+                "counts": _made(Counts, plain["counts"], "counts"),
+                "seconds": _made(Seconds, plain["seconds"], "seconds"),
                 "statistics": statistics,
             }
-            snapshot = _typed(cls(**{**plain, **sums}))
+            snapshot = _made(cls, {**plain, **sums})
             if not all(key.isalnum() for key in snapshot.commits):
-                raise ValueError("commits holds what is no key")
+                raise OddRecordError("commits holds what is no key")
             return snapshot
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({error}); put the file back as it was, or remove it: the next build publishes again",
+                f"{name}: not a snapshot ({odd_record(error)}); put the file back as it was, or remove it: the next build publishes again",
                 code="root.damaged",
             ) from None
 
@@ -320,15 +315,45 @@ _TYPES: dict[str, tuple[Any, Any]] = {
 T = TypeVar("T")
 
 
-def _typed(record: T) -> T:
-    """Return a record as it is. Raises TypeError where a damaged file has given a field, or what is in it, another type."""
+def _object(plain: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(plain, dict):
+        raise OddRecordError(
+            f"{f'{place} should be' if place else 'it should hold'} an object, with a value for each key"
+        )
+    return plain
+
+
+def _made(kind: type[T], plain: Any, place: str = "") -> T:
+    """Return the record that plain data hold. place : where they stand in the file. Raises OddRecordError."""
+    values, about = _object(plain, place), kind.__dataclass_fields__  # type: ignore[attr-defined]
+    at = f"{place}." if place else ""
+    if unknown := [name for name in values if name not in about]:
+        raise OddRecordError(f"{at}{unknown[0]} is not known")
+    needed = [n for n, f in about.items() if f.default is MISSING and f.default_factory is MISSING]
+    if lacking := [name for name in needed if name not in values]:
+        raise OddRecordError(f"{at}{lacking[0]} is missing")
+    return _typed(kind(**values), at)
+
+
+def _typed(record: T, at: str = "") -> T:
+    """Return a record as it is. Raises OddRecordError where a damaged file has given a field, or what is in it, another type."""
     for name, about in record.__dataclass_fields__.items():  # type: ignore[attr-defined]
         outer, inner = _TYPES.get(about.type, (object, None))
         value = getattr(record, name)
         inside = value.values() if isinstance(value, dict) else value
         if not isinstance(value, outer) or (inner is not None and not all(isinstance(v, inner) for v in inside)):
-            raise TypeError(f"{name} should be {about.type}")
+            raise OddRecordError(f"{at}{name} should be {_in_words(about.type)}")
     return record
+
+
+def _in_words(kind: str) -> str:
+    """Return what a field's type is called in JSON."""
+    one = {"int": "a whole number", "float": "a number", "str": "text"}
+    many = {"int": "whole numbers", "float": "numbers", "str": "texts", "Any": "values"}
+    outer, _, inner = kind.removesuffix("]").partition("[")
+    if outer == "list":
+        return f"a list of {many.get(inner, 'objects')}"
+    return f"an object of {many.get(inner.partition(', ')[2], 'objects')}" if outer == "dict" else one.get(kind, kind)
 
 
 def _to_json(record: Any) -> bytes:

@@ -91,6 +91,15 @@ class Root:
             # One layer of patience is enough: three of them, one in the other, wait for minutes (`schemas.retry`).
             options["config_kwargs"] = {"retries": {"max_attempts": 0}, **options.get("config_kwargs", {})}
         try:
+            fsspec.get_filesystem_class(scheme)
+        except ValueError:
+            raise ConfigError(
+                f"{self.url}: {scheme}:// is an unknown kind of address; known are a folder, s3://BUCKET/FOLDER, and other stores that"
+                " fsspec has a file system for, as gs:// and az://"
+            ) from None
+        except ImportError:
+            pass  # told below
+        try:
             found = fsspec.filesystem(scheme, **options)
             if self.is_s3:
                 found.retries = 1

@@ -193,12 +193,14 @@ class Document:
             path = path[:-1]
         return self.lines.get(path)
 
-    def read_as(self, path: KeyPath) -> str:
-        """Return what a value that is no text is read as, and how to have it as text: for a place where text is expected."""
+    def read_as(self, path: KeyPath, wants_text: bool = True) -> str:
+        """Return what a value that is no text is read as, and how to have it as text where that is expected."""
         kind, text = self.written.get(path, ("", ""))
         if kind == "null":
             return "; there is no value; give one, or leave the key out"
-        return f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'" if kind else ""
+        return (
+            f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'" if kind and wants_text else ""
+        )
 
 
 def _no_text(found: re.Match[str]) -> str:

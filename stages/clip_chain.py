@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import StageError, StorageError
+from schemas.errors import ClipmillError, StageError
 from stages.stage import Stage, is_clip
 
 _MAX_TEXT = 500
@@ -58,7 +58,7 @@ def applied(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None =
     Raises
     ------
     StageError : the stage raised something, or did what it does not declare; names the stage and the clip
-    StorageError, MemoryError : as the stage raised it
+    ClipmillError, MemoryError : as the stage raised it
     """
     if begin is not None:
         begin(stage.section)
@@ -67,7 +67,7 @@ def applied(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None =
         tables = [given] if isinstance(given, pa.Table) else list(given)
         for made in tables:
             _check(stage, table, made)
-    except (StorageError, MemoryError, StageError):
+    except (ClipmillError, MemoryError):
         raise
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]

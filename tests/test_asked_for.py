@@ -51,7 +51,7 @@ def test_a_side_that_hashing_leaves_empty_holds_the_build_back_and_balance_fills
         assert (
             f"not published: no clip stands in split '{side}', which `split` asks for: with few groups" in held.output
         )
-    assert "limits.allow_empty_splits: true publishes without it" in held.output
+    assert "limits: {allow_empty_splits: true} in the configuration publishes without it" in held.output
     assert snapshot_numbers(Root(str(tmp_path / "out"))) == []
     edited(config, split={"train": 0.8, "val": 0.1, "test": 0.1, "balance": True})
     assert "warning" not in run("plan", config).output
@@ -126,7 +126,10 @@ def test_a_class_that_a_split_lacks_is_told_held_or_ignored(small: Path) -> None
     (small.parent / "in/cat/r00_p0.wav").touch()
     held = run("build", edited(small, limits={"missing_classes": "hold"}))
     assert held.exit_code == 3
-    assert f"not published: {message}; limits.missing_classes: warn publishes all the same" in held.output
+    assert (
+        f"not published: {message}; limits: {{missing_classes: warn}} in the configuration publishes all the same"
+        in held.output
+    )
     quiet = run("build", edited(small, limits={"missing_classes": "ignore"}))
     assert (quiet.exit_code, "classes" in quiet.output) == (0, False)
     # One split has no other to lack something of.

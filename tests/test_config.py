@@ -113,9 +113,9 @@ def test_the_other_ways_of_the_design_load(source: str) -> None:
         (minimal(more="features:\n  log_mel:\n    n_ffft: 8"), 9, "features.log_mel.n_ffft", "did you mean 'n_fft'"),
         (minimal(more="limits: {zzzz: 1}"), 7, "limits.zzzz", "max_rejected_share"),
         # wrong types
-        (minimal(more="audio: {sample_rate_hz: fast}"), 7, "audio.sample_rate_hz", "integer"),
+        (minimal(more="audio: {sample_rate_hz: fast}"), 7, "audio.sample_rate_hz", "whole number"),
         (minimal("include: '*.wav'"), 5, "sources[0].include", "list"),
-        (minimal("follow_links: 12"), 5, "sources[0].follow_links", "bool"),
+        (minimal("follow_links: 12"), 5, "sources[0].follow_links", "true or false"),
         (minimal("segment: whole"), 5, "sources[0].segment", "expected a map; known here: mode, length_s"),
         (minimal(more="audio: [1]"), 7, "audio", "expected a map; known here: sample_rate_hz"),
         (minimal(more="limits: {max_rejected_share: 2}"), 7, "limits.max_rejected_share", "1"),

@@ -95,6 +95,7 @@ def test_what_follows_from_something_else_is_not_told() -> None:
             "should be a number, not true",
         ),
         ("split: {from: f, map: {a: 3}}", "3 is read as a number; put it in quotes: '3'"),
+        ("split: {from: f, map: {train: 1}}", "the map is {VALUE: SPLIT}, and the other way round it is {1: train}"),
         ("split: {from: f, map: {a: }}", "there is no value; give one, or leave the key out"),
     ],
 )
@@ -257,3 +258,26 @@ def test_many_mistakes_stay_readable() -> None:
     error = caught.value
     assert len(error.problems) == 500
     assert str(error).splitlines()[-1] == "... and 400 more"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("split: {train: 80, test: 0}", "a share is a fraction of 1"),
+        ("limits: {max_rejected_share: 7}", "a share is a fraction of 1"),
+        ("limits: {max_recording_s: -1}", "expected greater than"),
+        ("audio: {sample_rate_hz: 1.5}", "integer"),
+    ],
+)
+def test_quotes_are_advised_only_where_text_was_expected(more: str, words: str) -> None:
+    (problem,) = refused(f"{HEAD}{more}\n").problems
+    assert words in problem.message and "quotes" not in problem.message
+
+
+def test_a_key_of_the_top_inside_a_source_and_a_truth_value_that_is_none_are_told() -> None:
+    (problem,) = refused(HEAD.replace("root: /data", "root: /data\n    classes: [a]")).problems
+    assert problem.message == "unknown key; `classes` belongs at the top of the file, beside `sources`"
+    (problem,) = refused(
+        HEAD.replace("root: /data", "root: /data\n    annotations: {sidecar: a, header: none}")
+    ).problems
+    assert problem.message == "expected true or false"

@@ -133,7 +133,7 @@ def test_diff_on_the_command_line(history: Path, tmp_path: Path) -> None:
     assert json.loads(run("diff", out, 1, 3, "--json").output)["same"] is False
     wrong = run("diff", out, 1, 9)
     assert wrong.exit_code == 1
-    assert "no snapshot 9; there are 1, 2, 3" in wrong.output
+    assert "there is no snapshot 9, but snapshots 1, 2, 3" in wrong.output
 
 
 def tree(root: Path) -> dict[str, int]:

@@ -12,8 +12,6 @@ from schemas.config_file import load
 
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
-COMING = {"docs/installing.md", "CONTRIBUTING.md"}
-"""TEMPORARY: pages that are being written. Remove a name as soon as its page exists; a test insists on it."""
 
 
 def prose(page: Path) -> str:
@@ -43,8 +41,6 @@ def broken(page: Path) -> list[str]:
             continue
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
-        if file.is_relative_to(TOP) and str(file.relative_to(TOP)) in COMING:
-            continue
         if not file.exists() or (anchor and anchor not in anchors(file)):
             bad.append(target)
     return bad
@@ -66,10 +62,6 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
         "[e](page.md#three) [f](https://x.y/z)\n```\n# three\n[g](no.md)\n```\n"
     )
     assert broken(page) == ["#two-2", "gone.md", "page.md#three"]
-
-
-def test_no_page_is_called_missing_that_exists() -> None:
-    assert [name for name in sorted(COMING) if (TOP / name).exists()] == []
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

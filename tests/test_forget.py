@@ -138,7 +138,7 @@ def test_nothing_is_left_and_it_does_not_come_back(
     assert [h for h in hz if abs(h - 1777) < 20]  # the search can find it
     with pytest.raises(AssertionError):
         assert_nothing_left(out)
-    dry = said("forget", out, GONE)
+    dry = said("forget", out, GONE, code=2)
     assert (dry["recordings"], dry["snapshots"], dry["done"]) == ([GONE], [1, 2], False)
     assert "Go on?" in run("forget", out, GONE, answer="n\n", code=2)
     assert snapshot_numbers(root) == [1, 2]
@@ -340,7 +340,7 @@ def test_spans_in_several_shards_and_splits_by_row(tmp_path: Path, make_config: 
     config = make_config(source, output={"root": str(tmp_path / "out"), "shard_seconds": 4})
     run("build", config)
     out = tmp_path / "out"
-    dry = said("forget", out, f"s0/{MARK}.wav")
+    dry = said("forget", out, f"s0/{MARK}.wav", code=2)
     assert dry["shards"] > 1
     run("forget", out, f"s0/{MARK}.wav", "--yes")
     assert_nothing_left(out)

@@ -204,3 +204,18 @@ def test_a_sidecar_that_cannot_be_used_rejects_its_recording(tmp_path: Path, mak
     assert done.exit_code == 3, done.output
     assert "3 listed = 2 used + 1 rejected" in done.output and "200 read = 200 used" in done.output
     assert "t.csv" in run("failures", config).output
+
+
+@pytest.mark.parametrize(
+    ("label", "told"), [("kind", True), ("label", True), ("dog", False), ({"from": "annotation"}, False)]
+)
+def test_a_text_for_all_labels_that_is_the_column_s_name_is_told(
+    label: Any, told: bool, make_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "in/a.wav", tone(1.0, 8000), 8000)
+    (tmp_path / "in/a.csv").write_text("kind\ncat\n")
+    annotations = {"sidecar": "{stem}.csv", "columns": {"label": "kind"}}
+    plan = make_plan(load(make_config({"root": tmp_path / "in", "annotations": annotations, "label": label})).config)
+    assert [
+        f"label: {label} is the text" in w.message and "{from: annotation}" in w.message for w in plan.warnings
+    ] == [True] * told

@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 
 from pipelines.annotations.rows import AmbiguousError
 from pipelines.annotations.times import EITHER, clock_seconds, decimal_of, number
+from pipelines.fingerprints import item_digest
+from pipelines.inventory import Recording
+from pipelines.items import Entry, Item
 from pipelines.plan import make_plan
 from schemas.annotation_config import Annotations
 from schemas.config_file import load
@@ -290,6 +293,7 @@ def test_rows_of_recordings_that_are_not_there(ignored: bool, tmp_path: Path, ma
         ("12,25,12,5,cat", "annotation_split_number"),
         ("100,500,Dog, bark", (100, 500, "Dog")),
         ("100,500,cat,7", (100, 500, "cat")),
+        ("0,1,2,3", (0, 1, "2")),
         ("100,500,cat,,", (100, 500, "cat")),
     ],
 )
@@ -315,3 +319,21 @@ def test_an_estimate_is_no_longer_than_a_file_of_that_size_can_be(
     root = corpus(tmp_path, "0,900000000,a\n" * 3 + "0,1.5,a\n")
     size_bytes = (root / "a.wav").stat().st_size
     assert make_plan(load(make_config({**SOURCE, "root": root})).config).estimated_s <= 3 * size_bytes / 500 + 1.501
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "samples"])
+def test_a_clock_time_among_seconds_is_told_as_one(unit: str) -> None:
+    (row,) = read("0:01.5,0:02,dog\n", time_unit=unit)
+    assert row.reason == "annotation_not_a_number" and "set annotations.time_unit: clock" in str(row.detail)
+    (row,) = read("x,0:02,dog\n", time_unit=unit)
+    assert "clock" not in str(row.detail)
+
+
+def test_a_hint_in_a_detail_moves_no_key(tmp_path: Path) -> None:
+    def digest_of(detail: str) -> str:
+        entry = Entry(None, None, 0, "dog", {}, "a.csv", 1, "annotation_not_a_number", detail)
+        recording = Recording("s", "a.wav", 1, "v")
+        return item_digest(Item(recording, "s/a.wav", "train", None, {}, True, (0, None), [entry], 1, 0), "", {})
+
+    (row,) = read("0:01,0:02,dog\n")
+    assert digest_of("start is '0:01'") == digest_of(str(row.detail)) != digest_of("start is '0:02'")

@@ -207,7 +207,7 @@ def test_one_folder_one_export(dataset: Path, tmp_path: Path) -> None:
     assert export(dataset, "csv", "--to", str(there)).exit_code == 0
     assert export(dataset, "csv", "--to", str(there)).exit_code == 0  # the same again
     told = export(dataset, "nemo", "--to", str(there))
-    assert told.exit_code == 1 and "holds the export of another snapshot or format (1 of odd" in told.output
+    assert told.exit_code == 2 and "holds the export of another snapshot or format (1 of odd" in told.output
     done = export(dataset, "nemo", "--to", str(there), "--replace")
     assert done.exit_code == 0, done.output
     assert sorted(p.name for p in there.iterdir()) == [
@@ -218,7 +218,7 @@ def test_one_folder_one_export(dataset: Path, tmp_path: Path) -> None:
     (somebodys / "train.csv").write_text("mine")
     for more in ([], ["--replace"]):
         told = export(dataset, "csv", "--to", str(somebodys), *more)
-        assert told.exit_code == 1 and "is not empty" in told.output
+        assert told.exit_code == 2 and "is not empty" in told.output
     assert (somebodys / "train.csv").read_text() == "mine"
 
 
@@ -277,7 +277,7 @@ def test_another_build_of_the_same_number_is_another_snapshot(dataset: Path, tmp
     there = str(tmp_path / "there")
     assert export(dataset, "csv", "--to", there).exit_code == 0
     told = export(tmp_path / "other", "csv", "--to", there)
-    assert told.exit_code == 1 and "another snapshot" in told.output
+    assert told.exit_code == 2 and "another snapshot" in told.output
     assert export(tmp_path / "other", "csv", "--to", there, "--replace").exit_code == 0
     assert not (tmp_path / "there/test.csv").exists()
     state = ClipDataset(dataset, "train", ("clip_id",)).state_dict()
@@ -379,4 +379,18 @@ def test_what_is_missing_is_told_by_every_format(dataset: Path, tmp_path: Path) 
         told = export(there, format)
         assert told.exit_code == 1 and "1 of 3 shards of snapshot 1 are missing or cut" in told.output, format
         told = export(there, format, "--text", "nope")
-        assert told.exit_code == 1 and "there is no field 'nope'" in told.output, format
+        assert told.exit_code == 2 and "there is no field 'nope'" in told.output, format
+
+
+def test_a_note_names_all_odd_signs_of_a_path() -> None:
+    from types import SimpleNamespace
+
+    from pipelines.exports.addresses import note_cut, note_patterns
+    from schemas.storage import Root
+
+    asked = SimpleNamespace(notes=[])
+    note_patterns(asked, Root("/data/a::b[1]*"))  # type: ignore[arg-type]
+    note_cut(asked, Root("/data/a?b#c"))  # type: ignore[arg-type]
+    assert "'::' in an address for file systems" in asked.notes[0]
+    assert "and '[' and '*' in an address for patterns; move the dataset to a folder without them" in asked.notes[0]
+    assert "ends an address at '?' or '#'; move the dataset to a folder without them" in asked.notes[1]

@@ -159,7 +159,7 @@ def test_an_empty_sidecar_counts_apart_from_a_missing_one(make_config: MakeConfi
         ),
         *((name, "end") for name in "ends stop offset END end_s edn xmax".split()),
         *((name, "duration") for name in "dur durration Duration duration_s length".split()),
-        *((name, "label") for name in "lable labels Label tag class".split()),
+        *((name, "label") for name in "lable labels Label tag class lbl".split()),
         *((name, "channel") for name in "channels chanel Channel".split()),
     ],
 )
@@ -323,3 +323,101 @@ def test_a_source_s_channels_and_its_rows_channels_exclude_each_other(make_confi
 
 def test_all_that_is_noted_can_be_said() -> None:
     assert all(one and several for one, several in NOTED.values())
+
+
+# What is likely a mistake
+
+
+@pytest.mark.parametrize("sidecar", ["labels.csv", "meta/labels.csv"])
+def test_a_sidecar_of_several_recordings_is_an_error(sidecar: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in" / "one", "a") and corpus(tmp_path / "in" / "two", "b")
+    for folder in ("one", "two"):
+        (place.parent / folder / sidecar).parent.mkdir(exist_ok=True)
+        (place.parent / folder / sidecar).write_text(ROWS)
+    annotations = {"sidecar": sidecar, "header": False, "columns": RANGES}
+    config = make_config({"name": "s", "root": place.parent, "annotations": annotations})
+    assert make_plan(load(config).config).annotations_read == 4  # one recording a folder
+    corpus(place, "c")
+    code, said = run("plan", str(config))
+    assert code == 2 and f"two/{sidecar}" in said and "two/b.wav and two/c.wav" in said
+    assert "`table`" in said and "{stem}" in said and "sources.s.annotations.sidecar" in said
+    assert f"{config}:{config.read_text().splitlines().index('    sidecar: ' + sidecar) + 1}: " in said
+
+
+@pytest.mark.parametrize("key", ["columns", "fields"])
+@pytest.mark.parametrize("names", ["start end label", "Start End Label", "onset offset label"])
+def test_columns_the_wrong_way_round_are_an_error(key: str, names: str) -> None:
+    turned = {str(k): name for k, name in enumerate(names.split())}
+    with pytest.raises(ValueError, match=r"write \{start: 0, end: 1, label: 2\}"):
+        Annotations.model_validate({**SIDECAR, key: turned})
+    assert Annotations.model_validate({**SIDECAR, "fields": {"0": "speaker", "who": "start"}}).fields
+
+
+@pytest.mark.parametrize("name", ["event_label", "category", "species", "target", "Category"])
+def test_a_column_of_labels_is_a_field_only_where_labels_come_from_elsewhere(
+    name: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    def source(columns: dict[str, str], **more: Any) -> dict[str, Any]:
+        return {"root": tmp_path, "annotations": {**SIDECAR, "columns": {"start": "s", **columns}, **more}}
+
+    for label in ({}, {"label": {"map": {"a": "b"}}}):
+        with pytest.raises(ConfigError, match=r"did you mean `label: x`.*annotations\.fields") as refused:
+            load(make_config({**source({name: "x"}), **label}))
+        assert refused.value.key == f"sources[0].annotations.columns.{name}"
+    load(make_config({**source({name: "x"}), "label": {"from": "folder"}}))
+    load(make_config(source({name: "x", "label": "y"})))
+    load(make_config(source({}, fields={name: "x"})))
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "paste"),
+    [
+        ("start,end,label", {}, "{start: start, end: end, label: label}"),
+        ("onset,offset,event_label", {}, "{start: onset, end: offset, label: event_label}"),
+        ("Begin Time (s),End Time (s),x", {}, "{start: 'Begin Time (s)', end: 'End Time (s)'}"),
+        ("start,duration,text", {"start": "start"}, "{start: start, duration: duration}"),
+        ("start,end,label", {"start": 0, "end": 1}, "{start: 0, end: 1, label: label}"),
+    ],
+)
+@pytest.mark.parametrize("way", ["sidecar", "table"])
+def test_columns_that_are_called_as_roles_and_not_named_are_told_with_what_to_paste(
+    header: str, columns: dict[str, Any], paste: str, way: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    place = corpus(tmp_path / "in", "a", a=f"{header}\n0,1,dog\n", t=f"{header},f\n0,1,dog,a\n")
+    annotations = {**(SIDECAR if way == "sidecar" else {"table": "t.csv", "recording": "f"}), "columns": columns}
+    code, said = run("plan", str(make_config({"name": "s", "root": place, "annotations": annotations})))
+    assert code == 0 and f"write columns: {paste}" in said and "warning      source 's'" in said
+    assert "noted        1 annotation file has a column that is called as a role is" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "spec"),
+    [
+        ("start,end,label", {"columns": {"start": "start", "end": "end", "label": "label"}}),
+        ("start,end,label", {"fields": ["start", "end", "label"]}),
+        ("duration,text,speaker", {}),  # of whole recordings
+        ("start,end,duration", {"columns": {"start": "start", "end": "end"}}),
+        ("x,y,channel", {}),
+    ],
+)
+def test_columns_that_are_meant_as_fields_are_not_told(
+    header: str, spec: dict[str, Any], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    place = corpus(tmp_path / "in", "a", a=f"{header}\n0,1,2\n")
+    plan = make_plan(load(make_config({"root": place, "annotations": {**SIDECAR, **spec}})).config)
+    assert not plan.warnings and not plan.noted
+
+
+def test_a_label_column_is_not_told_where_labels_come_from_elsewhere(make_config: MakeConfig, tmp_path: Path) -> None:
+    place = corpus(tmp_path / "in", "a", a="label,text\nx,y\n")
+    plan = make_plan(load(make_config({"root": place, "annotations": SIDECAR, "label": "dog"})).config)
+    assert not plan.warnings and not plan.noted
+
+
+def test_a_header_with_numbers_is_noted_where_no_name_was_found_in_it(tmp_path: Path) -> None:
+    def noted(**spec: Any) -> dict[str, int]:
+        found = join(tmp_path, ["a.wav"], {"a.csv": "0.5,1.0,dog\n1.0,2.0,cat\n"}, **SIDECAR, **spec)
+        return {code: n for code, n in found.noted.items() if n}
+
+    assert noted() == noted(columns={"label": 2}) == {"headers_with_numbers": 1}
+    assert noted(columns={"label": "dog"}) == noted(header=False, columns={"label": 2}) == {}

@@ -16,7 +16,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines import split_rule
+from pipelines.limits import foreseen
 from pipelines.plan import make_plan
+from pipelines.sides import recordings_by_split
 from pipelines.split_rule import SplitRule, Survey, cut_points, rendezvous
 from schemas.config import Config
 from schemas.config_file import load, loads
@@ -374,3 +376,37 @@ def test_rows_are_divided_by_their_own_labels_and_bad_ones_have_no_say(tmp_path:
     (tmp_path / "in/rows.csv").write_text(with_bad.replace("r0.wav,1,x,b", "r0.wav,0.5,0.7,b"))
     with pytest.raises(ClipmillError, match=r"1 recording has clips of several labels: 's/r0\.wav'"):
         planned(tmp_path / "in", {"train": 0.5, "test": 0.5, "stratify": "label"}, **source)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"from": "Fold", "map": {"1": "train", "2": "test"}}, "split.from"),
+        ({"train": 0.5, "test": 0.5, "by": "Fold"}, "split.by"),
+        ({"train": 0.5, "test": 0.5, "by": "Fold", "balance": True}, "split.by"),
+    ],
+)
+@pytest.mark.parametrize("columns", [{"start": "s", "label": "l"}, {"label": "l"}])
+def test_a_split_by_a_column_that_a_table_does_not_have_is_an_error(
+    given: dict[str, Any], key: str, columns: dict[str, str], tmp_path: Path
+) -> None:
+    for i in range(2):
+        write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 8000, seed=i), 8000)
+    (tmp_path / "in/t.csv").write_text("f,s,l,fold\nr0.wav,0,a,1\nr1.wav,0,b,2\n")
+    source = {"annotations": {"table": "t.csv", "recording": "f", "columns": columns}}
+    with pytest.raises(ConfigError, match=r"no field 'Fold' .*; did you mean 'fold'\?") as refused:
+        planned(tmp_path / "in", given, **source)
+    assert refused.value.key == key
+    # A column that is there, and empty in a row, costs that row.
+    (tmp_path / "in/t.csv").write_text("f,s,l,Fold\nr0.wav,0,a,1\nr1.wav,0,b,\n")
+    assert len(planned(tmp_path / "in", given, **source)) == 2
+
+
+def test_what_stratify_lacks_is_told(make_config: Callable[..., Path], tmp_path: Path) -> None:
+    for label, speaker in ("a0", "b1", "c2"):
+        write_audio(tmp_path / f"in/{label}/x_p{speaker}.wav", tone(0.3, 8000, seed=int(speaker)), 8000)
+    source = {"root": tmp_path / "in", "label": {"from": "folder"}, **FIELDS}
+    given = {"train": 0.5, "val": 0.25, "test": 0.25, "by": "speaker", "stratify": "label"}
+    config = load(make_config(source, split=given)).config
+    told = foreseen(config, recordings_by_split(make_plan(config), config.split.asked), {})
+    assert len(told) == 2 and all("each label needs as many as there are splits (3)" in t.message for t in told)

@@ -18,6 +18,7 @@ from pipelines.progress import Watch
 from pipelines.task_failures import ray_gave_up
 from schemas.config_file import load
 from schemas.errors import ClipmillError
+from stages.stage import Stage
 
 DEFECT = "error: a stage failed, which is a defect of clipmill: "
 CASES = [
@@ -33,16 +34,40 @@ CASES = [
 ]
 
 
-def raising(error: Exception) -> Any:
+def raising(error: Exception, is_on_gpu: bool = False) -> Any:
     """Return a stage that raises. Its class is local, so that it travels to the workers by value."""
 
-    class Raising:
-        min_samples = 1
+    class Raising(Stage):
+        section = "raising"
+        scope = "derived"
+        on_gpu = is_on_gpu
 
         def __call__(self, table: pa.Table) -> pa.Table:
             raise error
 
     return Raising()
+
+
+class Passing(Stage):
+    section = "passing"
+    scope = "derived"
+    on_gpu = True
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return table
+
+
+def of_stage(message: str) -> str:
+    """Return what is said of an exception of a stage: its name and the clip, where a task's defect has the shard."""
+    if not message.startswith(DEFECT):
+        return message
+    text = message.removeprefix(DEFECT).split(" (in shard")[0]
+    return f"error: stage 'raising' failed on clip r-ID: {text}".rstrip()
+
+
+def told(output: str) -> list[str]:
+    text = re.sub(r"\br-[0-9a-f]{12}-\d+", "r-ID", re.sub("train-[0-9a-f]{12}", "train-KEY", output))
+    return [line.rstrip() for line in text.splitlines() if line.startswith("error:")]
 
 
 @pytest.fixture
@@ -56,40 +81,43 @@ def test_a_stage_that_raises_on_ray(
     error: Exception, message: str, config: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stages(*given: Any) -> Any:
-        return dataclasses.replace(stages_of(*given), features=raising(error))
+        return dataclasses.replace(stages_of(*given), derived=(raising(error),))
 
     monkeypatch.setattr("pipelines.build.stages_of", stages)
     done = CliRunner().invoke(main, ["build", str(config)])
     assert done.exit_code == 1, done.output
-    told = re.sub("train-[0-9a-f]{12}", "train-KEY", done.output)
-    assert [line for line in told.splitlines() if line.startswith("error:")] == [message]
+    assert told(done.output) == [of_stage(message)]
     assert "Traceback" not in done.output
     assert "ray" not in done.output.lower().replace("starting ray", "")
 
 
-@pytest.mark.parametrize("place", ["clips", "features", "images", "write"])
+@pytest.mark.parametrize("place", ["clips", "derived", "write"])
 @pytest.mark.parametrize(("error", "message"), CASES)
 def test_a_stage_that_raises_in_this_process(
     error: Exception, message: str, place: str, config: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stages(*given: Any) -> Any:
         made = stages_of(*given)
-        if place != "write":
-            return dataclasses.replace(made, **{place: raising(error)})
+        if place == "clips":
+            return dataclasses.replace(made, clips=raising(error))
+        if place == "derived":
+            return dataclasses.replace(made, derived=(raising(error),))
         monkeypatch.setattr(type(made.write), "__call__", lambda *_: raising(error)(pa.table({})))
         return made
 
     monkeypatch.setattr("pipelines.build.stages_of", stages)
     done = CliRunner().invoke(main, ["build", str(config)])
     assert done.exit_code == 1, done.output
-    assert re.sub("train-[0-9a-f]{12}", "train-KEY", done.stderr).splitlines() == [message]
+    assert told(done.stderr) == [of_stage(message) if place == "derived" else message]
 
 
-@pytest.mark.parametrize("place", ["clips", "features", "images"])
+@pytest.mark.parametrize("place", ["before", "in", "behind"])
 def test_a_task_before_in_or_behind_the_actors(place: str, config: Path, ray_session: None) -> None:
     file = load(config)
     plan = make_plan(file.config)
-    stages = dataclasses.replace(stages_of(file.config, plan, "cpu"), **{place: raising(ClipmillError("told by it"))})
+    bad, passing = (raising(ClipmillError("told by it"), is_on_gpu=place == "in"), Passing())
+    derived = (passing, bad) if place == "behind" else (bad, passing) if place == "before" else (bad,)
+    stages = dataclasses.replace(stages_of(file.config, plan, "cpu"), derived=derived)
     shards = [plan.shard(i) for i in range(len(plan.keys))]
     with pytest.raises(ClipmillError, match=r"^told by it$"):
         list(run_graph(shards, stages, plan.config_digest, Watch(), feature_actors=1, gpus_per_actor=0.0))

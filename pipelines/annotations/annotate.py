@@ -16,6 +16,9 @@ from schemas.errors import ConfigError
 from schemas.names import spelled_composed
 from schemas.storage import Root, split_name
 
+_NAME_HEADERS = frozenset(
+    "file files filename filenames filepath fname path recording recordingid wav audio audiofile audiofilename clip clipid track id".split()
+)
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -30,9 +33,12 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
     if spec is None:
         return Annotated()
     if spec.sidecar is not None:
-        return Sidecars(
+        sidecars = Sidecars(
             spec=spec, root=root, other_files=inventory.other_files, key=f"sources.{source.name}.annotations"
         )
+        if _PLACEHOLDER.search(spec.sidecar) is None:
+            sidecars.check_one_each([recording.path for recording in inventory.recordings])
+        return sidecars
     return _table(spec, str(spec.table), source, root, inventory)
 
 
@@ -49,7 +55,7 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{root.uri(table)} does not exist", key=f"{key}.table") from None
     except MissingColumnError as error:
-        raise ConfigError(f"{table}: {error}", key=f"{key}.columns") from None
+        raise ConfigError(f"{table}: {error}", key=f"{key}.{error.under}") from None
     except HeaderError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.header") from None
     except AmbiguousError as error:
@@ -81,7 +87,7 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
             " its name)"
         )
     sheet.is_row = names_one
-    for cells, row in sheet:
+    for n, (cells, row) in enumerate(sheet):
         path, reason = None, "recording_not_found"
         for namer in namers:
             path, reason = join.find(namer.name(cells))
@@ -93,11 +99,17 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
                 path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
             if path is None and reason == "recording_not_found" and ignores:
                 found.n_ignored += 1
+                found.first_ignored = found.first_ignored or Stray(source.name, table, row, tuple(wanted), reason)
                 continue
             if path is None:
+                if n == 0 and sheet.header is None and reason == "recording_not_found" and _is_header(wanted, cells):
+                    row.reason, row.detail = (
+                        "annotation_is_header",
+                        f"{', '.join(map(repr, cells[:10]))}: a header? then write header: true",
+                    )
                 row.reason = row.reason or reason
                 row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
-                found.strays.append(Stray(source.name, table, row, tuple(wanted)))
+                found.strays.append(Stray(source.name, table, row, tuple(wanted), reason))
                 continue
         rows = found.by_path.get(path)
         if rows is None:
@@ -105,8 +117,15 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
         else:
             rows.append((table, row))
     found.noted.update(sheet.noted)
+    found.unnamed_roles = sheet.unnamed_roles
     found.n_annotated = len(found.by_path)
     return found
+
+
+def _is_header(names: list[str], cells: list[str]) -> bool:
+    """Return whether a row that names no recording is a header: it has a usual word in the name's place, or letters for all cells."""
+    plain = [re.sub(r"[^a-z]", "", name.lower()) for name in names]
+    return any(name in _NAME_HEADERS for name in plain) or all(len(c) == 1 and c.isalpha() for c in cells)
 
 
 class _Namer:
@@ -124,7 +143,7 @@ class _Namer:
             place = sheet.column(where if name == str(where) else name)
             if place is None:
                 known = (
-                    f"it has: {', '.join(sheet.header)}"
+                    f"it has: {', '.join(sheet.header)}{sheet.hint_above}"
                     if sheet.header
                     else "it has no header, give the column's index"
                 )

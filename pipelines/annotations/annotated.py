@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, TypeVar
 
 from pipelines.annotations.rows import Row
@@ -25,12 +25,17 @@ Rows = list[tuple[str, Row]]
 
 @dataclass(frozen=True)
 class Stray:
-    """A row that belongs to no recording. names : by which it was looked for."""
+    """A row that belongs to no recording.
+
+    names : by which it was looked for
+    why : why by no such name a recording was found, whatever else is wrong with the row
+    """
 
     source: str
     file: str
     row: Row
     names: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Annotated:
     """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
 
     n_annotated : recordings that have a row
-    n_ignored : rows whose recording is not there, where the configuration says to ignore them
+    n_ignored : rows whose recording is not there, where the configuration says to ignore them; first_ignored : the first of them
+    unnamed_roles : columns of the first file that has such, which are likely to be meant as a role and are not named as one, by role
     noted : how files were understood, by `schemas.noted`
     """
 
@@ -58,7 +64,9 @@ class Annotated:
     strays: list[Stray] = field(default_factory=list)
     n_annotated: int = 0
     n_ignored: int = 0
+    first_ignored: Stray | None = None
     noted: Counter[str] = field(default_factory=Counter)
+    unnamed_roles: dict[str, str] = field(default_factory=dict)
 
     def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings in their order, each with its rows, None for one without. Both are let go of on the way: `members` is empty
@@ -69,7 +77,7 @@ class Annotated:
     def again(self) -> Self:
         """Return the same, to be gone through by itself."""
         by_path = {path: rows.copy() for path, rows in self.by_path.items()}
-        return type(self)(by_path, self.strays, self.n_annotated, self.n_ignored, Counter(self.noted))
+        return replace(self, by_path=by_path, noted=Counter(self.noted))
 
     def check(self) -> None:
         """Raise ConfigError when what was gone through shows that the configuration is wrong."""

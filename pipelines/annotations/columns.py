@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from pipelines.annotations.rows import HeaderError, MissingColumnError, Row, field_name
+from pipelines.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
 from pipelines.annotations.times import Times
 from schemas.annotation_config import Annotations
+from schemas.annotation_roles import unnamed_roles
 from schemas.names import composed
 
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
-_WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_]{2}", re.IGNORECASE)
-_WHOLE, _DIGITS = re.compile(r"[+-]?[0-9]{1,10}"), re.compile(r"[0-9]{1,10}")
+_WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_](?:[^\W\d_]|\Z)", re.IGNORECASE)
+_WHOLE, _DIGITS, _HUNDREDS = map(re.compile, (r"[+-]?[0-9]{1,10}", r"[0-9]{1,10}", r"[0-9]{3}"))
+_REMARK = re.compile(r"#|%|//|;|--")
 _CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
 
 
@@ -36,7 +38,9 @@ class Columns:
     """Where each thing stands in a row."""
 
     def __init__(self, spec: Annotations, header: list[str] | None) -> None:
-        self.header = _unique([composed(name) for name in header]) if header is not None else None
+        self.written = [composed(name) for name in header] if header is not None else []
+        self.header = _unique(self.written) if header is not None else None
+        self._comment = spec.comment
         self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
         carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
         extra: dict[str, int] = {}
@@ -71,6 +75,18 @@ class Columns:
         told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
         return " and ".join(told) or None
 
+    def unnamed_roles(self, spec: Annotations) -> dict[str, str]:
+        """Return the header's columns that are likely to be meant as a role and are not named as one, by role."""
+        if self.header is None:
+            return {}
+        header = self.header
+        recording = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        named = [str(where).lower() for where in recording if where is not None]
+        places = {self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        used = {header[at] for at in (*places, *self._known.values())}
+        used |= {name for name in header if name.lower() in named or any(f"{{{name.lower()}}}" in n for n in named)}
+        return unnamed_roles(tuple(header), frozenset(used), frozenset(spec.roles))
+
     def looks_like_header(self, cells: list[str]) -> bool:
         """Return whether a row has words where its times are to be, as a header has."""
         times = self._time_places.values()
@@ -90,24 +106,52 @@ class Columns:
         return self._shared[cells[self._label]] if self._label is not None and self._label < len(cells) else None
 
     def _find(self, name: str, where: int | str, under_fields: bool = False) -> int:
-        key = f"{'fields' if under_fields else 'columns'}.{name}"
+        under = "fields" if under_fields else "columns"
+        key = f"{under}.{name}"
         if isinstance(where, int):
             if self.header is not None and where >= len(self.header):
-                raise MissingColumnError(f"{key}: there is no column {where}; the header has {len(self.header)}")
+                raise MissingColumnError(f"{key}: there is no column {where}; the header has {len(self.header)}", under)
             return where
         header = self.header or []
-        if where in header:
-            return header.index(where)
-        lower = [h.lower() for h in header]
-        if where.lower() in lower:
-            return lower.index(where.lower())
+        if (at := self.place(where, key, under)) is not None:
+            return at
         missing = f"{key}: there is no column {where!r}"
         if sum(map(is_number_like, header)) * 2 >= len(header) > 0:
             raise HeaderError(
                 f"{missing}; the first row is {', '.join(header[:10])}, which looks like data: if it is, write header: false and give"
                 " columns by their index, counted from 0"
             )
-        raise MissingColumnError(f"{missing}; the header has: {', '.join(header)}")
+        raise MissingColumnError(f"{missing}; the header has: {', '.join(header)}{self.hint_above()}", under)
+
+    def place(self, name: str, key: str, under: str) -> int | None:
+        """Return where the header has a name, in any case of its letters; None where it does not.
+
+        Raises
+        ------
+        MissingColumnError : it has the name more than once
+        """
+        same = [at for at, written in enumerate(self.written) if written == name]
+        if not same and self.header is not None and name in self.header:
+            return self.header.index(name)
+        same = same or [at for at, written in enumerate(self.written) if written.lower() == name.lower()]
+        if len(same) > 1:
+            places = " and ".join(map(str, same[:10]))
+            raise MissingColumnError(
+                f"{key}: columns {places} of the header are all called {name!r}; give the index of the one that is meant, counted from"
+                f" 0, as in {key.rpartition('.')[2]}: {same[0]}",
+                under,
+            )
+        return same[0] if same else None
+
+    def hint_above(self) -> str:
+        """Return what to do where the header looks like a line above it."""
+        first = next(iter(self.header or []), "")
+        sign = _REMARK.match(first)
+        if sign is not None and self._comment is None:
+            return f"{HINT}if lines that begin with {sign[0]} are remarks, set annotations.comment: '{sign[0]}'"
+        if self.header is not None and len(self.header) == 1 and " " in first:
+            return f"{HINT}if this line stands above the header, remove it, or set annotations.comment to how it begins"
+        return ""
 
     def row(self, cells: list[str], line: int) -> Row:
         if len(cells) < self._width:
@@ -140,23 +184,33 @@ class Columns:
     def _too_wide(self, row: Row, cells: list[str], n_columns: int) -> None:
         """Note that a row goes on behind the header's last column; reject it where its times may have been cut at their thousands."""
         row.noted += ("rows_too_wide",)
-        whole = self._rejoined(cells, n_columns)
-        if whole is not None and all(is_number_like(whole[at]) for at in self._time_places.values()):
+        whole = self._rejoined(cells, n_columns, _HUNDREDS) or self._rejoined(cells, n_columns, _DIGITS)
+        times = [whole[at] for at in self._time_places.values()] if whole is not None else []
+        cut = [time for time in times if "," in time]
+        by_chance = len(cut) < len(times) and any(
+            len(time.rsplit(",", 1)[1]) != 3 for time in cut
+        )  # a cell too much, no decimals
+        if whole is not None and cut and not by_chance and all(map(is_number_like, times)):
             row.reason = "annotation_split_number"
             row.detail = f"the row has {len(cells)} cells and the header {n_columns}: " + ", ".join(
                 f"{name} is {cells[at]} or {whole[at]}" for name, at in self._time_places.items()
             )
 
-    def _rejoined(self, cells: list[str], n_columns: int) -> list[str] | None:
-        """Return cells with numbers put together that may have been cut at a comma in them; None when that does not give the header's width."""
+    def _rejoined(self, cells: list[str], n_columns: int, first: re.Pattern[str]) -> list[str] | None:
+        """Return cells with times put together that may have been cut at a comma in them; None when that does not give the header's width.
+
+        first : of what can follow a time's whole part, thousands or any digits
+        """
         times, whole, at = set(self._time_places.values()), list[str](), 0
         surplus = len(cells) - n_columns
         while at < len(cells):
             cell, is_time = cells[at], len(whole) in times and _WHOLE.fullmatch(cells[at])
             at += 1
-            while is_time and surplus and at < len(cells) and _DIGITS.fullmatch(cells[at]):
+            group = first
+            while is_time and surplus and at < len(cells) and group.fullmatch(cells[at]):
                 cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
-                if len(cells[at - 1]) != 3:  # a fraction; behind thousands there can be more of them
+                group = _HUNDREDS  # more can follow thousands, and nothing a fraction
+                if len(cells[at - 1]) != 3:
                     break
             whole.append(cell)
         return whole if len(whole) == n_columns else None

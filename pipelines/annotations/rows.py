@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 from schemas.tables import RESERVED
 
+HINT = "; hint: "
+"""Before what a detail says besides what is wrong. What stands behind it stands in no key, so that words may be added."""
+
 
 class UnreadableError(Exception):
     """The file is no table that can be read."""
 
 
 class MissingColumnError(UnreadableError):
-    """The header lacks a column that the configuration names."""
+    """The header lacks a column that the configuration names, or has it twice. under : the key of the configuration"""
+
+    def __init__(self, message: str, under: str = "columns") -> None:
+        super().__init__(message)
+        self.under = under
 
 
 class AmbiguousError(Exception):

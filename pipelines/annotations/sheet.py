@@ -30,6 +30,7 @@ class Sheet:
 
     header : as unique names, None without one; first : its cells as they stand there
     noted : what was understood where there was something to understand, by `schemas.noted`; whole when all rows were read
+    unnamed_roles : columns of the header that are likely to be meant as a role, by role
     is_row : says of cells whether they name a recording, where that is known. Rows that an unpaired quote would swallow are found
         by it where no time tells them
 
@@ -69,8 +70,21 @@ class Sheet:
                     f"the first row has {data}, so it is no header: write header: false (if it is one, give the columns by its names)"
                 )
         self.header = self._columns.header if self._columns else None
+        self.unnamed_roles = self._columns.unnamed_roles(spec) if self._columns is not None else {}
+        if self.unnamed_roles:
+            self.noted["roles_not_named"] += 1
+        if self._has_numbers_above():
+            self.noted["headers_with_numbers"] += 1
         if self._columns is not None and self._columns.times.asks_decimal:
             self._columns.times.settle(self._decimal(self._columns.times))
+
+    def _has_numbers_above(self) -> bool:
+        """Return whether the header may be data: it holds a number, and no column that was found in it by a name."""
+        spec = self._spec
+        by_name = isinstance(spec.recording, str | list) or any(
+            isinstance(where, str) for where in (*spec.columns.values(), *spec.fields.values())
+        )
+        return not by_name and any(map(is_number_like, self.first))
 
     def _decimal(self, times: Times) -> str:
         """Return the decimal sign, by a look at as many rows as it takes; None are looked at where it cannot matter."""
@@ -186,14 +200,16 @@ class Sheet:
             )
 
     def column(self, where: str | int) -> int | None:
-        """Return the place of a column given by name (any case) or index, None when there is none."""
+        """Return the place of a column given by name (any case) or index, None when there is none. Raises MissingColumnError."""
         if isinstance(where, int) or self.header is None:
             at = int(where) if str(where).isdigit() else None
             return at if at is not None and (self.header is None or at < len(self.header)) else None
-        if where in self.header:
-            return self.header.index(where)
-        lower = [h.lower() for h in self.header]
-        return lower.index(where.lower()) if where.lower() in lower else None
+        return self._columns.place(where, "recording", "recording") if self._columns is not None else None
+
+    @property
+    def hint_above(self) -> str:
+        """What to do where the header looks like a line above it."""
+        return self._columns.hint_above() if self._columns is not None else ""
 
 
 def read_sheet(content: bytes, spec: Annotations) -> Sheet:

@@ -55,6 +55,8 @@ class Sidecars(Annotated):
         """
         for member, sidecar, content in _contents(self.root, ((m, self._beside(m.path)) for m in drained(members))):
             rows = self._rows(sidecar, content) if content is not None else []
+            if self.noted["roles_not_named"] and not self.unnamed_roles and isinstance(content, bytes):
+                self.unnamed_roles = read_sheet(content, self.spec).unnamed_roles
             self.n_annotated += bool(rows)
             yield member, rows or None
 
@@ -79,6 +81,23 @@ class Sidecars(Annotated):
         name = _PLACEHOLDER.sub(partial(_filled, values), str(self.spec.sidecar))
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
         return sidecar if sidecar in self.other_files else self._spelled.get(composed(sidecar))
+
+    def check_one_each(self, paths: list[str]) -> None:
+        """Refuse a file that would be the sidecar of several recordings, each of which would get all of its rows.
+
+        Raises
+        ------
+        ConfigError : names the file and two of the recordings
+        """
+        first: dict[str, str] = {}
+        for path in paths:
+            sidecar = self._beside(path)
+            if sidecar is not None and (other := first.setdefault(sidecar, path)) != path:
+                raise ConfigError(
+                    f"{sidecar} stands beside several recordings, {other} and {path} among them, and all of its rows would be those of"
+                    ' each; did you mean `table` with `recording`, or a file for each recording, as in "{stem}.csv"?',
+                    key=f"{self.key}.sidecar",
+                )
 
     def _rows(self, sidecar: str, content: Content) -> Rows | Unusable:
         """Return the rows of a sidecar, or why it cannot be used, which is its recording's matter alone."""

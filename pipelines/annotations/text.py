@@ -15,8 +15,18 @@ _BOMS = (
 )  # fmt: skip
 
 
+_FILES = (
+    (b"PK\3\4", "an Excel workbook or another ZIP archive; save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls); save it as CSV"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it"),
+    (b"%PDF-", "a PDF; save its table as CSV"),
+)  # fmt: skip
+
+
 def decode_text(content: bytes, encoding: str) -> str:
     """Return a file's text. Raises UnreadableError."""
+    if (told := next((what for magic, what in _FILES if content.startswith(magic)), None)) is not None:
+        raise UnreadableError(f"it is no text but {told}")
     name = encoding
     if encoding == "auto":
         name = next((n for bom, n in _BOMS if content.startswith(bom)), "")

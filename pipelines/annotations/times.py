@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from pipelines.annotations.rows import AmbiguousError, Row
+from pipelines.annotations.rows import HINT, AmbiguousError, Row
 from schemas.annotation_config import Annotations
 
 EITHER = "either"
@@ -150,6 +150,8 @@ class Times:
     def _expected(self, text: str) -> str:
         if self._is_clock:
             return f"; {_CLOCK_EXPECTED}"
+        if clock_seconds(text) is not None:
+            return f"{HINT}it looks like a clock time, set annotations.time_unit: clock"
         if self._decimal != EITHER and ("." in text or "," in text):
             return f", and the decimal sign is {self._decimal!r} here"
         return ""

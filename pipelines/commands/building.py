@@ -115,7 +115,7 @@ def _say(report: Any) -> None:
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
     from pipelines.build import check_output, device_notes, guarded
-    from pipelines.estimates import annotations_rejected, estimate, rejected_by_reason
+    from pipelines.estimates import annotations_rejected, estimate, rejected_by_reason, rejected_examples
     from pipelines.foresight import foresee
     from pipelines.graph import output_root
     from pipelines.plan import make_plan
@@ -161,6 +161,7 @@ def plan(config: str, as_json: bool) -> None:
                     "annotations_dropped": dict(made.annotations_dropped),
                     "annotations_ignored": made.annotations_ignored,
                     "rejected": dict(sorted(rejected_by_reason(made).items())),
+                    "rejected_examples": dict(sorted(rejected_examples(made).items())),
                     "estimate": about.to_dict(),
                     "noted": dict(sorted(made.noted.items())),
                     "shards_planned": len(made.keys),

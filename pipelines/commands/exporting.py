@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +16,27 @@ from pipelines.command_line import (
     root_argument,
 )
 from pipelines.exports import FORMATS
+from pipelines.notes import refuse_while_collecting
 from pipelines.terminal import say
-from schemas.errors import ConfigError
+from schemas.errors import ClipmillError, ConfigError
 from schemas.storage import Root
+
+if TYPE_CHECKING:
+    from pipelines.published import Published
+
+
+def _check_not_removed(published: Published, there: Root, written: list[str]) -> None:
+    """Raise a ClipmillError where the snapshot was removed while it was exported: what is to be forgotten may be in the files."""
+    from schemas.layout import snapshot_path
+
+    refuse_while_collecting(
+        published.root, f"what was just written to {there.url} can hold what it removes, so remove it"
+    )
+    if not published.root.exists(snapshot_path(published.snapshot.number)):
+        raise ClipmillError(
+            f"{published.root.url}: snapshot {published.snapshot.number} was removed by `gc` or `forget` while it was exported: remove"
+            f" {', '.join(written[:3]) if there == published.root else there.url}, and export again"
+        )
 
 
 @click.command()
@@ -54,6 +73,7 @@ def export(
     from schemas.layout import read_snapshot, snapshot_name
 
     place = dataset_at(root)
+    refuse_while_collecting(place, "nothing was exported")
     published = Published(place, read_snapshot(place, number))
     if format in IN_PLACE:
         if target is not None:
@@ -67,9 +87,14 @@ def export(
         folder = f"exports/{format}-{snapshot_name(published.snapshot.number)}"
         there = Root(place.full(folder) if place.is_local else place.uri(folder), place.storage_options)
     asked = Export(published, there, text)
+    if not asked.splits:
+        raise ClipmillError(
+            f"{place.url}: snapshot {published.snapshot.number} has no clips, so there is nothing to export; see `clipmill failures {place.url}`"
+        )
     with nullcontext() if format in IN_PLACE else claimed(asked, format, replace):
         written = exporter(format)(asked)
-    empty = sorted(set(published.splits) - set(asked.splits))
+        _check_not_removed(published, there, written)
+    empty = published.splits_without_clips
     if as_json:
         told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
         click.echo(json.dumps({**told, "without_clips": empty, "notes": asked.notes}))

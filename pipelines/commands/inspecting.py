@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import click
 
 from pipelines.command_line import (
+    WholeNumber,
     check_reasons,
     dataset_at,
     json_option,
@@ -30,13 +32,17 @@ def status(root: str, as_json: bool) -> None:
 
     found = look(dataset_at(root))
     click.echo(json.dumps(found)) if as_json else say(*standing(found))
+    if found["published"] and (damage := found["published"]["damage"]):
+        if not as_json:
+            say(f"error: {damage}", err=True)
+        sys.exit(1)
 
 
 @click.command()
 @root_argument
 @number_option
 @click.option("--reason", help="Only this one.")
-@click.option("--examples", type=click.IntRange(min=0), default=3, show_default=True, help="How many of each reason.")
+@click.option("--examples", type=WholeNumber(min=0), default=3, show_default=True, help="How many of each reason.")
 @json_option
 @reported
 def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
@@ -55,11 +61,9 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
 
 @click.command()
 @root_argument
-@click.argument("a", type=click.IntRange(min=1))
-@click.argument("b", type=click.IntRange(min=1))
-@click.option(
-    "--names", type=click.IntRange(min=0), default=5, show_default=True, help="How many of each list to print."
-)
+@click.argument("a", type=WholeNumber(min=1))
+@click.argument("b", type=WholeNumber(min=1))
+@click.option("--names", type=WholeNumber(min=0), default=5, show_default=True, help="How many of each list to print.")
 @json_option
 @reported
 def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
@@ -80,6 +84,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
     """Hash every shard of ROOT again, count every row and do the sums again."""
     from pipelines.verify import verify as check
     from pipelines.wording import size
+    from schemas.failures import MAKE_AGAIN
 
     verdict = None
     with click.progressbar(
@@ -98,17 +103,22 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         for problem in verdict.problems:
             say(f"error: {problem}", err=True)
         if verdict.problems:
-            click.echo(
-                "what to do: remove the commit record (commits/<key>.json) of each damaged shard and build again; the same bytes come back",
-                err=True,
-            )
+            say(f"what to do: {MAKE_AGAIN}; it also writes the newest snapshot's tables again", err=True)
     sys.exit(1 if verdict.problems else 0)
+
+
+def _of_listed(found: dict[str, Any]) -> str:
+    """Say how many recordings there were, where not all of them were used."""
+    listed, forgotten = found["recordings_listed"], found["recordings_forgotten"]
+    if listed == found["counts"]["recordings_used"]:
+        return ""
+    return f" of {listed:,} listed" + (f" ({forgotten:,} forgotten)" if forgotten else "")
 
 
 @click.command()
 @root_argument
 @number_option
-@click.option("--clips", type=click.IntRange(min=0), default=5, show_default=True, help="How many clips to list.")
+@click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="How many clips to list.")
 @json_option
 @reported
 def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
@@ -126,7 +136,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
         f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
-        f" from {counted(found['recordings_listed'], 'recording')}"
+        f" from {counted(found['counts']['recordings_used'], 'recording')}{_of_listed(found)}"
     )
     told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
     say(*splits(found["splits"]), *told)

@@ -9,6 +9,7 @@ from typing import IO
 import click
 
 from pipelines.command_line import (
+    WholeNumber,
     dataset_at,
     json_option,
     reported,
@@ -22,7 +23,7 @@ _LIST_BYTES = 64 << 20
 
 @click.command()
 @root_argument
-@click.option("--keep", type=click.IntRange(min=1), help="How many of the newest snapshots to keep; default: all.")
+@click.option("--keep", type=WholeNumber(min=1), help="How many of the newest snapshots to keep; default: all.")
 @click.option("--delete", is_flag=True, help="Remove what was found; without it nothing is removed.")
 @json_option
 @reported
@@ -60,7 +61,8 @@ def forget(
 
     RECORDING is an id, SOURCE/PATH, as in the manifest's column recording_id. A snapshot without them is published; snapshots that hold
     them are removed, with their shards and exports. No build brings them back: ROOT keeps salted hashes of their ids. In the end all files
-    under ROOT are searched for them. Without RECORDING it finishes what was cut off. With --json and without --yes nothing is done.
+    under ROOT are searched for them. Without RECORDING it finishes what was cut off. With --json and without --yes nothing
+    is done, and the exit code is 2 where there was something to do.
     """
     from pipelines.forget import forget as carry_out
     from pipelines.forget_wording import forgetting, forgot
@@ -72,12 +74,12 @@ def forget(
         found = survey(place, given, also_unknown)
         if as_json:
             click.echo(json.dumps({**found.to_dict(), "done": False}))
-            return
+            sys.exit(2 if found.is_anything else 0)
         say(*forgetting(found))
         if not found.is_anything:
             return
         if not _confirmed():
-            raise ConfigError("nothing was done; give --yes to forget without being asked")
+            raise ConfigError("nothing was done; give --yes to forget without being asked", code="usage")
     done = carry_out(place, given, also_unknown, lambda said: None if as_json else say(f"{said} ...", err=True))
     if as_json:
         click.echo(json.dumps({**done.to_dict(), "done": True}))
@@ -100,9 +102,19 @@ def _lines(stream: IO[bytes]) -> list[str]:
     """Return the lines of a list of ids, without empty ones."""
     content = stream.read(_LIST_BYTES + 1)
     if len(content) > _LIST_BYTES:
-        raise ConfigError(f"--from {stream.name}: more than {_LIST_BYTES >> 20} MB; give the list in parts")
+        raise ConfigError(
+            f"--from {stream.name}: more than {_LIST_BYTES >> 20} MB; give the list in parts", code="usage"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--from {stream.name}: not UTF-8: {error}") from None
-    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+        raise ConfigError(
+            f"--from {stream.name}: not UTF-8 text: byte {error.start + 1} is 0x{content[error.start]:02x}",
+            code="usage",
+        ) from None
+    found = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not found:  # by mistake, most likely: taken for no list, it would be a success
+        raise ConfigError(
+            f"--from {stream.name}: there is no id in it, nothing was done; one a line is expected", code="usage"
+        )
+    return found

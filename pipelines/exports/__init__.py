@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from schemas.errors import ClipmillError
+from schemas.errors import ConfigError
 from schemas.failures import describe_os_error
 from schemas.storage import Root
 
@@ -28,7 +28,7 @@ class Export:
 
     Raises
     ------
-    ClipmillError : there is no such field
+    ConfigError : there is no such field
     """
 
     published: Published
@@ -39,7 +39,10 @@ class Export:
     def __post_init__(self) -> None:
         known = self.published.snapshot.fields
         if self.text is not None and self.text not in (*known, "label"):
-            raise ClipmillError(f"there is no field {self.text!r}; there are {', '.join(['label', *known])}")
+            raise ConfigError(
+                f"--text {self.text}: there is no field {self.text!r}; there are {', '.join(['label', *known])}",
+                code="usage",
+            )
 
     @property
     def splits(self) -> list[str]:

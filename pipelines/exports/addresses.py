@@ -25,10 +25,14 @@ def note_patterns(asked: Export, root: Root) -> None:
     """Note where `datasets` takes a folder's name for a pattern, or for several file systems one behind the other."""
     signs = [sign for sign in ("::", "[", "*", "?") if sign in _path(root)]
     if root.is_local and signs:
-        meant = "file systems one behind the other" if signs[0] == "::" else "a pattern"
+        patterns = [repr(sign) for sign in signs if sign != "::"]
+        meant = ["'::' in an address for file systems one behind the other"] if "::" in signs else []
+        meant += [
+            f"{' and '.join(patterns)} in an address for {'patterns' if len(patterns) > 1 else 'a pattern'}"
+        ] * bool(patterns)
         asked.notes.append(
-            f"datasets cannot load {root.url} from where it is, or not it alone: it takes {signs[0]!r} in an address for {meant}; move the"
-            " dataset to a folder without it (a link will not do)"
+            f"datasets cannot load {root.url} from where it is, or not it alone: it takes {', and '.join(meant)}; move the"
+            f" dataset to a folder without {'them' if len(signs) > 1 else 'it'} (a link will not do)"
         )
 
 
@@ -37,8 +41,8 @@ def note_cut(asked: Export, root: Root, reader: str = "webdataset") -> None:
     signs = [sign for sign in ("?", "#") if sign in _path(root)]
     if root.is_local and signs:
         asked.notes.append(
-            f"{reader} cannot open files under {root.url} by their whole address: it ends an address at {signs[0]!r}; move the dataset"
-            " to a folder without it, or export from a link to it"
+            f"{reader} cannot open files under {root.url} by their whole address: it ends an address at {' or '.join(map(repr, signs))};"
+            f" move the dataset to a folder without {'them' if len(signs) > 1 else 'it'}, or export from a link to it"
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.exports import Export, checker
 from schemas.config import check_address
-from schemas.errors import ClipmillError, ConfigError
+from schemas.errors import ConfigError
 from schemas.failures import describe_os_error
 from schemas.storage import Root
 
@@ -31,13 +31,15 @@ def target_root(address: str, dataset: Root) -> Root:
     ConfigError : nothing can be written there, or it is among the dataset's own files
     """
     if re.match(r"\w+:/(?!/)", address):
-        raise ConfigError(f"--to {address}: a URL has two slashes, as in s3://BUCKET/FOLDER")
+        raise ConfigError(f"--to {address}: a URL has two slashes, as in s3://BUCKET/FOLDER", code="usage")
     try:
         check_address(address)
     except ValueError as error:
-        raise ConfigError(f"--to {error}") from None
+        raise ConfigError(f"--to {error}", code="usage") from None
     if _NOT_WRITABLE.match(address):
-        raise ConfigError(f"--to {address}: nothing can be written there; give a folder or s3://BUCKET/FOLDER")
+        raise ConfigError(
+            f"--to {address}: nothing can be written there; give a folder or s3://BUCKET/FOLDER", code="usage"
+        )
     local = "://" not in address
     target = Root(os.path.abspath(os.path.expanduser(address)) if local else address, dataset.storage_options)
     if target.is_local == dataset.is_local:
@@ -45,7 +47,9 @@ def target_root(address: str, dataset: Root) -> Root:
         for name in _OWN:
             own = inside(dataset.full(name))
             if f"{inside(target.full())}/".startswith(f"{own}/"):
-                raise ConfigError(f"--to {address}: {name} is a folder of the dataset itself; give another one")
+                raise ConfigError(
+                    f"--to {address}: {name} is a folder of the dataset itself; give another one", code="usage"
+                )
     return target
 
 
@@ -57,7 +61,8 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
 
     Raises
     ------
-    ClipmillError : there is something else in it, or another snapshot's export
+    ConfigError : there is something else in it, or another snapshot's export
+    ClipmillError : it cannot be made
     """
     target = asked.target
     asked.published.commits  # noqa: B018  # which tells of missing shards
@@ -68,14 +73,15 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
     except OSError as error:
         raise describe_os_error(error, target, "look into", then="export again") from None
     if names and mark is None:
-        raise ClipmillError(
-            f"{target.url} is not empty, and no export of clipmill's is what is in it ({names[0]}): give another folder by --to"
+        raise ConfigError(
+            f"{target.url} is not empty, and {_what_is_in(names)} give another folder by --to", code="usage"
         )
     if mark is not None and mark != _mark(asked, format):
         if not replace:
-            raise ClipmillError(
+            raise ConfigError(
                 f"{target.url} holds the export of another snapshot or format ({mark['snapshot']} as {mark['format']}), of which files would"
-                " stay: give another folder by --to, or --replace to remove what is in it"
+                " stay: give another folder by --to, or --replace to remove what is in it",
+                code="usage",
             )
         _remove(asked, names)
     elif mark is not None and target.is_local:  # what an export that was killed has left
@@ -83,6 +89,12 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
     asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": False})])
     yield
     asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": True})])
+
+
+def _what_is_in(names: list[str]) -> str:
+    if MARK in names:
+        return f"its mark, {MARK}, is damaged, so that nothing in it is removed; remove it yourself where it is an export, or"
+    return f"no export of clipmill's is what is in it ({names[0]}):"
 
 
 def _mark(asked: Export, format: str) -> dict[str, object]:
