@@ -114,8 +114,7 @@ class Sandbox:
         except _SilentError as error:
             if seen.stage:
                 raise StageError(
-                    f"the stage {seen.stage!r} did not come back while it worked on clips of {seen.current}: {_of_stage(error)}; no"
-                    " recording is to blame: correct the stage, then build again"
+                    f"stage {seen.stage}: {_of_stage(error)}; no recording is to blame: correct the stage, then build again"
                 ) from None
             if seen.current is None:
                 raise ClipmillError(f"the decoding process does not work: {error.detail}; {child.report()}") from None

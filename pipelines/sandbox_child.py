@@ -3,7 +3,7 @@
 It is told a request's id, a configuration, as JSON, and a plan, as an Arrow stream, over and over. It answers each with messages
 of one letter, the request's id and a content: B, an item's id, when it begins an item and every second while it is at it; T, a
 table of clips; E, the plan is done; F, an exception that no stage expects ended it, in words; S, storage failed, as JSON; R, a
-message to the user, as JSON; G, the clip stage that begins to work, "" when it is done; M, memory is at
+message to the user, as JSON; G, what to say if the clip stage that begins does not end, "" when it has; M, memory is at
 its limit. After E and F it waits for the next request, after the others it is of no more use.
 """
 
@@ -103,7 +103,7 @@ def _with_signs_of_life(chain: Chain, pulse: _Pulse, answer: Callable[[bytes, by
             stage.connect()
             stages.append(dataclasses.replace(stage, pulse=pulse))
         elif isinstance(stage, ClipChain):
-            stages.append(dataclasses.replace(stage, begin=lambda name: answer(STAGE, name.encode())))
+            stages.append(dataclasses.replace(stage, begin=lambda said: answer(STAGE, said.encode())))
         else:
             stages.append(stage)
     return stages

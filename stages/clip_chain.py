@@ -22,7 +22,7 @@ class ClipChain:
 
     stages : in their order, by source
     fields : that any of them adds; null in clips of sources that do without
-    begin : called with a stage's name before it works and with "" after it, so that a crash in between is known to be its
+    begin : called with what to say of a stage if it never comes back before it works, and with "" after it
     """
 
     stages: Mapping[str, Sequence[Stage]]
@@ -61,7 +61,7 @@ def applied(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None =
     ClipmillError, MemoryError : as the stage raised it
     """
     if begin is not None:
-        begin(stage.section)
+        begin(f"{stage.section!r} did not come back from {_clips_of(table)}")
     try:
         given = stage(table)
         tables = [given] if isinstance(given, pa.Table) else list(given)
@@ -88,7 +88,14 @@ def _failing(stage: Stage, table: pa.Table) -> str:
                 list(given)
         except Exception:  # noqa: BLE001 - the same boundary
             return f"clip {ids[i]}"
-    return f"clips {ids[rows[0]]} to {ids[rows[-1]]} together" if rows else "a table without clips"
+    return _clips_of(table)
+
+
+def _clips_of(table: pa.Table) -> str:
+    ids = table.filter(pc.equal(table["status"], "clip"))["clip_id"].to_pylist()
+    if not ids:
+        return "a table without clips"
+    return f"clip {ids[0]}" if len(ids) == 1 else f"the {len(ids):,} clips from {ids[0]} to {ids[-1]}"
 
 
 def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:

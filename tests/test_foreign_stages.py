@@ -1,0 +1,164 @@
+"""Stages of other packages: how they are found, what of them stands in keys, and what becomes of a build when one fails."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import tone, write_audio
+
+from pipelines.chain import chain_of, same_chain
+from pipelines.cli import main
+from schemas.config_file import load
+from schemas.errors import StageError
+from stages import lookup
+
+RATE = 8000
+AWAY = "stage 'odd' did not come back from the 12 clips from c-ID to a-ID: "
+MODULE = """
+import os, time
+from dataclasses import dataclass
+from schemas.model import Frozen
+from stages.stage import Stage
+from stages.waveforms import waveforms
+
+class Settings(Frozen):
+    on: str = ""
+    what: str = "nothing"
+
+@dataclass(frozen=True)
+class Odd(Stage):
+    spec: Settings
+    section = "odd"
+    scope = "clip"
+    settings = Settings
+    def __call__(self, table):
+        ids = table["clip_id"].to_pylist()
+        if any(ids[i].startswith(self.spec.on) for i, _ in waveforms(table)):
+            if self.spec.what == "raise":
+                raise OverflowError("too much")
+            if self.spec.what == "crash":
+                os.abort()
+            if self.spec.what == "exit":
+                os._exit(0)
+            if self.spec.what == "memory":
+                self.all = bytearray(1 << 40)
+            if self.spec.what == "sleep":
+                time.sleep(600)
+        return table
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder where Python finds modules."""
+    found = tmp_path / "path"
+    found.mkdir()
+    monkeypatch.syspath_prepend(found)
+    forget()
+    yield found
+    forget()
+
+
+def forget() -> None:
+    lookup.find_stage.cache_clear()
+    lookup.origin_of.cache_clear()
+    for name in ("odd_stage", "odd_package"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> dict[str, Any]:
+    for name in ("a", "b", "c"):
+        write_audio(tmp_path / f"in/{name}.wav", tone(1.0, RATE), RATE)
+    return {"root": tmp_path / "in", "segment": {"mode": "window", "length_s": 0.25}}
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("raise", "stage 'odd' failed on clip b-ID: OverflowError: too much"),
+        ("crash", f"{AWAY}the decoding process was ended by SIGABRT"),
+        ("exit", f"{AWAY}the decoding process ended by itself, with exit code 0"),
+        ("memory", f"{AWAY}it takes more than 4000 MB"),
+        ("sleep", f"{AWAY}nothing came for 3 s"),
+    ],
+)
+def test_a_stage_that_fails_ends_the_build_and_blames_no_recording(
+    what: str, words: str, folder: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    (folder / "odd_stage.py").write_text(MODULE)
+    step = {"odd_stage:Odd": {"on": "b", "what": what}}
+    config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=[step], limits={"decoder_timeout_s": 3})
+    done = CliRunner().invoke(main, ["build", str(config)])
+    assert done.exit_code == 1, done.output
+    assert words in re.sub(r"-[0-9a-f]{12}-\d+", "-ID", done.output) and "Traceback" not in done.output
+    assert "decoder_" not in done.output and not list((tmp_path / "out").glob("commits/*.json"))
+
+
+def packed(folder: Path, version: str) -> None:
+    """Install a package by hand, with an entry point."""
+    (folder / "odd_package.py").write_text(MODULE)
+    about = folder / f"odd_package-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: odd-package\nVersion: {version}\n")
+    (about / "entry_points.txt").write_text("[clipmill.stages]\nodd = odd_package:Odd\n")
+    (about / "top_level.txt").write_text("odd_package\n")
+    (about / "RECORD").write_text("odd_package.py,,\n")
+
+
+def test_an_installed_stage_has_its_package_s_version_in_the_key(
+    folder: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    packed(folder, "1.2")
+    config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=["odd"])
+    chain = chain_of(load(config).config)
+    assert chain.origins == {"clips[0].odd": "odd-package 1.2"} and chain.sources == {}
+    assert chain.versions["odd-package"] == "1.2"
+    assert CliRunner().invoke(main, ["build", str(config)]).exit_code == 0
+    assert "unchanged" in CliRunner().invoke(main, ["build", str(config)]).output
+    (folder / "odd_package-1.2.dist-info").rename(folder / "odd_package-1.3.dist-info")
+    metadata = folder / "odd_package-1.3.dist-info/METADATA"
+    metadata.write_text(metadata.read_text().replace("1.2", "1.3"))
+    forget()
+    again = CliRunner().invoke(main, ["build", str(config)])
+    assert "1 built" in again.output, again.output
+    with pytest.raises(StageError, match=r"is odd-package 1\.3 on a worker and odd-package 1\.2 where") as raised:
+        same_chain(load(config).config, chain.origins, chain.sources)
+    assert raised.value.code == "stage.other_version"
+
+
+def test_a_stage_in_a_file_has_the_file_s_digest_in_the_key(
+    folder: Path, corpus: dict[str, Any], make_config: Callable[..., Path]
+) -> None:
+    module = folder / "odd_stage.py"
+    module.write_text(MODULE)
+    config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=["odd_stage:Odd"])
+    chain = chain_of(load(config).config)
+    (before,) = chain.origins.values()
+    assert before.startswith("sha256 ") and chain.sources == {"odd_stage": MODULE}
+    module.write_text(MODULE + "\n# another comment\n")
+    forget()
+    (after,) = chain_of(load(config).config).origins.values()
+    assert after != before
+
+
+def test_a_stage_s_column_and_a_field_of_one_name_are_an_error_that_names_both(
+    folder: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    more = 'columns = (column("loudness", pa.float64(), "how loud it is"),)'
+    text = MODULE.replace("    settings = Settings\n", f"    settings = Settings\n    {more}\n")
+    (folder / "odd_stage.py").write_text("import pyarrow as pa\nfrom schemas.columns import column\n" + text)
+    with_field = {**corpus, "fields": r"(?P<loudness>\w)\.wav"}
+    done = CliRunner().invoke(main, ["plan", str(make_config(with_field, clips=["odd_stage:Odd"]))])
+    assert done.exit_code == 2, done.output
+    assert (
+        "clips[0].odd_stage:Odd: the corpus has a field 'loudness', which is a column of the stage 'odd'" in done.output
+    )
+    plain = CliRunner().invoke(main, ["plan", str(make_config(with_field))])
+    assert plain.exit_code == 0, "the name is only taken where the chain has it"
