@@ -266,7 +266,7 @@ def test_many_mistakes_stay_readable() -> None:
         ("split: {train: 80, test: 0}", "a share is a fraction of 1"),
         ("limits: {max_rejected_share: 7}", "a share is a fraction of 1"),
         ("limits: {max_recording_s: -1}", "expected greater than"),
-        ("audio: {sample_rate_hz: 1.5}", "integer"),
+        ("audio: {sample_rate_hz: 1.5}", "whole number"),
     ],
 )
 def test_quotes_are_advised_only_where_text_was_expected(more: str, words: str) -> None:
