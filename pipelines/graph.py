@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from pipelines.chain import chain_of
 from pipelines.environment import Environment
 from pipelines.plan import Plan, without
+from pipelines.ray_private import resources_looked_for_at_once
 from pipelines.rejecting import exchanged, rejecting
 from pipelines.sandbox import Sandbox
 from pipelines.task_failures import Told, ToldActor, checked, ray_gave_up
@@ -44,7 +45,6 @@ from stages.write import Write
 Work = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 _BLOCK_BYTES = 128 << 20
 _SHARD_ATTEMPTS = 5
-_RESOURCES_EVERY_S = 0.05
 _NOTHING = "nothing"
 T = TypeVar("T")
 _PLAN_COLUMN, _ERROR_COLUMN = "shard_plan", "shard_error"
@@ -363,23 +363,6 @@ def _result(
     return pa.Table.from_pylist([row], schema=RESULT)
 
 
-@contextlib.contextmanager
-def _resources_looked_for_at_once() -> Iterator[None]:
-    """Have Ray Data look for the answer to how much it may use more often than each second, while the first tasks start.
-
-    Ray 2.60 asks without waiting, takes "nothing" for the first answer, and lets one task alone run until it looks again: a
-    second in which all other workers stand still.
-    """
-    from ray.data._internal.execution.resource_manager import ResourceManager
-
-    usual_s = ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
-    ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = _RESOURCES_EVERY_S
-    try:
-        yield
-    finally:
-        ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = usual_s
-
-
 def run_graph(
     shards: list[pa.Table], stages: Stages, config_digest: str, watch: Work, feature_actors: int, gpus_per_actor: float
 ) -> Generator[dict[str, Any], None, None]:
@@ -426,7 +409,7 @@ def run_graph(
         )
     try:
         with contextlib.ExitStack() as at_first:
-            at_first.enter_context(_resources_looked_for_at_once())
+            at_first.enter_context(resources_looked_for_at_once())
             for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 at_first.close()
                 yield from map(checked, batch.to_pylist())

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipelines.ray_private import job_config_with
+
 TOP = Path(__file__).resolve().parents[1]
 """The folder that clipmill's layers lie in."""
 
@@ -31,14 +33,5 @@ def job_config(carried: bool) -> Any:
 
     carried : workers are given clipmill's code, so that they need no folder of this machine for it
     """
-    from ray.job_config import JobConfig
-
     needed = not carried and str(TOP) not in map(os.path.realpath, site.getsitepackages())
-
-    class PlainPath(JobConfig):  # type: ignore[misc]
-        def _serialize(self) -> Any:
-            # Ray 2.60 puts the script's and the current folder there just before, and has no setting for it.
-            self._py_driver_sys_path = [str(TOP)] if needed else []
-            return super()._serialize()
-
-    return PlainPath()
+    return job_config_with([str(TOP)] if needed else [])

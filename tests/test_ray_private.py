@@ -1,0 +1,43 @@
+"""Ray's private names: that they are there, or which version of Ray has them no more; and that builds do without."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipelines import ray_private
+from pipelines.ray_private import job_config_with, resource_manager, resources_looked_for_at_once
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_names_are_there() -> None:
+    manager = resource_manager()
+    assert manager is not None, f"Ray {ray.__version__} has no interval of resources: a build's first second is lost"
+    usual_s = manager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
+    with resources_looked_for_at_once():
+        assert usual_s > manager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
+    assert usual_s == manager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
+    config = job_config_with(["/somewhere"])
+    assert hasattr(config, ray_private.SEARCH_PATH), f"Ray {ray.__version__}: workers search the user's current folder"
+    config._py_driver_sys_path = ["/home/user"]
+    assert b"/somewhere" in config._serialize() and b"/home/user" not in config._serialize()
+
+
+def test_without_them_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_private, "_RESOURCE_MANAGER", ("ray.data.gone", "ResourceManager", "X"))
+    monkeypatch.setattr(ray_private, "SEARCH_PATH", "_gone")
+    with resources_looked_for_at_once():
+        assert resource_manager() is None
+    assert b"/somewhere" not in job_config_with(["/somewhere"])._serialize()
+
+
+def test_they_are_in_one_place() -> None:
+    private = re.compile(r"ray(\.\w+)*\._\w|from ray\S*\._|_py_driver")
+    for layer in ("schemas", "stages", "pipelines"):
+        for path in (ROOT / layer).rglob("*.py"):
+            if path.name != "ray_private.py":
+                assert not private.search(path.read_text()), path
