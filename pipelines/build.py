@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -24,10 +24,12 @@ from pipelines.graph import BuildShard, device_here, output_root, run_graph, sta
 from pipelines.inspection import saturation_told, told_remarks
 from pipelines.limits import exceeded, fallen_short
 from pipelines.notes import Noted, running_since
+from pipelines.output_check import check_apart
 from pipelines.plan import Plan, make_plan, with_donor
 from pipelines.plural import counted
 from pipelines.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
-from pipelines.publish import draft_snapshot, publish, repair, write_rejections
+from pipelines.publish import draft_snapshot, repair, write_rejections
+from pipelines.publish import publish as publish_draft
 from pipelines.sides import SideChanges, built_changes
 from pipelines.task_failures import Told, checked
 from schemas.config import Config
@@ -39,7 +41,6 @@ from schemas.layout import (
     OURS,
     REJECTED_FILE,
     Retries,
-    check_name,
     commit_path,
     open_dataset,
     read_retries,
@@ -147,22 +148,40 @@ def build(
 
 
 class Builder:
-    """One run of a build.
+    """One run of a build: `run` is its list of steps.
 
     root : of the dataset
-    plan : what is to be there
+    plan, retries : what is to be there, and which items were tried again, from `begin` on
     report : what was done
     """
 
+    plan: Plan
+    retries: Retries
+    report: Report
+
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
-        self._started = time.monotonic()
         self._feature_actors = 0
-        check_device(file.config, address)
         self.root = output_root(file.config)
-        _check_apart(file, self.root)
+
+    def run(self, accept: bool) -> Report:
+        """Bring the dataset up to date. accept : publish even if limits are exceeded"""
+        self.begin()  # the output is in order; inventory, annotations, plan
+        with Noted(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+            there, missing = self.subtract()  # what is committed
+            commits = [*there, *self.work(missing, note)]  # decode, cut, compute, write, commit
+            if not self.report.failures:
+                self.publish(commits, accept)  # checks, manifest, snapshot
+            self.end(note)
+        return self.report
+
+    def begin(self) -> Self:
+        """Open the output, and plan what is to be there."""
+        self._started = time.monotonic()
+        check_device(self._file.config, self._address)
+        check_apart(self._file, self.root)
         try:
-            open_dataset(self.root, file.config.name)
+            open_dataset(self.root, self._file.config.name)
             self._sweep()
         except OSError as error:
             raise describe_os_error(error, self.root, "write to") from None
@@ -172,18 +191,11 @@ class Builder:
         self.report.passed_over = self.plan.passed_over
         self.report.warnings = list(self.plan.warnings)
         self.report.plan_s = time.monotonic() - self._started
+        return self
 
     def make_plan(self, retries: Retries) -> Plan:
         with phase("listing recordings and annotations", self._quiet):
             return make_plan(self._file.config, retries, read_forgotten(self.root))
-
-    def run(self, accept: bool) -> Report:
-        with Noted(self.root, self.plan.keys, self.plan.recordings_listed) as note:
-            commits = self.commits(note)
-            if not self.report.failures:
-                self.conclude(commits, accept)
-            self.end(note)
-        return self.report
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove what killed builds, or killed workers of this one, have left half written."""
@@ -200,21 +212,27 @@ class Builder:
         self.report.storage_weaknesses = self.root.local_files.weaknesses
         self.report.wall_s = time.monotonic() - self._started
 
+    def subtract(self) -> tuple[list[Commit], list[int]]:
+        """Return the commits of planned shards that are there, and which shards of the plan are not."""
+        there = sound_commits(self.root, self.plan.keys)
+        missing = [i for i, key in enumerate(self.plan.keys) if key not in there]
+        self.report.shards_reused = len(there)
+        return list(there.values()), missing
+
     def commits(self, note: Noted) -> list[Commit]:
-        """Return the commits of all planned shards, after building those that are missing.
+        """Return the commits of all planned shards, after building those that are missing."""
+        there, missing = self.subtract()
+        return [*there, *self.work(missing, note)]
+
+    def work(self, todo: list[int], note: Noted) -> Iterator[Commit]:
+        """Build shards; yield their commits.
 
         They have the keys of what was really read: a recording that moved under the build gives its shard another one.
-        """
-        plan = self.plan
-        there = sound_commits(self.root, plan.keys)
-        todo = [i for i, key in enumerate(plan.keys) if key not in there]
-        self.report.shards_reused = len(plan.keys) - len(todo)
-        if not todo:
-            return list(there.values())
-        return [*there.values(), *self._work(todo, note)]
 
-    def _work(self, todo: list[int], note: Noted) -> Iterator[Commit]:
-        """Build shards; yield their commits."""
+        todo : which shards of the plan
+        """
+        if not todo:
+            return
         donors = find_donors(self.root, self.plan, chain_of(self._file.config).clip_sections)
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
@@ -282,7 +300,7 @@ class Builder:
         watch = Watch(tally)
         return run_graph(shards, stages, self.plan.config_digest, watch, cluster.feature_actors, gpus), tally
 
-    def conclude(self, commits: list[Commit], accept: bool) -> None:
+    def publish(self, commits: list[Commit], accept: bool) -> None:
         """Publish what was built, unless it is published already or a limit forbids it."""
         root, report = self.root, self.report
         draft = draft_snapshot(self._file, self.plan, commits)
@@ -319,7 +337,7 @@ class Builder:
             report.accepted = bool(report.limits)
             _check_all_there(root, draft.commits)
             accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
-            published = publish(root, replace(draft, snapshot=accepted), last.number if last else None)
+            published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
             if published is not None:
                 report.status, report.snapshot = "published", published
                 return
@@ -395,39 +413,3 @@ def guarded(file: ConfigFile) -> Iterator[None]:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def check_output(file: ConfigFile, root: Root) -> None:
-    """Check what a build checks of its output, without writing there: whose dataset it is, and that no source holds it.
-
-    Raises
-    ------
-    ConfigError, ClipmillError : it cannot be built there
-    """
-    _check_apart(file, root)
-    check_name(root, file.config.name)
-
-
-def _check_apart(file: ConfigFile, root: Root) -> None:
-    """An output inside a source would be read as recordings by the next build."""
-    for source in file.config.sources:
-        source_base = Root(source.root, source.storage_options)
-        if source_base.is_s3 and root.is_s3:
-            same_store = source.storage_options.get("endpoint_url") == root.storage_options.get("endpoint_url")
-            if same_store and f"{root.full()}/".startswith(f"{source_base.full()}/") and "/." not in root.full():
-                raise ConfigError(
-                    f"{root.url} lies inside the source {source.root}: its clips would be read as recordings; move one of them",
-                    key="output.root", file=file.path,
-                )  # fmt: skip
-        if source_base.is_local and root.is_local:
-            inside = os.path.realpath(root.full()) + os.sep
-            if inside.startswith(os.path.realpath(source_base.full()) + os.sep) and not _hidden(inside, source_base):
-                raise ConfigError(
-                    f"{root.url} lies inside the source {source.root}: its clips would be read as recordings; move one of them",
-                    key="output.root", file=file.path,
-                )  # fmt: skip
-
-
-def _hidden(path: str, source: Root) -> bool:
-    relative = os.path.relpath(path, os.path.realpath(source.full()))
-    return any(part.startswith(".") and part not in (".", "..") for part in relative.split(os.sep))

@@ -56,7 +56,7 @@ def retry(
     reasons : codes to try again; empty: all
     """
     with guarded(file):
-        return _retry(Builder(file, workers, address, quiet), reasons, accept)
+        return _retry(Builder(file, workers, address, quiet).begin(), reasons, accept)
 
 
 def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
@@ -88,7 +88,7 @@ def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
             if changed:
                 write_retries(builder.root, {**builder.retries, **changed})
             builder.plan = builder.make_plan({**builder.retries, **changed})
-            builder.conclude(builder.commits(note), accept)
+            builder.publish(builder.commits(note), accept)
         again: set[str] = set()
         lost: dict[str, str] = {}
         for commit in sound_commits(builder.root, builder.plan.keys).values():

@@ -153,7 +153,7 @@ def test_two_builds_cannot_publish_the_same_number_in_s3(
     for i in range(2):
         write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 8000, seed=i), 8000)
         config = load(make_config({"root": tmp_path / "in"}, output=output))
-        builder = Builder(config, None, None, True)
+        builder = Builder(config, None, None, True).begin()
         with Noted(builder.root, builder.plan.keys, 0) as note:
             drafts.append(draft_snapshot(config, builder.plan, builder.commits(note)))
     first = publish(builder.root, drafts[0], None)

@@ -64,9 +64,9 @@ def test_on_ray_too(tmp_path: Path, make_config: Callable[..., Path]) -> None:
 def test_the_second_takes_over_what_the_first_has_built(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     """Both have planned everything; what one has committed by then the other does not do again."""
     config = load(make_config(corpus(tmp_path / "in"), output={"root": str(tmp_path / "out"), "shard_seconds": 4}))
-    first, second = (Builder(config, None, None, True) for _ in range(2))
+    first, second = (Builder(config, None, None, True).begin() for _ in range(2))
     with Noted(second.root, second.plan.keys, 0) as note:
-        work = second._work(list(range(len(second.plan.keys))), note)
+        work = second.work(list(range(len(second.plan.keys))), note)
         assert first.run(accept=False).status == "published"
         assert len(list(work)) == len(second.plan.keys)
     assert second.report.shards_built == 0
@@ -76,9 +76,9 @@ def test_the_second_takes_over_what_the_first_has_built(tmp_path: Path, make_con
 def test_a_number_is_published_once(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     """Two builds of different inputs, both about to publish snapshot 1: one has to take the next number."""
     config = load(make_config(corpus(tmp_path / "in", 4), output={"root": str(tmp_path / "out"), "shard_seconds": 4}))
-    early = Builder(config, None, None, True)
+    early = Builder(config, None, None, True).begin()
     write_audio(tmp_path / "in/late.wav", tone(1.0, 22050), 22050)
-    late = Builder(config, None, None, True)
+    late = Builder(config, None, None, True).begin()
     drafts = []
     for builder in (early, late):
         with Noted(builder.root, builder.plan.keys, 0) as note:
@@ -92,7 +92,7 @@ def test_a_number_is_published_once(tmp_path: Path, make_config: Callable[..., P
     )
     assert publish(root, drafts[0], None) is None
     with Noted(late.root, late.plan.keys, 0) as note:
-        late.conclude(late.commits(note), accept=False)
+        late.publish(late.commits(note), accept=False)
     assert late.report.status == "published"
     assert snapshot_numbers(root) == [1, 2]
     assert read_snapshot(root, 2).parent == 1

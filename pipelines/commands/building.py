@@ -114,10 +114,11 @@ def _say(report: Any) -> None:
 @reported
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
-    from pipelines.build import check_output, device_notes, guarded
+    from pipelines.build import device_notes, guarded
     from pipelines.estimates import annotations_rejected, estimate, rejected_by_reason, rejected_examples
     from pipelines.foresight import foresee
     from pipelines.graph import output_root
+    from pipelines.output_check import check_output
     from pipelines.plan import make_plan
     from pipelines.wording import foreseen, planned
     from schemas.config_file import load
