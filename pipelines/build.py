@@ -368,7 +368,7 @@ def _check_all_there(root: Root, commits: list[Commit]) -> None:
 
 def check_device(config: Config, address: str | None = None) -> None:
     """Raise ConfigError where features are to be computed on a GPU of this machine, which has none. A cluster says so itself."""
-    if config.features.device != "cuda" or not config.features.names or address or _ray_is_at_hand():
+    if config.features.device != "cuda" or not chain_of(config).can_use_gpu or address or _ray_is_at_hand():
         return
     import torch
 

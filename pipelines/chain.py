@@ -120,6 +120,11 @@ class Chain:
         return {reason.code: stage.section for stage in reversed(self.stages) for reason in stage.rejects}
 
     @property
+    def can_use_gpu(self) -> bool:
+        """Whether any of the stages works on a GPU where there is one."""
+        return any(stage.on_gpu for stage in self.derived)
+
+    @property
     def clip_sections(self) -> set[str]:
         """Sections of the stages up to the PCM of clips."""
         derived = {id(stage) for stage in self.derived}

@@ -154,13 +154,14 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         resources = ray.cluster_resources()
         n_gpus = int(resources.get("GPU", 0))
         wanted = config.features.device
-        if wanted == "cuda" and n_gpus == 0 and config.features.names:
+        can_use_gpu = chain_of(config).can_use_gpu
+        if wanted == "cuda" and n_gpus == 0 and can_use_gpu:
             raise ConfigError(
                 "is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu",
                 key="features.device",
                 code="config.no_gpu",
             )
-        on_gpu = wanted != "cpu" and n_gpus > 0 and bool(config.features.names)
+        on_gpu = wanted != "cpu" and n_gpus > 0 and can_use_gpu
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
     except ray.exceptions.RayError as error:

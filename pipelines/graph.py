@@ -141,7 +141,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
 
 def device_here(config: Config) -> str:
     """Return on which device this process computes features."""
-    if config.features.device != "auto" or not config.features.names:
+    if config.features.device != "auto" or not chain_of(config).can_use_gpu:
         return "cpu" if config.features.device == "auto" else config.features.device
     import torch
 
