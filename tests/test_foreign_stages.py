@@ -113,7 +113,7 @@ def packed(folder: Path, version: str) -> None:
 
 
 def test_an_installed_stage_has_its_package_s_version_in_the_key(
-    folder: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
+    folder: Path, corpus: dict[str, Any], make_config: Callable[..., Path], in_process: None
 ) -> None:
     packed(folder, "1.2")
     config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=["odd"])
