@@ -198,7 +198,7 @@ def test_energies_are_those_of_the_samples_that_count(
 def ledger_of(*ended: tuple[str, str, bool, list[tuple[str, str]]]) -> Ledger:
     """Return the ledger of items that ended: id, recording, whether rejected, their remarks."""
     plan = [{**ITEM, "item_id": item, "recording_id": recording} for item, recording, _, _ in ended]
-    ledger = Ledger(pa.Table.from_pylist(plan, schema=PLAN))
+    ledger = Ledger(pa.Table.from_pylist(plan, schema=PLAN), {})
     for row, (item, _, rejected, remarks) in zip(plan, ended, strict=True):
         told = [{"code": code, "detail": detail} for code, detail in remarks]
         account = {"status": "account", "n_candidates": 0, "n_annotations": 0, "last": True, "remarks": told or None}
