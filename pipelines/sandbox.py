@@ -201,6 +201,7 @@ class _Child:
     def __init__(self) -> None:
         with of_temporary_files("keep what the decoding process says in a temporary file"):
             self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
+        self._searched = without_current_folder(sys.path)
         to_child, ours_out = os.pipe()
         ours_in, from_child = os.pipe()
         try:
@@ -212,7 +213,7 @@ class _Child:
                 pass_fds=(to_child, from_child),
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join(without_current_folder(sys.path)),
+                    "PYTHONPATH": os.pathsep.join(self._searched),
                     "OMP_NUM_THREADS": "1",
                 },
             )
@@ -225,8 +226,9 @@ class _Child:
         fcntl.fcntl(ours_in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # the next table is made while this one is worked on
 
     @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
+    def is_fit(self) -> bool:
+        """Whether it is alive, and finds the modules that this process finds: a notebook may have added a folder since."""
+        return self._process.poll() is None and self._searched == without_current_folder(sys.path)
 
     def request(self, config: Config, stages: list[dict[str, str]], plan: pa.Table) -> None:
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
@@ -286,7 +288,7 @@ def _idle_child() -> _Child:
     """Return a process that is the caller's until it is given back or ended."""
     while _children:
         child = _children.pop()
-        if child.is_alive:
+        if child.is_fit:
             return child
         child.end()
     return _Child()

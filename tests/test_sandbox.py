@@ -181,7 +181,7 @@ def test_a_process_whose_request_has_not_ended_is_not_asked_again(
             unended.throw(ZeroDivisionError())
     assert sandbox._children == []
     assert recordings(run(short)) == {"short.wav"}
-    assert [child.is_alive for child in sandbox._children] == [True]
+    assert [child.is_fit for child in sandbox._children] == [True]
     if how == "left open":  # its own process goes on with it
         assert recordings([*first, *unended]) == {"long.wav"}
         assert len(sandbox._children) == 1, "one process is kept, however many there were at a time"
