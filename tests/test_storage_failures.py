@@ -216,6 +216,7 @@ def test_a_build_stops_after_a_few_failures_that_last_and_the_next_one_ends_it(
     if workers:
         monkeypatch.undo()  # in_process keeps Ray away
     begin = Builder(load(config), workers, None, quiet=True)
+    (tmp_path / "out").mkdir()
     (tmp_path / "out/shards").write_text("in the way")
     report = begin.run(accept=False)
     assert report.status == "failed"
