@@ -91,7 +91,7 @@ class Arrivals:
             yield split, members, hashes[members], weights[members]
 
     def column(self, name: str, order: list[pa.Array]) -> pa.ChunkedArray:
-        """Return a column in another order, a chunk for each array of indices, and let go of it as it was."""
+        """Return a column in another order, a chunk for each array of indices. The column in its first order is freed."""
         kind = PLAN.field(name).type
         arrived = pa.chunked_array(self._columns.pop(name), kind)
         if arrived.nbytes > _MAX_BYTES:

@@ -22,7 +22,7 @@ from stages.decode import Decode
 from stages.downmix import Downmix
 from stages.features import Features
 from stages.images import Images
-from stages.lookup import carried_source, checked_settings, find_stage, known_names, take_sources
+from stages.lookup import carried_source, checked_settings, find_stage, own_names, take_sources
 from stages.resample import Resample
 from stages.segment import Segment
 from stages.stage import Stage
@@ -74,6 +74,11 @@ class Chain:
     derived: tuple[Stage, ...]
     computed: tuple[Step, ...]
 
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Stages of the configuration's lists: for all sources, for one, and computed from clips."""
+        return (*self.common, *(step for steps in self.clips.values() for step in steps), *self.computed)
+
     @property
     def to_clips(self) -> tuple[Stage | ClipChain, ...]:
         """The stages from a plan to the PCM of clips."""
@@ -84,14 +89,13 @@ class Chain:
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """All of them; each clip stage once for every place where it is named."""
-        steps = [*self.common, *(step for steps in self.clips.values() for step in steps)]
-        own = {step.key: step.stage for step in steps}
-        return (*self.chunk, *own.values(), self.canonical, *self.derived)
+        clip_stages = {step.key: step.stage for step in self.steps if step.stage.scope == "clip"}
+        return (*self.chunk, *clip_stages.values(), self.canonical, *self.derived)
 
     @cached_property
     def clip_fields(self) -> tuple[pa.Field, ...]:
         """Columns that clip stages add, of all sources."""
-        return _distinct(step.stage for steps in (self.common, *self.clips.values()) for step in steps)
+        return _distinct(step.stage for step in self.steps if step.stage.scope == "clip")
 
     @cached_property
     def derived_fields(self) -> tuple[pa.Field, ...]:
@@ -144,11 +148,10 @@ class Chain:
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the libraries that a shard's bytes depend on."""
-        names = dict.fromkeys(
-            name for names in (*(s.libraries for s in self.stages), Write.libraries) for name in names
-        )
+        wanted = {name: stage.section for stage in reversed(self.stages) for name in stage.libraries}
+        wanted |= dict.fromkeys((*Write.libraries, "ray"), "write")
         own = {step.origin_name: step.origin.split(" ")[1] for step in self._foreign}
-        return {name: version_of_library(name) for name in (*names, "ray")} | own
+        return {name: _version(name, section) for name, section in wanted.items()} | own
 
     @property
     def origins(self) -> dict[str, str]:
@@ -162,13 +165,12 @@ class Chain:
 
     @property
     def _foreign(self) -> list[Step]:
-        steps = (*self.common, *(s for steps in self.clips.values() for s in steps), *self.computed)
-        return [step for step in steps if step.origin]
+        return [step for step in self.steps if step.origin]
 
     def check_names(self, field_names: Sequence[str]) -> None:
         """Raise ConfigError where a field of the corpus has the name of a stage's column."""
         own = set(field_names)
-        for step in (*self.common, *(s for steps in self.clips.values() for s in steps), *self.computed):
+        for step in self.steps:
             for field in step.stage.fields:
                 if field.name in own:
                     raise ConfigError(
@@ -258,10 +260,15 @@ def _distinct(stages: Any) -> tuple[pa.Field, ...]:
     return tuple(field for field, _ in found.values())
 
 
+def own_clip_stages() -> list[type[Stage]]:
+    """Return clipmill's own stages for the list `clips`. Those of other packages say in snapshots what their words mean."""
+    return [find_stage(name, "clip").kind for name in own_names("clip")]
+
+
 @cache
 def known_reasons() -> dict[str, Reason]:
     """Return the reasons of clipmill's own stages, and of all that comes before them, by code."""
-    kinds = (*CHUNK_STAGES, *(find_stage(n, "clip").kind for n in known_names("clip")), *DERIVED_STAGES)
+    kinds = (*CHUNK_STAGES, *own_clip_stages(), *DERIVED_STAGES)
     declared = (reason for kind in kinds for reason in kind.rejects)
     return {reason.code: reason for reason in (*PLAN_REASONS, *declared)}
 
@@ -269,9 +276,16 @@ def known_reasons() -> dict[str, Reason]:
 @cache
 def known_rules() -> dict[str, str]:
     """Return the rules by which clipmill's own stages drop clips, with their meanings."""
-    kinds = (*CHUNK_STAGES, *(find_stage(n, "clip").kind for n in known_names("clip")))
+    kinds = (*CHUNK_STAGES, *own_clip_stages())
     return {rule: meaning for kind in kinds for rule, meaning in kind.drops.items()}
 
 
-def version_of_library(name: str) -> str:
-    return zlib.ZLIB_RUNTIME_VERSION if name == "zlib" else importlib.metadata.version(name)
+def _version(library: str, section: str) -> str:
+    """Return the version of a library. Raises StageError when it is not installed. section : of a stage that declares it"""
+    try:
+        return zlib.ZLIB_RUNTIME_VERSION if library == "zlib" else importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        raise StageError(
+            f"stage {section!r} declares the library {library!r}, and no package of this name is installed: install it, or correct"
+            " the stage's `libraries`"
+        ) from None

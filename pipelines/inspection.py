@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.chain import known_reasons
 from pipelines.notes import Note, read_notes, unfinished_forget
 from pipelines.outcomes import count_remarked, remarks_of
 from pipelines.published import Published
@@ -174,6 +173,8 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
     number : of a snapshot; None: the last build, published or not
     reason : only this one, and only this code of remarks
     """
+    from pipelines.chain import known_reasons  # loads the decoders, which `show` and `status` can do without
+
     of, dropped, remarked, commits, rows = _rejections(root, number)
     words = _words(root, number)
     groups: dict[tuple[str, str], dict[str, Any]] = {}

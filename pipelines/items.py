@@ -163,7 +163,7 @@ class ItemMaker:
         Parameters
         ----------
         label, fields : as its path says
-        rows : its annotations, which are let go of here; None where the source has none
+        rows : its annotations; the list is emptied. None if the source has no annotations
 
         Raises
         ------

@@ -265,7 +265,7 @@ def _rejection(
 def _items(
     config: Config, listing: Listing, plan: Plan, refused: list[dict[str, Any]], rule: SplitRule
 ) -> Iterator[Item]:
-    """Yield the items of a source's recordings. These are let go of on the way, and what is rejected is added to `refused`."""
+    """Yield the items of a source's recordings, and add what is rejected to `refused`. The source's list of recordings is emptied."""
     source = listing.source
     reader, maker = PathReader(source), ItemMaker(config, source, rule)
     for recording, rows in listing.annotated_each(listing.inventory.recordings):

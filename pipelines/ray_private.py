@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+_LOG = logging.getLogger(__name__)
 _RESOURCES_EVERY_S = 0.05
 _RESOURCE_MANAGER = (
     "ray.data._internal.execution.resource_manager",
@@ -47,7 +48,7 @@ def resource_manager() -> Any:
         found = getattr(importlib.import_module(module), kind)
         float(getattr(found, name))
     except (ImportError, AttributeError, TypeError, ValueError):
-        logging.getLogger(__name__).debug("this Ray has no %s.%s.%s", module, kind, name)
+        _LOG.warning("Ray has no %s.%s.%s any more: a build loses its first second", module, kind, name)
         return None
     return found
 
@@ -65,6 +66,10 @@ def job_config_with(search_path: list[str]) -> Any:
             # `ray.init` writes the attribute just before it calls this.
             if hasattr(self, SEARCH_PATH):
                 setattr(self, SEARCH_PATH, search_path)
+            else:
+                _LOG.warning(
+                    "Ray has no JobConfig.%s any more: workers also search the folder of the command", SEARCH_PATH
+                )
             return super()._serialize()
 
     return PlainPath()

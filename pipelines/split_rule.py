@@ -139,7 +139,12 @@ class _Cut(SplitRule):
             self._borders[stratum] = [positions[c] if c < len(positions) else _BEHIND_ALL for c in cuts]
 
     def _side(self, value: str, label: str | None) -> str:
-        borders = self._borders[(label or None) if self._stratified else None]
+        borders = self._borders.get((label or None) if self._stratified else None)
+        if borders is None:
+            raise ClipmillError(
+                f"split.stratify: the label {label!r} was not there when the sources were first read: an annotation file or a folder"
+                " changed meanwhile; run it again"
+            )
         return self._asked[bisect_right(borders, _position(value))][0]
 
 

@@ -76,32 +76,19 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
         return Problem("config.unknown_key", f"unknown key; {_hint(path)}", key, document.file, line)
     if kind == "missing":
         return Problem("config.missing_key", "is missing and has no default", key, document.file, line)
-    message = first["msg"].removeprefix("Value error, ")
+    message = in_words(first)
     if message.startswith("@"):
         _, key, message = message.split("@", 2)
         line = document.line(key_path(key))
     wanted = [i["msg"].removeprefix("Input should be ") for i in items if i["msg"].startswith("Input should be ")]
     if len(wanted) == len(items) > 1:  # of a union, whose branches report one each
-        message = f"Input should be {' or '.join(dict.fromkeys(wanted))}"
-    message = _plain_words(message.replace("Input should be", "expected"))
-    if kind == "literal_error":
-        message += did_you_mean(first["input"], re.findall(r"'(\w+)'", str(first.get("ctx", {}).get("expected"))))
-    if kind in ("bool_parsing", "bool_type"):
-        message = "expected true or false"
-    if kind == "list_type":
-        message = "expected a list, as in [x, y]"
-    if kind == "dict_type":
-        message = "expected a map, as in {key: value}"
+        message = _plain_words(f"expected {' or '.join(dict.fromkeys(wanted))}")
     if kind == "model_type":
         example = getattr(_model_at(Config, path), "example", "")
         keys = ", ".join(keys_at(Config, path))
         message = f"expected a map, as in {example}" if example else f"expected a map; known here: {keys}"
         if isinstance(first["input"], str) and _NO_SPACE.match(first["input"]):
             message += "; a space is missing behind the colon"
-    if kind == "string_type":
-        message = "expected text"
-    if kind == "string_pattern_mismatch":
-        message = "expected a name of up to 64 letters, digits, - and _, a letter or digit first"
     if kind == "less_than_equal" and first["ctx"].get("le") == 1 and (path[0] == "split" or "share" in str(path[-1])):
         message += "; a share is a fraction of 1: 0.8 for 80 %"
     if path[:2] == ("split", "map") and kind == "string_type" and _is_number(first["input"]):
@@ -110,6 +97,26 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     if not kind.startswith("value_error"):
         message += document.read_as(path, any(i["type"] in _OF_TEXT for i in items))
     return Problem("config.invalid_value", message, key, document.file, line)
+
+
+def in_words(item: Any) -> str:
+    """Return what pydantic says of one value, without its own terms. item : of `ValidationError.errors`"""
+    if (known := _BY_TYPE.get(item["type"])) is not None:
+        return known
+    message = _plain_words(item["msg"].removeprefix("Value error, ").replace("Input should be", "expected"))
+    if item["type"] == "literal_error":
+        message += did_you_mean(item["input"], re.findall(r"'(\w+)'", str(item.get("ctx", {}).get("expected"))))
+    return message
+
+
+_BY_TYPE = {
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "list_type": "expected a list, as in [x, y]",
+    "dict_type": "expected a map, as in {key: value}",
+    "string_type": "expected text",
+    "string_pattern_mismatch": "expected a name of up to 64 letters, digits, - and _, a letter or digit first",
+}
 
 
 def _is_number(value: object) -> bool:

@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from schemas.config import Config
 from schemas.units import level_dbfs, to_pcm16
-from stages.rows import list_values, replace_column
+from stages.rows import list_values, pcm_samples, replace_column
 from stages.stage import Stage, is_clip
-from stages.waveforms import stored_samples
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class CanonicalPcm(Stage):
                 made[i] = samples.tobytes()
                 levels[i] = level_dbfs(samples)
             elif levels[i] is None:
-                levels[i] = level_dbfs(stored_samples(pcm[i].as_buffer(), table, i))
+                levels[i] = level_dbfs(pcm_samples(pcm[i].as_buffer(), self.sample_format))
         if made:
             payloads = pa.array([made.get(i) for i in range(table.num_rows)], pa.large_binary())
             is_made = pa.array([i in made for i in range(table.num_rows)])

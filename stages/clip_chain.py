@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.errors import ClipmillError, StageError
 from stages.stage import Stage, is_clip
@@ -92,7 +91,7 @@ def _failing(stage: Stage, table: pa.Table) -> str:
 
 
 def _clips_of(table: pa.Table) -> str:
-    ids = table.filter(pc.equal(table["status"], "clip"))["clip_id"].to_pylist()
+    ids = table["clip_id"].filter(pa.array(is_clip(table))).to_pylist()
     if not ids:
         return "a table without clips"
     return f"clip {ids[0]}" if len(ids) == 1 else f"the {len(ids):,} clips from {ids[0]} to {ids[-1]}"
@@ -109,21 +108,20 @@ def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:
         )
     if missing := [n for n in before.column_names if n not in after.column_names]:
         raise StageError(f"stage {stage.section!r} takes away the column {missing[0]!r}; columns can only be added")
-    rules = set(after.filter(pc.equal(after["status"], "dropped"))["rule"].to_pylist())
-    rules -= set(before["rule"].to_pylist())
-    if unknown := rules - set(stage.drops):
+    if unknown := _new(before, after, "rule") - set(stage.drops):
+        raise StageError(f"stage {stage.section!r} drops clips by {min(unknown)!r}, which is not among its `drops`")
+    if unknown := _new(before, after, "reason") - {r.code for r in stage.rejects}:
         raise StageError(
-            f"stage {stage.section!r} drops clips by {sorted(map(str, unknown))[0]!r}, which is not among its `drops`"
-        )
-    codes = set(after.filter(pc.equal(after["status"], "rejected"))["reason"].to_pylist())
-    codes -= set(before["reason"].to_pylist())
-    if unknown := codes - {r.code for r in stage.rejects}:
-        raise StageError(
-            f"stage {stage.section!r} rejects clips for {sorted(map(str, unknown))[0]!r}, which is not among its `rejects`"
+            f"stage {stage.section!r} rejects clips for {min(unknown)!r}, which is not among its `rejects`"
         )
     was_changed = after["samples"].null_count < after.num_rows and before["samples"].null_count == before.num_rows
     if was_changed and not stage.changes_samples:
         raise StageError(f"stage {stage.section!r} changes samples without declaring `changes_samples = True`")
+
+
+def _new(before: pa.Table, after: pa.Table, name: str) -> set[str]:
+    """Return the values of a column that a stage has added."""
+    return set(after[name].unique().drop_null().to_pylist()) - set(before[name].unique().drop_null().to_pylist())
 
 
 def _by_source(table: pa.Table) -> Iterator[pa.Table]:

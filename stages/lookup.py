@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.config_problems import in_words
 from schemas.errors import ConfigError, Problem, StageError
 from schemas.model import Frozen, did_you_mean
 from stages.stage import Scope, Stage
@@ -42,11 +43,15 @@ class Found:
     origin: str = ""
 
 
-def known_names(scope: Scope) -> list[str]:
-    """Return the plain names of stages, sorted."""
+def own_names(scope: Scope) -> list[str]:
+    """Return the plain names of clipmill's own stages, sorted."""
     package = importlib.import_module(_PACKAGES[scope])
-    own = [m.name for m in pkgutil.iter_modules(package.__path__)]
-    return sorted({*own, *(e.name for e in importlib.metadata.entry_points(group=GROUP))})
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
+
+
+def known_names(scope: Scope) -> list[str]:
+    """Return the plain names of stages, those of other packages among them, sorted."""
+    return sorted({*own_names(scope), *(e.name for e in importlib.metadata.entry_points(group=GROUP))})
 
 
 @cache
@@ -126,7 +131,13 @@ def origin_of(kind: type[Stage]) -> str:
     file = getattr(module, "__file__", None)
     if file is None:
         raise _unknown(f"stage {kind.section!r} has no file from which workers could load it; put it into a module")
-    return f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]}"
+    # A package that is not installed, or is linked to its source: any of its modules can decide what the stage does.
+    folders = list(getattr(sys.modules[top], "__path__", []))
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py")) or [Path(file)]
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.read_bytes())
+    return f"sha256 {total.hexdigest()[:16]}"
 
 
 def carried_source(kind: type[Stage]) -> dict[str, str]:
@@ -135,7 +146,12 @@ def carried_source(kind: type[Stage]) -> dict[str, str]:
     Workers and decoding processes take the stage from it: they do not search the folder in which the command was given.
     """
     module = sys.modules[kind.__module__]
-    if not origin_of(kind).startswith("sha256") or "." in module.__name__ or module.__file__ is None:
+    if (
+        not origin_of(kind).startswith("sha256")
+        or hasattr(module, "__path__")
+        or "." in module.__name__
+        or module.__file__ is None
+    ):
         return {}
     return {module.__name__: Path(module.__file__).read_text(encoding="utf-8")}
 
@@ -177,5 +193,4 @@ def _problem(item: Any, kind: type[Stage], key: str) -> Problem:
         return Problem("config.unknown_key", f"unknown key{hint}", place)
     if item["type"] == "missing":
         return Problem("config.missing_key", "is missing and has no default", place)
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return Problem("config.invalid_value", message, place)
+    return Problem("config.invalid_value", in_words(item), place)

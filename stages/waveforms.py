@@ -25,12 +25,12 @@ def waveforms(table: pa.Table) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     chosen = np.flatnonzero(is_clip(table)).tolist()
     if not chosen:
         return
-    channels = table["n_channels"].to_pylist()
+    channels, lengths = table["n_channels"].to_pylist(), table["n_samples"].to_pylist()
     is_float = table["samples"].is_valid().to_pylist()
     floats = list_values(table["samples"])
     pcm = table["pcm"].combine_chunks()
     for i in chosen:
-        y = floats[i] if is_float[i] else as_float(stored_samples(pcm[i].as_buffer(), table, i))
+        y = floats[i] if is_float[i] else _as_float(pcm[i].as_buffer(), lengths[i] * channels[i])
         yield i, y.reshape(-1, channels[i]).T
 
 
@@ -64,18 +64,11 @@ def with_waveforms(table: pa.Table, changed: Mapping[int, npt.NDArray[Any]]) -> 
     return table
 
 
-def stored_samples(payload: Any, table: pa.Table, row: int) -> npt.NDArray[Any]:
-    """Return a clip's PCM as a flat view, int16 or float32 by its size."""
-    n_values = table["n_samples"][row].as_py() * table["n_channels"][row].as_py()
-    return np.frombuffer(payload, np.dtype("<f4") if len(payload) == 4 * n_values else np.dtype("<i2"))
-
-
-def as_float(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return samples as float32 with full scale 1.0."""
-    if samples.dtype == np.int16:
-        return samples.astype(np.float32) / np.float32(FULL_SCALE)
-    found: npt.NDArray[np.float32] = samples
-    return found
+def _as_float(payload: Any, n_values: int) -> npt.NDArray[np.float32]:
+    """Return PCM, int16 or float32 by its size, as float32 with full scale 1.0."""
+    if len(payload) == 4 * n_values:
+        return np.frombuffer(payload, np.dtype("<f4"))
+    return np.frombuffer(payload, np.dtype("<i2")).astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def nullable_floats(values: list[npt.NDArray[np.float32]], valid: list[bool]) -> pa.LargeListArray:

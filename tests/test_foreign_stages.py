@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
+from pipelines import chain
 from pipelines.chain import chain_of, same_chain
 from pipelines.cli import main
 from schemas.config_file import load
@@ -68,8 +70,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def forget() -> None:
     lookup.find_stage.cache_clear()
     lookup.origin_of.cache_clear()
-    for name in ("odd_stage", "odd_package"):
-        sys.modules.pop(name, None)
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("odd_stage", "odd_package")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 @pytest.fixture
@@ -117,9 +120,9 @@ def test_an_installed_stage_has_its_package_s_version_in_the_key(
 ) -> None:
     packed(folder, "1.2")
     config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=["odd"])
-    chain = chain_of(load(config).config)
-    assert chain.origins == {"clips[0].odd": "odd-package 1.2"} and chain.sources == {}
-    assert chain.versions["odd-package"] == "1.2"
+    made = chain_of(load(config).config)
+    assert made.origins == {"clips[0].odd": "odd-package 1.2"} and made.sources == {}
+    assert made.versions["odd-package"] == "1.2"
     assert CliRunner().invoke(main, ["build", str(config)]).exit_code == 0
     assert "unchanged" in CliRunner().invoke(main, ["build", str(config)]).output
     (folder / "odd_package-1.2.dist-info").rename(folder / "odd_package-1.3.dist-info")
@@ -129,8 +132,63 @@ def test_an_installed_stage_has_its_package_s_version_in_the_key(
     again = CliRunner().invoke(main, ["build", str(config)])
     assert "1 built" in again.output, again.output
     with pytest.raises(StageError, match=r"is odd-package 1\.3 on a worker and odd-package 1\.2 where") as raised:
-        same_chain(load(config).config, chain.origins, chain.sources)
+        same_chain(load(config).config, made.origins, made.sources)
     assert raised.value.code == "stage.other_version"
+
+
+def test_entry_points_of_all_kinds_leave_failures_alone_and_a_snapshot_keeps_their_words(
+    folder: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path], in_process: None
+) -> None:
+    packed(folder, "1.2")
+    module = folder / "odd_package.py"
+    work = (
+        "        from stages.stage import dropped\n        return dropped(table, [True] * table.num_rows, 'odd_rule')\n"
+    )
+    dropping = MODULE.replace("        return table\n", work)
+    dropping = dropping.replace(
+        "    settings = Settings\n", "    settings = Settings\n    drops = {'odd_rule': 'it is odd'}\n"
+    )
+    module.write_text(dropping + "\nclass Computed(Odd):\n    section = 'computed'\n    scope = 'derived'\n")
+    entries = folder / "odd_package-1.2.dist-info/entry_points.txt"
+    entries.write_text(entries.read_text() + "computed = odd_package:Computed\n")
+    config = make_config(
+        corpus, audio={"sample_rate_hz": RATE}, clips=["odd"], limits={"min_clips": 0, "allow_empty_splits": True}
+    )
+    chain.known_rules.cache_clear()
+    chain.known_reasons.cache_clear()
+    done = CliRunner().invoke(main, ["build", str(config), "--accept"])
+    assert done.exit_code == 0, done.output
+    for name in ("odd_package-1.2.dist-info", "odd_package.py"):
+        (folder / name).rename(tmp_path / name)  # the machine that reads has no such package
+    forget()
+    told = CliRunner().invoke(main, ["failures", str(tmp_path / "out")])
+    assert told.exit_code == 0 and "12  odd_rule: it is odd" in told.output, told.output
+
+
+def test_a_package_that_is_not_installed_is_known_by_all_of_its_modules(
+    folder: Path, corpus: dict[str, Any], make_config: Callable[..., Path]
+) -> None:
+    (folder / "odd_package").mkdir()
+    (folder / "odd_package/__init__.py").write_text("")
+    (folder / "odd_package/stage.py").write_text(f"from odd_package import threshold\n{MODULE}")
+    (folder / "odd_package/threshold.py").write_text("LOW = 1\n")
+    config = make_config(corpus, clips=["odd_package.stage:Odd"])
+    origins = []
+    for text in ("LOW = 1\n", "LOW = 2\n"):
+        (folder / "odd_package/threshold.py").write_text(text)
+        forget()
+        origins.append(chain_of(load(config).config).origins)
+    assert origins[0] != origins[1]
+
+
+def test_a_library_that_is_not_installed_is_told_with_its_stage(
+    folder: Path, corpus: dict[str, Any], make_config: Callable[..., Path], in_process: None
+) -> None:
+    text = MODULE.replace("    settings = Settings\n", '    settings = Settings\n    libraries = ("not-there",)\n')
+    (folder / "odd_stage.py").write_text(text)
+    done = CliRunner().invoke(main, ["build", str(make_config(corpus, clips=["odd_stage:Odd"]))])
+    assert done.exit_code == 1 and "Traceback" not in done.output
+    assert "stage 'odd' declares the library 'not-there', and no package of this name is installed" in done.output
 
 
 def test_a_stage_in_a_file_has_the_file_s_digest_in_the_key(
@@ -139,9 +197,9 @@ def test_a_stage_in_a_file_has_the_file_s_digest_in_the_key(
     module = folder / "odd_stage.py"
     module.write_text(MODULE)
     config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=["odd_stage:Odd"])
-    chain = chain_of(load(config).config)
-    (before,) = chain.origins.values()
-    assert before.startswith("sha256 ") and chain.sources == {"odd_stage": MODULE}
+    made = chain_of(load(config).config)
+    (before,) = made.origins.values()
+    assert before.startswith("sha256 ") and made.sources == {"odd_stage": MODULE}
     module.write_text(MODULE + "\n# another comment\n")
     forget()
     (after,) = chain_of(load(config).config).origins.values()

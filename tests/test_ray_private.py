@@ -27,12 +27,16 @@ def test_the_names_are_there() -> None:
     assert b"/somewhere" in config._serialize() and b"/home/user" not in config._serialize()
 
 
-def test_without_them_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_them_the_work_goes_on_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(ray_private, "_RESOURCE_MANAGER", ("ray.data.gone", "ResourceManager", "X"))
     monkeypatch.setattr(ray_private, "SEARCH_PATH", "_gone")
     with resources_looked_for_at_once():
         assert resource_manager() is None
     assert b"/somewhere" not in job_config_with(["/somewhere"])._serialize()
+    told = [record.getMessage() for record in caplog.records if record.name == "pipelines.ray_private"]
+    assert any("ray.data.gone" in text for text in told) and any("workers also search" in text for text in told)
 
 
 def test_they_are_in_one_place() -> None:

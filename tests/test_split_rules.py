@@ -410,3 +410,13 @@ def test_what_stratify_lacks_is_told(make_config: Callable[..., Path], tmp_path:
     config = load(make_config(source, split=given)).config
     told = foreseen(config, recordings_by_split(make_plan(config), config.split.asked), {})
     assert len(told) == 2 and all("each label needs as many as there are splits (3)" in t.message for t in told)
+
+
+def test_a_label_that_came_after_the_survey_is_told() -> None:
+    """Sources are read twice for it, and a file may change in between."""
+    split = Split.model_validate({"train": 0.5, "test": 0.5, "stratify": "label"})
+    survey = Survey(split)
+    for name in ("a", "b"):
+        survey.choose(f"s/{name}", {}, "dog")
+    with pytest.raises(ClipmillError, match="the label 'cat' was not there when the sources were first read"):
+        survey.rule().choose("s/c", {}, "cat")

@@ -69,8 +69,11 @@ class Annotated:
     unnamed_roles: dict[str, str] = field(default_factory=dict)
 
     def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
-        """Yield recordings in their order, each with its rows, None for one without. Both are let go of on the way: `members` is empty
-        in the end, and what was yielded is not there a second time."""
+        """Yield recordings in order, each with its rows, or None if it has none.
+
+        Recordings and rows are removed as they are yielded, to free their memory: `members` is empty afterwards, and the rows can be
+        read only once.
+        """
         for member in drained(members):
             yield member, self.by_path.pop(member.path, None)
 
@@ -84,7 +87,7 @@ class Annotated:
 
 
 def drained(values: list[T]) -> Iterator[T]:
-    """Yield a list's members from first to last, and let go of each."""
+    """Yield the members of a list from first to last, and remove each from the list to free its memory."""
     values.reverse()
     while values:
         yield values.pop()

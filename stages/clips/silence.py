@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from schemas.config import Config, Silence
 from schemas.units import level_dbfs, to_pcm16
-from stages.rows import list_values, replace_column
+from stages.rows import list_values, pcm_samples, replace_column
 from stages.stage import Stage, dropped, is_clip
-from stages.waveforms import stored_samples
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class SilenceFilter(Stage):
             if is_float[i]:
                 level = level_dbfs(to_pcm16(floats[i])[0] if self.sample_format == "int16" else floats[i])
             else:
-                level = levels[i] = level_dbfs(stored_samples(pcm[i].as_buffer(), table, i))
+                level = levels[i] = level_dbfs(pcm_samples(pcm[i].as_buffer(), self.sample_format))
             quiet[i] = self.min_dbfs is not None and level < self.min_dbfs
         table = replace_column(table, "level_dbfs", pa.array(levels, pa.float64()))
         return dropped(table, quiet, "silence")
