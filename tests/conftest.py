@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import yaml
+from click.testing import CliRunner
+
+from pipelines.cli import main
 
 # A busy machine is no failure; and what continuous integration finds, anyone can find again.
 hypothesis.settings.register_profile("clipmill", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -102,6 +105,13 @@ def remote_hashes(root: Any) -> dict[str, str]:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small builds run in this process, as on the command line, even if the session's Ray is up."""
     monkeypatch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+
+
+def run(*args: Any, code: int = 0) -> str:
+    """Give a command on the command line, and return what it prints. code : the exit code that it is to have"""
+    result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return str(result.output)
 
 
 def tone(

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
-from conftest import tone, write_audio
+from conftest import run, tone, write_audio
 
 from pipelines import notes
-from pipelines.cli import main
 from pipelines.exports import FORMATS
 from pipelines.published import Published, open_snapshot
 from pipelines.training import ClipDataset
@@ -22,12 +20,6 @@ from schemas.errors import ClipmillError
 from schemas.storage import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
-
-
-def run(*args: Any, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return str(result.output)
 
 
 def told(*args: Any, code: int) -> dict[str, Any]:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
-from conftest import tone, write_audio
+from conftest import run, tone, write_audio
 
-from pipelines.cli import main
 from pipelines.near_recordings import near_recordings
 
 pytestmark = pytest.mark.usefixtures("in_process")
-
-
-def run(*args: Any, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return str(result.output)
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner
-from conftest import tone, write_audio
+from conftest import run, tone, write_audio
 
-from pipelines.cli import main
 from pipelines.verify import verify
 from schemas.storage import Root
 
@@ -43,12 +40,6 @@ for name in ("remove", "_staged", "create_bytes"):
 import pipelines.cli
 pipelines.cli.run()
 """
-
-
-def run(*args: Any, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return str(result.output)
 
 
 def traces(root: Path) -> list[str]:
