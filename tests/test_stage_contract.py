@@ -184,6 +184,16 @@ def test_what_is_not_declared_ends_the_build(what: str, message: str) -> None:
     assert message in str(raised.value)
 
 
+def test_silence_judges_a_clip_as_it_would_be_stored() -> None:
+    """Noise under half a step of 16 bits is -100 dBFS or so as float32, and digital silence when it is stored."""
+    table = clips(["long"], as_float=True)
+    y = np.full(900, 1e-5, np.float32)
+    at = table.schema.get_field_index("samples")
+    table = table.set_column(at, "samples", pa.array([y.tolist()], table.schema.field(at).type))
+    assert SilenceFilter(-120.0)(table)["status"].to_pylist() == ["dropped"]
+    assert SilenceFilter(-120.0, "float32")(table)["status"].to_pylist() == ["clip"]
+
+
 def test_both_spellings_of_silence_are_one_and_giving_both_is_an_error() -> None:
     from pipelines.fingerprints import clips_fingerprint
 

@@ -71,6 +71,10 @@ def manifest(root: Path) -> list[dict[str, Any]]:
     return pq.read_table(sorted(root.glob("snapshots/*/manifest.parquet"))[-1]).to_pylist()
 
 
+def rejections(root: Path) -> list[dict[str, Any]]:
+    return pq.read_table(root / "builds/rejections.parquet").to_pylist()
+
+
 def test_a_filter_with_a_column(
     stages: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
@@ -128,6 +132,27 @@ def test_a_stage_that_changes_samples(
         assert quiet["level_dbfs"] == pytest.approx(clip["level_dbfs"] - 20, abs=0.01)
 
 
+def test_samples_come_from_before_rounding_and_clipping_is_counted(
+    stages: Path, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    """A tone of 3 steps of 16 bits in a float file: 40 dB louder it has hundreds of steps, which rounding first would have taken."""
+    tone_y = (1e-4 * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)).astype(np.float32)
+    write_audio(tmp_path / "in/quiet.wav", tone_y[:, None], RATE, "FLOAT")
+    for db, n_clipped in ((40, 0), (90, None)):
+        out = tmp_path / f"out{db}"
+        source = {"root": tmp_path / "in"}
+        build(
+            make_config(
+                source, audio={"sample_rate_hz": RATE}, clips=[{"gains:Gain": {"db": db}}], output={"root": str(out)}
+            )
+        )
+        (clip,) = ClipDataset(out, "train", columns=["audio", "n_clipped"])
+        louder = np.rint(tone_y * np.float32(10 ** (db / 20)) * 32768)
+        assert np.array_equal(np.asarray(clip["audio"])[0] * 32768, np.clip(louder, -32768, 32767))
+        beyond = int(np.count_nonzero((louder > 32767) | (louder < -32768)))
+        assert clip["n_clipped"] == beyond and (beyond > 0 if n_clipped is None else beyond == 0)
+
+
 def test_silence_judges_at_its_place(
     stages: Path, corpus: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
@@ -159,9 +184,12 @@ def test_a_feature(stages: Path, corpus: dict[str, Any], tmp_path: Path, make_co
     rewritten(config, lambda c: c.update(features={"levels:Rms": {"hop_length": 5000}}))
     done = CliRunner().invoke(main, ["build", str(config)])
     assert done.exit_code == 3 and "clip_too_short_for_rms" in done.output
-    rewritten(config, lambda c: c.update(limits={"max_rejected_share": 1, "min_clips": 0}))
+    (row,) = {(r["reason"], r["stage"], r["kind"]) for r in rejections(tmp_path / "out")}
+    assert row == ("clip_too_short_for_rms", "rms", "clip")
+    rewritten(config, lambda c: c.update(limits={"max_rejected_share": 1, "min_clips": 0, "allow_empty_splits": True}))
     assert CliRunner().invoke(main, ["build", str(config), "--accept"]).exit_code == 0
-    rewritten(config, lambda c: c.update(features={"levels:Rms": {"hop_length": 400}}))
+    assert manifest(tmp_path / "out") == []
+    rewritten(config, lambda c: c.update(features={"levels:Rms": {"hop_length": 250}}))
     done = build(config)
-    assert "from committed clips" not in done.output, "the shard lacks the clips that were rejected"
+    assert "1 built" in done.output and "from committed clips" not in done.output, "the shard lacks what was rejected"
     assert len(manifest(tmp_path / "out")) == 12
