@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,10 @@ class DemoResult:
 
 
 def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoResult:
-    """Synthesise the corpus, build the dataset and draw its spectrograms under a folder."""
+    """Synthesise the corpus, build the dataset and draw its spectrograms under a folder.
+
+    workers : of a private Ray; None builds in this process, since the corpus is small
+    """
     corpus, dataset, config = folder / "corpus", folder / "dataset", folder / "demo.yaml"
     try:
         if not corpus.exists():
@@ -82,8 +84,7 @@ def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoRe
         config.write_text(_CONFIG.format(corpus=corpus, dataset=dataset))
     except OSError as error:
         raise ClipmillError(f"cannot write the demo into {folder}: {error.strerror}") from None
-    # On Ray, small as it is: a demo is to show that this works here.
-    report = build(load(config), workers=workers or len(os.sched_getaffinity(0)), quiet=quiet)
+    report = build(load(config), workers=workers, quiet=quiet)
     picture = folder / "spectrograms.png"
     lines = outcome(report)
     if report.snapshot is not None and report.exit_code == 0:

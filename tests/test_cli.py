@@ -126,8 +126,9 @@ def test_the_program_runs_by_itself_with_plain_progress_and_a_clean_stderr(
     assert len(done.stderr.splitlines()) < 5, done.stderr
 
 
-def test_the_demo_does_the_whole_job(tmp_path: Path, ray_session: None) -> None:
+def test_the_demo_does_the_whole_job(tmp_path: Path, in_process: None) -> None:
     result = run("demo", "--out", tmp_path / "demo")
+    assert "Ray" not in result.output, "it is small: most of its time would be Ray's"
     assert result.exit_code == 0, result.output
     assert "25 listed = 24 used + 1 rejected" in result.output
     assert "load_dataset" in result.output
