@@ -94,8 +94,8 @@ class Patterns:
     ) -> None:
         self._any_name = any_name
         self._annotation = _annotation_names(annotations)
-        self._include = [(_compile(p), names_extension(p)) for p in include]
-        self._exclude = [_compile(p) for p in exclude]
+        self._include = [(_compile(composed(p)), names_extension(p)) for p in include]
+        self._exclude = [_compile(composed(p)) for p in exclude]
         self._all_audio = not _EVERYTHING.isdisjoint(include)
 
     def match(self, path: str) -> bool:

@@ -173,11 +173,12 @@ def _rejections_path(number: int) -> str:
 
 def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     try:
-        with contextlib.closing(root.open_read(path)) as stream, legible(root, path):
-            rows: list[dict[str, Any]] = pq.read_table(stream, columns=columns).to_pylist()
-            return rows
+        content = root.read_bytes(path)  # whole: a stream of a store says only when it is read that there is no file
     except FileNotFoundError:
         return []
+    with legible(root, path):
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content), columns=columns).to_pylist()
+    return rows
 
 
 def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Survey:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.inventory import Inventory, Patterns, take_inventory
@@ -274,6 +274,7 @@ NAMES = (
 
 @settings(max_examples=100, deadline=None)
 @given(NAMES)
+@example("\u0f69.wav")  # which NFC spells in two code points
 def test_any_valid_name_is_listed_and_stands_for_itself(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         touch(Path(folder), f"x/{name}", "x/other.flac")
