@@ -99,15 +99,16 @@ def _clips_of(table: pa.Table) -> str:
 
 def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:
     """Raise StageError where a stage did what it does not declare."""
-    known = {f.name: f.type for f in stage.fields}
-    added = [n for n in after.column_names if n not in before.column_names]
-    if wrong := [n for n in added if n not in known] + [n for n in known if n not in after.column_names]:
+    known = [f.name for f in stage.fields]
+    had, has = set(before.column_names), set(after.column_names)  # pyarrow builds the list each time it is asked
+    added = [n for n in after.column_names if n not in had]
+    if wrong := [n for n in added if n not in known] + [n for n in known if n not in has]:
         raise StageError(
             f"stage {stage.section!r} gives {', '.join(map(repr, wrong))} {'and' if wrong[0] in added else 'not, although it'} declares"
             f" the columns {', '.join(known) or 'none'}; correct the stage"
         )
-    if missing := [n for n in before.column_names if n not in after.column_names]:
-        raise StageError(f"stage {stage.section!r} takes away the column {missing[0]!r}; columns can only be added")
+    if missing := had - has:
+        raise StageError(f"stage {stage.section!r} takes away the column {min(missing)!r}; columns can only be added")
     if unknown := _new(before, after, "rule") - set(stage.drops):
         raise StageError(f"stage {stage.section!r} drops clips by {min(unknown)!r}, which is not among its `drops`")
     if unknown := _new(before, after, "reason") - {r.code for r in stage.rejects}:

@@ -115,7 +115,9 @@ def with_column(table: pa.Table, field: pa.Field, values: Mapping[int, Any]) -> 
 def _changed(table: pa.Table, chosen: npt.NDArray[np.bool_], values: Mapping[str, Any]) -> pa.Table:
     mask = pa.array(chosen)
     for name, value in values.items():
-        if (at := table.schema.get_field_index(name)) >= 0:
+        if (at := table.schema.get_field_index(name)) >= 0 and not (
+            value is None and table[name].null_count == table.num_rows
+        ):
             kind = table.schema.field(at).type
             column = pc.if_else(mask, pa.scalar(value, kind), table[name].combine_chunks())
             table = table.set_column(at, table.schema.field(at), column)
