@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHONS := python3.11 python3.12 python3.13
-CHECK := pipelines/python_version.py
+CHECK := clipmill/python_version.py
 ifeq ($(origin PYTHON),undefined)
 PYTHON = $(shell for name in $(BIN)/python $(PYTHONS) python3; do $$name $(CHECK) > /dev/null 2>&1 && echo $$name && break; done)
 endif

@@ -19,12 +19,12 @@ import soxr
 import torch
 import torchaudio
 
-from pipelines.demo_corpus import synthesise
-from schemas.feature_config import Features, LogMel, Mfcc
-from schemas.units import to_pcm16
-from stages import spans
-from stages.resample import resample_cells
-from stages.spectral import Spectral
+from clipmill.pipelines.cli.demo_corpus import synthesise
+from clipmill.schemas.config.feature_config import Features, LogMel, Mfcc
+from clipmill.schemas.units import to_pcm16
+from clipmill.stages import spans
+from clipmill.stages.features.kernels.spectral import Spectral
+from clipmill.stages.resample import resample_cells
 
 RATE = 16000
 
@@ -57,7 +57,7 @@ def cells() -> None:
     y = (0.1 * np.random.default_rng(0).standard_normal((44100 * 60, 1))).astype(np.float32)
 
     def seconds(cell_s: int) -> tuple[float, np.ndarray]:
-        import stages.resample as module
+        import clipmill.stages.resample as module
 
         module.CELL_S, before = cell_s, module.CELL_S
         try:

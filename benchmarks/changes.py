@@ -31,17 +31,17 @@ from benchmarks.contenders.clipmill_build import configured
 from benchmarks.contenders.kernels import Kernels
 from benchmarks.corpus import make_corpus, recording
 from benchmarks.work import HOP_LENGTH, N_FFT, N_MELS, N_MFCC, RATE_HZ, WINDOW_S
-from pipelines.cluster import WORKER_ENV
-from schemas.feature_config import Features
-from schemas.units import to_pcm16
-from stages.decode.containers import Container
-from stages.decode.cursor import Cursor as _Cursor
-from stages.decode.readers import SoundFileReader
-from stages.downmix import mono
-from stages.filters import bands, mel_filters
-from stages.rows import float_lists
-from stages.shard_files import ROW_GROUP_ROWS
-from stages.spectral import Spectral
+from clipmill.pipelines.run.cluster import WORKER_ENV
+from clipmill.schemas.config.feature_config import Features
+from clipmill.schemas.units import to_pcm16
+from clipmill.stages.arrow_rows import float_lists
+from clipmill.stages.decode.containers import Container
+from clipmill.stages.decode.cursor import Cursor as _Cursor
+from clipmill.stages.decode.readers import SoundFileReader
+from clipmill.stages.downmix import mono
+from clipmill.stages.features.kernels.mel_filters import bands, mel_filters
+from clipmill.stages.features.kernels.spectral import Spectral
+from clipmill.stages.write.shard_files import ROW_GROUP_ROWS
 
 TOP = Path(__file__).parents[1]
 SOURCE_RATE_HZ = 44100

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.spectral import BATCH_S, Spectral
-from stages.transfer import batches
+from clipmill.stages.features.kernels.spectral import BATCH_S, Spectral
+from clipmill.stages.features.kernels.transfer import batches
 
 RATE_HZ, N_FFT, HOP, N_MELS, N_MFCC = 16000, 1024, 160, 80, 20
 
@@ -38,7 +38,7 @@ _FEW = 8  # clips at a time, of which torchaudio's frames stay in a CPU's caches
 
 
 def spec(dtype: str) -> Any:
-    """Return what `schemas.feature_config.Features` says, without the package that checks it."""
+    """Return what `clipmill.schemas.config.feature_config.Features` says, without the package that checks it."""
     mel = SimpleNamespace(
         n_fft=N_FFT, hop_length=HOP, win_length=N_FFT, window="hann", center=True, pad_mode="constant", n_mels=N_MELS, fmin=0.0,
         fmax=None, mel_scale="slaney", norm="slaney", power=2, top_db=80.0, stft=(N_FFT, HOP, N_FFT, "hann", True, "constant"),

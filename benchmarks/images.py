@@ -27,14 +27,14 @@ import pyarrow as pa
 import soundfile as sf
 import soxr
 
-from pipelines.demo_corpus import synthesise
-from schemas.feature_config import Features, LogMel
-from schemas.image_config import Images as Spec
-from schemas.tables import CLIPS
-from schemas.units import to_pcm16
-from stages.images import Images
-from stages.rows import float_lists
-from stages.spectral import Spectral
+from clipmill.pipelines.cli.demo_corpus import synthesise
+from clipmill.schemas.config.feature_config import Features, LogMel
+from clipmill.schemas.config.image_config import Images as Spec
+from clipmill.schemas.tables import CLIPS
+from clipmill.schemas.units import to_pcm16
+from clipmill.stages.arrow_rows import float_lists
+from clipmill.stages.features.kernels.spectral import Spectral
+from clipmill.stages.images import Images
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from benchmarks.contenders.clipmill_build import configured
 from benchmarks.corpus import make_corpus
-from pipelines.build import build
-from pipelines.published import Published, open_snapshot
-from pipelines.training import ClipDataset, padded
-from schemas.config_file import loads
+from clipmill.pipelines.config_file import loads
+from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.run.build import build
 
 BATCH, BUFFER = 64, 1000
 _BOTH = "formats: [parquet, webdataset], shard_seconds: 300"

@@ -127,7 +127,7 @@ def kind_of(process: psutil.Process, driver: int) -> str | None:
     if process.pid == driver:
         return "driver"
     command = " ".join(process.cmdline())
-    if "pipelines.sandbox_child" in command:
+    if "clipmill.pipelines.run.sandbox_child" in command:
         return "decoding"
     return "worker" if "ray::" in command else None
 
@@ -174,7 +174,7 @@ def measure(name: str, place: Path) -> str:
     command = [
         sys.executable,
         "-m",
-        "pipelines.cli",
+        "clipmill",
         "build",
         str(config),
         "--workers",

@@ -30,9 +30,9 @@ from typing import Any, TypeVar
 
 import fsspec
 
-import pipelines.listing as listing
-import pipelines.plan as planning
-from schemas.config import Config
+import clipmill.pipelines.plan.listing as listing
+import clipmill.pipelines.plan.planning as planning
+from clipmill.schemas.config import Config
 
 T = TypeVar("T")
 FOLDER = 1000

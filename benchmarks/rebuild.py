@@ -56,7 +56,7 @@ def build(config: Path) -> tuple[float, float, dict[str, Any]]:
     """Run a build; return wall seconds, the driver's peak memory in MB, and its report."""
     started = time.perf_counter()
     code = (
-        "import json, resource, sys; from pipelines.build import build; from schemas.config_file import load;"
+        "import json, resource, sys; from clipmill.pipelines.run.build import build; from clipmill.pipelines.config_file import load;"
         "report = build(load(sys.argv[1]), quiet=True).to_dict();"
         "print(json.dumps({**report, 'rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))"
     )

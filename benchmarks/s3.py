@@ -23,11 +23,11 @@ from pathlib import Path
 from benchmarks.contenders.clipmill_build import configured
 from benchmarks.corpus import make_corpus
 from benchmarks.work import source_seconds
-from schemas.storage import Root
+from clipmill.stages.storage.root import Root
 
 TOP = Path(__file__).parents[1]
 _PROGRAM = (
-    "import sys\nfrom pipelines.build import build\nfrom schemas.config_file import loads\n"
+    "import sys\nfrom clipmill.pipelines.run.build import build\nfrom clipmill.pipelines.config_file import loads\n"
     "r = build(loads(sys.stdin.read()), workers=int(sys.argv[1]), quiet=True)\n"
     "assert r.status == 'published', r\nprint(r.wall_s - r.startup_s, r.snapshot.counts.clips_kept)"
 )

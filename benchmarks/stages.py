@@ -21,15 +21,15 @@ from benchmarks.contenders import kernels
 from benchmarks.contenders.clipmill_build import configured
 from benchmarks.corpus import make_corpus
 from benchmarks.work import Outcome, source_seconds
-from stages.statistics import ShardStatistics
+from clipmill.stages.write.clip_sums import ShardStatistics
 
 
 def run(config: str) -> Outcome:
     """Carry out a configuration; seconds by stage are each stage's own, and what is set up once is not counted."""
-    from pipelines.chain import chain_of
-    from pipelines.graph import stages_of, through
-    from pipelines.plan import make_plan
-    from schemas.config_file import loads
+    from clipmill.pipelines.chain import chain_of
+    from clipmill.pipelines.config_file import loads
+    from clipmill.pipelines.plan.planning import make_plan
+    from clipmill.pipelines.run.graph import stages_of, through
 
     torch.set_num_threads(1)
     file = loads(config)

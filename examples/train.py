@@ -25,9 +25,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pipelines.published import Published, open_snapshot
-from pipelines.training import ClipDataset, padded
-from schemas.errors import ClipmillError
+from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.schemas.errors import ClipmillError
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -11,22 +11,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.columns import audio_field, base_fields, corpus_fields, role_of
-from schemas.config import Config, Source
-from schemas.errors import ConfigError, StageError
-from schemas.model import fingerprint
-from schemas.reasons import PLAN_REASONS, Reason
-from stages.canonical import CanonicalPcm
-from stages.clip_chain import ClipChain
-from stages.decode import Decode
-from stages.downmix import Downmix
-from stages.features import Features
-from stages.images import Images
-from stages.lookup import carried_source, checked_settings, find_stage, own_names, take_sources
-from stages.resample import Resample
-from stages.segment import Segment
-from stages.stage import Stage
-from stages.write import Write
+from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, role_of
+from clipmill.schemas.config import Config, Source
+from clipmill.schemas.config.model import fingerprint
+from clipmill.schemas.errors import ConfigError, StageError
+from clipmill.schemas.reasons import PLAN_REASONS, Reason
+from clipmill.stages.canonical import CanonicalPcm
+from clipmill.stages.clip_chain import ClipChain
+from clipmill.stages.decode import Decode
+from clipmill.stages.downmix import Downmix
+from clipmill.stages.features import Features
+from clipmill.stages.images import Images
+from clipmill.stages.lookup import carried_source, checked_settings, find_stage, own_names, take_sources
+from clipmill.stages.resample import Resample
+from clipmill.stages.segment import Segment
+from clipmill.stages.stage import Stage
+from clipmill.stages.write import Write
 
 CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Downmix, Resample, Segment)
 DERIVED_STAGES: tuple[type[Stage], ...] = (Features, Images)
@@ -35,7 +35,7 @@ DERIVED_STAGES: tuple[type[Stage], ...] = (Features, Images)
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of a list in the configuration. key : where it stands; settings : a model; origin : see `stages.lookup.Found`"""
+    """A stage of a list in the configuration. key : where it stands; settings : a model; origin : see `clipmill.stages.lookup.Found`"""
 
     stage: Stage
     key: str

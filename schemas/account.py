@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
-from schemas.records import Counts, Seconds
-from schemas.statistics import Saturation
+from clipmill.schemas.records import Counts, Seconds
+from clipmill.schemas.statistics import Saturation
 
 
 @dataclass(frozen=True)

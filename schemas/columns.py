@@ -19,10 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.config import Config
-from schemas.feature_config import Features, LogMel, Spectrogram
-from schemas.image_config import Images
-from schemas.tables import CHANNEL_COLUMN, FILE, IMAGE_COLUMN, manifest_schema
+from clipmill.schemas.config import Config
+from clipmill.schemas.config.feature_config import Features, LogMel, Spectrogram
+from clipmill.schemas.config.image_config import Images
+from clipmill.schemas.tables import CHANNEL_COLUMN, FILE, IMAGE_COLUMN, manifest_schema
 
 Column = dict[str, Any]
 _ABOUT = b"clipmill"

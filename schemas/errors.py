@@ -201,7 +201,7 @@ class ItemRejectedError(Exception):
     """An item turned out to be bad when rows of it were there already; the shard must be built again without it.
 
     item : its id
-    reason : a code of schemas.reasons
+    reason : a code of clipmill.schemas.reasons
     detail : what was found, and which limit that is over
     """
 

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from schemas.errors import ClipmillError, OddRecordError, odd_record
-from schemas.layout import FORGOTTEN_FILE
-from schemas.storage import Root
+from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
+from clipmill.schemas.layout import FORGOTTEN_FILE
+from clipmill.stages.storage.root import Root
 
 _HEX = 40
 

@@ -1,4 +1,4 @@
-"""The files of a dataset: where they are, and how its records are found. What stands in them is `schemas.records`.
+"""The files of a dataset: where they are, and how its records are found. What stands in them is `clipmill.schemas.records`.
 
 ::
 
@@ -6,10 +6,10 @@
     shards/<split>/<split>-<bucket>-<key12>.parquet | .tar
     commits/<key>.json                     a shard is there when this is; beside it its part of the manifest,
                                            <key>.manifest.parquet, and its recordings, <key>.recordings.parquet
-    builds/<id>.json                       what a build set out to do, and its sign of life; see `pipelines.notes`
+    builds/<id>.json                       what a build set out to do, and its sign of life; see `clipmill.pipelines.dataset.notes`
     builds/rejections.parquet              of the last build that was not published
     retries.json                           which rejected recordings were tried again, and how often
-    forgotten.json                         salted hashes of recordings that are never to be used again; see `schemas.forgotten`
+    forgotten.json                         salted hashes of recordings that are never to be used again; see `clipmill.schemas.forgotten`
     snapshots/000001.json                  which shards make up the dataset; appears last
     snapshots/000001/manifest.parquet, rejections.parquet
 """
@@ -21,10 +21,10 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from schemas.errors import ClipmillError, odd_record
-from schemas.keys import FORMAT_VERSION
-from schemas.records import Commit, Snapshot
-from schemas.storage import Root
+from clipmill.schemas.errors import ClipmillError, odd_record
+from clipmill.schemas.keys import FORMAT_VERSION
+from clipmill.schemas.records import Commit, Snapshot
+from clipmill.stages.storage.root import Root
 
 DATASET_FILE = "dataset.json"
 BUILDS = "builds"

@@ -1,6 +1,6 @@
 """Why something was rejected, and by which rule a clip was dropped: the codes, what they mean, what to do.
 
-Here are the reasons for which nothing is read at all. A stage declares its own; `pipelines.chain` knows all of them.
+Here are the reasons for which nothing is read at all. A stage declares its own; `clipmill.pipelines.chain` knows all of them.
 """
 
 from __future__ import annotations

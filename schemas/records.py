@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, TypeVar
 
-from schemas.errors import ClipmillError, OddRecordError, odd_record
-from schemas.keys import FORMAT_VERSION
-from schemas.statistics import Saturation, Statistics, summed_saturation
+from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
+from clipmill.schemas.keys import FORMAT_VERSION
+from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
 
 _LEFT_OUT_EMPTY = frozenset(
     {
@@ -27,7 +27,7 @@ class Counts:
     recordings, annotations, clips : by outcome; spans: parts of long recordings, without the one that the recording counts by
     dropped : clips by rule
     rejected : everything rejected, by reason
-    remarked : recordings that were used and of which something is worth knowing, by `schemas.remarks`
+    remarked : recordings that were used and of which something is worth knowing, by `clipmill.schemas.remarks`
     """
 
     recordings_used: int = 0
@@ -181,9 +181,9 @@ class Snapshot:
     recordings_dropped : listed, but with a label that the configuration drops, or with such rows alone, by label
     annotations_dropped : rows with a label that the configuration drops, by label
     annotations_ignored : rows of a table whose recording is not there, where the configuration says to ignore them
-    noted : what is worth knowing of how annotations were understood, by `schemas.noted`
-    classes : labels in the order of their ids; see `pipelines.classes`
-    columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `schemas.columns`
+    noted : what is worth knowing of how annotations were understood, by `clipmill.schemas.noted`
+    classes : labels in the order of their ids; see `clipmill.pipelines.dataset.classes`
+    columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `clipmill.schemas.columns`
     words : meanings of the rules and reasons of stages of other packages; of a reason the remedy, too
     side_changes : recordings that changed sides since the last snapshot, by "train to test"
     """

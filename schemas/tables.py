@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
-from schemas.config import Config
-from schemas.remarks import REMARK
+from clipmill.schemas.config import Config
+from clipmill.schemas.remarks import REMARK
 
 # One annotated range of a recording. In the plan all rows of a recording; in a run those that it can serve.
 ANNOTATION = pa.struct(
@@ -153,7 +153,10 @@ RECORDINGS = pa.schema(
         ("clips", pa.int64()),
         ("reason", pa.string()),  # set: the recording, or this part of it, was rejected
         ("item_digest", pa.string()),  # of which the shard's key is made; null in shards of an older clipmill
-        ("account", pa.string()),  # JSON, `schemas.account`: what the item adds to the shard's sums; null as before
+        (
+            "account",
+            pa.string(),
+        ),  # JSON, `clipmill.schemas.account`: what the item adds to the shard's sums; null as before
     ]
 )
 """One row an item of a shard and what became of it: the file `<key>.recordings.parquet` beside a commit."""
@@ -207,7 +210,7 @@ def manifest_schema(
 def shard_schema(config: Config, fields: Iterable[pa.Field]) -> pa.Schema:
     """Return the schema of a Parquet shard, with the metadata by which Hugging Face knows audio and images.
 
-    fields : all columns in their order, see `schemas.columns`
+    fields : all columns in their order, see `clipmill.schemas.columns`
     """
     columns = [field.remove_metadata() for field in fields]
     features = {field.name: _hugging_face(field, config) for field in columns}

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.config import Config
-from schemas.units import level_dbfs, to_pcm16
-from stages.rows import list_values, pcm_samples, replace_column
-from stages.stage import Stage, is_clip
+from clipmill.schemas.config import Config
+from clipmill.schemas.units import level_dbfs, to_pcm16
+from clipmill.stages.arrow_rows import list_values, pcm_samples, replace_column
+from clipmill.stages.stage import Stage, is_clip
 
 
 @dataclass(frozen=True)
 class CanonicalPcm(Stage):
     """Round clips to PCM where they are not, and measure the level of what is stored.
 
-    Takes and gives a table of `schemas.tables.CLIPS`, in whose column `samples` nothing is left.
+    Takes and gives a table of `clipmill.schemas.tables.CLIPS`, in whose column `samples` nothing is left.
 
     sample_format : int16 | float32
     """

@@ -9,15 +9,15 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from schemas.errors import ClipmillError, StageError
-from stages.stage import Stage, is_clip
+from clipmill.schemas.errors import ClipmillError, StageError
+from clipmill.stages.stage import Stage, is_clip
 
 _MAX_TEXT = 500
 
 
 @dataclass(frozen=True)
 class ClipChain:
-    """Take clips through the clip stages of their source. Takes and gives tables of `schemas.tables.CLIPS`; gives `fields` as well.
+    """Take clips through the clip stages of their source. Takes and gives tables of `clipmill.schemas.tables.CLIPS`; gives `fields` as well.
 
     stages : in their order, by source
     fields : that any of them adds; null in clips of sources that do without

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.audio_config import Channels
-from schemas.config import Config
-from schemas.reasons import Reason
-from schemas.tables import RUNS
-from stages.rows import float_lists, list_values, replace_column
-from stages.stage import Stage
+from clipmill.schemas.config import Config
+from clipmill.schemas.config.audio_config import Channels
+from clipmill.schemas.reasons import Reason
+from clipmill.schemas.tables import RUNS
+from clipmill.stages.arrow_rows import float_lists, list_values, replace_column
+from clipmill.stages.stage import Stage
 
 ANTIPHASE_DB = 20.0
 _BLOCK_FRAMES = 1 << 16
@@ -26,7 +26,7 @@ _ALONE = {"left": [0], "right": [1]}
 
 @dataclass(frozen=True)
 class Downmix(Stage):
-    """Mix or choose the channels of each run. Takes and gives a table of `schemas.tables.RUNS`.
+    """Mix or choose the channels of each run. Takes and gives a table of `clipmill.schemas.tables.RUNS`.
 
     A recording that lacks a channel that was asked for becomes one rejection, where its last run would be. One whose mix is more than
     20 dB under the loudest of the mixed channels, over all that was decoded of it, has a remark on its last run.

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import StorageError, os_error_code
-from schemas.failures import temporary_remedy
+from clipmill.schemas.errors import StorageError, os_error_code
+from clipmill.stages.storage.failures import temporary_remedy
 
 HOLD_BYTES = 64 << 20
 _PURPOSE = "keep clips in temporary files"

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from stages.rows import list_values
-from stages.stage import Stage
+from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.stage import Stage
 
 if TYPE_CHECKING:
-    from schemas.config import Config
+    from clipmill.schemas.config import Config
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """A picture as Hugging Face `datasets` stores it."""
@@ -36,11 +36,11 @@ _LEFT, _ABOVE = 1, 2  # PNG's numbers for filters: what a pixel differs by from 
 
 @dataclass(frozen=True)
 class Images(Stage):
-    """Draw the log-mel of each clip. Takes a table of `schemas.tables.CLIPS` with the column `log_mel`, and gives tables of
+    """Draw the log-mel of each clip. Takes a table of `clipmill.schemas.tables.CLIPS` with the column `log_mel`, and gives tables of
     the same rows with a column `image` of `IMAGE`, which is null where a row is no clip. A table is cut in several where its
     pictures pass 32 MB, so that a whole shard of clips, as it comes from a GPU, does not have all of its pictures in memory.
 
-    spec : an object with the attributes of `schemas.image_config.Images`; None draws nothing and passes tables on
+    spec : an object with the attributes of `clipmill.schemas.config.image_config.Images`; None draws nothing and passes tables on
     """
 
     spec: Any = None
@@ -56,7 +56,7 @@ class Images(Stage):
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
-        from schemas.columns import image_field
+        from clipmill.schemas.columns import image_field
 
         return () if self.spec is None else (image_field(self.spec),)
 

@@ -1,6 +1,6 @@
 """Lookup: stages by the name that a configuration gives.
 
-A plain name is that of a module of `stages.clips` (for the list `clips`) or of `stages.features` (under `features`), or of an entry point of
+A plain name is that of a module of `stages/clips` (for the list `clips`) or `stages/features` (under `features`), or of an entry point of
 the group `clipmill.stages`. A name with a colon, `package.module:Class`, is a class of any package.
 """
 
@@ -22,17 +22,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.config_problems import in_words
-from schemas.errors import ConfigError, Problem, StageError
-from schemas.model import Frozen, did_you_mean
-from stages.stage import Scope, Stage
+from clipmill.schemas.config.model import Frozen, did_you_mean
+from clipmill.schemas.config.problems import in_words
+from clipmill.schemas.errors import ConfigError, Problem, StageError
+from clipmill.stages.stage import Scope, Stage
 
 GROUP = "clipmill.stages"
 _CARRIED = "__clipmill_digest__"
-_PACKAGES: dict[Scope, str] = {"clip": "stages.clips", "derived": "stages.features"}
+_PACKAGES: dict[Scope, str] = {"clip": "clipmill.stages.clips", "derived": "clipmill.stages.features"}
 _FOREIGN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
-_OURS = re.compile(r"(clipmill\.)?(schemas|stages|pipelines)(\.|$)")
+_OURS = re.compile(r"clipmill(\.|$)")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Found:
 def own_names(scope: Scope) -> list[str]:
     """Return the plain names of clipmill's own stages, sorted."""
     package = importlib.import_module(_PACKAGES[scope])
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
 
 
 def known_names(scope: Scope) -> list[str]:
@@ -68,7 +68,7 @@ def find_stage(name: str, scope: Scope) -> Found:
     else:
         kind = _by_plain_name(name, scope)
     if not (isinstance(kind, type) and issubclass(kind, Stage)):
-        raise _unknown(f"{name!r} is no stage: a subclass of stages.stage.Stage is expected there")
+        raise _unknown(f"{name!r} is no stage: a subclass of clipmill.stages.stage.Stage is expected there")
     if getattr(kind, "scope", None) != scope:
         place = "in the list `clips`" if kind.scope == "clip" else "under `features`"
         raise _unknown(f"{name!r} has the scope {kind.scope!r}; it belongs {place}")

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
-from schemas.errors import DonorError
-from schemas.records import Commit, OutputFile
-from schemas.storage import Root
-from schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
-from stages.encode import decode_clip
-from stages.versions import sha256_of
+from clipmill.schemas.errors import DonorError
+from clipmill.schemas.records import Commit, OutputFile
+from clipmill.schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import sha256_of
+from clipmill.stages.write.encode import decode_clip
 
 TABLE_ROWS = 256
 _ENCODED = pa.struct([("codec", pa.string()), ("bytes", pa.binary())])
@@ -30,7 +30,7 @@ SCHEMA = CLIPS.append(pa.field("encoded", _ENCODED))
 
 @dataclass(frozen=True)
 class Reread:
-    """Read the clips of a committed shard. Takes its `schemas.layout.Commit`, gives an iterator of tables of `SCHEMA`.
+    """Read the clips of a committed shard. Takes its `clipmill.schemas.layout.Commit`, gives an iterator of tables of `SCHEMA`.
 
     The clips come in their order, bit for bit, with PCM and the stored audio file beside it. Files are hashed first.
 
@@ -82,7 +82,7 @@ class Reread:
             yield pa.Table.from_pylist(rows, schema=self.schema)
 
     def recordings(self, commit: Commit) -> pa.Table:
-        """Return the shard's table of `schemas.tables.RECORDINGS`."""
+        """Return the shard's table of `clipmill.schemas.tables.RECORDINGS`."""
         output = self._checked(commit, "recordings")
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             return pq.read_table(stream)

@@ -10,18 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import soxr
 
-from schemas.config import Config
-from schemas.units import resampled_length
-from stages.rows import float_lists, list_values, replace_column
-from stages.spans import CELL_S, margin_frames
-from stages.stage import Stage
+from clipmill.schemas.config import Config
+from clipmill.schemas.units import resampled_length
+from clipmill.stages.arrow_rows import float_lists, list_values, replace_column
+from clipmill.stages.spans import CELL_S, margin_frames
+from clipmill.stages.stage import Stage
 
 _QUALITY = {"soxr_hq": "HQ", "soxr_vhq": "VHQ", "soxr_mq": "MQ"}
 
 
 @dataclass(frozen=True)
 class Resample(Stage):
-    """Bring each run to the target rate. Takes and gives a table of `schemas.tables.RUNS`; margins are used up.
+    """Bring each run to the target rate. Takes and gives a table of `clipmill.schemas.tables.RUNS`; margins are used up.
 
     sample_rate_hz : target
     resampler : soxr_hq | soxr_vhq | soxr_mq

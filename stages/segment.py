@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.config import Config
-from schemas.config import Segment as SegmentSpec
-from schemas.keys import clip_id, clip_origin
-from schemas.reasons import Reason
-from schemas.tables import CLIPS, ITEM_COLUMNS
-from schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
-from stages.rows import list_values
-from stages.spans import Clip, windows
-from stages.stage import Stage
-from stages.waveforms import nullable_floats
+from clipmill.schemas.config import Config
+from clipmill.schemas.config import Segment as SegmentSpec
+from clipmill.schemas.keys import clip_id, clip_origin
+from clipmill.schemas.reasons import Reason
+from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
+from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
+from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.spans import Clip, windows
+from clipmill.stages.stage import Stage
+from clipmill.stages.waveforms import nullable_floats
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20
@@ -43,7 +43,7 @@ class SegmentSource:
 
 @dataclass(frozen=True)
 class Segment(Stage):
-    """Cut clips. Takes a table of `schemas.tables.RUNS` at the target rate, gives tables of `schemas.tables.CLIPS`.
+    """Cut clips. Takes a table of `clipmill.schemas.tables.RUNS` at the target rate, gives tables of `clipmill.schemas.tables.CLIPS`.
 
     Each has a few megabytes of PCM: windows that overlap can be many times what they are cut from.
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from schemas.config import Segment
-from schemas.units import to_samples
+from clipmill.schemas.config import Segment
+from clipmill.schemas.units import to_samples
 
 CELL_S = 2
 """Seconds. A multiple of 1 s is a whole number of samples at every rate. Longer cells decode more than sparse

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.reasons import Reason
-from stages.rows import replace_column
+from clipmill.schemas.reasons import Reason
+from clipmill.stages.arrow_rows import replace_column
 
 if TYPE_CHECKING:
-    from schemas.config import Config
-    from schemas.model import Frozen
+    from clipmill.schemas.config import Config
+    from clipmill.schemas.config.model import Frozen
 
 Scope = Literal["chunk", "clip", "derived"]
 
@@ -33,7 +33,7 @@ class Stage(ABC):
     version : raised when equal input and settings give other output
     scope : "chunk" works on pieces of recordings, "clip" changes, measures or drops clips, "derived" computes from stored clips
     settings : model of what stands under `section`, None for a stage without settings
-    columns : that it adds to each clip; made by `schemas.columns.column`, which gives unit and meaning
+    columns : that it adds to each clip; made by `clipmill.schemas.columns.column`, which gives unit and meaning
     drops : meaning of each rule by which it drops clips
     rejects : reasons for which it rejects something. A clip that a derived stage rejects is in no shard
     libraries : packages that its output depends on; commits record their versions
@@ -72,7 +72,7 @@ class Stage(ABC):
     def __call__(self, table: pa.Table) -> pa.Table | Iterator[pa.Table]:
         """Do the work on a table of some rows, which can be none.
 
-        A clip stage and a derived one take `schemas.tables.CLIPS`. Only rows with the status "clip" are clips; all others pass.
+        A clip stage and a derived one take `clipmill.schemas.tables.CLIPS`. Only rows with the status "clip" are clips; all others pass.
         """
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.units import FULL_SCALE
-from stages.rows import list_values, replace_column
-from stages.stage import is_clip
+from clipmill.schemas.units import FULL_SCALE
+from clipmill.stages.arrow_rows import list_values, replace_column
+from clipmill.stages.stage import is_clip
 
 
 def waveforms(table: pa.Table) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.annotations.annotate import annotate
-from pipelines.annotations.annotated import Annotated, Unusable
-from pipelines.annotations.rows import Row
-from pipelines.annotations.sheet import read_sheet
-from pipelines.inventory import take_inventory
-from schemas.annotation_config import Annotations
-from schemas.config import Source
-from schemas.storage import Root
+from clipmill.pipelines.plan.annotations.annotate import annotate
+from clipmill.pipelines.plan.annotations.annotated import Annotated, Unusable
+from clipmill.pipelines.plan.annotations.rows import Row
+from clipmill.pipelines.plan.annotations.sheet import read_sheet
+from clipmill.pipelines.plan.inventory import take_inventory
+from clipmill.schemas.config import Source
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.storage.root import Root
 
 RANGES = {"start": 0, "end": 1, "label": 2}
 

@@ -16,7 +16,7 @@ import soundfile as sf
 import yaml
 from click.testing import CliRunner
 
-from pipelines.cli import main
+from clipmill.pipelines.cli.main import main
 
 # A busy machine is no failure; and what continuous integration finds, anyone can find again.
 hypothesis.settings.register_profile("clipmill", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -47,7 +47,7 @@ def ray_session() -> Iterator[None]:
 
     import ray
 
-    from pipelines.cluster import WORKER_ENV
+    from clipmill.pipelines.run.cluster import WORKER_ENV
 
     os.environ.update(WORKER_ENV)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -79,7 +79,7 @@ def bucket(endpoint: str) -> str:
     """A new bucket."""
     import uuid
 
-    from schemas.storage import Root
+    from clipmill.stages.storage.root import Root
 
     name = f"clipmill-test-{uuid.uuid4().hex[:8]}"
     Root(f"s3://{name}", {"endpoint_url": endpoint}).fs.mkdir(name)
@@ -88,7 +88,7 @@ def bucket(endpoint: str) -> str:
 
 def uploaded(source: dict[str, Any], bucket: str, endpoint: str) -> dict[str, Any]:
     """Put a source's good recordings into a bucket; return the source as it is there."""
-    from schemas.storage import Root
+    from clipmill.stages.storage.root import Root
 
     there = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
     for path in sorted(Path(source["root"]).glob("r*.wav")):
@@ -104,7 +104,7 @@ def remote_hashes(root: Any) -> dict[str, str]:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small builds run in this process, as on the command line, even if the session's Ray is up."""
-    monkeypatch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+    monkeypatch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
 
 
 def run(*args: Any, code: int = 0) -> str:
@@ -152,11 +152,11 @@ def make_config(tmp_path: Path) -> Callable[..., Path]:
 
 def build_here(config: Path) -> list[Any]:
     """Build all shards in this process, without Ray; return the commits."""
-    from pipelines.graph import BuildShard, stages_of
-    from pipelines.plan import make_plan
-    from pipelines.progress import Watch
-    from schemas.config_file import load
-    from schemas.records import Commit
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.plan.planning import make_plan
+    from clipmill.pipelines.run.graph import BuildShard, stages_of
+    from clipmill.pipelines.run.progress import Watch
+    from clipmill.schemas.records import Commit
 
     file = load(config)
     plan = make_plan(file.config)

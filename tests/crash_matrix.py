@@ -144,7 +144,7 @@ class Matrix:
 
     def command(self, config: Path) -> list[str]:
         given = [] if self.workers is None else ["--workers", str(self.workers)]
-        return [sys.executable, "-m", "pipelines.cli", "build", str(config), *given]
+        return [sys.executable, "-m", "clipmill", "build", str(config), *given]
 
     def environment(self, **more: str) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CRASH_") and k != "RAY_ADDRESS"}
@@ -212,8 +212,8 @@ class Matrix:
         row.problems += problems
 
     def verify(self, number: int) -> list[str]:
-        from pipelines.verify import verify
-        from schemas.storage import Root
+        from clipmill.pipelines.dataset.verify import verify
+        from clipmill.stages.storage.root import Root
 
         *_, verdict = verify(Root(str(self.root)), number)
         return verdict.problems

@@ -110,9 +110,9 @@ def register() -> None:
 
 SITECUSTOMIZE = """
 import sys
-if "pipelines.sandbox_child" in sys.orig_argv:
+if "clipmill.pipelines.run.sandbox_child" in sys.orig_argv:
     import flaky
-    from schemas import retry
+    from clipmill.stages.storage import patience as retry
     flaky.register()
     retry.FIRST_WAIT_S = 0.001
 """

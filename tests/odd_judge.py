@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pydantic
 from odd_signal import N_TONES, Case
 
-from pipelines.chain import chain_of, known_reasons
-from pipelines.graph import through
-from pipelines.plan import make_plan
-from schemas.config import Config
-from schemas.errors import ClipmillError
-from schemas.remarks import REMARKS
+from clipmill.pipelines.chain import chain_of, known_reasons
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.graph import through
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.remarks import REMARKS
 
 RATE = 16000
 HOP, WINDOW = 160, 800

@@ -11,9 +11,9 @@ from pathlib import Path
 _SITECUSTOMIZE = """
 import sys
 
-if "pipelines.sandbox_child" in sys.orig_argv:
+if "clipmill.pipelines.run.sandbox_child" in sys.orig_argv:
     import os, time
-    from stages.decode import readers
+    from clipmill.stages.decode import readers
 
     honest, calls = readers.SoundFileReader.read_into, {}
 
@@ -41,13 +41,13 @@ if "pipelines.sandbox_child" in sys.orig_argv:
         if "defect" in name and late:
             raise AssertionError("a stage's own mistake,\\nin two lines")
         if "refused" in name:
-            from schemas.errors import ClipmillError
+            from clipmill.schemas.errors import ClipmillError
             raise ClipmillError("a message to the user")
         return honest(self, out)
 
     readers.SoundFileReader.read_into = poisoned
 
-    from stages import downmix, resample, segment
+    from clipmill.stages import downmix, resample, segment
 
     def failing(stage):
         honest = stage.__call__

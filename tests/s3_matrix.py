@@ -22,9 +22,9 @@ from pathlib import Path
 import yaml
 from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
 
-from pipelines.verify import verify
-from schemas.layout import committed_keys
-from schemas.storage import Root
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.schemas.layout import committed_keys
+from clipmill.stages.storage.root import Root
 
 ENDPOINT = os.environ.get("S3_ENDPOINT_URL", "")
 SERVER = os.environ.get("CLIPMILL_S3_SERVER", "")
@@ -32,7 +32,7 @@ OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 4}
 
 
 def begin(config: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "2"]
+    command = [sys.executable, "-m", "clipmill", "build", str(config), "--workers", "2"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

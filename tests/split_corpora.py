@@ -11,10 +11,10 @@ import yaml
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines import sides
-from pipelines.cli import main
-from schemas.layout import read_commit, read_snapshot
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.dataset import sides
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.stages.storage.root import Root
 
 ROUND = {"train": 0.6, "val": 0.2, "test": 0.2}
 BALANCED = {**ROUND, "balance": True}

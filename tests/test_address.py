@@ -30,7 +30,7 @@ def test_a_running_cluster_gives_the_same_bytes(
     more = {"features": {"log_mel": {"n_fft": 512}}, "output": {"root": str(tmp_path / "out"), "shard_seconds": 2}}
     config = make_config(source, **more)
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config)]
+    command = [sys.executable, "-m", "clipmill", "build", str(config)]
     if how == "--address":
         command += ["--address", address]
     else:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from annotated_corpora import RANGES, join, ranges, read
 
-from pipelines.annotations.rows import UnreadableError
-from schemas.annotation_config import Annotations
-from schemas.errors import ConfigError
-from schemas.tables import RESERVED
+from clipmill.pipelines.plan.annotations.rows import UnreadableError
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.tables import RESERVED
 
 # Dialects
 

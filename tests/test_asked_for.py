@@ -10,11 +10,11 @@ import pytest
 from conftest import tone, write_audio
 from split_corpora import BALANCED, ROUND, edited, on, run, said, small_corpus, written
 
-from pipelines.limits import declared_classes, fallen_short
-from pipelines.split_rule import SplitRule
-from schemas.config_file import load
-from schemas.layout import read_snapshot, snapshot_numbers
-from schemas.storage import Root
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.split_rule import SplitRule
+from clipmill.pipelines.run.limits import declared_classes, fallen_short
+from clipmill.schemas.layout import read_snapshot, snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -140,7 +140,7 @@ def test_declared_classes_are_held_to_and_stratify_keeps_them(small: Path, monke
     assert run("build", edited(small, split={**ROUND, "stratify": "label"})).exit_code == 0
     config, snapshot = load(small).config, read_snapshot(Root(str(small.parent / "out")))
     assert fallen_short(config, snapshot) == ([], [])
-    monkeypatch.setattr("pipelines.limits.declared_classes", lambda _: ["cat", "dog", "rain"])
+    monkeypatch.setattr("clipmill.pipelines.run.limits.declared_classes", lambda _: ["cat", "dog", "rain"])
     held, told = fallen_short(config, snapshot)
     assert [e.message.partition(";")[0] for e in held] == [
         f"split '{side}' has no clip of 1 of the 3 classes that `classes` declares: 'rain'"

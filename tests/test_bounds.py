@@ -19,21 +19,21 @@ import pytest
 from click.testing import CliRunner
 from conftest import build_here, clips_of, tone, write_audio
 
-import stages.held
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.graph import BuildShard, ComputeFeatures, MakeClips, WriteShard, stages_of
-from pipelines.plan import make_plan
-from pipelines.progress import Watch
-from pipelines.retry import retry
-from schemas.config_file import load
-from schemas.layout import read_snapshot
-from schemas.records import Commit
-from schemas.storage import Root
-from stages.held import HOLD_BYTES, Held
-from stages.rows import stream_bytes, stream_table
-from stages.shard_files import TarFile
-from stages.statistics import ShardStatistics
+import clipmill.stages.held
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.graph import BuildShard, ComputeFeatures, MakeClips, WriteShard, stages_of
+from clipmill.pipelines.run.progress import Watch
+from clipmill.pipelines.run.retry import retry
+from clipmill.schemas.layout import read_snapshot
+from clipmill.schemas.records import Commit
+from clipmill.stages.arrow_rows import stream_bytes, stream_table
+from clipmill.stages.held import HOLD_BYTES, Held
+from clipmill.stages.storage.root import Root
+from clipmill.stages.write.clip_sums import ShardStatistics
+from clipmill.stages.write.shard_files import TarFile
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -219,7 +219,7 @@ def test_a_lowered_limit_and_a_retry_tell_what_they_cost(tmp_path: Path, make_co
 
 @pytest.fixture
 def small_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.held, "HOLD_BYTES", 100_000)
+    monkeypatch.setattr(clipmill.stages.held, "HOLD_BYTES", 100_000)
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_a_full_disk_is_no_bad_recording(
             raise OSError(errno.ENOSPC, "No space left on device")  # as of what is still in its buffer
 
     there = SimpleNamespace(TemporaryFile=Full, gettempdir=lambda: "/there")
-    monkeypatch.setattr(stages.held, "tempfile", there)
+    monkeypatch.setattr(clipmill.stages.held, "tempfile", there)
     file = load(make_config(bombs))
     plan = make_plan(file.config)
     run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())

@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import build_here, clips_of, shard_hashes, tone, write_audio
 
-from pipelines.build import Report, build
-from pipelines.graph import run_graph, stages_of
-from pipelines.plan import make_plan
-from pipelines.progress import Watch
-from pipelines.verify import verify
-from pipelines.wording import outcome
-from schemas.config_file import load
-from schemas.errors import ClipmillError, ConfigError
-from schemas.layout import committed_keys, read_snapshot, snapshot_numbers
-from schemas.records import Commit
-from schemas.storage import Root
+from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.build import Report, build
+from clipmill.pipelines.run.graph import run_graph, stages_of
+from clipmill.pipelines.run.progress import Watch
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.layout import committed_keys, read_snapshot, snapshot_numbers
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
 
 FEATURES = {"log_mel": {"n_fft": 512, "hop_length": 160, "n_mels": 40}, "mfcc": {"n_mfcc": 13}}
 
@@ -152,7 +152,7 @@ def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(
     (corpus / "r0.wav").unlink()
     write_audio(corpus / "r3.wav", tone(3.3, 8000, hz=2000), 8000)
     os.utime(corpus / "r4.wav", ns=(1, 1))
-    from pipelines.graph import BuildShard
+    from clipmill.pipelines.run.graph import BuildShard
 
     run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
     commits = [Commit.from_json(run(plan.shard(i)).to_pylist()[0]["commit"], "x") for i in range(len(plan.keys))]
@@ -215,7 +215,7 @@ def test_an_output_inside_a_source_and_a_foreign_root_are_refused(
 def test_storage_that_fails_leaves_the_shard_uncommitted(
     corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
-    from pipelines.graph import BuildShard
+    from clipmill.pipelines.run.graph import BuildShard
 
     file = load(make_config(source(corpus), **settings(tmp_path / "out")))
     plan = make_plan(file.config)
@@ -296,7 +296,7 @@ def test_no_annotation_at_all_is_an_error_not_an_empty_dataset(corpus: Path, mak
 def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
     import pyarrow.compute as pc
 
-    from pipelines.graph import BuildShard
+    from clipmill.pipelines.run.graph import BuildShard
 
     file = load(make_config(source(corpus), **settings(tmp_path / "out")))
     plan = make_plan(file.config)

@@ -21,21 +21,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_segment import run_of
 
-from pipelines.build import build
-from pipelines.exports import FORMATS, Export, exporter
-from pipelines.graph import output_root
-from pipelines.plan import make_plan
-from pipelines.published import open_snapshot
-from pipelines.training import ClipDataset, padded
-from pipelines.verify import verify
-from schemas.config import Segment as Spec
-from schemas.config_file import load
-from schemas.errors import ConfigError
-from schemas.records import Counts
-from schemas.tables import CHANNEL_COLUMN
-from stages.clips.silence import SilenceFilter
-from stages.downmix import Downmix
-from stages.segment import Segment, SegmentSource
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.exports import FORMATS, Export, exporter
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.graph import output_root
+from clipmill.schemas.config import Segment as Spec
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.records import Counts
+from clipmill.schemas.tables import CHANNEL_COLUMN
+from clipmill.stages.clips.silence import SilenceFilter
+from clipmill.stages.downmix import Downmix
+from clipmill.stages.segment import Segment, SegmentSource
 
 MakeConfig = Callable[..., Path]
 WINDOWS = {"mode": "window", "length_s": 0.5, "hop_s": 0.3, "tail": "pad_noise", "keep_every": 2}
@@ -293,8 +293,8 @@ def test_what_is_no_choice_is_told(
 
 
 def test_track_and_gaps_reach_decoding(make_config: MakeConfig, tmp_path: Path) -> None:
-    from pipelines.chain import chain_of
-    from stages.decode import Decode
+    from clipmill.pipelines.chain import chain_of
+    from clipmill.stages.decode import Decode
 
     sources = [{"root": tmp_path, "name": "a"}, {"root": tmp_path, "name": "b", "track": 2}]
     config = load(make_config(sources, audio={"gaps": "reject", "track": {"language": "eng"}})).config
@@ -377,7 +377,7 @@ def test_readers_and_exports_have_the_channel(make_config: MakeConfig, tmp_path:
 
 
 def test_diff_of_a_field_that_became_the_column(make_config: MakeConfig, tmp_path: Path) -> None:
-    from pipelines.diff import diff
+    from clipmill.pipelines.dataset.diff import diff
 
     for name in ("in/7", "other/7"):
         write_audio(tmp_path / name / "a.wav", many(2), 22050)

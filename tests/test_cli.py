@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
 
-from pipelines.cli import main
+from clipmill.pipelines.cli.main import main
 
 
 def run(*args: Any) -> Result:
@@ -114,7 +114,7 @@ def test_the_program_runs_by_itself_with_plain_progress_and_a_clean_stderr(
     config = make_config({"root": corpus, "exclude": ["broken.wav"]})
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "1"],
+        [sys.executable, "-m", "clipmill", "build", str(config), "--workers", "1"],
         capture_output=True,
         text=True,
         env=env,

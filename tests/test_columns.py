@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.chain import chain_of
-from pipelines.cli import main
-from pipelines.published import open_snapshot
-from pipelines.shard_columns import audio_codec
-from pipelines.training import ClipDataset
-from schemas.columns import described
-from schemas.config_file import load, loads
-from schemas.errors import ClipmillError
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.shard_columns import audio_codec
+from clipmill.pipelines.read.training import ClipDataset
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.columns import described
+from clipmill.schemas.errors import ClipmillError
 
 
 @pytest.fixture(scope="module")

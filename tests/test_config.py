@@ -13,8 +13,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.config_file import MAX_BYTES, ConfigFile, load, loads
-from schemas.errors import ConfigError
+from clipmill.pipelines.config_file import MAX_BYTES, ConfigFile, load, loads
+from clipmill.schemas.errors import ConfigError
 
 EXAMPLE = r"""
 name: urbansound-dogs

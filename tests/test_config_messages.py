@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.config import Config
-from schemas.config_file import load, loads
-from schemas.config_problems import _inner_model, _model_fields
-from schemas.errors import ConfigError
-from schemas.model import nearest
+from clipmill.pipelines.config_file import load, loads
+from clipmill.schemas.config import Config
+from clipmill.schemas.config.model import nearest
+from clipmill.schemas.config.problems import _inner_model, _model_fields
+from clipmill.schemas.errors import ConfigError
 
 HEAD = "name: test\nsources:\n  - name: s\n    root: /data\noutput: {root: out}\n"
 

@@ -13,11 +13,11 @@ from conftest import tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.decode.containers import Container, inspect
-from stages.decode.containers.ogg import _checksum, _pages
-from stages.decode.containers.structure import Window
-from stages.decode.extents import ExtentStream
-from stages.decode.readers import DecodeError, SoundFileReader
+from clipmill.stages.decode.containers import Container, inspect
+from clipmill.stages.decode.containers.ogg import _checksum, _pages
+from clipmill.stages.decode.containers.structure import Window
+from clipmill.stages.decode.extents import ExtentStream
+from clipmill.stages.decode.readers import DecodeError, SoundFileReader
 
 FRAME = b"\xff\xfb\x90\xc0" + bytes(413)  # MPEG-1, layer III, 128 kbit/s, 44.1 kHz, mono
 OTHER_RATE = b"\xff\xfb\x94\xc0" + bytes(380)  # 48 kHz

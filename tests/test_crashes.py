@@ -12,12 +12,12 @@ import pytest
 from conftest import build_here, shard_hashes, tone, write_audio
 from crash_matrix import Matrix, files_of
 
-from pipelines.build import build
-from pipelines.verify import verify
-from schemas.config_file import load
-from schemas.errors import StorageError
-from schemas.layout import committed_keys, snapshot_numbers
-from schemas.storage import TEMPORARY_PREFIX, Root
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import StorageError
+from clipmill.schemas.layout import committed_keys, snapshot_numbers
+from clipmill.stages.storage.root import TEMPORARY_PREFIX, Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -161,7 +161,15 @@ def test_a_build_outlives_a_machine_of_its_cluster(tmp_path: Path, make_config: 
     try:
         doomed = cluster.add_node(num_cpus=1)
         env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-        command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--address", cluster.address]
+        command = [
+            sys.executable,
+            "-m",
+            "clipmill",
+            "build",
+            str(config),
+            "--address",
+            cluster.address,
+        ]
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         root = Root(str(tmp_path / "out"))

@@ -13,9 +13,9 @@ from odd_mpeg import mp3
 from odd_signal import Track, mux, signal
 from test_readers import decode
 
-from stages.decode.containers import inspect
-from stages.decode.containers.matroska import _element
-from stages.decode.containers.structure import Window
+from clipmill.stages.decode.containers import inspect
+from clipmill.stages.decode.containers.matroska import _element
+from clipmill.stages.decode.containers.structure import Window
 
 
 def written(kind: str, subtype: str | None = None) -> bytes:

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from conftest import run, shard_hashes, tone, write_audio
 
-from pipelines.outcomes import clips_of
-from pipelines.training import ClipDataset
-from schemas.errors import ClipmillError, StorageError
-from schemas.failures import way_out
-from schemas.layout import read_commit, read_snapshot
-from schemas.storage import Root
+from clipmill.pipelines.dataset.outcomes import clips_of
+from clipmill.pipelines.read.training import ClipDataset
+from clipmill.schemas.errors import ClipmillError, StorageError
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.stages.storage.failures import way_out
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -44,7 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (place / "c.yaml").write_text(yaml.safe_dump(plain))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+        patch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
         run("build", place / "c.yaml")
     return place
 

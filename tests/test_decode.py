@@ -19,14 +19,14 @@ import soundfile as sf
 import soxr
 from conftest import tone, write_audio
 
-from pipelines.chain import chain_of
-from pipelines.graph import through
-from pipelines.plan import Plan, make_plan
-from schemas.config import Config
-from schemas.config_file import load
-from schemas.tables import RUNS
-from stages.downmix import Downmix, mono
-from stages.rows import float_lists, list_values
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.pipelines.run.graph import through
+from clipmill.schemas.config import Config
+from clipmill.schemas.tables import RUNS
+from clipmill.stages.arrow_rows import float_lists, list_values
+from clipmill.stages.downmix import Downmix, mono
 
 MakeConfig = Callable[..., Path]
 WINDOWS = {"mode": "window", "length_s": 1.0, "tail": "keep"}

@@ -17,16 +17,16 @@ from conftest import tone, write_audio
 from crash_matrix import files_of
 from poison import lay_out
 
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.diff import diff
-from pipelines.gc import find_garbage
-from pipelines.notes import Note, Noted, collecting, read_notes
-from pipelines.verify import verify
-from schemas.config_file import load
-from schemas.errors import ClipmillError
-from schemas.layout import committed_keys, snapshot_numbers
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.diff import diff
+from clipmill.pipelines.dataset.gc import find_garbage
+from clipmill.pipelines.dataset.notes import Note, Noted, collecting, read_notes
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import committed_keys, snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -202,9 +202,7 @@ def test_gc_keeps_its_hands_off_while_a_build_runs_and_a_build_waits_for_gc(hist
         assert f"a build is running on {tmp_path / 'out'} (process {os.getpid()}" in refused.output
     assert tree(tmp_path / "out") == before
     with collecting(root):
-        waiting = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", "build", str(history)], stdout=subprocess.PIPE
-        )
+        waiting = subprocess.Popen([sys.executable, "-m", "clipmill", "build", str(history)], stdout=subprocess.PIPE)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.communicate(timeout=5)
         with pytest.raises(ClipmillError, match="another gc is running"), collecting(root):
@@ -269,7 +267,15 @@ def test_status_shows_a_running_and_an_interrupted_build_from_another_terminal(
     out = tmp_path / "out"
     config = make_config(source, limits={"max_rejected_share": 1}, output={"root": str(out), "shard_seconds": 2})
     env = {**os.environ, "PYTHONPATH": str(lay_out(tmp_path / "site"))}
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "2"]  # one hangs, one goes on
+    command = [
+        sys.executable,
+        "-m",
+        "clipmill",
+        "build",
+        str(config),
+        "--workers",
+        "2",
+    ]  # one hangs, one goes on
     process = subprocess.Popen(command, env=env)
     deadline = time.monotonic() + 60
     while len(committed_keys(Root(str(out)))) < 2 and time.monotonic() < deadline:

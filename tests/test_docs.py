@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import main
-from schemas.config_file import load
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
 
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_segment import run_of
 
-from stages.downmix import Downmix, mono
+from clipmill.stages.downmix import Downmix, mono
 
 
 @pytest.mark.parametrize("channels", [2, 3, 25])

@@ -11,8 +11,8 @@ import pytest
 from conftest import tone, write_audio
 from PIL import Image
 
-from pipelines.build import build
-from schemas.config_file import load
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.run.build import build
 
 TOP = Path(__file__).parents[1]
 

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from conftest import run, tone, write_audio
 
-from pipelines import notes
-from pipelines.exports import FORMATS
-from pipelines.published import Published, open_snapshot
-from pipelines.training import ClipDataset
-from schemas.errors import ClipmillError
-from schemas.storage import Root
+from clipmill.pipelines.dataset import notes
+from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.exports import FORMATS
+from clipmill.pipelines.read.training import ClipDataset
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -41,7 +41,7 @@ def _build(place: Path, level: float = 0.3) -> Path:
     }
     (place / "c.yaml").write_text(yaml.safe_dump(plain))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+        patch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
         run("build", place / "c.yaml")
     return place / "out"
 
@@ -154,7 +154,7 @@ def test_no_export_while_recordings_are_removed(built: Path, tmp_path: Path, mon
     with notes.collecting(Root(str(out)), "forget"):
         assert "nothing was exported" in run("export", out, "csv", code=1)
         assert not (out / "exports").exists()
-    from pipelines.exports import csv
+    from clipmill.pipelines.exports import csv
 
     honest = csv.export
 
@@ -180,7 +180,7 @@ def test_a_forget_that_was_cut_off_is_told(built: Path, tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.forget._remove", cut)
+        patch.setattr("clipmill.pipelines.dataset.forget._remove", cut)
         run("forget", out, "s/r0.wav", "--yes", code=1)
     assert "was cut off: what it was to remove can still be here; run it again" in run("status", out)
     assert told("status", out, code=0)["forget"]["running"] is False

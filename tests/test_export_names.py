@@ -14,10 +14,10 @@ import soundfile as sf
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.published import open_snapshot
-from schemas.config_file import load
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.run.build import build
 
 N_CLIPS = 12
 

@@ -16,10 +16,10 @@ import soundfile as sf
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.cli import main
-from schemas.config_file import load, loads
-from stages.encode import decode_clip
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.run.build import build
+from clipmill.stages.write.encode import decode_clip
 
 Rows = dict[str, dict[str, Any]]
 
@@ -263,7 +263,7 @@ def test_csv(dataset: Path, rows: Rows, tmp_path: Path) -> None:
 def test_other_roots_fields_and_snapshots(
     dataset: Path, rows: Rows, tmp_path: Path, bucket: str, endpoint: str
 ) -> None:
-    from schemas.storage import Root
+    from clipmill.stages.storage.root import Root
 
     assert "exports/csv-000001/train.csv" in export(dataset, "csv").output
     assert "no field 'words'; there are label, speaker, text" in export(dataset, "nemo", "--text", "words").output

@@ -13,13 +13,13 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.feature_config import Features as Spec
-from schemas.feature_config import LogMel, Mfcc, Spectrogram
-from schemas.tables import CLIPS
-from stages.features import Features
-from stages.filters import dct_matrix, mel_filters
-from stages.spectral import Spectral
-from stages.transfer import Laid, _scattered, clip_major, n_frames
+from clipmill.schemas.config.feature_config import Features as Spec
+from clipmill.schemas.config.feature_config import LogMel, Mfcc, Spectrogram
+from clipmill.schemas.tables import CLIPS
+from clipmill.stages.features import Features
+from clipmill.stages.features.kernels.mel_filters import dct_matrix, mel_filters
+from clipmill.stages.features.kernels.spectral import Spectral
+from clipmill.stages.features.kernels.transfer import Laid, _scattered, clip_major, n_frames
 
 RATE = 16000
 

@@ -13,21 +13,21 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines import chain
-from pipelines.chain import chain_of, same_chain
-from pipelines.cli import main
-from schemas.config_file import load
-from schemas.errors import StageError
-from stages import lookup
+from clipmill.pipelines import chain
+from clipmill.pipelines.chain import chain_of, same_chain
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.schemas.errors import StageError
+from clipmill.stages import lookup
 
 RATE = 8000
 AWAY = "stage 'odd' did not come back from the 12 clips from c-ID to a-ID: "
 MODULE = """
 import os, time
 from dataclasses import dataclass
-from schemas.model import Frozen
-from stages.stage import Stage
-from stages.waveforms import waveforms
+from clipmill.schemas.config.model import Frozen
+from clipmill.stages.stage import Stage
+from clipmill.stages.waveforms import waveforms
 
 class Settings(Frozen):
     on: str = ""
@@ -141,9 +141,7 @@ def test_entry_points_of_all_kinds_leave_failures_alone_and_a_snapshot_keeps_the
 ) -> None:
     packed(folder, "1.2")
     module = folder / "odd_package.py"
-    work = (
-        "        from stages.stage import dropped\n        return dropped(table, [True] * table.num_rows, 'odd_rule')\n"
-    )
+    work = "        from clipmill.stages.stage import dropped\n        return dropped(table, [True] * table.num_rows, 'odd_rule')\n"
     dropping = MODULE.replace("        return table\n", work)
     dropping = dropping.replace(
         "    settings = Settings\n", "    settings = Settings\n    drops = {'odd_rule': 'it is odd'}\n"
@@ -211,7 +209,7 @@ def test_a_stage_s_column_and_a_field_of_one_name_are_an_error_that_names_both(
 ) -> None:
     more = 'columns = (column("loudness", pa.float64(), "how loud it is"),)'
     text = MODULE.replace("    settings = Settings\n", f"    settings = Settings\n    {more}\n")
-    (folder / "odd_stage.py").write_text("import pyarrow as pa\nfrom schemas.columns import column\n" + text)
+    (folder / "odd_stage.py").write_text("import pyarrow as pa\nfrom clipmill.schemas.columns import column\n" + text)
     with_field = {**corpus, "fields": r"(?P<loudness>\w)\.wav"}
     done = CliRunner().invoke(main, ["plan", str(make_config(with_field, clips=["odd_stage:Odd"]))])
     assert done.exit_code == 2, done.output

@@ -19,12 +19,19 @@ import yaml
 from click.testing import CliRunner
 from conftest import shard_hashes, tone, write_audio
 
-from pipelines.cli import main
-from pipelines.notes import Noted
-from pipelines.verify import verify
-from schemas.forgotten import Forgotten, read_forgotten
-from schemas.layout import commit_path, read_commit, read_retries, read_snapshot, snapshot_numbers, write_retries
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.dataset.notes import Noted
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.schemas.forgotten import Forgotten, read_forgotten
+from clipmill.schemas.layout import (
+    commit_path,
+    read_commit,
+    read_retries,
+    read_snapshot,
+    snapshot_numbers,
+    write_retries,
+)
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 MARK = "zebra7"
@@ -231,7 +238,7 @@ def test_it_can_be_cut_off_before_every_write_and_removal(
     out, kept = tmp_path / "out", tmp_path / "kept"
     run("export", out, "csv")
     out.rename(kept)
-    from pipelines.forget import forget
+    from clipmill.pipelines.dataset.forget import forget
 
     honest = {name: getattr(Root, name) for name in ("remove", "_staged", "create_bytes")}
     cut_at, n_cut = 0, 0

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import run, tone, write_audio
 
-from pipelines.near_recordings import near_recordings
+from clipmill.pipelines.dataset.near_recordings import near_recordings
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -27,7 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (place / "c.yaml").write_text(yaml.safe_dump(plain))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+        patch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
         run("build", place / "c.yaml")
     return place
 

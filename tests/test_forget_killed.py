@@ -15,15 +15,15 @@ import pytest
 import yaml
 from conftest import run, tone, write_audio
 
-from pipelines.verify import verify
-from schemas.storage import Root
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 MARK = "zebra7"
 GONE = f"s/{MARK}.wav"
 KILLER = """
 import os, signal, sys
-from schemas.storage import Root
+from clipmill.stages.storage.root import Root
 at, n = int(sys.argv.pop(1)), 0
 def counting(name):
     honest = getattr(Root, name)
@@ -37,8 +37,8 @@ def counting(name):
     return call
 for name in ("remove", "_staged", "create_bytes"):
     setattr(Root, name, counting(name))
-import pipelines.cli
-pipelines.cli.run()
+import clipmill.pipelines.cli.main
+clipmill.pipelines.cli.main.run()
 """
 
 

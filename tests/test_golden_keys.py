@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.plan import Plan, make_plan
-from schemas.config import AUDIO_EXTENSIONS
-from schemas.config_file import load, loads
-from schemas.keys import digest
-from schemas.model import Frozen, fingerprint, later
-from stages.decode.families import decode_version
+from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.schemas.config import AUDIO_EXTENSIONS
+from clipmill.schemas.config.model import Frozen, fingerprint, later
+from clipmill.schemas.keys import digest
+from clipmill.stages.decode.families import decode_version
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(p.stem for p in (ROOT / "recipes").glob("*.yaml"))

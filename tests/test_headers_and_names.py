@@ -13,11 +13,11 @@ from annotated_corpora import join, read
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines.annotations.rows import MissingColumnError, UnreadableError
-from pipelines.cli import main
-from pipelines.plan import make_plan
-from schemas.config import Config
-from schemas.errors import ClipmillError, ConfigError
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.plan.annotations.rows import MissingColumnError, UnreadableError
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ClipmillError, ConfigError
 
 BY_NAME = {"start": "s", "end": "e", "label": "l"}
 

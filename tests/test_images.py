@@ -22,23 +22,23 @@ from hypothesis import strategies as st
 from matplotlib.colors import Normalize
 from PIL import Image
 
-from pipelines.chain import chain_of
-from pipelines.fingerprints import clips_fingerprint, files_fingerprint
-from pipelines.graph import run_graph, stages_of
-from pipelines.inspection import show
-from pipelines.plan import make_plan
-from pipelines.progress import Watch
-from pipelines.verify import verify
-from schemas.config_file import load, loads
-from schemas.errors import ConfigError
-from schemas.image_config import Images as Spec
-from schemas.layout import open_dataset, read_commit
-from schemas.records import Snapshot
-from schemas.storage import Root
-from schemas.tables import CLIPS
-from stages import images
-from stages.images import Images, png
-from stages.rows import float_lists
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.dataset.inspection import show
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.graph import run_graph, stages_of
+from clipmill.pipelines.run.progress import Watch
+from clipmill.schemas.config.image_config import Images as Spec
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.layout import open_dataset, read_commit
+from clipmill.schemas.records import Snapshot
+from clipmill.schemas.tables import CLIPS
+from clipmill.stages import images
+from clipmill.stages.arrow_rows import float_lists
+from clipmill.stages.images import Images, png
+from clipmill.stages.storage.root import Root
 
 OWN_SIZE = {"height": None, "width": None}
 
@@ -282,9 +282,9 @@ def test_a_tar_unpacks_to_files_that_an_image_viewer_opens(
 
 
 def test_verify_and_show_know_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.build import build
+    from clipmill.pipelines.run.build import build
 
-    monkeypatch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+    monkeypatch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
     make_corpus(tmp_path)
     report = build(load(configure(tmp_path)), quiet=True)
     root = Root(str(tmp_path / "out"))
@@ -302,7 +302,7 @@ def test_verify_and_show_know_pictures(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_pictures_fill_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_corpus(tmp_path)
-    monkeypatch.setattr("stages.shard_files.ROW_GROUP_BYTES", 45_000)
+    monkeypatch.setattr("clipmill.stages.write.shard_files.ROW_GROUP_BYTES", 45_000)
     n_groups = []
     for root, width in (("small", 16), ("large", 1000)):
         config = configure(tmp_path, root=root)

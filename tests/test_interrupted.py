@@ -14,10 +14,10 @@ import pytest
 import soundfile as sf
 from conftest import build_here, kill_tree, shard_hashes, tone, write_audio
 
-from pipelines.cluster import await_executors
-from pipelines.verify import verify
-from schemas.layout import committed_keys, snapshot_numbers
-from schemas.storage import Root
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run.cluster import await_executors
+from clipmill.schemas.layout import committed_keys, snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
 
@@ -31,7 +31,7 @@ def test_a_killed_build_publishes_nothing_and_the_next_one_finishes_it(
     source = {"root": tmp_path / "in", "segment": {"mode": "window", "length_s": 0.5}, "bytes_per_second": 176400}
     more = {"features": {"log_mel": {}, "spectrogram": {}}}
     config = make_config(source, **more, output={"root": str(tmp_path / "out"), "shard_seconds": 25})
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "1"]
+    command = [sys.executable, "-m", "clipmill", "build", str(config), "--workers", "1"]
     out = Root(str(tmp_path / "out"))
     process = subprocess.Popen(
         command,

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.inventory import Inventory, Patterns, take_inventory
-from schemas.config import Source
-from schemas.errors import ClipmillError
-from schemas.storage import Root
-from stages.versions import version_of
+from clipmill.pipelines.plan.inventory import Inventory, Patterns, take_inventory
+from clipmill.schemas.config import Source
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import version_of
 
 
 def inventory(root: Path | str, **more: Any) -> Inventory:

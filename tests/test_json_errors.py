@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines.cli import main
-from schemas.errors import CODES, ConfigError, Problem, StorageError, os_error_code
-from schemas.failures import describe_os_error
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.schemas.errors import CODES, ConfigError, Problem, StorageError, os_error_code
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"error", "code", "key", "file", "line", "problems"}

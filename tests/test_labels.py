@@ -14,16 +14,16 @@ from conftest import clips_of, tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.classes import class_order
-from pipelines.cli import main
-from pipelines.plan import make_plan
-from pipelines.published import open_snapshot
-from schemas.config import Config
-from schemas.config_file import load
-from schemas.errors import ConfigError
-from schemas.layout import read_commit, read_snapshot
-from schemas.records import Counts, Seconds, Snapshot
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.classes import class_order
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.schemas.records import Counts, Seconds, Snapshot
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 RATE = 8000

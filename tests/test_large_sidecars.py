@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import write_audio
 
-from pipelines.annotations import sidecars
-from pipelines.plan import make_plan
-from schemas.config import Config
-from schemas.storage import Root
+from clipmill.pipelines.plan.annotations import sidecars
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config import Config
+from clipmill.stages.storage.root import Root
 
 SIDECARS = {
     "annotations": {"sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}},

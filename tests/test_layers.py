@@ -36,8 +36,11 @@ def test_imports_run_downwards(path: Path) -> None:
 @pytest.mark.parametrize(
     ("modules", "needed"),
     [
-        ("stages.features, stages.spectral, stages.transfer", {"numpy", "pyarrow", "torch"}),
-        ("stages.images", {"numpy", "pyarrow", "PIL"}),
+        (
+            "clipmill.stages.features, clipmill.stages.features.kernels.spectral, clipmill.stages.features.kernels.transfer",
+            {"numpy", "pyarrow", "torch"},
+        ),
+        ("clipmill.stages.images", {"numpy", "pyarrow", "PIL"}),
     ],
 )
 def test_features_and_pictures_need_few_packages(modules: str, needed: set[str]) -> None:

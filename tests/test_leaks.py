@@ -11,12 +11,12 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.leaks import check_disjoint
-from pipelines.plan import make_plan
-from schemas.config_file import load
-from schemas.errors import ClipmillError, ConfigError
-from schemas.split_config import Split
-from schemas.tables import ANNOTATION, PLAN
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.leaks import check_disjoint
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.tables import ANNOTATION, PLAN
 
 Row = tuple[str, str, list[tuple[str, str | None]] | None]
 VALUES = st.sampled_from(["", "a", "b", "c", "d"])

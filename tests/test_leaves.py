@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from pipelines.chain import chain_of
-from pipelines.fingerprints import clips_fingerprint, files_fingerprint, source_fingerprint
-from schemas.annotation_config import Annotations
-from schemas.audio_config import Audio
-from schemas.config import Config, Output, Segment, Silence, Source
-from schemas.errors import ConfigError
-from schemas.feature_config import Features, LogMel, Mfcc, Spectrogram
-from schemas.image_config import Images
-from schemas.raw_config import Raw
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint, source_fingerprint
+from clipmill.schemas.config import Config, Output, Segment, Silence, Source
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.audio_config import Audio
+from clipmill.schemas.config.feature_config import Features, LogMel, Mfcc, Spectrogram
+from clipmill.schemas.config.image_config import Images
+from clipmill.schemas.config.raw_config import Raw
+from clipmill.schemas.errors import ConfigError
 
 PLAIN: dict[str, Any] = {
     "name": "d",

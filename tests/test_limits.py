@@ -11,13 +11,13 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import main
-from pipelines.limits import exceeded
-from pipelines.wording import size
-from schemas.layout import read_snapshot, snapshot_numbers
-from schemas.limits_config import Limits
-from schemas.records import Counts, Seconds, Snapshot
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.cli.wording import size
+from clipmill.pipelines.run.limits import exceeded
+from clipmill.schemas.config.limits_config import Limits
+from clipmill.schemas.layout import read_snapshot, snapshot_numbers
+from clipmill.schemas.records import Counts, Seconds, Snapshot
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

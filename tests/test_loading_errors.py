@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.training import ClipDataset, padded
-from schemas.config_file import load
-from schemas.errors import ClipmillError
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import ClipmillError
 
 N_CLIPS = 24
 

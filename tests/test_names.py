@@ -14,10 +14,10 @@ from conftest import clips_of, tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import main
-from schemas.layout import read_commit, read_snapshot
-from schemas.names import composed, with_composed_names
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.schemas.names import composed, with_composed_names
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 NFC, NFD = "café", unicodedata.normalize("NFD", "café")

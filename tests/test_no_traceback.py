@@ -18,7 +18,7 @@ from conftest import tone, write_audio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.cli import main
+from clipmill.pipelines.cli.main import main
 
 COMMANDS = [("status",), ("failures",), ("diff", "1", "1"), ("gc",), ("verify",), ("show",), ("export", "csv")]
 
@@ -41,7 +41,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "c.yaml").write_text(yaml.safe_dump(plain))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+        patch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
         assert run("build", folder / "c.yaml").exit_code == 0
     return folder
 
@@ -212,7 +212,7 @@ def test_a_gpu_that_is_not_there(
     plain |= {"features": {"device": "cuda", "log_mel": {}}, "output": {"root": str(tmp_path / "gpu")}}
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(plain))
-    monkeypatch.setattr("pipelines.build.make_plan", lambda *_: pytest.fail("listed the recordings first"))
+    monkeypatch.setattr("clipmill.pipelines.run.build.make_plan", lambda *_: pytest.fail("listed the recordings first"))
     done = run("build", path)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"error: {path}:2: features.device: is cuda, and this machine has no GPU")
@@ -227,7 +227,7 @@ def test_a_full_tmpdir_is_named_and_not_the_output(dataset: Path, tmp_path: Path
     nowhere.write_text("")
     code = (
         "import tempfile; tempfile._get_default_tempdir = lambda *_: (_ for _ in ()).throw("
-        "FileNotFoundError(2, 'No usable temporary directory found')); import pipelines.cli; pipelines.cli.run()"
+        "FileNotFoundError(2, 'No usable temporary directory found')); import clipmill.pipelines.cli.main; clipmill.pipelines.cli.main.run()"
     )
     (tmp_path / "c.yaml").write_text(
         (dataset / "c.yaml").read_text().replace(str(dataset / "out"), str(tmp_path / "out"))
@@ -254,7 +254,7 @@ def test_too_many_open_files_are_told_as_such(dataset: Path, tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
 
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "build", str(tmp_path / "c.yaml")],
+        [sys.executable, "-m", "clipmill", "build", str(tmp_path / "c.yaml")],
         preexec_fn=few, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode in (0, 1)
@@ -263,7 +263,7 @@ def test_too_many_open_files_are_told_as_such(dataset: Path, tmp_path: Path) -> 
 
 
 def test_ray_that_cannot_write_names_its_folders() -> None:
-    from pipelines.ray_folder import ray_did_not_start
+    from clipmill.pipelines.run.ray_folder import ray_did_not_start
 
     told = ray_did_not_start(PermissionError(13, "Permission denied", "/home/x/.ray"), None)
     assert (

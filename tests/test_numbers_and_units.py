@@ -14,16 +14,16 @@ from conftest import build_here, clips_of, tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.annotations.rows import AmbiguousError
-from pipelines.annotations.times import EITHER, clock_seconds, decimal_of, number
-from pipelines.fingerprints import item_digest
-from pipelines.inventory import Recording
-from pipelines.items import Entry, Item
-from pipelines.plan import make_plan
-from schemas.annotation_config import Annotations
-from schemas.config_file import load
-from schemas.errors import ConfigError
-from schemas.units import to_samples
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.annotations.rows import AmbiguousError
+from clipmill.pipelines.plan.annotations.times import EITHER, clock_seconds, decimal_of, number
+from clipmill.pipelines.plan.fingerprints import item_digest
+from clipmill.pipelines.plan.inventory import Recording
+from clipmill.pipelines.plan.items import Entry, Item
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.units import to_samples
 
 GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
 NUMBERS = st.from_regex(r"\A[0-9]{1,7}([.,][0-9]{1,4}){0,3}\Z")

@@ -19,11 +19,11 @@ import soundfile as sf
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.training import ClipDataset
-from schemas.config_file import load
-from schemas.errors import ClipmillError
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.read.training import ClipDataset
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import ClipmillError
 
 SPEAKERS = ["s 1", "s-1", "s_1", "a/b", "a-b", "", "unknown", "ß"]
 
@@ -225,7 +225,7 @@ def test_one_folder_one_export(dataset: Path, tmp_path: Path) -> None:
 def test_an_interrupted_lhotse_export_leaves_no_split_that_looks_whole(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipelines.exports.lhotse as module
+    import clipmill.pipelines.exports.lhotse as module
 
     there, of = tmp_path / "l", module._cut
     seen: list[str] = []
@@ -270,7 +270,7 @@ def test_where_nothing_can_be_written_is_told(dataset: Path, target: str, said: 
 
 
 def test_another_build_of_the_same_number_is_another_snapshot(dataset: Path, tmp_path: Path) -> None:
-    from schemas.config_file import loads
+    from clipmill.pipelines.config_file import loads
 
     text = (dataset.parent / "c.yaml").read_text().replace(f"{dataset},", f"{tmp_path}/other,")
     assert build(loads(text.replace("test: test", "test: train")), quiet=True).status == "published"
@@ -306,7 +306,7 @@ def test_another_text_goes_over_the_first_and_what_was_killed_is_cleared_away(da
 
 
 def test_split_names_that_datasets_does_not_take(dataset: Path, tmp_path: Path) -> None:
-    from schemas.config_file import loads
+    from clipmill.pipelines.config_file import loads
 
     text = (dataset.parent / "c.yaml").read_text().replace(f"{dataset},", f"{tmp_path}/other,")
     assert build(loads(text.replace("test: test", "test: dev-clean")), quiet=True).status == "published"
@@ -385,8 +385,8 @@ def test_what_is_missing_is_told_by_every_format(dataset: Path, tmp_path: Path) 
 def test_a_note_names_all_odd_signs_of_a_path() -> None:
     from types import SimpleNamespace
 
-    from pipelines.exports.addresses import note_cut, note_patterns
-    from schemas.storage import Root
+    from clipmill.pipelines.exports.addresses import note_cut, note_patterns
+    from clipmill.stages.storage.root import Root
 
     asked = SimpleNamespace(notes=[])
     note_patterns(asked, Root("/data/a::b[1]*"))  # type: ignore[arg-type]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import main
-from schemas.config_file import loads
-from schemas.errors import ClipmillError, ConfigError
-from schemas.forgotten import read_forgotten
-from schemas.layout import read_retries
-from schemas.records import Commit, Counts, Seconds, Snapshot
-from schemas.statistics import Statistics
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import loads
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.forgotten import read_forgotten
+from clipmill.schemas.layout import read_retries
+from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
+from clipmill.schemas.statistics import Statistics
+from clipmill.stages.storage.root import Root
 
 PYTHONS = re.compile(
     r"object has no|__init__|argument|indices|iterable|literal for|\*\*|schemas\.|\bdict\b|\blist\[|NoneType|unpack|Expecting|char \d|codec|\('\w+'\)"
@@ -116,7 +116,7 @@ def test_numbers_of_options() -> None:
 
 
 def test_a_place_where_nothing_can_be_created(tmp_path: Path) -> None:
-    from schemas.failures import describe_os_error
+    from clipmill.stages.storage.failures import describe_os_error
 
     missing = FileNotFoundError(2, "No such file or directory", "/proc/clipmill")
     assert "no folder can be created there" in str(describe_os_error(missing, Root("/proc/clipmill"), "write to"))

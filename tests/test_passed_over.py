@@ -11,10 +11,10 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import main
-from pipelines.inventory import NO_EXTENSION, OTHERS, Inventory, passed_over_text, take_inventory
-from schemas.config import AUDIO_EXTENSIONS, Source
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.plan.inventory import NO_EXTENSION, OTHERS, Inventory, passed_over_text, take_inventory
+from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

@@ -13,15 +13,15 @@ import pytest
 import soundfile as sf
 from conftest import build_here, clips_of, shard_hashes
 
-from pipelines.chain import known_reasons
-from pipelines.plan import make_plan
-from schemas.config_file import load
-from schemas.errors import ConfigError
-from schemas.raw_config import Raw
-from stages.decode.containers import Container, inspect
-from stages.decode.containers.structure import Pcm
-from stages.decode.pcm import ENCODINGS, PcmReader
-from stages.decode.readers import DecodeError
+from clipmill.pipelines.chain import known_reasons
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config.raw_config import Raw
+from clipmill.schemas.errors import ConfigError
+from clipmill.stages.decode.containers import Container, inspect
+from clipmill.stages.decode.containers.structure import Pcm
+from clipmill.stages.decode.pcm import ENCODINGS, PcmReader
+from clipmill.stages.decode.readers import DecodeError
 
 NOISE = np.random.default_rng(3).uniform(-1.1, 1.1, (150_001, 2))
 LAWS = {"u8": ("PCM_U8", "LITTLE"), "s8": ("PCM_S8", "LITTLE"), "mulaw": ("ULAW", "LITTLE"), "alaw": ("ALAW", "LITTLE")}

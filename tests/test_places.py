@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from odd_audio import CASES
 
-from schemas.config import Segment
-from schemas.storage import Root
-from schemas.tables import PLAN
-from stages.decode import Decode, DecodeSource
-from stages.versions import version_of
+from clipmill.schemas.config import Segment
+from clipmill.schemas.tables import PLAN
+from clipmill.stages.decode import Decode, DecodeSource
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import version_of
 
 
 @pytest.fixture

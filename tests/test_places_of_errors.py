@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.ray_folder import ray_did_not_start
-from pipelines.wording import outcome
-from schemas import local_files
-from schemas.config_file import load
-from schemas.failures import describe_os_error
-from schemas.storage import Root
-from stages.shard_files import ParquetFile
+from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.ray_folder import ray_did_not_start
+from clipmill.stages.storage import local_files
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
+from clipmill.stages.write.shard_files import ParquetFile
 
 WAITING = "once the storage answers"
 
@@ -141,7 +141,7 @@ def test_what_fails_in_a_block_is_not_blamed_on_the_file_that_is_written(tmp_pat
 
 
 def run_build(config: Path, *arguments: str, wrap: str = "", **env: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), *arguments]
+    command = [sys.executable, "-m", "clipmill", "build", str(config), *arguments]
     if wrap:
         command = ["bash", "-c", f'{wrap}; exec "$@"', "bash", *command]
     inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_TMPDIR")}

@@ -10,11 +10,11 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.buckets import buckets
-from pipelines.plan import Plan, make_plan
-from pipelines.split_rule import choose_split
-from schemas.config_file import load
-from schemas.errors import ClipmillError
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.partitions import buckets
+from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.pipelines.plan.split_rule import choose_split
+from clipmill.schemas.errors import ClipmillError
 
 sizes = st.lists(
     st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 1000)), min_size=1, max_size=60, unique_by=lambda x: x[0]
@@ -189,7 +189,7 @@ def test_splits_by_field_by_map_and_by_hash(corpus: Path, make_config: Callable[
 
 @given(st.lists(st.text(min_size=1, max_size=10), min_size=200, max_size=300, unique=True))
 def test_shares_are_kept_on_average_and_a_value_never_changes_sides(values: list[str]) -> None:
-    from schemas.config import Config
+    from clipmill.schemas.config import Config
 
     plain = {"name": "x", "sources": [{"name": "s", "root": "r"}], "output": {"root": "o"}}
     config = Config.model_validate({**plain, "split": {"train": 0.8, "test": 0.2, "by": "speaker"}})

@@ -13,10 +13,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from pipelines.arrange import BATCH
-from pipelines.plan import Plan, make_plan
-from schemas.config import Config
-from schemas.keys import digest
+from clipmill.pipelines.plan.arrange import BATCH
+from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.schemas.config import Config
+from clipmill.schemas.keys import digest
 
 ROOT = Path(__file__).parents[1]
 LABELS = "file,start,end,class,fold\n" + "".join(
@@ -85,8 +85,10 @@ def test_a_plan_is_the_same_whatever_the_batches(
     for i in range(0, 20, 2):  # sidecars that do not all have the same columns
         fs.pipe(f"/golden/a/r{i:02d}.csv", f"{'one,two' if i % 3 else 'two,three'}\nx{i},y{i}\n".encode())
     whole = planned(store, **source)
-    monkeypatch.setattr("pipelines.arrange.BATCH", size)
-    monkeypatch.setattr("pipelines.arrange._MAX_BYTES", 0)  # as if the strings were more than an array can hold
+    monkeypatch.setattr("clipmill.pipelines.plan.arrange.BATCH", size)
+    monkeypatch.setattr(
+        "clipmill.pipelines.plan.arrange._MAX_BYTES", 0
+    )  # as if the strings were more than an array can hold
     small = planned(store, **source)
     assert small.table.to_pylist() == whole.table.to_pylist()
     assert (small.keys, small.starts, small.shard_s) == (whole.keys, whole.starts, whole.shard_s)

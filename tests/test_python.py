@@ -18,13 +18,13 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from pipelines.python_version import FIRST, LAST
+from clipmill.python_version import FIRST, LAST
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("schemas", "stages", "pipelines")
+LAYERS = ("clipmill", "schemas", "stages", "pipelines")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSIONS = [f"{FIRST[0]}.{minor}" for minor in range(FIRST[1], LAST[1] + 1)]
-CHECK = ROOT / "pipelines" / "python_version.py"
+CHECK = ROOT / "clipmill" / "python_version.py"
 
 DIRECT = PROJECT["project"]["dependencies"]
 DEVELOPMENT = [
@@ -159,8 +159,10 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
 
 def test_the_wheel_has_every_module_and_the_markers_of_types(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    for name in (*LAYERS, *(["clipmill"] if (ROOT / "clipmill").is_dir() else [])):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (*LAYERS, "src"):
+        shutil.copytree(
+            ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     code = f"import setuptools.build_meta as backend; backend.build_wheel({str(tmp_path)!r})"
@@ -168,10 +170,9 @@ def test_the_wheel_has_every_module_and_the_markers_of_types(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     shutil.unpack_archive(next(tmp_path.glob("*.whl")), tmp_path / "wheel", "zip")
     wheel = tmp_path / "wheel"
-    there = {re.sub(r"^clipmill/(?=schemas|stages|pipelines)", "", str(p.relative_to(wheel))) for p in wheel.rglob("*")}
-    wanted = {str(p.relative_to(ROOT)) for layer in LAYERS for p in (ROOT / layer).rglob("*.py")}
-    assert wanted - there == set()
-    assert {f"{layer}/py.typed" for layer in LAYERS} - there == set()
+    files = {str(p.relative_to(wheel)) for p in wheel.rglob("*") if p.is_file() and ".dist-info" not in str(p)}
+    modules = {str(p.relative_to(ROOT)) for layer in LAYERS for p in (ROOT / layer).rglob("*.py")}
+    assert files == {m if m.startswith("clipmill/") else f"clipmill/{m}" for m in modules} | {"clipmill/py.typed"}
     metadata = next(wheel.glob("*.dist-info/METADATA")).read_text()
     assert "License-Expression: Apache-2.0" in metadata
     assert f"Requires-Python: <{LAST[0]}.{LAST[1] + 1},>={VERSIONS[0]}" in metadata
@@ -191,7 +192,7 @@ def under(version: tuple[int, int, int], code: str) -> subprocess.CompletedProce
 def test_the_command_says_in_one_line_that_its_python_is_not_supported(
     version: tuple[int, int, int], name: str
 ) -> None:
-    done = under(version, f"sys.argv[:] = [{name!r}, 'plan', 'x.yaml']; import pipelines.cli")
+    done = under(version, f"sys.argv[:] = [{name!r}, 'plan', 'x.yaml']; import clipmill.pipelines.cli.main")
     shown = ".".join(map(str, version))
     assert done.stderr == (
         f"error: clipmill needs Python {VERSIONS[0]} to {VERSIONS[-1]}, but {sys.executable} is Python {shown}\n"
@@ -200,13 +201,13 @@ def test_the_command_says_in_one_line_that_its_python_is_not_supported(
 
 
 def test_an_import_raises_rather_than_ends_the_program() -> None:
-    done = under((3, 10, 13), "sys.argv[:] = ['train.py']; import pipelines.published")
+    done = under((3, 10, 13), "sys.argv[:] = ['train.py']; import clipmill.pipelines.dataset.published")
     assert done.stderr.splitlines()[-1].startswith("ImportError: clipmill needs Python 3.11 to 3.13, but ")
 
 
 @pytest.mark.parametrize("version", [FIRST, LAST])
 def test_the_first_and_the_last_are_supported(version: tuple[int, int]) -> None:
-    assert under((*version, 0), "import pipelines").returncode == 0
+    assert under((*version, 0), "import clipmill").returncode == 0
 
 
 def test_the_check_can_be_read_by_old_pythons() -> None:

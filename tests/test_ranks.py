@@ -19,13 +19,13 @@ import torch
 from conftest import tone, write_audio
 from torch.utils.data import DataLoader
 
-from pipelines.build import build
-from pipelines.published import open_snapshot
-from pipelines.ranks import Ranks
-from pipelines.shared_epoch import SharedEpoch
-from pipelines.training import ClipDataset, padded
-from schemas.config_file import load
-from schemas.errors import ClipmillError
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.read.ranks import Ranks
+from clipmill.pipelines.read.shared_epoch import SharedEpoch
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import ClipmillError
 
 ROOT = Path(__file__).parents[1]
 N_CLIPS = 61  # prime, so that nothing divides it
@@ -42,8 +42,8 @@ COMMON = """
 import json, os, sys, warnings
 import torch, torch.distributed as dist
 from torch.utils.data import DataLoader
-from pipelines.training import ClipDataset, padded
-from pipelines.published import open_snapshot
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.dataset.published import open_snapshot
 
 ROOT, OUT = sys.argv[1], sys.argv[2]
 

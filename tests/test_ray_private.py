@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipelines import ray_private
-from pipelines.ray_private import job_config_with, resource_manager, resources_looked_for_at_once
+from clipmill.pipelines.run import ray_private
+from clipmill.pipelines.run.ray_private import job_config_with, resource_manager, resources_looked_for_at_once
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ def test_without_them_the_work_goes_on_and_says_so(
     with resources_looked_for_at_once():
         assert resource_manager() is None
     assert b"/somewhere" not in job_config_with(["/somewhere"])._serialize()
-    told = [record.getMessage() for record in caplog.records if record.name == "pipelines.ray_private"]
+    told = [record.getMessage() for record in caplog.records if record.name == "clipmill.pipelines.run.ray_private"]
     assert any("ray.data.gone" in text for text in told) and any("workers also search" in text for text in told)
 
 

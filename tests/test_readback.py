@@ -12,10 +12,10 @@ import pytest
 import soundfile as sf
 from conftest import build_here, tone, write_audio
 
-from schemas.feature_config import Features, LogMel, Mfcc
-from schemas.units import level_dbfs
-from stages.encode import decode_clip
-from stages.spectral import Spectral
+from clipmill.schemas.config.feature_config import Features, LogMel, Mfcc
+from clipmill.schemas.units import level_dbfs
+from clipmill.stages.features.kernels.spectral import Spectral
+from clipmill.stages.write.encode import decode_clip
 
 MEL, MFCC = {"n_fft": 512, "hop_length": 160, "n_mels": 40}, {"n_mfcc": 13}
 

@@ -20,14 +20,14 @@ import pytest
 import soundfile as sf
 from conftest import CORPORA, tone, write_audio
 
-from pipelines.chain import known_reasons
-from schemas.config import Segment
-from schemas.storage import Root
-from schemas.tables import PLAN
-from schemas.units import to_pcm16
-from stages.decode import Decode, DecodeSource
-from stages.rows import list_values
-from stages.versions import version_of
+from clipmill.pipelines.chain import known_reasons
+from clipmill.schemas.config import Segment
+from clipmill.schemas.tables import PLAN
+from clipmill.schemas.units import to_pcm16
+from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.decode import Decode, DecodeSource
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import version_of
 
 WINDOWS = Segment(mode="window", length_s=2.0, tail="keep")
 EVERY = {"fsdd": 50, "esc10": 10}

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import tone, write_audio
 
-from pipelines.build import build
-from pipelines.published import open_snapshot
-from schemas.config_file import load
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.run.build import build
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -15,12 +15,12 @@ from crash_matrix import files_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.build import Report, build
-from pipelines.plan import Plan, make_plan
-from pipelines.verify import verify
-from schemas.config_file import load
-from schemas.layout import read_commit, read_snapshot, snapshot_numbers
-from schemas.storage import Root
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.pipelines.run.build import Report, build
+from clipmill.schemas.layout import read_commit, read_snapshot, snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -178,7 +178,7 @@ def test_nothing_changed_needs_neither_ray_nor_torch(nightly: tuple[Corpus, Path
     _, config = nightly
     again(config)
     code = (
-        "import sys; from schemas.config_file import load; from pipelines.build import build;"
+        "import sys; from clipmill.pipelines.config_file import load; from clipmill.pipelines.run.build import build;"
         f"assert build(load({str(config)!r}), quiet=True).status == 'unchanged';"
         "assert not {'ray', 'torch'} & sys.modules.keys(), 'loaded for nothing'"
     )
@@ -332,7 +332,7 @@ def test_clips_that_cannot_be_taken_over_are_made_anew(nightly: tuple[Corpus, Pa
 def test_a_clip_that_gets_lost_on_the_way_is_missed(
     nightly: tuple[Corpus, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.reread import Reread
+    from clipmill.stages.reread import Reread
 
     _, config = nightly
     first = again(with_features(config, {}, formats=["parquet"]))

@@ -14,9 +14,9 @@ import soundfile as sf
 from conftest import build_here
 from pydub import AudioSegment
 
-from pipelines.build import build
-from schemas.config_file import load
-from stages.encode import decode_clip
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.run.build import build
+from clipmill.stages.write.encode import decode_clip
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -146,7 +146,7 @@ def test_ljspeech_transcripts_travel_to_speech_toolkits(
     from click.testing import CliRunner
     from lhotse import CutSet
 
-    from pipelines.cli import main
+    from clipmill.pipelines.cli.main import main
 
     corpus = corpora / "coqui-tts/tests/data/ljspeech"
     lines = [line.split("|") for line in (corpus / "metadata.csv").read_text(encoding="utf-8").splitlines()]

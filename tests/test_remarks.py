@@ -18,20 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_segment import ITEM, run_of
 
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.wording import outcome
-from schemas.audio_config import Audio
-from schemas.config import Segment as Spec
-from schemas.config_file import load
-from schemas.layout import read_commit, read_snapshot
-from schemas.records import Commit, Counts, Snapshot
-from schemas.remarks import REMARKS, Remark
-from schemas.storage import Root
-from schemas.tables import CLIPS, PLAN
-from stages.downmix import Downmix
-from stages.ledger import Ledger
-from stages.segment import Segment, SegmentSource
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.config import Segment as Spec
+from clipmill.schemas.config.audio_config import Audio
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.schemas.records import Commit, Counts, Snapshot
+from clipmill.schemas.remarks import REMARKS, Remark
+from clipmill.schemas.tables import CLIPS, PLAN
+from clipmill.stages.downmix import Downmix
+from clipmill.stages.segment import Segment, SegmentSource
+from clipmill.stages.storage.root import Root
+from clipmill.stages.write.ledger import Ledger
 
 MakeConfig = Callable[..., Path]
 WINDOWS = {"mode": "window", "length_s": 1.0}

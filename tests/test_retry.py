@@ -8,14 +8,14 @@ from click.testing import CliRunner
 from conftest import tone, write_audio
 from poison import lay_out
 
-from pipelines import sandbox
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.retry import retry
-from pipelines.verify import verify
-from schemas.config_file import ConfigFile, load
-from schemas.layout import committed_keys, read_retries, read_snapshot, snapshot_numbers
-from schemas.storage import Root
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import ConfigFile, load
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run import sandbox
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.retry import retry
+from clipmill.schemas.layout import committed_keys, read_retries, read_snapshot, snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

@@ -12,11 +12,11 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.remarks import REMARKS
-from stages.decode.containers import Container, inspect
-from stages.decode.containers.riff import check_wav
-from stages.decode.containers.trailing import stands_for_unknown
-from stages.decode.pcm import PcmReader
+from clipmill.schemas.remarks import REMARKS
+from clipmill.stages.decode.containers import Container, inspect
+from clipmill.stages.decode.containers.riff import check_wav
+from clipmill.stages.decode.containers.trailing import stands_for_unknown
+from clipmill.stages.decode.pcm import PcmReader
 
 TONE = (9000 * np.sin(np.arange(4000) / 5)).astype("<i2").tobytes()
 LIST = b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0"

@@ -15,16 +15,16 @@ from annotated_corpora import RANGES, join, ranges, read
 from click.testing import CliRunner
 from conftest import build_here, clips_of, write_audio
 
-from pipelines.annotations.rows import HeaderError, UnreadableError
-from pipelines.chain import known_reasons
-from pipelines.cli import main
-from pipelines.plan import make_plan
-from schemas.annotation_config import Annotations
-from schemas.annotation_roles import ROLES, near_miss
-from schemas.config import Source
-from schemas.config_file import load
-from schemas.errors import ConfigError
-from schemas.noted import NOTED
+from clipmill.pipelines.chain import known_reasons
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.annotations.rows import HeaderError, UnreadableError
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.config import Source
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.annotation_roles import ROLES, near_miss
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.noted import NOTED
 
 MakeConfig = Callable[..., Path]
 CELLS_BY_NAME = {"start": "start", "end": "end", "label": "label"}

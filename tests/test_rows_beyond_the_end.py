@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines.chain import chain_of
-from pipelines.cli import main
-from pipelines.graph import through
-from pipelines.plan import make_plan
-from schemas.config import Segment
-from schemas.config_file import load
-from schemas.layout import read_commit, read_snapshot
-from schemas.storage import Root
-from stages.decode import ahead, recording
-from stages.decode.containers import Container
-from stages.decode.containers.structure import Part
-from stages.spans import Range
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.graph import through
+from clipmill.schemas.config import Segment
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.stages.decode import ahead, recording
+from clipmill.stages.decode.containers import Container
+from clipmill.stages.decode.containers.structure import Part
+from clipmill.stages.spans import Range
+from clipmill.stages.storage.root import Root
 
 MakeConfig = Callable[..., Path]
 RATE = 16000

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 from conftest import build_here, tone, write_audio
 
-from pipelines.inventory import take_inventory
-from pipelines.verify import verify
-from schemas import objects
-from schemas.config import Segment, Source
-from schemas.layout import committed_keys
-from schemas.storage import Root
-from schemas.tables import PLAN
-from stages.decode import Decode, DecodeSource
-from stages.decode.containers.mpeg_headers import mpeg_frame_bytes
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.plan.inventory import take_inventory
+from clipmill.schemas.config import Segment, Source
+from clipmill.schemas.layout import committed_keys
+from clipmill.schemas.tables import PLAN
+from clipmill.stages.decode import Decode, DecodeSource
+from clipmill.stages.decode.containers.mpeg_headers import mpeg_frame_bytes
+from clipmill.stages.storage import objects
+from clipmill.stages.storage.root import Root
 
 
 def hashes(root: Root, folder: str = "shards") -> dict[str, str]:
@@ -86,8 +86,8 @@ def test_a_build_from_and_to_s3_gives_the_bytes_of_a_local_one(
 def test_an_s3_dataset_is_published_and_verified(
     endpoint: str, tmp_path: Path, make_config: Callable[..., Path], ray_session: None
 ) -> None:
-    from pipelines.build import build
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.run.build import build
 
     options: dict[str, Any] = {
         "endpoint_url": endpoint,
@@ -112,8 +112,8 @@ def test_an_s3_dataset_is_published_and_verified(
 def test_the_same_bytes_uploaded_again_rebuild_nothing_and_others_do(
     version: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from pipelines.build import build
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.run.build import build
 
     options: dict[str, Any] = {"endpoint_url": endpoint}
     bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
@@ -141,10 +141,10 @@ def test_the_same_bytes_uploaded_again_rebuild_nothing_and_others_do(
 def test_two_builds_cannot_publish_the_same_number_in_s3(
     endpoint: str, tmp_path: Path, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from pipelines.build import Builder
-    from pipelines.notes import Noted
-    from pipelines.publish import draft_snapshot, publish
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.dataset.notes import Noted
+    from clipmill.pipelines.run.build import Builder
+    from clipmill.pipelines.run.publish import draft_snapshot, publish
 
     bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
     output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}}

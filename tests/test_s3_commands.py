@@ -14,14 +14,14 @@ import pytest
 from conftest import shard_hashes, tone, uploaded, write_audio
 from s3_proxy import before
 
-from schemas.storage import Root
+from clipmill.stages.storage.root import Root
 
 OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 2}
 COMMANDS = (["status"], ["failures"], ["show"], ["verify"], ["gc"], ["gc", "--delete"])
 
 
 def clipmill(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "clipmill", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=240, check=False)
 
 
@@ -85,7 +85,7 @@ def test_a_public_bucket_needs_no_credentials(
         store.fs.call_s3("put_object_acl", Bucket=bucket, Key=f"in/{name}", ACL="public-read")
     config = make_config(there, output={"root": str(tmp_path / "out"), **OUTPUT})
     env = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")} | {"AWS_EC2_METADATA_DISABLED": "true"}
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config)]
+    command = [sys.executable, "-m", "clipmill", "build", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert len(shard_hashes(tmp_path / "out")) > 2

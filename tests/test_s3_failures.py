@@ -18,8 +18,8 @@ import pytest
 from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
 from s3_proxy import Proxy, before
 
-from schemas.objects import ObjectChangedError, ObjectStream
-from schemas.storage import Root
+from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
+from clipmill.stages.storage.root import Root
 
 OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 2}
 
@@ -43,7 +43,7 @@ def source(tmp_path: Path) -> dict[str, Any]:
 
 
 def clipmill(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "clipmill", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=240, check=False)
 
 
@@ -59,8 +59,8 @@ def test_a_store_that_refuses_most_requests_changes_nothing(
     make_config: Callable[..., Path],
     in_process: None,
 ) -> None:
-    from pipelines.build import build
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.run.build import build
 
     address, proxy = proxied
     there = uploaded(source, bucket, address)
@@ -117,7 +117,13 @@ def test_no_credentials(
     source: dict[str, Any], make_config: Callable[..., Path], endpoint: str, bucket: str, tmp_path: Path
 ) -> None:
     env = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(make_config(source, output=far(bucket, endpoint)))]
+    command = [
+        sys.executable,
+        "-m",
+        "clipmill",
+        "build",
+        str(make_config(source, output=far(bucket, endpoint))),
+    ]
     env |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
     begun = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
@@ -192,8 +198,8 @@ def test_one_recording_that_may_not_be_read_is_rejected_and_a_closed_store_rejec
 def test_uploads_of_others_are_left_alone(
     source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from pipelines.build import build
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.run.build import build
 
     output = {**far(bucket, endpoint), "root": f"s3://{bucket}"}
     root = Root(f"s3://{bucket}", {"endpoint_url": endpoint})
@@ -302,11 +308,11 @@ def test_an_upload_in_parts_appears_whole_or_not_at_all(bucket: str, proxied: tu
 def test_what_a_killed_writer_left_is_cleared_by_the_next_build(
     source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from pipelines.build import build
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.run.build import build
 
     program = (
-        "import os, sys; from schemas.storage import Root\n"
+        "import os, sys; from clipmill.stages.storage.root import Root\n"
         "with Root(sys.argv[1], {'endpoint_url': sys.argv[2]}).write('shards/train/train-b-000000000000.tar') as stream:\n"
         "    stream.write(os.urandom(9 << 20)); os.kill(os.getpid(), 9)"
     )
@@ -352,8 +358,8 @@ def test_streams_give_what_is_there(bucket: str, endpoint: str) -> None:
 def test_only_what_is_needed_is_asked_for(
     bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from pipelines.build import build
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.run.build import build
 
     address, proxy = proxied
     corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
@@ -383,9 +389,9 @@ def test_no_request_for_each_object_to_plan_and_one_to_read_it(
     tmp_path: Path,
     in_process: None,
 ) -> None:
-    from pipelines.build import build
-    from pipelines.plan import make_plan
-    from schemas.config_file import load
+    from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.plan.planning import make_plan
+    from clipmill.pipelines.run.build import build
 
     address, proxy = proxied
     there = uploaded(source, bucket, address)
@@ -419,7 +425,7 @@ def test_an_interrupted_build_ends_though_the_store_hangs(
     proxy.rule = hang
     config = make_config(source, name="test", output=far(bucket, address))
     build = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", "build", str(config), *workers],
+        [sys.executable, "-m", "clipmill", "build", str(config), *workers],
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

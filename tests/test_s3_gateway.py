@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
 
-from schemas.layout import commit_path, committed_keys
-from schemas.storage import Root
+from clipmill.schemas.layout import commit_path, committed_keys
+from clipmill.stages.storage.root import Root
 
 SERVER = os.environ.get("CLIPMILL_S3_SERVER", "")
 OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 4}
@@ -58,7 +58,7 @@ def to_the_store(
 
 
 def begin(config: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), "--workers", "2"]
+    command = [sys.executable, "-m", "clipmill", "build", str(config), "--workers", "2"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

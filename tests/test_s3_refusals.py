@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
 
-from schemas.layout import committed_keys
-from schemas.storage import Root
+from clipmill.schemas.layout import committed_keys
+from clipmill.stages.storage.root import Root
 
 CONF = Path(os.environ.get("S3_SERVER_DIR", "")) / "ceph.conf"
 OUTPUT = {"formats": ["parquet"], "shard_seconds": 2}
@@ -73,7 +73,7 @@ def allow(bucket: str, endpoint: str, user: User, *actions: str) -> None:
 
 
 def build(config: Path, env: dict[str, str], *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), *more]
+    command = [sys.executable, "-m", "clipmill", "build", str(config), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 

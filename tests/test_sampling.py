@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sampling import Buffer, Consumer, Line, shard_order
+from clipmill.pipelines.read.sampling import Buffer, Consumer, Line, shard_order
 
 ROWS = st.lists(st.integers(1, 40), max_size=12)
 

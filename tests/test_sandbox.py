@@ -16,15 +16,15 @@ from click.testing import CliRunner
 from conftest import build_here, clips_of, shard_hashes, tone, write_audio
 from poison import lay_out
 
-from pipelines import sandbox
-from pipelines.chain import chain_of
-from pipelines.cli import main
-from pipelines.graph import through
-from pipelines.plan import make_plan
-from pipelines.sandbox import Sandbox
-from schemas.config_file import load
-from schemas.errors import ClipmillError
-from stages.rows import replace_column
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run import sandbox
+from clipmill.pipelines.run.graph import through
+from clipmill.pipelines.run.sandbox import Sandbox
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.arrow_rows import replace_column
 
 WINDOWS = {"mode": "window", "length_s": 0.5}
 
@@ -236,7 +236,7 @@ def test_a_whole_build_on_ray_with_every_poison(tmp_path: Path, make_config: Cal
     limits = {"decoder_timeout_s": 3, "decoder_memory_mb": 500, "max_rejected_share": 0.5}
     config = make_config(source, limits=limits, features={"log_mel": {}})
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": str(lay_out(tmp_path / "site"))}
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config)]
+    command = [sys.executable, "-m", "clipmill", "build", str(config)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

@@ -12,18 +12,18 @@ from conftest import build_here, shard_hashes, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.cli import main
-from pipelines.limits import exceeded
-from schemas.config import Segment
-from schemas.layout import read_snapshot
-from schemas.limits_config import Limits
-from schemas.records import Commit
-from schemas.statistics import Saturation, Statistics, summed_saturation
-from schemas.storage import Root
-from schemas.tables import RUNS
-from stages.rows import RowBuffer
-from stages.segment import Segment as Cut
-from stages.segment import SegmentSource
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.run.limits import exceeded
+from clipmill.schemas.config import Segment
+from clipmill.schemas.config.limits_config import Limits
+from clipmill.schemas.layout import read_snapshot
+from clipmill.schemas.records import Commit
+from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
+from clipmill.schemas.tables import RUNS
+from clipmill.stages.arrow_rows import RowBuffer
+from clipmill.stages.segment import Segment as Cut
+from clipmill.stages.segment import SegmentSource
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 RATE = 16000  # that of the build, so that resampling changes nothing

@@ -2,12 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.config import Segment as Spec
-from schemas.tables import RUNS
-from stages.canonical import CanonicalPcm
-from stages.clips.silence import SilenceFilter
-from stages.rows import RowBuffer
-from stages.segment import Segment, SegmentSource, white_noise
+from clipmill.schemas.config import Segment as Spec
+from clipmill.schemas.tables import RUNS
+from clipmill.stages.arrow_rows import RowBuffer
+from clipmill.stages.canonical import CanonicalPcm
+from clipmill.stages.clips.silence import SilenceFilter
+from clipmill.stages.segment import Segment, SegmentSource, white_noise
 
 RATE = 16000
 ITEM = {

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from split_corpora import ROUND, edited, on, run, said, small_corpus, written
 
-from pipelines import sides
-from pipelines.sides import compare, crossing, told_moves
-from pipelines.split_rule import SplitRule
-from schemas.config_file import load
-from schemas.layout import commit_path, read_snapshot
-from schemas.split_config import Split
-from schemas.storage import Root
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset import sides
+from clipmill.pipelines.dataset.sides import compare, crossing, told_moves
+from clipmill.pipelines.plan.split_rule import SplitRule
+from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.layout import commit_path, read_snapshot
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

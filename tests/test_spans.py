@@ -5,9 +5,9 @@ from itertools import islice, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.config import Segment
-from schemas.units import to_samples
-from stages.spans import CELL_S, Range, cuts, first_window_at, margin_frames, pieces, windows
+from clipmill.schemas.config import Segment
+from clipmill.schemas.units import to_samples
+from clipmill.stages.spans import CELL_S, Range, cuts, first_window_at, margin_frames, pieces, windows
 
 RATE = 1000
 specs = st.builds(

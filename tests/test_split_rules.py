@@ -15,15 +15,15 @@ from conftest import tone, write_audio
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipelines import split_rule
-from pipelines.limits import foreseen
-from pipelines.plan import make_plan
-from pipelines.sides import recordings_by_split
-from pipelines.split_rule import SplitRule, Survey, cut_points, rendezvous
-from schemas.config import Config
-from schemas.config_file import load, loads
-from schemas.errors import ClipmillError, ConfigError
-from schemas.split_config import Split
+from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.dataset.sides import recordings_by_split
+from clipmill.pipelines.plan import split_rule
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.plan.split_rule import SplitRule, Survey, cut_points, rendezvous
+from clipmill.pipelines.run.limits import foreseen
+from clipmill.schemas.config import Config
+from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.errors import ClipmillError, ConfigError
 
 NAMES = ["dev", "test", "train", "val", "zoo"]
 VALUES = [f"speaker {i}" for i in range(400)]

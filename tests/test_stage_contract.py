@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.chain import CHUNK_STAGES, DERIVED_STAGES, chain_of, known_reasons, known_rules
-from schemas.config import Config
-from schemas.errors import ConfigError, StageError
-from schemas.tables import CLIPS, RESERVED
-from stages.canonical import CanonicalPcm
-from stages.clip_chain import ClipChain, applied
-from stages.clips.silence import SilenceFilter
-from stages.lookup import find_stage, known_names
-from stages.stage import Stage, dropped, rejected, with_column
-from stages.waveforms import waveforms, with_waveforms
+from clipmill.pipelines.chain import CHUNK_STAGES, DERIVED_STAGES, chain_of, known_reasons, known_rules
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ConfigError, StageError
+from clipmill.schemas.tables import CLIPS, RESERVED
+from clipmill.stages.canonical import CanonicalPcm
+from clipmill.stages.clip_chain import ClipChain, applied
+from clipmill.stages.clips.silence import SilenceFilter
+from clipmill.stages.lookup import find_stage, known_names
+from clipmill.stages.stage import Stage, dropped, rejected, with_column
+from clipmill.stages.waveforms import waveforms, with_waveforms
 
 RATE = 8000
 FEATURES = {
@@ -195,7 +195,7 @@ def test_silence_judges_a_clip_as_it_would_be_stored() -> None:
 
 
 def test_both_spellings_of_silence_are_one_and_giving_both_is_an_error() -> None:
-    from pipelines.fingerprints import clips_fingerprint
+    from clipmill.pipelines.plan.fingerprints import clips_fingerprint
 
     short, long = config(silence={"min_dbfs": -40}), config(clips=[{"silence": {"min_dbfs": -40}}])
     assert clips_fingerprint(chain_of(short), []) == clips_fingerprint(chain_of(long), [])
@@ -212,8 +212,8 @@ def test_both_spellings_of_silence_are_one_and_giving_both_is_an_error() -> None
         ([{"silence": {"min_db": -40}}], "clips[0].silence.min_db", "known here: min_dbfs"),
         ([{"silence": {"min_dbfs": 3}}], "clips[0].silence.min_dbfs", "less than or equal to 0"),
         ([{"nowhere.at:All": {}}], "clips[0].nowhere.at:All", "No module named 'nowhere'"),
-        ([{"stages.stage:dropped": {}}], "clips[0].stages.stage:dropped", "is no stage"),
-        ([{"stages.features:Features": {}}], "clips[0].stages.features:Features", "belongs under `features`"),
+        ([{"clipmill.stages.stage:dropped": {}}], "clips[0].stages.stage:dropped", "is no stage"),
+        ([{"clipmill.stages.features:Features": {}}], "clips[0].stages.features:Features", "belongs under `features`"),
     ],
 )
 def test_a_step_that_is_wrong_is_told_with_its_key(clips: Any, key: str, message: str) -> None:
@@ -224,7 +224,7 @@ def test_a_step_that_is_wrong_is_told_with_its_key(clips: Any, key: str, message
 
 
 def test_sources_can_have_a_list_of_their_own() -> None:
-    from pipelines.fingerprints import clips_fingerprint, source_fingerprint
+    from clipmill.pipelines.plan.fingerprints import clips_fingerprint, source_fingerprint
 
     def two(own: Any) -> Config:
         sources = [
@@ -253,4 +253,4 @@ def test_sources_can_have_a_list_of_their_own() -> None:
 
 def test_packages_of_stages_can_be_imported_alone() -> None:
     for name in known_names("clip"):
-        assert importlib.import_module(f"stages.clips.{name}")
+        assert importlib.import_module(f"clipmill.stages.clips.{name}")

@@ -15,10 +15,10 @@ import yaml
 from click.testing import CliRunner
 from conftest import write_audio
 
-from pipelines.cli import main
-from pipelines.published import open_snapshot
-from pipelines.training import ClipDataset
-from stages import lookup
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.read.training import ClipDataset
+from clipmill.stages import lookup
 
 PAGE = Path(__file__).parents[1] / "docs/stages.md"
 RATE = 8000

@@ -17,17 +17,17 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.build import build
-from pipelines.cli import main
-from pipelines.training import ClipDataset
-from schemas.config_file import load
-from schemas.errors import ClipmillError
-from schemas.layout import read_commit, read_snapshot
-from schemas.records import Commit
-from schemas.statistics import FeatureSums, Statistics
-from schemas.storage import Root
-from stages.rows import float_lists
-from stages.statistics import ShardStatistics
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.read.training import ClipDataset
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.schemas.records import Commit
+from clipmill.schemas.statistics import FeatureSums, Statistics
+from clipmill.stages.arrow_rows import float_lists
+from clipmill.stages.storage.root import Root
+from clipmill.stages.write.clip_sums import ShardStatistics
 
 FEATURES = {"log_mel": {"n_fft": 512, "hop_length": 160, "n_mels": 20}, "mfcc": {"n_mfcc": 7}}
 

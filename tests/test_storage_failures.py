@@ -13,17 +13,17 @@ from conftest import build_here, tone, write_audio
 from crash_matrix import files_of
 from poison import lay_out
 
-from pipelines import sandbox
-from pipelines.build import Builder, build
-from pipelines.verify import verify
-from pipelines.wording import outcome
-from schemas import retry
-from schemas.config_file import load
-from schemas.errors import ClipmillError
-from schemas.layout import committed_keys, snapshot_numbers
-from schemas.retry import is_transient, waits
-from schemas.storage import Root
-from stages.decode.readers import SoundFileReader
+from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run import sandbox
+from clipmill.pipelines.run.build import Builder, build
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import committed_keys, snapshot_numbers
+from clipmill.stages.decode.readers import SoundFileReader
+from clipmill.stages.storage import patience as retry
+from clipmill.stages.storage.patience import is_transient, waits
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -180,7 +180,7 @@ def test_a_disk_that_cannot_be_read_is_no_corrupt_file(tmp_path: Path, monkeypat
 def test_the_shards_that_fail_leave_the_others_alone(
     tmp_path: Path, make_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.write import Write
+    from clipmill.stages.write import Write
 
     for i in range(6):
         write_audio(tmp_path / "in" / f"r{i}.wav", tone(1.0, 8000, seed=i), 8000)

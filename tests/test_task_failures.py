@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
 
-from pipelines.cli import main
-from pipelines.graph import run_graph, stages_of
-from pipelines.plan import make_plan
-from pipelines.progress import Watch
-from pipelines.task_failures import ray_gave_up
-from schemas.config_file import load
-from schemas.errors import ClipmillError
-from stages.stage import Stage
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.graph import run_graph, stages_of
+from clipmill.pipelines.run.progress import Watch
+from clipmill.pipelines.run.task_failures import ray_gave_up
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.stage import Stage
 
 DEFECT = "error: a stage failed, which is a defect of clipmill: "
 CASES = [
@@ -83,7 +83,7 @@ def test_a_stage_that_raises_on_ray(
     def stages(*given: Any) -> Any:
         return dataclasses.replace(stages_of(*given), derived=(raising(error),))
 
-    monkeypatch.setattr("pipelines.build.stages_of", stages)
+    monkeypatch.setattr("clipmill.pipelines.run.build.stages_of", stages)
     done = CliRunner().invoke(main, ["build", str(config)])
     assert done.exit_code == 1, done.output
     assert told(done.output) == [of_stage(message)]
@@ -105,7 +105,7 @@ def test_a_stage_that_raises_in_this_process(
         monkeypatch.setattr(type(made.write), "__call__", lambda *_: raising(error)(pa.table({})))
         return made
 
-    monkeypatch.setattr("pipelines.build.stages_of", stages)
+    monkeypatch.setattr("clipmill.pipelines.run.build.stages_of", stages)
     done = CliRunner().invoke(main, ["build", str(config)])
     assert done.exit_code == 1, done.output
     assert told(done.stderr) == [of_stage(message) if place == "derived" else message]

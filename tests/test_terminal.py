@@ -15,8 +15,8 @@ from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import main
-from pipelines.terminal import visible
+from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.cli.terminal import visible
 
 EVIL = "a\x1b[31m\u202eb\r\nc\x9bd\u2028e\x07"
 SHOWN = r"a\x1b[31m\u202eb\r\nc\x9bd\u2028e\x07"
@@ -49,7 +49,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "c.yaml").write_text(json.dumps(written))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.build._ray_is_at_hand", lambda: False)
+        patch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
         for i in (2, 3):
             built = run("build", folder / "c.yaml")
             assert built.exit_code == 0, built.output
@@ -101,7 +101,11 @@ def test_a_terminal_of_ascii_and_names_that_are_not_text(dataset: Path) -> None:
     write_audio(dataset / "in" / "größe.wav", tone(1.0, 8000), 8000)
     for args in (["build", "c.yaml"], ["failures", "out", "--examples", "9"], ["show", b"\xff\xfe"], ["show", "größe"]):
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *args], cwd=dataset, env=env, capture_output=True, timeout=180
+            [sys.executable, "-m", "clipmill", *args],
+            cwd=dataset,
+            env=env,
+            capture_output=True,
+            timeout=180,
         )
         told = (done.stdout + done.stderr).decode("ascii")
         assert done.returncode == int(args[0] == "show"), told

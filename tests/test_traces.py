@@ -11,10 +11,10 @@ import pytest
 import yaml
 from test_forget import GONE, MARK, RATE, all_clean, assert_nothing_left, config_of, corpus, run, said  # noqa: F401
 
-from pipelines.traces import Names, Needles, search
-from schemas.forgotten import Forgotten
-from schemas.layout import read_retries, snapshot_numbers, write_retries
-from schemas.storage import Root
+from clipmill.pipelines.dataset.traces import Names, Needles, search
+from clipmill.schemas.forgotten import Forgotten
+from clipmill.schemas.layout import read_retries, snapshot_numbers, write_retries
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 

@@ -19,12 +19,12 @@ from conftest import tone, write_audio
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from pipelines.build import build
-from pipelines.published import open_snapshot
-from pipelines.training import ClipDataset, padded
-from schemas.config_file import load
-from schemas.errors import ClipmillError
-from stages.encode import decode_clip
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.run.build import build
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.write.encode import decode_clip
 
 N_FILES, N_CLIPS = 30, 30 * 9
 
@@ -268,7 +268,7 @@ def test_a_distributed_job_shares_the_split(dataset: Path, stored: dict[str, Any
     program = f"""
 import torch.distributed as dist
 from torch.utils.data import DataLoader
-from pipelines.training import ClipDataset, padded
+from clipmill.pipelines.read.training import ClipDataset, padded
 dist.init_process_group("gloo")
 clips = ClipDataset({str(dataset)!r}, "train", ("clip_id",), shuffle=True)
 mine = [n for batch in DataLoader(clips, batch_size=8, num_workers=1, collate_fn=padded) for n in batch["clip_id"]]
@@ -289,7 +289,7 @@ dist.destroy_process_group()
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_the_same_from_a_store(context: str, dataset: Path, stored: dict[str, Any], bucket: str, endpoint: str) -> None:
-    from schemas.storage import Root
+    from clipmill.stages.storage.root import Root
 
     there = Root(f"s3://{bucket}/d", {"endpoint_url": endpoint})
     for path in sorted(dataset.rglob("*")):
@@ -304,8 +304,8 @@ def test_a_process_that_built_on_ray_can_fork_and_go_on_with_ray(dataset: Path) 
     """Handles that a build left in cycles were collected by forked processes, and this one heard nothing more from Ray."""
     program = f"""
 import gc, multiprocessing, ray
-from pipelines.build import build
-from schemas.config_file import load
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.config_file import load
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 gc.disable()
 config = {str(dataset.parent / "c.yaml")!r}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import build_here, shard_hashes, tone, write_audio
 
-from pipelines.build import Builder
-from pipelines.notes import Noted
-from pipelines.publish import draft_snapshot, publish
-from pipelines.verify import verify
-from schemas.config_file import load
-from schemas.layout import read_snapshot, snapshot_numbers
-from schemas.storage import Root
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.notes import Noted
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run.build import Builder
+from clipmill.pipelines.run.publish import draft_snapshot, publish
+from clipmill.schemas.layout import read_snapshot, snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -28,7 +28,7 @@ def corpus(folder: Path, n: int = 16) -> dict[str, object]:
 
 def start(config: Path, *more: str) -> subprocess.Popen[str]:
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    command = [sys.executable, "-m", "pipelines.cli", "build", str(config), *more]
+    command = [sys.executable, "-m", "clipmill", "build", str(config), *more]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydub import AudioSegment
 
-from schemas.units import level_dbfs, resampled_length, to_pcm16, to_samples
+from clipmill.schemas.units import level_dbfs, resampled_length, to_pcm16, to_samples
 
 PCM = st.lists(st.integers(-32768, 32767), min_size=1, max_size=300).map(lambda v: np.array(v, np.int16))
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from conftest import build_here, shard_hashes, tone, write_audio
 
-from pipelines.build import build
-from pipelines.verify import verify
-from schemas import local_files
-from schemas.config_file import load
-from schemas.local_files import TEMPORARY_PREFIX
-from schemas.storage import Root
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.pipelines.run.build import build
+from clipmill.stages.storage import local_files
+from clipmill.stages.storage.local_files import TEMPORARY_PREFIX
+from clipmill.stages.storage.root import Root
 
 FORK = multiprocessing.get_context("fork")
 
@@ -262,7 +262,7 @@ def test_a_refused_fsync_is_tolerated_and_remembered(
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
 def test_a_failed_fsync_is_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "fsync", refusing(number))
-    monkeypatch.setattr("schemas.retry.ATTEMPTS", 1)
+    monkeypatch.setattr("clipmill.stages.storage.patience.ATTEMPTS", 1)
     root = Root(str(tmp_path))
     with pytest.raises(OSError, match=os.strerror(number)) as raised:
         root.write_bytes("x", b"1")

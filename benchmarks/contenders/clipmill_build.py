@@ -33,8 +33,8 @@ def configured(corpus: Path, out: Path, pictures: bool = False) -> str:
 
 def run(corpus: Path, out: Path, workers: int | None, pictures: bool = False) -> Outcome:
     """Build. Everything but starting Ray is work: listing, planning, building, publishing."""
-    from pipelines.build import build
-    from schemas.config_file import loads
+    from clipmill.pipelines.config_file import loads
+    from clipmill.pipelines.run.build import build
 
     report = build(loads(configured(corpus, out, pictures)), workers=workers, quiet=True)
     if report.snapshot is None or report.status != "published":

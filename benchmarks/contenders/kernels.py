@@ -37,7 +37,7 @@ from benchmarks.work import (
     recordings,
     windows,
 )  # fmt: skip
-from stages.filters import dct_matrix
+from clipmill.stages.features.kernels.mel_filters import dct_matrix
 
 ROWS = 2000
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from schemas.errors import ConfigError
-from schemas.failures import describe_os_error
-from schemas.storage import Root
+from clipmill.schemas.errors import ConfigError
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
-    from pipelines.published import Published
+    from clipmill.pipelines.dataset.published import Published
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ IN_PLACE = ("huggingface", "croissant")
 
 def checker(format: str) -> Callable[[Export], None]:
     """Return what raises a ClipmillError when a format cannot be written, before anything is."""
-    found: Callable[[Export], None] = getattr(importlib.import_module(f"pipelines.exports.{format}"), "check", _nothing)
+    found: Callable[[Export], None] = getattr(
+        importlib.import_module(f"clipmill.pipelines.exports.{format}"), "check", _nothing
+    )
     return found
 
 
@@ -124,5 +126,5 @@ def _nothing(asked: Export) -> None:
 
 def exporter(format: str) -> Callable[[Export], list[str]]:
     """Return the function that writes a format, which returns the addresses of what it wrote."""
-    found: Callable[[Export], list[str]] = importlib.import_module(f"pipelines.exports.{format}").export
+    found: Callable[[Export], list[str]] = importlib.import_module(f"clipmill.pipelines.exports.{format}").export
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from pipelines.exports import Export
-from schemas.storage import Root
+from clipmill.pipelines.exports import Export
+from clipmill.stages.storage.root import Root
 
 
 def beside(asked: Export, path: str) -> str:

@@ -6,11 +6,11 @@ import json
 import re
 from typing import Any
 
-from pipelines.exports import Export
-from schemas.columns import measured_of
-from schemas.errors import ClipmillError
-from schemas.layout import SNAPSHOTS, snapshot_name
-from schemas.tables import manifest_schema
+from clipmill.pipelines.exports import Export
+from clipmill.schemas.columns import measured_of
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
+from clipmill.schemas.tables import manifest_schema
 
 FILE = "croissant.json"
 _CONTEXT = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
-from pipelines.clip_source import clip_rows
-from pipelines.exports import Export
-from schemas.columns import measured_of
-from schemas.tables import manifest_schema
+from clipmill.pipelines.exports import Export
+from clipmill.pipelines.read.clip_source import clip_rows
+from clipmill.schemas.columns import measured_of
+from clipmill.schemas.tables import manifest_schema
 
 
 def export(asked: Export) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from pipelines.exports import Export
-from pipelines.exports.addresses import note_patterns
-from schemas.errors import ClipmillError
+from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.addresses import note_patterns
+from clipmill.schemas.errors import ClipmillError
 
 CARD = "README.md"
 MARK = "<!-- written by clipmill export; written over by the next one -->"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from pipelines.clip_source import clip_rows, clips
-from pipelines.exports import Export
-from pipelines.exports.wav_files import write_wav
-from schemas.errors import ClipmillError
-from schemas.keys import digest
+from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.wav_files import write_wav
+from clipmill.pipelines.read.clip_source import clip_rows, clips
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.keys import digest
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.]+")
 """No "-" either, which ends the speaker in an utterance's name: all of what may stand in one sorts behind it."""

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.clip_source import clips
-from pipelines.exports import Export
-from pipelines.exports.target import UNFINISHED
-from pipelines.shard_rows import legible
-from schemas.errors import ClipmillError
-from stages.encode import decode_waveform
+from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.target import UNFINISHED
+from clipmill.pipelines.read.clip_source import clips
+from clipmill.pipelines.read.shard_rows import legible
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.write.encode import decode_waveform
 
 _CLIPS_A_FILE = 1000
 _ALWAYS = ("label", "recording_id", "source_uri", "start_s")

@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 
-from pipelines.clip_source import clip_rows, clips
-from pipelines.exports import Export
-from pipelines.exports.addresses import beside, note_cut
-from pipelines.exports.wav_files import wav_path, write_wav
-from pipelines.shard_columns import audio_codec
-from stages.encode import codec_of
+from clipmill.pipelines.dataset.shard_columns import audio_codec
+from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.addresses import beside, note_cut
+from clipmill.pipelines.exports.wav_files import wav_path, write_wav
+from clipmill.pipelines.read.clip_source import clip_rows, clips
+from clipmill.stages.write.encode import codec_of
 
 _KEYS = re.compile(
     r"(audio|video|rttm|ctm|features?|channel|token|sampl\w+|text|context|target|answer)(_\w+)?|duration|offset|shard_id|_skipme"

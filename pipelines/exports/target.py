@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.exports import Export, checker
-from schemas.config import check_address
-from schemas.errors import ConfigError
-from schemas.failures import describe_os_error
-from schemas.storage import Root
+from clipmill.pipelines.exports import Export, checker
+from clipmill.schemas.config import check_address
+from clipmill.schemas.errors import ConfigError
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
 
 MARK = "clipmill-export.json"
 UNFINISHED = ".clipmill-shar-"

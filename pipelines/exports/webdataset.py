@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from pipelines.exports import Export
-from pipelines.exports.addresses import beside, note_cut
+from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.addresses import beside, note_cut
 
 
 def check(asked: Export) -> None:

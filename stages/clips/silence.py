@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from schemas.config import Config, Silence
-from schemas.units import level_dbfs, to_pcm16
-from stages.rows import list_values, pcm_samples, replace_column
-from stages.stage import Stage, dropped, is_clip
+from clipmill.schemas.config import Config, Silence
+from clipmill.schemas.units import level_dbfs, to_pcm16
+from clipmill.stages.arrow_rows import list_values, pcm_samples, replace_column
+from clipmill.stages.stage import Stage, dropped, is_clip
 
 
 @dataclass(frozen=True)

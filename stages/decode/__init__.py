@@ -1,6 +1,6 @@
 """Decode: recordings to float32 PCM."""
 
-from stages.decode.recording import DecodeSource
-from stages.decode.stage import Decode
+from clipmill.stages.decode.decoding import Decode
+from clipmill.stages.decode.recording import DecodeSource
 
 __all__ = ["Decode", "DecodeSource"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from schemas.config import Segment
-from stages.decode.containers import Container
-from stages.decode.cursor import Cursor
-from stages.decode.readers import DecodeError, Reader
-from stages.spans import Range, cuts
+from clipmill.schemas.config import Segment
+from clipmill.stages.decode.containers import Container
+from clipmill.stages.decode.cursor import Cursor
+from clipmill.stages.decode.readers import DecodeError, Reader
+from clipmill.stages.spans import Range, cuts
 
 _ROUNDING_S = 1e-6
 """Far less than a frame, so that a row that ends with its recording is in no doubt."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from stages.decode.containers import Container
-from stages.decode.readers import DecodeError, Reader
+from clipmill.stages.decode.containers import Container
+from clipmill.stages.decode.readers import DecodeError, Reader
 
 _BLOCK_FRAMES = 1 << 17
 
@@ -20,7 +20,7 @@ class Cursor:
     max_s : longest recording, None: none is too long. What the reader declares counts, else what was decoded
     total : length of the recording once its end was reached, else None
     read : frames decoded
-    remarks : code of schemas.remarks and detail
+    remarks : code of clipmill.schemas.remarks and detail
 
     Raises
     ------

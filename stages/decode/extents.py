@@ -6,7 +6,7 @@ import io
 from bisect import bisect_right
 from typing import IO, Any
 
-from stages.decode.containers.structure import Extents
+from clipmill.stages.decode.containers.structure import Extents
 
 
 class ExtentStream(io.RawIOBase, IO[bytes]):

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
-from stages.decode.containers import Container
-from stages.decode.containers.structure import Part
-from stages.decode.extents import ExtentStream
-from stages.decode.pcm import PcmReader
-from stages.decode.readers import DEMUXERS, DecodeError, FfmpegReader, PartsReader, Reader, SoundFileReader
+from clipmill.stages.decode.containers import Container
+from clipmill.stages.decode.containers.structure import Part
+from clipmill.stages.decode.extents import ExtentStream
+from clipmill.stages.decode.pcm import PcmReader
+from clipmill.stages.decode.readers import DEMUXERS, DecodeError, FfmpegReader, PartsReader, Reader, SoundFileReader
 
 if TYPE_CHECKING:
-    from stages.decode.recording import DecodeSource
+    from clipmill.stages.decode.recording import DecodeSource
 
 ONLY_FFMPEG = frozenset(
     "mp4 matroska asf amr aac avi wavpack tta ac3 eac3 dts ape musepack7 musepack8 tak dsf dsdiff mpegts mpegps flv realmedia"

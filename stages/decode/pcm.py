@@ -9,9 +9,9 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from schemas.raw_config import Raw
-from stages.decode.containers.structure import Container, Pcm
-from stages.decode.readers.base import check_format
+from clipmill.schemas.config.raw_config import Raw
+from clipmill.stages.decode.containers.structure import Container, Pcm
+from clipmill.stages.decode.readers.base import check_format
 
 _BLOCK_FRAMES = 1 << 16
 _Samples = npt.NDArray[np.float32]
@@ -82,7 +82,7 @@ ENCODINGS: dict[str, tuple[int, Callable[[_Bytes], _Samples]]] = {
 
 
 class PcmReader:
-    """A `stages.decode.readers.Reader` of uncompressed samples. It goes to any frame.
+    """A `clipmill.stages.decode.readers.Reader` of uncompressed samples. It goes to any frame.
 
     Parameters
     ----------

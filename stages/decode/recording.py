@@ -11,23 +11,23 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from schemas.audio_config import Track
-from schemas.config import Segment
-from schemas.failures import describe_os_error
-from schemas.objects import ObjectChangedError, ObjectStream
-from schemas.raw_config import Raw
-from schemas.storage import Root, split_name
-from stages.decode.ahead import least_length_s, length_before, unsure_until_s
-from stages.decode.containers import Container, inspect
-from stages.decode.containers.flac import LATE_BYTES, behind, second_stream
-from stages.decode.containers.trailing import is_padding
-from stages.decode.cursor import Cursor, too_long
-from stages.decode.families import is_walked
-from stages.decode.openers import openers
-from stages.decode.pcm import raw_container
-from stages.decode.readers import DecodeError, Reader, SoundFileReader
-from stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
-from stages.versions import etag_version, version_of
+from clipmill.schemas.config import Segment
+from clipmill.schemas.config.audio_config import Track
+from clipmill.schemas.config.raw_config import Raw
+from clipmill.stages.decode.ahead import least_length_s, length_before, unsure_until_s
+from clipmill.stages.decode.containers import Container, inspect
+from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, second_stream
+from clipmill.stages.decode.containers.trailing import is_padding
+from clipmill.stages.decode.cursor import Cursor, too_long
+from clipmill.stages.decode.families import is_walked
+from clipmill.stages.decode.openers import openers
+from clipmill.stages.decode.pcm import raw_container
+from clipmill.stages.decode.readers import DecodeError, Reader, SoundFileReader
+from clipmill.stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
+from clipmill.stages.storage.root import Root, split_name
+from clipmill.stages.storage.versions import etag_version, version_of
 
 PIECE_S = 30.0
 MAX_PIECE_VALUES = 8_000_000
@@ -59,7 +59,7 @@ class DecodeSource:
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds for all recordings of a build. See `stages.decode.Decode`."""
+    """What holds for all recordings of a build. See `clipmill.stages.decode.Decode`."""
 
     target_rate_hz: int
     keep_truncated: bool
@@ -190,7 +190,7 @@ class RecordingDecoder:
         raise _why(failures, container)
 
     def _opened(self, opener: Callable[[], Reader], container: Container) -> tuple[Reader, int | None]:
-        """Open the recording; return its length in frames too where that had to be seen first. See `stages.decode.ahead`."""
+        """Open the recording; return its length in frames too where that had to be seen first. See `clipmill.stages.decode.ahead`."""
         reader = opener()
         rate, values_per_s = reader.sample_rate_hz, reader.sample_rate_hz * reader.n_channels
         keep = self.rules.keep_truncated

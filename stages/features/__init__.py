@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyarrow as pa
 
-from schemas.reasons import Reason
-from stages.rows import float_lists, pcm_samples
-from stages.stage import Stage, rejected
+from clipmill.schemas.reasons import Reason
+from clipmill.stages.arrow_rows import float_lists, pcm_samples
+from clipmill.stages.stage import Stage, rejected
 
 if TYPE_CHECKING:
-    from schemas.config import Config
-    from stages.spectral import Spectral
+    from clipmill.schemas.config import Config
+    from clipmill.stages.features.kernels.spectral import Spectral
 
 
 @dataclass(frozen=True)
 class Features(Stage):
-    """Compute features of the canonical clips. Takes a table of `schemas.tables.CLIPS` and adds, for each feature, a
+    """Compute features of the canonical clips. Takes a table of `clipmill.schemas.tables.CLIPS` and adds, for each feature, a
     column of float32 (or float16) values in row-major order and a column `<name>_shape`.
 
-    spec : an object with the attributes of `schemas.feature_config.Features`
+    spec : an object with the attributes of `clipmill.schemas.config.feature_config.Features`
     sample_rate_hz : of the clips
     sample_format : of their PCM, int16 | float32
     device : cpu | cuda | auto (CUDA when there is a device)
@@ -70,7 +70,7 @@ class Features(Stage):
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
-        from schemas.columns import feature_fields
+        from clipmill.schemas.columns import feature_fields
 
         return tuple(feature_fields(self.spec, self.sample_rate_hz))
 
@@ -79,7 +79,7 @@ class Features(Stage):
 
     @cached_property
     def _spectral(self) -> Spectral:
-        from stages.spectral import Spectral
+        from clipmill.stages.features.kernels.spectral import Spectral
 
         return Spectral(self.spec, self.sample_rate_hz, self.device)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import IO
 
-from stages.decode.containers.ac3 import check_ac3
-from stages.decode.containers.boxes import check_mp4
-from stages.decode.containers.chunks import (
+from clipmill.stages.decode.containers.ac3 import check_ac3
+from clipmill.stages.decode.containers.boxes import check_mp4
+from clipmill.stages.decode.containers.chunks import (
     another,
     check_aiff,
     check_au,
@@ -21,15 +21,22 @@ from stages.decode.containers.chunks import (
     check_w64,
     follower,
 )
-from stages.decode.containers.flac import check_flac
-from stages.decode.containers.matroska import check_matroska
-from stages.decode.containers.mpeg import check_aac, check_mp3
-from stages.decode.containers.ogg import check_ogg
-from stages.decode.containers.riff import check_wav
-from stages.decode.containers.sniff import kind_of, unsupported
-from stages.decode.containers.streams import check_amr, check_asf, check_avi, check_flv, check_tta, check_wavpack
-from stages.decode.containers.structure import HEAD_BYTES, Container, Window
-from stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.flac import check_flac
+from clipmill.stages.decode.containers.matroska import check_matroska
+from clipmill.stages.decode.containers.mpeg import check_aac, check_mp3
+from clipmill.stages.decode.containers.ogg import check_ogg
+from clipmill.stages.decode.containers.riff import check_wav
+from clipmill.stages.decode.containers.sniff import kind_of, unsupported
+from clipmill.stages.decode.containers.streams import (
+    check_amr,
+    check_asf,
+    check_avi,
+    check_flv,
+    check_tta,
+    check_wavpack,
+)
+from clipmill.stages.decode.containers.structure import HEAD_BYTES, Container, Window
+from clipmill.stages.decode.containers.tags import behind_tags
 
 __all__ = ["Container", "inspect"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import IO
 
-from stages.decode.containers.structure import Container, Part, Window
-from stages.decode.containers.tags import behind_tags
-from stages.decode.containers.trailing import TOLD_BYTES
+from clipmill.stages.decode.containers.structure import Container, Part, Window
+from clipmill.stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.trailing import TOLD_BYTES
 
 _SYNC = b"\x0b\x77"
 _KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)

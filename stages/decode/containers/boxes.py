@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import IO
 
-from stages.decode.containers.structure import MAX_CHUNKS, Container, Part, read_at
+from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Part, read_at
 
 
 def check_mp4(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:

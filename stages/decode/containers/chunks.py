@@ -7,9 +7,16 @@ import re
 import struct
 from typing import IO
 
-from stages.decode.containers.riff import Format, read_format
-from stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
-from stages.decode.containers.trailing import TOLD_BYTES, Chunks, is_padding, is_tag, samples_end, stands_for_unknown
+from clipmill.stages.decode.containers.riff import Format, read_format
+from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
+from clipmill.stages.decode.containers.trailing import (
+    TOLD_BYTES,
+    Chunks,
+    is_padding,
+    is_tag,
+    samples_end,
+    stands_for_unknown,
+)
 
 _AIFC = {
     b"sowt": "s16le", b"fl32": "f32be", b"FL32": "f32be", b"fl64": "f64be", b"FL64": "f64be", b"ulaw": "mulaw",

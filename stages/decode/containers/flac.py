@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import IO
 
-from stages.decode.containers.structure import TAIL_BYTES, Container, Window
+from clipmill.stages.decode.containers.structure import TAIL_BYTES, Container, Window
 
 # The mark, and a first block of 34 bytes that is STREAMINFO, the last block or not.
 _BEGINNINGS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")

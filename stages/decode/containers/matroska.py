@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from stages.decode.containers.structure import Container, Window, missing
+from clipmill.stages.decode.containers.structure import Container, Window, missing
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _IN_SEGMENT = frozenset(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from stages.decode.containers.mpeg_headers import (
+from clipmill.stages.decode.containers.mpeg_headers import (
     DECODER_DELAY,
     MARK_BYTES,
     PROOF,
@@ -24,8 +24,8 @@ from stages.decode.containers.mpeg_headers import (
     mpeg_frame_bytes,
     mpeg_start,
 )
-from stages.decode.containers.structure import MAX_PARTS, Container, Extents, Part, Window
-from stages.decode.containers.tags import behind_tags, is_cut_tag
+from clipmill.stages.decode.containers.structure import MAX_PARTS, Container, Extents, Part, Window
+from clipmill.stages.decode.containers.tags import behind_tags, is_cut_tag
 
 _HARMLESS_BYTES = 512
 """Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""

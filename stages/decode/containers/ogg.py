@@ -11,10 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO
 
-from stages.decode.containers.ogg_packets import flac_samples, heads_of, opus_samples, vorbis_modes, vorbis_samples
-from stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
-from stages.decode.containers.tags import behind_tags
-from stages.decode.containers.trailing import TOLD_BYTES, is_padding
+from clipmill.stages.decode.containers.ogg_packets import (
+    flac_samples,
+    heads_of,
+    opus_samples,
+    vorbis_modes,
+    vorbis_samples,
+)
+from clipmill.stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
+from clipmill.stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.trailing import TOLD_BYTES, is_padding
 
 _HEAD = 27
 _UNSET = -1

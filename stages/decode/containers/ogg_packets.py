@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.decode.containers.flac import flac_block_samples
+from clipmill.stages.decode.containers.flac import flac_block_samples
 
 HEAD_BYTES = 16
 # Samples at 48 kHz of a frame by the configuration in a packet's first byte: RFC 6716, table 2.

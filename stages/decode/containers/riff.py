@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import IO
 
-from stages.decode.containers.mpeg import check_frames
-from stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
-from stages.decode.containers.trailing import (
+from clipmill.stages.decode.containers.mpeg import check_frames
+from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
+from clipmill.stages.decode.containers.trailing import (
     TOLD_BYTES,
     USUAL_UNKNOWN,
     Chunks,
@@ -67,7 +67,7 @@ class Format:
 
     @property
     def encoding(self) -> str:
-        """Name of stages.decode.pcm, "" where there is none."""
+        """Name of clipmill.stages.decode.pcm, "" where there is none."""
         if self.tag in (_ALAW, _MULAW) and self.width:
             return "alaw" if self.tag == _ALAW else "mulaw"
         if not self.width:

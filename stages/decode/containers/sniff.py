@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
-from stages.decode.containers.ac3 import ac3_frames_at
-from stages.decode.containers.flac import flac_frame_at, flac_start
-from stages.decode.containers.mpeg_headers import adts_start, mpeg_start
+from clipmill.stages.decode.containers.ac3 import ac3_frames_at
+from clipmill.stages.decode.containers.flac import flac_frame_at, flac_start
+from clipmill.stages.decode.containers.mpeg_headers import adts_start, mpeg_start
 
 _MAGIC = (
     (b"fLaC", "flac"), (b"OggS", "ogg"), (b".snd", "au"), (b"dns.", "au"), (b"caff", "caf"), (b"riff\x2e\x91\xcf\x11", "w64"),

@@ -6,8 +6,8 @@ import struct
 import zlib
 from typing import IO
 
-from stages.decode.containers.structure import Container, Part, Window, missing, read_at
-from stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.structure import Container, Part, Window, missing, read_at
+from clipmill.stages.decode.containers.tags import behind_tags
 
 _BEGINNINGS = {
     "asf": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",

@@ -51,7 +51,7 @@ class Pcm:
     """Uncompressed samples that are to be read by their place in the file.
 
     start_byte, size_bytes : of the samples, whole frames
-    encoding : one of stages.decode.pcm.ENCODINGS, such as s16le
+    encoding : one of clipmill.stages.decode.pcm.ENCODINGS, such as s16le
     more : (start_byte, size_bytes) of further samples of the same recording, in their order
     """
 
@@ -76,7 +76,7 @@ class Container:
     empty : there is a header and no sample
     fault : reason code and detail of what makes the recording unusable, whatever a decoder makes of it
     parts : to be decoded one after the other; none when a decoder is to read the file as it is
-    remarks : code of schemas.remarks and detail of what is worth knowing
+    remarks : code of clipmill.schemas.remarks and detail of what is worth knowing
     unsupported : name of a format that nothing here decodes
     start_byte : where the container begins, behind tags that stand before it
     block_frames : samples of the last block, at most: where only these are missing, the file was cut within it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.decode.containers.structure import Window
+from clipmill.stages.decode.containers.structure import Window
 
 _ID3V1_BYTES = 128
 _MAX_LYRICS_BYTES = 1 << 16

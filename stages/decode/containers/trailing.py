@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import IO
 
-from stages.decode.containers.structure import TAIL_BYTES, read_at
-from stages.decode.containers.tags import id3v2_bytes
+from clipmill.stages.decode.containers.structure import TAIL_BYTES, read_at
+from clipmill.stages.decode.containers.tags import id3v2_bytes
 
 KNOWN_CHUNKS = frozenset(
     name.encode().ljust(4)

@@ -1,8 +1,8 @@
 """Two decoders behind one interface: libsndfile (soundfile) and FFmpeg (PyAV). Both give float32 frames and count them."""
 
-from stages.decode.readers.base import DecodeError, Reader
-from stages.decode.readers.ffmpeg import DEMUXERS, FfmpegReader
-from stages.decode.readers.parts import PartsReader
-from stages.decode.readers.sndfile import SoundFileReader
+from clipmill.stages.decode.readers.base import DecodeError, Reader
+from clipmill.stages.decode.readers.ffmpeg import DEMUXERS, FfmpegReader
+from clipmill.stages.decode.readers.parts import PartsReader
+from clipmill.stages.decode.readers.sndfile import SoundFileReader
 
 __all__ = ["DEMUXERS", "DecodeError", "FfmpegReader", "PartsReader", "Reader", "SoundFileReader"]

@@ -13,7 +13,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 
 
 class DecodeError(Exception):
-    """A recording that cannot be decoded. reason : a code of schemas.reasons; detail : what happened and where."""
+    """A recording that cannot be decoded. reason : a code of clipmill.schemas.reasons; detail : what happened and where."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason, self.detail = reason, detail
@@ -27,7 +27,7 @@ class Reader(Protocol):
     n_frames : exact length when the container states it beyond doubt, else None
     exact_seek : `seek` goes to the very frame
     problem : set when decoding broke off, after which nothing more is given
-    remarks : code of schemas.remarks and detail of what was found so far
+    remarks : code of clipmill.schemas.remarks and detail of what was found so far
     """
 
     name: str

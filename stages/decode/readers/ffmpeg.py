@@ -10,10 +10,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from schemas.audio_config import Track
-from stages.decode.readers.base import DecodeError, check_format, one_line
-from stages.decode.readers.timeline import Timeline
-from stages.decode.readers.tracks import choose
+from clipmill.schemas.config.audio_config import Track
+from clipmill.stages.decode.readers.base import DecodeError, check_format, one_line
+from clipmill.stages.decode.readers.timeline import Timeline
+from clipmill.stages.decode.readers.tracks import choose
 
 # The demuxer is named, never probed: FFmpeg would also open playlists that lead to other files.
 DEMUXERS = {
@@ -39,7 +39,7 @@ class FfmpegReader:
     kind : of the container, a key of `DEMUXERS`
     n_frames : exact count that the recording has; more is cut off, less is for the caller to judge
     ignore_length : do not believe the header's length
-    track : of schemas.config.Audio
+    track : of clipmill.schemas.config.Audio
     gaps : fill | reject | ignore, what to do where the container's timeline has a hole
     has_clock : the container's times are to be followed, where its kind has any
     skip_frames : how many frames of what is decoded stand before the recording's first

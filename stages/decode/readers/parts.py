@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stages.decode.containers.structure import Part
-from stages.decode.readers.base import DecodeError, Reader
+from clipmill.stages.decode.containers.structure import Part
+from clipmill.stages.decode.readers.base import DecodeError, Reader
 
 
 class Opener(Protocol):

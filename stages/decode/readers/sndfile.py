@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from stages.decode.readers.base import DecodeError, check_format, one_line
+from clipmill.stages.decode.readers.base import DecodeError, check_format, one_line
 
 _SYSTEM_ERROR = 2  # SF_ERR_SYSTEM of sndfile.h: the operating system's, not the file's
 _EXACT_SUBTYPES = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.decode.readers.base import DecodeError
+from clipmill.stages.decode.readers.base import DecodeError
 
 _WITH_CLOCK = frozenset({"mp4", "matroska", "ogg", "mpegts", "mpegps", "flv", "asf", "avi"})
 """Kinds whose packets have times of their own; elsewhere FFmpeg makes them up from what it has counted."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from schemas.audio_config import Language, Track
-from stages.decode.readers.base import DecodeError
+from clipmill.schemas.config.audio_config import Language, Track
+from clipmill.stages.decode.readers.base import DecodeError
 
 
 class Chosen(NamedTuple):

@@ -1,0 +1,152 @@
+"""What the commands share: options, how errors are told, and how a dataset is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+
+from clipmill.pipelines.cli.terminal import say
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class WholeNumber(click.IntRange):
+    """A whole number of an option; click calls it an integer range."""
+
+    name = "whole number"
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+number_option = click.option(
+    "--snapshot", "number", type=WholeNumber(min=1), help="Which snapshot; default: the newest."
+)
+workers_option = click.option("--workers", type=WholeNumber(min=1), help="CPUs to use on this machine; default: all.")
+address_option = click.option(
+    "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
+)
+accept_option = click.option(
+    "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
+)
+_INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept, the same command goes on from there")
+_MAX_WHY = 300
+
+
+class _ConfigPath(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if os.path.isdir(value):
+            self.fail(f"{os.fspath(value)!r} is a folder; give the YAML file of a configuration.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+config_argument = click.argument("config", type=_ConfigPath())
+root_argument = click.argument("root")  # a folder or an address, or the configuration of the build
+
+
+def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
+    from clipmill.pipelines.chain import known_reasons
+    from clipmill.schemas.remarks import REMARKS
+
+    reasons = known_reasons()
+    for code in codes:
+        if code in REMARKS and code not in reasons and code not in others:
+            raise ConfigError(
+                f"--reason {code}: {code} is a remark on recordings that were used; there is nothing to retry",
+                code="usage",
+            )
+        if code not in reasons and code not in others:
+            raise ConfigError(
+                f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur", code="usage"
+            )
+
+
+def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoReturn:
+    """Tell an error and leave: as lines on stderr, one for each problem, or as one JSON object on stdout."""
+    if as_json:
+        click.echo(json.dumps(error.to_dict()))
+    else:
+        # Of several problems each has a line of its own; a line break in a single message is part of a name.
+        lines = str(error).split("\n") if len(error.problems) > 1 else [str(error)]
+        say(*(f"error: {line}" for line in lines), err=True)
+    sys.exit(exit_code)
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what libraries raise on files that are not what they should be."""
+    import pyarrow as pa  # a tenth of a second, which a command that works need not spend here
+
+    return (pa.ArrowException, UnicodeError)
+
+
+def reported(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn the errors that users are meant to read into one line and an exit code."""
+
+    @wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            fail(error, 2, as_json)
+        except ClipmillError as error:
+            fail(error, 1, as_json)
+        except KeyboardInterrupt:
+            what = _INTERRUPTED.get(command.__name__, "the same command starts over")
+            fail(ClipmillError(f"interrupted; {what}", code="interrupted"), 1, as_json)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough; Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except MemoryError:
+            fail(ClipmillError("the memory of this machine is used up", code="out_of_memory"), 1, as_json)
+        except OSError as error:
+            root = str(kwargs.get("root") or "")
+            place = Root(str(root or error.filename or "storage"))
+            builds = "config" in kwargs
+            again = {} if builds else {"then": "give the same command again"}
+            fail(describe_os_error(error, place, "use" if builds else "read", **again), 1, as_json)
+        except _damage() as error:
+            # What remains of damaged files: those that name themselves are told where they are read.
+            root = str(kwargs.get("root") or kwargs.get("config") or "")
+            why = " ".join(str(error).split())[:_MAX_WHY]
+            fail(
+                ClipmillError(f"{root}: a file cannot be read: {why}; run `clipmill verify`", code="root.damaged"),
+                1,
+                as_json,
+            )
+
+    return wrapper
+
+
+def dataset_at(root: str) -> Root:
+    """Return the root of a dataset, given itself or the configuration that it was built by, which knows the way to it."""
+    from clipmill.schemas.layout import dataset_name
+
+    if root.endswith((".yaml", ".yml")) and Path(root).is_file():
+        from clipmill.pipelines.config_file import load
+
+        output = load(Path(root)).config.output
+        place = Root(output.root, output.storage_options)
+    else:
+        from clipmill.schemas.config import check_address
+
+        try:
+            place = Root(check_address(root))
+        except ValueError as error:
+            raise ConfigError(f"ROOT {error}", code="usage") from None
+        try:
+            place.connect()
+        except ConfigError as error:  # there is no configuration that could be wrong
+            raise ConfigError(f"ROOT {error}", code="usage") from None
+    dataset_name(place)
+    return place

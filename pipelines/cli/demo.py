@@ -1,0 +1,134 @@
+"""The demo: the whole job on a corpus that the project makes itself, and how to load what came out."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from clipmill.pipelines.cli.demo_corpus import synthesise
+from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.run.build import Report, build
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import read_commit
+from clipmill.stages.storage.root import Root
+
+_CONFIG = """\
+# The demo's configuration: dogs against everything else, as `recipes/urbansound.yaml` does it on real recordings.
+name: demo-dogs
+sources:
+  - name: dogs
+    root: {corpus}/dog_bark
+    annotations:
+      sidecar: "{{stem}}.csv"
+      header: false
+      columns: {{start: 0, end: 1, label: 3}}
+      fields: {{salience: 2}}
+    segment: {{mode: window, length_s: 0.5, tail: pad_noise}}
+    label: dog
+  - name: others
+    root: {corpus}
+    exclude: ["dog_bark/**"]
+    segment: {{mode: window, length_s: 0.5, tail: drop, keep_every: 4}}
+    label: other
+audio: {{sample_rate_hz: 16000, channels: mono}}
+silence: {{min_dbfs: -40.0}}
+features:
+  log_mel: {{n_fft: 1024, hop_length: 160, n_mels: 80}}
+  mfcc: {{n_mfcc: 20}}
+split: {{train: 0.5, val: 0.25, test: 0.25, by: recording, stratify: label}}
+output:
+  root: {dataset}
+  formats: [parquet, webdataset]
+limits: {{max_rejected_share: 0.1}}       # one recording of 25 is corrupt on purpose
+"""
+_LOAD = """\
+Load it, in .venv/bin/python:
+  import pyarrow.dataset as ds
+  from clipmill.pipelines.dataset.published import open_snapshot
+  snapshot = open_snapshot("{dataset}")
+  clips = ds.dataset([uri for split in snapshot.splits for uri in snapshot.uris(split)], format="parquet").to_table()
+or, after `pip install datasets`:
+  from datasets import load_dataset
+  splits = load_dataset("parquet", data_files={{split: snapshot.uris(split) for split in snapshot.splits}})
+Look further:
+  clipmill show {dataset}
+  clipmill failures {dataset}
+  clipmill verify {dataset}"""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made. text : what to tell the user."""
+
+    report: Report
+    config: Path
+    picture: Path
+    text: str
+
+
+def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoResult:
+    """Synthesise the corpus, build the dataset and draw its spectrograms under a folder.
+
+    workers : of a private Ray; None builds in this process, since the corpus is small
+    """
+    corpus, dataset, config = folder / "corpus", folder / "dataset", folder / "demo.yaml"
+    try:
+        if not corpus.exists():
+            synthesise(corpus)
+        config.write_text(_CONFIG.format(corpus=corpus, dataset=dataset))
+    except OSError as error:
+        raise ClipmillError(f"cannot write the demo into {folder}: {error.strerror}") from None
+    report = build(load(config), workers=workers, quiet=quiet)
+    picture = folder / "spectrograms.png"
+    lines = outcome(report)
+    if report.snapshot is not None and report.exit_code == 0:
+        draw(Root(str(dataset)), report.snapshot.commits, picture)
+        lines += [
+            "",
+            f"dataset      {dataset}  (configuration: {config})",
+            f"picture      {picture}",
+            _LOAD.format(dataset=dataset),
+        ]
+    return DemoResult(report, config, picture, "\n".join(lines))
+
+
+def draw(root: Root, commits: list[str], picture: Path, n_each: int = 4) -> None:
+    """Draw log-mel spectrograms of the loudest clips of each label."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    clips: dict[str, list[dict[str, Any]]] = {}
+    for key in commits:
+        path = next(o.path for o in read_commit(root, key).outputs if o.format == "parquet")
+        with contextlib.closing(root.open_read(path)) as stream:
+            columns = ["clip_id", "label", "level_dbfs", "duration_s", "log_mel", "log_mel_shape"]
+            for row in pq.read_table(stream, columns=columns).to_pylist():
+                clips.setdefault(row["label"] or "", []).append(row)
+    labels = sorted(clips)
+    figure, axes = pyplot.subplots(
+        len(labels), n_each, figsize=(3 * n_each, 2.6 * len(labels)), squeeze=False, layout="constrained"
+    )
+    for row_of_axes, label in zip(axes, labels, strict=True):
+        loudest = sorted(clips[label], key=lambda c: -float(str(c["level_dbfs"])))[:n_each]
+        for axis in row_of_axes:
+            axis.set_axis_off()
+        for axis, clip in zip(row_of_axes, loudest, strict=False):
+            values = np.asarray(clip["log_mel"], np.float32).reshape(clip["log_mel_shape"])
+            axis.set_axis_on()
+            axis.imshow(
+                values, origin="lower", aspect="auto", cmap="magma", extent=(0, clip["duration_s"], 0, len(values))
+            )  # type: ignore[arg-type]
+            axis.set_title(f"{label}, {float(str(clip['level_dbfs'])):.1f} dBFS", fontsize=9)
+            axis.set_xlabel("s", fontsize=8)
+            axis.set_ylabel("mel bin", fontsize=8)
+            axis.tick_params(labelsize=7)
+    figure.savefig(picture, dpi=100)
+    pyplot.close(figure)

@@ -1,0 +1,153 @@
+"""Commands that look at a dataset: status, failures, diff, verify, show."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from clipmill.pipelines.cli.command_line import (
+    WholeNumber,
+    check_reasons,
+    dataset_at,
+    json_option,
+    number_option,
+    reported,
+    root_argument,
+)
+from clipmill.pipelines.cli.terminal import say
+from clipmill.schemas.plural import counted
+
+
+@click.command()
+@root_argument
+@json_option
+@reported
+def status(root: str, as_json: bool) -> None:
+    """Say what is published under ROOT and how far running or interrupted builds are."""
+    from clipmill.pipelines.cli.wording import standing
+    from clipmill.pipelines.dataset.inspection import status as look
+
+    found = look(dataset_at(root))
+    click.echo(json.dumps(found)) if as_json else say(*standing(found))
+    if found["published"] and (damage := found["published"]["damage"]):
+        if not as_json:
+            say(f"error: {damage}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@root_argument
+@number_option
+@click.option("--reason", help="Only this one.")
+@click.option("--examples", type=WholeNumber(min=0), default=3, show_default=True, help="How many of each reason.")
+@json_option
+@reported
+def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
+    """List what was rejected under ROOT, by reason, with examples and what to do, and what is worth knowing of recordings that were used.
+
+    Without --snapshot, of the last build, also if it was not published.
+    """
+    from clipmill.pipelines.cli.wording import rejected
+    from clipmill.pipelines.dataset.inspection import failures as look
+    from clipmill.schemas.remarks import REMARKS
+
+    check_reasons([reason] if reason else [], REMARKS)
+    found = look(dataset_at(root), number, reason, examples)
+    click.echo(json.dumps(found)) if as_json else say(*rejected(found))
+
+
+@click.command()
+@root_argument
+@click.argument("a", type=WholeNumber(min=1))
+@click.argument("b", type=WholeNumber(min=1))
+@click.option("--names", type=WholeNumber(min=0), default=5, show_default=True, help="How many of each list to print.")
+@json_option
+@reported
+def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
+    """Say what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
+    from clipmill.pipelines.cli.wording import differences
+    from clipmill.pipelines.dataset.diff import diff as compare
+
+    found = compare(dataset_at(root), a, b)
+    click.echo(json.dumps(found.to_dict())) if as_json else say(*differences(found, names))
+
+
+@click.command()
+@root_argument
+@number_option
+@json_option
+@reported
+def verify(root: str, number: int | None, as_json: bool) -> None:
+    """Hash every shard of ROOT again, count every row and do the sums again."""
+    from clipmill.pipelines.cli.wording import size
+    from clipmill.pipelines.dataset.verify import verify as check
+    from clipmill.stages.storage.failures import MAKE_AGAIN
+
+    verdict = None
+    with click.progressbar(
+        check(dataset_at(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+    ) as steps:
+        for verdict in steps:  # noqa: B007
+            pass
+    assert verdict is not None  # noqa: S101
+    if as_json:
+        click.echo(json.dumps(verdict.to_dict()))
+    else:
+        click.echo(
+            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {size(verdict.size_bytes)},"
+            f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
+        )
+        for problem in verdict.problems:
+            say(f"error: {problem}", err=True)
+        if verdict.problems:
+            say(f"what to do: {MAKE_AGAIN}; it also writes the newest snapshot's tables again", err=True)
+    sys.exit(1 if verdict.problems else 0)
+
+
+def _of_listed(found: dict[str, Any]) -> str:
+    """Say how many recordings there were, where not all of them were used."""
+    listed, forgotten = found["recordings_listed"], found["recordings_forgotten"]
+    if listed == found["counts"]["recordings_used"]:
+        return ""
+    return f" of {listed:,} listed" + (f" ({forgotten:,} forgotten)" if forgotten else "")
+
+
+@click.command()
+@root_argument
+@number_option
+@click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="How many clips to list.")
+@json_option
+@reported
+def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
+    """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
+    from clipmill.pipelines.cli.wording import columns, duration, labels, remarked, saturation, size, splits, statistics
+    from clipmill.pipelines.dataset.inspection import clip_rows, finite
+    from clipmill.pipelines.dataset.inspection import show as look
+
+    found = look(dataset_at(root), number)
+    rows = clip_rows(dataset_at(root), number, clips)
+    if as_json:
+        plain = [{k: finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+        click.echo(json.dumps({**found, "examples": plain}))
+        return
+    say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
+    click.echo(
+        f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
+        f" from {counted(found['counts']['recordings_used'], 'recording')}{_of_listed(found)}"
+    )
+    told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
+    say(*splits(found["splits"]), *told)
+    say(*statistics(found["statistics"], found["splits"]))
+    if found["labels"]:
+        say("labels:", *labels(found["labels"], found["labels_by_split"]))
+    if found["columns"]:
+        say("columns:", *columns(found["columns"]))
+    for row in rows:
+        level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
+        say(
+            f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
+        )
+    say(f"manifest: {found['manifest']}")

@@ -1,0 +1,73 @@
+"""The command line. Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration, 3 built but not published."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from clipmill.pipelines.cli.building import build, demo, plan, retry
+from clipmill.pipelines.cli.command_line import fail
+from clipmill.pipelines.cli.exporting import export
+from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
+from clipmill.pipelines.cli.keeping import forget, gc
+from clipmill.pipelines.cli.terminal import say
+from clipmill.schemas.errors import ClipmillError, ConfigError
+
+
+class _Group(click.Group):
+    """The commands, with errors of usage in the form of all other errors where --json is given."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode:
+            return super().main(given, standalone_mode=False, **options)
+        try:
+            code = super().main(given, standalone_mode=False, **{**options, "prog_name": "clipmill"})
+        except click.ClickException as error:
+            if "--json" in given:
+                fail(ConfigError(" ".join(error.format_message().split()), code="usage"), error.exit_code, as_json=True)
+            shown = io.StringIO()
+            error.show(file=shown)
+            say(*shown.getvalue().rstrip("\n").split("\n"), err=True)
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            fail(ClipmillError("interrupted", code="interrupted"), 1, "--json" in given)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="clipmill")
+def main() -> None:
+    """Raw audio corpora in, training shards out.
+
+    A build reads recordings and annotations as a YAML configuration says, cuts them into clips, computes features, and
+    writes Parquet and WebDataset shards under a root. Run it again and it does only what is missing.
+    """
+
+
+for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, export):
+    main.add_command(_command)
+
+
+def run() -> None:
+    """Run the command line and leave at once: libraries' threads that are still there when Python takes itself apart can abort
+    the process, and turn a success into exit code 134 (seen with pyarrow 26's)."""
+    code: object = 0
+    try:
+        main()
+    except SystemExit as leaving:
+        code = leaving.code
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,435 @@
+"""The sentences that the command line prints: sums, sizes, places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clipmill.pipelines.dataset.diff import Diff
+from clipmill.pipelines.dataset.gc import Garbage
+from clipmill.pipelines.dataset.inspection import saturation_told
+from clipmill.pipelines.dataset.sides import SideChanges, told_moves
+from clipmill.pipelines.plan.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
+from clipmill.pipelines.plan.inventory import passed_over_text
+from clipmill.pipelines.plan.planning import Plan
+from clipmill.pipelines.run.build import Report
+from clipmill.pipelines.run.foresight import Foreseen
+from clipmill.schemas.noted import noted_line
+from clipmill.schemas.plural import counted
+from clipmill.schemas.records import Snapshot
+
+_SATURATED = 1e-3
+"""From here on it is told: 16 samples of each second at 16 kHz. What merely touches full scale, as music that was normalised to its
+peak does, stays far under it; what was recorded too loud is far over it."""
+_ESCAPES = "; limits.max_saturated_share does not hold for them: nothing to do, unless they are to be counted; then build into a new output.root"
+_BUSY = 0.9  # from here on the GPUs, not the CPUs that decode, are the limit
+
+
+def duration(seconds: float) -> str:
+    """Return ``0.4 s``, ``3 min 5 s`` or ``2 h 10 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def size(n_bytes: int) -> str:
+    value = float(n_bytes)
+    if n_bytes < 1000:
+        return counted(n_bytes, "byte")
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line for each source with files that are no recordings by their name."""
+    return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
+
+
+def noted(found: Mapping[str, int]) -> list[str]:
+    """Return a line for each thing that is worth knowing of how annotations were understood."""
+    return [f"noted        {noted_line(code, n)}" for code, n in sorted(found.items()) if n]
+
+
+def accounting(s: Snapshot) -> list[str]:
+    """Return the sums that were checked, one line each."""
+    c = s.counts
+    lines = [f"recordings   {s.recordings_listed:,} listed = {_summed(s.recording_outcomes)}"]
+    if s.annotations_read:
+        lines.append(f"annotations  {s.annotations_read:,} read = {_summed(s.annotation_outcomes)}")
+    lines += noted(s.noted)
+    dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
+    lines.append(
+        f"clips        {c.clips_candidates:,} candidates = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
+    )
+    return lines
+
+
+def _summed(outcomes: Mapping[str, int]) -> str:
+    return " + ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items())
+
+
+def remarked(counts: Mapping[str, int]) -> list[str]:
+    """Return a line with what is worth knowing of recordings that were used, how often; none where nothing is."""
+    parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return (
+        [f"worth knowing of recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
+    )
+
+
+def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
+    """Return a line a reason. words : of a snapshot, for reasons that are not clipmill's own"""
+    from clipmill.pipelines.chain import known_reasons
+
+    meanings = {code: about[0] for code, about in (words or {}).items()}
+    meanings |= {code: reason.meaning for code, reason in known_reasons().items()}
+    return [f"{n:>8,}  {code}: {meanings.get(code, '')}" for code, n in sorted(counts.items())]
+
+
+def rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
+    """Return a line a rule. words : of a snapshot, for rules that are not clipmill's own"""
+    from clipmill.pipelines.chain import known_rules
+
+    meanings = {rule: about[0] for rule, about in (words or {}).items()} | known_rules()
+    return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in sorted(dropped.items())]
+
+
+def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        f"{name:<12} {side['clips']:>8,} clips  {duration(side['seconds']):>12}  {side['shards']:>5,} shards"
+        for name, side in sorted(by_split.items())
+    ]
+
+
+def labels(
+    totals: Mapping[str, Mapping[str, float]], by_split: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> list[str]:
+    """Return a line a label: its clips and seconds, and where there are several splits those of each."""
+    lines = []
+    for label, sums in totals.items():
+        line = f"  {' '.join(label.split()) or '(none)':<24} {int(sums['clips']):>8,} clips  {duration(sums['seconds']):>12}"
+        if len(by_split) > 1:
+            parts = ((split, found.get(label)) for split, found in by_split.items())
+            line += "  " + ", ".join(f"{s} {int(p['clips']):,} ({duration(p['seconds'])})" for s, p in parts if p)
+        lines.append(line.rstrip())
+    return lines
+
+
+def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line a column: name, type, shape of a value, unit and meaning; shapes of features go without saying."""
+    lines = []
+    for column in found:
+        if column.get("kind") == "shape":
+            continue
+        shape = f" [{', '.join(map(str, column['shape']))}]" if column.get("shape") else ""
+        told = ", in ".join(column[key] for key in ("meaning", "unit") if column.get(key))
+        lines.append(f"  {column['name']}: {column['type']}{shape}{f'  {told}' if told else ''}")
+    return lines
+
+
+def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lengths of the clips and the features' means and deviations, by split."""
+    lines = []
+    for split, told in found.items():
+        if not told["clips"]:
+            continue
+        lengths = told["lengths"]
+        lines.append(
+            f"statistics of {split}: {lengths['min_s']:.3f} to {lengths['max_s']:.3f} s a clip, {lengths['mean_s']:.3f} s on average"
+        )
+        if missing := by_split[split]["clips"] - told["clips"]:
+            lines.append(
+                f"  without {counted(int(missing), 'clip')}, whose shards were built before there were statistics"
+            )
+        for name, sums in told["features"].items():
+            if sums["mean"] is None or sums["std"] is None:
+                lines.append(f"  {name:<24} holds infinite values; build again, which rejects such clips")
+            else:
+                lines.append(f"  {name:<24} mean {sums['mean']:>12.5g}   standard deviation {sums['std']:>12.5g}")
+    return lines
+
+
+def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
+    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped.
+
+    is_limited : by limits.max_saturated_share, which what is not known escapes
+    """
+    lines = [
+        f"saturated    {source}: {sums['share']:.2%} of the samples are at full scale, as in recordings that were clipped"
+        for source, sums in found["sources"].items()
+        if sums["share"] >= _SATURATED
+    ]
+    if found["clips_unknown"] > 0:
+        lines.append(
+            f"saturated    not known of {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
+            + _ESCAPES * is_limited
+        )
+    return lines
+
+
+def outcome(report: Report) -> list[str]:
+    """Return what a build did, for people."""
+    lines = passed_over(report.passed_over)
+    s = report.snapshot
+    if s is not None:
+        lines += accounting(s)
+        if s.counts.rejected:
+            lines += ["rejected by reason (see `clipmill failures`):", *rejections(s.counts.rejected, s.words)]
+        if report.remarks:
+            lines.append("worth knowing of recordings that were used (see `clipmill failures`):")
+        for group in report.remarks:
+            lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
+            lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
+        lines += splits(s.by_split)
+        lines += report.classes
+        lines += _saturated(report, s)
+        lines += moved(report.side_changes, "moved")
+    lines += [f"warning      {excess.message}" for excess in report.warnings]
+    speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
+    lines.append(
+        f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
+        + (f" ({report.shards_from_clips:,} of them from committed clips)" if report.shards_from_clips else "")
+        + f", {report.shards_reused:,} reused, {len(report.failures):,} failed"
+        + (
+            f", {report.shards_untried:,} not tried after so many failures"
+            if report.failures and report.shards_untried
+            else ""
+        )
+    )
+    lines.append(
+        f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s,"
+        + (f" starting and stopping Ray {report.startup_s:.1f} s," if report.startup_s else "")
+        + f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
+    )
+    if report.features_busy is not None:
+        busy = f"features     the GPUs were busy for {report.features_busy:.0%} of the work's time: "
+        keeps_ahead = report.features_busy >= _BUSY
+        slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them, more CPUs would help"
+        lines.append(busy + ("decoding keeps ahead of them" if keeps_ahead else slow))
+    lines += [f"storage      {weakness}" for weakness in report.storage_weaknesses]
+    if report.status == "published" and s is not None:
+        lines.append(
+            f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {size(s.bytes_stored)}, in {report.root}"
+        )
+    elif report.status == "unchanged" and s is not None:
+        lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
+    return lines
+
+
+def _saturated(report: Report, s: Snapshot) -> list[str]:
+    """Return what a build tells of saturation: of what is not known, when it is news."""
+    found = saturation_told(s)
+    if report.status == "unchanged":
+        found["clips_unknown"] = 0
+    return saturation(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
+
+
+def moved(changes: SideChanges, verb: str) -> list[str]:
+    """Return which recordings are on another side of the split than before, how many. verb : "move" or "moved" """
+    lines = []
+    if changes.moves:
+        examples = changes.examples
+        told = f"; between training and evaluation {changes.crossing:,}, as {', '.join(examples)}" if examples else ""
+        lines.append(
+            f"sides        {told_moves(changes.moves, verb)}{told}{', ...' if changes.crossing > len(examples) else ''}"
+        )
+    if changes.shards_unknown:
+        lines.append(
+            f"sides        not known of {counted(changes.shards_unknown, 'shard')}, whose records do not name their recordings or cannot be"
+            " read; limits.max_side_changes does not hold for them"
+        )
+    return lines
+
+
+def foreseen(found: Foreseen) -> list[str]:
+    """Return what a build would make of the split."""
+    lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
+    lines += moved(found.side_changes, "move")
+    return lines + [f"warning      {excess.message}" for excess in found.warnings]
+
+
+def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
+    """Return what a build would do."""
+    n_used = (
+        plan.recordings_listed
+        - plan.recordings_without_annotations
+        - plan.recordings_rejected
+        - plan.recordings_forgotten
+        - sum(plan.recordings_dropped.values())
+    )
+    rare = {"dropped by label": sum(plan.recordings_dropped.values()), "forgotten": plan.recordings_forgotten}
+    rest = "".join(f", {n:,} {outcome}" for outcome, n in rare.items() if n)
+    lines = [
+        f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
+        f" {plan.recordings_without_annotations:,} without annotations{rest}",
+        *passed_over(plan.passed_over),
+    ]
+    if plan.annotations_read:
+        lines.append(
+            f"annotations  {plan.annotations_read:,} read, {annotations_rejected(plan):,} rejected{_left_out(plan)}"
+        )
+    lines += noted(plan.noted)
+    lines.append(
+        f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} committed already"
+    )
+    lines.append(
+        f"about        {counted(about.clips, 'clip')}, {duration(about.clip_s)}, {size(about.stored_bytes)}, by file sizes and annotations;"
+        f" {duration(about.work_s)} of work on {counted(about.cores, 'core')}"
+    )
+    if counts := rejected_by_reason(plan):
+        examples = rejected_examples(plan)
+        lines.append("rejected by reason, each with its first:")
+        for code in sorted(counts):
+            lines += [*rejections({code: counts[code]}), *_example(examples[code])]
+    return lines
+
+
+def _example(found: Mapping[str, Any]) -> list[str]:
+    """Return a line with where something stands that is rejected, and its detail."""
+    place = f"{found['file']}:{found['line']}" if found["file"] else found["source_uri"]
+    told = ": ".join(part for part in (place, found["detail"]) if part)
+    return [f"          {told}"] if told else []
+
+
+def _left_out(plan: Plan) -> str:
+    dropped = sum(plan.annotations_dropped.values())
+    parts = {"dropped by label": dropped, "ignored": plan.annotations_ignored}
+    return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
+
+
+def standing(found: dict[str, Any]) -> list[str]:
+    """Return what is published and what builds do, for `clipmill status`."""
+    published = found["published"]
+    lines = ["published    nothing yet"]
+    if published:
+        lines = [
+            f"published    snapshot {published['snapshot']} of {published['created']}: {counted(published['clips'], 'clip')}"
+            f" in {counted(published['shards'], 'shard')}",
+            *(f"accepted     {message}" for message in published["accepted"]),
+        ]
+    if found["forget"]:
+        since = f"of {found['forget']['started']}"
+        lines.append(
+            f"forget       one {since} is running"
+            if found["forget"]["running"]
+            else f"forget       one {since} was cut off: what it was to remove can still be here; run it again, or"
+            f" `clipmill forget {found['root']}` without its ids"
+        )
+    for run in found["builds"]:
+        done = f"{run['shards_committed']:,} of {run['shards_planned']:,} shards are committed"
+        where = f"started {run['started']} on {run['host']}, process {run['pid']}"
+        progress = f"; {run['progress']}" if run["progress"] else ""
+        said = {
+            "running": f"running      {where}: {done}{progress}",
+            "interrupted": f"interrupted  {where}: {done}; `clipmill build` with the same configuration goes on from there",
+            "failed": f"failed       {where}: {done}: {run['message']}",
+            "not_published": f"not published  {where}: {done}: {run['message']}",
+        }
+        lines.append(said.get(run["state"], f"finished     {where}: {run['state']}"))
+    if not found["builds"]:
+        lines.append("build        none was started here")
+    return lines
+
+
+def rejected(found: dict[str, Any]) -> list[str]:
+    """Return what was rejected, by reason, for `clipmill failures`."""
+    for_this = " for this reason" if found["reason"] else ""
+    lines = [f"{found['of']}: {found['rejected']:,} rejected{for_this}"]
+    for group in found["reasons"]:
+        lines += [
+            "",
+            f"{group['count']:,} x {group['reason']} ({group['kind']}): {group['meaning']}",
+            f"  what to do: {group['remedy']}",
+        ]
+        for row in group["examples"]:
+            place = f"{row['file']}:{row['line']}" if row["file"] else ""
+            lines.append("  " + "  ".join(p for p in (row["source_uri"], place, row["detail"]) if p))
+        if group["count"] > len(group["examples"]):
+            lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
+    if found["remarks"]:
+        lines += ["", "worth knowing of recordings that were used:"]
+    for group in found["remarks"]:
+        lines += [f"{group['count']:,} x {group['code']}: {group['meaning']}", f"  what to do: {group['remedy']}"]
+        lines += [f"  {row['source_uri']}  {row['detail']}" for row in group["examples"]]
+        if group["count"] > len(group["examples"]):
+            lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
+    if found["dropped"]:
+        lines += ["", "dropped by rule, as configured:", *rules(found["dropped"], found["words"])]
+    return lines
+
+
+def differences(found: Diff, n_names: int) -> list[str]:
+    """Return what changed between two snapshots, for `clipmill diff`."""
+    shards = found.shards
+    lines = [
+        f"snapshot {found.a} to {found.b}: {counted(shards['kept'], 'shard')} kept, {shards['added']:,} added, {shards['removed']:,} removed"
+    ]
+    if found.is_empty:
+        return [*lines, "the same content"]
+    for what, change in (("recordings", found.recordings), ("clips", found.clips)):
+        lines.append(
+            f"{what:<12} {len(change.added):,} added, {len(change.removed):,} removed, {len(change.changed):,} changed"
+        )
+        for sign, names in (("+", change.added), ("-", change.removed), ("~", change.changed)):
+            lines += [f"  {sign} {name}" for name in names[:n_names]]
+            if len(names) > n_names > 0:
+                lines.append(f"  {sign} ... and {len(names) - n_names:,} more")
+    for name, (before, after) in found.totals.items():
+        if before != after:
+            lines.append(f"{name:<20} {before:>14,.0f} -> {after:>14,.0f}  {_signed(after - before)}")
+    for what, sides in (("split", found.splits), ("label", found.labels)):
+        for name, side in sides.items():
+            if len(set(side["clips"])) > 1 or len(set(side["seconds"])) > 1:
+                (c0, c1), (s0, s1) = side["clips"], side["seconds"]
+                lines.append(
+                    f"{what} {name or '(none)':<14} {c0:>10,.0f} -> {c1:>10,.0f} clips ({_signed(c1 - c0)}), {s0:,.1f} -> {s1:,.1f} s"
+                    f" ({_signed(s1 - s0)})"
+                )
+    lines += moved(found.side_changes, "moved")
+    for entry in found.config:
+        lines.append(f"config {entry['key']}: {_value(entry['before'])} -> {_value(entry['after'])}")
+    return lines
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.1f}".removesuffix(".0")
+
+
+def _value(value: Any) -> str:
+    return "(not given)" if value is None else str(value)
+
+
+def garbage(found: Garbage, removed: bool) -> list[str]:
+    """Return what `gc` found, or removed."""
+    verb = "removed" if removed else "to remove"
+    groups = {
+        "snapshots": (found.snapshots, f"snapshots {', '.join(map(str, found.dropped))}" if found.dropped else "unfinished snapshots"),
+        "exports": (found.exports, "exports of snapshots that are not kept"),
+        "shards": (found.shards, "shards that no kept snapshot names"),
+        "builds": (found.notes, "notes of builds that others have followed"),
+        "leftovers": (found.leftovers, "of writes that were cut off"),
+    }  # fmt: skip
+    lines = [
+        f"{name:<12} {len(files):>8,} files {size(sum(files.values())):>12}  {what}"
+        for name, (files, what) in groups.items()
+        if files
+    ]
+    if found.held:
+        lines.append(
+            f"held         {found.held:>8,} shards of a build that was interrupted or not published, for it to go on from"
+        )
+    if found.retries:
+        lines.append(f"retries      {found.retries:>8,} of recordings that no kept shard has")
+    n_files = len(list(found.paths))
+    if not n_files and not found.retries:
+        lines.append("nothing to remove")
+    else:
+        lines.append(f"{verb:<12} {n_files:>8,} files {size(found.size_bytes):>12}")
+        if not removed:
+            lines.append("nothing was removed yet; the same command with --delete does it")
+    return lines

@@ -1,0 +1,151 @@
+"""Reading a configuration from YAML, with errors that name the file, the line and the key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from clipmill.schemas.config import Config
+from clipmill.schemas.config.problems import explain, key_path, misspelt_features
+from clipmill.schemas.config.yaml_document import Document, KeyPath
+from clipmill.schemas.errors import ConfigError, Problem
+
+MAX_BYTES = 1_000_000
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_UNCLOSED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?$")
+_NO_SPACE = re.compile(r"[\w-]+:\S")
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A checked configuration and the text it came from.
+
+    config : with environment variables filled in
+    public : the same as plain data with ``${VAR}`` as written and without storage_options: safe to publish
+    path : the file
+    lines : of every key, from 1
+    """
+
+    config: Config
+    public: dict[str, Any]
+    path: str
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """Return an error about keys with the file and the lines of these, if it came without."""
+        problems = [
+            replace(p, file=self.path, line=p.line or self._line(key_path(p.key))) if p.key and p.line is None else p
+            for p in error.problems
+        ]
+        return ConfigError.of(problems)
+
+    def _line(self, path: KeyPath) -> int | None:
+        names = [source.name for source in self.config.sources]
+        if path[:1] == ("sources",) and len(path) > 1 and path[1] in names:  # written by name rather than by number
+            path = ("sources", names.index(str(path[1])), *path[2:])
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+
+def load(path: str | Path, *, environ: Mapping[str, str] = os.environ) -> ConfigFile:
+    """Read and check a configuration.
+
+    Raises
+    ------
+    ConfigError : all that is wrong, in the order of the lines, each with file, line and key
+    """
+    file = str(path)
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise _unreadable("is a folder; give the YAML file of a configuration", file) from None
+    except (OSError, ValueError) as error:  # ValueError: of a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise _unreadable(f"cannot read the configuration: {why}", file) from None
+    if len(raw) > MAX_BYTES:
+        raise _unreadable(f"the configuration has more than {MAX_BYTES} bytes, which are not read", file)
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 in raw[:2]:
+        raise _unreadable("is UTF-16 text, or no text at all; save it as UTF-8", file)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte, line = raw[error.start], raw.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8 text: here is the byte 0x{byte:02x}; save the file as UTF-8"
+        raise _unreadable(message, file, line) from None
+    return loads(text, file=file, environ=environ)
+
+
+def _unreadable(message: str, file: str, line: int | None = None) -> ConfigError:
+    return ConfigError(message, file=file, line=line, code="config.unreadable")
+
+
+def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] = os.environ) -> ConfigFile:
+    """Check a configuration given as text. See `load`."""
+    document = Document(text, file)
+    if not isinstance(document.data, dict) and not document.problems:
+        found = {list: "a list was found", type(None): "the file is empty"}.get(type(document.data), "text was found")
+        hint = ""
+        if isinstance(document.data, str) and _NO_SPACE.match(document.data):
+            hint = "; a space is missing behind the colon"
+        raise ConfigError(
+            f"the configuration must be a mapping that starts with `name:`; {found}{hint}",
+            file=file,
+            line=1,
+            code="config.invalid_yaml",
+        )
+    filled = _fill_in(document.data, (), document, environ)
+    problems: list[Problem] = []
+    config = None
+    try:
+        config = Config.model_validate(filled)
+    except ValidationError as error:
+        problems = explain(error, document)
+    problems += misspelt_features(document) + document.problems
+    if problems or config is None:
+        raise ConfigError.of(sorted(problems, key=lambda p: (p.line or 0, p.code != "config.unknown_key")))
+    return ConfigFile(config=config, public=_without_secrets(document.data), path=file, lines=document.lines)
+
+
+def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _fill_in(v, (*path, k), document, environ) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_fill_in(v, (*path, i), document, environ) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    if (open_ := _UNCLOSED.search(_VARIABLE.sub("", value))) is not None:
+        name = open_[1]  # and not what follows, which may be a secret
+        document.tell(
+            "config.invalid_value",
+            f"the brace of ${{{name} is not closed; write ${{{name}}}, or ${{{name}:-default}}",
+            path,
+        )
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = environ.get(name) or default
+        if found is None:
+            message = f"the environment variable {name} is not set (or empty); set it, or write ${{{name}:-default}}"
+            document.tell("config.environment", message, path)
+            return match[0]
+        return found
+
+    return _VARIABLE.sub(substitute, value)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_secrets(v) for k, v in value.items() if k != "storage_options"}
+    if isinstance(value, list):
+        return [_without_secrets(v) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""Datasets as they lie on disk: records, snapshots, and what looks after them."""

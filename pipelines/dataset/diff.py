@@ -1,0 +1,189 @@
+"""Diff: what changed between two snapshots. Shards that both name are the same, so only the others are looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill.pipelines.dataset.outcomes import clips_of, recordings_of
+from clipmill.pipelines.dataset.sides import SideChanges, changes_between
+from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.schemas.records import Commit, Snapshot
+from clipmill.schemas.tables import manifest_schema
+from clipmill.stages.storage.root import Root
+
+_COMPARED = [n for n in manifest_schema([]).names if n not in ("clip_id", "shard")]
+
+
+@dataclass
+class Change:
+    """Names that only the newer side has, only the older one, and both but not the same."""
+
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def any(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass
+class Diff:
+    """What changed from snapshot a to snapshot b.
+
+    recordings : by id; changed: another version, or used on one side and rejected on the other
+    clips : by id; changed: another label, split, length, level, or field
+    splits, labels, totals : by name, clips and seconds before and after
+    config : key, before, after
+    side_changes : recordings that stand on another side of the split
+    """
+
+    a: int
+    b: int
+    shards: dict[str, int]
+    recordings: Change
+    clips: Change
+    totals: dict[str, list[float]]
+    splits: dict[str, dict[str, list[float]]]
+    labels: dict[str, dict[str, list[float]]]
+    config: list[dict[str, Any]]
+    side_changes: SideChanges
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.shards["added"] or self.shards["removed"] or self.config)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "same": self.is_empty}
+
+
+def diff(root: Root, a: int, b: int) -> Diff:
+    """Compare two snapshots.
+
+    Raises
+    ------
+    ClipmillError : one of them is not there, or a record of a shard that differs cannot be read
+    """
+    old, new = read_snapshot(root, a), read_snapshot(root, b)
+    gone = [read_commit(root, key) for key in sorted(set(old.commits) - set(new.commits))]
+    come = [read_commit(root, key) for key in sorted(set(new.commits) - set(old.commits))]
+    return Diff(
+        a=a,
+        b=b,
+        shards={"kept": len(set(old.commits) & set(new.commits)), "added": len(come), "removed": len(gone)},
+        recordings=_recordings(root, gone, come),
+        clips=_clips(_manifest(root, gone), _manifest(root, come)),
+        totals={
+            "recordings_listed": [old.recordings_listed, new.recordings_listed],
+            "recordings_used": [old.counts.recordings_used, new.counts.recordings_used],
+            "recordings_rejected": [old.counts.recordings_rejected, new.counts.recordings_rejected],
+            "clips": [old.counts.clips_kept, new.counts.clips_kept],
+            "seconds": [old.seconds.kept_s, new.seconds.kept_s],
+            "bytes": [old.bytes_stored, new.bytes_stored],
+        },
+        splits=_sides(_by_split(old), _by_split(new)),
+        labels=_sides(_by_label(old), _by_label(new)),
+        config=_config(old.config, new.config),
+        side_changes=changes_between(root, gone, come),
+    )
+
+
+def _recordings(root: Root, gone: list[Commit], come: list[Commit]) -> Change:
+    old, new = _outcomes(root, gone), _outcomes(root, come)
+    return Change(
+        added=sorted(new.keys() - old.keys()),
+        removed=sorted(old.keys() - new.keys()),
+        changed=sorted(r for r in new.keys() & old.keys() if new[r] != old[r]),
+    )
+
+
+def _outcomes(root: Root, commits: list[Commit]) -> dict[str, set[tuple[str, str | None]]]:
+    """Return, by recording, its versions and what its parts were rejected for."""
+    found: dict[str, set[tuple[str, str | None]]] = {}
+    for commit in commits:
+        for row in recordings_of(root, commit):
+            found.setdefault(row["recording_id"], set()).add((row["version"], row["reason"]))
+    return found
+
+
+def _manifest(root: Root, commits: list[Commit]) -> pa.Table:
+    tables = [clips_of(root, commit) for commit in commits]
+    if not tables:
+        return pa.schema([f for f in manifest_schema([]) if f.name != "shard"]).empty_table()
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _clips(old: pa.Table, new: pa.Table) -> Change:
+    change = Change(
+        added=_not_in(new["clip_id"], old["clip_id"]),
+        removed=_not_in(old["clip_id"], new["clip_id"]),
+    )
+    fields = sorted((set(old.column_names) & set(new.column_names)) - {"clip_id", *_COMPARED})
+    columns = [*_COMPARED, *fields]
+    both = new.select(["clip_id", *columns]).join(
+        old.select(["clip_id", *columns]), keys="clip_id", join_type="inner", right_suffix=" before"
+    )
+    if both.num_rows:
+        differ = [_differ(both[name], both[f"{name} before"]) for name in columns]
+        anywhere = differ[0]
+        for one in differ[1:]:
+            anywhere = pc.or_(anywhere, one)
+        change.changed = sorted(both["clip_id"].filter(anywhere).to_pylist())
+    return change
+
+
+def _not_in(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> list[str]:
+    found: list[str] = sorted(ids.filter(pc.invert(pc.is_in(ids, others.combine_chunks()))).to_pylist())
+    return found
+
+
+def _differ(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return where two columns differ; two nulls do not. One that was a corpus's field and is clipmill's now has another type."""
+    if a.type != b.type:
+        a, b = a.cast(pa.string()), b.cast(pa.string())
+    return pc.fill_null(pc.not_equal(a, b), pc.xor(pc.is_null(a), pc.is_null(b)))
+
+
+def _by_split(snapshot: Snapshot) -> dict[str, tuple[float, float]]:
+    return {name: (side["clips"], side["seconds"]) for name, side in snapshot.by_split.items()}
+
+
+def _by_label(snapshot: Snapshot) -> dict[str, tuple[float, float]]:
+    s = snapshot.seconds
+    return {label: (n, s.by_label.get(label, 0.0)) for label, n in s.clips_by_label.items()}
+
+
+def _sides(
+    old: dict[str, tuple[float, float]], new: dict[str, tuple[float, float]]
+) -> dict[str, dict[str, list[float]]]:
+    found = {}
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name, (0, 0.0)), new.get(name, (0, 0.0))
+        found[name] = {"clips": [before[0], after[0]], "seconds": [round(before[1], 3), round(after[1], 3)]}
+    return found
+
+
+def _config(old: Any, new: Any) -> list[dict[str, Any]]:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    return [
+        {"key": key, "before": before.get(key), "after": after.get(key)}
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    """Yield the leaves of a configuration with their keys; the items of a list of sources go by their name."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{key}[{inner.get('name', i)}]")
+    else:
+        yield key, value

@@ -1,0 +1,188 @@
+"""Garbage: what no kept snapshot names. Found first, removed on request, and never while a build runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipmill.pipelines.dataset.notes import collecting, read_notes, running_since
+from clipmill.pipelines.dataset.outcomes import recordings_of
+from clipmill.pipelines.dataset.published import Published
+from clipmill.pipelines.dataset.stale_exports import stale_exports
+from clipmill.schemas.layout import (
+    BUILDS,
+    OURS,
+    REJECTED_FILE,
+    SNAPSHOTS,
+    Retries,
+    commit_path,
+    committed_keys,
+    read_commit,
+    read_retries,
+    read_snapshot,
+    shard_sizes,
+    snapshot_name,
+    snapshot_numbers,
+    snapshot_path,
+    write_retries,
+)
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
+
+_UNDONE = {None, "interrupted", "failed", "not_published"}
+
+
+@dataclass
+class Garbage:
+    """What can go. Each maps paths to sizes in bytes, in the order in which they are removed.
+
+    snapshots : files of snapshots that are not kept, and of unfinished ones
+    exports : what `clipmill export` made of snapshots that are not there, or not kept
+    shards : records and files of shards that no kept snapshot names
+    notes : of builds that ended before the last one, and what was rejected by one that another one has followed
+    leftovers : files of writes that were cut off
+    kept, dropped : numbers of snapshots
+    held : shards that are kept for a build that was interrupted, or not published
+    retries : how many of `retries.json` are of recordings that no kept shard has; retries_left : the others
+    """
+
+    snapshots: dict[str, int] = field(default_factory=dict)
+    exports: dict[str, int] = field(default_factory=dict)
+    shards: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    leftovers: dict[str, int] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    held: int = 0
+    retries: int = 0
+    retries_left: Retries = field(default_factory=dict)
+
+    @property
+    def _groups(self) -> tuple[dict[str, int], ...]:
+        return self.snapshots, self.exports, self.shards, self.notes, self.leftovers
+
+    @property
+    def paths(self) -> Iterator[str]:
+        for group in self._groups:
+            yield from group
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(sum(group.values()) for group in self._groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        told = {name: value for name, value in self.__dict__.items() if name != "retries_left"}
+        return {**told, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
+
+
+def find_garbage(root: Root, keep: int | None = None) -> Garbage:
+    """List what no kept snapshot names.
+
+    keep : how many of the newest snapshots; None: all
+
+    Raises
+    ------
+    ClipmillError : a kept snapshot, or a record that it names, cannot be read, so that nothing can be said of its files
+    """
+    numbers = snapshot_numbers(root)
+    return find_beside(root, numbers if keep is None else numbers[-keep:])
+
+
+def find_beside(root: Root, kept: list[int], barred: Collection[str] = (), spared: Collection[str] = ()) -> Garbage:
+    """List what goes when these snapshots stay.
+
+    barred : keys of shards that are not held for a build either
+    spared : keys of shards that stay though no snapshot of these names them
+
+    Raises
+    ------
+    ClipmillError : as `find_garbage` does
+    """
+    found = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept])
+    published = [Published(root, read_snapshot(root, n)) for n in kept]
+    named = {key for p in published for key in p.snapshot.commits} | set(spared)
+    there = committed_keys(root)
+    notes = read_notes(root)
+    held = {key for note in notes if note.outcome in _UNDONE for key in note.keys} & there - named - set(barred)
+    found.held = len(held)
+    needed = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
+    commits = [read_commit(root, key) for key in sorted(named | held)]
+    for commit in commits:
+        needed |= {commit_path(commit.key), *(o.path for o in commit.outputs)}
+    found.snapshots = _unnamed_snapshots(root, kept)
+    found.exports, folders = stale_exports(root, {p.identity for p in published}, needed)
+    loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OURS.fullmatch(path)}
+    # Records first: a shard must not count when the removal is cut off.
+    found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
+    last = notes[-1] if notes else None
+    stale = [f"{BUILDS}/{n.id}.json" for n in notes[:-1] if not n.is_alive and n.outcome not in _UNDONE]
+    if last is None or last.outcome != "not_published":
+        stale.append(REJECTED_FILE)
+    sizes = root.sizes(BUILDS)
+    found.notes = {path: sizes[path] for path in stale if path in sizes}
+    retries = read_retries(root)
+    found.retries_left = _needed_retries(root, commits, retries)
+    found.retries = len(retries) - len(found.retries_left)
+    exported = "".join(f"|{re.escape(folder)}/.*" for folder in folders)
+    found.leftovers = root.leftovers(running_since(root), re.compile(f"(?:{OURS.pattern}){exported}"))
+    return found
+
+
+def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:
+    """Return the retries of items that a shard has. What a shard of an older clipmill has is not known: then all are."""
+    if not retries or any(c.output("recordings") is None for c in commits):
+        return retries
+    items = {row["item_id"] for commit in commits for row in recordings_of(root, commit)}
+    return {item: entry for item, entry in retries.items() if item in items}
+
+
+def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
+    needed = {snapshot_path(n) for n in kept}
+    folders = tuple(f"{SNAPSHOTS}/{snapshot_name(n)}/" for n in kept)
+    sizes = root.sizes(SNAPSHOTS)
+    loose = {
+        path: n
+        for path, n in sizes.items()
+        if path not in needed and not path.startswith(folders) and OURS.fullmatch(path)
+    }
+    return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
+
+
+def collect(root: Root, keep: int | None = None) -> Garbage:
+    """Remove what `find_garbage` finds, while holding the root so that no build begins meanwhile.
+
+    Raises
+    ------
+    ClipmillError : a build or another gc is running; nothing was removed
+    """
+    with collecting(root):
+        found = find_garbage(root, keep)
+        remove(root, found)
+    return found
+
+
+def remove(root: Root, found: Garbage) -> None:
+    """Remove garbage, in an order in which nothing ever counts that is not whole. The root must be held by `collecting`."""
+    for path in (*found.snapshots, *found.exports, *found.shards, *found.notes):
+        root.remove(path)
+    for name in found.leftovers:
+        root.remove_leftover(name)
+    if found.retries:
+        write_retries(root, found.retries_left)
+    _remove_empty_folders(root, (*found.snapshots, *found.exports, *found.shards))
+
+
+def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:
+    """Remove the folders of removed files that nothing is in any more, as object stores do."""
+    if not root.is_local:
+        return
+    folders = {path.rpartition("/")[0] for path in paths}
+    folders |= {"/".join(f.split("/")[:k]) for f in folders for k in range(1, len(f.split("/")))}
+    for folder in sorted(folders, key=len, reverse=True):
+        if folder and folder not in ("shards", "commits", SNAPSHOTS):
+            with contextlib.suppress(OSError):  # somebody's file is in it
+                os.rmdir(root.full(folder))

@@ -1,0 +1,77 @@
+"""Near recordings: which one may be meant by an id that a dataset does not have. What cannot be undone proposes none that is far."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.layout import SNAPSHOTS, snapshot_name, snapshot_numbers
+from clipmill.stages.storage.root import Root
+
+_SHOWN, _NEAR, _COMPARED = 10, 3, 20_000
+_ALIKE, _ALIKE_PART = 0.9, 0.75
+Addresses = Callable[[Sequence[str]], Mapping[str, Collection[str]]]
+
+
+def no_such_recordings(root: Root, unknown: Sequence[str], known: Collection[str], addresses: Addresses) -> ConfigError:
+    """Return the error that recordings are not in a dataset, with those that may be meant, and where the ids are to be found.
+
+    addresses : gives the addresses that recordings were read from, by id
+    """
+    told = []
+    for recording in unknown[:_SHOWN]:
+        near = near_recordings(recording, known, addresses)
+        hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+        told.append(f"no recording {recording!r} is in this dataset{hint}")
+    more = f"; and {len(unknown) - _SHOWN} more that are not known" if len(unknown) > _SHOWN else ""
+    numbers = snapshot_numbers(root)
+    manifest = f"{SNAPSHOTS}/{snapshot_name(numbers[-1])}/manifest.parquet" if numbers else ""
+    where = (
+        f" of {root.uri(manifest)}, and of the tables that `clipmill export {root.url} csv` writes" if numbers else ""
+    )
+    return ConfigError(
+        f"{'; '.join(told)}{more}: a recording's id is SOURCE/PATH, as in the column recording_id{where}",
+        code="root.unknown_recording",
+    )
+
+
+def near_recordings(given: str, known: Collection[str], addresses: Addresses) -> list[str]:
+    """Return the ids that may be meant: of the recording at this address or at this end of one, else of one that is spelt alike."""
+    plain = given.replace("\\", "/").removeprefix("./")
+    found = _of_an_address(plain, known)
+    if found:
+        read_from = addresses(found)
+        at_it = [k for k in found if plain in read_from.get(k, ())]
+        found = at_it or [k for k in found if k.count("/") > 1]  # a name alone says little of a file elsewhere
+    if not found:
+        found = [k for k in known if k.endswith(f"/{plain.lstrip('/')}")] if plain.strip("/") else []
+    if not found:
+        name = plain.rpartition("/")[2]
+        same = [k for k in known if name and k.rpartition("/")[2] == name]
+        found = same if len(same) == 1 else []
+    return sorted(found)[:_NEAR] or _spelt_alike(plain, known)
+
+
+def _of_an_address(address: str, known: Collection[str]) -> list[str]:
+    """Return the recordings whose path is the longest end of an address."""
+    ends = {k: path for k in known if (path := k.partition("/")[2]) and address.endswith(f"/{path}")}
+    longest = max(map(len, ends.values()), default=0)
+    # The end of an id of another source is one name alone in most cases, as in s/nope/a.wav: that is no address.
+    is_address = address.startswith("/") or "://" in address
+    return [k for k, path in ends.items() if len(path) == longest] if is_address else []
+
+
+def _spelt_alike(given: str, known: Collection[str]) -> list[str]:
+    """Return ids that differ by a slip; not by a number, which tells recordings apart."""
+    numbers, parts = re.findall(r"\d+", given), given.split("/")
+    near = difflib.get_close_matches(given, sorted(known)[:_COMPARED], _NEAR, _ALIKE)
+    return [k for k in near if re.findall(r"\d+", k) == numbers and _are_like(parts, k.split("/"))]
+
+
+def _are_like(a: list[str], b: list[str]) -> bool:
+    """Return whether folders and names are alike one by one: another folder is none of a slip."""
+    return len(a) == len(b) and all(
+        difflib.SequenceMatcher(None, x, y).ratio() >= _ALIKE_PART for x, y in zip(a, b, strict=True)
+    )

@@ -1,0 +1,260 @@
+"""Notes that builds and `gc` leave under a root while they run, so that they keep out of each other's way.
+
+Nothing of the dataset depends on a note. A build writes its note before it looks at what is committed, and `gc` writes its
+own before it looks at the builds' notes; each then reads the other's. Whatever the order, at least one of them sees the other:
+a build waits for a `gc` to end, and a `gc` does not begin while a build runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import BUILDS
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.processes import is_running, process_start, this_machine
+from clipmill.stages.storage.root import Root
+
+_BEAT_S = 10.0
+_DEAD_AFTER_S = 600.0
+_LAST_WORD_S = 5.0
+_GC_FILE = f"{BUILDS}/gc.json"
+_GC_WAIT_S = 600.0
+_FORGET_FILE = f"{BUILDS}/forget.json"
+_FORGOTTEN_MESSAGE = "what was said named a recording that was forgotten since"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a build, or a `gc`, says of itself.
+
+    keys : of the shards that a build planned
+    started, beat : times in UTC, ISO 8601; the last sign of life
+    process_start : of the process, in clock ticks since the machine started, since process ids come again
+    outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or when it was killed
+    message : why it published nothing
+    progress : how far it was at the last sign of life, for people
+    """
+
+    id: str
+    host: str
+    pid: int
+    process_start: int
+    started: str
+    beat: str
+    keys: list[str] = field(default_factory=list)
+    recordings: int = 0
+    outcome: str | None = None
+    message: str | None = None
+    progress: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs: known on this machine, judged by its last sign of life on others."""
+        if self.outcome is not None:
+            return False
+        if self.host == this_machine():
+            return is_running(self.pid) and process_start(self.pid) == self.process_start
+        silent = datetime.now(UTC) - datetime.fromisoformat(self.beat)
+        return silent.total_seconds() < _DEAD_AFTER_S
+
+    @classmethod
+    def of_this_process(cls, **more: Any) -> Note:
+        now = datetime.now(UTC)
+        pid = os.getpid()
+        name = f"{now.strftime('%Y%m%dT%H%M%S%f')}-{pid}"
+        stamp = now.isoformat(timespec="seconds")
+        return cls(name, this_machine(), pid, process_start(pid), stamp, stamp, **more)
+
+
+def read_notes(root: Root) -> list[Note]:
+    """Return the notes of builds, oldest first. What is no note is passed over."""
+    found = []
+    for name in root.names(BUILDS):
+        if name.endswith(".json") and f"{BUILDS}/{name}" not in (_GC_FILE, _FORGET_FILE):
+            note = _read(root, f"{BUILDS}/{name}")
+            if note is not None:
+                found.append(note)
+    return sorted(found, key=lambda n: n.id)
+
+
+def running_since(root: Root, but: str | None = None) -> datetime | None:
+    """Return when the oldest build that still runs began, None when there is none. but : the id of one that does not count."""
+    started = [n.started for n in read_notes(root) if n.is_alive and n.id != but]
+    return datetime.fromisoformat(min(started)) if started else None
+
+
+def _read(root: Root, path: str) -> Note | None:
+    try:
+        return Note(**json.loads(root.read_bytes(path)))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None
+
+
+def _write(root: Root, path: str, note: Note) -> None:
+    try:
+        root.write_bytes(path, (json.dumps(asdict(note)) + "\n").encode())
+    except OSError as error:
+        raise describe_os_error(error, root, "write to") from None
+
+
+class Noted:
+    """A build's note for as long as the build runs, with a sign of life every 10 s. Ended builds' notes are cleared away.
+
+    describe : tells how far the build is
+    """
+
+    def __init__(self, root: Root, keys: list[str], recordings: int) -> None:
+        self._root = root
+        self._note = Note.of_this_process(keys=keys, recordings=recordings)
+        self._path = f"{BUILDS}/{self._note.id}.json"
+        self.describe: Callable[[], str] = str
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Noted:
+        for note in read_notes(self._root):
+            if not note.is_alive:
+                self._root.remove(f"{BUILDS}/{note.id}.json")
+        _write(self._root, self._path, self._note)
+        self._thread.start()
+        _wait_for_gc(self._root)
+        return self
+
+    @property
+    def id(self) -> str:
+        return self._note.id
+
+    def finish(self, outcome: str, message: str | None = None) -> None:
+        self._still()
+        self._note = replace(self._note, outcome=outcome, message=message)
+        _write(self._root, self._path, self._note)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._note.outcome is not None:
+            self._still()
+        elif isinstance(error, Exception):
+            self._last_word("failed", str(error))
+        else:
+            # Whoever interrupts wants to go. A store that hangs may keep this thread for minutes: it is left behind.
+            last = threading.Thread(target=self._last_word, args=("interrupted",), daemon=True)
+            last.start()
+            last.join(_LAST_WORD_S)
+
+    def _last_word(self, outcome: str, message: str | None = None) -> None:
+        with suppress(ClipmillError):  # what ended the build may keep this from being written too
+            self.finish(outcome, message)
+
+    def _still(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT_S):
+            with suppress(ClipmillError):
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                _write(self._root, self._path, replace(self._note, beat=now, progress=self.describe()))
+
+
+def _wait_for_gc(root: Root) -> None:
+    deadline = time.monotonic() + _GC_WAIT_S
+    while (note := _read(root, _GC_FILE)) is not None and note.is_alive:
+        if time.monotonic() > deadline:
+            raise ClipmillError(
+                f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
+                " build again when it has ended"
+            )
+        time.sleep(0.2)
+
+
+@contextmanager
+def collecting(root: Root, command: str = "gc") -> Iterator[None]:
+    """Hold a root for `gc` or `forget`, with a sign of life every 10 s.
+
+    Raises
+    ------
+    ClipmillError : a build or another `gc` or `forget` is running on it
+    """
+    other = _read(root, _GC_FILE)
+    if other is not None and other.is_alive:
+        raise ClipmillError(f"another gc is running on {root.url}, or a forget (process {other.pid} on {other.host})")
+    note, stop = Note.of_this_process(), threading.Event()
+    _write(root, _GC_FILE, note)
+
+    def beat() -> None:
+        while not stop.wait(_BEAT_S):
+            with suppress(ClipmillError):
+                _write(root, _GC_FILE, replace(note, beat=datetime.now(UTC).isoformat(timespec="seconds")))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        running = [n for n in read_notes(root) if n.is_alive]
+        if running:
+            raise ClipmillError(
+                f"a build is running on {root.url} (process {running[0].pid} on {running[0].host}, since {running[0].started}):"
+                f" nothing is removed; run {command} when it has ended"
+            )
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        root.remove(_GC_FILE)
+
+
+def refuse_while_collecting(root: Root, what: str) -> None:
+    """Raise a ClipmillError where a `gc` or `forget` runs on a root, which removes what an export reads.
+
+    what : that is refused, as "nothing was exported"
+    """
+    note = _read(root, _GC_FILE)
+    if note is not None and note.is_alive:
+        raise ClipmillError(
+            f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
+            f" {what}; do it again when it has ended"
+        )
+
+
+def begin_forgetting(root: Root) -> None:
+    """Note that a `forget` changes a root, until `end_forgetting`: one that is cut off between can be told."""
+    _write(root, _FORGET_FILE, Note.of_this_process())
+
+
+def end_forgetting(root: Root) -> None:
+    root.remove(_FORGET_FILE)
+
+
+def unfinished_forget(root: Root) -> tuple[str, bool] | None:
+    """Return when a `forget` began that is not finished, and whether it still runs; None where there is none."""
+    begun, held = _read(root, _FORGET_FILE), _read(root, _GC_FILE)
+    runs = begun is not None and held is not None and held.is_alive and held.pid == begun.pid
+    return (begun.started, runs) if begun is not None else None
+
+
+def clean_notes(root: Root, keys: Collection[str], names_one: Callable[[str], bool]) -> None:
+    """Take shards, and messages that name what is to be forgotten, out of the notes of builds that have ended.
+
+    keys : of the shards
+    names_one : whether a text names it
+    """
+    for note in read_notes(root):
+        cleaned = replace(
+            note,
+            keys=[key for key in note.keys if key not in keys],
+            message=_FORGOTTEN_MESSAGE if names_one(note.message or "") else note.message,
+            progress="" if names_one(note.progress) else note.progress,
+        )
+        if cleaned != note:
+            _write(root, f"{BUILDS}/{note.id}.json", cleaned)

@@ -1,0 +1,48 @@
+"""What became of each recording of a shard, and which clips it has: the small tables beside a commit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipmill.pipelines.read.shard_rows import legible
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
+
+
+def recordings_of(root: Root, commit: Commit) -> list[dict[str, Any]]:
+    """Return the rows of a shard's `clipmill.schemas.tables.RECORDINGS`; none for a shard of a clipmill that did not write them."""
+    output = commit.output("recordings")
+    rows: list[dict[str, Any]] = _read(root, output.path).to_pylist() if output is not None else []
+    return rows
+
+
+def clips_of(root: Root, commit: Commit) -> pa.Table:
+    """Return a shard's part of the manifest."""
+    output = commit.output("manifest")
+    if output is None:
+        raise ClipmillError(f"the commit record of shard {commit.key[:12]} names no manifest")
+    return _read(root, output.path)
+
+
+def remarks_of(commits: Iterable[Commit]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the remarks of shards by code and recording; of a recording whose parts are in several shards, the first."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in (row for commit in commits for row in commit.remarks):
+        found.setdefault(row["code"], {}).setdefault(row["recording_id"], row)
+    return found
+
+
+def count_remarked(commits: Iterable[Commit]) -> dict[str, int]:
+    """Return how many recordings have remarks, by code. The sum of the shards' own counts would repeat recordings."""
+    return {code: len(rows) for code, rows in sorted(remarks_of(commits).items())}
+
+
+def _read(root: Root, path: str) -> pa.Table:
+    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
+        return pq.read_table(stream)

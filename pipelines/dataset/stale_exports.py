@@ -1,0 +1,65 @@
+"""Exports under a dataset's root of snapshots that are not kept. Some repeat the audio, and all of them name files that will be gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+
+from clipmill.pipelines.exports.croissant import FILE as CROISSANT
+from clipmill.pipelines.exports.croissant import MARK as CROISSANT_MARK
+from clipmill.pipelines.exports.huggingface import CARD
+from clipmill.pipelines.exports.huggingface import MARK as CARD_MARK
+from clipmill.pipelines.exports.target import MARK
+from clipmill.stages.storage.root import Root
+
+_NAMED = re.compile(rb"shards/\w+/\w+-b[01]*-[0-9a-f]{12}\.(?:parquet|tar)|snapshots/\d{6}/manifest\.parquet")
+
+
+def stale_exports(root: Root, identities: Collection[str], needed: Collection[str]) -> tuple[dict[str, int], list[str]]:
+    """Return the files of exports that are of no kept snapshot, with their sizes in bytes, and the folders that hold nothing else.
+
+    What `clipmill export` did not mark or sign as its own is somebody else's. A marked folder is the export's alone.
+
+    Parameters
+    ----------
+    identities : of the kept snapshots, as `Published.identity`
+    needed : paths of the files that they need
+    """
+    found: dict[str, int] = {}
+    of = {folder: _snapshot_of(root, folder) for folder in _marked(root)}
+    folders = sorted(folder for folder, snapshot in of.items() if snapshot is not None and snapshot not in identities)
+    for folder in folders:
+        sizes = root.sizes(folder)
+        # The mark goes last, so that what an interruption leaves is still known for what it is.
+        found |= dict(sorted(sizes.items(), key=lambda f: (f[0] == f"{folder}/{MARK}", f[0])))
+    for name, sign in ((CARD, CARD_MARK), (CROISSANT, CROISSANT_MARK)):
+        if name not in root.names(""):
+            continue
+        content = root.read_bytes(name)
+        if sign.encode() in content and any(m[0].decode() not in needed for m in _NAMED.finditer(content)):
+            found[name] = len(content)
+    return found, folders
+
+
+def _marked(root: Root) -> Iterator[str]:
+    """Yield the folders under a root that an export has marked."""
+    if not root.is_local:
+        try:
+            yield from (path[: -len(MARK) - 1] for path, _ in root.remote_files() if path.endswith(f"/{MARK}"))
+        except FileNotFoundError:
+            return
+        return
+    top = root.full()
+    for place, _, names in os.walk(top):  # folders that may not be looked into are not an export's of this user
+        if MARK in names and place != top:
+            yield os.path.relpath(place, top)
+
+
+def _snapshot_of(root: Root, folder: str) -> str | None:
+    """Return the identity of an export's snapshot; None where the mark is none of ours, and the folder is not touched."""
+    try:
+        return str(json.loads(root.read_bytes(f"{folder}/{MARK}"))["snapshot"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,120 @@
+"""Verify: hash every shard again, count every row, and do the sums again."""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import SNAPSHOTS, read_commit, read_snapshot, snapshot_name
+from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import sha256_of
+
+
+@dataclass
+class Verdict:
+    """What was found. problems : one line each, empty when all is well."""
+
+    snapshot: int
+    shards: int = 0
+    files: int = 0
+    clips: int = 0
+    size_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "ok": not self.problems}
+
+
+def verify(root: Root, number: int | None = None) -> Iterator[Verdict]:
+    """Check a snapshot, the newest by default. Yields the verdict so far after each shard; the last one is complete.
+
+    Raises
+    ------
+    ClipmillError : there is no snapshot
+    """
+    snapshot = read_snapshot(root, number)
+    verdict = Verdict(snapshot.number)
+    verdict.problems += snapshot.problems()
+    sums = Counts()
+    ids: Counter[str] = Counter()
+    for key in snapshot.commits:
+        verdict.shards += 1
+        try:
+            commit = read_commit(root, key)
+        except ClipmillError as error:
+            verdict.problems.append(str(error))
+            continue
+        verdict.problems += [f"commit {key[:12]}: {p}" for p in commit.counts.problems()]
+        if commit.key != key:
+            verdict.problems.append(f"commit {key[:12]}: the record is of another shard, {commit.key[:12]}")
+        sums += commit.counts
+        for output in commit.outputs:
+            _check_file(root, commit, output, verdict, ids)
+        yield verdict
+    if not verdict.problems:
+        _check_snapshot(root, snapshot, sums, ids, verdict)
+    verdict.clips = sum(ids.values())
+    yield verdict
+
+
+def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict, ids: Counter[str]) -> None:
+    verdict.files += 1
+    place = root.uri(output.path)
+    try:
+        found = sha256_of(root, output.path)
+    except (FileNotFoundError, ValueError):
+        verdict.problems.append(f"{place}: missing")
+        return
+    except OSError as error:
+        verdict.problems.append(f"{place}: cannot be read: {error.strerror or error}")
+        return
+    if found != output.sha256:
+        verdict.problems.append(f"{place}: its sha256 is {found[:12]}…, the commit says {output.sha256[:12]}…")
+        return
+    verdict.size_bytes += output.size_bytes
+    with contextlib.closing(root.open_read(output.path)) as stream:
+        if output.format == "webdataset":
+            rows = sum(m.name.endswith(".json") for m in tarfile.open(fileobj=stream, mode="r|"))  # noqa: SIM115
+        else:
+            rows = pq.ParquetFile(stream).metadata.num_rows
+            if output.format == "manifest":
+                stream.seek(0)
+                ids.update(pq.read_table(stream, columns=["clip_id"])["clip_id"].to_pylist())
+    expected = commit.n_items if output.format == "recordings" else commit.counts.clips_kept
+    if not rows == output.rows == expected:
+        verdict.problems.append(f"{place}: {rows} rows, the commit says {output.rows}, and {expected} by its counts")
+
+
+def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[str], verdict: Verdict) -> None:
+    twice = [clip for clip, n in ids.items() if n > 1]
+    if twice:
+        verdict.problems.append(f"{len(twice)} clip ids occur more than once, the first is {twice[0]}")
+    if sum(ids.values()) != snapshot.counts.clips_kept or sums.clips_kept != snapshot.counts.clips_kept:
+        verdict.problems.append(
+            f"{sum(ids.values())} clips in the shards, {sums.clips_kept} in the commits, {snapshot.counts.clips_kept} in the snapshot"
+        )
+    folder = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}"
+    for name, expected in (
+        ("manifest", snapshot.counts.clips_kept),
+        ("rejections", sum(snapshot.counts.rejected.values())),
+    ):
+        path = f"{folder}/{name}.parquet"
+        try:
+            if snapshot.files and sha256_of(root, path) != snapshot.files[name]:
+                verdict.problems.append(f"{root.uri(path)}: its sha256 is not the snapshot's")
+            with contextlib.closing(root.open_read(path)) as stream:
+                rows = pq.ParquetFile(stream).metadata.num_rows
+        except (OSError, pa.ArrowInvalid) as error:
+            verdict.problems.append(f"{root.uri(path)}: cannot be read: {' '.join(str(error).split())}")
+            continue
+        if rows != expected:
+            verdict.problems.append(f"{root.uri(path)}: {rows} rows, the snapshot says {expected}")

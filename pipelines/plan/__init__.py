@@ -1,0 +1,1 @@
+"""From sources to shards: inventory, annotations, the plan and its keys."""

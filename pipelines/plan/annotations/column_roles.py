@@ -1,0 +1,239 @@
+"""Columns: where each thing stands in a row of an annotation file."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+
+from clipmill.pipelines.plan.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
+from clipmill.pipelines.plan.annotations.times import Times
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.annotation_roles import unnamed_roles
+from clipmill.schemas.names import composed
+
+_MAX_SHARED = 10_000
+_NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
+_WORDS = re.compile(r"(?!(?:nan?|inf|infinity|none|null|nil)\Z)[^\W\d_](?:[^\W\d_]|\Z)", re.IGNORECASE)
+_WHOLE, _DIGITS, _HUNDREDS = map(re.compile, (r"[+-]?[0-9]{1,10}", r"[0-9]{1,10}", r"[0-9]{3}"))
+_REMARK = re.compile(r"#|%|//|;|--")
+_CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
+
+
+def is_number_like(text: str) -> bool:
+    """Return whether a cell is a number in any of the ways in which times are written, 0:01.5 and 1,5 among them."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+class _Shared(dict[str, str]):
+    """Gives one and the same string, in NFC, for equal ones: most columns of a large table say few things many times."""
+
+    def __missing__(self, text: str) -> str:
+        name = composed(text)
+        if len(self) < _MAX_SHARED:
+            self[text] = name
+        return name
+
+
+class Columns:
+    """Where each thing stands in a row."""
+
+    def __init__(self, spec: Annotations, header: list[str] | None) -> None:
+        self.written = [composed(name) for name in header] if header is not None else []
+        self.header = _unique(self.written) if header is not None else None
+        self._comment = spec.comment
+        self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
+        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        extra: dict[str, int] = {}
+        if self.header is not None and spec.extra_columns == "carry":
+            used = {*self._known.values(), *carried.values()}
+            own = spec.recording if isinstance(spec.recording, str) else None
+            taken = {*self._known, *carried, own}
+            extra = {name: i for i, name in enumerate(self.header) if i not in used and name not in taken}
+        carried_first = _unique([field_name(name) for name in (*carried, *extra)])
+        by_stored = dict(zip(carried_first, (*carried.values(), *extra.values()), strict=True))
+        self._names, self._places = tuple(by_stored), list(by_stored.values())
+        self._from_left = sorted((at, name) for name, at in by_stored.items())
+        asked = carried | self._known
+        self._needed = [(name, asked[name]) for name in {**spec.columns, **spec.fields}]
+        self._label, self._channel = self._known.get("label"), self._known.get("channel")
+        self._width = max((*self._places, *self._known.values()), default=-1) + 1
+        self._time_places: dict[str, int] = {
+            n: self._known[n] for n in ("start", "end", "duration") if n in self._known
+        }
+        self.times = Times(spec, self._time_places)
+        self._timed = bool(self._time_places)
+        self._shared = _Shared()
+
+    def looks_like_row(self, cells: list[str], spec: Annotations) -> str | None:
+        """Return what makes a header look like a row, None where nothing does: a number where a time is to be.
+
+        A column that is given by its name is one of the header's, whatever it is called.
+        """
+        times = self._time_places
+        if not times or any(isinstance(spec.roles[name], str) for name in times):
+            return None
+        told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
+        return " and ".join(told) or None
+
+    def unnamed_roles(self, spec: Annotations) -> dict[str, str]:
+        """Return the header's columns that are likely to be meant as a role and are not named as one, by role."""
+        if self.header is None:
+            return {}
+        header = self.header
+        recording = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        named = [str(where).lower() for where in recording if where is not None]
+        places = {self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        used = {header[at] for at in (*places, *self._known.values())}
+        used |= {name for name in header if name.lower() in named or any(f"{{{name.lower()}}}" in n for n in named)}
+        return unnamed_roles(tuple(header), frozenset(used), frozenset(spec.roles))
+
+    def looks_like_header(self, cells: list[str]) -> bool:
+        """Return whether a row has words where its times are to be, as a header has."""
+        times = self._time_places.values()
+        return bool(times) and all(at < len(cells) and _WORDS.match(cells[at]) for at in times)
+
+    def has_times(self, cells: list[str]) -> bool:
+        """Return whether cells of a piece of text have a number for each time, stray quotes aside; False where no time is read."""
+        times = self._time_places.values()
+        return bool(times) and all(at < len(cells) and is_number_like(cells[at].strip(' "')) for at in times)
+
+    @property
+    def timed(self) -> bool:
+        return self._timed
+
+    def label_of(self, cells: list[str]) -> str | None:
+        """Return the cell that is read as the label, None where none is."""
+        return self._shared[cells[self._label]] if self._label is not None and self._label < len(cells) else None
+
+    def _find(self, name: str, where: int | str, under_fields: bool = False) -> int:
+        under = "fields" if under_fields else "columns"
+        key = f"{under}.{name}"
+        if isinstance(where, int):
+            if self.header is not None and where >= len(self.header):
+                raise MissingColumnError(f"{key}: there is no column {where}; the header has {len(self.header)}", under)
+            return where
+        header = self.header or []
+        if (at := self.place(where, key, under)) is not None:
+            return at
+        missing = f"{key}: there is no column {where!r}"
+        if sum(map(is_number_like, header)) * 2 >= len(header) > 0:
+            raise HeaderError(
+                f"{missing}; the first row is {', '.join(header[:10])}, which looks like data: if it is, write header: false and give"
+                " columns by their index, counted from 0"
+            )
+        raise MissingColumnError(f"{missing}; the header has: {', '.join(header)}{self.hint_above()}", under)
+
+    def place(self, name: str, key: str, under: str) -> int | None:
+        """Return where the header has a name, in any case of its letters; None where it does not.
+
+        Raises
+        ------
+        MissingColumnError : it has the name more than once
+        """
+        same = [at for at, written in enumerate(self.written) if written == name]
+        if not same and self.header is not None and name in self.header:
+            return self.header.index(name)
+        same = same or [at for at, written in enumerate(self.written) if written.lower() == name.lower()]
+        if len(same) > 1:
+            places = " and ".join(map(str, same[:10]))
+            raise MissingColumnError(
+                f"{key}: columns {places} of the header are all called {name!r}; give the index of the one that is meant, counted from"
+                f" 0, as in {key.rpartition('.')[2]}: {same[0]}",
+                under,
+            )
+        return same[0] if same else None
+
+    def hint_above(self) -> str:
+        """Return what to do where the header looks like a line above it."""
+        first = next(iter(self.header or []), "")
+        sign = _REMARK.match(first)
+        if sign is not None and self._comment is None:
+            return f"{HINT}if lines that begin with {sign[0]} are remarks, set annotations.comment: '{sign[0]}'"
+        if self.header is not None and len(self.header) == 1 and " " in first:
+            return f"{HINT}if this line stands above the header, remove it, or set annotations.comment to how it begins"
+        return ""
+
+    def row(self, cells: list[str], line: int) -> Row:
+        if len(cells) < self._width:
+            row = self._short(cells, line)
+        else:
+            shared = self._shared
+            label = shared[cells[self._label]] or None if self._label is not None else None
+            values = tuple([shared[cells[at]] for at in self._places])
+            row = Row(line, None, None, label, self._names, values)
+        if self.header is not None and len(cells) > len(self.header) and any(cells[len(self.header) :]):
+            self._too_wide(row, cells, len(self.header))
+        if self._timed and row.reason is None:
+            self.times.read(row, cells)
+        if self._channel is not None and row.reason is None:
+            self._choose_channel(row, cells[self._channel])
+        return row
+
+    def _short(self, cells: list[str], line: int) -> Row:
+        """Read a row that ends before the last column that is read. It costs what its own cells do, not what the header does."""
+        row = Row(line)
+        here = self._from_left[: bisect_left(self._from_left, (len(cells), ""))]
+        row.names, row.values = tuple(name for _, name in here), tuple(self._shared[cells[at]] for at, _ in here)
+        for name, at in self._needed:
+            if at >= len(cells):
+                row.reason = "annotation_missing_column"
+                row.detail = f"no column {name!r}: the row has {len(cells)} cells"
+        row.label = self.label_of(cells) or None
+        return row
+
+    def _too_wide(self, row: Row, cells: list[str], n_columns: int) -> None:
+        """Note that a row goes on behind the header's last column; reject it where its times may have been cut at their thousands."""
+        row.noted += ("rows_too_wide",)
+        whole = self._rejoined(cells, n_columns, _HUNDREDS) or self._rejoined(cells, n_columns, _DIGITS)
+        times = [whole[at] for at in self._time_places.values()] if whole is not None else []
+        cut = [time for time in times if "," in time]
+        by_chance = len(cut) < len(times) and any(
+            len(time.rsplit(",", 1)[1]) != 3 for time in cut
+        )  # a cell too much, no decimals
+        if whole is not None and cut and not by_chance and all(map(is_number_like, times)):
+            row.reason = "annotation_split_number"
+            row.detail = f"the row has {len(cells)} cells and the header {n_columns}: " + ", ".join(
+                f"{name} is {cells[at]} or {whole[at]}" for name, at in self._time_places.items()
+            )
+
+    def _rejoined(self, cells: list[str], n_columns: int, first: re.Pattern[str]) -> list[str] | None:
+        """Return cells with times put together that may have been cut at a comma in them; None when that does not give the header's width.
+
+        first : of what can follow a time's whole part, thousands or any digits
+        """
+        times, whole, at = set(self._time_places.values()), list[str](), 0
+        surplus = len(cells) - n_columns
+        while at < len(cells):
+            cell, is_time = cells[at], len(whole) in times and _WHOLE.fullmatch(cells[at])
+            at += 1
+            group = first
+            while is_time and surplus and at < len(cells) and group.fullmatch(cells[at]):
+                cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
+                group = _HUNDREDS  # more can follow thousands, and nothing a fraction
+                if len(cells[at - 1]) != 3:
+                    break
+            whole.append(cell)
+        return whole if len(whole) == n_columns else None
+
+    def _choose_channel(self, row: Row, text: str) -> None:
+        """Read the channel, counted from 1; spreadsheets write 1 as 1.0."""
+        match = _CHANNEL.fullmatch(text)
+        if match is None:
+            row.reason, row.detail = "annotation_not_a_channel", f"channel is {text[:50]!r}"
+        else:
+            row.channel = int(match[1])
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Return names, each once: empty ones by their place, and later ones of a name with a number behind it."""
+    found: dict[str, None] = {}
+    last: dict[str, int] = {}
+    for i, name in enumerate(names):
+        plain = unique = name or f"column_{i}"
+        n = last.get(plain, 1)
+        while unique in found:
+            n += 1
+            unique = f"{plain}_{n}"
+        last[plain] = n
+        found[unique] = None
+    return list(found)

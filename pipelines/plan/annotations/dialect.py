@@ -1,0 +1,67 @@
+"""Dialects of CSV: delimiters, quotes and comments."""
+
+from __future__ import annotations
+
+import csv
+from itertools import islice
+from typing import Any
+
+from clipmill.pipelines.plan.annotations.column_roles import Columns
+from clipmill.pipelines.plan.annotations.quoting import pair_up
+from clipmill.pipelines.plan.annotations.rows import HeaderError, MissingColumnError
+from clipmill.pipelines.plan.annotations.text import lines
+from clipmill.schemas.config.annotation_config import Annotations
+
+_SAMPLE_LINES = 20
+_DELIMITERS = (",", "\t", ";", "|")
+
+
+def sniff_delimiter(text: str, spec: Annotations) -> str:
+    """Return the delimiter by which the first lines hold the columns that are asked for, and all as many."""
+    head = "".join(islice(lines(text), 4 * _SAMPLE_LINES)).splitlines()[: 4 * _SAMPLE_LINES]
+    kept = [line for line in head if line.strip() and not is_comment(line, spec)][:_SAMPLE_LINES]
+    best, best_score = ",", (0.0, 0.0, 0)
+    present = [d for d in _DELIMITERS if any(d in line for line in kept)]
+    absent = [d for d in _DELIMITERS if d not in present]
+    for delimiter in (*present, *absent[:1]):  # all that do not occur cut the lines alike
+        quote = "none" if delimiter == "\t" and spec.quote == "auto" and not all(map(pair_up, kept)) else spec.quote
+        try:
+            rows = [
+                [c.strip() for c in row] for row in csv.reader(kept, **dialect(delimiter, quote, strict=False)) if row
+            ]
+        except csv.Error:
+            continue
+        counts = [len(row) for row in rows]
+        usual = max(sorted(set(counts)), key=counts.count, default=1)
+        score = (_share_that_fits(rows, spec), counts.count(usual) / len(counts) if usual > 1 else 0.0, usual)
+        if score > best_score:
+            best, best_score = delimiter, score
+    return best
+
+
+def _share_that_fits(rows: list[list[str]], spec: Annotations) -> float:
+    """Return the share of rows that have a number where a time is to be, 0 when the header lacks a column."""
+    try:
+        columns = Columns(spec, rows[0] if spec.header and rows else None)
+    except (MissingColumnError, HeaderError):
+        return 0.0
+    data = rows[1:] if spec.header else rows
+    fitting = [
+        columns.row(cells, 0).reason not in ("annotation_missing_column", "annotation_not_a_number") for cells in data
+    ]
+    return sum(fitting) / len(fitting) if fitting else 1.0
+
+
+def is_comment(line: str, spec: Annotations) -> bool:
+    return spec.comment is not None and line.startswith(spec.comment)
+
+
+def dialect(delimiter: str, quote: str, strict: bool = True) -> dict[str, Any]:
+    if quote == "none" or (quote == "auto" and delimiter == "|"):
+        return {"delimiter": delimiter, "quoting": csv.QUOTE_NONE}
+    return {
+        "delimiter": delimiter,
+        "quotechar": '"' if quote == "auto" else quote,
+        "skipinitialspace": True,
+        "strict": strict,
+    }

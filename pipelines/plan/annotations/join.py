@@ -1,0 +1,76 @@
+"""The join: which recording a name in a table stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from clipmill.schemas.config import AUDIO_EXTENSIONS
+from clipmill.schemas.names import composed
+from clipmill.stages.storage.root import split_name
+
+
+class Join:
+    """Finds the recording that a name in a table stands for: by path, then file name, then stem.
+
+    A name with folders fits a recording only if one of the two paths ends with the other.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = {path: path for path in paths}
+        self._names = _index(paths, _name)
+        self._stems: dict[str, str | list[str]] | None = None  # made when a name is first missing
+
+    def find(self, name: str) -> tuple[str | None, str]:
+        """Return the recording's path, or None and the reason."""
+        wanted = name.replace("\\", "/").removeprefix("./").lstrip("/")
+        if not wanted:
+            return None, "recording_not_found"
+        if (exactly := self._paths.get(wanted)) is not None:
+            return exactly, ""
+        plain = composed(wanted)
+        if "/" not in plain and isinstance(only := self._names.get(plain), str):
+            return only, ""  # as below, but for most rows of most tables
+        path = PurePosixPath(plain)
+        found = [c for c in _candidates(self._names, path.name) if _ends_alike(composed(c), str(path))]
+        exact = [c for c in found if PurePosixPath(c).name == PurePosixPath(wanted).name]
+        if not found:
+            has_extension = path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS
+            stem_path = path.with_suffix("") if has_extension else path
+            if self._stems is None:
+                self._stems = _index(list(self._paths), _stem)
+            stems = _candidates(self._stems, stem_path.name)
+            found = [c for c in stems if _ends_alike(str(PurePosixPath(composed(c)).with_suffix("")), str(stem_path))]
+        for candidates in (exact, found):
+            if len(candidates) == 1:
+                return candidates[0], ""
+        return None, "recording_ambiguous" if found else "recording_not_found"
+
+
+def _index(paths: list[str], key: Callable[[str], str]) -> dict[str, str | list[str]]:
+    """Return paths by a key: as they are, or as a list where several have the same."""
+    found: dict[str, str | list[str]] = {}
+    for path in paths:
+        first = found.setdefault(key(path), path)
+        if isinstance(first, list):
+            first.append(path)
+        elif first is not path:
+            found[key(path)] = [first, path]
+    return found
+
+
+def _candidates(index: dict[str, str | list[str]], key: str) -> list[str]:
+    found = index.get(key, [])
+    return [found] if isinstance(found, str) else found
+
+
+def _name(path: str) -> str:
+    return composed(path).rpartition("/")[2]
+
+
+def _stem(path: str) -> str:
+    return split_name(composed(path))[1]
+
+
+def _ends_alike(a: str, b: str) -> bool:
+    return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")

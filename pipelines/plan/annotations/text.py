@@ -1,0 +1,46 @@
+"""The text of annotation files, in any of the usual encodings."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+
+from clipmill.pipelines.plan.annotations.rows import UnreadableError
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+_FILES = (
+    (b"PK\3\4", "an Excel workbook or another ZIP archive; save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls); save it as CSV"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it"),
+    (b"%PDF-", "a PDF; save its table as CSV"),
+)  # fmt: skip
+
+
+def decode_text(content: bytes, encoding: str) -> str:
+    """Return a file's text. Raises UnreadableError."""
+    if (told := next((what for magic, what in _FILES if content.startswith(magic)), None)) is not None:
+        raise UnreadableError(f"it is no text but {told}")
+    name = encoding
+    if encoding == "auto":
+        name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
+        if not name and b"\0" in content[:400]:
+            head = content[:400]
+            name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
+        name = name or "utf-8"
+    try:
+        return content.decode(name)
+    except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
+        hint = "; set annotations.encoding" if encoding == "auto" else ""
+        raise UnreadableError(f"not {name} text ({error}){hint}") from None
+
+
+def lines(text: str) -> Iterator[str]:
+    """Yield lines with their ends, as a file does that is opened with ``newline=""``; StringIO would copy it, 4 bytes a letter."""
+    return (match[0] for match in _LINE.finditer(text))

@@ -1,0 +1,39 @@
+"""Donors: committed shards whose clips others can be made from, without reading a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from clipmill.pipelines.chain import DERIVED_STAGES
+from clipmill.pipelines.plan.planning import Plan
+from clipmill.schemas.layout import read_snapshot, snapshot_numbers, sound_commits
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
+
+
+def find_donors(root: Root, plan: Plan, clip_sections: Collection[str]) -> dict[str, str]:
+    """Return, by clips key, committed shards of the last snapshot from whose clips planned ones can be made.
+
+    clip_sections : of the stages up to clips
+    """
+    numbers = snapshot_numbers(root)
+    if not numbers:
+        return {}
+    others = set(read_snapshot(root, numbers[-1]).commits) - set(plan.keys)
+    return {
+        commit.clips_key: key
+        for key, commit in sound_commits(root, others).items()
+        if commit.clips_key and not _lacks_clips(commit, clip_sections)
+    }
+
+
+def _lacks_clips(commit: Commit, clip_sections: Collection[str]) -> bool:
+    """Return whether derived stages rejected clips of a shard: they are not in it, and may be wanted now.
+
+    clip_sections : of the stages up to clips, which are the same in shards with the same clips key
+    """
+    derived = {reason.code for kind in DERIVED_STAGES for reason in kind.rejects}  # older records name the wrong stage
+    return any(
+        row.get("kind") == "clip" and (row["reason"] in derived or row.get("stage") not in clip_sections)
+        for row in commit.rejections
+    )

@@ -1,0 +1,118 @@
+"""Fingerprints: what of a configuration, a source and an item stands in the keys of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from clipmill.pipelines.chain import CHUNK_STAGES, Chain, Step
+from clipmill.pipelines.plan.annotations.rows import HINT
+from clipmill.pipelines.plan.items import Item
+from clipmill.pipelines.plan.listing import source_root as source_root
+from clipmill.schemas.config import Source
+from clipmill.schemas.config.model import fingerprint
+from clipmill.schemas.keys import digest
+from clipmill.schemas.layout import Retries
+from clipmill.stages.canonical import CanonicalPcm
+from clipmill.stages.clips.silence import SilenceFilter
+from clipmill.stages.decode.families import decode_version
+from clipmill.stages.features import Features
+from clipmill.stages.images import Images
+from clipmill.stages.stage import Stage
+from clipmill.stages.storage.root import split_name
+from clipmill.stages.write import Write
+
+_UP_TO_CLIPS: tuple[type[Stage], ...] = (*CHUNK_STAGES, CanonicalPcm)
+
+
+def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
+    """What changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own."""
+    config = chain.config
+    # The column is there in clips of all sources, whichever has a clip for each channel.
+    more = {"channel_column": True} if config.has_channel_column else {}
+    silence, steps = _silence_alone(chain.common)
+    return {
+        **more,
+        **({"clips": steps} if steps else {}),
+        "audio": fingerprint(config.audio),
+        "silence": {"min_dbfs": silence},
+        "fields": field_names,
+        "stages": {kind.identity: kind.version for kind in _UP_TO_CLIPS},
+    }
+
+
+def _silence_alone(steps: Sequence[Step]) -> tuple[float | None, list[list[Any]]]:
+    """Return the level of a chain of `silence` alone, as datasets had it before there were other stages, or else the stages."""
+    if not steps:
+        return None, []
+    if len(steps) == 1 and isinstance(steps[0].stage, SilenceFilter):
+        return steps[0].stage.min_dbfs, []
+    return None, [step.identity for step in steps]
+
+
+def files_fingerprint(chain: Chain) -> dict[str, Any]:
+    """What else changes the content of every shard. Device, limits and shard size do not."""
+    config = chain.config
+    images = config.output.images
+    drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
+    computed = {"computed": [step.identity for step in chain.computed]} if chain.computed else {}
+    return {
+        **drawn,
+        **computed,
+        "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
+        "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
+        "formats": sorted(config.output.formats),
+        "audio_codec": config.output.audio_codec,
+        "stages": {Features.identity: Features.version, Write.identity: Write.version},
+    }
+
+
+def source_fingerprint(chain: Chain, source: Source) -> str:
+    config = chain.config
+    unit = source.annotations.row_unit if source.annotations else None
+    tolerance = source.annotations.end_tolerance_s if source.annotations else None
+    decoded = fingerprint(source)
+    # What is given as `audio` has it already is no other choice.
+    asked: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    if source.channel_by_row:
+        decoded["channels"] = asked["channels"] = "by row"
+    given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
+    own, common = ([step.identity for step in steps] for steps in (chain.clips[source.name], chain.common))
+    if own != common:
+        given["clips"] = own
+    # The root stands in every row, as source_uri.
+    raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
+    chosen = [given] if given else []
+    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *chosen])
+
+
+def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
+    rows = None
+    if item.annotations is not None:
+        # A good row's line may move without touching its clip; a rejected row is known by its line alone.
+        rows = [
+            [a.start, a.end, a.ordinal, a.label, a.fields]
+            + ([{"channel": a.channel}] if a.channel is not None else [])
+            + ([a.reason, a.file, a.line, a.detail and a.detail.partition(HINT)[0]] if a.reason is not None else [])
+            for a in item.annotations
+        ]
+    version, n_retries = retries.get(item.item_id, ("", 0))
+    again = [n_retries] if version == item.recording.version else []
+    decoded = decode_version(split_name(item.recording.path)[2])
+    raised = [{"decode": decoded}] if decoded > 1 else []
+    # Which of a recording's sides counts it depends on the sides that there are. Spans are counted by the first, whatever comes.
+    aside = [{"counted": False}] if item.annotations is not None and not item.primary else []
+    return digest(
+        [
+            item.item_id,
+            item.recording.version,
+            item.span,
+            item.label,
+            item.fields,
+            rows,
+            source_digest,
+            *again,
+            *raised,
+            *aside,
+        ]
+    )

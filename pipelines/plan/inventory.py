@@ -1,0 +1,345 @@
+"""Inventory: list a source's recordings, each with its version."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+
+import regex
+
+from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.raw_config import names_extension
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.names import composed
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root, split_name
+from clipmill.stages.storage.versions import info_version, stat_version, version_of
+
+_EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
+_EVERYTHING = frozenset({"*", "**", "**/*"})
+_MATCH_TIMEOUT_S = 1.0
+_MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_TOLD = 12, 1000, 8
+NO_EXTENSION, OTHERS = "none", "others"
+_PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
+_HASHERS = 8
+
+
+@dataclass(slots=True)
+class Recording:
+    """A file that is to be read. path : relative to the source's root, parts joined by ``/``.
+
+    There is one in memory for each that is listed, so it has slots, and is not frozen, which would make it thrice as slow to make.
+    """
+
+    source: str
+    path: str
+    size_bytes: int
+    version: str
+
+    @property
+    def recording_id(self) -> str:
+        return f"{self.source}/{self.path}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that was listed and is rejected unread."""
+
+    source: str
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class Inventory:
+    """What a source holds.
+
+    other_files : paths that are no recordings, where sidecars are looked up
+    passed_over : how many files are no recordings by their name's extension alone, by extension (``.txt``, `NO_EXTENSION`; `OTHERS`
+        for what is no extension by its look). Files that the configuration excludes and annotations are not among them.
+    """
+
+    recordings: list[Recording] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    other_files: set[str] = field(default_factory=set)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def paths(self) -> list[str]:
+        """Of all that was listed, so that annotations of what was refused are known for what they are."""
+        return [r.path for r in self.recordings] + [r.path for r in self.refusals]
+
+
+class Patterns:
+    """Which paths a source includes.
+
+    ``*`` and ``?`` match within a folder, ``**`` across folders; everything else, brackets too, stands for itself. A pattern
+    without ``/`` matches a file's name in any folder. A pattern that ends in an extension takes files of that extension
+    whatever they are; any other takes only files with a known audio extension. Case of the extension does not matter.
+
+    any_name : take files whatever their extension, but for those that are annotations by their name
+    annotations : of the source
+    """
+
+    def __init__(
+        self, include: list[str], exclude: list[str], any_name: bool = False, annotations: Annotations | None = None
+    ) -> None:
+        self._any_name = any_name
+        self._annotation = _annotation_names(annotations)
+        self._include = [(_compile(composed(p)), names_extension(p)) for p in include]
+        self._exclude = [_compile(composed(p)) for p in exclude]
+        self._all_audio = not _EVERYTHING.isdisjoint(include)
+
+    def match(self, path: str) -> bool:
+        known = split_name(path)[2] in _EXTENSIONS or (self._any_name and not self._is_annotation(path))
+        # Nearly all configurations include everything: a regular expression less for each file.
+        wanted = (known and self._all_audio) or any(
+            (known or named) and _fits(pattern, path) for pattern, named in self._include
+        )
+        return wanted and not (self._exclude and any(_fits(pattern, path) for pattern in self._exclude))
+
+    def passes_over(self, path: str) -> bool:
+        """Return whether a path that does not match would, if its extension were a known one."""
+        if split_name(path)[2] in _EXTENSIONS or self._is_annotation(path):
+            return False
+        wanted = self._all_audio or any(not named and _fits(pattern, path) for pattern, named in self._include)
+        return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
+
+    def _is_annotation(self, path: str) -> bool:
+        return self._annotation is not None and _fits(self._annotation, path)
+
+    def wants_folder(self, path: str) -> bool:
+        """Return whether a folder could hold a match: an include pattern can go on from it, and no exclude names it."""
+        excluded = any(_fits(pattern, path) or _fits(pattern, f"{path}/x") for pattern in self._exclude)
+        return not excluded and any(_fits(pattern, f"{path}/", partial=True) for pattern, _ in self._include)
+
+
+def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool:
+    try:
+        return pattern.fullmatch(composed(path), timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
+    except TimeoutError:
+        raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
+
+
+def _annotation_names(annotations: Annotations | None) -> regex.Pattern[str] | None:
+    """Return a pattern of the paths that a source's annotation files can have."""
+    if annotations is None:
+        return None
+    if annotations.table is not None:
+        return regex.compile(regex.escape(posixpath.normpath(annotations.table)))
+    parts = _PLACEHOLDER.split(posixpath.normpath(annotations.sidecar or ""))
+    return regex.compile("(?:.*/)?" + "[^/]+".join(map(regex.escape, parts)), regex.DOTALL)
+
+
+def _compile(pattern: str) -> regex.Pattern[str]:
+    text = pattern if "/" in pattern else f"**/{pattern}"
+    ending = ""
+    if names_extension(text):
+        text, dot, extension = text.rpartition(".")
+        ending = f"(?i:{regex.escape(dot + extension)})"
+    out, i = "", 0
+    while i < len(text):
+        if text.startswith("**/", i) and (i == 0 or text[i - 1] == "/"):
+            out, i = out + "(?:.*/)?", i + 3
+        elif text.startswith("**", i):
+            out, i = out + ".*", i + 2
+        elif text[i] == "*":
+            out, i = out + "[^/]*", i + 1
+        elif text[i] == "?":
+            out, i = out + "[^/]", i + 1
+        else:
+            out, i = out + regex.escape(text[i]), i + 1
+    return regex.compile(out + ending, regex.DOTALL)
+
+
+def take_inventory(source: Source, root: Root) -> Inventory:
+    """List a source. Hidden files and folders (``.name``) are not looked at.
+
+    Raises
+    ------
+    ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
+    """
+    patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
+    inventory = Inventory()
+    annotations = source.annotations
+    # A table is looked up among them only where its name can be spelt in several ways.
+    keep_others = annotations is not None and (annotations.sidecar is not None or not str(annotations.table).isascii())
+    try:
+        listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
+        for path, size, version in listing:
+            if not patterns.match(path):
+                if keep_others:
+                    inventory.other_files.add(path)
+                if patterns.passes_over(path):
+                    _count(path, inventory.passed_over)
+                continue
+            if _leads_out(path):
+                refused = "its key has . or .. for a part, or begins with /"
+                inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", refused))
+                continue
+            if not (path.isascii() or _is_text(path)):
+                inventory.refusals.append(
+                    Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
+                )
+                continue
+            inventory.recordings.append(Recording(source.name, path, size, version))
+    except FileNotFoundError:
+        raise ClipmillError(f"source {source.name!r}: {source.root} does not exist", code="source.unreadable") from None
+    except NotADirectoryError:
+        raise ClipmillError(
+            f"source {source.name!r}: {source.root} is a file; root must be a folder", code="source.unreadable"
+        ) from None
+    except OSError as error:
+        if isinstance(error, PermissionError) and root.is_local:
+            where = error.filename or source.root
+            raise ClipmillError(
+                f"source {source.name!r}: cannot list {where}: {error.strerror}", code="source.unreadable"
+            ) from None
+        raise describe_os_error(error, root, f"list source {source.name!r} at") from None
+    if source.version == "sha256":
+        _hash(source, root, inventory)
+    inventory.recordings.sort(key=attrgetter("path"))
+    return inventory
+
+
+def _count(path: str, passed_over: Counter[str]) -> None:
+    """Count a file by its extension. Names with numbers behind a dot must not make a counter of a million entries."""
+    extension = split_name(path)[2]
+    name = f".{extension}" if extension else NO_EXTENSION
+    if extension and not (extension.isalnum() and len(extension) <= _MAX_EXTENSION):
+        name = OTHERS
+    if name not in passed_over and len(passed_over) >= _MAX_EXTENSIONS:
+        name = OTHERS
+    passed_over[name] += 1
+
+
+def most_first(passed_over: Mapping[str, int]) -> dict[str, int]:
+    """Return counts in descending order, equal ones in the order of their names."""
+    return dict(sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def passed_over_text(passed_over: Mapping[str, int]) -> str:
+    """Return ``84 files are not audio by name: .m4b 3, .spx 3, none 7``, the most frequent extensions first."""
+    total = sum(passed_over.values())
+    named = [(name, n) for name, n in most_first(passed_over).items() if name != OTHERS]
+    # In the place of a single extension, its name says more than that there are others.
+    told = named if len(named) == _EXTENSIONS_TOLD + 1 else named[:_EXTENSIONS_TOLD]
+    parts = [f"{name} {n:,}" for name, n in told]
+    if others := total - sum(n for _, n in told):
+        parts.append(f"{OTHERS} {others:,}")
+    return f"{total:,} {'file is' if total == 1 else 'files are'} not audio by name: {', '.join(parts)}"
+
+
+def _hash(source: Source, root: Root, inventory: Inventory) -> None:
+    """Exchange the recordings' versions for hashes of their contents, read by several threads."""
+
+    def hashed(recording: Recording) -> Recording | Refusal:
+        try:
+            return replace(recording, version=version_of(root, recording.path, "sha256"))
+        except FileNotFoundError:
+            return Refusal(source.name, recording.path, "recording_missing", "the file went while it was listed")
+        except PermissionError as error:
+            return Refusal(source.name, recording.path, "unreadable", str(error.strerror))
+
+    with ThreadPoolExecutor(_HASHERS, thread_name_prefix="sha256") as pool:
+        try:
+            found = list(pool.map(hashed, inventory.recordings))
+        except OSError as error:
+            raise describe_os_error(error, root, f"read source {source.name!r} at") from None
+    inventory.recordings = [r for r in found if isinstance(r, Recording)]
+    inventory.refusals += [r for r in found if isinstance(r, Refusal)]
+
+
+class _Walk:
+    """Lists a local tree, in the order of names. Links that lead out of it are followed on request only."""
+
+    def __init__(self, source: Source, root: Root, inventory: Inventory, patterns: Patterns) -> None:
+        self._source, self._inventory, self._patterns = source, inventory, patterns
+        self._top = root.full()
+        self._real_top = os.path.realpath(self._top)
+        self._seen = {self._real_top}
+
+    def files(self) -> Iterator[tuple[str, int, str]]:
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            with os.scandir(f"{self._top}/{folder}" if folder else self._top) as entries:
+                listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+            for entry in listed:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                try:
+                    if entry.is_symlink() and not self._enter_link(entry, path):
+                        continue
+                    if entry.is_dir():
+                        if self._is_new(entry):
+                            folders.append(path)
+                    elif entry.is_file():
+                        status = entry.stat()
+                        yield path, status.st_size, stat_version(status)
+                    elif entry.is_symlink() and not os.path.exists(entry.path):
+                        raise FileNotFoundError
+                    elif self._patterns.match(path):
+                        self._refuse(path, "not_audio", "a pipe, a socket or a device")
+                except OSError as error:
+                    if not (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
+                        raise
+                    if self._patterns.match(path):
+                        self._refuse(path, "recording_missing", "a link that leads nowhere")
+
+    def _enter_link(self, entry: os.DirEntry[str], path: str) -> bool:
+        """Return whether a link is to be listed; say why when it is not."""
+        real = os.path.realpath(entry.path)
+        is_folder = entry.is_dir()
+        if real == self._real_top or real.startswith(self._real_top + os.sep):
+            return not is_folder  # a folder inside the root is listed under its own name
+        unwanted = not (self._patterns.wants_folder(path) if is_folder else self._patterns.match(path))
+        if unwanted:
+            return False
+        if not self._source.follow_links:
+            self._refuse(path, "link_outside_root", f"a link to a {'folder' if is_folder else 'file'} outside the root")
+            return False
+        return True
+
+    def _is_new(self, entry: os.DirEntry[str]) -> bool:
+        """Return whether a folder is listed for the first time; with links followed it can be reached twice."""
+        if not self._source.follow_links:
+            return True
+        real = os.path.realpath(entry.path)
+        if real in self._seen:
+            return False
+        self._seen.add(real)
+        return True
+
+    def _refuse(self, path: str, reason: str, detail: str) -> None:
+        self._inventory.refusals.append(Refusal(self._source.name, _printable(path), reason, detail))
+
+
+def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
+    for path, info in root.remote_files():
+        if info.get("type") == "file" and not any(p.startswith(".") and p not in (".", "..") for p in path.split("/")):
+            yield path, int(info["size"] or 0), info_version(info)
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a store's key is no path that stays inside its root."""
+    return path.startswith(("/", "./", "../")) or "/./" in path or "/../" in path or path.endswith(("/.", "/.."))
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,296 @@
+"""Items: what each recording contributes to which split, with its label, its fields and the annotation rows it is cut by."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import regex
+
+from clipmill.pipelines.plan.annotations.annotated import Rows, drained
+from clipmill.pipelines.plan.annotations.rows import Row, field_name
+from clipmill.pipelines.plan.inventory import Recording
+from clipmill.pipelines.plan.labels import LabelRule
+from clipmill.pipelines.plan.refused import RefusedError
+from clipmill.pipelines.plan.split_rule import SplitRule
+from clipmill.schemas.config import Config, Source
+from clipmill.schemas.config.label_config import From
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.names import composed
+from clipmill.stages.storage.root import split_name
+
+# Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
+# recordings to other shards, so extensions of formats that could be decoded before they were added keep the usual value.
+_BYTES_PER_S = {
+    "wav": 88_200, "wave": 88_200, "rf64": 88_200, "w64": 88_200, "aif": 88_200, "aiff": 88_200, "aifc": 88_200, "au": 32_000,
+    "snd": 32_000, "flac": 50_000, "ogg": 16_000, "oga": 16_000, "opus": 8_000, "mp3": 16_000, "mp4": 32_000, "mkv": 32_000,
+    "wv": 60_000, "tta": 60_000, "ape": 60_000, "tak": 60_000, "dsf": 706_000, "dff": 706_000, "mpc": 22_000, "ac3": 48_000,
+    "eac3": 24_000, "ec3": 24_000,
+}  # fmt: skip
+_USUAL_BYTES_PER_S = 16_000
+# The fewest bytes a second that a file can have: of 5.3 kbit/s speech in WAV, of digital silence in FLAC, of pauses in Opus.
+_LOWEST_BYTES_PER_S = dict.fromkeys("wav wave rf64 w64 aif aiff aifc au snd".split(), 500)
+_LOWEST_OF_CODED = 25
+_SHORT_S = 10.0  # which weighs so little that no small file's estimate is corrected
+_MIN_WEIGHT_S = 0.5
+_SEEKABLE = frozenset("wav wave rf64 w64 aif aiff au flac".split())
+_REGEX_TIMEOUT_S = 1.0
+_WHOLE: tuple[float, float | None] = (0.0, None)
+
+
+@dataclass(slots=True)
+class Entry:
+    """An annotation row of an item. See `clipmill.schemas.tables.ANNOTATION`; fields : by name, the recording's own among them."""
+
+    start: float | None
+    end: float | None
+    ordinal: int
+    label: str | None
+    fields: dict[str, str]
+    file: str
+    line: int
+    reason: str | None
+    detail: str | None
+    channel: int | None = None
+    noted: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Item:
+    """A row of the plan: a recording, or the part of it that one shard has. See `clipmill.schemas.tables.PLAN`.
+
+    weight_s : by which shards are sized, which is never 0; clips_s : how much its clips have by estimate
+    """
+
+    recording: Recording
+    item_id: str
+    split: str
+    label: str | None
+    fields: dict[str, str]
+    primary: bool
+    span: tuple[float, float | None]
+    annotations: list[Entry] | None
+    weight_s: float
+    clips_s: float
+
+
+class PathReader:
+    """Reads label and fields off a recording's path."""
+
+    def __init__(self, source: Source) -> None:
+        self._label = source.label
+        by_path = isinstance(source.label, From) and source.label.regex
+        self.patterns = [regex.compile(p) for p in (by_path, source.fields) if p]
+
+    def read(self, path: str) -> tuple[str | None, dict[str, str]]:
+        fields: dict[str, str] = {}
+        path = composed(path)
+        for pattern in self.patterns:
+            try:
+                match = pattern.search(path, timeout=_REGEX_TIMEOUT_S)
+            except TimeoutError:
+                raise ConfigError(f"the regular expression {pattern.pattern!r} takes too long on {path!r}") from None
+            if match is None:
+                raise RefusedError("label_not_in_path", f"{pattern.pattern!r} does not match {path!r}")
+            fields |= {k: v for k, v in match.groupdict().items() if v is not None}
+        label: str | None = None
+        if isinstance(self._label, str):
+            label = self._label
+        elif isinstance(self._label, From) and self._label.from_ == "folder":
+            label = PurePosixPath(path).parent.name or None
+            if label is None:
+                raise RefusedError("label_not_in_path", f"{path!r} is in no folder whose name could be its label")
+        elif isinstance(self._label, From) and self._label.from_ == "path":
+            label = fields.pop("label", None)
+        return label, {field_name(k): v for k, v in fields.items()}
+
+
+def configured_fields(source: Source) -> set[str]:
+    """Return the fields that a source's clips have by its configuration, whatever its recordings are."""
+    found = {name for pattern in PathReader(source).patterns for name in pattern.groupindex}
+    if isinstance(source.label, From) and source.label.from_ == "path":
+        found.discard("label")
+    if source.annotations is not None:
+        found |= source.annotations.carried.keys()
+    return {field_name(name) for name in found}
+
+
+def noted_of(items: list[Item]) -> dict[str, int]:
+    """Return what is worth knowing of the rows that are used, by `clipmill.schemas.noted`; nothing that did not occur."""
+    used = [row for item in items for row in item.annotations or () if row.reason is None]
+    found = Counter(code for row in used for code in row.noted)
+    found["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)
+    found["rows_of_one_channel"] = sum(row.channel is not None for row in used)
+    return {code: n for code, n in found.items() if n}
+
+
+def clips_of(items: list[Item], source: Source) -> float:
+    """Return about how many clips items of a source come to: a window's length each, or one a row or recording."""
+    segment = source.segment
+    if segment.mode == "window":
+        return sum(item.clips_s for item in items) / float(segment.length_s or 1)
+    return float(sum(1 if i.annotations is None else sum(row.reason is None for row in i.annotations) for i in items))
+
+
+class ItemMaker:
+    """Makes the items of a source's recordings. What the configuration says is looked up once, not for each."""
+
+    def __init__(self, config: Config, source: Source, rule: SplitRule) -> None:
+        segment, label = source.segment, source.label
+        self._rule = rule
+        self.labels = LabelRule(config, source)
+        self._longest_s = config.output.shard_seconds
+        raw = source.raw
+        self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second
+        self._seekable = raw is not None
+        self._windows = segment.mode == "window"
+        self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
+        self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
+        self.label_from_rows = source.label_from_rows
+        self._label_by_row = (
+            self.label_from_rows and source.annotations is not None and "label" in source.annotations.columns
+        )
+        unit = source.annotations.row_unit if source.annotations else "s"
+        self._is_sample = unit == "samples"
+        self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
+
+    def items(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows | None) -> list[Item]:
+        """Return the items of a recording.
+
+        Parameters
+        ----------
+        label, fields : as its path says
+        rows : its annotations; the list is emptied. None if the source has no annotations
+
+        Raises
+        ------
+        RefusedError : it cannot be told on which split it stands
+        """
+        if rows is None:
+            return self._whole(recording, label, fields)
+        return self._annotated(recording, label, fields, rows)
+
+    def _whole(self, recording: Recording, label: str | None, fields: dict[str, str]) -> list[Item]:
+        """One item, or one a span."""
+        name = recording.recording_id
+        split = self._rule.choose(name, fields, label)
+        extension = split_name(recording.path)[2]
+        seconds = self._estimate_s(recording, extension)
+        seekable = self._seekable or extension in _SEEKABLE
+        if not self._windows or not seekable or seconds < 1.5 * self._longest_s:
+            clips_s = seconds * self._share
+            weight = max(_MIN_WEIGHT_S, clips_s)
+            return [Item(recording, name, split, label, fields, True, _WHOLE, None, weight, clips_s)]
+        items = []
+        for k, (start, end) in enumerate(_spans(seconds, self._longest_s)):
+            length = (end if end is not None else max(seconds, start)) - start
+            clips_s = length * self._share
+            weight, span = max(_MIN_WEIGHT_S, clips_s), (start, end)
+            items.append(Item(recording, f"{name}#{k}", split, label, fields, k == 0, span, None, weight, clips_s))
+        return items
+
+    def _estimate_s(self, recording: Recording, extension: str) -> float:
+        return recording.size_bytes / (self._bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S))
+
+    def _annotated(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows) -> list[Item]:
+        """One item for each split on which a row stands."""
+        name = recording.recording_id
+        by_split: dict[str, list[Entry]] = {}
+        bad: list[Entry] = []
+        for file, row in drained(rows):
+            entry = self._entry(file, row, label, fields)
+            if entry.reason is None:
+                try:
+                    split = self._rule.choose(name, entry.fields, entry.label)
+                except RefusedError as error:
+                    entry.reason, entry.detail = error.reason, error.detail
+                else:
+                    by_split.setdefault(split, []).append(entry)
+                    continue
+            bad.append(entry)
+        if not by_split:
+            by_split[self._rule.first] = []
+        extension = split_name(recording.path)[2]
+        whole_s = self._estimate_s(recording, extension)
+        longest_s = self._longest_of(recording, extension, whole_s)
+        primary = min(by_split)
+        n_at: Counter[tuple[Any, ...]] = Counter()  # over all splits: an id is of one clip of the dataset
+        items = []
+        for split in sorted(by_split):
+            entries = by_split[split]
+            if len(entries) > 1:
+                entries.sort(key=_position)
+            for entry in entries:
+                place = self._place(entry)
+                entry.ordinal = n_at[place]
+                n_at[place] += 1
+            clips_s = self._annotated_s(entries, whole_s, longest_s)
+            weight = max(_MIN_WEIGHT_S, clips_s)
+            if split == primary and bad:
+                entries += sorted(bad, key=lambda e: (e.file, e.line))
+            item_id = f"{name}@{split}" if len(by_split) > 1 else name
+            items.append(
+                Item(recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight, clips_s)
+            )
+        return items
+
+    def _place(self, entry: Entry) -> tuple[Any, ...]:
+        """Return what of a row stands in the ids of its clips: see `clipmill.schemas.keys.clip_origin`, which rounds to microseconds.
+
+        Samples at a rate that is not known yet are whole, and 1 us apart at least.
+        """
+        if self._is_sample:
+            return entry.start or 0.0, entry.end, entry.channel
+        end_us = round(entry.end * self._unit_s * 1e6) if entry.end is not None else -1
+        return round((entry.start or 0.0) * self._unit_s * 1e6), end_us, entry.channel
+
+    def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
+        own = {**fields, **row.fields}
+        told = (file, row.line, row.reason, row.detail)
+        entry = Entry(row.start, row.end, 0, label, own, *told, row.channel, row.noted)
+        if row.label is not None:
+            if self.label_from_rows:
+                try:
+                    entry.label = self.labels.name(row.label)
+                except RefusedError as error:
+                    entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
+            else:
+                entry.fields["annotation_label"] = row.label
+        elif self._label_by_row and label is None:
+            try:
+                entry.label = self.labels.of_unlabelled()
+            except RefusedError as error:
+                entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
+        if self._label_from_annotation and entry.label is None:
+            entry.reason = entry.reason or "label_missing"
+        return entry
+
+    def _longest_of(self, recording: Recording, extension: str, whole_s: float) -> float:
+        """Return the seconds that a file of this size can hold at most: known where samples have no header, else on the high side."""
+        if self._seekable:
+            return whole_s
+        lowest = _LOWEST_BYTES_PER_S.get(extension, _LOWEST_OF_CODED)
+        return max(_SHORT_S, whole_s, recording.size_bytes / lowest)
+
+    def _annotated_s(self, entries: list[Entry], whole_s: float, longest_s: float) -> float:
+        """Return the seconds of good rows, a row without an end being as long as its recording, and none longer than it can be."""
+        return float(
+            sum(
+                min((e.end - (e.start or 0.0)) * self._unit_s, longest_s) if e.end is not None else whole_s
+                for e in entries
+            )
+        )
+
+
+def _spans(seconds: float, longest_s: float) -> list[tuple[float, float | None]]:
+    """Cut a long recording whose container can seek exactly, so that several shards share it. The last span is open."""
+    n = math.ceil(seconds / longest_s)
+    return [(k * longest_s, (k + 1) * longest_s if k + 1 < n else None) for k in range(n)]
+
+
+def _position(entry: Entry) -> tuple[Any, ...]:
+    end = entry.end if entry.end is not None else float("inf")
+    return (entry.start or 0.0, end, entry.channel or 0, entry.label or "", sorted(entry.fields.items()))

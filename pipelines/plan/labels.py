@@ -1,0 +1,86 @@
+"""Labels: what a corpus's labels are called in the dataset, which are left out, and which are none of its classes."""
+
+from __future__ import annotations
+
+from clipmill.pipelines.plan.refused import RefusedError
+from clipmill.schemas.config import Config, Source
+from clipmill.schemas.config.label_config import From
+from clipmill.schemas.config.model import did_you_mean
+from clipmill.schemas.findings import Excess
+
+
+class LabelRule:
+    """Turns the labels of a source into those of the dataset, and remembers which of them it has met.
+
+    drops : labels, as the corpus or the dataset calls them, whose clips are not wanted
+    """
+
+    def __init__(self, config: Config, source: Source) -> None:
+        label = source.label
+        given = label if isinstance(label, From) else None
+        self._map = given.map if given is not None else None
+        self._default = given.default if given is not None else None
+        self._drop = frozenset(given.drop) if given is not None else frozenset()
+        self._classes = frozenset(config.classes) if config.classes is not None else None
+        self._met: set[str] = set()
+        self._trusting = self._map is None and self._classes is None
+
+    def drops(self, label: str | None) -> bool:
+        """Return whether a label of the corpus is left out."""
+        if label is None or not self._drop:
+            return False
+        called = (self._map or {}).get(label, label)
+        if dropped := {label, called} & self._drop:
+            self._met |= dropped
+            if self._map is not None and label in self._map:
+                self._met.add(label)
+        return bool(dropped)
+
+    def name(self, label: str) -> str:
+        """Return what a label of the corpus is called.
+
+        Raises
+        ------
+        RefusedError : neither `map` nor `classes` has it, and there is no default
+        """
+        if self._trusting:
+            return label
+        called: str | None = label
+        if self._map is not None:
+            called = self._map.get(label)
+            if called is None:
+                if self._default is None:
+                    raise RefusedError("label_not_mapped", f"{label[:80]!r}{did_you_mean(label, self._map)}")
+                called = self._default
+            else:
+                self._met.add(label)
+        if self._classes is not None and called not in self._classes:
+            if self._default is None:
+                raise RefusedError("label_not_a_class", f"{str(called)[:80]!r}{did_you_mean(called, self._classes)}")
+            called = self._default
+        return str(called)
+
+    def of_unlabelled(self) -> str | None:
+        """Return what something is called that has no label where the source says that it is: the default, None where any label will do.
+
+        Raises
+        ------
+        RefusedError : `map` or `classes` say which labels there are, and there is no default
+        """
+        if not self._trusting and self._default is None:
+            raise RefusedError("label_missing", "it is empty, and neither label.map nor classes knows that")
+        return None if self._trusting else self._default
+
+    @property
+    def never_met(self) -> list[str]:
+        """Labels of `map` and `drop` that the source does not have, sorted: misspelt, or not there any more."""
+        return sorted({*(self._map or {}), *self._drop} - self._met)
+
+
+def unmet_labels(source: Source, labels: list[str]) -> Excess:
+    """Return the warning that a source does not have labels that its configuration names."""
+    return Excess(
+        "label", len(labels), 0,
+        f"source {source.name!r}: no recording or annotation has {'the label' if len(labels) == 1 else 'the labels'}"
+        f" {', '.join(map(repr, labels[:5]))}{', ...' if len(labels) > 5 else ''} of label.map or label.drop; check the spelling",
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Leaks: whether one recording, speaker or session stands on two sides of a split, by which a score would say too much."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill.pipelines.plan.annotations.rows import field_name
+from clipmill.schemas.config.model import did_you_mean
+from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.errors import ClipmillError, ConfigError
+
+_SHOWN = 3
+
+
+def check_disjoint(split: Split, items: pa.Table, field_names: list[str]) -> None:
+    """Refuse a plan in which a group stands on two sides.
+
+    Parameters
+    ----------
+    split : its `disjoint` names what makes a group
+    items : of `clipmill.schemas.tables.PLAN`
+    field_names : in the order of the column `fields`
+
+    Raises
+    ------
+    ConfigError : `disjoint` names a field that the corpus does not have
+    ClipmillError : groups stand on two sides; the message names some, with a recording on each side
+    """
+    for name in split.disjoint:
+        if name != "recording" and name not in field_names:
+            known = ", ".join(["recording", *field_names])
+            raise ConfigError(f"there is no field {name!r} in this corpus; there are {known}", key="split.disjoint")
+        if len(pc.unique(items["split"])) > 1:
+            if name == "recording":
+                _check("recording", _recordings(items, "source_uri"), split)
+                known_by_content = pc.starts_with(items["version"], "sha256-")
+                _check("content", _recordings(items.filter(known_by_content), "version"), split)
+            else:
+                _check(name, _members(name, items, field_names), split)
+
+
+def check_decides(split: Split, field_names: list[str]) -> None:
+    """Refuse a split by a field that no recording has.
+
+    Raises
+    ------
+    ConfigError : names the fields that there are
+    """
+    if split.field not in (None, "label") and field_name(str(split.field)) not in field_names:
+        mapped = split.from_ is not None
+        known = ", ".join(["recording", *(["label"] if mapped else []), *field_names])
+        key = "split.from" if mapped else "split.by"
+        near = did_you_mean(split.field, field_names)
+        raise ConfigError(f"there is no field {split.field!r} in this corpus; there are {known}{near}", key=key)
+
+
+def _recordings(items: pa.Table, by: str) -> pa.Table:
+    """Return group, split and path of every item. by : the address, under which two sources may both have it, or the content"""
+    return pa.table({"group": items[by], "split": items["split"], "path": items["path"]}).filter(items[by].is_valid())
+
+
+def _members(name: str, items: pa.Table, field_names: list[str]) -> pa.Table:
+    """Return group, split and path of every item, or of every usable row of its annotations where those have the field."""
+    place = field_names.index(name)
+    found = []
+    for batch in items.select(["split", "path", "fields", "annotations"]).to_batches():
+        sides = {n: batch.column(n) for n in ("split", "path")}
+        found.append(pa.table({"group": _value(batch.column("fields"), place), **sides}))
+        rows, parents = (
+            pc.list_flatten(batch.column("annotations")),
+            pc.list_parent_indices(batch.column("annotations")),
+        )
+        usable = pc.is_null(pc.struct_field(rows, "reason"))
+        rows, parents = rows.filter(usable), parents.filter(usable)
+        own = {n: column.take(parents) for n, column in sides.items()}
+        found.append(pa.table({"group": _value(pc.struct_field(rows, "fields"), place), **own}))
+    members = pa.concat_tables(found)
+    return members.filter(pc.fill_null(pc.not_equal(members["group"], ""), False))
+
+
+def _value(lists: pa.Array, place: int) -> pa.Array:
+    """Return a list's value at a place; null where the list is shorter or not there."""
+    long = pc.greater(pc.fill_null(pc.list_value_length(lists), 0), place)
+    found = pc.list_element(lists.filter(long), place)
+    places = pc.if_else(long, pc.subtract(pc.cumulative_sum(long.cast(pa.int64())), 1), None)
+    return found.take(places)
+
+
+def _check(name: str, members: pa.Table, split: Split) -> None:
+    sides = members.group_by("group", use_threads=False).aggregate([("split", "count_distinct")])
+    torn = sides.filter(pc.greater(sides["split_count_distinct"], 1))["group"]
+    if not len(torn):
+        return
+    examples = []
+    for group in sorted(torn.to_pylist())[:_SHOWN]:
+        of_group = members.filter(pc.equal(members["group"], group)).to_pylist()
+        where = {row["split"]: row["path"] for row in reversed(of_group)}
+        examples.append(f"{group!r} ({', '.join(f'{path} in {side}' for side, path in sorted(where.items()))})")
+    decides = split.field or "recording"
+    if name in ("recording", "content"):
+        raise ClipmillError(
+            f"recordings on more than one side of the split, by {'address' if name == 'recording' else 'content'}: {len(torn):,}, as"
+            f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Have each in one source alone (include, exclude), or split by a"
+            " field that is the same wherever it stands; where this is meant, write split.disjoint: []"
+        )
+    raise ClipmillError(
+        f"{len(torn):,} values of {name!r} stand on more than one side of the split, which {decides!r} decides:"
+        f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Split by {name!r}, or mend `map`; where this is meant, leave {name!r}"
+        " out of split.disjoint"
+    )

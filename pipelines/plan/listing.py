@@ -1,0 +1,121 @@
+"""Listing: what a source holds and what its annotations say, read before anything is planned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from clipmill.pipelines.plan.annotations.annotate import annotate
+from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable
+from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
+from clipmill.schemas.config import Source
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.plural import counted
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
+
+_SHOWN = 100
+_OF_SPREADSHEET = re.compile(r"[0-9]+\.0+|[0-9](?:\.[0-9]+)?[eE]\+[0-9]+")
+
+
+@dataclass
+class Listing:
+    """What a source holds, and its annotations.
+
+    n_recordings : that were listed, refused ones apart
+    first_path : of the first of them, for examples
+    n_forgotten : recordings that were left out of it
+    """
+
+    source: Source
+    root: Root
+    inventory: Inventory
+    annotated: Annotated
+    n_recordings: int
+    first_path: str = ""
+    n_forgotten: int = 0
+
+    def again(self) -> Self:
+        """Return the same, to be gone through by itself."""
+        inventory = replace(self.inventory, recordings=list(self.inventory.recordings))
+        return replace(self, inventory=inventory, annotated=self.annotated.again())
+
+    def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+        """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError where they cannot be read."""
+        each = self.annotated.each(members)
+        while True:
+            try:
+                member = next(each, None)
+            except OSError as error:
+                doing = f"read the annotations of source {self.source.name!r} at"
+                raise describe_os_error(error, self.root, doing) from None
+            if member is None:
+                return
+            yield member
+
+    def check_annotated(self) -> None:
+        """Raise ClipmillError when none of its recordings turned out to have an annotation: the configuration is wrong then."""
+        self.annotated.check()
+        source, annotated, n = self.source, self.annotated, self.n_recordings
+        if source.annotations is None or not n or annotated.n_annotated or self.n_forgotten:
+            return
+        where = source.annotations.sidecar or source.annotations.table
+        n_empty = annotated.noted["empty_sidecars"]
+        header = " (header: true takes the first row for a header)" if source.annotations.header else ""
+        empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
+        raise ClipmillError(
+            f"source {source.name!r}: of {counted(n, 'recording')} under {source.root} none has an annotation in {where!r}{empty}"
+            f"{self._first_stray()}; check annotations"
+        )
+
+    def _first_stray(self) -> str:
+        """Return an example of a table's rows, all of which fit no recording or several."""
+        stray = next(iter(self.annotated.strays), self.annotated.first_ignored)
+        if stray is None or not self.first_path:
+            return ""
+        names = ", ".join(repr(name[:_SHOWN]) for name in stray.names[:3])
+        why = "fits several recordings" if stray.why == "recording_ambiguous" else "fits no recording"
+        number = any(_OF_SPREADSHEET.fullmatch(name) for name in stray.names)
+        sheet = "; a spreadsheet took a name for a number there: save names as text" if number else ""
+        return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
+
+
+def list_source(source: Source) -> Listing:
+    """List a source and read its annotations.
+
+    Raises
+    ------
+    ConfigError, ClipmillError : it cannot be listed, a table cannot be read, or there is nothing in it
+    """
+    root = source_root(source)
+    inventory = take_inventory(source, root)
+    try:
+        annotated = annotate(source, root, inventory)
+    except OSError as error:
+        raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
+    _check_found(source, inventory)
+    return Listing(
+        source,
+        root,
+        inventory,
+        annotated,
+        len(inventory.recordings),
+        inventory.recordings[0].path if inventory.recordings else "",
+    )
+
+
+def source_root(source: Source) -> Root:
+    return Root(source.root, source.storage_options)
+
+
+def _check_found(source: Source, inventory: Inventory) -> None:
+    """A source without a recording is a mistake in its configuration."""
+    if not inventory.recordings and not inventory.refusals:
+        there = ""
+        if inventory.passed_over:
+            there = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
+        raise ClipmillError(
+            f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
+        )

@@ -1,0 +1,370 @@
+"""Plan: recordings and their annotations to shards, each with the key that says whether it is already there.
+
+No state is kept between builds: which shard a recording belongs to follows from the hash of its id, and a bucket of the
+hash space is split by the next bit only while it holds more than a shard's worth of audio.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clipmill.pipelines.chain import Chain, chain_of
+from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable, drained
+from clipmill.pipelines.plan.arrange import Arrivals, batches, in_chunks
+from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
+from clipmill.pipelines.plan.inventory import most_first
+from clipmill.pipelines.plan.items import Item, ItemMaker, PathReader, clips_of, configured_fields, noted_of
+from clipmill.pipelines.plan.labels import unmet_labels
+from clipmill.pipelines.plan.leaks import check_decides, check_disjoint
+from clipmill.pipelines.plan.left_out import digest_of_left_out, leave_out_forgotten
+from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
+from clipmill.pipelines.plan.listing import Listing, list_source
+from clipmill.pipelines.plan.listing import source_root as source_root
+from clipmill.pipelines.plan.partitions import buckets
+from clipmill.pipelines.plan.refused import RefusedError
+from clipmill.pipelines.plan.split_rule import SplitRule, Survey
+from clipmill.schemas.config import Config, Source
+from clipmill.schemas.config.label_config import From
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.findings import Excess
+from clipmill.schemas.forgotten import Forgotten
+from clipmill.schemas.keys import digest, shard_key
+from clipmill.schemas.layout import Retries
+from clipmill.schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
+from clipmill.stages.arrow_rows import replace_column
+
+
+@dataclass
+class Plan:
+    """What a build will do.
+
+    table : `clipmill.schemas.tables.PLAN`, sorted by shard; a shard is the rows with its key
+    keys, starts, shard_s : of the shards in the order of the table, where each one's rows begin, and the seconds of audio
+        that it has by estimate
+    config_digest, clips_digest : of what in the configuration decides the content of all shards, and of their clips alone
+    rejections : rows of `clipmill.schemas.tables.REJECTIONS` for what no shard can hold
+    field_names : the corpus's own fields, sorted
+    passed_over : by source that has such files, how many are no recordings by their name, by extension
+    recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
+    clips_estimated, clips_estimated_s : how many clips it comes to, and their seconds
+    warnings : what is likely a mistake, for people to read
+    """
+
+    table: pa.Table
+    keys: list[str]
+    starts: list[int]
+    config_digest: str
+    clips_digest: str
+    field_names: list[str]
+    shard_s: list[float] = field(default_factory=list)
+    rejections: list[dict[str, Any]] = field(default_factory=list)
+    recordings_listed: int = 0
+    recordings_without_annotations: int = 0
+    recordings_rejected: int = 0
+    annotations_read: int = 0
+    annotations_rejected: int = 0
+    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    recordings_forgotten: int = 0
+    recordings_dropped: Counter[str] = field(default_factory=Counter)
+    annotations_dropped: Counter[str] = field(default_factory=Counter)
+    annotations_ignored: int = 0
+    noted: Counter[str] = field(default_factory=Counter)
+    clips_estimated: int = 0
+    clips_estimated_s: float = 0.0
+    warnings: list[Excess] = field(default_factory=list)
+
+    def shard(self, i: int) -> pa.Table:
+        """Return the rows of one shard."""
+        stop = self.starts[i + 1] if i + 1 < len(self.starts) else self.table.num_rows
+        return self.table.slice(self.starts[i], stop - self.starts[i])
+
+    @property
+    def estimated_s(self) -> float:
+        return sum(self.shard_s)
+
+    @property
+    def digest(self) -> str:
+        """Of what no shard's key covers: what was left out or rejected here."""
+        return digest_of_left_out(self, self.rejections)
+
+
+def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgotten | None = None) -> Plan:
+    """List the sources, read the annotations and divide the work into shards.
+
+    Parameters
+    ----------
+    retries : rejected items that were tried again; a shard that holds one has a key of its own
+    forgotten : recordings that are counted and not used, as if they were not there
+
+    Raises
+    ------
+    ConfigError, ClipmillError : a source or a table cannot be read
+    """
+    plan = Plan(PLAN.empty_table(), [], [], "", "", [])
+    chain = chain_of(config)
+    with _collector_paused():
+        arrivals = Arrivals()
+        refused_later: list[dict[str, Any]] = []
+        listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
+        rule = SplitRule(config.split)
+        if config.split.needs_survey:
+            # What is at hand of all sources is held for it; otherwise one source's at a time.
+            listings, rule = _surveyed(config, list(listings))
+        for listing in listings:
+            _take_in(chain, listing, retries or {}, plan, arrivals, refused_later, rule)
+        plan.rejections += refused_later
+        fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
+        plan.field_names = sorted(set().union(*fields_of.values()))
+        if rule.n_without:
+            check_decides(config.split, plan.field_names)
+        if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
+            raise ConfigError(
+                f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"
+                " annotations.fields or in the regex, or leave it out",
+                key="output.images",
+            )
+        if config.has_channel_column and CHANNEL_COLUMN in plan.field_names:
+            have = ", ".join(repr(name) for name, fields in fields_of.items() if CHANNEL_COLUMN in fields)
+            raise ConfigError(
+                f"the corpus has a field {CHANNEL_COLUMN!r} (in source {have}), which is the column of a clip's channel with channels:"
+                " each and where rows name their channel; give the field another name in annotations.fields or in the regex, or leave"
+                " it out, as extra_columns: drop does with columns that the configuration does not name",
+                key=_asks_for_each(config),
+            )
+        chain.check_names(plan.field_names)
+        plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names))
+        plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
+        _divide(config, arrivals, plan)
+        check_disjoint(config.split, plan.table, plan.field_names)
+    return plan
+
+
+def _asks_for_each(config: Config) -> str:
+    """Return the key by which clips have a column `channel`."""
+    if config.audio.channels == "each":
+        return "audio.channels"
+    i, source = next((i, s) for i, s in enumerate(config.sources) if config.channels_of(s) == "each")
+    return f"sources[{i}].annotations.columns.channel" if source.channel_by_row else f"sources[{i}].channels"
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Do without the garbage collector: it looks through millions of objects again and again, a good part of the time that a
+    plan takes, for cycles that a plan does not make."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
+    """List a source, count what it holds, and leave out what is forgotten."""
+    listing = list_source(source)
+    inventory = listing.inventory
+    if inventory.passed_over:
+        plan.passed_over[source.name] = most_first(inventory.passed_over)
+    plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
+    if forgotten:
+        listing.n_forgotten = leave_out_forgotten(source, forgotten, inventory, listing.annotated)
+        plan.recordings_forgotten += listing.n_forgotten
+    return listing
+
+
+def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing], SplitRule]:
+    """Look through all sources for `split.balance` and `split.stratify`; return them again, and the rule that follows from them.
+
+    The same items are made as later, so that what is left out or rejected then has no say in the split now either.
+    """
+    survey = Survey(config.split)
+    scratch = Plan(PLAN.empty_table(), [], [], "", "", [])
+    for listing in listings:
+        for _ in _items(config, listing.again(), scratch, [], survey):
+            pass
+    return drained(listings), survey.rule()
+
+
+def _take_in(
+    chain: Chain,
+    listing: Listing,
+    retries: Retries,
+    plan: Plan,
+    arrivals: Arrivals,
+    refused_later: list[dict[str, Any]],
+    rule: SplitRule,
+) -> None:
+    """Hand the items of a source over.
+
+    refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
+    """
+    source, annotated = listing.source, listing.annotated
+    for refusal, found in listing.annotated_each(listing.inventory.refusals):
+        rows = None if isinstance(found, Unusable) else found
+        plan.annotations_read += len(rows or ())
+        plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or [])
+    for stray in annotated.strays:
+        plan.annotations_read += 1
+        plan.annotations_rejected += 1
+        row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
+        plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
+    plan.annotations_read += annotated.n_ignored
+    plan.annotations_ignored += annotated.n_ignored
+    source_digest = source_fingerprint(chain, source)
+    n_clips = 0.0
+    for batch in batches(_items(chain.config, listing, plan, refused_later, rule)):
+        n_clips += clips_of(batch, source)
+        plan.clips_estimated_s += sum(item.clips_s for item in batch)
+        arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
+    listing.check_annotated()
+    plan.warnings += likely_mistakes(source, annotated)
+    plan.clips_estimated += round(n_clips)
+    plan.noted.update({code: n for code, n in annotated.noted.items() if n})
+
+
+def _reject(
+    plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: Rows
+) -> list[dict[str, Any]]:
+    """Count a recording as rejected before any shard, and its annotations with it; return the rows that say so."""
+    plan.recordings_rejected += 1
+    plan.annotations_rejected += len(rows)
+    found = [_rejection("recording", reason, stage, source, path, detail)]
+    for file, row in rows:
+        refused = _rejection("annotation", row.reason or "recording_rejected", stage, source, path, row.detail)
+        found.append({**refused, "file": file, "line": row.line})
+    return found
+
+
+def _rejection(
+    kind: str, reason: str, stage: str, source: Source, path: str | None, detail: str | None
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "reason": reason,
+        "stage": stage,
+        "source": source.name,
+        "recording_id": f"{source.name}/{path}" if path is not None else None,
+        "source_uri": source_root(source).uri(path) if path is not None else None,
+        "file": None,
+        "line": None,
+        "start_s": None,
+        "detail": detail,
+    }
+
+
+def _items(
+    config: Config, listing: Listing, plan: Plan, refused: list[dict[str, Any]], rule: SplitRule
+) -> Iterator[Item]:
+    """Yield the items of a source's recordings, and add what is rejected to `refused`. The source's list of recordings is emptied."""
+    source = listing.source
+    reader, maker = PathReader(source), ItemMaker(config, source, rule)
+    for recording, rows in listing.annotated_each(listing.inventory.recordings):
+        if isinstance(rows, Unusable):
+            refused += _reject(plan, source, "annotate", recording.path, rows.reason, f"{rows.file}: {rows.detail}", [])
+            continue
+        plan.annotations_read += len(rows or ())
+        if source.annotations is not None and rows is None:
+            plan.recordings_without_annotations += 1
+            continue
+        try:
+            label, fields = reader.read(recording.path)
+            if rows and maker.label_from_rows:
+                first = rows[0][1].label
+                _leave_out_dropped(rows, maker, plan)
+                if not rows:
+                    plan.recordings_dropped[str(first)] += 1
+                    continue
+            if label is not None:
+                if maker.labels.drops(label):
+                    plan.recordings_dropped[label] += 1
+                    plan.annotations_dropped[label] += len(rows or ())
+                    continue
+                label = maker.labels.name(label)
+            elif isinstance(source.label, From) and source.label.from_ == "path":
+                label = maker.labels.of_unlabelled()
+            items = maker.items(recording, label, fields, rows)
+        except RefusedError as error:
+            refused += _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
+            continue
+        plan.noted.update(noted_of(items))
+        yield from items
+    if unmet := maker.labels.never_met:
+        plan.warnings.append(unmet_labels(source, unmet))
+
+
+def _leave_out_dropped(rows: Rows, maker: ItemMaker, plan: Plan) -> None:
+    """Take those rows of a recording out whose label is left out, and count them."""
+    kept = []
+    for pair in rows:
+        _, row = pair
+        if maker.labels.drops(row.label) and row.reason is None:
+            plan.annotations_dropped[str(row.label)] += 1
+        else:
+            kept.append(pair)
+    rows[:] = kept
+
+
+def with_donor(shard: pa.Table, donor: str) -> pa.Table:
+    """Return a shard's plan by which its clips are taken from a committed shard."""
+    return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
+
+
+def _divide(config: Config, arrivals: Arrivals, plan: Plan) -> None:
+    """Fill in the plan's table, keys, starts and estimates."""
+    budget = round(config.output.shard_seconds * 1000)
+    order: list[npt.NDArray[np.intp]] = []
+    places: list[tuple[str, str]] = []
+    sizes: list[int] = []
+    for split, members, hashes, weights in arrivals.by_split():
+        order.append(members)
+        for bucket, start, stop in buckets(hashes, weights, budget):
+            places.append((split, bucket))
+            sizes.append(stop - start)
+            plan.shard_s.append(float(weights[start:stop].sum()) / 1000)
+    if not places:
+        return
+    plan.starts = [0, *np.cumsum(sizes[:-1]).tolist()]
+    rows = in_chunks(np.concatenate(order), sizes)
+    arrivals.align(plan.field_names)
+    item_digests = arrivals.column("item_digest", rows)
+    clips_keys = []
+    for (split, bucket), start, size in zip(places, plan.starts, sizes, strict=True):
+        digests = sorted(item_digests.slice(start, size).to_pylist())
+        plan.keys.append(shard_key(digests, plan.config_digest, split, bucket))
+        clips_keys.append(shard_key(digests, plan.clips_digest, split, bucket))
+    splits, names = zip(*places, strict=True)
+    shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
+    plan.table = arrivals.table(rows, item_digests, shards, sizes)
+
+
+def without(shard: pa.Table, moved: dict[str, tuple[str, str]], config_digest: str) -> pa.Table:
+    """Return a shard's plan in which some recordings are rejected unread, with the key that such a shard has."""
+    ids = shard["item_id"].to_pylist()
+    reasons, details = shard["reason"].to_pylist(), shard["detail"].to_pylist()
+    digests = shard["item_digest"].to_pylist()
+    for i, item in enumerate(ids):
+        if item in moved:
+            reasons[i], details[i] = moved[item]
+            digests[i] = digest([digests[i], reasons[i]])
+    key = shard_key(digests, config_digest, shard["split"][0].as_py(), shard["bucket"][0].as_py())
+    # No other shard has such clips: they are not a function of what was planned.
+    columns = {
+        "reason": reasons,
+        "detail": details,
+        "item_digest": digests,
+        "key": [key] * len(ids),
+        "clips_key": [""] * len(ids),
+    }
+    for name, values in columns.items():
+        shard = replace_column(shard, name, pa.array(values, pa.string()))
+    return shard

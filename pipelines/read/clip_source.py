@@ -1,0 +1,104 @@
+"""The clips of a snapshot one by one: what is known of them, and their audio as it is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from clipmill.pipelines.dataset.outcomes import clips_of
+from clipmill.pipelines.dataset.published import Published
+from clipmill.pipelines.read.shard_rows import legible
+from clipmill.schemas.tables import IMAGE_COLUMN
+from clipmill.stages.arrow_rows import list_values
+
+Row = dict[str, Any]
+
+
+def clip_rows(published: Published, split: str) -> Iterator[Row]:
+    """Yield the manifest's rows of a split, in the order of the shards; `shard` is the path of the file that holds the clip."""
+    for commit in published.commits:
+        if commit.split == split:
+            output = commit.output("parquet", "webdataset")
+            for row in clips_of(published.root, commit).to_pylist():
+                yield {**row, "shard": output.path if output is not None else None}
+
+
+def clips(published: Published, split: str, features: bool = False) -> Iterator[Row]:
+    """Yield rows as `clip_rows` does, with `audio`: the bytes of a FLAC or WAV file, and `audio_name`: the clip's id and extension.
+
+    features : have them as well, as float arrays of their shapes
+    """
+    for commit in published.commits:
+        if commit.split != split:
+            continue
+        if (output := commit.output("parquet")) is not None:
+            yield from _of_parquet(published, output.path, features)
+        elif (output := commit.output("webdataset")) is not None:
+            rows = {row["clip_id"]: row for row in clips_of(published.root, commit).to_pylist()}
+            n_clips = 0
+            for row in _of_tar(published, output.path, rows, features):
+                n_clips += 1
+                yield row
+            with legible(published.root, output.path):
+                if n_clips != output.rows:  # tarfile takes a damaged header for the end
+                    raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
+
+
+def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row]:
+    with legible(published.root, path), contextlib.closing(published.root.open_read(path)) as stream:
+        file = pq.ParquetFile(stream)
+        stored = published.feature_names
+        left_out = {*stored, *(f"{name}_shape" for name in stored), *([IMAGE_COLUMN] if published.has_images else [])}
+        plain = [name for name in file.schema_arrow.names if name not in left_out]
+        names = stored if features else []
+        for group in range(file.metadata.num_row_groups):
+            table = file.read_row_group(group, columns=[*plain, *names, *(f"{name}_shape" for name in names)])
+            values = {name: list_values(table[name]) for name in names}
+            sizes = {name: table[f"{name}_shape"].to_pylist() for name in names}
+            for i, row in enumerate(table.select(plain).to_pylist()):
+                found = {name: values[name][i].reshape(sizes[name][i]) for name in names}
+                audio = row.pop("audio")
+                yield {**row, **found, "shard": path, "audio": audio["bytes"], "audio_name": audio["path"]}
+
+
+def _of_tar(published: Published, path: str, rows: dict[str, Row], features: bool) -> Iterator[Row]:
+    wanted = {"audio", *(published.feature_names if features else ())}
+    with (
+        legible(published.root, path),
+        contextlib.closing(published.root.open_read(path)) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        found: Row = {}
+        for member in tar:
+            clip_id, _, extension = member.name.partition(".")
+            if found and found["clip_id"] != clip_id:
+                yield _whole(found, wanted)
+                found = {}
+            content = tar.extractfile(member)
+            if content is None:
+                continue
+            if clip_id not in rows:
+                raise ValueError(f"{member.name!r} belongs to no clip")
+            found = found or {**rows[clip_id], "shard": path}
+            if extension in ("flac", "wav"):
+                found |= {"audio": content.read(), "audio_name": member.name}
+            elif features and extension.endswith(".npy"):
+                found[extension.removesuffix(".npy")] = _array(content.read())
+        if found:
+            yield _whole(found, wanted)
+
+
+def _whole(row: Row, wanted: set[str]) -> Row:
+    if missing := sorted(wanted - row.keys()):
+        raise ValueError(f"clip {row['clip_id']} lacks its {missing[0]}")
+    return row
+
+
+def _array(content: bytes) -> Any:
+    return np.load(io.BytesIO(content), allow_pickle=False)

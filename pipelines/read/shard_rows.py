@@ -1,0 +1,113 @@
+"""Rows of Parquet shards, read where they lie, a row group at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile as sf
+
+from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.storage.failures import describe_damage, describe_os_error
+from clipmill.stages.storage.root import Root
+
+if TYPE_CHECKING:
+    from clipmill.pipelines.dataset.published import Published
+
+Row = dict[str, Any]
+
+
+class ShardRows:
+    """Rows of a split's shards, by shard and place, mostly asked for in their order. To be closed.
+
+    paths : of the shards, under the dataset's root
+    columns : to read; features come as float32 arrays of their shapes, anything else as stored
+
+    Raises
+    ------
+    ClipmillError : a shard is not there, or damaged
+    """
+
+    def __init__(self, published: Published, paths: Sequence[str], columns: Sequence[str]) -> None:
+        self._published, self._paths, self._columns = published, paths, columns
+        self._open: _Shard | None = None
+
+    def take(self, shard: int, row: int) -> Row:
+        path = self._paths[shard]
+        with legible(self._published.root, path):
+            if self._open is None or self._open.path != path:
+                self.close()
+                self._open = _Shard(self._published, path)
+            return self._open.row(row, self._columns)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+@contextlib.contextmanager
+def legible(root: Root, path: str) -> Iterator[None]:
+    """Say of a file of a dataset what is to be done when it cannot be read, or is not what was written.
+
+    Raises
+    ------
+    ClipmillError : names the file
+    """
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException, sf.SoundFileError, tarfile.TarError) as error:
+        is_gone = isinstance(error, FileNotFoundError)
+        if isinstance(error, OSError) and error.errno is not None and not is_gone:  # pyarrow's own have no number
+            raise describe_os_error(error, root, "read", path) from None
+        replaced = "; if another build has replaced it and `gc` removed it, open the newest snapshot" if is_gone else ""
+        raise describe_damage(root, path, "it is not there" if is_gone else str(error), replaced) from None
+
+
+class _Shard:
+    """An open Parquet file and the row group that was read last."""
+
+    def __init__(self, published: Published, path: str) -> None:
+        self.path = path
+        self._features = set(published.feature_names)
+        self._stream: IO[bytes] = published.root.open_read(path, whole=False)
+        try:
+            self.file = pq.ParquetFile(self._stream)
+        except BaseException:
+            self._stream.close()
+            raise
+        metadata = self.file.metadata
+        self._starts = np.cumsum([0, *(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))])
+        self._group = -1
+        self._values: dict[str, list[Any]] = {}
+
+    def close(self) -> None:
+        self.file.close()
+        self._stream.close()
+
+    def row(self, i: int, columns: Sequence[str]) -> Row:
+        group = int(np.searchsorted(self._starts, i, side="right")) - 1
+        if group != self._group:
+            features = [c for c in columns if c in self._features]
+            table = self.file.read_row_group(group, columns=[*columns, *(f"{c}_shape" for c in features)])
+            self._values = {name: _values(table[name]) for name in columns}
+            for name in features:
+                shapes = table[f"{name}_shape"].to_pylist()
+                self._values[name] = [v.reshape(s) for v, s in zip(self._values[name], shapes, strict=True)]
+            self._group = group
+        place = i - int(self._starts[group])
+        return {name: _own(values[place]) for name, values in self._values.items()}
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    return list_values(column) if pa.types.is_list(column.type) else list(column.to_pylist())
+
+
+def _own(value: Any) -> Any:
+    """Return a value that does not keep its row group in memory; features as float32."""
+    return np.array(value, np.float32) if isinstance(value, np.ndarray) else value

@@ -1,0 +1,370 @@
+"""Training: clips of a snapshot for PyTorch, in any number of processes, each of them once, and from where an interrupted epoch was left.
+
+dataset = ClipDataset("s3://bucket/dataset", "train", columns=("log_mel", "label_id"))
+loader = torch.utils.data.DataLoader(dataset, batch_size=64, num_workers=4, collate_fn=padded)
+for epoch in range(10):
+    dataset.set_epoch(epoch)
+    for batch in loader: ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.utils.data
+
+from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.read.ranks import Group, Place, Ranks
+from clipmill.pipelines.read.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
+from clipmill.pipelines.read.shard_rows import ShardRows, legible
+from clipmill.pipelines.read.shared_epoch import SharedEpoch
+from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.write.encode import decode_waveform
+
+Sample = dict[str, Any]
+
+
+class ClipDataset(torch.utils.data.IterableDataset[Sample]):
+    """The clips of a split.
+
+    Gives a dictionary a clip, with the columns that were asked for: `audio` as a float32 tensor [channels, samples] in [-1, 1),
+    features as float32 tensors of their shapes, `label_id` as the label's place in `classes` (-1 without a label), pictures as the
+    bytes of a PNG, anything else as stored.
+
+    Ranks of a distributed job and loading processes get disjoint parts that together are the split (`read.sampling`). All ranks must
+    have the same number of loading processes. `state_dict` and `load_state_dict` follow torchdata's StatefulDataLoader: each loading
+    process goes on with exactly the clips that it has not given.
+
+    root : of the dataset, or a `Published` snapshot
+    split : as in the configuration
+    columns : of the shards' Parquet files, and `label_id`
+    snapshot : its number, the newest by default; an interrupted epoch goes on only in the snapshot that it began in
+    shuffle : draw shards in an order of each epoch, and clips out of the next `buffer_size` ones
+    buffer_size : clips in memory in each loading process, encoded audio and features
+    seed : same seed, epoch and number of processes, same order
+    even : "drop" or "repeat" a few clips so that all ranks have equally many, and with that equally many batches
+    rank, n_ranks : of a distributed job; by default as torch.distributed or the environment (RANK, WORLD_SIZE) says when clips are first
+        asked for. What accelerate prepares gets all clips in every process, since accelerate shares them out
+    group : the torch.distributed.ProcessGroup whose ranks share the split, where that is not the job's own; "none": all of it, or what
+        rank and n_ranks say, whatever the process group says
+    batch_size : of the loader, so that loading processes get whole batches and `len(loader)` holds with them, too
+    normalise : have features come with mean 0 and standard deviation 1, of each "bin" or of "all" values
+    normalise_by : the split whose statistics to normalise by; never one that is evaluated on
+    storage_options : of the root
+
+    classes : labels of all splits, in the order of their ids
+    n_clips : that this rank gets in an epoch, as the job is now; also `len()`
+
+    Raises
+    ------
+    ClipmillError : no such dataset, snapshot, split or column; or its shards are stored as WebDataset only. On reading: the process group
+        says otherwise than rank and n_ranks, or than it did before; or accelerate runs the job and has not prepared the loader
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | Published,
+        split: str,
+        columns: Sequence[str] = ("audio", "label_id"),
+        *,
+        snapshot: int | None = None,
+        shuffle: bool = False,
+        buffer_size: int = 1000,
+        seed: int = 0,
+        even: Even | None = None,
+        rank: int | None = None,
+        n_ranks: int | None = None,
+        group: Group = None,
+        batch_size: int | None = None,
+        normalise: Literal["bin", "all"] | None = None,
+        normalise_by: str = "train",
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.published = root if isinstance(root, Published) else open_snapshot(root, snapshot, storage_options)
+        _check_choice("even", even, (None, "drop", "repeat"))
+        _check_choice("normalise", normalise, (None, "bin", "all"))
+        _check_choice("shuffle", shuffle, (False, True))
+        _check_whole("buffer_size", buffer_size, 1)
+        _check_whole("seed", seed, 0)
+        if batch_size is not None:
+            _check_whole("batch_size", batch_size, 1)
+        self.split = split
+        self.shuffle, self.buffer_size, self.seed, self.even = shuffle, buffer_size, seed, even
+        self.batch_size = batch_size
+        self.classes = self.published.classes
+        self._files = self.published.shards(split)
+        self._ranks = Ranks(rank, n_ranks, group)
+        self._epoch = SharedEpoch()  # seen by loading processes that live on
+        self._pass: _Pass | None = None
+        self._resumed: tuple[int, int] | None = None
+        self._ids = {label: i for i, label in enumerate(self.classes)}
+        self.columns = self._checked(columns)
+        self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch.get()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next epoch. Reaches loading processes that live on, too; what is under way stays as it is."""
+        _check_whole("epoch", epoch, 0)
+        self._epoch.set(epoch)
+
+    @property
+    def n_clips(self) -> int:
+        place = self._ranks.expected(self)
+        return len(Consumer(*place.share).stretch(sum(f.rows for f in self._files), self.even))
+
+    def __len__(self) -> int:
+        return self.n_clips
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Which loading process this goes to, and what it is to do, the process that starts it knows; ranks find out by themselves.
+        return {**self.__dict__, "_ranks": self._ranks.handed_over(self), "_pass": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ranks = Ranks.__new__(Ranks)
+        ranks.__dict__.update(state["_ranks"])
+        self.__dict__.update(state, _ranks=ranks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far this process is in the iteration that it began last, and what the order depends on: numbers and text.
+
+        A StatefulDataLoader asks the iterator itself, which has the same two methods.
+        """
+        if self._pass is not None:
+            return self._pass.state_dict()
+        epoch, given = self._resumed or (self.epoch, 0)
+        return {"given": given, "epoch": epoch, **self._order_depends_on(self._ranks.expected(self))}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Have the next iteration, and it alone, go on behind what was given when the state was taken, in the epoch of then.
+
+        Raises
+        ------
+        ClipmillError : this is no state, or the order is another one now: other snapshot, seed, ranks or loading processes
+        """
+        self._resumed, self._pass = self.place_of(state), None
+
+    def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the epoch of a state and how many clips were given in it. Raises what `load_state_dict` does."""
+        now = self._order_depends_on(self._ranks.expected(self))
+        if not isinstance(state, Mapping) or {"epoch", "given", *now} != state.keys():
+            raise ClipmillError(f"this is no state of a ClipDataset, which holds epoch, given, {', '.join(now)}")
+        for name, value in now.items():
+            if state[name] != value:
+                raise ClipmillError(
+                    f"cannot go on in this epoch: {name} was {state[name]} when it was left and is {value} now; begin a new epoch, or"
+                    " use what was used then"
+                )
+        _check_whole("the state's epoch", state["epoch"], 0)
+        _check_whole("what the state says was given", state["given"], 0)
+        return state["epoch"], state["given"]
+
+    def _order_depends_on(self, place: Place) -> dict[str, Any]:
+        who = _consumer(place)
+        return {
+            "snapshot": self.published.identity, "split": self.split,
+            "shuffle": self.shuffle, "buffer_size": self.buffer_size, "seed": self.seed, "even": self.even,
+            "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
+            **({"batch_size": self.batch_size} if self.batch_size is not None else {}),
+        }  # fmt: skip
+
+    def __iter__(self) -> Iterator[Sample]:
+        if torch.utils.data.get_worker_info() is not None:
+            # What a loading process has inherited is not its own to collect: the parent's connections to Ray, for one, would be
+            # closed under it. It also leaves the memory shared.
+            gc.freeze()
+        epoch, given = self._resumed or (self.epoch, 0)
+        self._resumed, self._pass = None, _Pass(self, epoch, given)
+        return self._pass
+
+    def samples(self, epoch: int, given: int) -> Iterator[Sample]:
+        """Yield this process's clips of an epoch, but for the first that were `given` before."""
+        place, rows = self._ranks.place(self), [f.rows for f in self._files]
+        who = _consumer(place)
+        order = shard_order(len(rows), self.seed, epoch, self.shuffle)
+        line = Line(rows, order, first_place(sum(rows), self.seed, epoch, self.shuffle))
+        stretch = who.stretch(line.n_clips, self.even, place.batch_size or self.batch_size or 1)
+        size = self.buffer_size if self.shuffle else 1
+        buffer = Buffer(stretch, size, [self.seed, epoch, who.rank, who.worker])
+        buffer.skip(min(given, len(stretch)))
+        paths, columns = [f.path for f in self._files], [c for c in self.columns if c != "label_id"]
+        if "label_id" in self.columns and "label" not in columns:
+            columns.append("label")
+        with contextlib.closing(ShardRows(self.published, paths, columns)) as shards:
+            held: dict[int, tuple[str, Sample]] = {}
+
+            def take(places: Iterable[int]) -> None:
+                for place in places:
+                    shard, row = line.find(place)
+                    held[place] = paths[shard], shards.take(shard, row)
+
+            take(sorted(buffer.waiting))
+            while True:
+                take(buffer.fill())
+                drawn = buffer.draw()
+                if drawn is None:
+                    break
+                path, row = held.pop(drawn)
+                with legible(self.published.root, path):
+                    sample = self._finished(row)
+                yield sample
+
+    def _finished(self, row: Sample) -> Sample:
+        """Return a row as training wants it: tensors, the audio decoded."""
+        sample: Sample = {}
+        for name in self.columns:
+            if name == "label_id":
+                label = row["label"]
+                sample[name] = self._ids.get(label, -1)
+            elif name == "audio":
+                sample[name] = _waveform(row[name]["bytes"])
+            elif name == "image" and isinstance(row[name], dict):
+                sample[name] = row[name]["bytes"]
+            elif isinstance(row[name], np.ndarray):
+                sample[name] = torch.from_numpy(row[name])
+                if name in self._scales:
+                    mean, factor = self._scales[name]
+                    sample[name].sub_(mean).mul_(factor)
+            else:
+                sample[name] = row[name]
+        return sample
+
+    def _checked(self, columns: Sequence[str]) -> tuple[str, ...]:
+        if self._files:
+            shapes = {f"{name}_shape" for name in self.published.feature_names}
+            stored = [name for name in self.published.schema.names if name not in shapes]
+            self.published.check_columns(columns, [*stored, "label_id"])
+        return tuple(columns)
+
+
+class _Pass(Iterator[Sample]):
+    """One iteration over a dataset, which says how far it is and can go on from there."""
+
+    def __init__(self, clips: ClipDataset, epoch: int, given: int) -> None:
+        self._clips = clips
+        self._start(epoch, given)
+
+    def _start(self, epoch: int, given: int) -> None:
+        self._epoch, self._given = epoch, given
+        self._samples = self._clips.samples(epoch, given)
+
+    def __next__(self) -> Sample:
+        sample = next(self._samples)
+        self._given += 1
+        return sample
+
+    def state_dict(self) -> dict[str, Any]:
+        place = self._clips._ranks.expected(self._clips)
+        return {"given": self._given, "epoch": self._epoch, **self._clips._order_depends_on(place)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._start(*self._clips.place_of(state))
+
+
+def padded(samples: Iterable[Sample]) -> dict[str, Any]:
+    """Put samples of unequal lengths together: a `collate_fn`.
+
+    Tensors are padded with zeros at their ends to the longest in the batch and stacked, and `<name>_length` says how long each one was in
+    its last dimension (int64 [batch]); numbers become a tensor, int64 or float64; anything else stays a list. Zero is the mean of
+    normalised features; of decibels it is a loud sound, so mask by the length.
+
+    Raises
+    ------
+    ClipmillError : there is no sample, or a column is called as the length of another one is
+    """
+    rows = list(samples)
+    if not rows:
+        raise ClipmillError("there is no sample to put into a batch")
+    batch: dict[str, Any] = {}
+    for name in rows[0]:
+        if f"{name}_length" in rows[0] and isinstance(rows[0][name], torch.Tensor):
+            raise ClipmillError(
+                f"the column '{name}_length' has the name of what says how long {name!r} is; leave one of them out"
+            )
+        values = [row[name] for row in rows]
+        if isinstance(values[0], torch.Tensor):
+            batch[name] = _stacked(values)
+            if values[0].ndim:
+                batch[f"{name}_length"] = torch.tensor([v.shape[-1] for v in values])
+        elif all(isinstance(v, int | float) for v in values):
+            whole = all(isinstance(v, int) for v in values)
+            batch[name] = torch.tensor(values, dtype=torch.int64 if whole else torch.float64)
+        else:
+            batch[name] = values
+    return batch
+
+
+def _stacked(values: list[torch.Tensor]) -> torch.Tensor:
+    shapes = {tuple(v.shape) for v in values}
+    if len(shapes) == 1:
+        return torch.stack(values)
+    longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    found = values[0].new_zeros((len(values), *longest))
+    for i, value in enumerate(values):
+        part = found[i]
+        for dimension, n in enumerate(value.shape):
+            part = part.narrow(dimension, 0, n)
+        part.copy_(value)
+    return found
+
+
+def _scales(
+    published: Published, split: str, by: Literal["bin", "all"], columns: Sequence[str]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return what to subtract from features and then to multiply them by, [bins, 1] or [1, 1]. A constant bin becomes 0."""
+    if split not in published.splits:
+        raise ClipmillError(
+            f"{published.root.url}: normalise_by is {split!r}, and there is no such split; there are {', '.join(published.splits)}"
+        )
+    scaled = set(columns) & set(published.feature_names)
+    if not scaled:
+        raise ClipmillError(f"normalise is for features, and there is none among the columns {', '.join(columns)}")
+    statistics = published.snapshot.statistics.get(split)
+    n_clips = published.snapshot.by_split.get(split, {}).get("clips", 0)
+    if statistics is None or statistics.lengths.clips != n_clips or not n_clips:
+        raise ClipmillError(
+            f"{published.root.url}: there are no statistics of all of split {split!r} to normalise by: give another normalise_by; shards"
+            " that an older clipmill has built get them when they are built anew"
+        )
+    found = {}
+    for name in sorted(scaled & statistics.features.keys()):
+        sums = statistics.features[name]
+        if not math.isfinite(sums.std):
+            raise ClipmillError(
+                f"{published.root.url}: clips of split {split!r} hold infinite values in {name}, from before such clips were rejected: build"
+                " again"
+            )
+        mean, std = (sums.mean_by_bin, sums.std_by_bin) if by == "bin" else ([sums.mean], [sums.std])
+        factor = [1 / s if s > 0 else 0.0 for s in std]
+        found[name] = (torch.tensor(mean)[:, None], torch.tensor(factor)[:, None])
+    return found
+
+
+def _consumer(place: Place) -> Consumer:
+    info = torch.utils.data.get_worker_info()
+    worker, n_workers = (info.id, info.num_workers) if info is not None else (0, 1)
+    return Consumer(*place.share, worker, n_workers)
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if not any(value is c or (isinstance(c, str) and value == c) for c in choices):
+        raise ClipmillError(f"{name} is {value!r}; it can be {' or '.join(map(repr, choices))}")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ClipmillError(f"{name} is {value!r}; expected a whole number of {least} or more")
+
+
+def _waveform(content: bytes) -> torch.Tensor:
+    """Return a stored clip as float32 [channels, samples] in [-1, 1)."""
+    return torch.from_numpy(np.ascontiguousarray(decode_waveform(content).T))

@@ -1,0 +1,415 @@
+"""Build: plan, subtract what is committed, do the rest, publish."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+import pyarrow as pa
+
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.config_file import ConfigFile
+from clipmill.pipelines.dataset.classes import class_order, classes_of, told_classes
+from clipmill.pipelines.dataset.inspection import saturation_told, told_remarks
+from clipmill.pipelines.dataset.notes import Noted, running_since
+from clipmill.pipelines.dataset.sides import SideChanges, built_changes
+from clipmill.pipelines.plan.donors import find_donors
+from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
+from clipmill.pipelines.run.cluster import WORKER_ENV, connected, warm_up
+from clipmill.pipelines.run.graph import BuildShard, device_here, output_root, run_graph, stages_of
+from clipmill.pipelines.run.limits import exceeded, fallen_short
+from clipmill.pipelines.run.output_check import check_apart
+from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
+from clipmill.pipelines.run.publish import draft_snapshot, repair, write_rejections
+from clipmill.pipelines.run.publish import publish as publish_draft
+from clipmill.pipelines.run.task_failures import Told, checked
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.findings import Excess
+from clipmill.schemas.forgotten import read_forgotten
+from clipmill.schemas.layout import (
+    OURS,
+    REJECTED_FILE,
+    Retries,
+    commit_path,
+    open_dataset,
+    read_retries,
+    read_snapshot,
+    shard_sizes,
+    snapshot_numbers,
+    sound_commits,
+)
+from clipmill.schemas.plural import counted
+from clipmill.schemas.records import Commit, Snapshot
+from clipmill.stages.storage.failures import describe_os_error
+from clipmill.stages.storage.root import Root
+
+_PUBLISH_ATTEMPTS = 100
+_LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 10
+"""So many shards failed one after the other, for a reason that waiting does not mend or for any, end a build."""
+_SMALL_S = 3600.0
+"""Less audio than this is built in this process: in the time that Ray takes to start."""
+
+
+@dataclass
+class Report:
+    """What a build did.
+
+    status : published | unchanged | failed | not_published
+    shards_built, shards_reused : of shards_planned
+    shards_from_clips : of those built, made from the clips of committed shards, without reading a recording
+    failures : messages of the shards that are not there
+    passed_over : as the plan's
+    limits : those that were exceeded; accepted : whether it was published all the same
+    classes : sentences about labels whose ids are new, or other ones
+    wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
+    decoded_s : seconds of audio decoded by this run
+    features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
+        to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
+    remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
+    warnings : what is likely a mistake, or falls short of what was asked for and is published all the same
+    side_changes : recordings that stand on another side than in the last snapshot
+    storage_weaknesses : what the output's file system lacks, in sentences
+    """
+
+    status: str
+    root: str
+    shards_planned: int
+    shards_built: int
+    shards_reused: int
+    wall_s: float
+    shards_from_clips: int = 0
+    plan_s: float = 0.0
+    startup_s: float = 0.0
+    work_s: float = 0.0
+    decoded_s: float = 0.0
+    features_busy: float | None = None
+    snapshot: Snapshot | None = None
+    failures: list[str] = field(default_factory=list)
+    limits: list[Excess] = field(default_factory=list)
+    remarks: list[dict[str, Any]] = field(default_factory=list)
+    accepted: bool = False
+    warnings: list[Excess] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    side_changes: SideChanges = field(default_factory=SideChanges)
+    storage_weaknesses: list[str] = field(default_factory=list)
+
+    @property
+    def shards_untried(self) -> int:
+        """Planned shards of which nothing came, since the build ended before."""
+        return self.shards_planned - self.shards_built - self.shards_reused - len(self.failures)
+
+    @property
+    def exit_code(self) -> int:
+        return {"published": 0, "unchanged": 0, "failed": 1, "not_published": 3}[self.status]
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = asdict(self)
+        if self.snapshot is not None:
+            plain["snapshot"].pop("commits")
+            plain["snapshot"].pop("config")
+            plain["snapshot"].pop("statistics")  # `clipmill show` tells them
+            plain["saturation"] = saturation_told(self.snapshot)
+        return plain
+
+
+def build(
+    file: ConfigFile,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    accept: bool = False,
+) -> Report:
+    """Bring the dataset of a configuration up to date and publish a snapshot of it.
+
+    Parameters
+    ----------
+    workers : CPUs to use on this machine; None: all, and no Ray when there is little to do
+    address : of a running Ray cluster
+    accept : publish even if limits are exceeded
+
+    Raises
+    ------
+    ConfigError : the configuration does not fit what is there
+    ClipmillError : the work cannot be done
+    """
+    with guarded(file):
+        return Builder(file, workers, address, quiet).run(accept)
+
+
+class Builder:
+    """One run of a build: `run` is its list of steps.
+
+    root : of the dataset
+    plan, retries : what is to be there, and which items were tried again, from `begin` on
+    report : what was done
+    """
+
+    plan: Plan
+    retries: Retries
+    report: Report
+
+    def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
+        self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
+        self._feature_actors = 0
+        self.root = output_root(file.config)
+
+    def run(self, accept: bool) -> Report:
+        """Bring the dataset up to date. accept : publish even if limits are exceeded"""
+        self.begin()  # the output is in order; inventory, annotations, plan
+        with Noted(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+            there, missing = self.subtract()  # what is committed
+            commits = [*there, *self.work(missing, note)]  # decode, cut, compute, write, commit
+            if not self.report.failures:
+                self.publish(commits, accept)  # checks, manifest, snapshot
+            self.end(note)
+        return self.report
+
+    def begin(self) -> Self:
+        """Open the output, and plan what is to be there."""
+        self._started = time.monotonic()
+        check_device(self._file.config, self._address)
+        check_apart(self._file, self.root)
+        try:
+            open_dataset(self.root, self._file.config.name)
+            self._sweep()
+        except OSError as error:
+            raise describe_os_error(error, self.root, "write to") from None
+        self.retries = read_retries(self.root)
+        self.plan = self.make_plan(self.retries)
+        self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
+        self.report.passed_over = self.plan.passed_over
+        self.report.warnings = list(self.plan.warnings)
+        self.report.plan_s = time.monotonic() - self._started
+        return self
+
+    def make_plan(self, retries: Retries) -> Plan:
+        with phase("listing recordings and annotations", self._quiet):
+            return make_plan(self._file.config, retries, read_forgotten(self.root))
+
+    def _sweep(self, own_note: str | None = None) -> None:
+        """Remove what killed builds, or killed workers of this one, have left half written."""
+        try:
+            for name in self.root.leftovers(running_since(self.root, but=own_note), OURS):
+                self.root.remove_leftover(name)
+        except PermissionError:  # who may not look for them can build all the same
+            return
+
+    def end(self, note: Noted) -> None:
+        self._sweep(note.id)
+        failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
+        note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
+        self.report.storage_weaknesses = self.root.local_files.weaknesses
+        self.report.wall_s = time.monotonic() - self._started
+
+    def subtract(self) -> tuple[list[Commit], list[int]]:
+        """Return the commits of planned shards that are there, and which shards of the plan are not."""
+        there = sound_commits(self.root, self.plan.keys)
+        missing = [i for i, key in enumerate(self.plan.keys) if key not in there]
+        self.report.shards_reused = len(there)
+        return list(there.values()), missing
+
+    def commits(self, note: Noted) -> list[Commit]:
+        """Return the commits of all planned shards, after building those that are missing."""
+        there, missing = self.subtract()
+        return [*there, *self.work(missing, note)]
+
+    def work(self, todo: list[int], note: Noted) -> Iterator[Commit]:
+        """Build shards; yield their commits.
+
+        They have the keys of what was really read: a recording that moved under the build gives its shard another one.
+
+        todo : which shards of the plan
+        """
+        if not todo:
+            return
+        donors = find_donors(self.root, self.plan, chain_of(self._file.config).clip_sections)
+        shards = [self.plan.shard(i) for i in todo]
+        shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
+        shards = [shards[i] for i in _order([self.plan.shard_s[i] for i in todo])]
+        small = sum(self.plan.shard_s[i] for i in todo) < _SMALL_S
+        in_process = small and self._workers is None and not self._address and not _ray_is_at_hand()
+        with ExitStack() as stack:
+            begun = time.monotonic()
+            results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
+            working = time.monotonic()
+            self.report.startup_s = 0.0 if in_process else working - begun
+            n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
+            with Display(tallies, n_items, len(shards), self._quiet) as display:
+                note.describe = lambda: display.said
+                # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
+                for result in stack.enter_context(closing(results)):
+                    display.shard_done()
+                    if result["error"] is not None:
+                        self.report.failures.append(result["error"])
+                        in_row += 1
+                        if in_row >= (_LASTING_IN_ROW if result["lasting"] else _FAILURES_IN_ROW):
+                            break
+                        continue
+                    in_row = 0
+                    commit = Commit.from_json(result["commit"], result["key"])
+                    self._count(commit, result["built"])
+                    features_s += result["features_s"] or 0.0
+                    yield commit
+            ended = time.monotonic()
+            self.report.work_s = ended - working
+            if self._feature_actors:
+                self.report.features_busy = features_s / self.report.work_s / self._feature_actors
+        if not in_process:
+            self.report.startup_s += time.monotonic() - ended
+
+    def _count(self, commit: Commit, built: bool) -> None:
+        if not built:
+            self.report.shards_reused += 1
+            return
+        self.report.shards_built += 1
+        if commit.donor is not None:
+            self.report.shards_from_clips += 1
+        else:
+            self.report.decoded_s += commit.seconds.decoded_s
+
+    def _here(self, shards: list[pa.Table], stack: ExitStack) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
+        """Build shards in this process, one after the other."""
+        os.environ.update(WORKER_ENV)
+        tally = LocalTally()
+        stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
+        run = Told(BuildShard(stages, self.plan.config_digest, Watch(tally)), logged=False)
+        return (checked(row) for shard in shards for row in run(shard).to_pylist()), tally
+
+    def _on_ray(
+        self, shards: list[pa.Table], stack: ExitStack
+    ) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
+        with phase("starting Ray", self._quiet):
+            cluster = stack.enter_context(connected(self._file.config, self._workers, self._address))
+            tally = RayTally.start()
+            stack.callback(tally.stop)
+            warm_up(cluster, self._file.config)
+        self._feature_actors = cluster.feature_actors
+        stages = stages_of(self._file.config, self.plan, cluster.device)
+        gpus = 1.0 if cluster.device == "cuda" else 0.0
+        watch = Watch(tally)
+        return run_graph(shards, stages, self.plan.config_digest, watch, cluster.feature_actors, gpus), tally
+
+    def publish(self, commits: list[Commit], accept: bool) -> None:
+        """Publish what was built, unless it is published already or a limit forbids it."""
+        root, report = self.root, self.report
+        draft = draft_snapshot(self._file, self.plan, commits)
+        report.remarks = told_remarks(draft.snapshot.counts.remarked, draft.commits)
+        problems = draft.snapshot.problems()
+        if problems:
+            raise ClipmillError(
+                "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
+            )
+        short, warned = fallen_short(self._file.config, draft.snapshot)
+        report.warnings += warned
+        for _ in range(_PUBLISH_ATTEMPTS):
+            numbers = snapshot_numbers(root)
+            last = read_snapshot(root, numbers[-1]) if numbers else None
+            classes = class_order(self._file.config, draft.snapshot, last)
+            draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
+            report.snapshot = draft.snapshot
+            report.classes = told_classes(self._file.config, draft.snapshot, last)
+            same = last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes
+            if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
+                repair(root, last, draft)
+                report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
+                report.warnings += short
+                return
+            if last is not None and not same:
+                report.side_changes = built_changes(root, last, draft.commits)
+                draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
+                report.snapshot = draft.snapshot
+            report.limits = short if same else short + exceeded(self._file.config.limits, draft.snapshot, last)
+            if report.limits and not accept:
+                report.status = "not_published"
+                write_rejections(root, REJECTED_FILE, draft)
+                return
+            report.accepted = bool(report.limits)
+            _check_all_there(root, draft.commits)
+            accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
+            published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
+            if published is not None:
+                report.status, report.snapshot = "published", published
+                return
+        raise ClipmillError(f"{root.url}: other builds publish faster than this one; build again")
+
+
+def _order(shard_s: list[float]) -> list[int]:
+    """Return the order in which to build shards of these lengths in seconds.
+
+    By chance, so that two builders on one root do different shards first and find each other's done; but the shortest
+    third last, longest first, so that the workers end at about the same time.
+    """
+    order = sorted(range(len(shard_s)), key=lambda i: -shard_s[i])
+    last = max(1, len(order) // 3)
+    first = order[:-last]
+    random.shuffle(first)
+    return first + order[-last:]
+
+
+def _check_all_there(root: Root, commits: list[Commit]) -> None:
+    """A snapshot must not name what somebody removed while it was built."""
+    sizes = shard_sizes(root)
+    missing = [c for c in commits if commit_path(c.key) not in sizes or not c.is_whole(sizes)]
+    if missing:
+        lost = counted(len(missing), "shard")
+        raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")
+
+
+def check_device(config: Config, address: str | None = None) -> None:
+    """Raise ConfigError where features are to be computed on a GPU of this machine, which has none. A cluster says so itself."""
+    if config.features.device != "cuda" or not chain_of(config).can_use_gpu or address or _ray_is_at_hand():
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "is cuda, and this machine has no GPU that torch can use: set auto or cpu, or build on a cluster with --address",
+            key="features.device",
+            code="config.no_gpu",
+        )
+
+
+def device_notes(config: Config) -> list[str]:
+    """Return what would keep a build of this machine from working, and not one on a cluster: a plan is often made on a laptop."""
+    try:
+        check_device(config)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def _ray_is_at_hand() -> bool:
+    """Whether a cluster is named by the environment, or this process is connected to one."""
+    ray = sys.modules.get("ray")
+    return bool(os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
+
+
+@contextmanager
+def guarded(file: ConfigFile) -> Iterator[None]:
+    """Have SIGTERM end what is done to a dataset as Ctrl-C does, and failures of its storage end it with a message."""
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if on_main_thread else None
+    try:
+        yield
+    except ConfigError as error:
+        raise file.located(error) from None
+    except OSError as error:
+        raise describe_os_error(error, output_root(file.config), "use") from None
+    finally:
+        if on_main_thread:
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

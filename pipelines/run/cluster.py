@@ -1,0 +1,175 @@
+"""Connecting to Ray: a private one on this machine, or the cluster at an address."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.run.ray_folder import check_ray_can_start, ray_did_not_start
+from clipmill.pipelines.run.sandbox import Sandbox
+from clipmill.pipelines.run.search_path import TOP, job_config
+from clipmill.pipelines.run.task_failures import ray_gave_up
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ClipmillError, ConfigError
+
+# One thread a worker: the bytes of features are promised for that, and more would fight over the cores. Memory that is freed
+# is kept for the next block (glibc's malloc, also for Arrow): given back, its pages would be cleared anew by the kernel.
+WORKER_ENV = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_TOP_PAD_": str(16 << 20),
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+}
+
+
+# Ray Data itself waits for 2 s only, which a busy machine exceeds.
+_EXECUTOR_END_S = 60.0
+_MAX_WHY = 500
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is to work with.
+
+    device : cpu | cuda, where features are computed
+    feature_actors : 0 on the CPU
+    is_private : started for this build alone
+    """
+
+    n_cpus: int
+    n_gpus: int
+    device: str
+    feature_actors: int
+    is_private: bool = False
+
+
+def warm_up(cluster: Cluster, config: Config) -> None:
+    """Have a private Ray's workers load and try what they need, so that the time for it is not taken for work."""
+    if not cluster.is_private:
+        return
+    import ray
+    import ray.data
+
+    # First what Ray Data starts with the first dataset: actors, each of which takes a worker that waits for work.
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    first = ray.data.from_arrow(pa.table({"x": [0]})).map_batches(_pass_on, batch_format="pyarrow", batch_size=None)
+    first.materialize()
+    load = ray.remote(num_cpus=1)(_load_libraries)
+    chain = chain_of(config)
+    stages = (chain.origins, chain.sources)
+    ray.get([load.remote(config, stages) for _ in range(cluster.n_cpus)])
+
+
+def _pass_on(table: pa.Table) -> pa.Table:
+    return table
+
+
+def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]]) -> None:
+    for name in ("ray.data", "clipmill.pipelines.run.graph"):
+        importlib.import_module(name)
+    if config.features.names:
+        spectral = importlib.import_module("clipmill.stages.features.kernels.spectral").Spectral(
+            config.features, config.audio.sample_rate_hz, "cpu"
+        )
+        spectral([np.zeros(max(config.audio.sample_rate_hz, config.features.min_samples), np.int16)])
+    Sandbox(config, *stages).start()
+    importlib.import_module("clipmill.pipelines.run.graph").output_root(config).connect()
+
+
+@contextmanager
+def connected(config: Config, workers: int | None, address: str | None) -> Iterator[Cluster]:
+    """Connect to Ray for the duration of a build.
+
+    Parameters
+    ----------
+    workers : CPUs of a private Ray; None: all of this machine's
+    address : of a running cluster; None: the environment's RAY_ADDRESS, and without one a private Ray
+
+    Raises
+    ------
+    ClipmillError : the cluster does not answer
+    ConfigError : it lacks the GPU that the configuration asks for
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    import ray.data
+
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    address = address or os.environ.get("RAY_ADDRESS")
+    ours = not ray.is_initialized()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    if ours:
+        try:
+            if address:  # workers need this very clipmill
+                ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": WORKER_ENV, "py_modules": [f"{TOP}/clipmill"]},
+                    # Ray's client sends it to a server that has no clipmill, and adds no folders.
+                    job_config=None if address.startswith("ray://") else job_config(carried=True),
+                )
+            else:
+                check_ray_can_start()
+                # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
+                os.environ.update(WORKER_ENV)
+                ray.init(
+                    address="local",
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    job_config=job_config(carried=False),
+                )
+        except Exception as error:  # Ray's own is a plain Exception when a node does not come up
+            if not isinstance(error, OSError | RuntimeError | ValueError) and type(error) is not Exception:
+                raise
+            raise ray_did_not_start(error, address) from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which prints a stack trace
+    try:
+        resources = ray.cluster_resources()
+        n_gpus = int(resources.get("GPU", 0))
+        wanted = config.features.device
+        can_use_gpu = chain_of(config).can_use_gpu
+        if wanted == "cuda" and n_gpus == 0 and can_use_gpu:
+            raise ConfigError(
+                "is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu",
+                key="features.device",
+                code="config.no_gpu",
+            )
+        on_gpu = wanted != "cpu" and n_gpus > 0 and can_use_gpu
+        device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
+        yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
+    except ray.exceptions.RayError as error:
+        raise ClipmillError(ray_gave_up(error), code="ray.failed") from None
+    finally:
+        if ours:
+            await_executors()
+            ray.shutdown()
+
+
+def await_executors() -> None:
+    """Wait for Ray Data's threads, which an interrupted build leaves behind when they are slow to notice.
+
+    One that asks Ray after it was left ends the process, before a user is told anything.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith(("StreamingExecutor-", "ray-data-metadata-prefetch", "iter_threaded")):
+            thread.join(timeout=_EXECUTOR_END_S)

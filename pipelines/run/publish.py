@@ -1,0 +1,210 @@
+"""Publish: from committed shards to a snapshot, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.config_file import ConfigFile
+from clipmill.pipelines.dataset.outcomes import clips_of, count_remarked
+from clipmill.pipelines.plan.planning import Plan
+from clipmill.schemas.columns import described, measured_of
+from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
+from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
+from clipmill.schemas.statistics import Statistics
+from clipmill.schemas.tables import REJECTIONS, manifest_schema
+from clipmill.stages.storage.patience import patiently
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import sha256_of
+from clipmill.stages.write.shard_files import HashingStream
+
+_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A snapshot before it has a number. rejections : of the plan, to be joined by those of the commits."""
+
+    snapshot: Snapshot
+    commits: list[Commit]
+    rejections: list[dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What commits add up to, with the counts of what the plan itself left out. The fields are those of a snapshot."""
+
+    counts: Counts
+    seconds: Seconds
+    by_split: dict[str, dict[str, float]]
+    labels: dict[str, dict[str, dict[str, float]]]
+    statistics: dict[str, Statistics]
+    bytes_stored: int
+
+
+def sum_up(commits: list[Commit], counts: Counts) -> Sums:
+    """Add up commits in their order. counts : of the plan."""
+    seconds = Seconds()
+    by_split: dict[str, dict[str, float]] = {}
+    labels: dict[str, dict[str, dict[str, float]]] = {}
+    statistics: dict[str, Statistics] = {}
+    for commit in commits:
+        counts += commit.counts
+        seconds += commit.seconds
+        side = by_split.setdefault(commit.split, {"clips": 0, "seconds": 0.0, "shards": 0})
+        side["clips"] += commit.counts.clips_kept
+        side["seconds"] += commit.seconds.kept_s
+        side["shards"] += 1
+        statistics[commit.split] = statistics.get(commit.split, Statistics()) + commit.statistics
+        for label, clips in commit.seconds.clips_by_label.items():
+            of_label = labels.setdefault(commit.split, {}).setdefault(label, {"clips": 0, "seconds": 0.0})
+            of_label["clips"] += clips
+            of_label["seconds"] += commit.seconds.by_label[label]
+    counts = replace(counts, remarked=count_remarked(commits))
+    stored = sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS)
+    return Sums(counts, seconds, by_split, labels, statistics, stored)
+
+
+def in_order(commits: Iterable[Commit]) -> list[Commit]:
+    """Return commits in the order in which a snapshot has them."""
+    return sorted(commits, key=lambda c: (c.split, c.bucket))
+
+
+def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
+    """Sum up commits and what the plan itself left out."""
+    commits = in_order(commits)
+    by_reason: dict[str, int] = {}
+    for row in plan.rejections:
+        by_reason[str(row["reason"])] = by_reason.get(str(row["reason"]), 0) + 1
+    counts = Counts(
+        recordings_rejected=plan.recordings_rejected, annotations_rejected=plan.annotations_rejected, rejected=by_reason
+    )
+    sums = sum_up(commits, counts)
+    chain = chain_of(file.config)
+    snapshot = Snapshot(
+        number=0,
+        name=file.config.name,
+        parent=None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commits=sorted(c.key for c in commits),
+        counts=sums.counts,
+        seconds=sums.seconds,
+        by_split=sums.by_split,
+        recordings_listed=plan.recordings_listed,
+        recordings_without_annotations=plan.recordings_without_annotations,
+        annotations_read=plan.annotations_read,
+        recordings_forgotten=plan.recordings_forgotten,
+        recordings_dropped=dict(sorted(plan.recordings_dropped.items())),
+        annotations_dropped=dict(sorted(plan.annotations_dropped.items())),
+        annotations_ignored=plan.annotations_ignored,
+        noted=dict(sorted(plan.noted.items())),
+        plan_digest=plan.digest,
+        config=file.public,
+        fields=plan.field_names,
+        columns=described(chain.fields(plan.field_names)),
+        words=chain.words,
+        labels=sums.labels,
+        statistics=sums.statistics,
+        has_channel=file.config.has_channel_column,
+        bytes_stored=sums.bytes_stored,
+    )
+    return Draft(snapshot, commits, plan.rejections)
+
+
+def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
+    """Write manifest and rejections, then the snapshot's own file, by which it appears.
+
+    parent : number of the newest snapshot there is
+
+    Returns
+    -------
+    the snapshot, or None when another builder published one in the meantime
+    """
+    number = (parent or 0) + 1
+    while True:
+        folder = f"{SNAPSHOTS}/{snapshot_name(number)}"
+        try:
+            files = {
+                name: patiently(
+                    partial(_write_once, root, f"{folder}/{name}.parquet", draft, write), root.errors, root.is_local
+                )
+                for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections))
+            }
+        except FileExistsError:
+            if root.exists(snapshot_path(number)):
+                return None
+            number += 1  # what another builder is about to publish, or left unfinished: never written over
+            continue
+        snapshot = replace(draft.snapshot, number=number, parent=parent, files=files)
+        return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
+
+
+def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
+    """Write a published snapshot's manifest and rejections again where they are lost or damaged. They come back as they were.
+
+    draft : of the same content
+    """
+    for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections)):
+        path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet"
+        wanted = snapshot.files.get(name)
+        try:
+            if wanted is None or sha256_of(root, path) == wanted:
+                continue
+        except FileNotFoundError:
+            pass
+        with root.write(path) as target:
+            write(root, target, draft)
+
+
+def _write_once(
+    root: Root, path: str, draft: Draft, write: Callable[[Root, IO[bytes] | HashingStream, Draft], None]
+) -> str:
+    """Write a file unless it is there; return its sha256.
+
+    The same draft gives the same bytes: what a killed build left, or another is writing, is as good.
+
+    Raises
+    ------
+    FileExistsError : there is a file with another content
+    """
+    digest = ""
+    try:
+        with root.write(path, replace=False) as target:
+            stream = HashingStream(target)
+            write(root, stream, draft)
+            digest = stream.sha256
+    except FileExistsError:
+        if sha256_of(root, path) != digest:
+            raise
+    return digest
+
+
+def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
+    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel, measured_of(draft.snapshot.columns))
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for commit in draft.commits:
+            table = clips_of(root, commit)
+            named = commit.output("parquet", "webdataset")  # the file that a manifest names for a shard's clips
+            shard = pa.array([named.path if named else None] * table.num_rows, pa.string())
+            writer.write_table(table.append_column("shard", shard).cast(schema), row_group_size=_ROWS)
+
+
+def _write_rejections(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
+    with pq.ParquetWriter(stream, REJECTIONS, compression="zstd") as writer:
+        writer.write_table(pa.Table.from_pylist(list(draft.rejections), schema=REJECTIONS))
+        for commit in draft.commits:
+            if commit.rejections:
+                writer.write_table(pa.Table.from_pylist(commit.rejections, schema=REJECTIONS))
+
+
+def write_rejections(root: Root, path: str, draft: Draft) -> None:
+    """Write what a build rejected that publishes nothing, for `clipmill failures`."""
+    with root.write(path) as stream:
+        _write_rejections(root, stream, draft)

@@ -1,0 +1,322 @@
+"""The configuration of a build, as typed, checked, frozen values. `clipmill.pipelines.config_file` reads it from YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.annotation_roles import LABEL_COLUMNS
+from clipmill.schemas.config.audio_config import Audio, Channels, Track
+from clipmill.schemas.config.clip_config import Steps
+from clipmill.schemas.config.feature_config import Features
+from clipmill.schemas.config.image_config import Images
+from clipmill.schemas.config.label_config import From, Label, as_label, named_groups
+from clipmill.schemas.config.limits_config import Limits
+from clipmill.schemas.config.model import Frozen, Name, Positive, did_you_mean, error_at, later
+from clipmill.schemas.config.raw_config import Raw, names_extension
+from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.names import with_composed_names
+
+AUDIO_EXTENSIONS = (
+    "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
+    "sph sd2 voc iff svx nist mov mkv "
+    "mp1 m4b m4r spx oggflac ogx ogv 3g2 asf wv tta ape mpc tak dsf dff ac3 eac3 ec3 ts"
+).split()
+"""Containers of video that stand beside extracted audio in many corpora (avi, flv, mpg, vob) are left out: each recording would be
+there twice. They are told as passed over, and taken when `include` names them."""
+
+
+class Segment(Frozen):
+    """How a recording, or each annotated range of it, is cut into clips."""
+
+    mode: Literal["annotation", "window", "whole"] = "whole"
+    length_s: Positive | None = None
+    hop_s: Positive | None = Field(None, description="default: length_s")
+    tail: Literal["drop", "keep", "pad_zero", "pad_noise"] = "drop"
+    tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = -50.0
+    keep_every: Annotated[int, Field(ge=1)] = 1
+    max_clip_s: Annotated[float, Field(gt=0, le=3600)] = Field(600.0, description="a longer clip is rejected")
+
+    @model_validator(mode="after")
+    def _check(self) -> Segment:
+        if self.mode == "window":
+            if self.length_s is None:
+                raise ValueError("mode window needs length_s")
+            if self.length_s > self.max_clip_s:
+                raise ValueError(f"length_s {self.length_s:g} is over max_clip_s {self.max_clip_s:g}")
+        elif self.model_fields_set & {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"}:
+            raise ValueError(f"length_s, hop_s, tail and keep_every belong to mode window, not {self.mode}")
+        return self
+
+    @property
+    def hop(self) -> float:
+        """Seconds from one window's start to the next one's."""
+        return self.hop_s if self.hop_s is not None else float(self.length_s or 0)
+
+
+class Source(Frozen):
+    """One tree of recordings with one way of labelling and cutting them."""
+
+    name: Name
+    root: str
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    include: list[str] = Field(
+        default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named"
+    )
+    exclude: list[str] = Field(default_factory=list)
+    any_name: bool = later(
+        False, description="patterns that name no extension take every file; those that are not audio are rejected"
+    )
+    follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
+    version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
+    bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
+    annotations: Annotations | None = None
+    segment: Segment = Segment()
+    label: Label | None = None
+    fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
+    raw: Raw | None = later(None, description="the files have no header: all of each is samples of this kind")
+    channels: Channels | None = later(None, description="instead of audio.channels")
+    track: Track | None = later(None, description="instead of audio.track")
+    clips: Steps | None = later(None, description="clip stages of this source, instead of the list `clips`")
+
+    @property
+    def channel_by_row(self) -> bool:
+        """Whether each annotation row names the channel that its clips are of."""
+        return self.annotations is not None and "channel" in self.annotations.columns
+
+    @property
+    def label_from_rows(self) -> bool:
+        """Whether a clip's label is that of its annotation row."""
+        return self.label is None or (isinstance(self.label, From) and self.label.from_ in (None, "annotation"))
+
+    @property
+    def tolerance_s(self) -> float:
+        """Return how far an annotated range may reach beyond its recording, in seconds."""
+        return self.annotations.end_tolerance_s if self.annotations is not None else 0.0
+
+    @field_validator("root")
+    @classmethod
+    def _no_credentials(cls, root: str) -> str:
+        return check_address(root)
+
+    @field_validator("fields")
+    @classmethod
+    def _named_groups(cls, fields: str | None) -> str | None:
+        if fields is not None and not named_groups(fields):
+            raise ValueError("the regex needs at least one named group: (?P<speaker>...)")
+        return fields
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label_text(cls, label: Any) -> Any:
+        return as_label(label)
+
+    @model_validator(mode="after")
+    def _check(self) -> Source:
+        if self.raw is not None and not all(names_extension(p) for p in self.include):
+            raise ValueError(
+                "with `raw` every file is read as samples without a header, whatever it contains: each pattern of"
+                ' `include` must end in an extension, as in include: ["**/*.pcm"]'
+            )
+        if self.raw is not None and self.track is not None:
+            raise ValueError(
+                "`raw` and `track` exclude each other: samples without a header have no tracks; leave `track` out"
+            )
+        if self.channel_by_row and self.channels is not None:
+            raise ValueError(
+                "`channels` and `annotations.columns.channel` exclude each other: each row takes the channel that it names; leave"
+                " `channels` out (a field of this name goes under annotations.fields)"
+            )
+        if self.segment.mode == "annotation" and self.annotations is None:
+            raise ValueError("segment mode annotation needs `annotations`")
+        if isinstance(self.label, From) and self.label.from_ == "annotation":
+            if self.annotations is None:
+                raise ValueError("a label from the annotation needs `annotations`")
+            if "label" not in self.annotations.columns:
+                raise ValueError("a label from the annotation needs `annotations.columns.label`")
+        if isinstance(self.label, From) and self.label.from_ is None and self.annotations is None:
+            raise ValueError("`label` needs `from` in a source without annotations: folder, or path with a regex")
+        return self
+
+
+class Silence(Frozen):
+    """Clips under this level are dropped."""
+
+    min_dbfs: Annotated[float, Field(le=0)] | None = None
+
+
+def _parquet() -> list[Literal["parquet", "webdataset"]]:
+    return ["parquet"]
+
+
+class Output(Frozen):
+    """Where the dataset goes and in which form."""
+
+    root: str
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(default_factory=_parquet)
+    audio_codec: Literal["flac", "wav"] = "flac"
+    shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
+    images: Images | None = Field(None, description="a PNG of each clip's log-mel")
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _bare_key(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
+
+    @field_validator("formats")
+    @classmethod
+    def _each_once(cls, formats: list[str]) -> list[str]:
+        if len(set(formats)) < len(formats):
+            raise ValueError("names a format twice")
+        return formats
+
+    @field_validator("root")
+    @classmethod
+    def _no_credentials(cls, root: str) -> str:
+        return check_address(root)
+
+
+class Config(Frozen):
+    """A whole build."""
+
+    name: Name
+    sources: Annotated[list[Source], Field(min_length=1)]
+    audio: Audio = Audio()
+    silence: Silence = Silence()
+    clips: Steps | None = later(None, description="stages that clips go through, in this order; see docs/stages.md")
+    features: Features = Features()
+    split: Split = Split.model_validate({"train": 1.0})
+    output: Output
+    limits: Limits = Limits()
+    classes: Annotated[list[str], Field(min_length=1)] | None = later(
+        None, description="all labels, in the order of their ids; other labels are rejected"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, data: Any) -> Any:
+        return with_composed_names(data)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _labels(cls, value: Any) -> Any:
+        return [as_label(v) for v in value] if isinstance(value, list) else value
+
+    def channels_of(self, source: Source) -> Channels:
+        """Return which channels of a source's recordings are used: each, where rows choose among them."""
+        if source.channel_by_row:
+            return "each"
+        return source.channels if source.channels is not None else self.audio.channels
+
+    def steps_of(self, source: Source | None = None) -> list[tuple[str, Any, str]]:
+        """Return the clip stages of a source, or of those without a list of their own: each one's name, settings and key."""
+        if source is not None and source.clips is not None:
+            at = next(i for i, s in enumerate(self.sources) if s.name == source.name)
+            return [
+                (n, s, f"sources[{at}].clips[{i}].{n}") for i, step in enumerate(source.clips) for n, s in step.items()
+            ]
+        if self.clips is not None:
+            return [(n, s, f"clips[{i}].{n}") for i, step in enumerate(self.clips) for n, s in step.items()]
+        return (
+            [("silence", {"min_dbfs": self.silence.min_dbfs}, "silence")] if self.silence.min_dbfs is not None else []
+        )
+
+    def track_of(self, source: Source) -> Track:
+        return source.track if source.track is not None else self.audio.track
+
+    @property
+    def has_channel_column(self) -> bool:
+        """Whether clips say of which channel they are: where any source has a clip for each channel, or for those that rows name."""
+        return any(self.channels_of(source) == "each" for source in self.sources)
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        names = [s.name for s in self.sources]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise error_at(f"sources[{i}].name", f"two sources are named {name!r}; a source's name must be its own")
+        if self.audio.sample_format == "float32" and self.output.audio_codec == "flac":
+            raise error_at(
+                "audio.sample_format", "float32 needs output.audio_codec: wav, since FLAC holds whole numbers only"
+            )
+        for i, source in enumerate(self.sources):
+            segment = source.segment
+            if (
+                segment.mode == "window"
+                and min(float(segment.length_s or 0), segment.hop) * self.audio.sample_rate_hz < 1
+            ):
+                raise error_at(
+                    f"sources[{i}].segment",
+                    f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
+                )
+        self._check_label_columns()
+        self._check_classes()
+        if self.clips is not None and self.silence.min_dbfs is not None:
+            raise error_at(
+                "silence", "is short for `clips: [{silence: ...}]`; with `clips`, add it to that list at its place"
+            )
+        if self.output.images is not None and self.features.log_mel is None:
+            raise error_at("output.images", "draws the log-mel, which is not computed; add `log_mel: {}` to features")
+        nyquist = self.audio.sample_rate_hz / 2
+        mels = {"log_mel": self.features.log_mel}
+        if self.features.mfcc is not None:
+            mels["mfcc"] = self.features.mfcc.log_mel(self.features.log_mel)
+        for name, mel in mels.items():
+            if mel is None:
+                continue
+            if mel.fmax is not None and mel.fmax > nyquist:
+                raise error_at(f"features.{name}.fmax", f"fmax {mel.fmax:g} is over half the sample rate, {nyquist:g}")
+            if mel.fmin >= (mel.fmax or nyquist):
+                raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
+        return self
+
+    def _check_label_columns(self) -> None:
+        """Refuse a column of labels that is carried as a field, while clips have no label."""
+        for i, source in enumerate(self.sources):
+            columns = source.annotations.columns if source.annotations is not None else {}
+            if "label" in columns or not source.label_from_rows:
+                continue
+            for name in columns:
+                if name.lower() in LABEL_COLUMNS:
+                    raise error_at(
+                        f"sources[{i}].annotations.columns.{name}",
+                        f"{name!r} is carried as a field, and no clip has a label; did you mean `label: {columns[name]}`? (a field of"
+                        " this name goes under annotations.fields)",
+                    )
+
+    def _check_classes(self) -> None:
+        if self.classes is None:
+            return
+        known = set(self.classes)
+        if len(known) < len(self.classes):
+            twice = next(c for i, c in enumerate(self.classes) if c in self.classes[:i])
+            raise error_at("classes", f"{twice!r} stands there twice; each class has one place")
+        for i, source in enumerate(self.sources):
+            label = source.label
+            given = {"label": label} if isinstance(label, str) else {}
+            if isinstance(label, From):
+                given = {f"label.map.{k}": v for k, v in (label.map or {}).items() if v not in label.drop}
+                given |= {"label.default": label.default} if label.default is not None else {}
+            for key, name in given.items():
+                if name not in known:
+                    raise error_at(f"sources[{i}].{key}", f"{name!r} is not among classes{did_you_mean(name, known)}")
+
+
+def check_address(root: str) -> str:
+    """Return a root that can be told to everybody."""
+    if not root:
+        raise ValueError("is empty; give a folder or a URL")
+    if root.startswith(("s3://", "s3a://")) and not root.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError("names no bucket; give s3://BUCKET/FOLDER")
+    if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError("holds credentials; put them in storage_options, best by ${VAR}")
+    if "://" in root and "?" in root:
+        raise ValueError("has a query behind ?, which can hold a signature or a version; give a plain address")
+    return root

@@ -1,0 +1,187 @@
+"""The configuration of a source's annotations: where they are and how they are read."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from clipmill.schemas.config.annotation_roles import ROLES, near_miss
+from clipmill.schemas.config.model import Frozen, later
+
+
+def _text_encoding(name: str) -> str:
+    try:
+        known = name == "auto" or codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{name!r} is no text encoding that Python knows; give one such as utf-8, utf-16 or latin-1")
+    return name
+
+
+def _kind_of(value: Any) -> str:
+    """Return which branch of a union a value of the file is meant for, so that only that one reports its errors."""
+    kinds = {dict: "as mapping", list: "as list", int: "as number"}
+    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "as text")
+
+
+_RecordingName = Annotated[
+    Annotated[str, Tag("as text")] | Annotated[int, Tag("as number")] | Annotated[list[str], Tag("as list")],
+    Discriminator(lambda value: {"as mapping": "as text"}.get(_kind_of(value), _kind_of(value))),
+]
+
+
+def _by_name(value: Any) -> Any:
+    """Return a list of columns, each of which becomes a field of its own name, as the map that it stands for."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError("names a column twice")
+        return {name: name for name in value}
+    if not isinstance(value, dict):
+        raise ValueError(
+            "expected a map of fields to columns, as in {salience: 2}, or a list of the header's names, as in [salience]"
+        )
+    return value
+
+
+def _tab(value: Any) -> Any:
+    """Return a tab for its name, and for the escape that single quotes leave as it is."""
+    return "\t" if value in ("tab", r"\t") else value
+
+
+class SamplesAt(Frozen):
+    """A time unit: samples at a rate that is not the recording's own."""
+
+    samples_at_hz: Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+_TimeUnit = Annotated[
+    Annotated[Literal["s", "ms", "samples", "clock"], Tag("as text")] | Annotated[SamplesAt, Tag("as mapping")],
+    Discriminator(lambda value: "as mapping" if isinstance(value, dict | SamplesAt) else "as text"),
+]
+
+
+class Annotations(Frozen):
+    """Where a source's annotation rows are and how to read them."""
+
+    format: Literal["csv"] = "csv"
+    sidecar: str | None = Field(
+        None, description="file beside each recording; {stem} and {name} stand for the recording's"
+    )
+    table: str | None = Field(None, description="one file for the whole source, relative to its root")
+    recording: _RecordingName | None = Field(
+        None,
+        description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
+    )
+    header: bool = True
+    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|"], BeforeValidator(_tab)] = "auto"
+    quote: Literal["auto", "none", '"', "'"] = "auto"
+    encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
+        "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
+    )
+    comment: str | None = Field(None, description="lines that start with this are skipped")
+    columns: dict[str, int | str] = Field(
+        default_factory=dict,
+        description="start, end or duration, label, channel (counted from 1): by name or by index from 0",
+    )
+    fields: Annotated[dict[str, int | str], BeforeValidator(_by_name)] = later(
+        {}, description="columns to carry: a map of names to columns, or a list of the header's names"
+    )
+    extra_columns: Literal["carry", "drop"] = Field(
+        "carry", description="with a header: columns not named in `columns` or `fields`"
+    )
+    time_unit: _TimeUnit = "s"
+    decimal: Literal["auto", ".", ","] = later(
+        "auto", description="sign before the fraction of times; auto refuses a file in which 16,000 can be 16"
+    )
+    end_tolerance_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.05,
+        description="a range may begin this much before the recording does, and end this much after; it is cut there",
+    )
+
+    missing_recordings: Literal["reject", "ignore"] = later(
+        "reject", description="table only: rows whose recording is not there are rejected, or left out and counted"
+    )
+
+    @property
+    def samples_at_hz(self) -> int | None:
+        """The rate at which times count samples, None where they do not or do at each recording's own."""
+        return self.time_unit.samples_at_hz if isinstance(self.time_unit, SamplesAt) else None
+
+    @property
+    def row_unit(self) -> Literal["s", "ms", "samples"]:
+        """The unit of start and end once they are read: clock times and samples at a stated rate are then seconds."""
+        return "s" if isinstance(self.time_unit, SamplesAt) or self.time_unit == "clock" else self.time_unit
+
+    @property
+    def roles(self) -> dict[str, int | str]:
+        """Where start, end or duration, label and channel stand."""
+        return {name: where for name, where in self.columns.items() if name in ROLES}
+
+    @property
+    def carried(self) -> dict[str, int | str]:
+        """Where the fields stand that the configuration names: under `fields`, or under `columns` as before there was that key."""
+        return {name: where for name, where in self.columns.items() if name not in ROLES} | self.fields
+
+    @field_validator("columns")
+    @classmethod
+    def _no_near_miss(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
+        for name in columns:
+            if (role := near_miss(name, columns)) is not None:
+                raise ValueError(
+                    f"{name!r} is none of {', '.join(ROLES)}; did you mean {role!r}?"
+                    " (a field of this name goes under annotations.fields)"
+                )
+        return columns
+
+    @field_validator("columns", "fields")
+    @classmethod
+    def _role_first(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
+        """Refuse the wrong way round, {0: start}: a field that is called by a number, off a column that is called as a role is."""
+        turned = {}
+        for name, where in columns.items():
+            role = (near_miss(where, ()) or where.lower()) if isinstance(where, str) else ""
+            if name.isdecimal() and role in ROLES:
+                turned[role] = name
+        if turned:
+            first = next(name for name in columns if name in turned.values())
+            raise ValueError(
+                f"{{{first}: {columns[first]}}} is the wrong way round; under annotations.columns the role comes first, then its column:"
+                f" write {{{', '.join(f'{role}: {index}' for role, index in turned.items())}}}"
+            )
+        return columns
+
+    @model_validator(mode="after")
+    def _check(self) -> Annotations:
+        if (self.sidecar is None) == (self.table is None):
+            raise ValueError(
+                "give either `sidecar` (a file beside each recording) or `table` (one file for the source)"
+            )
+        if self.table is not None and self.recording is None:
+            raise ValueError("`table` needs `recording`: the column that names the recording")
+        if self.sidecar is not None and self.recording is not None:
+            raise ValueError("`recording` belongs to `table`; a sidecar's recording is the file beside it")
+        if self.sidecar is not None and self.missing_recordings != "reject":
+            raise ValueError("`missing_recordings` belongs to `table`; a sidecar's recording is the file beside it")
+        if self.sidecar is not None:
+            names = re.findall(r"\{([^{}]*)\}", self.sidecar)
+            if set(names) - {"stem", "name"}:
+                raise ValueError(f"sidecar {self.sidecar!r} knows the placeholders {{stem}} and {{name}} only")
+        for name in (self.sidecar, self.table):
+            if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
+                raise ValueError(f"{name!r} leads out of the source's root")
+        if {"end", "duration"} <= self.columns.keys():
+            raise ValueError("give `end` or `duration`, not both")
+        if "start" not in self.columns and {"end", "duration"} & self.columns.keys():
+            raise ValueError("`end` and `duration` need `start`")
+        for name in self.fields:
+            if name in self.columns and name not in ROLES:
+                raise ValueError(f"the field {name!r} stands under `columns` and under `fields`; leave one of them out")
+        if not self.header and any(isinstance(c, str) for c in (*self.columns.values(), *self.fields.values())):
+            raise ValueError("without a header, columns are given by index, counted from 0")
+        if any(isinstance(c, int) and c < 0 for c in (*self.columns.values(), *self.fields.values())):
+            raise ValueError("a column's index is counted from 0")
+        return self

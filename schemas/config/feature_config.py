@@ -1,0 +1,142 @@
+"""The configuration of features. Names, defaults and conventions are librosa's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from clipmill.schemas.config.model import Frozen, Positive
+
+
+class Stft(Frozen):
+    """A short-time Fourier transform. Defaults and conventions are librosa's."""
+
+    n_fft: Annotated[int, Field(ge=16, le=65536)] = 2048
+    hop_length: Annotated[int, Field(ge=1, le=65536)] = 512
+    win_length: Annotated[int, Field(ge=1)] | None = Field(None, description="default: n_fft")
+    window: Literal["hann", "hamming", "blackman", "ones"] = "hann"
+    center: bool = True
+    pad_mode: Literal["constant", "reflect", "edge"] = "constant"
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Stft:
+        if self.win_length is not None and self.win_length > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} is over n_fft {self.n_fft}")
+        return self
+
+    @property
+    def stft(self) -> tuple[int, int, int, str, bool, str]:
+        """What two features must agree in to share one transform."""
+        return (self.n_fft, self.hop_length, self.win_length or self.n_fft, self.window, self.center, self.pad_mode)
+
+
+class Spectrogram(Stft):
+    """Magnitude, power or dB of the transform: [1 + n_fft / 2, frames]."""
+
+    output: Literal["magnitude", "power", "magnitude_db"] = "magnitude_db"
+    phase: bool = Field(False, description="also store the phase in radians")
+    top_db: Positive | None = 80.0
+
+
+class LogMel(Stft):
+    """Mel power spectrogram in dB: [n_mels, frames]."""
+
+    n_mels: Annotated[int, Field(ge=1, le=4096)] = 128
+    fmin: Annotated[float, Field(ge=0)] = 0.0
+    fmax: Positive | None = Field(None, description="default: half the sample rate")
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    norm: Literal["slaney"] | None = "slaney"
+    power: Literal[1, 2] = 2
+    top_db: Positive | None = 80.0
+
+
+class Mfcc(Frozen):
+    """DCT-II (ortho) of a log-mel: [n_mfcc, frames]. Keys left out are log_mel's when it is computed, else librosa's."""
+
+    n_mfcc: Annotated[int, Field(ge=1, le=4096)] = 20
+    lifter: Annotated[float, Field(ge=0)] = 0.0
+    n_fft: Annotated[int, Field(ge=16, le=65536)] | None = None
+    hop_length: Annotated[int, Field(ge=1, le=65536)] | None = None
+    win_length: Annotated[int, Field(ge=1)] | None = None
+    window: Literal["hann", "hamming", "blackman", "ones"] | None = None
+    center: bool | None = None
+    pad_mode: Literal["constant", "reflect", "edge"] | None = None
+    n_mels: Annotated[int, Field(ge=1, le=4096)] | None = None
+    fmin: Annotated[float, Field(ge=0)] | None = None
+    fmax: Positive | None = None
+    mel_scale: Literal["slaney", "htk"] | None = None
+    norm: Literal["slaney", "none"] | None = None
+    top_db: Positive | None = None
+
+    def log_mel(self, base: LogMel | None) -> LogMel:
+        """Return the log-mel that the coefficients are made of."""
+        changed = {
+            k: getattr(self, k)
+            for k in self.model_fields_set
+            if k in LogMel.model_fields and getattr(self, k) is not None
+        }
+        if changed.get("norm") == "none":
+            changed["norm"] = None
+        return LogMel.model_validate({**(base or LogMel()).model_dump(), **changed})
+
+
+class Features(Frozen):
+    """What is computed of each clip. Keys that are not here name derived stages; `clipmill.stages.lookup` knows them and checks their settings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="in which features are stored; computed in float32"
+    )
+    spectrogram: Spectrogram | None = None
+    log_mel: LogMel | None = None
+    mfcc: Mfcc | None = None
+
+    @field_validator("spectrogram", "log_mel", "mfcc", mode="before")
+    @classmethod
+    def _bare_key(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Features:
+        if self.dtype == "float16" and self.spectrogram is not None and self.spectrogram.output == "power":
+            raise ValueError(
+                "spectrogram.output: power goes beyond float16's 65504; take magnitude or magnitude_db, or dtype: float32"
+            )
+        if self.mfcc is not None:
+            try:
+                mel = self.mfcc.log_mel(self.log_mel)
+            except ValidationError as error:
+                raise ValueError(f"mfcc: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+            if self.mfcc.n_mfcc > mel.n_mels:
+                raise ValueError(f"n_mfcc {self.mfcc.n_mfcc} is over n_mels {mel.n_mels}")
+        return self
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """Settings of derived stages by their name, those that are asked for, in the order of the file."""
+        given = self.model_extra or {}
+        return {name: {} if value in (None, True) else value for name, value in given.items() if value is not False}
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip that has a frame in every transform."""
+        mfcc = self.mfcc.log_mel(self.log_mel) if self.mfcc is not None else None
+        transforms = [t for t in (self.spectrogram, self.log_mel, mfcc) if t is not None]
+        return max((1 if t.center else t.n_fft for t in transforms), default=1)
+
+    @property
+    def names(self) -> list[str]:
+        """The features' column names, in the order of the shard's columns."""
+        found = []
+        if self.spectrogram is not None:
+            found.append("spectrogram")
+            if self.spectrogram.phase:
+                found.append("phase")
+        if self.log_mel is not None:
+            found.append("log_mel")
+        if self.mfcc is not None:
+            found.append("mfcc")
+        return found

@@ -1,0 +1,66 @@
+"""The configuration of pictures. Names of colour maps are matplotlib's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from clipmill.schemas.config.model import Frozen, did_you_mean, error_at
+
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _known_colormap(name: str) -> str:
+    import matplotlib  # a fifth of a second, which a configuration without pictures need not spend
+
+    if name not in matplotlib.colormaps:
+        hint = did_you_mean(name, matplotlib.colormaps) or "; magma, viridis and gray are some"
+        raise ValueError(f"matplotlib has no colour map of this name{hint}")
+    return name
+
+
+class Images(Frozen):
+    """How each clip's log-mel is drawn."""
+
+    height: Pixels | None = Field(224, description="in pixels; null: one for each band (of each channel)")
+    width: Pixels | None = Field(224, description="in pixels; null: one for each frame")
+    resize: Literal["bilinear", "nearest"] = "bilinear"
+    mode: Literal["rgb", "indexed", "gray"] = "indexed"
+    colormap: Annotated[str, AfterValidator(_known_colormap)] = "magma"
+    range_db: tuple[float, float] | None = Field(
+        None, description="dB drawn in the first and the last colour; null: each clip's own least and greatest value"
+    )
+    reference: Literal["max", "absolute"] = Field(
+        "max", description="what range_db counts from: the clip's greatest value, or the log-mel's own 0 dB"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape(cls, given: Any) -> Any:
+        if given is not None and not isinstance(given, dict | cls):
+            raise ValueError("expected keys and values, as in {height: 224, width: 224}, or {} for what is usual")
+        return given
+
+    @field_validator("range_db", mode="before")
+    @classmethod
+    def _two_numbers(cls, given: Any) -> Any:
+        if given is not None and not (isinstance(given, list | tuple) and len(given) == 2):
+            raise ValueError("expected two numbers, the dB of the first and of the last colour, as in [-80, 0]")
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Images:
+        if self.range_db is not None and not self.range_db[0] < self.range_db[1]:
+            raise error_at("output.images.range_db", "the first is the lower one, as in [-80, 0]")
+        if self.range_db is None and "reference" in self.model_fields_set:
+            raise error_at("output.images.reference", "belongs to range_db: without one a clip's own range is drawn")
+        if self.mode == "gray" and self.model_fields_set & {"colormap"} and self.colormap != "gray":
+            raise error_at("output.images.colormap", "mode gray has no colours; take mode rgb or indexed for them")
+        return self
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What the pictures depend on: two configurations that give the same pictures say the same."""
+        unused = {"colormap"} if self.mode == "gray" else set()
+        return self.model_dump(exclude=unused | ({"reference"} if self.range_db is None else set()))

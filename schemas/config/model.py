@@ -1,0 +1,118 @@
+"""The base of all configuration models, and the types that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+def later(default: Any, **about: Any) -> Any:
+    """Return the field of a key that came when there were datasets already.
+
+    It stands in fingerprints only where its value differs from the default, so that no dataset that does without it gets
+    another key. The default may never change. The other arguments are pydantic's.
+    """
+    return Field(default, json_schema_extra={_LATER: True}, **about)
+
+
+_LATER = "later"
+
+
+def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return a configuration's values as plain data for a digest, without later keys that are at their default.
+
+    exclude : names of fields to leave out, of this model and not of those in it
+    """
+    found: dict[str, Any] = {}
+    dumped = model.model_dump(by_alias=by_alias, exclude=set(exclude))
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        extra = field.json_schema_extra
+        is_later = isinstance(extra, dict) and bool(extra.get(_LATER))
+        if name in exclude or (is_later and value == field.get_default(call_default_factory=True)):
+            continue
+        key = field.alias if by_alias and field.alias else name
+        found[key] = fingerprint(value, by_alias=by_alias) if isinstance(value, BaseModel) else dumped[key]
+    return found
+
+
+def error_at(key: str, message: str) -> ValueError:
+    """Return an error about one key that a check of a whole found. `clipmill.pipelines.config_file` gives it the key's line."""
+    return ValueError(f"@{key}@{message}")
+
+
+def nearest(given: object, known: Iterable[str]) -> str | None:
+    """Return the known word that a text was meant for, if it is nearly one. Case, `-` and `_` do not count.
+
+    Near is at most one letter off (left out, added, another, or two exchanged), or one in four of a longer word; or the word
+    without its last parts, as `hop` of `hop_s`, if no other word begins so.
+    """
+    if not isinstance(given, str) or not 0 < len(given) <= _LONGEST_WORD:
+        return None
+    words = {word: _plain(word) for word in known}
+    text = _plain(given)
+    distances = {word: _distance(text, plain) for word, plain in words.items()}
+    best = min(distances, key=lambda word: distances[word], default=None)
+    if best is not None and distances[best] <= max(1, max(len(text), len(words[best])) // 4):
+        return best
+    begun = [w for w in words if f"{w}_".startswith(f"{given}_") or f"{given}_".startswith(f"{w}_")]
+    return begun[0] if len(begun) == 1 else None
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'left'?`` for a text that is nearly one of the known words, else nothing."""
+    near = nearest(given, known)
+    return f"; did you mean {near!r}?" if near is not None else ""
+
+
+_LONGEST_WORD = 100
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+def _distance(a: str, b: str) -> int:
+    """Return how many letters are left out, added, replaced, or exchanged with the next one between two words."""
+    before: list[int] = []
+    last = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]
+
+
+class Frozen(BaseModel):
+    """Base of all configuration: unknown keys are errors, values never change.
+
+    example : how such a part of a configuration is written, for messages; empty where its keys say enough
+    """
+
+    example: ClassVar[str] = ""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` and `true` where a number is asked for; pydantic reads them as 1."""
+        wanted = str(cls.model_fields[str(info.field_name)].annotation)
+        inside = value.values() if isinstance(value, dict) and wanted.startswith("dict[") else [value]
+        truths = [v for v in inside if isinstance(v, bool)]
+        if truths and "bool" not in wanted and ("float" in wanted or "int" in wanted):
+            or_text = ", or text in quotes" if "str]" in wanted else ""
+            raise ValueError(f"should be a number{or_text}, not {str(truths[0]).lower()}")
+        return value

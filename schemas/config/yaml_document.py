@@ -1,0 +1,217 @@
+"""A YAML text as plain data, with the line of every key and all that is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from yaml.reader import Reader
+
+from clipmill.schemas.config.yaml_mistakes import in_words
+from clipmill.schemas.errors import ConfigError, Problem
+
+MAX_NODES = 100_000
+_TAG = "tag:yaml.org,2002:"
+_LARGEST = 1 << 63
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # by escapes in double quotes; no file name and no UTF-8 has them
+KeyPath = tuple[str | int, ...]
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key's path as ``sources[0].segment.mode``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+class Document:
+    """A YAML document as plain data.
+
+    data : None where the text holds nothing
+    lines : of every key, from 1
+    written : the text of every scalar that is read as something else than text
+    problems : what is wrong with single keys and values
+    broken : the places of these problems, of which nothing else is to be told
+
+    Raises
+    ------
+    ConfigError : the text is not YAML
+    """
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file = file
+        self.lines: dict[KeyPath, int] = {}
+        self.written: dict[KeyPath, tuple[str, str]] = {}
+        self.problems: list[Problem] = []
+        self.broken: set[KeyPath] = set()
+        if (control := Reader.NON_PRINTABLE.search(text)) is not None:
+            raise self._invalid(
+                f"the file holds the control character {ascii(control[0])[1:-1]}; remove it",
+                text.count("\n", 0, control.start()) + 1,
+            )
+        try:
+            self._loader = yaml.SafeLoader(text)
+            node = self._loader.get_single_node()
+            self._check_size(node)
+            self.data = None if node is None else self._build(node, ())
+        except yaml.MarkedYAMLError as error:
+            raise self._invalid(*in_words(error, text)) from None
+        except RecursionError:
+            raise self._invalid("nested too deeply", None) from None
+
+    def _invalid(self, message: str, line: int | None) -> ConfigError:
+        return ConfigError(f"not valid YAML: {message}", file=self.file, line=line, code="config.invalid_yaml")
+
+    def _check_size(self, root: yaml.Node | None) -> None:
+        """Refuse a document whose aliases expand to too much, before anything is expanded."""
+        sizes: dict[int, int] = {}
+        under_way: set[int] = set()
+
+        def too_much(node: yaml.Node, why: str) -> ConfigError:
+            line = node.start_mark.line + 1
+            return ConfigError(
+                f"the file expands to too much{why}", file=self.file, line=line, code="config.invalid_yaml"
+            )
+
+        def size(node: yaml.Node) -> int:
+            if id(node) in under_way:
+                raise too_much(node, ": an alias holds itself")
+            if id(node) not in sizes:
+                under_way.add(id(node))
+                children = (
+                    [c for pair in node.value for c in pair] if isinstance(node, yaml.MappingNode) else node.value
+                )
+                sizes[id(node)] = 1 + (sum(size(c) for c in children) if isinstance(node, yaml.CollectionNode) else 0)
+                under_way.discard(id(node))
+            if sizes[id(node)] > MAX_NODES:
+                raise too_much(node, "")
+            return sizes[id(node)]
+
+        if root is not None:
+            size(root)
+
+    def tell(self, code: str, message: str, path: KeyPath, line: int | None = None) -> None:
+        """Add a problem of a key or its value, of which nothing else is told from then on."""
+        self.broken.add(path)
+        self.problems.append(Problem(code, message, dotted(path), self.file, line or self.line(path)))
+
+    def _build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return self._value(node, path)
+        kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
+        if node.tag != _TAG + kind:
+            self._unknown_tag(node, path)
+            return None
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)  # noqa: S101
+        if not self._keys_are_sound(node, path):
+            return None
+        self._loader.flatten_mapping(node)
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key_path = (*path, str(key_node.value))
+            self.lines[key_path] = key_node.start_mark.line + 1
+            mapping[key_path[-1]] = self._build(value_node, key_path)
+        return mapping
+
+    def _keys_are_sound(self, node: yaml.MappingNode, path: KeyPath) -> bool:
+        """Return whether each key is a plain word; tell of those that are not, and of those that stand twice.
+
+        A key counts as it is written: 01 is no number and `no` no truth value where they stand for a speaker.
+        """
+        first: dict[str, int] = {}
+        sound = True
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _TAG + "merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _TAG + "null":
+                self.tell(
+                    "config.invalid_yaml",
+                    "a key must be a plain word; put it in quotes, or the value around it",
+                    path,
+                    line,
+                )
+                sound = False
+                continue
+            key = str(key_node.value)
+            if (found := _NO_TEXT.search(key)) is not None:
+                self.tell("config.invalid_value", _no_text(found), (*path, key), line)
+            if key in first:
+                message = f"the key is given twice, first in line {first[key]}; keep one"
+                self.tell("config.duplicate_key", message, (*path, key), line)
+            first.setdefault(key, line)
+        return sound
+
+    def _unknown_tag(self, node: yaml.Node, path: KeyPath) -> None:
+        self.tell(
+            "config.invalid_yaml",
+            "a value cannot begin with `!`, which stands for a tag, and clipmill knows none; leave the tag out, or put the value"
+            " in quotes",
+            path,
+            node.start_mark.line + 1,
+        )
+
+    def _value(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        line = node.start_mark.line + 1
+        kind = node.tag.removeprefix(_TAG)
+        if kind in ("value", "merge"):  # `=` and `<<` as a value
+            return node.value
+        if kind not in ("str", "int", "float", "bool", "null", "timestamp"):
+            self._unknown_tag(node, path)
+            return None
+        try:
+            value = self._loader.construct_object(node)  # type: ignore[no-untyped-call]
+        except (ValueError, IndexError, KeyError, AttributeError, OverflowError, TypeError):
+            # PyYAML's own constructors raise these on values that do not fit their tag.
+            message = f"{node.value[:50]!r} cannot be read as {_KINDS[kind]}; put it in quotes if it is text"
+            self.tell("config.invalid_value", message, path, line)
+            return None
+        if isinstance(value, str) and (found := _NO_TEXT.search(value)) is not None:
+            self.tell("config.invalid_value", _no_text(found), path, line)
+            return None
+        if kind == "int" and abs(value) >= _LARGEST:
+            self.tell("config.invalid_value", "is too large a number", path, line)
+            return None
+        if kind in ("int", "float") and (":" in node.value or re.match(r"[-+]?0[0-7_]+$", node.value)):
+            message = f"{node.value} is read as {value}: YAML counts it to the base {60 if ':' in node.value else 8}"
+            self.tell(
+                "config.invalid_value", f"{message}; put it in quotes, or write the number that is meant", path, line
+            )
+            return None
+        if kind != "str":
+            self.written[path] = (kind, node.value)
+        return value
+
+    def line(self, path: KeyPath) -> int | None:
+        """Return the line of a key, or of the nearest key above it that is in the file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    def read_as(self, path: KeyPath, wants_text: bool = True) -> str:
+        """Return what a value that is no text is read as, and how to have it as text where that is expected."""
+        kind, text = self.written.get(path, ("", ""))
+        if kind == "null":
+            return "; there is no value; give one, or leave the key out"
+        return (
+            f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'" if kind and wants_text else ""
+        )
+
+
+def _no_text(found: re.Match[str]) -> str:
+    return f"holds {ascii(found[0])[1:-1]}, which no name and no path can hold"
+
+
+_KINDS = {
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+    "timestamp": "a date",
+    "null": "nothing",
+    "str": "text",
+}

@@ -1,0 +1,1 @@
+"""The arithmetic of the features, which needs numpy and torch alone."""

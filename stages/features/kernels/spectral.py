@@ -1,0 +1,216 @@
+"""Spectrogram, log-mel and MFCC of many signals at once, from one short-time Fourier transform of each.
+
+The unit of work is a block of frames, not of clips: the frames of all signals are laid under each other and transformed
+in blocks of a fixed shape. Every kernel then runs on the same shapes whatever the batch holds, so the features of a
+signal are the same to the last bit in any company, and nothing is padded to the longest clip.
+
+Formulas and defaults are librosa's (0.11): `librosa.stft`, `librosa.power_to_db`, `librosa.amplitude_to_db`,
+`librosa.feature.mfcc`. Needs torch and numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clipmill.stages.features.kernels.mel_filters import Band, bands, dct_matrix, even_columns, mel_filters
+from clipmill.stages.features.kernels.transfer import Laid, Pending, Transfer, batches
+
+BLOCK_FRAMES = {"cpu": 512, "cuda": 16384}
+BATCH_S = {"cpu": 60.0, "cuda": 300.0}
+"""Seconds of signal that are computed together: bounds memory; on a GPU the next batch travels meanwhile."""
+_FILTERS_AT_ONCE = 16  # on a CPU; docs/performance.md has the times
+_AMIN_POWER, _AMIN_MAGNITUDE = 1e-10, 1e-5
+Signal = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+Feature = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+_WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window, "blackman": torch.blackman_window}
+
+
+@dataclass(frozen=True)
+class _Mel:
+    """One log-mel to compute of a transform. name : column, None when only its coefficients are stored."""
+
+    name: str | None
+    spec: Any
+    mfcc: Any  # None when no coefficients are made of it
+
+
+class Spectral:
+    """Computes what a configuration asks for.
+
+    Parameters
+    ----------
+    spec : an object with the attributes of `clipmill.schemas.config.feature_config.Features`
+    sample_rate_hz : of the signals
+    device : "cpu", "cuda", or "auto": CUDA when there is a device
+    """
+
+    def __init__(self, spec: Any, sample_rate_hz: int, device: str) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.sample_rate_hz, self.device = sample_rate_hz, torch.device(device)
+        self._block = BLOCK_FRAMES[self.device.type]
+        self._batch_samples = int(BATCH_S[self.device.type] * sample_rate_hz)
+        self._dtype = {"float32": torch.float32, "float16": torch.float16}[getattr(spec, "dtype", "float32")]
+        self._transfer = Transfer(self.device)
+        self._plans: dict[tuple[Any, ...], tuple[Any, list[_Mel]]] = {}
+        mels: list[_Mel] = []
+        mfcc_mel = spec.mfcc.log_mel(spec.log_mel) if spec.mfcc is not None else None
+        shared = spec.log_mel is not None and mfcc_mel == spec.log_mel
+        if spec.log_mel is not None:
+            mels.append(_Mel("log_mel", spec.log_mel, spec.mfcc if shared else None))
+        if mfcc_mel is not None and not shared:
+            mels.append(_Mel(None, mfcc_mel, spec.mfcc))
+        if spec.spectrogram is not None:
+            self._plans[spec.spectrogram.stft] = (spec.spectrogram, [])
+        for mel in mels:
+            self._plans.setdefault(mel.spec.stft, (None, []))[1].append(mel)
+        self._constants: dict[Any, torch.Tensor] = {}
+        self._bands: dict[Any, list[Band]] = {}
+
+    def __call__(self, signals: Sequence[Signal]) -> dict[str, list[Feature]]:
+        """Compute the features of signals.
+
+        Parameters
+        ----------
+        signals : int16 (full scale 32768) or float32 (full scale 1) [samples], each long enough for a frame
+
+        Returns
+        -------
+        by column name, for each signal [bins, frames], float32 or float16 as the configuration says
+        """
+        found: dict[str, list[Feature]] = {}
+        with torch.inference_mode():
+            for stft, (spectrogram, mels) in self._plans.items():
+                waiting: Pending | None = None
+                for batch in batches(signals, self._batch_samples):
+                    launched = self._launch(batch, stft, spectrogram, mels)
+                    if waiting is not None:
+                        waiting.collect(found)
+                    waiting = launched
+                if waiting is not None:
+                    waiting.collect(found)
+        return found
+
+    def _launch(self, signals: Sequence[Signal], stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> Pending:
+        """Begin with a batch. On a GPU this returns before anything is computed."""
+        n_fft, hop, _, _, center, pad_mode = stft
+        laid = self._transfer.upload(signals, n_fft, hop, n_fft // 2 if center else 0, pad_mode)
+        return self._transfer.download(self._features(laid, stft, spectrogram, mels), laid)
+
+    def _features(
+        self, laid: Laid, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
+    ) -> dict[str, torch.Tensor]:
+        """Return all features of a batch on the device, each [frames in whole blocks, bins] in its final type."""
+        values = self._values(laid, stft, spectrogram, mels)
+        if spectrogram is not None and spectrogram.output == "magnitude_db":
+            _limit_range(values["spectrogram"], laid, spectrogram.top_db)
+        for mel in mels:
+            log_mel = values[mel.name or "mel of mfcc"]
+            _limit_range(log_mel, laid, mel.spec.top_db)
+            if mel.mfcc is not None:
+                values["mfcc"] = self._coefficients(log_mel, mel)
+        values.pop("mel of mfcc", None)
+        return {name: v.to(self._dtype) for name, v in values.items()}
+
+    def _values(self, laid: Laid, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
+        """Return all features of all frames, each [frames in whole blocks, bins], before what depends on a clip's maximum."""
+        n_fft, window = stft[0], self._window(stft)
+        # Every place at which a frame could start, as a view; the frames of all signals are rows of it.
+        everywhere = laid.samples.as_strided((len(laid.samples) - n_fft + 1, n_fft), (1, 1))
+        n_rows = -(-laid.n_frames // self._block) * self._block
+        starts = torch.full(
+            (n_rows,), len(everywhere) - 1, dtype=torch.int64, device=self.device
+        )  # silence, behind all
+        starts[: laid.n_frames] = laid.frame_starts
+        whole: dict[str, torch.Tensor] = {}
+        frames = torch.empty((self._block, n_fft), device=self.device)
+        for row in range(0, n_rows, self._block):
+            torch.index_select(everywhere, 0, starts[row : row + self._block], out=frames)
+            for name, values in self._block_features(frames.mul_(window), spectrogram, mels).items():
+                if name not in whole:
+                    whole[name] = torch.empty((n_rows, values.shape[1]), device=self.device)
+                whole[name][row : row + self._block] = values
+        return whole
+
+    def _block_features(self, frames: torch.Tensor, spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
+        bins = torch.fft.rfft(frames)
+        power = bins.real.square().add_(bins.imag.square())
+        found: dict[str, torch.Tensor] = {}
+        if spectrogram is not None:
+            if spectrogram.output == "power":
+                found["spectrogram"] = power
+            elif spectrogram.output == "magnitude":
+                found["spectrogram"] = power.sqrt()
+            else:
+                found["spectrogram"] = torch.log10(power.clamp(min=_AMIN_MAGNITUDE**2)).mul_(10.0)
+            if spectrogram.phase:
+                found["phase"] = torch.angle(bins)
+        for mel in mels:
+            base = power if mel.spec.power == 2 else power.sqrt()
+            amin, factor = (_AMIN_POWER, 10.0) if mel.spec.power == 2 else (_AMIN_MAGNITUDE, 20.0)
+            energies = self._mel_energies(base, mel.spec)
+            found[mel.name or "mel of mfcc"] = energies.clamp_(min=amin).log10_().mul_(factor)
+        return found
+
+    def _mel_energies(self, base: torch.Tensor, spec: Any) -> torch.Tensor:
+        """Return mel energies, [frames, n_mels], of a power or magnitude spectrogram, [frames, 1 + n_fft // 2]."""
+        energies = torch.empty((len(base), spec.n_mels), device=self.device)
+        for first, last, low, high, weights in self._filters(spec):
+            energies[:, first:last] = (base[:, low:high] @ weights)[:, : last - first]
+        return energies
+
+    def _coefficients(self, values: torch.Tensor, mel: _Mel) -> torch.Tensor:
+        matrix = self._dct(mel)
+        out = torch.empty((len(values), mel.mfcc.n_mfcc), device=self.device)
+        for row in range(0, len(values), self._block):
+            out[row : row + self._block] = (values[row : row + self._block] @ matrix)[:, : mel.mfcc.n_mfcc]
+        return out
+
+    def _window(self, stft: tuple[Any, ...]) -> torch.Tensor:
+        n_fft, _, win_length, name, _, _ = stft
+        key = ("window", n_fft, win_length, name)
+        if key not in self._constants:
+            kernel = _WINDOWS.get(name)
+            window = (
+                kernel(win_length, periodic=True, dtype=torch.float64)
+                if kernel
+                else torch.ones(win_length, dtype=torch.float64)
+            )
+            left = (n_fft - win_length) // 2
+            window = torch.nn.functional.pad(window, (left, n_fft - win_length - left))
+            self._constants[key] = window.to(torch.float32).to(self.device)
+        return self._constants[key]
+
+    def _filters(self, s: Any) -> list[Band]:
+        key = (s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
+        if key not in self._bands:
+            filters = mel_filters(self.sample_rate_hz, s.n_fft, s.n_mels, s.fmin, s.fmax, s.mel_scale, s.norm)
+            at_once = _FILTERS_AT_ONCE if self.device.type == "cpu" else s.n_mels
+            self._bands[key] = [b._replace(weights=b.weights.to(self.device)) for b in bands(filters, at_once)]
+        return self._bands[key]
+
+    def _dct(self, mel: _Mel) -> torch.Tensor:
+        key = ("dct", mel.spec.n_mels, mel.mfcc.n_mfcc, mel.mfcc.lifter)
+        if key not in self._constants:
+            matrix = dct_matrix(mel.spec.n_mels, mel.mfcc.n_mfcc)
+            if mel.mfcc.lifter > 0:
+                k = np.arange(1, mel.mfcc.n_mfcc + 1)
+                matrix = (matrix * (1.0 + mel.mfcc.lifter / 2 * np.sin(np.pi * k / mel.mfcc.lifter))).astype(np.float32)
+            self._constants[key] = even_columns(matrix).to(self.device)
+        return self._constants[key]
+
+
+def _limit_range(db: torch.Tensor, laid: Laid, top_db: float | None) -> None:
+    """Raise values that are more than top_db under their signal's maximum, in place. db : [frames in whole blocks, bins]."""
+    if top_db is None:
+        return
+    values = db[: laid.n_frames]
+    floors = torch.full((laid.n_signals,), -torch.inf, device=db.device)
+    floors.scatter_reduce_(0, laid.signal_of_frame, values.amax(1), "amax").sub_(top_db)
+    torch.maximum(values, floors[laid.signal_of_frame][:, None], out=values)

@@ -1,0 +1,423 @@
+"""Folders in any file system: reading, listing, and writes that appear whole or not at all.
+
+Local folders are read and written directly; everything else goes through fsspec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import IO, Any
+
+import fsspec
+
+from clipmill.schemas.errors import ConfigError
+from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
+from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
+from clipmill.stages.storage.patience import patient
+from clipmill.stages.storage.patient_stream import PatientStream
+from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, unfinished
+
+_UPLOAD = "{}?uploadId={}"
+_PROBES = 16
+
+
+def check_relative(path: str) -> str:
+    """Return a path that stays inside its root, or raise ValueError. Parts are joined by ``/``."""
+    if not path or path.startswith("/") or ("\\" in path and os.sep == "\\") or ".." in path.split("/"):
+        raise ValueError(f"{path!r} leads out of its root")
+    return path
+
+
+def split_name(path: str) -> tuple[str, str, str]:
+    """Return a path's folder, its name's stem, and its extension in lower case without the dot; as pathlib, at a tenth of its time."""
+    folder, _, name = path.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    return (folder, stem, extension.lower()) if dot and stem and extension else (folder, name, "")
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder, local or remote, by which all files of a source or a dataset are reached.
+
+    Parameters
+    ----------
+    url : a path, or any URL that fsspec knows (``s3://bucket/prefix``)
+    storage_options : passed to fsspec's file system; never written anywhere
+    """
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def is_local(self) -> bool:
+        return "://" not in self.url or self.url.startswith(("file://", "local://"))
+
+    @cached_property
+    def is_s3(self) -> bool:
+        return self.url.startswith(("s3://", "s3a://"))
+
+    @cached_property
+    def local_files(self) -> LocalFiles:
+        """How files are written here where the root is local, and what its file system has refused."""
+        return LocalFiles()
+
+    @cached_property
+    def _base(self) -> str:
+        if self.is_local:
+            return os.path.abspath(os.path.expanduser(self.url.removeprefix("file://").removeprefix("local://")))
+        return str(self.fs._strip_protocol(self.url)).rstrip("/")
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system. Raises ConfigError when the URL's scheme is unknown, its package missing, or its options wrong."""
+        pid, found = self.__dict__.get("_fs", (0, None))
+        if pid != os.getpid():  # a forked process has none of the threads that do the work of a remote one
+            found = self._new_fs()
+            self.__dict__["_fs"] = (os.getpid(), found)
+        return found
+
+    def _new_fs(self) -> Any:
+        scheme = "file" if self.is_local else self.url.split("://", 1)[0]
+        options = dict(self.storage_options)
+        if self.is_s3:
+            # One layer of patience is enough: three of them, one in the other, wait for minutes (`clipmill.stages.storage.patience`).
+            options["config_kwargs"] = {"retries": {"max_attempts": 0}, **options.get("config_kwargs", {})}
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except ValueError:
+            raise ConfigError(
+                f"{self.url}: {scheme}:// is an unknown kind of address; known are a folder, s3://BUCKET/FOLDER, and other stores that"
+                " fsspec has a file system for, as gs:// and az://"
+            ) from None
+        except ImportError:
+            pass  # told below
+        try:
+            found = fsspec.filesystem(scheme, **options)
+            if self.is_s3:
+                found.retries = 1
+                with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
+                    found.connect()
+            return found
+        except ImportError as error:
+            raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # What is wrong can be a secret in the wrong place, so no value is shown.
+            why = str(error) if scheme not in ("s3", "s3a") else f"{type(error).__name__}{_named(error)}"
+            raise ConfigError(
+                f"cannot open {self.url}: {why}; check storage_options, and that endpoint_url (or AWS_ENDPOINT_URL) is like https://host:port"
+            ) from None
+
+    def connect(self) -> None:
+        """Load what speaks to a remote store, which otherwise takes its time from the first request."""
+        if not self.is_local:
+            self.fs  # noqa: B018
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "storage_options": dict(self.storage_options)}
+
+    def full(self, path: str = "") -> str:
+        """Return the file system's own name of a path under the root."""
+        return f"{self._base}/{check_relative(path)}" if path else self._base
+
+    def uri(self, path: str) -> str:
+        """Return the address of a path that users and manifests see."""
+        if self.is_local:
+            return self.full(path)
+        return f"{self.url.rstrip('/')}/{path}"
+
+    @cached_property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What reading and writing here can raise: OSError, and what stores' libraries raise instead of it."""
+        if not self.is_s3:
+            return (OSError,)
+        import aiohttp
+        import botocore.exceptions
+
+        return (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError)
+
+    @patient
+    def exists(self, path: str = "") -> bool:
+        return os.path.exists(self.full(path)) if self.is_local else bool(self.fs.exists(self.full(path)))
+
+    @patient
+    def size(self, path: str) -> int:
+        return os.stat(self.full(path)).st_size if self.is_local else int(self.fs.size(self.full(path)))
+
+    @patient
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
+        """Return a file's content, or its first `limit` bytes."""
+        if self.is_local:
+            with naming(self.full(path)), open(self.full(path), "rb") as stream:
+                return stream.read() if limit is None else stream.read(limit)
+        # Without this, s3fs asks for the size first.
+        one_request = {"max_concurrency": 1} if self.is_s3 else {}
+        return bytes(self.fs.cat_file(self.full(path), end=limit, **one_request))
+
+    @patient
+    def open_read(self, path: str, whole: bool = True, size_bytes: int | None = None) -> IO[bytes]:
+        """Open a file for reading, seekable. The caller closes it.
+
+        whole : whether all of it will be read, as far as is known; a store is asked for less at a time when not
+        size_bytes : of the file when it was listed
+        """
+        if self.is_local:
+            return open(self.full(path), "rb")
+        if self.is_s3:
+            return ObjectStream(self.fs, self.full(path), self.errors, whole, size_bytes)
+        return PatientStream(self.fs.open(self.full(path), "rb"), self.errors)
+
+    @patient
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; an absent folder has none. Temporary files are left out."""
+        try:
+            if self.is_local:
+                found = os.listdir(self.full(folder))
+            else:
+                found = [
+                    str(n).rstrip("/").rsplit("/", 1)[-1]
+                    for n in self.fs.ls(self.full(folder), detail=False, refresh=True)
+                ]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(n for n in found if n and not n.startswith(TEMPORARY_PREFIX))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes in bytes of all files under a folder by path, without temporary ones; an absent one has none."""
+        found: dict[str, int] = {}
+        if self.is_local:
+            for place, _, names in os.walk(self.full(folder), onerror=_unless_absent):
+                for name in names:
+                    path = f"{place}/{name}"
+                    with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed just now
+                        found[os.path.relpath(path, self._base)] = os.stat(path).st_size
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                found = {path: int(info["size"] or 0) for path, info in self.remote_files(folder)}
+        return {p: n for p, n in found.items() if not p.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX)}
+
+    def remote_files(self, folder: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield all files under a remote folder with what the listing says of each.
+
+        Not by fsspec's own `find`: where a store has no listing of whole trees, that leaves out what it fails to list.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError, OSError
+        """
+        self.fs.invalidate_cache()
+        if self.is_s3:
+            yield from self._objects(folder)
+            return
+        top = self.full(folder)
+        waiting = [top]
+        while waiting:
+            place = waiting.pop()
+            for info in self._entries(place):
+                name = str(info["name"]).rstrip("/")
+                if name == top and info["type"] == "file" and int(info["size"] or 0):
+                    raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
+                if info["type"] == "directory":
+                    if name != place:
+                        waiting.append(name)
+                elif name != top:
+                    yield name[len(self._base) :].lstrip("/"), info
+
+    @patient
+    def _entries(self, place: str) -> list[Mapping[str, Any]]:
+        return list(self.fs.ls(place, detail=True))
+
+    def _objects(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield all objects under a folder, by listings of 1,000 keys a request, one of which is in memory at a time."""
+        top = self.full(folder)
+        bucket, key = bucket_and_key(top)
+        start = len(bucket_and_key(self._base)[1]) + 1 if "/" in self._base else 0
+        token: str | None = None
+        found = False
+        while True:
+            more = {"ContinuationToken": token} if token else {}
+            page = self._page(bucket, f"{key}/" if key else "", more)
+            for info in page.get("Contents", ()):
+                found = True
+                if not info["Key"].endswith("/"):  # what some tools make of a folder
+                    yield info["Key"][start:], {**info, "size": info["Size"], "type": "file"}
+            token = page.get("NextContinuationToken")
+            if not token:
+                break
+        if not found and key:
+            if self.fs.isfile(top):
+                raise NotADirectoryError(errno.ENOTDIR, "is a file", top)
+            raise FileNotFoundError(errno.ENOENT, "does not exist", top)
+
+    def admits(self, but: str) -> bool:
+        """Whether a store lets us read anything here besides one file that it refuses; True when there is nothing else."""
+        if not self.is_s3:
+            return True
+        try:
+            bucket, key = bucket_and_key(self.full())
+            found = [
+                i["Key"] for i in self._page(bucket, f"{key}/" if key else "", {}).get("Contents", ()) if i["Size"]
+            ]
+        except PermissionError:
+            return False
+        others = [f"{bucket}/{name}" for name in found if f"{bucket}/{name}" != self.full(but)]
+        chosen = others[:: max(1, len(others) // _PROBES)]
+        return not chosen or any(self._can_read(path) for path in chosen)
+
+    def _can_read(self, path: str) -> bool:
+        try:
+            with contextlib.closing(ObjectStream(self.fs, path, self.errors, size_bytes=1)) as stream:
+                return stream.size >= 0
+        except (PermissionError, FileNotFoundError):
+            return False
+
+    @patient
+    def _page(self, bucket: str, prefix: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
+        page: Mapping[str, Any] = self.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        return page
+
+    @patient
+    def remote_info(self, path: str) -> Mapping[str, Any]:
+        """Return what a store says of a file now: size, ETag or time."""
+        self.fs.invalidate_cache()
+        found: Mapping[str, Any] = self.fs.info(self.full(path))
+        return found
+
+    @patient
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is as good as removed."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.is_local:
+                os.unlink(self.full(path))
+            else:
+                self.fs.rm_file(self.full(path))
+
+    def leftovers(self, running_since: datetime | None = None, ours: re.Pattern[str] | None = None) -> dict[str, int]:
+        """Return what no writer will finish, with the sizes: temporary files, in an S3 store uploads in parts.
+
+        running_since : when the oldest build that still runs began; in a store nothing younger is left over
+        ours : the names to look at; in a store an upload of another name is somebody else's
+        """
+        if self.is_s3:
+            begun_before = [u for u in self._unfinished() if _before(u.begun, running_since)]
+            return {
+                _UPLOAD.format(*u[:2]): u.size_bytes for u in begun_before if ours is None or ours.fullmatch(u.path)
+            }
+        found = leftover_sizes(self.full()) if self.is_local else {}
+        return {os.path.relpath(path, self._base): size for path, size in found.items()}
+
+    @patient
+    def _unfinished(self) -> list[Unfinished]:
+        return [u._replace(path=u.path[len(self._base) + 1 :]) for u in unfinished(self.fs, self._base)]
+
+    @patient
+    def remove_leftover(self, name: str) -> None:
+        """Remove what `leftovers` names."""
+        if self.is_s3:
+            path, _, upload_id = name.rpartition(_UPLOAD.format("", ""))
+            forget(self.fs, self.full(path), upload_id)
+        else:
+            self.remove(name)
+
+    @contextlib.contextmanager
+    def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
+        """Open a file that appears under its name when the block ends, whole, and never when it raises.
+
+        replace : False raises FileExistsError at the end when the name is taken
+        """
+        with self._staged(path, replace) as (stream, publish):
+            yield stream
+            if not publish():
+                raise FileExistsError(errno.EEXIST, "exists already", path)
+
+    def write_bytes(self, path: str, content: bytes) -> None:
+        """Write a file, which appears whole."""
+        if self.is_s3:  # whose uploads are patient themselves
+            with self.write(path) as stream:
+                stream.write(content)
+        else:
+            self._write_bytes(path, content)
+
+    @patient
+    def _write_bytes(self, path: str, content: bytes) -> None:
+        with self.write(path) as stream:
+            stream.write(content)
+
+    def create_bytes(self, path: str, content: bytes) -> bool:
+        """Write a file only if there is none of its name; return whether this call made it."""
+        try:
+            if self.is_s3:
+                with self.write(path, replace=False) as stream:
+                    stream.write(content)
+                return True
+            return self._create_bytes(path, content)
+        except FileExistsError:
+            # An attempt before may have succeeded without our hearing of it.
+            return self.read_bytes(path) == content
+
+    @patient
+    def _create_bytes(self, path: str, content: bytes) -> bool:
+        if not self.is_local:
+            self.fs.pipe_file(self.full(path), content, mode="create")
+            return True
+        with self._staged(path, False) as (stream, publish):
+            stream.write(content)
+            return publish()
+
+    @contextlib.contextmanager
+    def _staged(self, path: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
+        """Open a file that appears when `publish` is called, which returns whether it did."""
+        target = self.full(path)
+        if not self.is_local:
+            with self._uploading(target, replace) as remote:
+                yield remote, lambda: True
+            return
+        with self.local_files.staged(target, replace) as staged:
+            yield staged
+
+    @contextlib.contextmanager
+    def _uploading(self, target: str, replace: bool) -> Iterator[IO[bytes]]:
+        stream: Any
+        if self.is_s3:
+            stream = ObjectUpload(self.fs, target, self.errors, replace)
+            finish, abandon = stream.finish, stream.abandon
+        else:
+            stream = self.fs.open(target, "wb" if replace else "xb")
+            finish, abandon = stream.close, functools.partial(_discard, stream)
+        try:
+            yield stream
+            finish()
+        except BaseException:
+            with contextlib.suppress(*self.errors):  # what failed first is to be told
+                abandon()
+            raise
+
+
+def _named(error: Exception) -> str:
+    """Return the argument that a library does not know, as it names it; nothing of values."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return f": there is no option {found[1]!r}" if found else ""
+
+
+def _discard(remote: Any) -> None:
+    """Have a file that fsspec opened for writing never appear."""
+    if not remote.closed:
+        if hasattr(remote, "discard"):
+            remote.discard()
+        remote.closed = True  # or the garbage collector would try to finish the upload
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _before(moment: datetime, running_since: datetime | None) -> bool:
+    return running_since is None or moment < running_since

@@ -1,0 +1,258 @@
+"""Write: the clips of one shard to its files, and the sums that must hold before the shard may be committed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill.schemas.errors import DonorError, ItemRejectedError
+from clipmill.schemas.layout import EXTENSIONS, commit_manifest_path, commit_recordings_path, shard_path
+from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
+from clipmill.schemas.statistics import Statistics
+from clipmill.schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
+from clipmill.stages.held import Held
+from clipmill.stages.storage.root import Root
+from clipmill.stages.write.clip_sums import ShardStatistics
+from clipmill.stages.write.encode import codec_of, encode
+from clipmill.stages.write.ledger import Ledger
+from clipmill.stages.write.shard_files import ParquetFile, ShardFile, TarFile
+
+_ROWS_A_VIEW = 8  # shorter stretches are cheaper copied
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write one shard. Takes its tables of `clipmill.schemas.tables.CLIPS` in order, gives a `clipmill.schemas.layout.Commit`.
+
+    Nothing of a shard is visible under its final name before all of its files are whole; a recording that turns out to be
+    bad at its end leaves no clip behind.
+
+    root : of the dataset
+    formats : parquet, webdataset
+    audio_codec : flac | wav
+    sample_format : of the clips' PCM
+    schema : `clipmill.schemas.tables.shard_schema`
+    field_names : the corpus's own fields, aligned with the column `fields`
+    feature_names : columns of features, each with one of shapes beside it
+    measured : columns of stages that hold one value a clip
+    stage_of_reason : the section of the stage that rejects for a reason
+    versions, device : for the commit record
+    digests : of the configuration, for all and for the clips alone, as they stand in the keys; for the commit record
+    max_temporary_mb : how much of the clips of one item may wait on the disk until it has ended well; None: without bound
+    """
+
+    root: Root
+    formats: Sequence[str]
+    audio_codec: str
+    sample_format: str
+    schema: pa.Schema
+    field_names: Sequence[str]
+    feature_names: Sequence[str]
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    max_temporary_mb: int | None = None
+    digests: tuple[str, str] = ("", "")
+    measured: Sequence[pa.Field] = ()
+    stage_of_reason: Mapping[str, str] = field(default_factory=dict)
+
+    identity: ClassVar[str] = "Write"
+    version: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "soundfile")
+
+    def __call__(self, plan: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+        """Write the shard that a plan describes.
+
+        Raises
+        ------
+        ClipmillError : the sums do not hold, which is a defect of a stage; nothing was written
+        InputMovedError : recordings changed after they were planned; nothing was written
+        ItemRejectedError : the clips of an item take too much temporary space; nothing was written
+        StorageError : the disk for temporary files failed
+        OSError : storage failed
+        """
+        ledger = Ledger(plan, self.stage_of_reason)
+        with contextlib.ExitStack() as files, Held() as held, self._parts(plan, files) as (parts, recordings):
+            statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
+            statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
+            ledger.check()
+            recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
+            outputs = [part.finish() for part in (*parts, recordings)]
+        return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections, ledger.remarks)
+
+    def again(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+        """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
+
+        donor : that shard; what it says of counts, rejections and remarks holds for this one
+        recordings : its table of `clipmill.schemas.tables.RECORDINGS`
+        tables : its clips as `clipmill.stages.reread.Reread` gives them, with features
+
+        Raises
+        ------
+        DonorError : not every clip came through; nothing was written
+        """
+        split = plan["split"][0].as_py()
+        with contextlib.ExitStack() as files, self._parts(plan, files) as (parts, sheet):
+            n_clips, statistics = 0, ShardStatistics(self.feature_names)
+            for table in tables:
+                clips = self._encoded(_clips(table), split)
+                n_clips += clips.num_rows
+                statistics.add(clips)
+                for part in parts:
+                    part.add(clips)
+            if n_clips != donor.counts.clips_kept:
+                raise DonorError(
+                    f"{n_clips} of the {donor.counts.clips_kept} clips of shard {donor.key[:12]} are usable"
+                )
+            for name in RECORDINGS.names[recordings.num_columns :]:  # a donor of an older clipmill lacks the last ones
+                recordings = recordings.append_column(
+                    RECORDINGS.field(name), pa.nulls(recordings.num_rows, pa.string())
+                )
+            sheet.add(recordings)
+            outputs = [part.finish() for part in (*parts, sheet)]
+        sums = replace(statistics.finish(), saturation=donor.statistics.saturation)
+        return self._commit(
+            plan, outputs, donor.counts, donor.seconds, sums, donor.rejections, donor.remarks, donor.key
+        )
+
+    @contextlib.contextmanager
+    def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
+        """Open the files of a shard: those that take clips, and the one of its recordings."""
+        split, bucket, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
+        parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
+        path = commit_recordings_path(key)
+        recordings = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
+        try:
+            yield parts, recordings
+        except BaseException:
+            for part in (*parts, recordings):
+                part.abandon()
+            raise
+
+    def _commit(
+        self,
+        plan: pa.Table,
+        outputs: list[OutputFile],
+        counts: Counts,
+        seconds: Seconds,
+        statistics: Statistics,
+        rejections: list[dict[str, Any]],
+        remarks: list[dict[str, Any]],
+        donor: str | None = None,
+    ) -> Commit:
+        split, bucket, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
+        return Commit(
+            key=key,
+            split=split,
+            bucket=bucket,
+            outputs=outputs,
+            counts=counts,
+            seconds=seconds,
+            statistics=statistics,
+            rejections=rejections,
+            remarks=remarks,
+            versions=self.versions,
+            device=self.device,
+            n_items=plan.num_rows,
+            clips_key=clips_key,
+            donor=donor,
+            config_digest=self.digests[0],
+            clips_digest=self.digests[1],
+        )
+
+    def _fill(
+        self, parts: list[ShardFile], ledger: Ledger, held: Held, tables: Iterable[pa.Table], split: str
+    ) -> Statistics:
+        statistics = ShardStatistics(self.feature_names)
+        for item, rows, ends in _by_item(tables):
+            if (start := ledger.voided_until(rows)) is not None:
+                held.clear()
+                rows = rows.slice(start)
+            clips = _clips(rows)
+            ledger.count(item, rows, clips)
+            if clips.num_rows:
+                held.add(self._encoded(clips, split))
+                self._check_space(item, held)
+            if ends:
+                for table in held.release():
+                    statistics.add(table)
+                    for part in parts:
+                        part.add(table)
+        return statistics.finish()
+
+    def _check_space(self, item: str, held: Held) -> None:
+        if self.max_temporary_mb is not None and held.size_bytes > self.max_temporary_mb * 1_000_000:
+            detail = f"its clips take more than {self.max_temporary_mb} MB of temporary space (limits.max_temporary_mb)"
+            raise ItemRejectedError(item, "recording_too_long", detail)
+
+    def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
+        if name == "manifest":
+            path = commit_manifest_path(key)
+            has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
+            manifest = pa.schema(
+                [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
+            )
+            return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
+        path = shard_path(split, bucket, key, EXTENSIONS[name])
+        sink = files.enter_context(self.root.write(path))
+        if name == "parquet":
+            return ParquetFile(name, path, sink, self.schema)
+        return TarFile(path, sink, self.feature_names)
+
+    def _encoded(self, clips: pa.Table, split: str) -> pa.Table:
+        """Return clips as rows of the shard: audio encoded unless it is, fields in columns of their own."""
+        rates, channels = clips["sample_rate_hz"].to_pylist(), clips["n_channels"].to_pylist()
+        pcm = clips["pcm"].combine_chunks()
+        there = clips["encoded"].to_pylist() if "encoded" in clips.column_names else None
+        content, names = [], []
+        for i, clip_id in enumerate(clips["clip_id"].to_pylist()):
+            codec = codec_of(self.audio_codec, channels[i])
+            if there is not None and there[i]["codec"] == codec:
+                content.append(there[i]["bytes"])
+            else:
+                content.append(encode(memoryview(pcm[i].as_buffer()), self.sample_format, channels[i], rates[i], codec))
+            names.append(f"{clip_id}.{codec}")
+        fields = [row or [] for row in clips["fields"].to_pylist()]
+        extra = {name: [row[i] if i < len(row) else None for row in fields] for i, name in enumerate(self.field_names)}
+        # Features stay views. All else is copied out: a view would hold all PCM that arrived with it.
+        every_row = np.arange(clips.num_rows)
+        columns = []
+        for column in self.schema:
+            if column.name == "audio":
+                parts = [pa.array(content, pa.binary()), pa.array(names, pa.string())]
+                columns.append(pa.StructArray.from_arrays(parts, fields=list(column.type)))
+            elif column.name == "split":
+                columns.append(pa.array([split] * clips.num_rows, pa.string()))
+            elif column.name in extra:
+                columns.append(pa.array(extra[column.name], pa.string()))
+            elif pa.types.is_nested(column.type):
+                columns.append(clips[column.name].cast(column.type))
+            else:
+                columns.append(clips[column.name].cast(column.type).take(every_row))
+        return pa.table(columns, schema=self.schema)
+
+
+def _clips(rows: pa.Table) -> pa.Table:
+    """Return the rows that are clips, as views where they stand together: a filter would copy their features."""
+    is_clip = np.concatenate([[False], pc.equal(rows["status"], "clip").to_numpy(), [False]]).astype(np.int8)
+    edges = np.flatnonzero(np.diff(is_clip)).reshape(-1, 2)
+    if len(edges) > rows.num_rows // _ROWS_A_VIEW + 1:
+        return rows.filter(pc.equal(rows["status"], "clip"))
+    return pa.concat_tables([rows.slice(0, 0), *(rows.slice(start, stop - start) for start, stop in edges.tolist())])
+
+
+def _by_item(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table, bool]]:
+    """Yield (item id, rows, whether the item ends here) for each stretch of rows of one item."""
+    for table in tables:
+        ids = table["item_id"].to_pylist()
+        last = table["last"].to_pylist()
+        start = 0
+        for i in range(len(ids)):
+            if i + 1 == len(ids) or ids[i + 1] != ids[i]:
+                yield ids[i], table.slice(start, i + 1 - start), any(last[start : i + 1])
+                start = i + 1

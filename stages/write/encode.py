@@ -1,0 +1,47 @@
+"""Clips' PCM to FLAC or WAV files in memory, and back."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+
+from clipmill.stages.arrow_rows import pcm_samples
+
+FLAC_MAX_CHANNELS = 8
+
+
+def codec_of(codec: str, n_channels: int) -> str:
+    """Return the codec that a clip is stored in: FLAC holds eight channels at most, more go into WAV."""
+    return "wav" if n_channels > FLAC_MAX_CHANNELS else codec
+
+
+def encode(pcm: memoryview | bytes, sample_format: str, n_channels: int, sample_rate_hz: int, codec: str) -> bytes:
+    """Return a clip as the bytes of an audio file, lossless.
+
+    Parameters
+    ----------
+    pcm : interleaved little-endian samples
+    sample_format : int16 | float32
+    codec : flac | wav
+    """
+    subtype = "PCM_16" if sample_format == "int16" else "FLOAT"
+    frames = pcm_samples(pcm, sample_format).reshape(-1, n_channels)
+    sink = io.BytesIO()
+    sf.write(sink, frames, sample_rate_hz, subtype=subtype, format=codec.upper())
+    return sink.getvalue()
+
+
+def decode_waveform(content: bytes) -> npt.NDArray[np.float32]:
+    """Return a stored clip's samples [frames, channels] as float32, 16-bit ones divided by 32768."""
+    with sf.SoundFile(io.BytesIO(content)) as file:
+        found: npt.NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+        return found
+
+
+def decode_clip(content: bytes) -> tuple[npt.NDArray[np.int16] | npt.NDArray[np.float32], int]:
+    """Return a stored clip's samples [frames, channels], int16 or float32 as stored, and its sample rate."""
+    with sf.SoundFile(io.BytesIO(content)) as file:
+        return file.read(dtype="float32" if file.subtype == "FLOAT" else "int16", always_2d=True), file.samplerate

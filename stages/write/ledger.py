@@ -1,0 +1,189 @@
+"""The sums of one shard: where every recording, annotation and candidate clip went, and whether it all adds up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill.schemas.account import Account
+from clipmill.schemas.errors import ClipmillError, InputMovedError
+from clipmill.schemas.reasons import INPUT_MOVED
+from clipmill.schemas.records import Counts, Seconds
+from clipmill.schemas.statistics import Saturation
+
+
+class Ledger:
+    """Where everything of a shard went, counted from the rows as they come."""
+
+    def __init__(self, plan: pa.Table, stage_of_reason: Mapping[str, str]) -> None:
+        self._stage_of_reason = stage_of_reason
+        items = plan["item_id"].to_pylist()
+        self._primary = dict(zip(items, plan["primary"].to_pylist(), strict=True))
+        n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
+        self._annotations = dict(zip(items, n_annotations, strict=True))
+        known = [plan[name].to_pylist() for name in ("recording_id", "version", "item_digest")]
+        self._known = dict(zip(items, zip(*known, strict=True), strict=True))
+        self._sources = dict(zip(items, plan["source"].to_pylist(), strict=True))
+        self._known_bad = {
+            item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None
+        }
+        self.counts = Counts()
+        self.seconds = Seconds()
+        self.saturation: dict[str, Saturation] = {}
+        self._clear_item()
+        self._ended: Counter[str] = Counter()
+        self._problems: list[str] = []
+        self._ids: set[str] = set()
+        self._moved: dict[str, tuple[str, str]] = {}
+        self.rejections: list[dict[str, Any]] = []
+        self.recordings: list[dict[str, Any]] = []
+        self._remarked: dict[tuple[str, str], dict[str, Any]] = {}
+        self._more_remarks: Counter[tuple[str, str]] = Counter()
+
+    def voided_until(self, rows: pa.Table) -> int | None:
+        """Return the first row that counts when what came before is void, None when all of it counts.
+
+        That is the row that rejects the item as a whole, or the one after a row that says that the item comes again.
+        """
+        kinds, states = rows["kind"].to_pylist(), rows["status"].to_pylist()
+        place = next((i for i, kind in enumerate(kinds) if kind in ("recording", "span")), None)
+        if "void" in states:
+            place = len(states) - states[::-1].index("void")
+        if place is not None:
+            self._clear_item()
+        return place
+
+    def _clear_item(self) -> None:
+        self._item, self._item_seconds = Counts(), Seconds()
+        self._item_saturation = Saturation()
+        self._item_rejections: list[dict[str, Any]] = []
+        self._item_remarks: list[dict[str, Any]] = []
+        self._item_ids: list[str] = []
+
+    def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:
+        light = rows.select([n for n in rows.column_names if n in _COUNTED])
+        for row in light.to_pylist():
+            status = row["status"]
+            if status == "account":
+                self._item += Counts(clips_candidates=row["n_candidates"], annotations_used=row["n_annotations"])
+                self._item_seconds += Seconds(decoded_s=row["decoded_s"] or 0.0)
+            elif status == "dropped":
+                self._item += Counts(dropped={row["rule"]: row["count"]})
+            elif status == "rejected":
+                self._reject(item, row)
+        labels = ["" if label is None else label for label in clips["label"].to_pylist()]
+        durations = clips["duration_s"].to_pylist()
+        by_label: dict[str, float] = {}
+        for label, duration in zip(labels, durations, strict=True):
+            by_label[label] = by_label.get(label, 0.0) + duration
+        self._item += Counts(clips_kept=clips.num_rows)
+        self._item_ids.extend(clips["clip_id"].to_pylist())
+        self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
+        if rows["remarks"].null_count < rows.num_rows:
+            self._item_remarks += rows.select(_OF_REMARKS).filter(pc.is_valid(rows["remarks"])).to_pylist()
+        n_samples = sum(
+            n * k for n, k in zip(clips["n_samples"].to_pylist(), clips["n_channels"].to_pylist(), strict=True)
+        )
+        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["n_saturated"].to_pylist()))
+        if any(light["last"].to_pylist()):
+            self._end(item)
+
+    def _reject(self, item: str, row: dict[str, Any]) -> None:
+        kind, reason = row["kind"], row["reason"]
+        names = {"recording": "recordings_rejected", "span": "spans_rejected", "annotation": "annotations_rejected"}
+        one: dict[str, Any] = {names.get(kind, "clips_rejected"): 1, "rejected": {reason: 1}}
+        self._item += Counts(**one)
+        self._item_rejections.append(
+            {
+                "kind": kind,
+                "reason": reason,
+                "stage": "annotate"
+                if kind == "annotation"
+                else self._stage_of_reason.get(reason, _STAGES.get(kind, "segment")),
+                **{k: row[k] for k in ("source", "recording_id", "source_uri", "file", "line", "start_s", "detail")},
+            }
+        )
+        if reason in INPUT_MOVED and item not in self._known_bad:
+            self._moved[item] = (reason, row["detail"])
+
+    def _end(self, item: str) -> None:
+        c = self._item
+        if self._primary.get(item) and not c.recordings_rejected:
+            self._item += Counts(recordings_used=1)
+        if c.annotations_used + c.annotations_rejected != self._annotations.get(item):
+            self._problems.append(
+                f"{item}: {self._annotations.get(item)} annotations planned, but {c.annotations_used} used"
+                f" + {c.annotations_rejected} rejected"
+            )
+        self._problems.extend(f"{item}: {problem}" for problem in c.problems())
+        n_before = len(self._ids)
+        self._ids.update(self._item_ids)
+        if len(self._ids) - n_before != len(self._item_ids):
+            self._problems.append(f"{item}: a clip id occurs twice")
+        self.counts += self._item
+        self.seconds += self._item_seconds
+        if self._item_saturation.clips:
+            source = self._sources[item]
+            self.saturation[source] = self.saturation.get(source, Saturation()) + self._item_saturation
+        self.rejections.extend(self._item_rejections)
+        self._ended[item] += 1
+        recording_id, version, item_digest = self._known.get(item, (None, None, None))
+        whole = [r["reason"] for r in self._item_rejections if r["kind"] in ("recording", "span")]
+        self.recordings.append(
+            {
+                "item_id": item,
+                "recording_id": recording_id,
+                "version": version,
+                "clips": self._item.clips_kept,
+                "reason": whole[0] if whole else None,
+                "item_digest": item_digest,
+                "account": Account(self._item, self._item_seconds, self._item_saturation).to_json(),
+            }
+        )
+        if not whole:
+            self._remark()
+        self._clear_item()
+
+    def _remark(self) -> None:
+        """Take over what is worth knowing of an item that was used. The parts of a recording are one recording."""
+        for row in self._item_remarks:
+            of = {name: row[name] for name in ("source", "recording_id", "source_uri")}
+            for remark in row["remarks"]:
+                place = (remark["code"], row["recording_id"])
+                if place not in self._remarked:
+                    self._remarked[place] = {"code": remark["code"], **of, "detail": remark["detail"]}
+                    self.counts += Counts(remarked={remark["code"]: 1})
+                elif self._remarked[place]["detail"] != remark["detail"]:
+                    self._more_remarks[place] += 1
+
+    @property
+    def remarks(self) -> list[dict[str, Any]]:
+        """Rows for the commit, one a code and recording, with the first detail and how many others there are."""
+        return [
+            {**row, "detail": f"{row['detail']} (and {n:,} more)"} if (n := self._more_remarks[place]) else row
+            for place, row in self._remarked.items()
+        ]
+
+    def check(self) -> None:
+        """Raise when something was lost or counted twice, or when inputs moved under the shard."""
+        if self._moved:
+            raise InputMovedError(self._moved)
+        wrong = [item for item in self._primary if self._ended[item] != 1]
+        if wrong or self._ended.keys() - self._primary.keys():
+            self._problems.append(f"{len(wrong)} planned recordings did not end exactly once, the first is {wrong[:1]}")
+        if self._problems:
+            raise ClipmillError(
+                "the accounting of a shard does not add up, it is not committed: " + "; ".join(self._problems[:5])
+            )
+
+
+_STAGES = {"recording": "decode", "span": "decode"}
+_COUNTED = frozenset(
+    "status n_candidates n_annotations decoded_s rule count kind reason detail file line start_s last source recording_id "
+    "source_uri".split()
+)
+_OF_REMARKS = ["source", "recording_id", "source_uri", "remarks"]

@@ -1,0 +1,186 @@
+"""The files of a shard, written as clips arrive: Parquet, WebDataset tar, and the manifest. Same clips, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipmill.schemas.records import OutputFile
+from clipmill.stages.arrow_rows import list_values
+
+ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 100  # as Hugging Face stores audio: read at random, and buffers that stay in caches
+
+
+class HashingStream(io.RawIOBase):
+    """Passes what is written on to another stream, and counts and hashes it."""
+
+    def __init__(self, target: IO[bytes]) -> None:
+        self._target = target
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._target.write(view)
+        self._digest.update(view)
+        self.size_bytes += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def abandon(self) -> None:
+        """Let go of the target: what a library still writes while it is closed goes nowhere."""
+        self._target = io.BytesIO()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+class ShardFile(Protocol):
+    """One file of a shard. format : parquet | webdataset | manifest."""
+
+    format: str
+
+    def add(self, clips: pa.Table) -> None:
+        """Append clips, a table of `clipmill.schemas.tables.shard_schema`."""
+        ...
+
+    def finish(self) -> OutputFile: ...
+
+    def abandon(self) -> None:
+        """Close without writing any more."""
+        ...
+
+
+class ParquetFile:
+    """Rows in groups that are cut by size alone, so that the bytes do not depend on how the clips arrived.
+
+    columns : the table's columns to store, in the order of the schema
+    """
+
+    def __init__(self, format: str, path: str, sink: IO[bytes], schema: pa.Schema) -> None:
+        self.format, self._path, self._schema = format, path, schema
+        self._stream = HashingStream(sink)
+        text = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "clip_id"]
+        # The bytes of floats by significance: zstd then makes them smaller, in less time.
+        floats = [
+            f"{f.name}.list.element"
+            for f in schema
+            if pa.types.is_list(f.type) and pa.types.is_floating(f.type.value_type)
+        ]
+        self._writer = pq.ParquetWriter(
+            self._stream, schema, compression="zstd", compression_level=1, use_dictionary=text, write_statistics=text,
+            use_byte_stream_split=floats, store_schema=True,
+        )  # fmt: skip
+        self._waiting: list[pa.Table] = []
+        self._n_rows = self._n_waiting = self._waiting_bytes = 0
+
+    def add(self, clips: pa.Table) -> None:
+        rows = clips.select(self._schema.names)
+        sizes = _row_bytes(rows)
+        start = 0
+        for i, size in enumerate(sizes):
+            self._n_waiting += 1
+            self._waiting_bytes += size
+            if self._n_waiting >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
+                self._waiting.append(rows.slice(start, i + 1 - start))
+                start = i + 1
+                self._flush()
+        if start < rows.num_rows:
+            self._waiting.append(rows.slice(start))
+        self._n_rows += rows.num_rows
+
+    def _flush(self) -> None:
+        if self._waiting:
+            group = pa.concat_tables(self._waiting).combine_chunks()
+            self._writer.write_table(group.cast(self._schema), row_group_size=max(1, group.num_rows))
+        self._waiting, self._n_waiting, self._waiting_bytes = [], 0, 0
+
+    def finish(self) -> OutputFile:
+        self._flush()
+        self._writer.close()
+        return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+
+    def abandon(self) -> None:
+        self._stream.abandon()
+        self._writer.close()
+
+
+def _row_bytes(rows: pa.Table) -> list[int]:
+    """Return about how much of a row group each row fills: its audio, its picture and its features."""
+    sizes = np.full(rows.num_rows, 256, np.int64)
+    for field in rows.schema:
+        if pa.types.is_list(field.type):
+            width = field.type.value_type.byte_width
+            sizes += width * np.array([len(v) for v in list_values(rows[field.name])], np.int64)
+        elif pa.types.is_struct(field.type):
+            sizes += pc.binary_length(pc.struct_field(rows[field.name], "bytes")).to_numpy()
+    return [int(n) for n in sizes]
+
+
+class TarFile:
+    """A WebDataset shard: for each clip its audio, its picture as .png, its metadata as .json, and each feature as .npy."""
+
+    format = "webdataset"
+
+    def __init__(self, path: str, sink: IO[bytes], feature_names: Sequence[str]) -> None:
+        self._path, self._features = path, feature_names
+        self._stream = HashingStream(sink)
+        self._tar = tarfile.open(fileobj=self._stream, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 18)  # noqa: SIM115
+        self._n_rows = 0
+
+    def add(self, clips: pa.Table) -> None:
+        plain = [f.name for f in clips.schema if not pa.types.is_nested(f.type)]
+        files = [f.name for f in clips.schema if pa.types.is_struct(f.type)]
+        values = {name: list_values(clips[name]) for name in self._features}
+        shapes = {name: clips[f"{name}_shape"].to_pylist() for name in self._features}
+        contents = {name: clips[name].to_pylist() for name in files}
+        for i, row in enumerate(clips.select(plain).to_pylist()):
+            key = row["clip_id"]
+            for name in files:
+                self._member(contents[name][i]["path"], contents[name][i]["bytes"])
+            if row["level_dbfs"] == float("-inf"):
+                row["level_dbfs"] = None  # JSON has no infinity
+            self._member(f"{key}.json", json.dumps(row, ensure_ascii=False, sort_keys=True).encode())
+            for name in self._features:
+                sink = io.BytesIO()
+                np.save(sink, values[name][i].reshape(shapes[name][i]), allow_pickle=False)
+                self._member(f"{key}.{name}.npy", sink.getvalue())
+        self._tar.getmembers().clear()  # tarfile remembers all that it wrote
+        self._n_rows += clips.num_rows
+
+    def copy(self, members: Mapping[str, bytes]) -> None:
+        """Append a clip as another file of this kind has it. members : contents by name, in their order."""
+        for name, content in members.items():
+            self._member(name, content)
+        self._tar.getmembers().clear()
+        self._n_rows += 1
+
+    def _member(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.mtime = len(content), 0o644, 0
+        info.uname = info.gname = "clipmill"
+        self._tar.addfile(info, io.BytesIO(content))
+
+    def finish(self) -> OutputFile:
+        self._tar.close()
+        return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+
+    def abandon(self) -> None:
+        self._stream.abandon()
+        self._tar.close()

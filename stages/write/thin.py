@@ -1,0 +1,289 @@
+"""Thin: a committed shard without some of its recordings, made from its files alone.
+
+What stays is copied: stored audio, pictures, features and metadata go through the writers that wrote them, so that the files are those of
+a shard that never had the other recordings. No recording is opened and nothing is computed but the statistics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipmill.schemas.account import Account
+from clipmill.schemas.errors import DonorError
+from clipmill.schemas.keys import digest, shard_key
+from clipmill.schemas.layout import EXTENSIONS, commit_manifest_path, commit_recordings_path, shard_path
+from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
+from clipmill.schemas.statistics import Saturation, Statistics
+from clipmill.schemas.tables import RECORDINGS
+from clipmill.stages.arrow_rows import float_lists
+from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import sha256_of
+from clipmill.stages.write.clip_sums import ShardStatistics
+from clipmill.stages.write.shard_files import ParquetFile, ShardFile, TarFile
+
+_ROWS = 100
+_SHAPE = "_shape"
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """A shard that was made. is_exact : its key and sums are those that a build without the recordings gives.
+
+    Else the shard came of a clipmill that did not store what each recording adds to the sums: annotations, dropped clips and decoded
+    seconds of those that went are still counted, and the next build makes the shard from its recordings.
+    """
+
+    commit: Commit
+    is_exact: bool
+
+
+@dataclass(frozen=True)
+class Thin:
+    """Make a shard from a committed one without some recordings. Nothing is visible before all of its files are whole.
+
+    root : of the dataset
+    gone : ids of the recordings that are left out
+    """
+
+    root: Root
+    gone: frozenset[str]
+
+    def kept(self, commit: Commit) -> pa.Table:
+        """Return the rows of a shard's `clipmill.schemas.tables.RECORDINGS` that stay; those that came later to it are null if it lacks them.
+
+        Raises
+        ------
+        DonorError : the table is missing or is not the one that was committed
+        """
+        output = commit.output("recordings")
+        if output is None:
+            raise DonorError(f"shard {commit.key[:12]} was built before shards had a table of their recordings")
+        self._check(commit, output)
+        with contextlib.closing(self.root.open_read(output.path)) as stream:
+            table = pq.read_table(stream)
+        for name in RECORDINGS.names[table.num_columns :]:
+            table = table.append_column(RECORDINGS.field(name), pa.nulls(table.num_rows, pa.string()))
+        return table.filter(self._stays(table["recording_id"]))
+
+    def key_of(self, commit: Commit, kept: pa.Table) -> tuple[str, str, bool]:
+        """Return the key and the clips key of the shard with the items that stay, and whether a plan without the others gives them."""
+        digests = kept["item_digest"].to_pylist()
+        if not commit.config_digest or None in digests:
+            return digest([commit.key, "without", sorted(kept["item_id"].to_pylist())]), "", False
+        key = shard_key(digests, commit.config_digest, commit.split, commit.bucket)
+        # Clips that are no function of what was planned have no key, and get none.
+        clips = shard_key(digests, commit.clips_digest, commit.split, commit.bucket) if commit.clips_key else ""
+        return key, clips, True
+
+    def __call__(self, commit: Commit, kept: pa.Table) -> Thinned:
+        """Write the shard. kept : as `kept` returns it, with a row at least.
+
+        Raises
+        ------
+        DonorError : a file is missing or is not the one that was committed
+        OSError : storage failed
+        """
+        key, clips_key, known = self.key_of(commit, kept)
+        with contextlib.ExitStack() as files:
+            statistics: Statistics | None = None
+            outputs: list[OutputFile] = []
+            parts: list[ShardFile] = []
+            try:
+                for output in commit.outputs:
+                    if output.format == "recordings":
+                        continue
+                    self._check(commit, output)
+                    part, found = self._copied(commit, output, key, files, statistics is None)
+                    parts.append(part)
+                    statistics = found if found is not None else statistics
+                path = commit_recordings_path(key)
+                sheet = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
+                parts.append(sheet)
+                sheet.add(kept)
+                outputs = [part.finish() for part in parts]
+            except (FileNotFoundError, pa.ArrowInvalid, tarfile.TarError, KeyError, ValueError) as error:
+                _abandon(parts)
+                raise DonorError(f"shard {commit.key[:12]} cannot be read: {error}") from None
+            except BaseException:
+                _abandon(parts)
+                raise
+        made = replace(
+            commit, key=key, clips_key=clips_key, outputs=outputs, n_items=kept.num_rows, donor=commit.key,
+            rejections=[r for r in commit.rejections if r["recording_id"] not in self.gone],
+            remarks=[r for r in commit.remarks if r["recording_id"] not in self.gone],
+        )  # fmt: skip
+        if kept["account"].null_count:
+            return Thinned(self._sums_of_old(made, commit, statistics or Statistics()), False)
+        return Thinned(_with_sums(made, kept, statistics or Statistics()), known)
+
+    def _stays(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.invert(pc.is_in(ids, pa.array(sorted(self.gone), pa.string())))
+
+    def _check(self, commit: Commit, output: OutputFile) -> None:
+        try:
+            if sha256_of(self.root, output.path) == output.sha256:
+                return
+        except FileNotFoundError:
+            pass
+        raise DonorError(f"{self.root.uri(output.path)} of shard {commit.key[:12]} is missing or damaged")
+
+    def _copied(
+        self, commit: Commit, output: OutputFile, key: str, files: contextlib.ExitStack, with_statistics: bool
+    ) -> tuple[ShardFile, Statistics | None]:
+        """Copy what stays of one file; return the new one, not finished, and the statistics of its clips if it has them all."""
+        is_manifest = output.format == "manifest"
+        path = (
+            commit_manifest_path(key)
+            if is_manifest
+            else shard_path(commit.split, commit.bucket, key, EXTENSIONS[output.format])
+        )
+        with contextlib.closing(self.root.open_read(output.path)) as stream:
+            if output.format == "webdataset":
+                return self._tar(path, stream, files, with_statistics)
+            file = pq.ParquetFile(stream)
+            schema = _as_written(file.schema_arrow)
+            part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
+            names = [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]
+            sums = ShardStatistics(names) if with_statistics and not is_manifest else None
+            for batch in file.iter_batches(batch_size=_ROWS):
+                rows = pa.Table.from_batches([batch]).cast(schema)
+                rows = rows.filter(self._stays(rows["recording_id"]))
+                if rows.num_rows:
+                    part.add(rows)
+                    if sums is not None:
+                        sums.add(rows)
+            return part, sums.finish() if sums is not None else None
+
+    def _tar(
+        self, path: str, stream: Any, files: contextlib.ExitStack, with_statistics: bool
+    ) -> tuple[ShardFile, Statistics | None]:
+        part = TarFile(path, files.enter_context(self.root.write(path)), [])
+        sums: ShardStatistics | None = None
+        for members in _samples(stream):
+            row = json.loads(next(content for name, content in members.items() if name.endswith(".json")))
+            if row["recording_id"] in self.gone:
+                continue
+            part.copy(members)
+            if with_statistics:
+                features = {
+                    n.split(".", 1)[1].removesuffix(".npy"): c for n, c in members.items() if n.endswith(".npy")
+                }
+                sums = sums or ShardStatistics(list(features))
+                sums.add(_row_of(row, features))
+        if not with_statistics:
+            return part, None
+        return part, (sums or ShardStatistics([])).finish()
+
+    def _sums_of_old(self, commit: Commit, old: Commit, statistics: Statistics) -> Commit:
+        """Do the sums from what the files say. What nothing says of single recordings stays as it was counted."""
+        path = commit_manifest_path(commit.key)
+        with contextlib.closing(self.root.open_read(path)) as stream:
+            clips = pq.read_table(stream, columns=["label", "duration_s"])
+        by_label: dict[str, float] = {}
+        clips_by_label: Counter[str] = Counter()
+        for label, duration in zip(clips["label"].to_pylist(), clips["duration_s"].to_pylist(), strict=True):
+            by_label[label or ""] = by_label.get(label or "", 0.0) + duration
+            clips_by_label[label or ""] += 1
+        kinds = Counter(row["kind"] for row in commit.rejections)
+        rejected = Counter(row["reason"] for row in commit.rejections)
+        n_clips_rejected = sum(n for kind, n in kinds.items() if kind not in ("recording", "span", "annotation"))
+        refused = {r["recording_id"] for r in old.rejections if r["kind"] == "recording"}
+        with contextlib.closing(self.root.open_read(old.output("recordings").path)) as stream:  # type: ignore[union-attr]
+            items = pq.read_table(stream, columns=["item_id", "recording_id"]).to_pylist()
+        n_gone = sum(
+            row["recording_id"] in self.gone - refused
+            and row["item_id"] in (row["recording_id"], f"{row['recording_id']}#0")
+            for row in items
+        )
+        counts = replace(
+            old.counts,
+            recordings_used=old.counts.recordings_used - n_gone,
+            recordings_rejected=kinds["recording"],
+            spans_rejected=kinds["span"],
+            annotations_rejected=kinds["annotation"],
+            clips_kept=clips.num_rows,
+            clips_rejected=n_clips_rejected,
+            clips_candidates=clips.num_rows + old.counts.clips_dropped + n_clips_rejected,
+            rejected=dict(sorted(rejected.items())),
+            remarked=_remarked(commit),
+        )
+        seconds = replace(
+            old.seconds,
+            kept_s=sum(by_label.values()),
+            by_label=dict(sorted(by_label.items())),
+            clips_by_label=dict(sorted(clips_by_label.items())),
+        )
+        return replace(commit, counts=counts, seconds=seconds, statistics=replace(statistics, saturation={}))
+
+
+def _with_sums(commit: Commit, kept: pa.Table, statistics: Statistics) -> Commit:
+    """Fill in the sums over the items that stay, each added in its turn, as when the shard was built."""
+    counts, seconds = Counts(), Seconds()
+    saturation: dict[str, Saturation] = {}
+    for recording, text in zip(kept["recording_id"].to_pylist(), kept["account"].to_pylist(), strict=True):
+        account = Account.from_json(text)
+        counts += account.counts
+        seconds += account.seconds
+        if account.saturation.clips:
+            source = recording.split("/", 1)[0]
+            saturation[source] = saturation.get(source, Saturation()) + account.saturation
+    counts = replace(counts, remarked=_remarked(commit))
+    statistics = replace(statistics, saturation=dict(sorted(saturation.items())))
+    return replace(commit, counts=counts, seconds=seconds, statistics=statistics)
+
+
+def _as_written(schema: pa.Schema) -> pa.Schema:
+    """Return the schema by which a file was written. Read back, lists call their values by another name, which would be in the bytes."""
+    fields = [pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_list(f.type) else f for f in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def _abandon(parts: list[ShardFile]) -> None:
+    for part in parts:
+        part.abandon()
+
+
+def _remarked(commit: Commit) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in commit.remarks:
+        found[row["code"]] = found.get(row["code"], 0) + 1
+    return dict(sorted(found.items()))
+
+
+def _samples(stream: Any) -> Iterator[dict[str, bytes]]:
+    """Yield the members of each sample of a tar, by name, in their order."""
+    members: dict[str, bytes] = {}
+    key = None
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            stem = member.name.split(".", 1)[0]
+            if stem != key and members:
+                yield members
+                members = {}
+            key = stem
+            members[member.name] = file.read() if file is not None else b""
+    if members:
+        yield members
+
+
+def _row_of(row: dict[str, Any], features: dict[str, bytes]) -> pa.Table:
+    """Return the columns of one clip that statistics are made of."""
+    columns: dict[str, Any] = {"duration_s": pa.array([row["duration_s"]], pa.float64())}
+    for name, content in features.items():
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+        columns[name] = float_lists([values.reshape(-1)], str(values.dtype))
+        columns[f"{name}{_SHAPE}"] = pa.array([list(values.shape)], pa.list_(pa.int32()))
+    return pa.table(columns)
