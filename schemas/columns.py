@@ -182,7 +182,7 @@ def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Col
         elif field.name == IMAGE_COLUMN and pa.types.is_struct(field.type):
             column |= {"kind": "image", "meaning": "the clip's log-mel as the bytes of a PNG, and its name"}
         elif field.name in features:
-            column |= told_feature(field.name)
+            column |= describe_feature(field.name)
         elif field.name.removesuffix("_shape") in features:
             column |= _shape(field.name)
         else:
@@ -192,7 +192,7 @@ def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Col
     return found
 
 
-def told_feature(name: str) -> Column:
+def describe_feature(name: str) -> Column:
     """Return what is known of a feature of which nothing but the name is."""
     return {"kind": "feature", **({"meaning": _FEATURES[name]} if name in _FEATURES else {})}
 

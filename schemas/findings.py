@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Excess:
+class Finding:
     """A limit that was exceeded.
 
     limit : its key

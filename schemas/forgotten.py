@@ -6,15 +6,10 @@ A hash tells whether a given id is one of them; the ids cannot be read off it. W
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
-from clipmill.schemas.layout import FORGOTTEN_FILE
-from clipmill.stages.storage.root import Root
 
 _HEX = 40
 
@@ -73,36 +68,3 @@ def _names(recording_id: str) -> Iterator[str]:
 def _ends(path: str) -> Iterator[str]:
     parts = path.split("/")
     return ("/".join(parts[k:]) for k in range(len(parts)))
-
-
-def read_forgotten(root: Root) -> Forgotten:
-    """Return what a dataset has forgotten; a file that is not there says nothing.
-
-    Raises
-    ------
-    ClipmillError : the file is not what `clipmill forget` writes; without it forgotten recordings would come back
-    """
-    try:
-        plain = json.loads(root.read_bytes(FORGOTTEN_FILE))
-        if not isinstance(plain, dict):
-            raise OddRecordError("an object is expected")
-        salt, lists = plain["salt"], [plain[name] for name in ("recordings", "names")]
-        if not isinstance(salt, str) or not all(
-            isinstance(v, list) and all(isinstance(h, str) for h in v) for v in lists
-        ):
-            raise OddRecordError("it should hold a salt and two lists of hashes")
-        return Forgotten(salt, frozenset(lists[0]), frozenset(lists[1]))
-    except FileNotFoundError:
-        return Forgotten()
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ClipmillError(
-            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({odd_record(error)}); put the file back as it was. Without it"
-            " forgotten recordings that are still in a source come back",
-            code="root.damaged",
-        ) from None
-
-
-def write_forgotten(root: Root, forgotten: Forgotten) -> None:
-    """Write the record, whole or not at all."""
-    plain = {"salt": forgotten.salt, "recordings": sorted(forgotten.recordings), "names": sorted(forgotten.names)}
-    root.write_bytes(FORGOTTEN_FILE, (json.dumps(plain, indent=1) + "\n").encode())

@@ -36,7 +36,7 @@ _OURS = re.compile(r"clipmill(\.|$)")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundStage:
     """A stage's class. origin : the package and its version, or the digest of its file; empty for clipmill's own"""
 
     kind: type[Stage]
@@ -55,7 +55,7 @@ def known_names(scope: Scope) -> list[str]:
 
 
 @cache
-def find_stage(name: str, scope: Scope) -> Found:
+def find_stage(name: str, scope: Scope) -> FoundStage:
     """Return the class of a stage by its name.
 
     Raises
@@ -72,7 +72,7 @@ def find_stage(name: str, scope: Scope) -> Found:
     if getattr(kind, "scope", None) != scope:
         place = "in the list `clips`" if kind.scope == "clip" else "under `features`"
         raise _unknown(f"{name!r} has the scope {kind.scope!r}; it belongs {place}")
-    return Found(kind, origin_of(kind))
+    return FoundStage(kind, origin_of(kind))
 
 
 def _by_plain_name(name: str, scope: Scope) -> Any:

@@ -22,8 +22,8 @@ from pathlib import Path
 import yaml
 from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
 
+from clipmill.pipelines.dataset.records_io import committed_keys
 from clipmill.pipelines.dataset.verify import verify
-from clipmill.schemas.layout import committed_keys
 from clipmill.stages.storage.root import Root
 
 ENDPOINT = os.environ.get("S3_ENDPOINT_URL", "")

@@ -13,7 +13,7 @@ from conftest import tone, write_audio
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.dataset import sides
-from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.stages.storage.root import Root
 
 ROUND = {"train": 0.6, "val": 0.2, "test": 0.2}

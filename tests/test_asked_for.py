@@ -11,9 +11,9 @@ from conftest import tone, write_audio
 from split_corpora import BALANCED, ROUND, edited, on, run, said, small_corpus, written
 
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.pipelines.run.limits import declared_classes, fallen_short
-from clipmill.schemas.layout import read_snapshot, snapshot_numbers
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -22,12 +22,12 @@ from conftest import build_here, clips_of, tone, write_audio
 import clipmill.stages.held
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.graph import BuildShard, ComputeFeatures, MakeClips, WriteShard, stages_of
 from clipmill.pipelines.run.progress import Watch
 from clipmill.pipelines.run.retry import retry
-from clipmill.schemas.layout import read_snapshot
 from clipmill.schemas.records import Commit
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
 from clipmill.stages.held import HOLD_BYTES, Held

@@ -17,7 +17,6 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load, loads
 from clipmill.pipelines.dataset.published import open_snapshot
-from clipmill.pipelines.dataset.shard_columns import audio_codec
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.columns import described
@@ -108,7 +107,7 @@ def test_shards_describe_what_an_older_clipmill_published(dataset: Path, tmp_pat
     old = open_snapshot(undescribed(dataset, tmp_path / "d", *formats))
     assert old.snapshot.columns == []
     assert old.feature_names == ["log_mel", "mfcc"] and old.has_images
-    assert audio_codec(old) == ("wav" if "webdataset" in formats else "flac")
+    assert old.audio_codec == ("wav" if "webdataset" in formats else "flac")
     new = by_name(open_snapshot(dataset).columns)
     for name, column in by_name(old.columns).items():
         assert column["kind"] == new[name]["kind"] and column["meaning"] == new[name]["meaning"]

@@ -13,10 +13,10 @@ from conftest import build_here, shard_hashes, tone, write_audio
 from crash_matrix import Matrix, files_of
 
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import StorageError
-from clipmill.schemas.layout import committed_keys, snapshot_numbers
 from clipmill.stages.storage.root import TEMPORARY_PREFIX, Root
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -12,9 +12,9 @@ import yaml
 from conftest import run, shard_hashes, tone, write_audio
 
 from clipmill.pipelines.dataset.outcomes import clips_of
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.schemas.errors import ClipmillError, StorageError
-from clipmill.schemas.layout import read_commit, read_snapshot
 from clipmill.stages.storage.failures import way_out
 from clipmill.stages.storage.root import Root
 

@@ -21,11 +21,11 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.diff import diff
 from clipmill.pipelines.dataset.gc import find_garbage
-from clipmill.pipelines.dataset.notes import Note, Noted, collecting, read_notes
+from clipmill.pipelines.dataset.notes import BuildNote, Note, collecting, read_notes
+from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import committed_keys, snapshot_numbers
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -196,7 +196,7 @@ def test_gc_removes_what_no_kept_snapshot_names(history: Path, tmp_path: Path) -
 def test_gc_keeps_its_hands_off_while_a_build_runs_and_a_build_waits_for_gc(history: Path, tmp_path: Path) -> None:
     root = Root(str(tmp_path / "out"))
     before = tree(tmp_path / "out")
-    with Noted(root, [], 0):
+    with BuildNote(root, [], 0):
         refused = run("gc", tmp_path / "out", "--keep", 1, "--delete")
         assert refused.exit_code == 1
         assert f"a build is running on {tmp_path / 'out'} (process {os.getpid()}" in refused.output

@@ -20,17 +20,17 @@ from click.testing import CliRunner
 from conftest import shard_hashes, tone, write_audio
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.dataset.notes import Noted
-from clipmill.pipelines.dataset.verify import verify
-from clipmill.schemas.forgotten import Forgotten, read_forgotten
-from clipmill.schemas.layout import (
-    commit_path,
+from clipmill.pipelines.dataset.records_io import (
     read_commit,
+    read_forgotten,
     read_retries,
     read_snapshot,
     snapshot_numbers,
     write_retries,
 )
+from clipmill.pipelines.dataset.verify import verify
+from clipmill.schemas.forgotten import Forgotten
+from clipmill.schemas.layout import commit_path
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -402,16 +402,6 @@ def test_the_same_content_under_another_name_is_told(
     text = run("forget", out, GONE, "--yes")
     assert f"{GONE} is also s0/cat/copy.wav" in text
     assert "s0/cat/copy.wav" in _recordings(out)
-
-
-def test_a_running_build_is_left_alone(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
-    config, out = config_of(tmp_path, make_config), tmp_path / "out"
-    run("build", config)
-    with Noted(Root(str(out)), [], 0) as note:
-        assert "a build is running" in run("forget", out, GONE, "--yes", code=1)
-        note.finish("unchanged")
-    assert snapshot_numbers(Root(str(out))) == [1]
-    assert not (out / "forgotten.json").exists()
 
 
 def test_what_is_not_clipmills_is_told_and_stays(

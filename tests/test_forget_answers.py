@@ -10,6 +10,9 @@ import yaml
 from conftest import run, tone, write_audio
 
 from clipmill.pipelines.dataset.near_recordings import near_recordings
+from clipmill.pipelines.dataset.notes import BuildNote
+from clipmill.pipelines.dataset.records_io import snapshot_numbers
+from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -100,4 +103,13 @@ def test_work_that_was_not_done_is_no_success(built: Path) -> None:
     assert json.loads(run("forget", built / "out", "--json"))["done"] is False  # there was nothing to do
     told = run("forget", built / "out", "s/one.wav", code=2)  # its input has ended
     assert "nothing was done; give --yes" in told
+    assert not (built / "out/forgotten.json").exists()
+
+
+def test_a_running_build_is_left_alone(built: Path) -> None:
+    root = Root(str(built / "out"))
+    with BuildNote(root, [], 0) as note:
+        assert "a build is running" in run("forget", built / "out", "s/one.wav", "--yes", code=1)
+        note.finish("unchanged")
+    assert snapshot_numbers(root) == [1]
     assert not (built / "out/forgotten.json").exists()

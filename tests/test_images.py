@@ -25,6 +25,7 @@ from PIL import Image
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import load, loads
 from clipmill.pipelines.dataset.inspection import show
+from clipmill.pipelines.dataset.records_io import claim_root, read_commit
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.planning import make_plan
@@ -32,7 +33,6 @@ from clipmill.pipelines.run.graph import run_graph, stages_of
 from clipmill.pipelines.run.progress import Watch
 from clipmill.schemas.config.image_config import Images as Spec
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.layout import open_dataset, read_commit
 from clipmill.schemas.records import Snapshot
 from clipmill.schemas.tables import CLIPS
 from clipmill.stages import images
@@ -288,7 +288,7 @@ def test_verify_and_show_know_pictures(tmp_path: Path, monkeypatch: pytest.Monke
     make_corpus(tmp_path)
     report = build(load(configure(tmp_path)), quiet=True)
     root = Root(str(tmp_path / "out"))
-    open_dataset(root, "pictures")
+    claim_root(root, "pictures")
     *_, verdict = verify(root)
     assert not verdict.problems and verdict.clips == 18
     told = {column["name"]: column for column in show(root)["columns"]}

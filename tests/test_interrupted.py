@@ -14,9 +14,9 @@ import pytest
 import soundfile as sf
 from conftest import build_here, kill_tree, shard_hashes, tone, write_audio
 
+from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run.cluster import await_executors
-from clipmill.schemas.layout import committed_keys, snapshot_numbers
 from clipmill.stages.storage.root import Root
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

@@ -18,10 +18,10 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.classes import class_order
 from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.layout import read_commit, read_snapshot
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.stages.storage.root import Root
 

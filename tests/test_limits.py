@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.cli.wording import size
+from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
 from clipmill.pipelines.run.limits import exceeded
 from clipmill.schemas.config.limits_config import Limits
-from clipmill.schemas.layout import read_snapshot, snapshot_numbers
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.stages.storage.root import Root
 

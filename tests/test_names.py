@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
-from clipmill.schemas.layout import read_commit, read_snapshot
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.schemas.names import composed, with_composed_names
 from clipmill.stages.storage.root import Root
 

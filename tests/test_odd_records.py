@@ -12,9 +12,8 @@ from click.testing import CliRunner
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import loads
+from clipmill.pipelines.dataset.records_io import read_forgotten, read_retries
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.forgotten import read_forgotten
-from clipmill.schemas.layout import read_retries
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
 from clipmill.stages.storage.root import Root

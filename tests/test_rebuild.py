@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.build import Report, build
-from clipmill.schemas.layout import read_commit, read_snapshot, snapshot_numbers
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -21,10 +21,10 @@ from test_segment import ITEM, run_of
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.cli.wording import outcome
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.config import Segment as Spec
 from clipmill.schemas.config.audio_config import Audio
-from clipmill.schemas.layout import read_commit, read_snapshot
 from clipmill.schemas.records import Commit, Counts, Snapshot
 from clipmill.schemas.remarks import REMARKS, Remark
 from clipmill.schemas.tables import CLIPS, PLAN

@@ -10,11 +10,11 @@ from poison import lay_out
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import ConfigFile, load
+from clipmill.pipelines.dataset.records_io import committed_keys, read_retries, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run import sandbox
 from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.retry import retry
-from clipmill.schemas.layout import committed_keys, read_retries, read_snapshot, snapshot_numbers
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -16,10 +16,10 @@ from conftest import tone, write_audio
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run.graph import through
 from clipmill.schemas.config import Segment
-from clipmill.schemas.layout import read_commit, read_snapshot
 from clipmill.stages.decode import ahead, recording
 from clipmill.stages.decode.containers import Container
 from clipmill.stages.decode.containers.structure import Part

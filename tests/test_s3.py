@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from conftest import build_here, tone, write_audio
 
+from clipmill.pipelines.dataset.records_io import committed_keys
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.plan.inventory import take_inventory
 from clipmill.schemas.config import Segment, Source
-from clipmill.schemas.layout import committed_keys
 from clipmill.schemas.tables import PLAN
 from clipmill.stages.decode import Decode, DecodeSource
 from clipmill.stages.decode.containers.mpeg_headers import mpeg_frame_bytes
@@ -142,9 +142,10 @@ def test_two_builds_cannot_publish_the_same_number_in_s3(
     endpoint: str, tmp_path: Path, make_config: Callable[..., Path], in_process: None
 ) -> None:
     from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.dataset.notes import Noted
+    from clipmill.pipelines.dataset.notes import BuildNote
+    from clipmill.pipelines.dataset.publish import publish
     from clipmill.pipelines.run.build import Builder
-    from clipmill.pipelines.run.publish import draft_snapshot, publish
+    from clipmill.pipelines.run.drafting import draft_snapshot
 
     bucket = f"clipmill-test-{uuid.uuid4().hex[:8]}"
     output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}}
@@ -154,7 +155,7 @@ def test_two_builds_cannot_publish_the_same_number_in_s3(
         write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 8000, seed=i), 8000)
         config = load(make_config({"root": tmp_path / "in"}, output=output))
         builder = Builder(config, None, None, True).begin()
-        with Noted(builder.root, builder.plan.keys, 0) as note:
+        with BuildNote(builder.root, builder.plan.keys, 0) as note:
             drafts.append(draft_snapshot(config, builder.plan, builder.commits(note)))
     first = publish(builder.root, drafts[0], None)
     assert first is not None

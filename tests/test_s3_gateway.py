@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
 
-from clipmill.schemas.layout import commit_path, committed_keys
+from clipmill.pipelines.dataset.records_io import committed_keys
+from clipmill.schemas.layout import commit_path
 from clipmill.stages.storage.root import Root
 
 SERVER = os.environ.get("CLIPMILL_S3_SERVER", "")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
 
-from clipmill.schemas.layout import committed_keys
+from clipmill.pipelines.dataset.records_io import committed_keys
 from clipmill.stages.storage.root import Root
 
 CONF = Path(os.environ.get("S3_SERVER_DIR", "")) / "ceph.conf"

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
+from clipmill.pipelines.dataset.records_io import read_snapshot
 from clipmill.pipelines.run.limits import exceeded
 from clipmill.schemas.config import Segment
 from clipmill.schemas.config.limits_config import Limits
-from clipmill.schemas.layout import read_snapshot
 from clipmill.schemas.records import Commit
 from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
 from clipmill.schemas.tables import RUNS

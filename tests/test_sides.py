@@ -16,10 +16,11 @@ from split_corpora import ROUND, edited, on, run, said, small_corpus, written
 
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset import sides
-from clipmill.pipelines.dataset.sides import compare, crossing, told_moves
+from clipmill.pipelines.dataset.records_io import read_snapshot
+from clipmill.pipelines.dataset.sides import compare, crossing, describe_moves
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config.split_config import Split
-from clipmill.schemas.layout import commit_path, read_snapshot
+from clipmill.schemas.layout import commit_path
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -43,7 +44,7 @@ def test_changed_shares_are_told_by_plan_build_and_diff_and_held_until_accepted(
     n = sum(k for move, k in moves.items() if "train" in move)
     assert moves["train to test"] > 1
     assert n > moves["train to test"] or set(moves) - {"train to test"}, "of several kinds"
-    first = told_moves(dict(moves), "move")
+    first = describe_moves(dict(moves), "move")
     plan = run("plan", small)
     assert plan.exit_code == 0
     assert f"sides        {first}; between training and evaluation {n}, as s0/" in plan.output
@@ -58,7 +59,7 @@ def test_changed_shares_are_told_by_plan_build_and_diff_and_held_until_accepted(
         "of the split, compared with snapshot 1; limits.max_side_changes allows 0 between training and evaluation"
         in held.output
     )
-    assert f"sides        {told_moves(dict(moves), 'moved')}" in held.output
+    assert f"sides        {describe_moves(dict(moves), 'moved')}" in held.output
     machine = said("build", small)
     assert [(e["limit"], e["found"], e["allowed"]) for e in machine["limits"]] == [("max_side_changes", n, 0)]
     assert on(root) == before
@@ -69,7 +70,7 @@ def test_changed_shares_are_told_by_plan_build_and_diff_and_held_until_accepted(
     assert "limits.max_side_changes" in newest.accepted[0]
     assert on(root) == after
     diff = run("diff", root, 1, 2)
-    assert f"sides        {told_moves(dict(moves), 'moved')}" in diff.output
+    assert f"sides        {describe_moves(dict(moves), 'moved')}" in diff.output
     assert said("diff", root, 2, 1)["side_changes"]["moves"] == {
         " to ".join(reversed(move.split(" to "))): k
         for move, k in sorted(moves.items(), key=lambda m: m[0].split(" to ")[::-1])
@@ -279,10 +280,10 @@ def test_moves_add_up(before: list[tuple[str, str, str]], after: list[tuple[str,
 
 def test_words() -> None:
     assert (
-        told_moves({"train to test": 12, "val to train": 1}, "move")
+        describe_moves({"train to test": 12, "val to train": 1}, "move")
         == "12 recordings move from train to test, 1 from val to train"
     )
-    assert told_moves({"train to test": 1}, "move") == "1 recording moves from train to test"
+    assert describe_moves({"train to test": 1}, "move") == "1 recording moves from train to test"
     assert [sides.is_training(name) for name in ("train", "train_clean", "Training", "test", "dev", "retrain")] == [
         True
     ] * 3 + [False] * 3

@@ -16,8 +16,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.config_file import load, loads
-from clipmill.pipelines.dataset.sides import recordings_by_split
 from clipmill.pipelines.plan import split_rule
+from clipmill.pipelines.plan.planned_sides import recordings_by_split
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.plan.split_rule import SplitRule, Survey, cut_points, rendezvous
 from clipmill.pipelines.run.limits import foreseen

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import read_commit, read_snapshot
 from clipmill.schemas.records import Commit
 from clipmill.schemas.statistics import FeatureSums, Statistics
 from clipmill.stages.arrow_rows import float_lists

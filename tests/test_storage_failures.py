@@ -15,11 +15,11 @@ from poison import lay_out
 
 from clipmill.pipelines.cli.wording import outcome
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run import sandbox
 from clipmill.pipelines.run.build import Builder, build
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import committed_keys, snapshot_numbers
 from clipmill.stages.decode.readers import SoundFileReader
 from clipmill.stages.storage import patience as retry
 from clipmill.stages.storage.patience import is_transient, waits

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from test_forget import GONE, MARK, RATE, all_clean, assert_nothing_left, config_of, corpus, run, said  # noqa: F401
 
+from clipmill.pipelines.dataset.records_io import read_retries, snapshot_numbers, write_retries
 from clipmill.pipelines.dataset.traces import Names, Needles, search
 from clipmill.schemas.forgotten import Forgotten
-from clipmill.schemas.layout import read_retries, snapshot_numbers, write_retries
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -10,11 +10,12 @@ import pytest
 from conftest import build_here, shard_hashes, tone, write_audio
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.dataset.notes import Noted
+from clipmill.pipelines.dataset.notes import BuildNote
+from clipmill.pipelines.dataset.publish import publish
+from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run.build import Builder
-from clipmill.pipelines.run.publish import draft_snapshot, publish
-from clipmill.schemas.layout import read_snapshot, snapshot_numbers
+from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -65,7 +66,7 @@ def test_the_second_takes_over_what_the_first_has_built(tmp_path: Path, make_con
     """Both have planned everything; what one has committed by then the other does not do again."""
     config = load(make_config(corpus(tmp_path / "in"), output={"root": str(tmp_path / "out"), "shard_seconds": 4}))
     first, second = (Builder(config, None, None, True).begin() for _ in range(2))
-    with Noted(second.root, second.plan.keys, 0) as note:
+    with BuildNote(second.root, second.plan.keys, 0) as note:
         work = second.work(list(range(len(second.plan.keys))), note)
         assert first.run(accept=False).status == "published"
         assert len(list(work)) == len(second.plan.keys)
@@ -81,7 +82,7 @@ def test_a_number_is_published_once(tmp_path: Path, make_config: Callable[..., P
     late = Builder(config, None, None, True).begin()
     drafts = []
     for builder in (early, late):
-        with Noted(builder.root, builder.plan.keys, 0) as note:
+        with BuildNote(builder.root, builder.plan.keys, 0) as note:
             drafts.append(draft_snapshot(config, builder.plan, builder.commits(note)))
     root = early.root
     first = publish(root, drafts[0], None)
@@ -91,7 +92,7 @@ def test_a_number_is_published_once(tmp_path: Path, make_config: Callable[..., P
         "what it was about to publish after nothing comes after something now"
     )
     assert publish(root, drafts[0], None) is None
-    with Noted(late.root, late.plan.keys, 0) as note:
+    with BuildNote(late.root, late.plan.keys, 0) as note:
         late.publish(late.commits(note), accept=False)
     assert late.report.status == "published"
     assert snapshot_numbers(root) == [1, 2]

@@ -116,14 +116,13 @@ def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
     from clipmill.pipelines.cli.wording import foreseen, planned
     from clipmill.pipelines.config_file import load
+    from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers, sound_commits
     from clipmill.pipelines.plan.estimates import annotations_rejected, estimate, rejected_by_reason, rejected_examples
     from clipmill.pipelines.plan.planning import make_plan
     from clipmill.pipelines.run.build import device_notes, guarded
     from clipmill.pipelines.run.foresight import foresee
     from clipmill.pipelines.run.graph import output_root
     from clipmill.pipelines.run.output_check import check_output
-    from clipmill.schemas.forgotten import read_forgotten
-    from clipmill.schemas.layout import read_snapshot, snapshot_numbers, sound_commits
 
     file = load(config)
     root = output_root(file.config)

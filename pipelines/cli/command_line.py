@@ -130,7 +130,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 def dataset_at(root: str) -> Root:
     """Return the root of a dataset, given itself or the configuration that it was built by, which knows the way to it."""
-    from clipmill.schemas.layout import dataset_name
+    from clipmill.pipelines.dataset.records_io import dataset_name
 
     if root.endswith((".yaml", ".yml")) and Path(root).is_file():
         from clipmill.pipelines.config_file import load

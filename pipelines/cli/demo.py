@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.cli.demo_corpus import synthesise
 from clipmill.pipelines.cli.wording import outcome
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.records_io import read_commit
 from clipmill.pipelines.run.build import Report, build
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import read_commit
 from clipmill.stages.storage.root import Root
 
 _CONFIG = """\

@@ -68,9 +68,10 @@ def export(
     Only lhotse and kaldi, and nemo without tar shards, repeat the audio. The folder must be empty, new, or of the same export.
     """
     from clipmill.pipelines.dataset.published import Published
+    from clipmill.pipelines.dataset.records_io import read_snapshot
     from clipmill.pipelines.exports import IN_PLACE, Export, exporter
     from clipmill.pipelines.exports.target import claimed, target_root
-    from clipmill.schemas.layout import read_snapshot, snapshot_name
+    from clipmill.schemas.layout import snapshot_name
 
     place = dataset_at(root)
     refuse_while_collecting(place, "nothing was exported")

@@ -7,8 +7,8 @@ from typing import Any
 
 from clipmill.pipelines.dataset.diff import Diff
 from clipmill.pipelines.dataset.gc import Garbage
-from clipmill.pipelines.dataset.inspection import saturation_told
-from clipmill.pipelines.dataset.sides import SideChanges, told_moves
+from clipmill.pipelines.dataset.inspection import describe_saturation
+from clipmill.pipelines.dataset.sides import SideChanges, describe_moves
 from clipmill.pipelines.plan.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
 from clipmill.pipelines.plan.inventory import passed_over_text
 from clipmill.pipelines.plan.planning import Plan
@@ -223,7 +223,7 @@ def outcome(report: Report) -> list[str]:
 
 def _saturated(report: Report, s: Snapshot) -> list[str]:
     """Return what a build tells of saturation: of what is not known, when it is news."""
-    found = saturation_told(s)
+    found = describe_saturation(s)
     if report.status == "unchanged":
         found["clips_unknown"] = 0
     return saturation(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
@@ -236,7 +236,7 @@ def moved(changes: SideChanges, verb: str) -> list[str]:
         examples = changes.examples
         told = f"; between training and evaluation {changes.crossing:,}, as {', '.join(examples)}" if examples else ""
         lines.append(
-            f"sides        {told_moves(changes.moves, verb)}{told}{', ...' if changes.crossing > len(examples) else ''}"
+            f"sides        {describe_moves(changes.moves, verb)}{told}{', ...' if changes.crossing > len(examples) else ''}"
         )
     if changes.shards_unknown:
         lines.append(

@@ -28,7 +28,7 @@ def class_order(config: Config, new: Snapshot, last: Snapshot | None) -> list[st
     return [*kept, *sorted({label for label in new.seconds.clips_by_label if label} - set(kept))]
 
 
-def told_classes(config: Config, new: Snapshot, last: Snapshot | None) -> list[str]:
+def describe_class_changes(config: Config, new: Snapshot, last: Snapshot | None) -> list[str]:
     """Return what a build says of classes: those that came, and ids that are other ones now."""
     if last is None:
         return []

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.outcomes import clips_of, recordings_of
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.dataset.sides import SideChanges, changes_between
-from clipmill.schemas.layout import read_commit, read_snapshot
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.tables import manifest_schema
 from clipmill.stages.storage.root import Root

@@ -13,21 +13,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clipmill.pipelines.dataset.gc import find_beside, remove
+from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
-from clipmill.pipelines.dataset.survey import Survey, is_of, redacted, rejection_rows, strays_of, survey
-from clipmill.pipelines.dataset.traces import Needles, Traces, search
-from clipmill.pipelines.plan.left_out import digest_of_left_out
-from clipmill.pipelines.run.publish import Draft, in_order, publish, sum_up
-from clipmill.schemas.errors import ClipmillError, DonorError
-from clipmill.schemas.forgotten import write_forgotten
-from clipmill.schemas.layout import (
-    REJECTED_FILE,
-    commit_path,
+from clipmill.pipelines.dataset.publish import Draft, in_order, publish, sum_up
+from clipmill.pipelines.dataset.records_io import (
     read_retries,
     snapshot_numbers,
     sound_commit,
     sound_commits,
+    write_forgotten,
 )
+from clipmill.pipelines.dataset.survey import Survey, is_of, redacted, rejection_rows, strays_of, survey
+from clipmill.pipelines.dataset.traces import Needles, Traces, search
+from clipmill.schemas.errors import ClipmillError, DonorError
+from clipmill.schemas.layout import REJECTED_FILE, commit_path
 from clipmill.schemas.records import Commit, Counts, Snapshot
 from clipmill.stages.storage.failures import way_out
 from clipmill.stages.storage.root import Root

@@ -12,6 +12,15 @@ from typing import Any
 from clipmill.pipelines.dataset.notes import collecting, read_notes, running_since
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.published import Published
+from clipmill.pipelines.dataset.records_io import (
+    committed_keys,
+    read_commit,
+    read_retries,
+    read_snapshot,
+    shard_sizes,
+    snapshot_numbers,
+    write_retries,
+)
 from clipmill.pipelines.dataset.stale_exports import stale_exports
 from clipmill.schemas.layout import (
     BUILDS,
@@ -20,15 +29,8 @@ from clipmill.schemas.layout import (
     SNAPSHOTS,
     Retries,
     commit_path,
-    committed_keys,
-    read_commit,
-    read_retries,
-    read_snapshot,
-    shard_sizes,
     snapshot_name,
-    snapshot_numbers,
     snapshot_path,
-    write_retries,
 )
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root

@@ -11,21 +11,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.notes import Note, read_notes, unfinished_forget
 from clipmill.pipelines.dataset.outcomes import count_remarked, remarks_of
 from clipmill.pipelines.dataset.published import Published
-from clipmill.pipelines.read.shard_rows import legible
-from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import (
-    REJECTED_FILE,
-    SNAPSHOTS,
+from clipmill.pipelines.dataset.records_io import (
     committed_keys,
     read_commit,
     read_snapshot,
-    snapshot_name,
     snapshot_numbers,
     sound_commits,
 )
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.remarks import REMARKS
 from clipmill.schemas.statistics import LENGTH_EDGES_S, Statistics
@@ -61,7 +59,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "labels": labels,
         "labels_by_split": snapshot.labels,
         "statistics": {split: _told(s) for split, s in sorted(snapshot.statistics.items())},
-        "saturation": saturation_told(snapshot),
+        "saturation": describe_saturation(snapshot),
         "fields": snapshot.fields,
         "files": files,
         "columns": Published(root, snapshot).columns,
@@ -74,7 +72,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
     }
 
 
-def saturation_told(snapshot: Snapshot) -> dict[str, Any]:
+def describe_saturation(snapshot: Snapshot) -> dict[str, Any]:
     """Return how much of the clips is at full scale, by source, and of how many clips it is not known."""
     sources = {source: {**asdict(sums), "share": sums.share} for source, sums in snapshot.saturation.items()}
     return {"sources": sources, "clips_unknown": snapshot.clips_of_unknown_saturation}
@@ -200,7 +198,7 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
             }
         )
     asked = {code: n for code, n in remarked.items() if reason in (None, code)}
-    remarks = told_remarks(asked, commits, n_examples)
+    remarks = describe_remarks(asked, commits, n_examples)
     rejected = sum(g["count"] for g in found)
     return {
         "of": of,
@@ -213,7 +211,9 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
     }
 
 
-def told_remarks(remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3) -> list[dict[str, Any]]:
+def describe_remarks(
+    remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3
+) -> list[dict[str, Any]]:
     """Return what is worth knowing of recordings that were used, by code, with examples and what to do.
 
     remarked : how many recordings, by code

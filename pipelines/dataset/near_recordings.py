@@ -6,8 +6,9 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from clipmill.pipelines.dataset.records_io import snapshot_numbers
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.layout import SNAPSHOTS, snapshot_name, snapshot_numbers
+from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.stages.storage.root import Root
 
 _SHOWN, _NEAR, _COMPARED = 10, 3, 20_000

@@ -107,7 +107,7 @@ def _write(root: Root, path: str, note: Note) -> None:
         raise describe_os_error(error, root, "write to") from None
 
 
-class Noted:
+class BuildNote:
     """A build's note for as long as the build runs, with a sign of life every 10 s. Ended builds' notes are cleared away.
 
     describe : tells how far the build is
@@ -121,7 +121,7 @@ class Noted:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> Noted:
+    def __enter__(self) -> BuildNote:
         for note in read_notes(self._root):
             if not note.is_alive:
                 self._root.remove(f"{BUILDS}/{note.id}.json")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmill.pipelines.read.shard_rows import legible
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,19 +10,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from clipmill.pipelines.dataset.classes import classes_of
-from clipmill.pipelines.dataset.shard_columns import columns_of_shards
-from clipmill.pipelines.read.shard_rows import legible
+from clipmill.pipelines.dataset.records_io import dataset_name, read_snapshot, sound_commits
+from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
 from clipmill.schemas.columns import Column, feature_names
 from clipmill.schemas.config import check_address
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import digest
-from clipmill.schemas.layout import dataset_name, read_snapshot, snapshot_path, sound_commits
+from clipmill.schemas.layout import snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
 from clipmill.stages.storage.failures import describe_os_error, way_out
 from clipmill.stages.storage.root import Root
@@ -101,7 +99,7 @@ class Published:
         """
         found = self.snapshot.columns
         if not found:
-            return columns_of_shards(self)
+            return columns_of_shards(self.root, self.snapshot, self.commits)
         if not isinstance(found, list) or any(not isinstance(c, dict) or {"name", "type"} - c.keys() for c in found):
             path = self.root.uri(snapshot_path(self.snapshot.number))
             raise ClipmillError(
@@ -114,6 +112,15 @@ class Published:
     def feature_names(self) -> list[str]:
         """Names of the features that clips have, in the order of the columns."""
         return feature_names(self.columns)
+
+    @cached_property
+    def audio_codec(self) -> str:
+        """The codec that clips are stored in, flac or wav; see `columns` for snapshots that do not say."""
+        for column in self.columns:
+            if column["name"] == "audio" and "codec" in column.get("settings", {}):
+                return str(column["settings"]["codec"])
+        schema = schema_of_first_tar(self.root, self.snapshot, self.commits)
+        return str(schema.metadata[b"codec"].decode()) if schema is not None else "flac"
 
     @property
     def has_images(self) -> bool:
@@ -141,11 +148,7 @@ class Published:
         first = next((f for split in self.splits for f in self.shards(split)), None)
         if first is None:
             raise ClipmillError(f"{self.root.url}: snapshot {self.snapshot.number} has no clips")
-        with (
-            legible(self.root, first.path),
-            contextlib.closing(self.root.open_read(first.path, whole=False)) as stream,
-        ):
-            return pq.read_schema(stream)
+        return schema_of_parquet(self.root, first.path)
 
     def check_columns(self, asked: Sequence[str], known: Sequence[str]) -> None:
         """Raise a ClipmillError where columns are none of those that a reader knows."""

@@ -5,48 +5,48 @@ from __future__ import annotations
 import contextlib
 import io
 import tarfile
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from clipmill.pipelines.read.shard_rows import legible
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.schemas.columns import Column, columns_of_schema, measured_of
+from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.tables import IMAGE_COLUMN, manifest_schema
-
-if TYPE_CHECKING:
-    from clipmill.pipelines.dataset.published import Published
+from clipmill.stages.storage.root import Root
 
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _AUDIO = ("flac", "wav")
 
 
-def columns_of_shards(published: Published) -> list[Column]:
+def columns_of_shards(root: Root, snapshot: Snapshot, commits: list[Commit]) -> list[Column]:
     """Return the columns as the first shard that holds a clip has them; none where there is no clip.
 
     Raises
     ------
     ClipmillError : the shard cannot be read
     """
-    with_clips = [commit for commit in published.commits if commit.counts.clips_kept]
-    if any(commit.output("parquet") for commit in with_clips):
-        return columns_of_schema(published.schema, published.snapshot.fields)
-    tars = [tar.path for commit in with_clips if (tar := commit.output("webdataset"))]
-    return columns_of_schema(_schema_of_tar(published, tars[0]), published.snapshot.fields) if tars else []
+    with_clips = [commit for commit in commits if commit.counts.clips_kept]
+    if files := [file.path for commit in with_clips if (file := commit.output("parquet"))]:
+        return columns_of_schema(schema_of_parquet(root, files[0]), snapshot.fields)
+    schema = schema_of_first_tar(root, snapshot, with_clips)
+    return columns_of_schema(schema, snapshot.fields) if schema is not None else []
 
 
-def audio_codec(published: Published) -> str:
-    """Return the codec that clips were to be stored in, as the snapshot says, or the first clip of a tar."""
-    for column in published.columns:
-        if column["name"] == "audio" and "codec" in column.get("settings", {}):
-            return str(column["settings"]["codec"])
-    tars = [t.path for c in published.commits if c.counts.clips_kept and (t := c.output("webdataset"))]
-    return str(_schema_of_tar(published, tars[0]).metadata[b"codec"].decode()) if tars else "flac"
+def schema_of_parquet(root: Root, path: str) -> pa.Schema:
+    """Return the columns of a shard, with Hugging Face's description in the metadata."""
+    with legible(root, path), contextlib.closing(root.open_read(path, whole=False)) as stream:
+        return pq.read_schema(stream)
 
 
-def _schema_of_tar(published: Published, path: str) -> pa.Schema:
-    """Return the columns that the first clip of a tar has; in the metadata the codec of its audio."""
-    snapshot = published.snapshot
+def schema_of_first_tar(root: Root, snapshot: Snapshot, commits: list[Commit]) -> pa.Schema | None:
+    """Return the columns that the first clip of a dataset has in its tar, with the codec of its audio in the metadata."""
+    tars = [t.path for c in commits if c.counts.clips_kept and (t := c.output("webdataset"))]
+    return _schema_of_tar(root, snapshot, tars[0]) if tars else None
+
+
+def _schema_of_tar(root: Root, snapshot: Snapshot, path: str) -> pa.Schema:
     columns = [
         f
         for f in manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns))
@@ -54,8 +54,8 @@ def _schema_of_tar(published: Published, path: str) -> pa.Schema:
     ]
     codec, first = "flac", ""
     with (
-        legible(published.root, path),
-        contextlib.closing(published.root.open_read(path)) as stream,
+        legible(root, path),
+        contextlib.closing(root.open_read(path)) as stream,
         tarfile.open(fileobj=stream, mode="r|") as tar,
     ):
         for member in tar:

@@ -7,17 +7,13 @@ the others are looked into.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from clipmill.pipelines.dataset.outcomes import recordings_of
-from clipmill.pipelines.plan.planning import Plan
+from clipmill.pipelines.dataset.records_io import sound_commits
 from clipmill.schemas.errors import ClipmillError, StorageError
-from clipmill.schemas.layout import sound_commits
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
@@ -60,7 +56,7 @@ def crossing(moves: dict[str, int]) -> int:
     return sum(n for move, n in moves.items() if _crosses(*(set(side.split(_AND)) for side in move.split(_TO))))
 
 
-def told_moves(moves: dict[str, int], verb: str) -> str:
+def describe_moves(moves: dict[str, int], verb: str) -> str:
     """Return ``12 recordings move from train to test, 1 from val to train``. verb : that of several; "move" or "moved" """
     parts = []
     for i, (move, n) in enumerate(sorted(moves.items(), key=lambda item: (-item[1], item[0]))):
@@ -91,24 +87,11 @@ def compare(before: Iterable[Stood], after: Iterable[Stood]) -> SideChanges:
     return found
 
 
-def planned_changes(root: Root, last: Snapshot, plan: Plan) -> SideChanges:
-    """Return which recordings of the last snapshot a plan puts on another side."""
-    known = set(last.commits)
-    come = [plan.shard(i) for i, key in enumerate(plan.keys) if key not in known]
-    gone, lost = _gone(root, last, set(plan.keys))
-    same = {c.clips_key for c in gone} & {shard["clips_key"][0].as_py() for shard in come}
-    before, unknown = _stood(root, [c for c in gone if not c.clips_key or c.clips_key not in same])
-    after = (row for shard in come if shard["clips_key"][0].as_py() not in same for row in _planned(shard))
-    changes = compare(before, after)
-    changes.shards_unknown = lost + unknown
-    return changes
-
-
 def built_changes(root: Root, last: Snapshot, commits: list[Commit]) -> SideChanges:
     """Return which recordings of the last snapshot stand on another side in the shards of a build."""
     known = set(last.commits)
     come = [c for c in commits if c.key not in known]
-    gone, lost = _gone(root, last, {c.key for c in commits})
+    gone, lost = shards_gone(root, last, {c.key for c in commits})
     changes = changes_between(root, gone, come)
     changes.shards_unknown += lost
     return changes
@@ -118,21 +101,21 @@ def changes_between(root: Root, gone: list[Commit], come: list[Commit]) -> SideC
     """Return which recordings of the shards of one state stand on another side in those of the other."""
     # Shards with equal clips keys hold the same recordings on the same side.
     same = {c.clips_key for c in gone} & {c.clips_key for c in come} - {""}
-    before, unknown = _stood(root, [c for c in gone if c.clips_key not in same])
-    after, unknown_too = _stood(root, [c for c in come if c.clips_key not in same])
+    before, unknown = stood(root, [c for c in gone if c.clips_key not in same])
+    after, unknown_too = stood(root, [c for c in come if c.clips_key not in same])
     changes = compare(before, after)
     changes.shards_unknown = unknown + unknown_too
     return changes
 
 
-def _gone(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Commit], int]:
+def shards_gone(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Commit], int]:
     """Return the shards of a snapshot that are not among the keys, and how many of them cannot be read."""
     wanted = set(last.commits) - keys
     found = list(sound_commits(root, wanted).values()) if wanted else []
     return found, len(wanted) - len(found)
 
 
-def _stood(root: Root, commits: list[Commit]) -> tuple[list[Stood], int]:
+def stood(root: Root, commits: list[Commit]) -> tuple[list[Stood], int]:
     """Return where the recordings of shards stand that have clips, and how many of the shards do not say."""
 
     def read(commit: Commit) -> list[Stood] | None:
@@ -153,35 +136,6 @@ def _stood(root: Root, commits: list[Commit]) -> tuple[list[Stood], int]:
             found = list(pool.map(read, commits))
     told = [rows for rows in found if rows is not None]
     return [row for rows in told for row in rows], len(found) - len(told)
-
-
-def _planned(shard: pa.Table) -> Iterator[Stood]:
-    usable = shard.filter(has_rows(shard))
-    columns = (usable[name].to_pylist() for name in ("recording_id", "version", "split"))
-    yield from zip(*columns, strict=True)
-
-
-def has_rows(items: pa.Table) -> pa.ChunkedArray:
-    """Return which items of a plan can give clips: those without annotations, and those with a usable row among them."""
-    column = items["annotations"]
-    found = []
-    for lists in column.chunks:
-        usable = pc.is_null(pc.struct_field(pc.list_flatten(lists), "reason"))
-        places = pc.unique(pc.list_parent_indices(lists).filter(usable))
-        indices = pa.array(range(len(lists)), places.type)
-        found.append(pc.or_(pc.is_null(lists), pc.is_in(indices, places)))
-    return pc.and_(pa.chunked_array(found, pa.bool_()), pc.is_null(items["reason"]))
-
-
-def recordings_by_split(plan: Plan, splits: Iterable[str]) -> dict[str, int]:
-    """Return how many recordings a plan has on each split. splits : those that were asked for, to be there with 0"""
-    found = dict.fromkeys(splits, 0)
-    if plan.table.num_rows:
-        usable = plan.table.select(["split", "recording_id", "annotations", "reason"])
-        usable = usable.filter(has_rows(usable)).select(["split", "recording_id"])
-        counts = usable.group_by("split", use_threads=False).aggregate([("recording_id", "count_distinct")])
-        found |= dict(zip(counts["split"].to_pylist(), counts["recording_id_count_distinct"].to_pylist(), strict=True))
-    return dict(sorted(found.items()))
 
 
 def _sides(stood: Iterable[Stood]) -> tuple[dict[str, frozenset[str]], dict[str, set[str]]]:

@@ -7,11 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 
-from clipmill.pipelines.exports.croissant import FILE as CROISSANT
-from clipmill.pipelines.exports.croissant import MARK as CROISSANT_MARK
-from clipmill.pipelines.exports.huggingface import CARD
-from clipmill.pipelines.exports.huggingface import MARK as CARD_MARK
-from clipmill.pipelines.exports.target import MARK
+from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK, CROISSANT_FILE, CROISSANT_MARK, FOLDER_MARK
 from clipmill.stages.storage.root import Root
 
 _NAMED = re.compile(rb"shards/\w+/\w+-b[01]*-[0-9a-f]{12}\.(?:parquet|tar)|snapshots/\d{6}/manifest\.parquet")
@@ -33,8 +29,8 @@ def stale_exports(root: Root, identities: Collection[str], needed: Collection[st
     for folder in folders:
         sizes = root.sizes(folder)
         # The mark goes last, so that what an interruption leaves is still known for what it is.
-        found |= dict(sorted(sizes.items(), key=lambda f: (f[0] == f"{folder}/{MARK}", f[0])))
-    for name, sign in ((CARD, CARD_MARK), (CROISSANT, CROISSANT_MARK)):
+        found |= dict(sorted(sizes.items(), key=lambda f: (f[0] == f"{folder}/{FOLDER_MARK}", f[0])))
+    for name, sign in ((CARD_FILE, CARD_MARK), (CROISSANT_FILE, CROISSANT_MARK)):
         if name not in root.names(""):
             continue
         content = root.read_bytes(name)
@@ -47,19 +43,21 @@ def _marked(root: Root) -> Iterator[str]:
     """Yield the folders under a root that an export has marked."""
     if not root.is_local:
         try:
-            yield from (path[: -len(MARK) - 1] for path, _ in root.remote_files() if path.endswith(f"/{MARK}"))
+            yield from (
+                path[: -len(FOLDER_MARK) - 1] for path, _ in root.remote_files() if path.endswith(f"/{FOLDER_MARK}")
+            )
         except FileNotFoundError:
             return
         return
     top = root.full()
     for place, _, names in os.walk(top):  # folders that may not be looked into are not an export's of this user
-        if MARK in names and place != top:
+        if FOLDER_MARK in names and place != top:
             yield os.path.relpath(place, top)
 
 
 def _snapshot_of(root: Root, folder: str) -> str | None:
     """Return the identity of an export's snapshot; None where the mark is none of ours, and the folder is not touched."""
     try:
-        return str(json.loads(root.read_bytes(f"{folder}/{MARK}"))["snapshot"])
+        return str(json.loads(root.read_bytes(f"{folder}/{FOLDER_MARK}"))["snapshot"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

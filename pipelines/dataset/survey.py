@@ -15,24 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.gc import Garbage, find_beside
 from clipmill.pipelines.dataset.near_recordings import no_such_recordings
 from clipmill.pipelines.dataset.notes import unfinished_forget
-from clipmill.pipelines.dataset.traces import Names, Needles, origin_of
-from clipmill.pipelines.read.shard_rows import legible
-from clipmill.schemas.errors import ClipmillError, StorageError
-from clipmill.schemas.forgotten import Forgotten, read_forgotten
-from clipmill.schemas.layout import (
-    REJECTED_FILE,
-    SNAPSHOTS,
-    commit_path,
+from clipmill.pipelines.dataset.records_io import (
     committed_keys,
     read_commit,
+    read_forgotten,
     read_retries,
     read_snapshot,
-    snapshot_name,
     snapshot_numbers,
 )
+from clipmill.pipelines.dataset.traces import Names, Needles, origin_of
+from clipmill.schemas.errors import ClipmillError, StorageError
+from clipmill.schemas.forgotten import Forgotten
+from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
 

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import SNAPSHOTS, read_commit, read_snapshot, snapshot_name
+from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of

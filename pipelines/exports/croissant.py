@@ -9,10 +9,10 @@ from typing import Any
 from clipmill.pipelines.exports import Export
 from clipmill.schemas.columns import measured_of
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.export_marks import CROISSANT_FILE, CROISSANT_MARK
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.schemas.tables import manifest_schema
 
-FILE = "croissant.json"
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -51,7 +51,6 @@ _CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-MARK = "written by clipmill export"
 _MIME = {"parquet": "application/x-parquet", "webdataset": "application/x-tar"}
 _WHITE = re.compile(r"\s")
 _TYPES = {"string": "sc:Text", "double": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
@@ -66,10 +65,12 @@ def export(asked: Export) -> list[str]:
     ClipmillError : shards are missing, or there is a croissant.json of somebody else's
     """
     snapshot = asked.published.snapshot
-    with asked.writing(FILE):
-        before = asked.target.read_bytes(FILE) if asked.target.exists(FILE) else b""
-    if before and MARK.encode() not in before:
-        raise ClipmillError(f"{asked.target.uri(FILE)} is not one that clipmill wrote: move it away, then export again")
+    with asked.writing(CROISSANT_FILE):
+        before = asked.target.read_bytes(CROISSANT_FILE) if asked.target.exists(CROISSANT_FILE) else b""
+    if before and CROISSANT_MARK.encode() not in before:
+        raise ClipmillError(
+            f"{asked.target.uri(CROISSANT_FILE)} is not one that clipmill wrote: move it away, then export again"
+        )
     manifest = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
     found: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -79,7 +80,7 @@ def export(asked: Export) -> list[str]:
         "description": f"{snapshot.counts.clips_kept} clips, {snapshot.seconds.kept_s:.1f} s of audio, snapshot {snapshot.number}",
         "datePublished": snapshot.created,
         "version": f"{snapshot.number}.0.0",
-        "sdVersion": MARK,
+        "sdVersion": CROISSANT_MARK,
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -94,7 +95,7 @@ def export(asked: Export) -> list[str]:
         ],
         "recordSet": [_records(asked)],
     }
-    return [asked.write(FILE, [json.dumps(found, indent=1, ensure_ascii=False)])]
+    return [asked.write(CROISSANT_FILE, [json.dumps(found, indent=1, ensure_ascii=False)])]
 
 
 def _shards(asked: Export) -> list[dict[str, Any]]:

@@ -10,9 +10,7 @@ import yaml
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import note_patterns
 from clipmill.schemas.errors import ClipmillError
-
-CARD = "README.md"
-MARK = "<!-- written by clipmill export; written over by the next one -->"
+from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK
 
 
 def export(asked: Export) -> list[str]:
@@ -25,10 +23,10 @@ def export(asked: Export) -> list[str]:
     """
     published, root = asked.published, asked.target
     note_patterns(asked, root)
-    with asked.writing(CARD):
-        foreign = root.exists(CARD) and MARK.encode() not in root.read_bytes(CARD)
+    with asked.writing(CARD_FILE):
+        foreign = root.exists(CARD_FILE) and CARD_MARK.encode() not in root.read_bytes(CARD_FILE)
     if foreign:
-        raise ClipmillError(f"{root.uri(CARD)} is not one that clipmill wrote: move it away, then export again")
+        raise ClipmillError(f"{root.uri(CARD_FILE)} is not one that clipmill wrote: move it away, then export again")
     for split in asked.splits:
         if split == "all" or not re.fullmatch(r"\w+", split):
             raise ClipmillError(
@@ -46,7 +44,7 @@ def export(asked: Export) -> list[str]:
     }
     return [
         asked.write(
-            CARD, ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *_text(asked)]
+            CARD_FILE, ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *_text(asked)]
         )
     ]
 
@@ -86,7 +84,7 @@ def _features(asked: Export) -> list[dict[str, Any]]:
 def _text(asked: Export) -> list[str]:
     snapshot = asked.published.snapshot
     lines = [
-        MARK, "", f"# {snapshot.name}", "",
+        CARD_MARK, "", f"# {snapshot.name}", "",
         f"{snapshot.counts.clips_kept:,} clips, {snapshot.seconds.kept_s:,.1f} s of audio; snapshot {snapshot.number} of {snapshot.created}.",
         "", "| split | clips | seconds |", "|---|---|---|",
         *(f"| {s} | {side['clips']:,} | {side['seconds']:,.1f} |" for s, side in sorted(snapshot.by_split.items())),

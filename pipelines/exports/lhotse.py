@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.target import UNFINISHED
 from clipmill.pipelines.read.clip_source import clips
-from clipmill.pipelines.read.shard_rows import legible
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.write.encode import decode_waveform
 

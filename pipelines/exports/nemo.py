@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 
-from clipmill.pipelines.dataset.shard_columns import audio_codec
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import beside, note_cut
 from clipmill.pipelines.exports.wav_files import wav_path, write_wav
@@ -56,7 +55,7 @@ def _of_tars(asked: Export, split: str) -> Iterator[str]:
         shard, tar = commit.output("parquet", "webdataset"), commit.output("webdataset")
         if shard is not None and tar is not None:
             tar_of[shard.path] = tar.path
-    codec = audio_codec(asked.published)
+    codec = asked.published.audio_codec
     for row in clip_rows(asked.published, split):
         name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"
         yield _line(asked, row, name, shard_id=places[tar_of[row["shard"]]])

@@ -13,10 +13,10 @@ from pathlib import Path
 from clipmill.pipelines.exports import Export, checker
 from clipmill.schemas.config import check_address
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.export_marks import FOLDER_MARK
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
-MARK = "clipmill-export.json"
 UNFINISHED = ".clipmill-shar-"
 """What folders are called that appear under their names when all is in them."""
 _NOT_WRITABLE = re.compile(r"(https?|ftp|sftp|github|data)://")
@@ -69,7 +69,7 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
     checker(format)(asked)
     try:
         names = target.names("")
-        mark = _read(target) if MARK in names else None
+        mark = _read(target) if FOLDER_MARK in names else None
     except OSError as error:
         raise describe_os_error(error, target, "look into", then="export again") from None
     if names and mark is None:
@@ -86,14 +86,14 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
         _remove(asked, names)
     elif mark is not None and target.is_local:  # what an export that was killed has left
         _remove(asked, [*(n for n in names if n.startswith(UNFINISHED)), *target.leftovers()])
-    asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": False})])
+    asked.write(FOLDER_MARK, [json.dumps({**_mark(asked, format), "finished": False})])
     yield
-    asked.write(MARK, [json.dumps({**_mark(asked, format), "finished": True})])
+    asked.write(FOLDER_MARK, [json.dumps({**_mark(asked, format), "finished": True})])
 
 
 def _what_is_in(names: list[str]) -> str:
-    if MARK in names:
-        return f"its mark, {MARK}, is damaged, so that nothing in it is removed; remove it yourself where it is an export, or"
+    if FOLDER_MARK in names:
+        return f"its mark, {FOLDER_MARK}, is damaged, so that nothing in it is removed; remove it yourself where it is an export, or"
     return f"no export of clipmill's is what is in it ({names[0]}):"
 
 
@@ -104,7 +104,7 @@ def _mark(asked: Export, format: str) -> dict[str, object]:
 def _read(target: Root) -> dict[str, object] | None:
     """Return what a mark says, None for what is none."""
     try:
-        found = json.loads(target.read_bytes(MARK))
+        found = json.loads(target.read_bytes(FOLDER_MARK))
         return {name: found[name] for name in ("format", "snapshot")}
     except (ValueError, KeyError, TypeError):
         return None
@@ -113,10 +113,10 @@ def _read(target: Root) -> dict[str, object] | None:
 def _remove(asked: Export, names: list[str]) -> None:
     """Remove files and folders of a marked folder, the mark last, so that what an interruption leaves is still marked."""
     target = asked.target
-    with asked.writing(MARK):
+    with asked.writing(FOLDER_MARK):
         if not target.is_local:
             names = [path for path, _ in target.remote_files()]
-        for name in sorted(names, key=lambda n: n == MARK):
+        for name in sorted(names, key=lambda n: n == FOLDER_MARK):
             if target.is_local and (place := Path(target.full(name))).is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:

@@ -7,8 +7,8 @@ from typing import Any
 
 import soundfile as sf
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.exports import Export
-from clipmill.pipelines.read.shard_rows import legible
 
 
 def wav_path(split: str, row: dict[str, Any]) -> str:

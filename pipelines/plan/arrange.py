@@ -25,7 +25,7 @@ _PLACE = ("split", "bucket", "key", "clips_key")
 _UNSET = ("donor", "reason", "detail")
 
 
-class Arrivals:
+class ItemCollector:
     """The items of a plan in the order in which they come.
 
     fields_of : by source, the names of all fields that an item or an annotation of one has

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from clipmill.pipelines.chain import DERIVED_STAGES
+from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers, sound_commits
 from clipmill.pipelines.plan.planning import Plan
-from clipmill.schemas.layout import read_snapshot, snapshot_numbers, sound_commits
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root
 

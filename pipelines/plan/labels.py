@@ -6,7 +6,7 @@ from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.config.model import did_you_mean
-from clipmill.schemas.findings import Excess
+from clipmill.schemas.findings import Finding
 
 
 class LabelRule:
@@ -77,9 +77,9 @@ class LabelRule:
         return sorted({*(self._map or {}), *self._drop} - self._met)
 
 
-def unmet_labels(source: Source, labels: list[str]) -> Excess:
+def unmet_labels(source: Source, labels: list[str]) -> Finding:
     """Return the warning that a source does not have labels that its configuration names."""
-    return Excess(
+    return Finding(
         "label", len(labels), 0,
         f"source {source.name!r}: no recording or annotation has {'the label' if len(labels) == 1 else 'the labels'}"
         f" {', '.join(map(repr, labels[:5]))}{', ...' if len(labels) > 5 else ''} of label.map or label.drop; check the spelling",

@@ -6,17 +6,17 @@ import re
 
 from clipmill.pipelines.plan.annotations.annotated import Annotated
 from clipmill.schemas.config import Source
-from clipmill.schemas.findings import Excess
+from clipmill.schemas.findings import Finding
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9 ]*[A-Za-z_0-9]|[A-Za-z_]")
 
 
-def likely_mistakes(source: Source, annotated: Annotated) -> list[Excess]:
+def likely_mistakes(source: Source, annotated: Annotated) -> list[Finding]:
     """Return warnings about a source whose annotations were gone through. Takes what is none of these out of `annotated.noted`."""
     return [*_column_for_a_text(source), *_unnamed(source, annotated)]
 
 
-def _column_for_a_text(source: Source) -> list[Excess]:
+def _column_for_a_text(source: Source) -> list[Finding]:
     """Return a warning where the text of all labels is the name of the column that holds labels."""
     column = source.annotations.columns.get("label") if source.annotations is not None else None
     if column is None or not isinstance(source.label, str) or source.label not in (column, "label"):
@@ -25,10 +25,10 @@ def _column_for_a_text(source: Source) -> list[Excess]:
         f"source {source.name!r}: label: {source.label} is the text {source.label!r} for every clip, and the column of"
         " annotations.columns.label is then a field, annotation_label; for the column write label: {from: annotation}, or leave `label` out"
     )
-    return [Excess("label", 1, 0, message)]
+    return [Finding("label", 1, 0, message)]
 
 
-def _unnamed(source: Source, annotated: Annotated) -> list[Excess]:
+def _unnamed(source: Source, annotated: Annotated) -> list[Finding]:
     """Return a warning about columns that are likely to be meant as roles, with what to write."""
     roles = dict(annotated.unnamed_roles)
     if not source.label_from_rows:
@@ -42,7 +42,7 @@ def _unnamed(source: Source, annotated: Annotated) -> list[Excess]:
         f" {'it is' if len(roles) == 1 else 'they are'} not read as {', '.join(roles)}: write columns: {{{written}}}; or name"
         f" {'it' if len(roles) == 1 else 'them'} under annotations.fields, where {'a field is' if len(roles) == 1 else 'fields are'} meant"
     )
-    return [Excess("annotations.columns", len(roles), 0, message)]
+    return [Finding("annotations.columns", len(roles), 0, message)]
 
 
 def _listed(roles: dict[str, str]) -> str:

@@ -18,14 +18,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipmill.pipelines.chain import Chain, chain_of
+from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable, drained
-from clipmill.pipelines.plan.arrange import Arrivals, batches, in_chunks
+from clipmill.pipelines.plan.arrange import ItemCollector, batches, in_chunks
 from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
+from clipmill.pipelines.plan.forgetting import leave_out_forgotten
 from clipmill.pipelines.plan.inventory import most_first
 from clipmill.pipelines.plan.items import Item, ItemMaker, PathReader, clips_of, configured_fields, noted_of
 from clipmill.pipelines.plan.labels import unmet_labels
 from clipmill.pipelines.plan.leaks import check_decides, check_disjoint
-from clipmill.pipelines.plan.left_out import digest_of_left_out, leave_out_forgotten
 from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
 from clipmill.pipelines.plan.listing import Listing, list_source
 from clipmill.pipelines.plan.listing import source_root as source_root
@@ -35,7 +36,7 @@ from clipmill.pipelines.plan.split_rule import SplitRule, Survey
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.findings import Excess
+from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.keys import digest, shard_key
 from clipmill.schemas.layout import Retries
@@ -80,7 +81,7 @@ class Plan:
     noted: Counter[str] = field(default_factory=Counter)
     clips_estimated: int = 0
     clips_estimated_s: float = 0.0
-    warnings: list[Excess] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""
@@ -112,7 +113,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
     plan = Plan(PLAN.empty_table(), [], [], "", "", [])
     chain = chain_of(config)
     with _collector_paused():
-        arrivals = Arrivals()
+        arrivals = ItemCollector()
         refused_later: list[dict[str, Any]] = []
         listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
         rule = SplitRule(config.split)
@@ -200,7 +201,7 @@ def _take_in(
     listing: Listing,
     retries: Retries,
     plan: Plan,
-    arrivals: Arrivals,
+    arrivals: ItemCollector,
     refused_later: list[dict[str, Any]],
     rule: SplitRule,
 ) -> None:
@@ -319,7 +320,7 @@ def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
-def _divide(config: Config, arrivals: Arrivals, plan: Plan) -> None:
+def _divide(config: Config, arrivals: ItemCollector, plan: Plan) -> None:
     """Fill in the plan's table, keys, starts and estimates."""
     budget = round(config.output.shard_seconds * 1000)
     order: list[npt.NDArray[np.intp]] = []

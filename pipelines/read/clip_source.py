@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
-from clipmill.pipelines.read.shard_rows import legible
 from clipmill.schemas.tables import IMAGE_COLUMN
 from clipmill.stages.arrow_rows import list_values
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import soundfile as sf
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.stages.arrow_rows import list_values
-from clipmill.stages.storage.failures import describe_damage, describe_os_error
-from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
     from clipmill.pipelines.dataset.published import Published
@@ -49,24 +45,6 @@ class ShardRows:
         if self._open is not None:
             self._open.close()
             self._open = None
-
-
-@contextlib.contextmanager
-def legible(root: Root, path: str) -> Iterator[None]:
-    """Say of a file of a dataset what is to be done when it cannot be read, or is not what was written.
-
-    Raises
-    ------
-    ClipmillError : names the file
-    """
-    try:
-        yield
-    except (OSError, ValueError, pa.ArrowException, sf.SoundFileError, tarfile.TarError) as error:
-        is_gone = isinstance(error, FileNotFoundError)
-        if isinstance(error, OSError) and error.errno is not None and not is_gone:  # pyarrow's own have no number
-            raise describe_os_error(error, root, "read", path) from None
-        replaced = "; if another build has replaced it and `gc` removed it, open the newest snapshot" if is_gone else ""
-        raise describe_damage(root, path, "it is not there" if is_gone else str(error), replaced) from None
 
 
 class _Shard:

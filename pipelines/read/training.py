@@ -20,10 +20,11 @@ import numpy as np
 import torch
 import torch.utils.data
 
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.published import Published, open_snapshot
 from clipmill.pipelines.read.ranks import Group, Place, Ranks
 from clipmill.pipelines.read.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
-from clipmill.pipelines.read.shard_rows import ShardRows, legible
+from clipmill.pipelines.read.shard_rows import ShardRows
 from clipmill.pipelines.read.shared_epoch import SharedEpoch
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.write.encode import decode_waveform

@@ -17,36 +17,34 @@ import pyarrow as pa
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile
-from clipmill.pipelines.dataset.classes import class_order, classes_of, told_classes
-from clipmill.pipelines.dataset.inspection import saturation_told, told_remarks
-from clipmill.pipelines.dataset.notes import Noted, running_since
-from clipmill.pipelines.dataset.sides import SideChanges, built_changes
-from clipmill.pipelines.plan.donors import find_donors
-from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
-from clipmill.pipelines.run.cluster import WORKER_ENV, connected, warm_up
-from clipmill.pipelines.run.graph import BuildShard, device_here, output_root, run_graph, stages_of
-from clipmill.pipelines.run.limits import exceeded, fallen_short
-from clipmill.pipelines.run.output_check import check_apart
-from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
-from clipmill.pipelines.run.publish import draft_snapshot, repair, write_rejections
-from clipmill.pipelines.run.publish import publish as publish_draft
-from clipmill.pipelines.run.task_failures import Told, checked
-from clipmill.schemas.config import Config
-from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.findings import Excess
-from clipmill.schemas.forgotten import read_forgotten
-from clipmill.schemas.layout import (
-    OURS,
-    REJECTED_FILE,
-    Retries,
-    commit_path,
-    open_dataset,
+from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
+from clipmill.pipelines.dataset.inspection import describe_remarks, describe_saturation
+from clipmill.pipelines.dataset.notes import BuildNote, running_since
+from clipmill.pipelines.dataset.publish import publish as publish_draft
+from clipmill.pipelines.dataset.publish import repair, write_rejections
+from clipmill.pipelines.dataset.records_io import (
+    claim_root,
+    read_forgotten,
     read_retries,
     read_snapshot,
     shard_sizes,
     snapshot_numbers,
     sound_commits,
 )
+from clipmill.pipelines.dataset.sides import SideChanges, built_changes
+from clipmill.pipelines.plan.donors import find_donors
+from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
+from clipmill.pipelines.run.cluster import WORKER_ENV, connected, warm_up
+from clipmill.pipelines.run.drafting import draft_snapshot
+from clipmill.pipelines.run.graph import BuildShard, device_here, output_root, run_graph, stages_of
+from clipmill.pipelines.run.limits import exceeded, fallen_short
+from clipmill.pipelines.run.output_check import check_apart
+from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
+from clipmill.pipelines.run.task_failures import ReportingTask, checked
+from clipmill.schemas.config import Config
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.findings import Finding
+from clipmill.schemas.layout import OURS, REJECTED_FILE, Retries, commit_path
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.failures import describe_os_error
@@ -94,10 +92,10 @@ class Report:
     features_busy: float | None = None
     snapshot: Snapshot | None = None
     failures: list[str] = field(default_factory=list)
-    limits: list[Excess] = field(default_factory=list)
+    limits: list[Finding] = field(default_factory=list)
     remarks: list[dict[str, Any]] = field(default_factory=list)
     accepted: bool = False
-    warnings: list[Excess] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
     side_changes: SideChanges = field(default_factory=SideChanges)
@@ -118,7 +116,7 @@ class Report:
             plain["snapshot"].pop("commits")
             plain["snapshot"].pop("config")
             plain["snapshot"].pop("statistics")  # `clipmill show` tells them
-            plain["saturation"] = saturation_told(self.snapshot)
+            plain["saturation"] = describe_saturation(self.snapshot)
         return plain
 
 
@@ -167,7 +165,7 @@ class Builder:
     def run(self, accept: bool) -> Report:
         """Bring the dataset up to date. accept : publish even if limits are exceeded"""
         self.begin()  # the output is in order; inventory, annotations, plan
-        with Noted(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+        with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
             there, missing = self.subtract()  # what is committed
             commits = [*there, *self.work(missing, note)]  # decode, cut, compute, write, commit
             if not self.report.failures:
@@ -181,7 +179,7 @@ class Builder:
         check_device(self._file.config, self._address)
         check_apart(self._file, self.root)
         try:
-            open_dataset(self.root, self._file.config.name)
+            claim_root(self.root, self._file.config.name)
             self._sweep()
         except OSError as error:
             raise describe_os_error(error, self.root, "write to") from None
@@ -205,7 +203,7 @@ class Builder:
         except PermissionError:  # who may not look for them can build all the same
             return
 
-    def end(self, note: Noted) -> None:
+    def end(self, note: BuildNote) -> None:
         self._sweep(note.id)
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
@@ -219,12 +217,12 @@ class Builder:
         self.report.shards_reused = len(there)
         return list(there.values()), missing
 
-    def commits(self, note: Noted) -> list[Commit]:
+    def commits(self, note: BuildNote) -> list[Commit]:
         """Return the commits of all planned shards, after building those that are missing."""
         there, missing = self.subtract()
         return [*there, *self.work(missing, note)]
 
-    def work(self, todo: list[int], note: Noted) -> Iterator[Commit]:
+    def work(self, todo: list[int], note: BuildNote) -> Iterator[Commit]:
         """Build shards; yield their commits.
 
         They have the keys of what was really read: a recording that moved under the build gives its shard another one.
@@ -283,7 +281,7 @@ class Builder:
         os.environ.update(WORKER_ENV)
         tally = LocalTally()
         stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
-        run = Told(BuildShard(stages, self.plan.config_digest, Watch(tally)), logged=False)
+        run = ReportingTask(BuildShard(stages, self.plan.config_digest, Watch(tally)), logged=False)
         return (checked(row) for shard in shards for row in run(shard).to_pylist()), tally
 
     def _on_ray(
@@ -304,7 +302,7 @@ class Builder:
         """Publish what was built, unless it is published already or a limit forbids it."""
         root, report = self.root, self.report
         draft = draft_snapshot(self._file, self.plan, commits)
-        report.remarks = told_remarks(draft.snapshot.counts.remarked, draft.commits)
+        report.remarks = describe_remarks(draft.snapshot.counts.remarked, draft.commits)
         problems = draft.snapshot.problems()
         if problems:
             raise ClipmillError(
@@ -318,7 +316,7 @@ class Builder:
             classes = class_order(self._file.config, draft.snapshot, last)
             draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
             report.snapshot = draft.snapshot
-            report.classes = told_classes(self._file.config, draft.snapshot, last)
+            report.classes = describe_class_changes(self._file.config, draft.snapshot, last)
             same = last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes
             if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
                 repair(root, last, draft)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from clipmill.pipelines.dataset.sides import SideChanges, planned_changes, recordings_by_split
+from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
+from clipmill.pipelines.dataset.sides import SideChanges
+from clipmill.pipelines.plan.planned_sides import planned_changes, recordings_by_split
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.limits import foreseen
 from clipmill.schemas.config import Config
-from clipmill.schemas.findings import Excess
-from clipmill.schemas.layout import read_snapshot, snapshot_numbers
+from clipmill.schemas.findings import Finding
 from clipmill.stages.storage.root import Root
 
 
@@ -24,7 +25,7 @@ class Foreseen:
     """
 
     splits: dict[str, int]
-    warnings: list[Excess]
+    warnings: list[Finding]
     side_changes: SideChanges
 
     def to_dict(self) -> dict[str, Any]:

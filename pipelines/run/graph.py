@@ -20,15 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.chain import chain_of
+from clipmill.pipelines.dataset.records_io import sound_commit
 from clipmill.pipelines.plan.planning import Plan, without
 from clipmill.pipelines.run.environment import Environment
 from clipmill.pipelines.run.ray_private import resources_looked_for_at_once
 from clipmill.pipelines.run.rejecting import exchanged, rejecting
 from clipmill.pipelines.run.sandbox import Sandbox
-from clipmill.pipelines.run.task_failures import Told, ToldActor, checked, ray_gave_up
+from clipmill.pipelines.run.task_failures import ReportingActor, ReportingTask, checked, ray_gave_up
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, DonorError, InputMovedError, ItemRejectedError, StorageError
-from clipmill.schemas.layout import commit_path, sound_commit
+from clipmill.schemas.layout import commit_path
 from clipmill.schemas.reasons import INPUT_MOVED
 from clipmill.schemas.records import Commit
 from clipmill.schemas.tables import CLIPS, shard_schema
@@ -389,15 +390,18 @@ def run_graph(
         results = ray.data.from_arrow(shards)
     if feature_actors == 0:
         results = results.map_batches(
-            Told(BuildShard(stages, config_digest, watch)), batch_format="pyarrow", batch_size=None, num_cpus=1
+            ReportingTask(BuildShard(stages, config_digest, watch)), batch_format="pyarrow", batch_size=None, num_cpus=1
         )
     else:
         results = (
             results.map_batches(
-                Told(MakeClips(stages, config_digest, watch)), batch_format="pyarrow", batch_size=None, num_cpus=1
+                ReportingTask(MakeClips(stages, config_digest, watch)),
+                batch_format="pyarrow",
+                batch_size=None,
+                num_cpus=1,
             )
             .map_batches(
-                ToldActor,
+                ReportingActor,
                 fn_constructor_args=(ComputeFeatures, stages),
                 compute=ray.data.ActorPoolStrategy(size=feature_actors),
                 batch_format="pyarrow",
@@ -405,7 +409,7 @@ def run_graph(
                 num_cpus=0,
                 num_gpus=gpus_per_actor,
             )
-            .map_batches(Told(WriteShard(stages)), batch_format="pyarrow", batch_size=None, num_cpus=1)
+            .map_batches(ReportingTask(WriteShard(stages)), batch_format="pyarrow", batch_size=None, num_cpus=1)
         )
     try:
         with contextlib.ExitStack() as at_first:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from clipmill.pipelines.dataset.sides import crossing, told_moves
+from clipmill.pipelines.dataset.sides import crossing, describe_moves
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.config.split_config import Split
-from clipmill.schemas.findings import Excess
+from clipmill.schemas.findings import Finding
 from clipmill.schemas.plural import counted, counted_are
 from clipmill.schemas.records import Snapshot
 
 _SHOWN, _LENGTH = 3, 40
 
 
-def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Excess]:
+def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Finding]:
     """Return the limits that a snapshot exceeds.
 
     last : the one published before, None when there is none; limits that compare with it are then met
@@ -27,7 +27,7 @@ def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Exces
     return found
 
 
-def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Excess]]:
+def fallen_short(config: Config, new: Snapshot) -> tuple[list[Finding], list[Finding]]:
     """Return where a snapshot falls short of the splits and classes that were asked for: what holds it back, and what is to be told.
 
     Where nothing is kept at all, `limits.min_clips` says it.
@@ -37,7 +37,7 @@ def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Exce
     found = {split: side["clips"] for split, side in new.by_split.items()}
     empty = empty_splits(config.split, found)
     splits = [
-        Excess("allow_empty_splits", 0, 1, f"no clip stands in split {name!r}, which `split` asks for{_why(config.split, name in found)}")
+        Finding("allow_empty_splits", 0, 1, f"no clip stands in split {name!r}, which `split` asks for{_why(config.split, name in found)}")
         for name in empty
     ]  # fmt: skip
     classes = declared_classes(config)
@@ -58,7 +58,7 @@ def fallen_short(config: Config, new: Snapshot) -> tuple[list[Excess], list[Exce
     return held, told
 
 
-def _with(excesses: list[Excess], hint: str) -> list[Excess]:
+def _with(excesses: list[Finding], hint: str) -> list[Finding]:
     return [replace(excess, message=f"{excess.message}; {hint}") for excess in excesses]
 
 
@@ -73,20 +73,20 @@ def empty_splits(split: Split, found: Mapping[str, float]) -> list[str]:
     return [name for name in split.asked if not found.get(name)]
 
 
-def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Excess]:
+def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Finding]:
     """Return what a plan tells already of limits that a build would exceed. recordings : by split; moves : as in a snapshot"""
     limits, found = config.limits, []
     empty = empty_splits(config.split, recordings) if any(recordings.values()) else []
     held = "" if limits.allow_empty_splits else "; a build of this is not published (limits.allow_empty_splits)"
     for name in empty:
         text = f"no recording stands in split {name!r}, which `split` asks for{_why(config.split, False)}{held}"
-        found.append(Excess("allow_empty_splits", 0, 1, text))
+        found.append(Finding("allow_empty_splits", 0, 1, text))
     if (n := crossing(moves)) > limits.max_side_changes:
         text = (
             f"{counted(n, 'recording')} would change between training and evaluation, and limits.max_side_changes allows"
             f" {limits.max_side_changes:,}; a build of this is not published without --accept"
         )
-        found.append(Excess("max_side_changes", n, limits.max_side_changes, text))
+        found.append(Finding("max_side_changes", n, limits.max_side_changes, text))
     return found
 
 
@@ -113,7 +113,7 @@ def _short(name: str) -> str:
     return repr(name if len(name) <= _LENGTH else f"{name[:_LENGTH]}...")
 
 
-def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -> list[Excess]:
+def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -> list[Finding]:
     """Return, for each split that has clips, the classes that it lacks: of those declared, else of those that others have."""
     by_split = {
         split: {label for label, sums in of.items() if label and sums["clips"]} for split, of in new.labels.items()
@@ -137,11 +137,11 @@ def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -
         source = "that `classes` declares" if classes is not None else "that the dataset has"
         of = f"the {len(wanted):,} classes" if len(wanted) > 1 else "the one class"
         text = f"split {split!r} has no clip of {len(lacking):,} of {of} {source}: {named}"
-        found.append(Excess("missing_classes", len(lacking), 0, text))
+        found.append(Finding("missing_classes", len(lacking), 0, text))
     return found
 
 
-def _rejected(limits: Limits, new: Snapshot) -> list[Excess]:
+def _rejected(limits: Limits, new: Snapshot) -> list[Finding]:
     c = new.counts
     shares = {
         "recording": (c.recordings_rejected, new.recordings_listed),
@@ -149,7 +149,7 @@ def _rejected(limits: Limits, new: Snapshot) -> list[Excess]:
         "clip": (c.clips_rejected, c.clips_candidates),
     }
     return [
-        Excess(
+        Finding(
             "max_rejected_share", rejected / total, limits.max_rejected_share,
             f"{rejected:,} of {counted(total, what)} {'is' if total == 1 else 'are'} rejected, {rejected / total:.2%};"
             f" limits.max_rejected_share allows {limits.max_rejected_share:.2%}",
@@ -159,20 +159,20 @@ def _rejected(limits: Limits, new: Snapshot) -> list[Excess]:
     ]  # fmt: skip
 
 
-def _too_small(limits: Limits, new: Snapshot) -> list[Excess]:
+def _too_small(limits: Limits, new: Snapshot) -> list[Finding]:
     kept = new.counts.clips_kept
     if kept >= limits.min_clips:
         return []
     text = f"{counted_are(kept, 'clip')} kept, {limits.min_clips - kept:,} fewer than limits.min_clips demands ({limits.min_clips:,})"
-    return [Excess("min_clips", kept, limits.min_clips, text)]
+    return [Finding("min_clips", kept, limits.min_clips, text)]
 
 
-def _saturated(limits: Limits, new: Snapshot) -> list[Excess]:
+def _saturated(limits: Limits, new: Snapshot) -> list[Finding]:
     allowed = limits.max_saturated_share
     if allowed is None:
         return []
     return [
-        Excess(
+        Finding(
             "max_saturated_share", sums.share, allowed,
             f"source {source!r}: {sums.share:.3%} of the samples are at full scale, as in recordings that were clipped;"
             f" limits.max_saturated_share allows {allowed:.3%}",
@@ -182,19 +182,19 @@ def _saturated(limits: Limits, new: Snapshot) -> list[Excess]:
     ]  # fmt: skip
 
 
-def _moved(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
+def _moved(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     n = crossing(new.side_changes)
     if n <= limits.max_side_changes:
         return []
     between = {move: k for move, k in new.side_changes.items() if crossing({move: k})}
     text = (
-        f"{told_moves(between, 'move')} of the split, compared with snapshot {last.number}; limits.max_side_changes allows"
+        f"{describe_moves(between, 'move')} of the split, compared with snapshot {last.number}; limits.max_side_changes allows"
         f" {limits.max_side_changes:,} between training and evaluation"
     )
-    return [Excess("max_side_changes", n, limits.max_side_changes, text)]
+    return [Finding("max_side_changes", n, limits.max_side_changes, text)]
 
 
-def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
+def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     before, now = last.counts.clips_kept, new.counts.clips_kept
     if limits.max_shrink_share is None or before - now <= limits.max_shrink_share * before:
         return []
@@ -203,10 +203,10 @@ def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
         f"{counted_are(now, 'clip')} kept, {share:.2%} fewer than the {before:,} of snapshot {last.number};"
         f" limits.max_shrink_share allows {limits.max_shrink_share:.2%}"
     )
-    return [Excess("max_shrink_share", share, limits.max_shrink_share, text)]
+    return [Finding("max_shrink_share", share, limits.max_shrink_share, text)]
 
 
-def _drifted(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
+def _drifted(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     if limits.max_label_drift is None:
         return []
     found = []
@@ -217,7 +217,7 @@ def _drifted(limits: Limits, new: Snapshot, last: Snapshot) -> list[Excess]:
                 f"label {label or '(none)'!r} has {now:.2%} of the clips and had {before:.2%} in snapshot {last.number}, a change of"
                 f" {abs(now - before):.2%}; limits.max_label_drift allows {limits.max_label_drift:.2%}"
             )
-            found.append(Excess("max_label_drift", abs(now - before), limits.max_label_drift, text))
+            found.append(Finding("max_label_drift", abs(now - before), limits.max_label_drift, text))
     return found
 
 

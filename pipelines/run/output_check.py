@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from clipmill.pipelines.config_file import ConfigFile
+from clipmill.pipelines.dataset.records_io import check_name
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.layout import check_name
 from clipmill.stages.storage.root import Root
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipmill.pipelines.config_file import ConfigFile
-from clipmill.pipelines.dataset.notes import Noted
+from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.outcomes import recordings_of
+from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits, write_retries
 from clipmill.pipelines.run.build import Builder, Report, guarded
-from clipmill.schemas.layout import Retries, remove_shard, sound_commits, write_retries
+from clipmill.schemas.layout import Retries
 from clipmill.schemas.reasons import INPUT_MOVED
 from clipmill.schemas.records import Commit
 
@@ -60,7 +61,7 @@ def retry(
 
 
 def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
-    with Noted(builder.root, builder.plan.keys, builder.plan.recordings_listed) as note:
+    with BuildNote(builder.root, builder.plan.keys, builder.plan.recordings_listed) as note:
         before = {(c.split, c.bucket): c for c in sound_commits(builder.root, builder.plan.keys).values()}
         tried: dict[str, dict[str, Any]] = {}
         used: set[str] = set()

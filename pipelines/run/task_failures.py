@@ -21,7 +21,7 @@ _MAX_TEXT = 500
 
 
 @dataclass(frozen=True)
-class Told:
+class ReportingTask:
     """A task's work, which gives a table with the message where it raises. What another task has told is passed on.
 
     logged : the traceback goes to stderr, which is a worker's log
@@ -49,11 +49,11 @@ class Told:
             return _failure(f"a stage failed, which is a defect of clipmill: {text}{_place(table)}")
 
 
-class ToldActor:
+class ReportingActor:
     """The same for the work of an actor, which is made there. make : returns it when called with the arguments."""
 
     def __init__(self, make: Callable[..., Callable[[pa.Table], pa.Table]], *arguments: Any) -> None:
-        self._told = Told(make(*arguments))
+        self._told = ReportingTask(make(*arguments))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return self._told(table)

@@ -1,6 +1,6 @@
 """Decode: recordings to float32 PCM."""
 
 from clipmill.stages.decode.decoding import Decode
-from clipmill.stages.decode.recording import DecodeSource
+from clipmill.stages.decode.source import DecodeSource
 
 __all__ = ["Decode", "DecodeSource"]

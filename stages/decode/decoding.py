@@ -14,7 +14,8 @@ from clipmill.schemas.tables import ITEM_COLUMNS, RUNS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.decode.decode_reasons import DECODE_REASONS
 from clipmill.stages.decode.readers import DecodeError
-from clipmill.stages.decode.recording import DecodeSource, RecordingDecoder, Rules
+from clipmill.stages.decode.recording import RecordingDecoder, Rules
+from clipmill.stages.decode.source import DecodeSource
 from clipmill.stages.stage import Stage
 from clipmill.stages.storage.root import Root
 

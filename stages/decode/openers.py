@@ -13,7 +13,7 @@ from clipmill.stages.decode.pcm import PcmReader
 from clipmill.stages.decode.readers import DEMUXERS, DecodeError, FfmpegReader, PartsReader, Reader, SoundFileReader
 
 if TYPE_CHECKING:
-    from clipmill.stages.decode.recording import DecodeSource
+    from clipmill.stages.decode.source import DecodeSource
 
 ONLY_FFMPEG = frozenset(
     "mp4 matroska asf amr aac avi wavpack tta ac3 eac3 dts ape musepack7 musepack8 tak dsf dsdiff mpegts mpegps flv realmedia"

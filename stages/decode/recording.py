@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
-from clipmill.schemas.config.audio_config import Track
-from clipmill.schemas.config.raw_config import Raw
 from clipmill.stages.decode.ahead import least_length_s, length_before, unsure_until_s
 from clipmill.stages.decode.containers import Container, inspect
 from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, second_stream
@@ -23,10 +21,11 @@ from clipmill.stages.decode.families import is_walked
 from clipmill.stages.decode.openers import openers
 from clipmill.stages.decode.pcm import raw_container
 from clipmill.stages.decode.readers import DecodeError, Reader, SoundFileReader
+from clipmill.stages.decode.source import DecodeSource
 from clipmill.stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
-from clipmill.stages.storage.root import Root, split_name
+from clipmill.stages.storage.root import split_name
 from clipmill.stages.storage.versions import etag_version, version_of
 
 PIECE_S = 30.0
@@ -35,26 +34,6 @@ MAX_PIECE_VALUES = 8_000_000
 _KEPT_BYTES = 64 << 20
 MAX_CLIP_VALUES = 128_000_000
 """A single clip's source samples over all channels (512 MB)."""
-
-
-@dataclass(frozen=True)
-class DecodeSource:
-    """What Decode must know of a source.
-
-    time_unit : s | ms | samples, of the annotations
-    version : auto | sha256
-    track : which audio track of a file that has several
-    raw : what the samples of files without a header are, None where files have one
-    tolerance_s : how far an annotation may reach beyond the recording's end
-    """
-
-    root: Root
-    segment: Segment
-    time_unit: str = "s"
-    version: str = "auto"
-    track: Track = "default"
-    raw: Raw | None = None
-    tolerance_s: float = 0.0
 
 
 @dataclass(frozen=True)

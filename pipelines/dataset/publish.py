@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmill.pipelines.chain import chain_of
-from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.outcomes import clips_of, count_remarked
-from clipmill.pipelines.plan.planning import Plan
-from clipmill.schemas.columns import described, measured_of
+from clipmill.schemas.columns import measured_of
 from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
@@ -75,47 +71,6 @@ def sum_up(commits: list[Commit], counts: Counts) -> Sums:
 def in_order(commits: Iterable[Commit]) -> list[Commit]:
     """Return commits in the order in which a snapshot has them."""
     return sorted(commits, key=lambda c: (c.split, c.bucket))
-
-
-def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
-    """Sum up commits and what the plan itself left out."""
-    commits = in_order(commits)
-    by_reason: dict[str, int] = {}
-    for row in plan.rejections:
-        by_reason[str(row["reason"])] = by_reason.get(str(row["reason"]), 0) + 1
-    counts = Counts(
-        recordings_rejected=plan.recordings_rejected, annotations_rejected=plan.annotations_rejected, rejected=by_reason
-    )
-    sums = sum_up(commits, counts)
-    chain = chain_of(file.config)
-    snapshot = Snapshot(
-        number=0,
-        name=file.config.name,
-        parent=None,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        commits=sorted(c.key for c in commits),
-        counts=sums.counts,
-        seconds=sums.seconds,
-        by_split=sums.by_split,
-        recordings_listed=plan.recordings_listed,
-        recordings_without_annotations=plan.recordings_without_annotations,
-        annotations_read=plan.annotations_read,
-        recordings_forgotten=plan.recordings_forgotten,
-        recordings_dropped=dict(sorted(plan.recordings_dropped.items())),
-        annotations_dropped=dict(sorted(plan.annotations_dropped.items())),
-        annotations_ignored=plan.annotations_ignored,
-        noted=dict(sorted(plan.noted.items())),
-        plan_digest=plan.digest,
-        config=file.public,
-        fields=plan.field_names,
-        columns=described(chain.fields(plan.field_names)),
-        words=chain.words,
-        labels=sums.labels,
-        statistics=sums.statistics,
-        has_channel=file.config.has_channel_column,
-        bytes_stored=sums.bytes_stored,
-    )
-    return Draft(snapshot, commits, plan.rejections)
 
 
 def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
