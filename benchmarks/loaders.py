@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from benchmarks.contenders.clipmill_build import configured
 from benchmarks.corpus import make_corpus
 from clipmill.pipelines.config_file import loads
-from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.dataset.published import Published, open_dataset
 from clipmill.pipelines.read.training import ClipDataset, padded
 from clipmill.pipelines.run.build import build
 
@@ -169,7 +169,7 @@ def main() -> None:
         both = configured(corpus, Path(folder) / "out").replace("output: {", f"output: {{{_BOTH}, ")
         config = loads(both)
         report = build(config, workers=2, quiet=True)
-        published = open_snapshot(report.root)
+        published = open_dataset(report.root)
         n_clips = int(published.snapshot.by_split["train"]["clips"])
         print(
             f"{n_clips:,} clips, {len(published.uris('train'))} shards, {o.workers} loading processes, {o.rounds} rounds in turns"

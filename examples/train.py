@@ -25,9 +25,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from clipmill.pipelines.dataset.published import Published, open_snapshot
-from clipmill.pipelines.read.training import ClipDataset, padded
-from clipmill.schemas.errors import ClipmillError
+from clipmill import ClipDataset, ClipmillError, Published, open_dataset, padded
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -250,7 +248,7 @@ def main() -> None:
     parser.add_argument("--seed", type=at_least(0), default=0)
     o = parser.parse_args()
     try:
-        results = experiment(open_snapshot(o.root), o.feature, o.hold_out, o.epochs, o.seed, o.out)
+        results = experiment(open_dataset(o.root), o.feature, o.hold_out, o.epochs, o.seed, o.out)
         (o.out / "results.json").write_text(json.dumps(results, indent=1))
     except (ClipmillError, OSError) as error:
         raise SystemExit(f"error: {error}") from None

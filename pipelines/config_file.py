@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from clipmill.schemas.config import Config
@@ -17,12 +18,14 @@ from clipmill.schemas.config.yaml_document import Document, KeyPath
 from clipmill.schemas.errors import ConfigError, Problem
 
 MAX_BYTES = 1_000_000
+_MAX_DEPTH = 50
+_MAPPING = "<mapping>"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _UNCLOSED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?$")
 _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConfigFile:
     """A checked configuration and the text it came from.
 
@@ -36,6 +39,10 @@ class ConfigFile:
     public: dict[str, Any]
     path: str
     lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        sources = ", ".join(source.name for source in self.config.sources)
+        return f"ConfigFile({self.path!r}, name={self.config.name!r}, sources={sources}, root={self.public['output']['root']!r})"
 
     def located(self, error: ConfigError) -> ConfigError:
         """Return an error about keys with the file and the lines of these, if it came without."""
@@ -54,7 +61,62 @@ class ConfigFile:
         return self.lines.get(path)
 
 
-def load(path: str | Path, *, environ: Mapping[str, str] = os.environ) -> ConfigFile:
+def load_config(
+    config: str | os.PathLike[str] | Mapping[str, Any] | ConfigFile, *, environ: Mapping[str, str] | None = None
+) -> ConfigFile:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    config : the path of a YAML file, or what one would hold as a mapping; paths, tuples and numpy's numbers may stand in it
+    environ : what ``${VAR}`` is filled in from; None: the environment of this process
+
+    Raises
+    ------
+    ConfigError : all that is wrong at once, each with its key, and with file and line where it is a file
+    """
+    if isinstance(config, ConfigFile):
+        return config
+    if isinstance(config, str | os.PathLike):
+        return load(os.fspath(config), environ=environ)
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"a configuration is the path of a YAML file, or a mapping; this is {type(config).__name__}",
+            code="config.unreadable",
+        )
+    try:
+        text = yaml.safe_dump(_plain(config, 0), sort_keys=False, allow_unicode=True)
+        file = loads(text, file=_MAPPING, environ=environ)
+    except ConfigError as error:  # the lines of a text that nobody has written
+        raise ConfigError.of([replace(p, file="", line=None) for p in error.problems]) from None
+    return replace(file, lines={})
+
+
+def _plain(value: Any, depth: int, key: str = "") -> Any:
+    if depth > _MAX_DEPTH:
+        raise ConfigError("is nested too deeply", key=key, code="config.invalid_value")
+    if isinstance(value, Mapping):
+        return {
+            k if isinstance(k, str | int) else str(k): _plain(v, depth + 1, f"{key}.{k}" if key else str(k))
+            for k, v in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        values = sorted(value) if isinstance(value, set | frozenset) else value
+        return [_plain(v, depth + 1, f"{key}[{i}]") for i, v in enumerate(values)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item") and callable(value.item) and getattr(value, "ndim", None) == 0:
+        return value.item()
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ConfigError(
+        f"is {type(value).__name__}, which no YAML file can hold; give text, a number, a list or a mapping",
+        key=key,
+        code="config.invalid_value",
+    )
+
+
+def load(path: str | Path, *, environ: Mapping[str, str] | None = None) -> ConfigFile:
     """Read and check a configuration.
 
     Raises
@@ -87,7 +149,7 @@ def _unreadable(message: str, file: str, line: int | None = None) -> ConfigError
     return ConfigError(message, file=file, line=line, code="config.unreadable")
 
 
-def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] = os.environ) -> ConfigFile:
+def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None = None) -> ConfigFile:
     """Check a configuration given as text. See `load`."""
     document = Document(text, file)
     if not isinstance(document.data, dict) and not document.problems:
@@ -101,7 +163,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] = os.en
             line=1,
             code="config.invalid_yaml",
         )
-    filled = _fill_in(document.data, (), document, environ)
+    filled = _fill_in(document.data, (), document, os.environ if environ is None else environ)
     problems: list[Problem] = []
     config = None
     try:

@@ -38,6 +38,7 @@ CODES = {
     "stage.unknown": "a stage that the configuration names is not installed, or is none",
     "stage.failed": "a stage raised an exception, crashed, or did what it does not declare",
     "stage.other_version": "a worker has another version of a stage than the process that started the build",
+    "not_published": "everything is built, and a limit holds the snapshot back",
     "out_of_memory": "the memory of this machine is used up",
     "interrupted": "the command was interrupted",
     "failed": "the work failed for a reason that has no code of its own; the message says it",

@@ -102,7 +102,7 @@ class OutputFile:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Commit:
     """The record that makes a shard count. Written after the shard's files.
 
@@ -130,6 +130,9 @@ class Commit:
     config_digest: str = ""
     clips_digest: str = ""
     format_version: int = FORMAT_VERSION
+
+    def __repr__(self) -> str:
+        return f"Commit({self.key[:12]}, {self.split}, {self.counts.clips_kept} clips)"
 
     def output(self, *formats: str) -> OutputFile | None:
         """Return the shard's file of the first of the formats that it has."""
@@ -163,7 +166,7 @@ class Commit:
             ) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """One published state of the dataset.
 
@@ -218,6 +221,9 @@ class Snapshot:
     side_changes: dict[str, int] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.number} of {self.name}, {self.counts.clips_kept} clips in {len(self.commits)} shards)"
 
     def to_json(self) -> bytes:
         return _to_json(self)

@@ -6,18 +6,15 @@ the group `clipmill.stages`. A name with a colon, `package.module:Class`, is a c
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
 import re
 import sys
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,10 +22,10 @@ from pydantic import ValidationError
 from clipmill.schemas.config.model import Frozen, did_you_mean
 from clipmill.schemas.config.problems import in_words
 from clipmill.schemas.errors import ConfigError, Problem, StageError
+from clipmill.stages.carried import DIGEST, code_files, digest_of, receive
 from clipmill.stages.stage import Scope, Stage
 
 GROUP = "clipmill.stages"
-_CARRIED = "__clipmill_digest__"
 _PACKAGES: dict[Scope, str] = {"clip": "clipmill.stages.clips", "derived": "clipmill.stages.features"}
 _FOREIGN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
@@ -126,43 +123,31 @@ def origin_of(kind: type[Stage]) -> str:
         if not _is_editable(distribution):
             return f"{distribution} {importlib.metadata.version(distribution)}"
     module = sys.modules.get(kind.__module__)
-    if (carried := getattr(module, _CARRIED, None)) is not None:
-        return f"sha256 {carried}"
-    file = getattr(module, "__file__", None)
-    if file is None:
+    if (digest := getattr(module, DIGEST, None)) is not None:
+        return f"sha256 {digest}"
+    if getattr(module, "__file__", None) is None:
         raise _unknown(f"stage {kind.section!r} has no file from which workers could load it; put it into a module")
-    # A package that is not installed, or is linked to its source: any of its modules can decide what the stage does.
-    folders = list(getattr(sys.modules[top], "__path__", []))
-    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py")) or [Path(file)]
-    total = hashlib.sha256()
-    for path in files:
-        total.update(path.read_bytes())
-    return f"sha256 {total.hexdigest()[:16]}"
+    return f"sha256 {digest_of(code_files(sys.modules[top]))}"
 
 
 def carried_source(kind: type[Stage]) -> dict[str, str]:
-    """Return the text of the file that a stage stands in, by its module's name, where it is no part of an installed package.
+    """Return the files that a stage needs on other processes, by path, where no installed package brings them.
 
-    Workers and decoding processes take the stage from it: they do not search the folder in which the command was given.
+    Workers and decoding processes take the stage from them: they do not search the folder in which the command was given.
     """
-    module = sys.modules[kind.__module__]
-    if (
-        not origin_of(kind).startswith("sha256")
-        or hasattr(module, "__path__")
-        or "." in module.__name__
-        or module.__file__ is None
-    ):
+    if not origin_of(kind).startswith("sha256"):
         return {}
-    return {module.__name__: Path(module.__file__).read_text(encoding="utf-8")}
+    top = kind.__module__.partition(".")[0]
+    if importlib.metadata.packages_distributions().get(top):  # a link to its source, which workers find as well
+        return {}
+    return {path: content.decode("latin-1") for path, content in code_files(sys.modules[top]).items()}
 
 
 def take_sources(sources: Mapping[str, str]) -> None:
-    """Make modules of what `carried_source` gave to another process."""
-    for name, text in sources.items():
-        module = types.ModuleType(name)
-        module.__dict__[_CARRIED] = hashlib.sha256(text.encode()).hexdigest()[:16]
-        sys.modules[name] = module
-        exec(compile(text, f"{name}.py", "exec"), module.__dict__)  # noqa: S102 - the user's own stage, from the user's own process
+    """Have stages be found that `carried_source` gave to another process."""
+    if receive(sources):
+        find_stage.cache_clear()
+        origin_of.cache_clear()
 
 
 def _is_editable(distribution: str) -> bool:

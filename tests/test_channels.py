@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from test_segment import run_of
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.exports import FORMATS, Export, exporter
 from clipmill.pipelines.plan.planning import make_plan
@@ -342,7 +342,7 @@ def test_readers_and_exports_have_the_channel(make_config: MakeConfig, tmp_path:
     assert build(load(config), quiet=True).status == "published"
     root = output_root(load(config).config)
     assert [*verify(root)][-1].problems == []
-    published = open_snapshot(tmp_path / "out")
+    published = open_dataset(tmp_path / "out")
     assert published.huggingface_features()["channel"] == {"dtype": "int32", "_type": "Value"}
     dataset = ClipDataset(published, "train", columns=("audio", "channel", "log_mel"))
     (batch,) = torch.utils.data.DataLoader(dataset, batch_size=99, collate_fn=padded)

@@ -16,7 +16,7 @@ from conftest import tone, write_audio
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load, loads
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.columns import described
@@ -63,7 +63,7 @@ def by_name(columns: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_snapshot_has_its_columns_with_settings_as_resolved(dataset: Path) -> None:
-    published = open_snapshot(dataset)
+    published = open_dataset(dataset)
     assert "${NO_BANDS:-20}" in json.dumps(published.snapshot.config), "the configuration is as it was written"
     assert [c["name"] for c in published.columns] == published.schema.names
     told = by_name(published.columns)
@@ -104,11 +104,11 @@ def test_readers_ask_the_snapshot(dataset: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("formats", [["parquet"], ["webdataset"], ["parquet", "webdataset"]])
 def test_shards_describe_what_an_older_clipmill_published(dataset: Path, tmp_path: Path, formats: list[str]) -> None:
-    old = open_snapshot(undescribed(dataset, tmp_path / "d", *formats))
+    old = open_dataset(undescribed(dataset, tmp_path / "d", *formats))
     assert old.snapshot.columns == []
     assert old.feature_names == ["log_mel", "mfcc"] and old.has_images
     assert old.audio_codec == ("wav" if "webdataset" in formats else "flac")
-    new = by_name(open_snapshot(dataset).columns)
+    new = by_name(open_dataset(dataset).columns)
     for name, column in by_name(old.columns).items():
         assert column["kind"] == new[name]["kind"] and column["meaning"] == new[name]["meaning"]
     assert by_name(old.columns).keys() == new.keys()
@@ -131,7 +131,7 @@ def test_show_tells_units_and_meanings(dataset: Path) -> None:
     assert "start_s: double  where the clip starts in its recording, in s" in text
     assert "log_mel: list<item: float> [20, n_frames]  mel power spectrogram, in dB" in text
     found = json.loads(CliRunner().invoke(main, ["show", str(dataset), "--json"]).output)
-    assert found["columns"] == open_snapshot(dataset).snapshot.columns
+    assert found["columns"] == open_dataset(dataset).snapshot.columns
     assert found["classes"] == ["dog"]
 
 
@@ -141,7 +141,7 @@ def test_a_description_that_is_none_is_told(dataset: Path, tmp_path: Path) -> No
     plain = json.loads(record.read_text())
     record.write_text(json.dumps({**plain, "columns": ["log_mel"]}))
     with pytest.raises(ClipmillError, match=r"000001\.json: not a snapshot \(columns should be"):
-        open_snapshot(tmp_path / "d")
+        open_dataset(tmp_path / "d")
     record.write_text(json.dumps({**plain, "columns": [{"name": "log_mel"}]}))
     with pytest.raises(ClipmillError, match=r"000001\.json: `columns` is no list of columns"):
         ClipDataset(tmp_path / "d", "train", ("log_mel",))

@@ -13,7 +13,7 @@ import yaml
 from conftest import run, tone, write_audio
 
 from clipmill.pipelines.dataset import notes
-from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.dataset.published import Published, open_dataset
 from clipmill.pipelines.exports import FORMATS
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.schemas.errors import ClipmillError
@@ -65,7 +65,7 @@ def test_a_snapshot_without_clips_is_exported_to_nothing(empty: Path, format: st
 
 
 def test_splits_that_are_not_there(built: Path) -> None:
-    found = open_snapshot(built)
+    found = open_dataset(built)
     none = Published(found.root, replace(found.snapshot, by_split={}))
     for root, split, said in (
         (none, "train", "snapshot 1 has no clips, and so no splits; see `clipmill failures"),
@@ -116,7 +116,7 @@ def test_unknown_kinds_of_addresses_are_called_so() -> None:
     said = run("show", "http://127.0.0.1:9/x", code=1)
     assert "build again" not in said and "committed" not in said
     with pytest.raises(ClipmillError, match="s3x:// is an unknown kind"):
-        open_snapshot("s3x://a/b")
+        open_dataset("s3x://a/b")
 
 
 def test_usage_is_shown_by_the_name_of_the_command() -> None:

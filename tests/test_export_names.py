@@ -16,7 +16,7 @@ from conftest import tone, write_audio
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.run.build import build
 
 N_CLIPS = 12
@@ -133,7 +133,7 @@ def test_wav_files_are_found_beside_their_manifest(named: Any, tmp_path: Path) -
 
 def test_outside_of_the_root_lists_have_whole_addresses(made: Path, tmp_path: Path) -> None:
     export(made, "webdataset", "--to", str(tmp_path / "w"))
-    assert (tmp_path / "w/train.txt").read_text().splitlines() == open_snapshot(made).uris("train", "webdataset")
+    assert (tmp_path / "w/train.txt").read_text().splitlines() == open_dataset(made).uris("train", "webdataset")
 
 
 @pytest.mark.parametrize("sign", ["[", "[1]", "::", "*", "?"])
@@ -160,7 +160,7 @@ def test_what_webdataset_cannot_open_is_told(named: Any, sign: str) -> None:
     for format, reader in (("webdataset", "webdataset"), ("nemo", "NeMo, by webdataset,")):
         assert f"note: {reader} cannot open files under {dataset}" in export(dataset, format).output
     with pytest.raises(FileNotFoundError):
-        list(webdataset.WebDataset(open_snapshot(dataset).uris("train", "webdataset"), shardshuffle=False))
+        list(webdataset.WebDataset(open_dataset(dataset).uris("train", "webdataset"), shardshuffle=False))
 
 
 @pytest.mark.parametrize("name", ["a b", "ä]b", "a%b", "a{1,2}b", "a;b", "a'b", "a&b"])
@@ -172,7 +172,7 @@ def test_other_names_are_read_and_nothing_is_noted(named: Any, name: str, tmp_pa
     for format in ("huggingface", "webdataset", "nemo", "csv"):
         assert "note:" not in export(dataset, format).output
     assert len(load_dataset(str(dataset), cache_dir=str(tmp_path / "cache"))["train"]) == N_CLIPS
-    urls = open_snapshot(dataset).uris("train", "webdataset")
+    urls = open_dataset(dataset).uris("train", "webdataset")
     assert len(list(webdataset.WebDataset(urls, shardshuffle=False))) == N_CLIPS
 
 

@@ -197,7 +197,7 @@ def test_a_stage_in_a_file_has_the_file_s_digest_in_the_key(
     config = make_config(corpus, audio={"sample_rate_hz": RATE}, clips=["odd_stage:Odd"])
     made = chain_of(load(config).config)
     (before,) = made.origins.values()
-    assert before.startswith("sha256 ") and made.sources == {"odd_stage": MODULE}
+    assert before.startswith("sha256 ") and made.sources == {"odd_stage.py": MODULE}
     module.write_text(MODULE + "\n# another comment\n")
     forget()
     (after,) = chain_of(load(config).config).origins.values()

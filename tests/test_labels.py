@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.classes import class_order
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.schemas.config import Config
@@ -105,16 +105,16 @@ def test_ids_stay_when_classes_come_and_go(
 ) -> None:
     config = make_config({**emotions, "label": {"from": "folder"}})
     assert run("build", config).exit_code == 0
-    assert open_snapshot(str(tmp_path / "out")).classes == ["01", "03", "08", "99"]
+    assert open_dataset(str(tmp_path / "out")).classes == ["01", "03", "08", "99"]
     write_audio(tmp_path / "in/02/new.wav", tone(0.5, RATE, seed=9), RATE)
     done = run("build", config)
-    assert open_snapshot(str(tmp_path / "out")).classes == ["01", "03", "08", "99", "02"]
+    assert open_dataset(str(tmp_path / "out")).classes == ["01", "03", "08", "99", "02"]
     assert "'02' is new: label ids from 4 on; the others keep theirs" in done.output
     line = 'classes: ["01", "03", "08", "99", "02"]'
     assert line in done.output
     (tmp_path / "in/03/r2.wav").unlink()
     assert run("build", config, "--accept").exit_code == 0
-    assert open_snapshot(str(tmp_path / "out")).classes[1] == "03", "a class that went keeps its place"
+    assert open_dataset(str(tmp_path / "out")).classes[1] == "03", "a class that went keeps its place"
     config.write_text(config.read_text() + line + "\nlimits: {missing_classes: ignore}\n")
     assert "unchanged" in run("build", config).output, "the line changes nothing"
     rewritten(config, lambda c: c.update(classes=["02", "99", "08", "03", "01"]))
@@ -123,7 +123,7 @@ def test_ids_stay_when_classes_come_and_go(
     assert "published    snapshot" in moved.output
     assert "0 built" in moved.output, "no shard holds an id"
     assert "models trained on that one do not fit this order" in moved.output
-    assert open_snapshot(str(tmp_path / "out")).classes == ["02", "99", "08", "03", "01"]
+    assert open_dataset(str(tmp_path / "out")).classes == ["02", "99", "08", "03", "01"]
 
 
 def test_classes_reject_what_they_do_not_have(

@@ -20,7 +20,7 @@ from conftest import tone, write_audio
 from torch.utils.data import DataLoader
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.read.ranks import Ranks
 from clipmill.pipelines.read.shared_epoch import SharedEpoch
 from clipmill.pipelines.read.training import ClipDataset, padded
@@ -43,7 +43,7 @@ import json, os, sys, warnings
 import torch, torch.distributed as dist
 from torch.utils.data import DataLoader
 from clipmill.pipelines.read.training import ClipDataset, padded
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 
 ROOT, OUT = sys.argv[1], sys.argv[2]
 
@@ -85,7 +85,7 @@ output: {{root: {place}/out, shard_seconds: 2}}
 """
     )
     assert build(load(place / "c.yaml"), quiet=True).status == "published"
-    assert open_snapshot(place / "out").snapshot.counts.clips_kept == N_CLIPS
+    assert open_dataset(place / "out").snapshot.counts.clips_kept == N_CLIPS
     return place / "out"
 
 
@@ -374,5 +374,5 @@ def test_no_group_of_that_name() -> None:
 
 
 def test_the_rows_are_those_of_the_shards(dataset: Path) -> None:
-    stored = [p for f in open_snapshot(dataset).uris("train") for p in pq.read_table(f)["place"].to_pylist()]
+    stored = [p for f in open_dataset(dataset).uris("train") for p in pq.read_table(f)["place"].to_pylist()]
     assert sorted(map(int, stored)) == list(range(N_CLIPS))

@@ -11,7 +11,7 @@ import pytest
 from conftest import tone, write_audio
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.run.build import build
 
 README = Path(__file__).parents[1] / "README.md"
@@ -22,7 +22,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("readme")
     for i in range(3):
         write_audio(place / f"in/r{i}.wav", tone(1, 16000, seed=i), 16000)
-    config = place / "c.yaml"
+    config = place / "dogs.yaml"
     config.write_text(
         f"""
 name: dogs
@@ -42,18 +42,21 @@ def test_the_examples_read_the_snapshot_and_no_stale_shard(
 ) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    own = set(open_snapshot(dataset).uris("train"))
+    own = set(open_dataset(dataset).uris("train"))
     assert own < {str(p) for p in (dataset / "shards").rglob("*.parquet")}, (
         "there is a stale shard to be read by mistake"
     )
     wanted = sorted(clip for uri in own for clip in pq.read_table(uri)["clip_id"].to_pylist())
     section = README.read_text().split("## Load it")[1].split("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     known: dict[str, Any] = {}
-    exec(blocks[1].replace("out/dogs", str(dataset)), known)
+    config = dataset.parents[1] / "dogs.yaml"
+    exec(blocks[1].replace("out/dogs", str(dataset)).replace("dogs.yaml", str(config)), known)
+    assert sorted(known["clips"]["clip_id"]) == wanted and known["rejected"].empty
+    exec(blocks[2].replace("out/dogs", str(dataset)), known)
     seen = 0
-    for part in re.split(r"\n\n(?=import|from)", blocks[2]):
+    for part in re.split(r"\n\n(?=import|from)", blocks[3]):
         exec(part, known)
         clips = known["clips"]
         if "load_dataset" in part:
@@ -81,7 +84,7 @@ def test_the_training_example_gives_every_clip(dataset: Path) -> None:
         code = code.replace(written, here)
     known: dict[str, Any] = {"seen": []}
     exec(code, known)
-    n_clips = sum(pq.read_metadata(uri).num_rows for uri in open_snapshot(dataset).uris("train"))
+    n_clips = sum(pq.read_metadata(uri).num_rows for uri in open_dataset(dataset).uris("train"))
     assert sum(len(batch["label_id"]) for batch in known["seen"]) == 2 * n_clips > 0
     for batch in known["seen"]:
         assert batch["log_mel"].ndim == 3 and batch["log_mel"].shape[1] == 20
@@ -90,4 +93,4 @@ def test_the_training_example_gives_every_clip(dataset: Path) -> None:
 
 def test_the_manifest_names_the_files(dataset: Path) -> None:
     rows = pq.read_table(dataset / "snapshots/000002/manifest.parquet").to_pylist()
-    assert {str(dataset / row["shard"]) for row in rows} == set(open_snapshot(dataset).uris("train"))
+    assert {str(dataset / row["shard"]) for row in rows} == set(open_dataset(dataset).uris("train"))

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from conftest import write_audio
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.stages import lookup
 
@@ -86,7 +86,7 @@ def test_a_filter_with_a_column(
     rows = manifest(tmp_path / "out")
     assert len(rows) == 8
     assert all(round(r["zero_crossings_per_s"], -2) == 200 * int(r["recording_id"][-5]) for r in rows)
-    snapshot = open_snapshot(str(tmp_path / "out"))
+    snapshot = open_dataset(str(tmp_path / "out"))
     (told,) = [c for c in snapshot.columns if c["name"] == "zero_crossings_per_s"]
     assert (told["unit"], told["type"]) == ("1/s", "double")
     loaded = list(ClipDataset(tmp_path / "out", "train", columns=["zero_crossings_per_s"]))
@@ -178,7 +178,7 @@ def test_a_feature(stages: Path, corpus: dict[str, Any], tmp_path: Path, make_co
         frames = np.asarray(clip["audio"])[0].reshape(10, 400)
         assert clip["rms"].shape == (1, 10)
         assert np.allclose(clip["rms"][0], np.sqrt(np.mean(frames**2, axis=1)), atol=1e-6)
-    snapshot = open_snapshot(str(tmp_path / "out"))
+    snapshot = open_dataset(str(tmp_path / "out"))
     assert snapshot.feature_names == ["rms"]
     assert snapshot.snapshot.statistics["train"].features["rms"].n == 12 * 10
     rewritten(config, lambda c: c.update(features={"levels:Rms": {"hop_length": 5000}}))

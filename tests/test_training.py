@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.dataset.published import open_snapshot
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.read.training import ClipDataset, padded
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
@@ -330,7 +330,7 @@ print(ray.get(Answers.remote().say.remote()))
 
 
 def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_session: None) -> None:
-    parts = open_snapshot(str(dataset)).to_ray_dataset("train", ("clip_id", "label")).streaming_split(2, equal=True)
+    parts = open_dataset(str(dataset)).to_ray_dataset("train", ("clip_id", "label")).streaming_split(2, equal=True)
 
     found: list[list[str]] = [[], []]
 
@@ -347,6 +347,6 @@ def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_se
         assert not rank.is_alive(), "a rank still waits for its share"
     for wrong in (["clip_id", "lable"], "clip_id"):
         with pytest.raises(ClipmillError, match="there are clip_id, "):
-            open_snapshot(dataset).to_ray_dataset("train", wrong)
+            open_dataset(dataset).to_ray_dataset("train", wrong)
     assert [len(names) for names in found] == [N_CLIPS // 2, N_CLIPS // 2]
     assert sorted(n for names in found for n in names) == sorted(stored)

@@ -37,10 +37,9 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
     which only features, pictures or file formats differ are made from the clips that are there. Killed or interrupted, the same
     command goes on from what is committed. Little work is done in this process, more on Ray.
     """
-    from clipmill.pipelines.config_file import load
     from clipmill.pipelines.run.build import build as run
 
-    report = run(load(config), workers=workers, address=address, quiet=as_json, accept=accept)
+    report = run(config, workers=workers, address=address, quiet=as_json, accept=accept)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
     else:
@@ -115,68 +114,14 @@ def _say(report: Any) -> None:
 def plan(config: str, as_json: bool) -> None:
     """Say what `build CONFIG` would do, without doing it."""
     from clipmill.pipelines.cli.wording import foreseen, planned
-    from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers, sound_commits
-    from clipmill.pipelines.plan.estimates import annotations_rejected, estimate, rejected_by_reason, rejected_examples
-    from clipmill.pipelines.plan.planning import make_plan
-    from clipmill.pipelines.run.build import device_notes, guarded
-    from clipmill.pipelines.run.foresight import foresee
-    from clipmill.pipelines.run.graph import output_root
-    from clipmill.pipelines.run.output_check import check_output
+    from clipmill.pipelines.run.preview import plan as preview
 
-    file = load(config)
-    root = output_root(file.config)
-    with guarded(file):
-        check_output(file, root)
-        notes = device_notes(file.config)
-        made = make_plan(file.config, forgotten=read_forgotten(root))
-        there = sound_commits(root, made.keys)
-        ahead = foresee(file.config, root, made)
-        numbers = snapshot_numbers(root)
-        last = read_snapshot(root, numbers[-1]) if numbers else None
-    missing_s = sum(s for key, s in zip(made.keys, made.shard_s, strict=True) if key not in there)
-    about = estimate(file.config, file.public, made, missing_s, last)
-    missing = sum(key not in there for key in made.keys)
+    ahead = preview(config)
     if as_json:
-        shards = [
-            {
-                "key": key,
-                "split": shard["split"][0].as_py(),
-                "bucket": shard["bucket"][0].as_py(),
-                "recordings": shard["recording_id"].to_pylist(),
-                "committed": key in there,
-            }
-            for key, shard in ((key, made.shard(i)) for i, key in enumerate(made.keys))
-        ]
-        click.echo(
-            json.dumps(
-                {
-                    "recordings_listed": made.recordings_listed,
-                    "recordings_rejected": made.recordings_rejected,
-                    "recordings_without_annotations": made.recordings_without_annotations,
-                    "recordings_forgotten": made.recordings_forgotten,
-                    "annotations_read": made.annotations_read,
-                    "annotations_rejected": annotations_rejected(made),
-                    "recordings_dropped": dict(made.recordings_dropped),
-                    "annotations_dropped": dict(made.annotations_dropped),
-                    "annotations_ignored": made.annotations_ignored,
-                    "rejected": dict(sorted(rejected_by_reason(made).items())),
-                    "rejected_examples": dict(sorted(rejected_examples(made).items())),
-                    "estimate": about.to_dict(),
-                    "noted": dict(sorted(made.noted.items())),
-                    "shards_planned": len(made.keys),
-                    "shards_missing": missing,
-                    "estimated_s": made.estimated_s,
-                    "rejections": made.rejections,
-                    "passed_over": made.passed_over,
-                    **ahead.to_dict(),
-                    "notes": notes,
-                    "shards": shards,
-                }
-            )
-        )
+        click.echo(json.dumps(ahead.to_dict()))
         return
-    say(*planned(made, missing, about), *foreseen(ahead), *(f"note         {note}" for note in notes))
+    notes = (f"note         {note}" for note in ahead.notes)
+    say(*planned(ahead.plan, ahead.shards_missing, ahead.estimate), *foreseen(ahead.split), *notes)
 
 
 @click.command()

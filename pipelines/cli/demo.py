@@ -50,8 +50,8 @@ limits: {{max_rejected_share: 0.1}}       # one recording of 25 is corrupt on pu
 _LOAD = """\
 Load it, in .venv/bin/python:
   import pyarrow.dataset as ds
-  from clipmill.pipelines.dataset.published import open_snapshot
-  snapshot = open_snapshot("{dataset}")
+  from clipmill import open_dataset
+  snapshot = open_dataset("{dataset}")
   clips = ds.dataset([uri for split in snapshot.splits for uri in snapshot.uris(split)], format="parquet").to_table()
 or, after `pip install datasets`:
   from datasets import load_dataset

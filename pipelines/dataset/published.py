@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,29 +11,43 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from clipmill.pipelines.dataset.classes import classes_of
+from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.records_io import dataset_name, read_snapshot, sound_commits
 from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
+from clipmill.pipelines.dataset.statistics_table import statistics_table
 from clipmill.schemas.columns import Column, feature_names
 from clipmill.schemas.config import check_address
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import digest
-from clipmill.schemas.layout import snapshot_path
+from clipmill.schemas.layout import SNAPSHOTS, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
 from clipmill.stages.storage.failures import describe_os_error, way_out
 from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
+    import pandas
     import ray.data
 
 
-@dataclass(frozen=True)
+class Classes(list[str]):
+    """Labels in the order of their ids: a list, which can also come as a DataFrame."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with the columns `label_id` and `label`."""
+        import pandas
+
+        return pandas.DataFrame({"label_id": range(len(self)), "label": list(self)})
+
+
+@dataclass(frozen=True, repr=False)
 class Published:
-    """A snapshot of a dataset. Made by `open_snapshot`; plain data, so that it can be handed to other processes.
+    """A snapshot of a dataset. Made by `open_dataset`; plain data, so that it can be handed to other processes.
 
     root : of the dataset
     snapshot : its record
@@ -40,6 +55,51 @@ class Published:
 
     root: Root
     snapshot: Snapshot
+
+    def __repr__(self) -> str:
+        snapshot = self.snapshot
+        splits = ", ".join(f"{name} {int(sums['clips']):,}" for name, sums in sorted(snapshot.by_split.items()))
+        return f"Published({self.root.url!r}, snapshot {snapshot.number} of {snapshot.name}; clips: {splits or 'none'})"
+
+    def manifest(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the manifest: a row a clip, with its id, recording, range in seconds, label, level, fields and the shard that holds it.
+
+        `.to_pandas()` makes a DataFrame of it.
+
+        columns : to read, all by default
+
+        Raises
+        ------
+        ClipmillError : there is no such column, or the file is missing or damaged
+        """
+        return self._table("manifest", columns)
+
+    def rejections(self) -> pa.Table:
+        """Return what was rejected: a row a recording, part of a recording or annotation, with the reason, a detail and its place.
+
+        Raises
+        ------
+        ClipmillError : the file is missing or damaged
+        """
+        return self._table("rejections", None)
+
+    def statistics(self) -> pa.Table:
+        """Return what the clips of each split sum up to, a row a split.
+
+        Columns are `split`, `clips`, `shards`, the total and the distribution of lengths (`duration_s`, `mean_duration_s`,
+        `std_duration_s`, `min_duration_s`, `max_duration_s`), and for each feature its mean and standard deviation over all values
+        (`<feature>_mean`, `<feature>_std`) and by bin (`<feature>_mean_by_bin`, `<feature>_std_by_bin`, lists of float64). Null
+        where it is not known.
+        """
+        return statistics_table(self.snapshot, self.feature_names)
+
+    def _table(self, name: str, columns: Sequence[str] | None) -> pa.Table:
+        path = f"{SNAPSHOTS}/{snapshot_name(self.snapshot.number)}/{name}.parquet"
+        with legible(self.root, path), contextlib.closing(self.root.open_read(path)) as stream:
+            file = pq.ParquetFile(stream)
+            if columns is not None:
+                self.check_columns(columns, file.schema_arrow.names)
+            return file.read(columns=list(columns) if columns is not None else None)
 
     @cached_property
     def commits(self) -> list[Commit]:
@@ -85,9 +145,9 @@ class Published:
         return f"there is no split {split!r}; there are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
 
     @cached_property
-    def classes(self) -> list[str]:
+    def classes(self) -> Classes:
         """All labels of the snapshot, in the order that it fixes, else sorted. A label's place in it is its `label_id`."""
-        return classes_of(self.snapshot)
+        return Classes(classes_of(self.snapshot))
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -204,23 +264,23 @@ class Published:
         return ray.data.read_parquet(files, filesystem=wrapped, columns=list(columns) if columns is not None else None)
 
 
-def open_snapshot(
-    root: str | os.PathLike[str], number: int | None = None, storage_options: Mapping[str, Any] | None = None
+def open_dataset(
+    root: str | os.PathLike[str], snapshot: int | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> Published:
-    """Open a snapshot of a dataset for reading.
+    """Open a published dataset for reading.
 
     Parameters
     ----------
     root : a folder or s3://...
-    number : of the snapshot, the newest by default
+    snapshot : its number, the newest by default
     storage_options : for fsspec, as in a configuration
 
     Raises
     ------
     ClipmillError : there is no dataset, or no such snapshot
     """
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-        raise ClipmillError(f"a snapshot's number is expected, not {number!r}")
+    if snapshot is not None and (not isinstance(snapshot, int) or isinstance(snapshot, bool)):
+        raise ClipmillError(f"snapshot must be a number, not {snapshot!r}")
     if not isinstance(storage_options, Mapping | None):
         raise ClipmillError("storage_options must be a mapping, as in a configuration")
     try:
@@ -229,6 +289,6 @@ def open_snapshot(
         raise ClipmillError(f"the dataset's root {error}") from None
     try:
         dataset_name(place)
-        return Published(place, read_snapshot(place, number))
+        return Published(place, read_snapshot(place, snapshot))
     except OSError as error:
         raise describe_os_error(error, place, "open", then="open it again") from None

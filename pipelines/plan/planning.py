@@ -44,7 +44,7 @@ from clipmill.schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from clipmill.stages.arrow_rows import replace_column
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """What a build will do.
 
@@ -82,6 +82,9 @@ class Plan:
     clips_estimated: int = 0
     clips_estimated_s: float = 0.0
     warnings: list[Finding] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Plan({self.recordings_listed} recordings, {len(self.keys)} shards)"
 
     def shard(self, i: int) -> pa.Table:
         """Return the rows of one shard."""

@@ -21,7 +21,7 @@ import torch
 import torch.utils.data
 
 from clipmill.pipelines.dataset.damage import legible
-from clipmill.pipelines.dataset.published import Published, open_snapshot
+from clipmill.pipelines.dataset.published import Published, open_dataset
 from clipmill.pipelines.read.ranks import Group, Place, Ranks
 from clipmill.pipelines.read.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
 from clipmill.pipelines.read.shard_rows import ShardRows
@@ -88,7 +88,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         normalise_by: str = "train",
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.published = root if isinstance(root, Published) else open_snapshot(root, snapshot, storage_options)
+        self.published = root if isinstance(root, Published) else open_dataset(root, snapshot, storage_options)
         _check_choice("even", even, (None, "drop", "repeat"))
         _check_choice("normalise", normalise, (None, "bin", "all"))
         _check_choice("shuffle", shuffle, (False, True))
@@ -108,6 +108,10 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self._ids = {label: i for i, label in enumerate(self.classes)}
         self.columns = self._checked(columns)
         self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
+
+    def __repr__(self) -> str:
+        order = f", shuffle=True, seed={self.seed}" if self.shuffle else ""
+        return f"ClipDataset({self.published.root.url!r}, {self.split!r}, columns={list(self.columns)}{order})"
 
     @property
     def epoch(self) -> int:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -16,7 +16,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from clipmill.pipelines.chain import chain_of
-from clipmill.pipelines.config_file import ConfigFile
+from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.inspection import describe_remarks, describe_saturation
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
@@ -57,7 +57,7 @@ _SMALL_S = 3600.0
 """Less audio than this is built in this process: in the time that Ray takes to start."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What a build did.
 
@@ -101,6 +101,11 @@ class Report:
     side_changes: SideChanges = field(default_factory=SideChanges)
     storage_weaknesses: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        number = f", snapshot {self.snapshot.number}" if self.snapshot is not None and self.snapshot.number else ""
+        shards = f"{self.shards_built} of {self.shards_planned} shards built, {self.shards_reused} reused"
+        return f"Report({self.status}{number}: {shards}, {len(self.failures)} failed; {self.root})"
+
     @property
     def shards_untried(self) -> int:
         """Planned shards of which nothing came, since the build ended before."""
@@ -110,7 +115,23 @@ class Report:
     def exit_code(self) -> int:
         return {"published": 0, "unchanged": 0, "failed": 1, "not_published": 3}[self.status]
 
+    def raise_for_status(self) -> Self:
+        """Return this report if its dataset is published.
+
+        Raises
+        ------
+        ClipmillError : shards failed, or a limit holds the snapshot back; the message says which
+        """
+        if self.status == "failed":
+            reasons = "; ".join(dict.fromkeys(self.failures)) or "it ended before all shards were tried"
+            raise ClipmillError(f"{self.root}: {counted(len(self.failures), 'shard')} failed: {reasons}")
+        if self.status == "not_published":
+            reasons = "; ".join(limit.message for limit in self.limits)
+            raise ClipmillError(f"{self.root}: built and not published: {reasons}", code="not_published")
+        return self
+
     def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, as `clipmill build --json` prints it."""
         plain = asdict(self)
         if self.snapshot is not None:
             plain["snapshot"].pop("commits")
@@ -121,7 +142,7 @@ class Report:
 
 
 def build(
-    file: ConfigFile,
+    config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any],
     *,
     workers: int | None = None,
     address: str | None = None,
@@ -130,17 +151,26 @@ def build(
 ) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
+    Only what is missing is done: a second call on unchanged inputs reuses all shards and publishes nothing.
+
     Parameters
     ----------
+    config : the path of a YAML file, a mapping with what one would hold, or what `load_config` returned
     workers : CPUs to use on this machine; None: all, and no Ray when there is little to do
     address : of a running Ray cluster
+    quiet : print no progress
     accept : publish even if limits are exceeded
+
+    Returns
+    -------
+    Report : its `status` is published, unchanged, failed or not_published; `raise_for_status` raises for the last two
 
     Raises
     ------
-    ConfigError : the configuration does not fit what is there
-    ClipmillError : the work cannot be done
+    ConfigError : the configuration is wrong, or does not fit the sources
+    ClipmillError : a source or the output cannot be used
     """
+    file = load_config(config)
     with guarded(file):
         return Builder(file, workers, address, quiet).run(accept)
 

@@ -72,8 +72,10 @@ class Stages:
 
     @property
     def carried_modules(self) -> list[str]:
-        """Modules of derived stages that are no part of an installed package."""
-        return sorted({name for stage in self.derived for name in carried_source(type(stage))})
+        """Top-level modules of derived stages that no installed package brings."""
+        return sorted(
+            {type(stage).__module__.partition(".")[0] for stage in self.derived if carried_source(type(stage))}
+        )
 
     @property
     def before_gpu(self) -> tuple[Work, ...]:

@@ -79,7 +79,7 @@ class Sandbox:
             waiting.extendleft(reversed(_rest(part, seen.ended, fall)))
 
     def _run(self, part: pa.Table, seen: _Seen) -> Generator[pa.Table, None, _Fall | None]:
-        child = _idle_child()
+        child = _idle_child(self.origins)
         ended = False
         try:
             child.request(self.config, [dict(self.origins), dict(self.sources)], part)
@@ -222,6 +222,7 @@ class _Child:
             os.close(from_child)
         self._requests = itertools.count(1)
         self._request = b""
+        self._origins: Mapping[str, str] | None = None
         self._to, self._from = Connection(ours_out, readable=False), Connection(ours_in, writable=False)
         fcntl.fcntl(ours_in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # the next table is made while this one is worked on
 
@@ -230,7 +231,12 @@ class _Child:
         """Whether it is alive, and finds the modules that this process finds: a notebook may have added a folder since."""
         return self._process.poll() is None and self._searched == without_current_folder(sys.path)
 
+    def knows(self, origins: Mapping[str, str]) -> bool:
+        """Whether it has not loaded another version of a stage: modules stay as they were when they were imported."""
+        return self._origins is None or self._origins == origins
+
     def request(self, config: Config, stages: list[dict[str, str]], plan: pa.Table) -> None:
+        self._origins = stages[0]
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:
             self._to.send_bytes(self._request)
@@ -284,11 +290,11 @@ _children: list[_Child] = []
 """This worker's processes that wait for a request."""
 
 
-def _idle_child() -> _Child:
+def _idle_child(origins: Mapping[str, str]) -> _Child:
     """Return a process that is the caller's until it is given back or ended."""
     while _children:
         child = _children.pop()
-        if child.is_fit:
+        if child.is_fit and child.knows(origins):
             return child
         child.end()
     return _Child()

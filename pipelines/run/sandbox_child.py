@@ -55,17 +55,18 @@ def main(from_parent: int, to_parent: int) -> None:
     allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     most = _MAX_REPORT_BYTES if allowed == resource.RLIM_INFINITY else min(_MAX_REPORT_BYTES, allowed)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # for libraries that chatter
-    told, stages = b"", list[Work]()
+    told, stages = (b"", b""), list[Work]()
     while True:
         try:
             request = asked.recv_bytes()
             config_json = asked.recv_bytes()
-            origins, sources = json.loads(asked.recv_bytes())
+            stages_json = asked.recv_bytes()
             plan = stream_table(asked.recv_bytes())
         except EOFError:
             return
-        if config_json != told:
-            config, told = Config.model_validate_json(config_json), config_json
+        if (config_json, stages_json) != told:
+            config, told = Config.model_validate_json(config_json), (config_json, stages_json)
+            origins, sources = json.loads(stages_json)
             try:
                 stages = _with_signs_of_life(same_chain(config, origins, sources), pulse, answer)
             except ClipmillError as error:

@@ -1,0 +1,136 @@
+"""Preview a build: what is planned, what of it is committed, and what it will come to. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from clipmill.pipelines.config_file import ConfigFile, load_config
+from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers, sound_commits
+from clipmill.pipelines.plan.estimates import (
+    Estimate,
+    annotations_rejected,
+    estimate,
+    rejected_by_reason,
+    rejected_examples,
+)
+from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.pipelines.run.build import device_notes, guarded
+from clipmill.pipelines.run.foresight import Foreseen, foresee
+from clipmill.pipelines.run.graph import output_root
+from clipmill.pipelines.run.output_check import check_output
+from clipmill.schemas.plural import counted
+
+
+@dataclass(frozen=True, repr=False)
+class Preview:
+    """What a build would do.
+
+    plan : the shards with their recordings
+    committed : keys of the planned shards that are there already
+    estimate : clips, their length, bytes and working time
+    split : recordings by split, limits that would be exceeded, and recordings that would change sides
+    notes : what would keep this machine from building it
+    """
+
+    plan: Plan
+    committed: frozenset[str]
+    estimate: Estimate
+    split: Foreseen
+    notes: list[str]
+
+    def __repr__(self) -> str:
+        shards = counted(len(self.plan.keys), "shard")
+        recordings = counted(self.plan.recordings_listed, "recording")
+        return f"Preview({recordings}, {shards}, {self.shards_missing} to build, about {self.estimate.clips:,} clips)"
+
+    @property
+    def shards_missing(self) -> int:
+        """How many shards a build has to make."""
+        return sum(key not in self.committed for key in self.plan.keys)
+
+    @cached_property
+    def shards(self) -> pa.Table:
+        """The planned shards: key, split, bucket (the hash prefix), recordings (their ids), committed."""
+        return pa.Table.from_pylist(self._shards(), schema=_SHARDS)
+
+    def _shards(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "key": key,
+                "split": rows["split"][0].as_py(),
+                "bucket": rows["bucket"][0].as_py(),
+                "recordings": rows["recording_id"].to_pylist(),
+                "committed": key in self.committed,
+            }
+            for key, rows in ((key, self.plan.shard(i)) for i, key in enumerate(self.plan.keys))
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the preview as plain data, as `clipmill plan --json` prints it."""
+        plan = self.plan
+        return {
+            "recordings_listed": plan.recordings_listed,
+            "recordings_rejected": plan.recordings_rejected,
+            "recordings_without_annotations": plan.recordings_without_annotations,
+            "recordings_forgotten": plan.recordings_forgotten,
+            "annotations_read": plan.annotations_read,
+            "annotations_rejected": annotations_rejected(plan),
+            "recordings_dropped": dict(plan.recordings_dropped),
+            "annotations_dropped": dict(plan.annotations_dropped),
+            "annotations_ignored": plan.annotations_ignored,
+            "rejected": dict(sorted(rejected_by_reason(plan).items())),
+            "rejected_examples": dict(sorted(rejected_examples(plan).items())),
+            "estimate": self.estimate.to_dict(),
+            "noted": dict(sorted(plan.noted.items())),
+            "shards_planned": len(plan.keys),
+            "shards_missing": self.shards_missing,
+            "estimated_s": plan.estimated_s,
+            "rejections": plan.rejections,
+            "passed_over": plan.passed_over,
+            **self.split.to_dict(),
+            "notes": self.notes,
+            "shards": self._shards(),
+        }
+
+
+_SHARDS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("bucket", pa.string()),
+        ("recordings", pa.list_(pa.string())),
+        ("committed", pa.bool_()),
+    ]
+)
+
+
+def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Preview:
+    """List sources and annotations, and say what `build` would do. No recording is opened, and nothing is written.
+
+    Parameters
+    ----------
+    config : the path of a YAML file, a mapping with what one would hold, or what `load_config` returned
+
+    Raises
+    ------
+    ConfigError : the configuration is wrong, or does not fit the sources
+    ClipmillError : a source or the output cannot be read
+    """
+    file = load_config(config)
+    root = output_root(file.config)
+    with guarded(file):
+        check_output(file, root)
+        notes = device_notes(file.config)
+        made = make_plan(file.config, forgotten=read_forgotten(root))
+        committed = frozenset(sound_commits(root, made.keys))
+        split = foresee(file.config, root, made)
+        numbers = snapshot_numbers(root)
+        last = read_snapshot(root, numbers[-1]) if numbers else None
+    missing_s = sum(s for key, s in zip(made.keys, made.shard_s, strict=True) if key not in committed)
+    return Preview(made, committed, estimate(file.config, file.public, made, missing_s, last), split, notes)
