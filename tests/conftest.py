@@ -154,13 +154,13 @@ def build_here(config: Path) -> list[Any]:
     """Build all shards in this process, without Ray; return the commits."""
     from clipmill.pipelines.config_file import load
     from clipmill.pipelines.plan.planning import make_plan
-    from clipmill.pipelines.run.graph import BuildShard, stages_of
+    from clipmill.pipelines.run.graph import stages_of, whole_shard
     from clipmill.pipelines.run.progress import Watch
     from clipmill.schemas.records import Commit
 
     file = load(config)
     plan = make_plan(file.config)
-    run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
     commits = []
     for i in range(len(plan.keys)):
         row = run(plan.shard(i)).to_pylist()[0]

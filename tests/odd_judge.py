@@ -15,7 +15,7 @@ from odd_signal import N_TONES, Case
 
 from clipmill.pipelines.chain import chain_of, known_reasons
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.run.graph import through
+from clipmill.pipelines.run.shard_work import through
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.remarks import REMARKS

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,9 +27,10 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run.build import build
-from clipmill.pipelines.run.graph import BuildShard, ComputeFeatures, MakeClips, WriteShard, stages_of
+from clipmill.pipelines.run.graph import stages_of, whole_shard
 from clipmill.pipelines.run.progress import Watch
 from clipmill.pipelines.run.retry import retry
+from clipmill.pipelines.run.shard_work import ClipsOfShard, MakeBlock, OnGpu, WriteBlock
 from clipmill.schemas.records import Commit
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
 from clipmill.stages.held import HOLD_BYTES, Held
@@ -288,9 +291,12 @@ def test_more_space_and_a_retry_bring_the_clips(
     assert result.rejected_again == set()
 
 
+@pytest.mark.parametrize("moves", [False, True], ids=["stay", "one-changes"])
 def test_with_feature_actors_the_shard_is_the_same(
-    bombs: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
+    moves: bool, bombs: dict[str, Any], tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
+    moving = tmp_path / "in/good1.wav"
+    planned_ns = moving.stat().st_mtime_ns
     found = []
     for name in ("together", "apart"):
         path = make_config(
@@ -301,15 +307,21 @@ def test_with_feature_actors_the_shard_is_the_same(
         )
         file = load(path)
         plan = make_plan(file.config)
+        if moves:
+            os.utime(moving, ns=(1, 1))
         work = stages_of(file.config, plan, "cpu")
         if name == "together":
-            row = BuildShard(work, plan.config_digest, Watch())(plan.shard(0))
+            row = whole_shard(work, plan.config_digest, Watch())(plan.shard(0))
         else:
-            clips = MakeClips(work, plan.config_digest, Watch())(plan.shard(0))
-            row = WriteShard(work)(ComputeFeatures(work)(clips))
+            work = replace(work, cut=work.for_gpu)
+            block = MakeBlock(work, ClipsOfShard(work, Watch()))(plan.shard(0))
+            row = WriteBlock(work, plan.config_digest)(OnGpu(work)(block))
+        os.utime(moving, ns=(planned_ns, planned_ns))
         assert row["error"][0].as_py() is None
+        assert (row["key"][0].as_py() in plan.keys) is not moves
         found.append(Commit.from_json(row["commit"][0].as_py(), "test"))
-    assert found[0].counts.recordings_rejected == 2
+    assert found[0].counts.recordings_rejected == (3 if moves else 2)
+    assert found[0].key == found[1].key
     assert found[0].outputs == found[1].outputs
     assert found[0].rejections == found[1].rejections
     assert found[0].counts == found[1].counts
@@ -343,7 +355,7 @@ def test_a_full_disk_is_no_bad_recording(
     monkeypatch.setattr(clipmill.stages.held, "tempfile", there)
     file = load(make_config(bombs))
     plan = make_plan(file.config)
-    run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
     (row,) = run(plan.shard(0)).to_pylist()
     assert (row["commit"], row["lasting"]) == (None, True)
     assert row["error"].startswith("cannot keep clips in temporary files under /there: No space left on device")

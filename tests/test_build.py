@@ -152,9 +152,9 @@ def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(
     (corpus / "r0.wav").unlink()
     write_audio(corpus / "r3.wav", tone(3.3, 8000, hz=2000), 8000)
     os.utime(corpus / "r4.wav", ns=(1, 1))
-    from clipmill.pipelines.run.graph import BuildShard
+    from clipmill.pipelines.run.graph import whole_shard
 
-    run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
     commits = [Commit.from_json(run(plan.shard(i)).to_pylist()[0]["commit"], "x") for i in range(len(plan.keys))]
     reasons = {r["recording_id"]: r["reason"] for c in commits for r in c.rejections if r["kind"] == "recording"}
     assert reasons == {
@@ -215,13 +215,13 @@ def test_an_output_inside_a_source_and_a_foreign_root_are_refused(
 def test_storage_that_fails_leaves_the_shard_uncommitted(
     corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
-    from clipmill.pipelines.run.graph import BuildShard
+    from clipmill.pipelines.run.graph import whole_shard
 
     file = load(make_config(source(corpus), **settings(tmp_path / "out")))
     plan = make_plan(file.config)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/shards").write_text("a file where a folder should be")
-    run = BuildShard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
     row = run(plan.shard(0)).to_pylist()[0]
     assert row["commit"] is None
     assert "cannot build a shard under" in row["error"]
@@ -296,7 +296,7 @@ def test_no_annotation_at_all_is_an_error_not_an_empty_dataset(corpus: Path, mak
 def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
     import pyarrow.compute as pc
 
-    from clipmill.pipelines.run.graph import BuildShard
+    from clipmill.pipelines.run.graph import whole_shard
 
     file = load(make_config(source(corpus), **settings(tmp_path / "out")))
     plan = make_plan(file.config)
@@ -308,7 +308,7 @@ def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, ma
 
     clips = stages.clips
     leaky = dataclasses.replace(stages, clips=lambda plan: map(lossy, clips(plan)))
-    run = BuildShard(leaky, plan.config_digest, Watch())
+    run = whole_shard(leaky, plan.config_digest, Watch())
     with pytest.raises(ClipmillError, match="does not add up"):
         for i in range(len(plan.keys)):
             run(plan.shard(i))

@@ -22,7 +22,7 @@ from conftest import tone, write_audio
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.planning import Plan, make_plan
-from clipmill.pipelines.run.graph import through
+from clipmill.pipelines.run.shard_work import through
 from clipmill.schemas.config import Config
 from clipmill.schemas.tables import RUNS
 from clipmill.stages.arrow_rows import float_lists, list_values

@@ -18,7 +18,7 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.run.graph import through
+from clipmill.pipelines.run.shard_work import through
 from clipmill.schemas.config import Segment
 from clipmill.stages.decode import ahead, recording
 from clipmill.stages.decode.containers import Container

@@ -21,8 +21,8 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run import sandbox
-from clipmill.pipelines.run.graph import through
 from clipmill.pipelines.run.sandbox import Sandbox
+from clipmill.pipelines.run.shard_work import through
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.arrow_rows import replace_column
 

@@ -36,7 +36,7 @@ from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
 from clipmill.pipelines.run.cluster import WORKER_ENV, connected, warm_up
 from clipmill.pipelines.run.drafting import draft_snapshot
-from clipmill.pipelines.run.graph import BuildShard, device_here, output_root, run_graph, stages_of
+from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.limits import exceeded, fallen_short
 from clipmill.pipelines.run.output_check import check_apart
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
@@ -311,7 +311,7 @@ class Builder:
         os.environ.update(WORKER_ENV)
         tally = LocalTally()
         stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
-        run = ReportingTask(BuildShard(stages, self.plan.config_digest, Watch(tally)), logged=False)
+        run = ReportingTask(whole_shard(stages, self.plan.config_digest, Watch(tally)), logged=False)
         return (checked(row) for shard in shards for row in run(shard).to_pylist()), tally
 
     def _on_ray(

@@ -22,9 +22,9 @@ def rejecting(shard: pa.Table, bad: ItemRejectedError) -> pa.Table:
     return shard
 
 
-def exchanged(clips: pa.Table, bad: ItemRejectedError, rejection: Iterable[pa.Table]) -> pa.Table:
+def exchanged(clips: pa.Table, item: str, rejection: Iterable[pa.Table]) -> pa.Table:
     """Return a shard's clips with the rejection of an item in the place of its rows."""
-    is_it = pc.equal(clips["item_id"], bad.item)
+    is_it = pc.equal(clips["item_id"], item)
     start = pc.index(is_it, True).as_py()
     behind = clips.slice(start).filter(pc.invert(is_it.slice(start)))
     return pa.concat_tables([clips.slice(0, start), *rejection, behind])

@@ -25,8 +25,8 @@ from multiprocessing.connection import Connection
 import pyarrow as pa
 
 from clipmill.pipelines.chain import Chain, same_chain
-from clipmill.pipelines.run.graph import Work, through
 from clipmill.pipelines.run.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, STAGE, STORAGE, TABLE
+from clipmill.pipelines.run.shard_work import Work, through
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StorageError
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
