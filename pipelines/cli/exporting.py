@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,27 +14,7 @@ from clipmill.pipelines.cli.command_line import (
     root_argument,
 )
 from clipmill.pipelines.cli.terminal import say
-from clipmill.pipelines.dataset.notes import refuse_while_collecting
 from clipmill.pipelines.exports import FORMATS
-from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.stages.storage.root import Root
-
-if TYPE_CHECKING:
-    from clipmill.pipelines.dataset.published import Published
-
-
-def _check_not_removed(published: Published, there: Root, written: list[str]) -> None:
-    """Raise a ClipmillError where the snapshot was removed while it was exported: what is to be forgotten may be in the files."""
-    from clipmill.schemas.layout import snapshot_path
-
-    refuse_while_collecting(
-        published.root, f"what was just written to {there.url} can hold what it removes, so remove it"
-    )
-    if not published.root.exists(snapshot_path(published.snapshot.number)):
-        raise ClipmillError(
-            f"{published.root.url}: snapshot {published.snapshot.number} was removed by `gc` or `forget` while it was exported: remove"
-            f" {', '.join(written[:3]) if there == published.root else there.url}, and export again"
-        )
 
 
 @click.command()
@@ -67,43 +45,17 @@ def export(
 
     Only lhotse and kaldi, and nemo without tar shards, repeat the audio. The folder must be empty, new, or of the same export.
     """
-    from clipmill.pipelines.dataset.published import Published
-    from clipmill.pipelines.dataset.records_io import read_snapshot
-    from clipmill.pipelines.exports import IN_PLACE, Export, exporter
-    from clipmill.pipelines.exports.target import claimed, target_root
-    from clipmill.schemas.layout import snapshot_name
+    from clipmill.pipelines.exports.snapshot_export import export_snapshot
 
-    place = dataset_at(root)
-    refuse_while_collecting(place, "nothing was exported")
-    published = Published(place, read_snapshot(place, number))
-    if format in IN_PLACE:
-        if target is not None:
-            raise ConfigError(
-                f"{format} goes into the dataset's root, where its readers look for it; leave --to out", code="usage"
-            )
-        there = place
-    elif target is not None:
-        there = target_root(target, place)
-    else:
-        folder = f"exports/{format}-{snapshot_name(published.snapshot.number)}"
-        there = Root(place.full(folder) if place.is_local else place.uri(folder), place.storage_options)
-    asked = Export(published, there, text)
-    if not asked.splits:
-        raise ClipmillError(
-            f"{place.url}: snapshot {published.snapshot.number} has no clips, so there is nothing to export; see `clipmill failures {place.url}`"
-        )
-    with nullcontext() if format in IN_PLACE else claimed(asked, format, replace):
-        written = exporter(format)(asked)
-        _check_not_removed(published, there, written)
-    empty = published.splits_without_clips
+    done = export_snapshot(dataset_at(root), format, number=number, target=target, text=text, replace=replace)
     if as_json:
-        told = {"snapshot": published.snapshot.number, "format": format, "to": there.url, "written": written}
-        click.echo(json.dumps({**told, "without_clips": empty, "notes": asked.notes}))
+        click.echo(json.dumps(done.to_dict()))
         return
-    say(f"snapshot {published.snapshot.number} of {published.snapshot.name} as {format}:")
-    for path in written:
+    snapshot = done.published.snapshot
+    say(f"snapshot {snapshot.number} of {snapshot.name} as {format}:")
+    for path in done.written:
         say(f"  {path}")
-    for split in empty:
+    for split in done.published.splits_without_clips:
         say(f"  nothing for split {split}, which has no clips")
-    for note in asked.notes:
+    for note in done.notes:
         say(f"note: {note}")

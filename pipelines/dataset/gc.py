@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipmill.pipelines.dataset.notes import collecting, read_notes, running_since
+from clipmill.pipelines.dataset.notes import Note, collecting, read_notes, running_since
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import (
@@ -77,8 +77,8 @@ class Garbage:
         return sum(sum(group.values()) for group in self._groups)
 
     def to_dict(self) -> dict[str, Any]:
-        told = {name: value for name, value in self.__dict__.items() if name != "retries_left"}
-        return {**told, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
+        plain = {name: value for name, value in self.__dict__.items() if name != "retries_left"}
+        return {**plain, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
 
 
 def find_garbage(root: Root, keep: int | None = None) -> Garbage:
@@ -104,34 +104,68 @@ def find_beside(root: Root, kept: list[int], barred: Collection[str] = (), spare
     ------
     ClipmillError : as `find_garbage` does
     """
-    found = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept])
+    stays = _what_stays(root, kept, barred, spared)
+    garbage = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept], held=stays.n_held)
+    garbage.snapshots = _unnamed_snapshots(root, kept)
+    garbage.exports, folders = stale_exports(root, stays.identities, stays.files)
+    garbage.shards = _unnamed_shards(root, stays.files)
+    garbage.notes = _ended_notes(root, stays.notes)
+    garbage.leftovers = _leftovers(root, folders)
+    retries = read_retries(root)
+    garbage.retries_left = _needed_retries(root, stays.commits, retries)
+    garbage.retries = len(retries) - len(garbage.retries_left)
+    return garbage
+
+
+@dataclass(frozen=True)
+class _Stays:
+    """What must not be removed.
+
+    identities : of the kept snapshots
+    commits : of the shards that they name, and of those that are held for a build that did not end well
+    files : paths of all of these
+    n_held : how many shards are held
+    notes : of builds, oldest first
+    """
+
+    identities: set[str]
+    commits: list[Commit]
+    files: set[str]
+    n_held: int
+    notes: list[Note]
+
+
+def _what_stays(root: Root, kept: list[int], barred: Collection[str], spared: Collection[str]) -> _Stays:
     published = [Published(root, read_snapshot(root, n)) for n in kept]
     named = {key for p in published for key in p.snapshot.commits} | set(spared)
-    there = committed_keys(root)
     notes = read_notes(root)
-    held = {key for note in notes if note.outcome in _UNDONE for key in note.keys} & there - named - set(barred)
-    found.held = len(held)
-    needed = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
+    planned = {key for note in notes if note.outcome in _UNDONE for key in note.keys}
+    held = planned & committed_keys(root) - named - set(barred)
     commits = [read_commit(root, key) for key in sorted(named | held)]
-    for commit in commits:
-        needed |= {commit_path(commit.key), *(o.path for o in commit.outputs)}
-    found.snapshots = _unnamed_snapshots(root, kept)
-    found.exports, folders = stale_exports(root, {p.identity for p in published}, needed)
+    files = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
+    files |= {path for c in commits for path in (commit_path(c.key), *(o.path for o in c.outputs))}
+    return _Stays({p.identity for p in published}, commits, files, len(held), notes)
+
+
+def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
+    """Return records and files of shards that nothing needs. Records first: a shard must not count when the removal is cut off."""
     loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OURS.fullmatch(path)}
-    # Records first: a shard must not count when the removal is cut off.
-    found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
-    last = notes[-1] if notes else None
+    return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
+
+
+def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
+    """Return the notes of builds that ended well before the last one, and rejections of one that another has followed."""
     stale = [f"{BUILDS}/{n.id}.json" for n in notes[:-1] if not n.is_alive and n.outcome not in _UNDONE]
-    if last is None or last.outcome != "not_published":
+    if not notes or notes[-1].outcome != "not_published":
         stale.append(REJECTED_FILE)
     sizes = root.sizes(BUILDS)
-    found.notes = {path: sizes[path] for path in stale if path in sizes}
-    retries = read_retries(root)
-    found.retries_left = _needed_retries(root, commits, retries)
-    found.retries = len(retries) - len(found.retries_left)
-    exported = "".join(f"|{re.escape(folder)}/.*" for folder in folders)
-    found.leftovers = root.leftovers(running_since(root), re.compile(f"(?:{OURS.pattern}){exported}"))
-    return found
+    return {path: sizes[path] for path in stale if path in sizes}
+
+
+def _leftovers(root: Root, export_folders: list[str]) -> dict[str, int]:
+    """Return the files of writes that were cut off, those of exports that go among them."""
+    exported = "".join(f"|{re.escape(folder)}/.*" for folder in export_folders)
+    return root.leftovers(running_since(root), re.compile(f"(?:{OURS.pattern}){exported}"))
 
 
 def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:

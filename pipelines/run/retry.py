@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from clipmill.pipelines.run.build import Builder, Report, guarded
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.reasons import INPUT_MOVED
 from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
 
 
 @dataclass
@@ -61,47 +63,74 @@ def retry(
 
 
 def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
-    with BuildNote(builder.root, builder.plan.keys, builder.plan.recordings_listed) as note:
-        before = {(c.split, c.bucket): c for c in sound_commits(builder.root, builder.plan.keys).values()}
-        tried: dict[str, dict[str, Any]] = {}
-        used: set[str] = set()
-        for commit in before.values():
-            if not (commit.counts.recordings_rejected or commit.counts.spans_rejected):
-                continue
-            for row in recordings_of(builder.root, commit):
-                if row["reason"] is None:
-                    used.add(row["item_id"])
-                elif row["reason"] not in INPUT_MOVED and (not reasons or row["reason"] in reasons):
-                    tried[row["item_id"]] = row
-        bumped: Retries = {
-            item: (row["version"], _tries(builder.retries, item, row["version"]) + 1) for item, row in tried.items()
-        }
+    root = builder.root
+    with BuildNote(root, builder.plan.keys, builder.plan.recordings_listed) as note:
+        before = sound_commits(root, builder.plan.keys)
+        tried, used = _rejected_and_used(root, before.values(), reasons)
+        bumped = _bumped(builder.retries, tried)
         builder.plan = builder.make_plan({**builder.retries, **bumped})
         commits = builder.commits(note)
-        same: set[str] = set()
         if not builder.report.failures:
-            for commit in commits:
-                old = before.get((commit.split, commit.bucket))
-                if old is not None and old.key != commit.key and _outcome(old) == _outcome(commit):
-                    same |= {row["item_id"] for row in recordings_of(builder.root, commit)}
-                    remove_shard(builder.root, commit)
-            changed = {item: entry for item, entry in bumped.items() if item not in same}
+            undone = _take_back_equal_shards(root, before.values(), commits)
+            changed = {item: entry for item, entry in bumped.items() if item not in undone}
             if changed:
-                write_retries(builder.root, {**builder.retries, **changed})
+                write_retries(root, {**builder.retries, **changed})
             builder.plan = builder.make_plan({**builder.retries, **changed})
             builder.publish(builder.commits(note), accept)
-        again: set[str] = set()
-        lost: dict[str, str] = {}
-        for commit in sound_commits(builder.root, builder.plan.keys).values():
-            for row in recordings_of(builder.root, commit):
-                if row["item_id"] in tried and row["reason"] == tried[row["item_id"]]["reason"]:
-                    again.add(row["item_id"])
-                elif row["reason"] is not None and row["item_id"] in used:
-                    lost[row["item_id"]] = row["reason"]
+        again, lost = _outcomes(root, sound_commits(root, builder.plan.keys).values(), tried, used)
         report = builder.report
         report.shards_reused = report.shards_planned - report.shards_built - len(report.failures)
         builder.end(note)
-    return Retried(builder.report, {item: row["reason"] for item, row in tried.items()}, again, lost)
+    return Retried(report, {item: row["reason"] for item, row in tried.items()}, again, lost)
+
+
+def _rejected_and_used(
+    root: Root, commits: Iterable[Commit], reasons: list[str]
+) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """Return the rows of rejected items that are to be tried again, and the items of the same shards that are used."""
+    tried: dict[str, dict[str, Any]] = {}
+    used: set[str] = set()
+    for commit in commits:
+        if not (commit.counts.recordings_rejected or commit.counts.spans_rejected):
+            continue
+        for row in recordings_of(root, commit):
+            if row["reason"] is None:
+                used.add(row["item_id"])
+            elif row["reason"] not in INPUT_MOVED and (not reasons or row["reason"] in reasons):
+                tried[row["item_id"]] = row
+    return tried, used
+
+
+def _bumped(retries: Retries, tried: dict[str, dict[str, Any]]) -> Retries:
+    """Return the entries of items with one try more, by which their shards get other keys."""
+    return {item: (row["version"], _tries(retries, item, row["version"]) + 1) for item, row in tried.items()}
+
+
+def _take_back_equal_shards(root: Root, before: Iterable[Commit], commits: list[Commit]) -> set[str]:
+    """Remove new shards that turned out as they were before; return their items."""
+    old = {(c.split, c.bucket): c for c in before}
+    items: set[str] = set()
+    for commit in commits:
+        was = old.get((commit.split, commit.bucket))
+        if was is not None and was.key != commit.key and _outcome(was) == _outcome(commit):
+            items |= {row["item_id"] for row in recordings_of(root, commit)}
+            remove_shard(root, commit)
+    return items
+
+
+def _outcomes(
+    root: Root, commits: Iterable[Commit], tried: dict[str, dict[str, Any]], used: set[str]
+) -> tuple[set[str], dict[str, str]]:
+    """Return the items that are rejected for the same reason again, and those that were used before, with their reasons now."""
+    again: set[str] = set()
+    lost: dict[str, str] = {}
+    for commit in commits:
+        for row in recordings_of(root, commit):
+            if row["item_id"] in tried and row["reason"] == tried[row["item_id"]]["reason"]:
+                again.add(row["item_id"])
+            elif row["reason"] is not None and row["item_id"] in used:
+                lost[row["item_id"]] = row["reason"]
+    return again, lost
 
 
 def _tries(retries: Retries, item: str, version: str) -> int:
