@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from clipmill.pipelines.config_file import ConfigFile, load_config
     from clipmill.pipelines.dataset.published import Published, open_dataset
     from clipmill.pipelines.read.training import ClipDataset, padded
-    from clipmill.pipelines.run.build import Report, build
+    from clipmill.pipelines.run.build import build
     from clipmill.pipelines.run.preview import Preview, plan
+    from clipmill.pipelines.run.report import Report
     from clipmill.schemas.errors import ClipmillError
     from clipmill.stages.stage import Stage
 
@@ -62,7 +63,7 @@ _MODULES = {
     "ConfigFile": "pipelines.config_file",
     "Preview": "pipelines.run.preview",
     "Published": "pipelines.dataset.published",
-    "Report": "pipelines.run.build",
+    "Report": "pipelines.run.report",
     "Stage": "stages.stage",
     "build": "pipelines.run.build",
     "load_config": "pipelines.config_file",

@@ -17,9 +17,10 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import committed_keys, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.run.build import Report, build
+from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.graph import run_graph, stages_of
 from clipmill.pipelines.run.progress import Watch
+from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root

@@ -42,7 +42,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, label in enumerate(("dog", "cat", "dog", "cow")):
         write_audio(place / "in" / label / f"r{i}.wav", tone(1.0 + i / 4, 8000, seed=i), 8000)
     (place / "in/dog/broken.wav").write_bytes(b"RIFF")
+    before = dict(os.environ)
     report = clipmill.build(config_of(place), quiet=True)
+    assert dict(os.environ) == before, "a notebook's environment is its own"
     assert report.status == "published", report
     return place
 

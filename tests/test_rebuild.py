@@ -19,7 +19,8 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.plan.planning import Plan, make_plan
-from clipmill.pipelines.run.build import Report, build
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.report import Report
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")

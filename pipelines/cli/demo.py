@@ -14,7 +14,8 @@ from clipmill.pipelines.cli.demo_corpus import synthesise
 from clipmill.pipelines.cli.wording import outcome
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit
-from clipmill.pipelines.run.build import Report, build
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.storage.root import Root
 

@@ -12,8 +12,8 @@ from clipmill.pipelines.dataset.sides import SideChanges, describe_moves
 from clipmill.pipelines.plan.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
 from clipmill.pipelines.plan.inventory import passed_over_text
 from clipmill.pipelines.plan.planning import Plan
-from clipmill.pipelines.run.build import Report
 from clipmill.pipelines.run.foresight import Foreseen
+from clipmill.pipelines.run.report import Report
 from clipmill.schemas.noted import noted_line
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot

@@ -1,4 +1,4 @@
-"""Build: plan, subtract what is committed, do the rest, publish."""
+"""Build a dataset: plan the shards, subtract the committed ones, do the rest, publish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow as pa
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
-from clipmill.pipelines.dataset.inspection import describe_remarks, describe_saturation
+from clipmill.pipelines.dataset.inspection import describe_remarks
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
 from clipmill.pipelines.dataset.publish import publish as publish_draft
 from clipmill.pipelines.dataset.publish import repair, write_rejections
@@ -31,114 +31,30 @@ from clipmill.pipelines.dataset.records_io import (
     snapshot_numbers,
     sound_commits,
 )
-from clipmill.pipelines.dataset.sides import SideChanges, built_changes
+from clipmill.pipelines.dataset.sides import built_changes
 from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
-from clipmill.pipelines.run.cluster import WORKER_ENV, connected, warm_up
+from clipmill.pipelines.run.cluster import connected, warm_up, worker_environment
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.limits import exceeded, fallen_short
 from clipmill.pipelines.run.output_check import check_apart
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
+from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, checked
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.findings import Finding
 from clipmill.schemas.layout import OURS, REJECTED_FILE, Retries, commit_path
 from clipmill.schemas.plural import counted
-from clipmill.schemas.records import Commit, Snapshot
+from clipmill.schemas.records import Commit
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
 _PUBLISH_ATTEMPTS = 100
 _LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 10
-"""So many shards failed one after the other, for a reason that waiting does not mend or for any, end a build."""
+"""A build ends after this many failed shards in a row: for reasons that waiting does not cure, and for any reason."""
 _SMALL_S = 3600.0
-"""Less audio than this is built in this process: in the time that Ray takes to start."""
-
-
-@dataclass(repr=False)
-class Report:
-    """What a build did.
-
-    status : published | unchanged | failed | not_published
-    shards_built, shards_reused : of shards_planned
-    shards_from_clips : of those built, made from the clips of committed shards, without reading a recording
-    failures : messages of the shards that are not there
-    passed_over : as the plan's
-    limits : those that were exceeded; accepted : whether it was published all the same
-    classes : sentences about labels whose ids are new, or other ones
-    wall_s, startup_s : of all, and of starting Ray and leaving it; 0 when the build was too small to need it
-    decoded_s : seconds of audio decoded by this run
-    features_busy : share of the work's time in which the feature actors (of which there is one for each GPU) had something
-        to compute; None without such actors. Under 1, the CPUs that decode do not keep ahead of the GPUs.
-    remarks : what is worth knowing of recordings that were used: {code, count, meaning, remedy, examples}
-    warnings : what is likely a mistake, or falls short of what was asked for and is published all the same
-    side_changes : recordings that stand on another side than in the last snapshot
-    storage_weaknesses : what the output's file system lacks, in sentences
-    """
-
-    status: str
-    root: str
-    shards_planned: int
-    shards_built: int
-    shards_reused: int
-    wall_s: float
-    shards_from_clips: int = 0
-    plan_s: float = 0.0
-    startup_s: float = 0.0
-    work_s: float = 0.0
-    decoded_s: float = 0.0
-    features_busy: float | None = None
-    snapshot: Snapshot | None = None
-    failures: list[str] = field(default_factory=list)
-    limits: list[Finding] = field(default_factory=list)
-    remarks: list[dict[str, Any]] = field(default_factory=list)
-    accepted: bool = False
-    warnings: list[Finding] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
-    side_changes: SideChanges = field(default_factory=SideChanges)
-    storage_weaknesses: list[str] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        number = f", snapshot {self.snapshot.number}" if self.snapshot is not None and self.snapshot.number else ""
-        shards = f"{self.shards_built} of {self.shards_planned} shards built, {self.shards_reused} reused"
-        return f"Report({self.status}{number}: {shards}, {len(self.failures)} failed; {self.root})"
-
-    @property
-    def shards_untried(self) -> int:
-        """Planned shards of which nothing came, since the build ended before."""
-        return self.shards_planned - self.shards_built - self.shards_reused - len(self.failures)
-
-    @property
-    def exit_code(self) -> int:
-        return {"published": 0, "unchanged": 0, "failed": 1, "not_published": 3}[self.status]
-
-    def raise_for_status(self) -> Self:
-        """Return this report if its dataset is published.
-
-        Raises
-        ------
-        ClipmillError : shards failed, or a limit holds the snapshot back; the message says which
-        """
-        if self.status == "failed":
-            reasons = "; ".join(dict.fromkeys(self.failures)) or "it ended before all shards were tried"
-            raise ClipmillError(f"{self.root}: {counted(len(self.failures), 'shard')} failed: {reasons}")
-        if self.status == "not_published":
-            reasons = "; ".join(limit.message for limit in self.limits)
-            raise ClipmillError(f"{self.root}: built and not published: {reasons}", code="not_published")
-        return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data, as `clipmill build --json` prints it."""
-        plain = asdict(self)
-        if self.snapshot is not None:
-            plain["snapshot"].pop("commits")
-            plain["snapshot"].pop("config")
-            plain["snapshot"].pop("statistics")  # `clipmill show` tells them
-            plain["saturation"] = describe_saturation(self.snapshot)
-        return plain
+"""Less audio than this is built in this process, in the time that Ray would take to start."""
 
 
 def build(
@@ -176,11 +92,10 @@ def build(
 
 
 class Builder:
-    """One run of a build: `run` is its list of steps.
+    """One run of a build. `run` is the list of its steps.
 
-    root : of the dataset
-    plan, retries : what is to be there, and which items were tried again, from `begin` on
-    report : what was done
+    root : root of the dataset
+    plan, retries, report : the planned shards, the items that were tried again, and what was done; set by `begin`
     """
 
     plan: Plan
@@ -194,17 +109,17 @@ class Builder:
 
     def run(self, accept: bool) -> Report:
         """Bring the dataset up to date. accept : publish even if limits are exceeded"""
-        self.begin()  # the output is in order; inventory, annotations, plan
+        self.begin()  # open the output; inventory, annotations, plan
         with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
-            there, missing = self.subtract()  # what is committed
-            commits = [*there, *self.work(missing, note)]  # decode, cut, compute, write, commit
+            committed, missing = self.subtract()
+            commits = [*committed, *self.work(missing, note)]  # decode, cut, compute, write, commit
             if not self.report.failures:
                 self.publish(commits, accept)  # checks, manifest, snapshot
             self.end(note)
         return self.report
 
     def begin(self) -> Self:
-        """Open the output, and plan what is to be there."""
+        """Open the output and plan the shards."""
         self._started = time.monotonic()
         check_device(self._file.config, self._address)
         check_apart(self._file, self.root)
@@ -222,18 +137,20 @@ class Builder:
         return self
 
     def make_plan(self, retries: Retries) -> Plan:
+        """List the recordings, read the annotations, and divide the work into shards."""
         with phase("listing recordings and annotations", self._quiet):
             return make_plan(self._file.config, retries, read_forgotten(self.root))
 
     def _sweep(self, own_note: str | None = None) -> None:
-        """Remove what killed builds, or killed workers of this one, have left half written."""
+        """Remove half-written files of builds that were killed, or of workers of this build that were."""
         try:
             for name in self.root.leftovers(running_since(self.root, but=own_note), OURS):
                 self.root.remove_leftover(name)
-        except PermissionError:  # who may not look for them can build all the same
+        except PermissionError:  # not being allowed to look for them is no reason not to build
             return
 
     def end(self, note: BuildNote) -> None:
+        """Clean up, and record the outcome."""
         self._sweep(note.id)
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
@@ -241,23 +158,23 @@ class Builder:
         self.report.wall_s = time.monotonic() - self._started
 
     def subtract(self) -> tuple[list[Commit], list[int]]:
-        """Return the commits of planned shards that are there, and which shards of the plan are not."""
-        there = sound_commits(self.root, self.plan.keys)
-        missing = [i for i, key in enumerate(self.plan.keys) if key not in there]
-        self.report.shards_reused = len(there)
-        return list(there.values()), missing
+        """Return the commits of the planned shards that exist, and the indices of those that do not."""
+        committed = sound_commits(self.root, self.plan.keys)
+        missing = [i for i, key in enumerate(self.plan.keys) if key not in committed]
+        self.report.shards_reused = len(committed)
+        return list(committed.values()), missing
 
     def commits(self, note: BuildNote) -> list[Commit]:
-        """Return the commits of all planned shards, after building those that are missing."""
-        there, missing = self.subtract()
-        return [*there, *self.work(missing, note)]
+        """Return the commits of all planned shards, after building the missing ones."""
+        committed, missing = self.subtract()
+        return [*committed, *self.work(missing, note)]
 
     def work(self, todo: list[int], note: BuildNote) -> Iterator[Commit]:
-        """Build shards; yield their commits.
+        """Build shards and yield their commits.
 
-        They have the keys of what was really read: a recording that moved under the build gives its shard another one.
+        A commit has the key of what was actually read. If a recording changed during the build, that is not the planned key.
 
-        todo : which shards of the plan
+        todo : indices of the shards in the plan
         """
         if not todo:
             return
@@ -275,7 +192,7 @@ class Builder:
             n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
             with Display(tallies, n_items, len(shards), self._quiet) as display:
                 note.describe = lambda: display.said
-                # Closed before Ray is left, also when a build is interrupted: its threads would end the process otherwise.
+                # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
                     display.shard_done()
                     if result["error"] is not None:
@@ -308,7 +225,7 @@ class Builder:
 
     def _here(self, shards: list[pa.Table], stack: ExitStack) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
         """Build shards in this process, one after the other."""
-        os.environ.update(WORKER_ENV)
+        stack.enter_context(worker_environment())
         tally = LocalTally()
         stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
         run = ReportingTask(whole_shard(stages, self.plan.config_digest, Watch(tally)), logged=False)
@@ -329,7 +246,7 @@ class Builder:
         return run_graph(shards, stages, self.plan.config_digest, watch, cluster.feature_actors, gpus), tally
 
     def publish(self, commits: list[Commit], accept: bool) -> None:
-        """Publish what was built, unless it is published already or a limit forbids it."""
+        """Publish what was built, unless it is already published or a limit forbids it."""
         root, report = self.root, self.report
         draft = draft_snapshot(self._file, self.plan, commits)
         report.remarks = describe_remarks(draft.snapshot.counts.remarked, draft.commits)
@@ -375,8 +292,8 @@ class Builder:
 def _order(shard_s: list[float]) -> list[int]:
     """Return the order in which to build shards of these lengths in seconds.
 
-    By chance, so that two builders on one root do different shards first and find each other's done; but the shortest
-    third last, longest first, so that the workers end at about the same time.
+    The order is random, so that two builders on one root start with different shards and find each other's done. But the shortest
+    third comes last, longest first, so that the workers end at about the same time.
     """
     order = sorted(range(len(shard_s)), key=lambda i: -shard_s[i])
     last = max(1, len(order) // 3)
@@ -386,7 +303,7 @@ def _order(shard_s: list[float]) -> list[int]:
 
 
 def _check_all_there(root: Root, commits: list[Commit]) -> None:
-    """A snapshot must not name what somebody removed while it was built."""
+    """Raise ClipmillError if files were removed during the build: a snapshot must not name them."""
     sizes = shard_sizes(root)
     missing = [c for c in commits if commit_path(c.key) not in sizes or not c.is_whole(sizes)]
     if missing:
@@ -395,7 +312,7 @@ def _check_all_there(root: Root, commits: list[Commit]) -> None:
 
 
 def check_device(config: Config, address: str | None = None) -> None:
-    """Raise ConfigError where features are to be computed on a GPU of this machine, which has none. A cluster says so itself."""
+    """Raise ConfigError if features need a GPU and this machine has none. A cluster is asked later, once it is connected."""
     if config.features.device != "cuda" or not chain_of(config).can_use_gpu or address or _ray_is_at_hand():
         return
     import torch
@@ -409,7 +326,7 @@ def check_device(config: Config, address: str | None = None) -> None:
 
 
 def device_notes(config: Config) -> list[str]:
-    """Return what would keep a build of this machine from working, and not one on a cluster: a plan is often made on a laptop."""
+    """Return what would keep this machine from building, but not a cluster: plans are often made on a laptop."""
     try:
         check_device(config)
     except ConfigError as error:
@@ -418,14 +335,14 @@ def device_notes(config: Config) -> list[str]:
 
 
 def _ray_is_at_hand() -> bool:
-    """Whether a cluster is named by the environment, or this process is connected to one."""
+    """Return whether the environment names a cluster, or this process is connected to one."""
     ray = sys.modules.get("ray")
     return bool(os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
 
 
 @contextmanager
 def guarded(file: ConfigFile) -> Iterator[None]:
-    """Have SIGTERM end what is done to a dataset as Ctrl-C does, and failures of its storage end it with a message."""
+    """Handle SIGTERM like Ctrl-C while a dataset is worked on, and turn failures of its storage into messages."""
     on_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _interrupt) if on_main_thread else None
     try:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,21 @@ WORKER_ENV = {
 # Ray Data itself waits for 2 s only, which a busy machine exceeds.
 _EXECUTOR_END_S = 60.0
 _MAX_WHY = 500
+
+
+@contextmanager
+def worker_environment() -> Iterator[None]:
+    """Set the variables that workers need for as long as processes are started that inherit them."""
+    before = {name: os.environ.get(name) for name in WORKER_ENV}
+    os.environ.update(WORKER_ENV)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         logging.getLogger(name).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     ours = not ray.is_initialized()
+    environment = ExitStack()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if ours:
         try:
@@ -128,7 +144,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
             else:
                 check_ray_can_start()
                 # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
-                os.environ.update(WORKER_ENV)
+                environment.enter_context(worker_environment())
                 ray.init(
                     address="local",
                     num_cpus=workers,
@@ -138,6 +154,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     job_config=job_config(carried=False),
                 )
         except Exception as error:  # Ray's own is a plain Exception when a node does not come up
+            environment.close()
             if not isinstance(error, OSError | RuntimeError | ValueError) and type(error) is not Exception:
                 raise
             raise ray_did_not_start(error, address) from None
@@ -163,6 +180,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         if ours:
             await_executors()
             ray.shutdown()
+        environment.close()
 
 
 def await_executors() -> None:

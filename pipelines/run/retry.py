@@ -1,4 +1,4 @@
-"""Retry: try rejected recordings again, after a library, a permission or a limit has changed but not the recordings."""
+"""Try rejected recordings again after something other than the recordings has changed: a library, a permission, a limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits, write_retries
-from clipmill.pipelines.run.build import Builder, Report, guarded
+from clipmill.pipelines.run.build import Builder, guarded
+from clipmill.pipelines.run.report import Report
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.reasons import INPUT_MOVED
 from clipmill.schemas.records import Commit
@@ -19,11 +20,11 @@ from clipmill.stages.storage.root import Root
 
 @dataclass
 class Retried:
-    """What came of it.
+    """What a retry did.
 
-    tried : recordings, or parts of long ones, by the reason they had
-    rejected_again : those that have the same reason as before
-    lost : recordings, or parts, of the same shards that were used before and are rejected now, as under a lowered limit
+    tried : ids of the recordings, or parts of long ones, that were tried again, with the reasons they had
+    rejected_again : ids of those that were rejected for the same reason again
+    lost : ids in the same shards that were used before and are rejected now (as under a lowered limit), with their reasons
     """
 
     report: Report
@@ -51,12 +52,12 @@ def retry(
 ) -> Retried:
     """Decode the rejected recordings of a dataset again, with the shards that hold them, and publish what changed.
 
-    Shards never change, so one whose outcome is another gets a new key; which recordings were tried again, and how often, is
-    part of it and stands in `retries.json`. Where nothing came of it, nothing stays of it.
+    Shards never change, so a shard with another outcome gets a new key. How often each recording was tried again is part of that key
+    and is kept in `retries.json`. Retries that change nothing leave no trace.
 
     Parameters
     ----------
-    reasons : codes to try again; empty: all
+    reasons : codes of the rejections to try again; empty: all
     """
     with guarded(file):
         return _retry(Builder(file, workers, address, quiet).begin(), reasons, accept)
