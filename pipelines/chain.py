@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, role_of
 from clipmill.schemas.config import Config, Source
-from clipmill.schemas.config.model import fingerprint
-from clipmill.schemas.errors import ConfigError, StageError
+from clipmill.schemas.config.model import fingerprint, nearest
+from clipmill.schemas.config.problems import keys_at
+from clipmill.schemas.errors import ConfigError, Problem, StageError
 from clipmill.schemas.reasons import PLAN_REASONS, Reason
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain
@@ -25,7 +26,7 @@ from clipmill.stages.images import Images
 from clipmill.stages.lookup import carried_source, checked_settings, find_stage, own_names, take_sources
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
-from clipmill.stages.stage import Stage
+from clipmill.stages.stage import Scope, Stage
 from clipmill.stages.write import Write
 
 CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Downmix, Resample, Segment)
@@ -247,6 +248,41 @@ def _step(config: Config, name: str, settings: Any, key: str, scope: Any) -> Ite
         yield Step(stage, key, checked, found.origin)
 
 
+def stage_problems(plain: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with the stages that a configuration names, also where other parts of it are wrong.
+
+    plain : the configuration as it was written
+    """
+    problems: list[Problem] = []
+    for name, settings, key, scope in _named(plain):
+        try:
+            checked_settings(find_stage(name, scope).kind, {} if settings is None else settings, key)
+        except ConfigError as error:
+            problems += error.problems
+        except StageError as error:
+            problems.append(Problem(error.code, str(error), key))
+    return problems
+
+
+def _named(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Scope]]:
+    """Yield name, settings, key and scope of each stage; what has not the form of one is none of them."""
+    lists = [("clips", plain.get("clips"))]
+    sources = plain.get("sources")
+    for i, source in enumerate(sources if isinstance(sources, list) else ()):
+        lists.append((f"sources[{i}].clips", source.get("clips") if isinstance(source, dict) else None))
+    for key, steps in lists:
+        for i, step in enumerate(steps if isinstance(steps, list) else ()):
+            named = {step: None} if isinstance(step, str) else step
+            if isinstance(named, dict) and len(named) == 1 and all(isinstance(name, str) for name in named):
+                for name, settings in named.items():
+                    yield name, settings, f"{key}[{i}].{name}", "clip"
+    features = plain.get("features")
+    known = keys_at(Config, ("features",))
+    for name, settings in (features if isinstance(features, dict) else {}).items():
+        if name not in known and nearest(str(name), known) is None:
+            yield str(name), settings, f"features.{name}", "derived"
+
+
 def _distinct(stages: Any) -> tuple[pa.Field, ...]:
     """Return the columns of stages, each once. Raises StageError where two give one name to different things."""
     found: dict[str, tuple[pa.Field, str]] = {}
@@ -260,15 +296,15 @@ def _distinct(stages: Any) -> tuple[pa.Field, ...]:
     return tuple(field for field, _ in found.values())
 
 
-def own_clip_stages() -> list[type[Stage]]:
-    """Return clipmill's own stages for the list `clips`. Those of other packages say in snapshots what their words mean."""
-    return [find_stage(name, "clip").kind for name in own_names("clip")]
+def own_stages(scope: Scope) -> list[type[Stage]]:
+    """Return clipmill's own stages for a list of the configuration. Snapshots say what the words of other packages' stages mean."""
+    return [find_stage(name, scope).kind for name in own_names(scope)]
 
 
 @cache
 def known_reasons() -> dict[str, Reason]:
     """Return the reasons of clipmill's own stages, and of all that comes before them, by code."""
-    kinds = (*CHUNK_STAGES, *own_clip_stages(), *DERIVED_STAGES)
+    kinds = (*CHUNK_STAGES, *own_stages("clip"), *DERIVED_STAGES, *own_stages("derived"))
     declared = (reason for kind in kinds for reason in kind.rejects)
     return {reason.code: reason for reason in (*PLAN_REASONS, *declared)}
 
@@ -276,7 +312,7 @@ def known_reasons() -> dict[str, Reason]:
 @cache
 def known_rules() -> dict[str, str]:
     """Return the rules by which clipmill's own stages drop clips, with their meanings."""
-    kinds = (*CHUNK_STAGES, *own_clip_stages())
+    kinds = (*CHUNK_STAGES, *own_stages("clip"))
     return {rule: meaning for kind in kinds for rule, meaning in kind.drops.items()}
 
 

@@ -170,10 +170,24 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
         config = Config.model_validate(filled)
     except ValidationError as error:
         problems = explain(error, document)
-    problems += misspelt_features(document) + document.problems
+    problems += misspelt_features(document) + document.problems + _stage_problems(filled, document)
     if problems or config is None:
         raise ConfigError.of(sorted(problems, key=lambda p: (p.line or 0, p.code != "config.unknown_key")))
     return ConfigFile(config=config, public=_without_secrets(document.data), path=file, lines=document.lines)
+
+
+def _stage_problems(filled: Any, document: Document) -> list[Problem]:
+    if not isinstance(filled, dict):
+        return []
+    from clipmill.pipelines.chain import stage_problems
+
+    problems = []
+    for problem in stage_problems(filled):
+        path = key_path(problem.key)
+        while path and path not in document.lines:
+            path = path[:-1]
+        problems.append(replace(problem, file=document.file, line=document.lines.get(path)))
+    return problems
 
 
 def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str, str]) -> Any:

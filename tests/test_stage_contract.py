@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmill.pipelines.chain import CHUNK_STAGES, DERIVED_STAGES, chain_of, known_reasons, known_rules
+from clipmill.pipelines.config_file import loads
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.tables import CLIPS, RESERVED
@@ -212,8 +213,12 @@ def test_both_spellings_of_silence_are_one_and_giving_both_is_an_error() -> None
         ([{"silence": {"min_db": -40}}], "clips[0].silence.min_db", "known here: min_dbfs"),
         ([{"silence": {"min_dbfs": 3}}], "clips[0].silence.min_dbfs", "less than or equal to 0"),
         ([{"nowhere.at:All": {}}], "clips[0].nowhere.at:All", "No module named 'nowhere'"),
-        ([{"clipmill.stages.stage:dropped": {}}], "clips[0].stages.stage:dropped", "is no stage"),
-        ([{"clipmill.stages.features:Features": {}}], "clips[0].stages.features:Features", "belongs under `features`"),
+        ([{"clipmill.stages.stage:dropped": {}}], "clips[0].clipmill.stages.stage:dropped", "is no stage"),
+        (
+            [{"clipmill.stages.features:Features": {}}],
+            "clips[0].clipmill.stages.features:Features",
+            "belongs under `features`",
+        ),
     ],
 )
 def test_a_step_that_is_wrong_is_told_with_its_key(clips: Any, key: str, message: str) -> None:
@@ -221,6 +226,30 @@ def test_a_step_that_is_wrong_is_told_with_its_key(clips: Any, key: str, message
         chain_of(config(clips=clips))
     (problem,) = raised.value.problems
     assert problem.key == key and message in problem.message
+
+
+def test_wrong_stages_are_told_with_all_else_that_is_wrong() -> None:
+    text = """name: t
+sources:
+  - {name: s, root: /in, clips: [{silence: {min_db: -40}}]}
+  - {name: s2, rot: /in}
+clips:
+  - silence: {min_dbfs: -40}
+  - silense
+output: {root: /out}
+features:
+  log_mel: {}
+  chromium: {bins: 12}
+"""
+    with pytest.raises(ConfigError) as raised:
+        loads(text, file="c.yaml")
+    places = [(p.line, p.key, p.code) for p in raised.value.problems]
+    assert places == [
+        (3, "sources[0].clips[0].silence.min_db", "config.unknown_key"),
+        (4, "sources[1].rot", "config.unknown_key"),
+        (7, "clips[1].silense", "stage.unknown"),
+        (11, "features.chromium", "stage.unknown"),
+    ]
 
 
 def test_sources_can_have_a_list_of_their_own() -> None:

@@ -50,9 +50,10 @@ limits: {{max_rejected_share: 0.1}}       # one recording of 25 is corrupt on pu
 """
 _LOAD = """\
 Load it, in .venv/bin/python:
+  import clipmill
   import pyarrow.dataset as ds
-  from clipmill import open_dataset
-  snapshot = open_dataset("{dataset}")
+  snapshot = clipmill.open_dataset("{dataset}")
+  snapshot.manifest().to_pandas()
   clips = ds.dataset([uri for split in snapshot.splits for uri in snapshot.uris(split)], format="parquet").to_table()
 or, after `pip install datasets`:
   from datasets import load_dataset
