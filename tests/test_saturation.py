@@ -19,7 +19,7 @@ from clipmill.schemas.config import Segment
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.records import Commit
 from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
-from clipmill.schemas.tables import RUNS
+from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.segment import Segment as Cut
 from clipmill.stages.segment import SegmentSource
@@ -147,7 +147,7 @@ def test_it_is_the_exact_count_whatever_the_format(values: list[float], sample_f
     """Also of what is rounded up to full scale and is not there, and of windows that overlap; padding is silent."""
     y = np.repeat(np.array(values, np.float32)[:, None], channels, axis=1)
     spec = Segment(mode="window", length_s=8 / RATE, hop_s=4 / RATE, tail="pad_noise", tail_noise_dbfs=0)
-    buffer = RowBuffer(RUNS, values_column="samples")
+    buffer = RowBuffer(CHUNKS, values_column="samples")
     buffer.add(
         {
             "item_id": "s/r.wav", "recording_id": "s/r.wav", "source": "s", "path": "r.wav", "primary": True, "sample_rate_hz": RATE,
