@@ -106,6 +106,7 @@ class OutputFile:
 class Commit:
     """The record that makes a shard count. Written after the shard's files.
 
+    bucket : the shard's partition of the hash space, ``b`` and the bits that its members' hashes begin with
     clips_key : what its clips are a function of; shards that differ in features or file formats alone share it
     donor : key of the shard whose clips it was made from, None when it was made from recordings
     statistics : of its clips and features; without clips when it was made before there were any

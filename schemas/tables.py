@@ -47,7 +47,7 @@ ITEM_COLUMNS = [name for name, _ in _ITEM_FIELDS]
 PLAN = pa.schema(
     [
         ("split", pa.string()),
-        ("bucket", pa.string()),
+        ("bucket", pa.string()),  # the shard's partition of the hash space
         ("key", pa.string()),
         (
             "clips_key",

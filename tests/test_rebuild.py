@@ -101,7 +101,7 @@ EDITS = st.tuples(
 
 
 def places(plan: Plan) -> dict[str, tuple[str, str, set[str]]]:
-    """Return, by key, a shard's split and bucket and the recordings in it."""
+    """Return, by key, a shard's split and partition and the recordings in it."""
     found = {}
     for i, key in enumerate(plan.keys):
         shard = plan.shard(i)
@@ -128,13 +128,13 @@ def test_after_any_edits_the_snapshot_is_that_of_a_build_from_scratch(edits: lis
             touched = set() if kind == "nothing" else corpus.edit(kind, which, seed)
             report = build(config, quiet=True)
             after = places(make_plan(config.config))
-            # Only what holds the edited recordings is built, or what a bucket that does was split or merged into.
+            # Only what holds the edited recordings is built, or what a partition that does was split or merged into.
             fresh = {key: after[key] for key in after.keys() - before.keys()}
             both = (*before.values(), *after.values())
             hit = [s for s in both if s[2] & touched]
             hit += [s for s in both if any(related(s, one) for one in hit)]
             assert all(any(related(shard, one) for one in hit) for shard in fresh.values())
-            if {s[:2] for s in before.values()} == {s[:2] for s in after.values()}:  # no bucket split or merged
+            if {s[:2] for s in before.values()} == {s[:2] for s in after.values()}:  # no partition split or merged
                 assert len(fresh) <= len(touched)
             assert report.shards_built == len(after.keys() - committed)
             assert report.shards_reused == len(after) - report.shards_built

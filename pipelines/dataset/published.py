@@ -103,7 +103,7 @@ class Published:
 
     @cached_property
     def commits(self) -> list[Commit]:
-        """The records of its shards, by split and bucket.
+        """The records of its shards, by split and partition.
 
         Raises
         ------

@@ -123,8 +123,8 @@ class Write:
     @contextlib.contextmanager
     def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
         """Open the files of a shard: those that take clips, and the one of its recordings."""
-        split, bucket, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
-        parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
+        split, partition, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
+        parts = [self._open(name, split, partition, key, files) for name in (*self.formats, "manifest")]
         path = commit_recordings_path(key)
         recordings = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
         try:
@@ -145,11 +145,11 @@ class Write:
         remarks: list[dict[str, Any]],
         donor: str | None = None,
     ) -> Commit:
-        split, bucket, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
+        split, partition, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
         return Commit(
             key=key,
             split=split,
-            bucket=bucket,
+            bucket=partition,
             outputs=outputs,
             counts=counts,
             seconds=seconds,
@@ -190,7 +190,7 @@ class Write:
             detail = f"its clips take more than {self.max_temporary_mb} MB of temporary space (limits.max_temporary_mb)"
             raise ItemRejectedError(item, "recording_too_long", detail)
 
-    def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
+    def _open(self, name: str, split: str, partition: str, key: str, files: contextlib.ExitStack) -> ShardFile:
         if name == "manifest":
             path = commit_manifest_path(key)
             has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
@@ -198,7 +198,7 @@ class Write:
                 [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
             )
             return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
-        path = shard_path(split, bucket, key, EXTENSIONS[name])
+        path = shard_path(split, partition, key, EXTENSIONS[name])
         sink = files.enter_context(self.root.write(path))
         if name == "parquet":
             return ParquetFile(name, path, sink, self.schema)
