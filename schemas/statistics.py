@@ -92,7 +92,7 @@ class Saturation:
 
     clips : that were counted; those of shards that were built before it was counted are not among them
     n_samples : theirs, over all channels, padding included
-    n_saturated : of these, how many were at `clipmill.schemas.units.SATURATED` or beyond before they were rounded
+    n_saturated : of these samples, how many were at `clipmill.schemas.units.SATURATED` or beyond before they were rounded
     """
 
     clips: int = 0

@@ -105,10 +105,7 @@ CLIPS = pa.schema(
         ("n_samples", pa.int64()),  # frames, padding included
         ("level_dbfs", pa.float64()),
         ("n_clipped", pa.int64()),  # samples that were beyond full scale
-        (
-            "n_saturated",
-            pa.int64(),
-        ),  # samples at full scale or beyond before they were rounded, of all channels; in no file
+        ("saturated_samples", pa.int64()),  # of all channels, at full scale or beyond before rounding; in no file
         ("samples", pa.large_list(pa.float32())),  # interleaved, not rounded; null where `pcm` is there
         ("pcm", pa.large_binary()),  # little-endian int16 or float32, interleaved
         ("count", pa.int64()),  # dropped: how many clips the row stands for

@@ -142,8 +142,8 @@ class _Cutter:
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
         if self.is_finite and sample_format == "int16" and not as_float:
-            pcm, n_clipped = to_pcm16(self.samples)
-            self.pcm = pcm if n_clipped == 0 else None
+            pcm, clipped_samples = to_pcm16(self.samples)
+            self.pcm = pcm if clipped_samples == 0 else None
         self.is_loud = not self.is_finite or _reaches_full_scale(self.samples if self.pcm is None else self.pcm)
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -236,16 +236,16 @@ class _Cutter:
         if not self.is_finite and not np.isfinite(y).all():
             what = "not-a-number or infinite samples"
             return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", what, lane)
-        n_saturated = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
+        saturated_samples = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
         if clip.n_padded:
             y = np.concatenate([y, self._padding(identity, clip.n_padded, y.shape[1])])
-        n_clipped, payload = 0, None
+        clipped_samples, payload = 0, None
         if self.as_float:
             pass
         elif self.pcm is not None and not clip.n_padded:
             payload = self.pcm[place].tobytes()
         elif self.sample_format == "int16":
-            pcm, n_clipped = to_pcm16(y)
+            pcm, clipped_samples = to_pcm16(y)
             payload = pcm.tobytes()
         else:
             payload = np.ascontiguousarray(y, dtype="<f4").tobytes()
@@ -258,8 +258,8 @@ class _Cutter:
             "n_channels": y.shape[1],
             "channel": lane,
             "n_samples": len(y),
-            "n_clipped": n_clipped,
-            "n_saturated": n_saturated,
+            "n_clipped": clipped_samples,
+            "saturated_samples": saturated_samples,
             "pcm": payload,
             **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
             **_of_annotation(annotation),

@@ -162,7 +162,7 @@ def test_it_is_the_exact_count_whatever_the_format(values: list[float], sample_f
         if row["status"] == "clip":
             start = round(row["start_s"] * RATE)
             expected = np.count_nonzero(np.abs(y[start : start + 8].astype(np.float64)) >= FULL)
-            assert row["n_saturated"] == expected
+            assert row["saturated_samples"] == expected
     assert any(row["status"] == "clip" for row in clips)
 
 

@@ -88,7 +88,7 @@ class Ledger:
         n_samples = sum(
             n * k for n, k in zip(clips["n_samples"].to_pylist(), clips["n_channels"].to_pylist(), strict=True)
         )
-        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["n_saturated"].to_pylist()))
+        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["saturated_samples"].to_pylist()))
         if any(light["last"].to_pylist()):
             self._end(item)
 
