@@ -185,7 +185,7 @@ class Snapshot:
     recordings_dropped : listed, but with a label that the configuration drops, or with such rows alone, by label
     annotations_dropped : rows with a label that the configuration drops, by label
     annotations_ignored : rows of a table whose recording is not there, where the configuration says to ignore them
-    noted : what is worth knowing of how annotations were understood, by `clipmill.schemas.noted`
+    noted : what is worth knowing of how annotations were understood, by `clipmill.schemas.annotation_notes`
     classes : labels in the order of their ids; see `clipmill.pipelines.dataset.classes`
     columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `clipmill.schemas.columns`
     words : meanings of the rules and reasons of stages of other packages; of a reason the remedy, too

@@ -119,7 +119,7 @@ def configured_fields(source: Source) -> set[str]:
 
 
 def noted_of(items: list[Item]) -> dict[str, int]:
-    """Return what is worth knowing of the rows that are used, by `clipmill.schemas.noted`; nothing that did not occur."""
+    """Return what is worth knowing of the rows that are used, by `clipmill.schemas.annotation_notes`; nothing that did not occur."""
     used = [row for item in items for row in item.annotations or () if row.reason is None]
     found = Counter(code for row in used for code in row.noted)
     found["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)
