@@ -19,7 +19,7 @@ from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.names import composed
+from clipmill.schemas.names import to_nfc
 from clipmill.stages.storage.root import split_name
 
 # Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
@@ -87,7 +87,7 @@ class PathReader:
 
     def read(self, path: str) -> tuple[str | None, dict[str, str]]:
         fields: dict[str, str] = {}
-        path = composed(path)
+        path = to_nfc(path)
         for pattern in self.patterns:
             try:
                 match = pattern.search(path, timeout=_REGEX_TIMEOUT_S)

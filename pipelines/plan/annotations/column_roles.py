@@ -9,7 +9,7 @@ from clipmill.pipelines.plan.annotations.rows import HINT, HeaderError, MissingC
 from clipmill.pipelines.plan.annotations.times import Times
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.annotation_roles import unnamed_roles
-from clipmill.schemas.names import composed
+from clipmill.schemas.names import to_nfc
 
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
@@ -28,7 +28,7 @@ class _Shared(dict[str, str]):
     """Gives one and the same string, in NFC, for equal ones: most columns of a large table say few things many times."""
 
     def __missing__(self, text: str) -> str:
-        name = composed(text)
+        name = to_nfc(text)
         if len(self) < _MAX_SHARED:
             self[text] = name
         return name
@@ -38,7 +38,7 @@ class Columns:
     """Where each thing stands in a row."""
 
     def __init__(self, spec: Annotations, header: list[str] | None) -> None:
-        self.written = [composed(name) for name in header] if header is not None else []
+        self.written = [to_nfc(name) for name in header] if header is not None else []
         self.header = _unique(self.written) if header is not None else None
         self._comment = spec.comment
         self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
