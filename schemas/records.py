@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
 from clipmill.schemas.keys import FORMAT_VERSION
-from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
+from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
 
 _LEFT_OUT_EMPTY = frozenset(
     {
@@ -257,17 +257,17 @@ class Snapshot:
     @property
     def saturation(self) -> dict[str, Saturation]:
         """How much of the clips is at full scale, by source."""
-        return summed_saturation(self.statistics.values())
+        return sum_saturation(self.statistics.values())
 
     @property
     def clips_of_unknown_saturation(self) -> int:
         return self.counts.clips_kept - sum(sums.clips for sums in self.saturation.values())
 
-    def holds_the_same(self, other: Snapshot) -> bool:
+    def has_same_content(self, other: Snapshot) -> bool:
         """Return whether another snapshot has the same shards, and the same left out."""
         return (self.commits, self.plan_digest) == (other.commits, other.plan_digest)
 
-    def asked_the_same(self, other: Snapshot) -> bool:
+    def has_same_request(self, other: Snapshot) -> bool:
         """Return whether another snapshot was to have the same splits and classes."""
         return all(self.config.get(key) == other.config.get(key) for key in ("split", "classes"))
 

@@ -196,7 +196,7 @@ def test_a_change_and_its_undoing_reuse_the_old_shards(nightly: tuple[Corpus, Pa
     back = again(config)
     assert (back.status, back.shards_built, back.snapshot.number) == ("published", 0, 3)  # type: ignore[union-attr]
     root = Root(str(tmp_path / "out"))
-    assert read_snapshot(root, 1).holds_the_same(read_snapshot(root, 3))
+    assert read_snapshot(root, 1).has_same_content(read_snapshot(root, 3))
 
 
 def test_with_sha256_a_touch_or_a_copy_rebuilds_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from clipmill.pipelines.run.limits import exceeded
 from clipmill.schemas.config import Segment
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.records import Commit
-from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
+from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
 from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.segment import Segment as Cut
@@ -174,8 +174,8 @@ sums_of_sources = st.dictionaries(
 @given(st.lists(sums_of_sources, max_size=4))
 def test_sums_add_up_in_any_order(parts: list[dict[str, Saturation]]) -> None:
     statistics = [Statistics(saturation=part) for part in parts]
-    found = summed_saturation(statistics)
-    assert found == summed_saturation(reversed(statistics)) == sum(statistics, Statistics()).saturation
+    found = sum_saturation(statistics)
+    assert found == sum_saturation(reversed(statistics)) == sum(statistics, Statistics()).saturation
     for source, sums in found.items():
         assert sums.n_saturated == sum(p[source].n_saturated for p in parts if source in p)
 

@@ -347,8 +347,8 @@ class Builder:
             draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
             report.snapshot = draft.snapshot
             report.classes = describe_class_changes(self._file.config, draft.snapshot, last)
-            same = last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes
-            if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
+            same = last is not None and last.has_same_content(draft.snapshot) and classes_of(last) == classes
+            if last is not None and same and (not short or last.has_same_request(draft.snapshot)):
                 repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
                 report.warnings += short
