@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, TypeVar
 
-from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
+from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
 from clipmill.schemas.keys import FORMAT_VERSION
 from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
 
@@ -162,7 +162,7 @@ class Commit:
             return _made(cls, {**plain, **sums})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a commit record ({odd_record(error)}); remove it: the next build makes the shard again",
+                f"{name}: not a commit record ({describe_bad_record(error)}); remove it: the next build makes the shard again",
                 code="root.damaged",
             ) from None
 
@@ -246,11 +246,11 @@ class Snapshot:
             }
             snapshot = _made(cls, {**plain, **sums})
             if not all(key.isalnum() for key in snapshot.commits):
-                raise OddRecordError("commits holds what is no key")
+                raise BadRecordError("commits holds what is no key")
             return snapshot
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({odd_record(error)}); put the file back as it was, or remove it: the next build publishes again",
+                f"{name}: not a snapshot ({describe_bad_record(error)}); put the file back as it was, or remove it: the next build publishes again",
                 code="root.damaged",
             ) from None
 
@@ -324,32 +324,32 @@ T = TypeVar("T")
 
 def _object(plain: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(plain, dict):
-        raise OddRecordError(
+        raise BadRecordError(
             f"{f'{place} should be' if place else 'it should hold'} an object, with a value for each key"
         )
     return plain
 
 
 def _made(kind: type[T], plain: Any, place: str = "") -> T:
-    """Return the record that plain data hold. place : where they stand in the file. Raises OddRecordError."""
+    """Return the record that plain data hold. place : where they stand in the file. Raises BadRecordError."""
     values, about = _object(plain, place), kind.__dataclass_fields__  # type: ignore[attr-defined]
     at = f"{place}." if place else ""
     if unknown := [name for name in values if name not in about]:
-        raise OddRecordError(f"{at}{unknown[0]} is not known")
+        raise BadRecordError(f"{at}{unknown[0]} is not known")
     needed = [n for n, f in about.items() if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [name for name in needed if name not in values]:
-        raise OddRecordError(f"{at}{lacking[0]} is missing")
+        raise BadRecordError(f"{at}{lacking[0]} is missing")
     return _typed(kind(**values), at)
 
 
 def _typed(record: T, at: str = "") -> T:
-    """Return a record as it is. Raises OddRecordError where a damaged file has given a field, or what is in it, another type."""
+    """Return a record as it is. Raises BadRecordError where a damaged file has given a field, or what is in it, another type."""
     for name, about in record.__dataclass_fields__.items():  # type: ignore[attr-defined]
         outer, inner = _TYPES.get(about.type, (object, None))
         value = getattr(record, name)
         inside = value.values() if isinstance(value, dict) else value
         if not isinstance(value, outer) or (inner is not None and not all(isinstance(v, inner) for v in inside)):
-            raise OddRecordError(f"{at}{name} should be {_in_words(about.type)}")
+            raise BadRecordError(f"{at}{name} should be {_in_words(about.type)}")
     return record
 
 
