@@ -34,7 +34,7 @@ from clipmill.schemas.reasons import INPUT_MOVED
 from clipmill.schemas.records import Commit
 from clipmill.schemas.tables import CLIPS, shard_schema
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
-from clipmill.stages.clip_chain import applied
+from clipmill.stages.clip_chain import apply_stage
 from clipmill.stages.lookup import carried_source
 from clipmill.stages.reread import Reread
 from clipmill.stages.stage import Stage
@@ -102,7 +102,7 @@ class Stages:
 
 def _checked(stages: tuple[Stage, ...]) -> tuple[Work, ...]:
     """Return stages that are held to what they declare, and whose exceptions name them."""
-    return tuple(partial(applied, stage) for stage in stages)
+    return tuple(partial(apply_stage, stage) for stage in stages)
 
 
 def stages_of(config: Config, plan: Plan, device: str) -> Stages:
