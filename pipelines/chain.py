@@ -22,7 +22,7 @@ from clipmill.stages.decode import Decode
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.features import Features
 from clipmill.stages.images import Images
-from clipmill.stages.lookup import carried_source, checked_settings, find_stage, own_names, take_sources
+from clipmill.stages.lookup import check_settings, find_stage, own_names, receive_files, stage_files
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
 from clipmill.stages.stage import Stage
@@ -161,7 +161,7 @@ class Chain:
     @property
     def sources(self) -> dict[str, str]:
         """Texts of the files of stages that are no part of an installed package, by the module's name, for other processes."""
-        return {name: text for step in self._foreign for name, text in carried_source(type(step.stage)).items()}
+        return {name: text for step in self._foreign for name, text in stage_files(type(step.stage)).items()}
 
     @property
     def _foreign(self) -> list[Step]:
@@ -214,7 +214,7 @@ def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str,
     ------
     StageError : one is not here, or is another version
     """
-    take_sources(sources)
+    receive_files(sources)
     chain = chain_of(config)
     for key, origin in origins.items():
         if (here := chain.origins.get(key)) != origin:
@@ -241,7 +241,7 @@ def _step(config: Config, name: str, settings: Any, key: str, scope: Any) -> Ite
         found = find_stage(name, scope)
     except StageError as error:
         raise ConfigError(str(error), key=key, code=error.code) from None
-    checked = checked_settings(found.kind, settings, key)
+    checked = check_settings(found.kind, settings, key)
     stage = found.kind.of(config, checked)
     if stage is not None:
         yield Step(stage, key, checked, found.origin)

@@ -35,7 +35,7 @@ from clipmill.schemas.records import Commit
 from clipmill.schemas.tables import CLIPS, shard_schema
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
 from clipmill.stages.clip_chain import apply_stage
-from clipmill.stages.lookup import carried_source
+from clipmill.stages.lookup import stage_files
 from clipmill.stages.reread import Reread
 from clipmill.stages.stage import Stage
 from clipmill.stages.storage.failures import describe_os_error
@@ -73,9 +73,7 @@ class Stages:
     @property
     def carried_modules(self) -> list[str]:
         """Top-level modules of derived stages that no installed package brings."""
-        return sorted(
-            {type(stage).__module__.partition(".")[0] for stage in self.derived if carried_source(type(stage))}
-        )
+        return sorted({type(stage).__module__.partition(".")[0] for stage in self.derived if stage_files(type(stage))})
 
     @property
     def before_gpu(self) -> tuple[Work, ...]:
