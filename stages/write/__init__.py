@@ -16,7 +16,7 @@ from clipmill.schemas.layout import EXTENSIONS, commit_manifest_path, commit_rec
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
-from clipmill.stages.held import Held
+from clipmill.stages.clip_buffer import ClipBuffer
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.clip_sums import ShardStatistics
 from clipmill.stages.write.encode import codec_of, encode
@@ -77,7 +77,7 @@ class Write:
         OSError : storage failed
         """
         ledger = Ledger(plan, self.stage_of_reason)
-        with contextlib.ExitStack() as files, Held() as held, self._parts(plan, files) as (parts, recordings):
+        with contextlib.ExitStack() as files, ClipBuffer() as held, self._parts(plan, files) as (parts, recordings):
             statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
             statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
             ledger.check()
@@ -166,7 +166,7 @@ class Write:
         )
 
     def _fill(
-        self, parts: list[ShardFile], ledger: Ledger, held: Held, tables: Iterable[pa.Table], split: str
+        self, parts: list[ShardFile], ledger: Ledger, held: ClipBuffer, tables: Iterable[pa.Table], split: str
     ) -> Statistics:
         statistics = ShardStatistics(self.feature_names)
         for item, rows, ends in _by_item(tables):
@@ -185,7 +185,7 @@ class Write:
                         part.add(table)
         return statistics.finish()
 
-    def _check_space(self, item: str, held: Held) -> None:
+    def _check_space(self, item: str, held: ClipBuffer) -> None:
         if self.max_temporary_mb is not None and held.size_bytes > self.max_temporary_mb * 1_000_000:
             detail = f"its clips take more than {self.max_temporary_mb} MB of temporary space (limits.max_temporary_mb)"
             raise ItemRejectedError(item, "recording_too_long", detail)
