@@ -25,7 +25,7 @@ RETRIES_FILE = "retries.json"
 FORGOTTEN_FILE = "forgotten.json"
 COMMITS = "commits"
 SNAPSHOTS = "snapshots"
-OURS = re.compile(
+OWN_FILES = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)|builds/rejections\.parquet"
 )

@@ -24,7 +24,7 @@ from clipmill.pipelines.dataset.records_io import (
 from clipmill.pipelines.dataset.stale_exports import stale_exports
 from clipmill.schemas.layout import (
     BUILDS,
-    OURS,
+    OWN_FILES,
     REJECTED_FILE,
     SNAPSHOTS,
     Retries,
@@ -117,7 +117,9 @@ def find_beside(root: Root, kept: list[int], barred: Collection[str] = (), spare
         needed |= {commit_path(commit.key), *(o.path for o in commit.outputs)}
     found.snapshots = _unnamed_snapshots(root, kept)
     found.exports, folders = stale_exports(root, {p.identity for p in published}, needed)
-    loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OURS.fullmatch(path)}
+    loose = {
+        path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OWN_FILES.fullmatch(path)
+    }
     # Records first: a shard must not count when the removal is cut off.
     found.shards = dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
     last = notes[-1] if notes else None
@@ -130,7 +132,7 @@ def find_beside(root: Root, kept: list[int], barred: Collection[str] = (), spare
     found.retries_left = _needed_retries(root, commits, retries)
     found.retries = len(retries) - len(found.retries_left)
     exported = "".join(f"|{re.escape(folder)}/.*" for folder in folders)
-    found.leftovers = root.leftovers(running_since(root), re.compile(f"(?:{OURS.pattern}){exported}"))
+    found.leftovers = root.leftovers(running_since(root), re.compile(f"(?:{OWN_FILES.pattern}){exported}"))
     return found
 
 
@@ -149,7 +151,7 @@ def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
     loose = {
         path: n
         for path, n in sizes.items()
-        if path not in needed and not path.startswith(folders) and OURS.fullmatch(path)
+        if path not in needed and not path.startswith(folders) and OWN_FILES.fullmatch(path)
     }
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 

@@ -44,7 +44,7 @@ from clipmill.pipelines.run.task_failures import ReportingTask, checked
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.findings import Finding
-from clipmill.schemas.layout import OURS, REJECTED_FILE, Retries, commit_path
+from clipmill.schemas.layout import OWN_FILES, REJECTED_FILE, Retries, commit_path
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.failures import describe_os_error
@@ -228,7 +228,7 @@ class Builder:
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove what killed builds, or killed workers of this one, have left half written."""
         try:
-            for name in self.root.leftovers(running_since(self.root, but=own_note), OURS):
+            for name in self.root.leftovers(running_since(self.root, but=own_note), OWN_FILES):
                 self.root.remove_leftover(name)
         except PermissionError:  # who may not look for them can build all the same
             return
