@@ -187,7 +187,7 @@ class StageError(ClipmillError):
         return (partial(StageError, code=self.code), self.args)
 
 
-class InputMovedError(Exception):
+class InputChangedError(Exception):
     """Recordings of a shard vanished or changed after it was planned; the shard must be planned anew without them.
 
     items : reason code and detail by item id

@@ -28,9 +28,9 @@ from clipmill.pipelines.run.rejecting import exchanged, rejecting
 from clipmill.pipelines.run.sandbox import Sandbox
 from clipmill.pipelines.run.task_failures import ReportingActor, ReportingTask, checked, ray_gave_up
 from clipmill.schemas.config import Config
-from clipmill.schemas.errors import ClipmillError, DonorError, InputMovedError, ItemRejectedError, StorageError
+from clipmill.schemas.errors import ClipmillError, DonorError, InputChangedError, ItemRejectedError, StorageError
 from clipmill.schemas.layout import commit_path
-from clipmill.schemas.reasons import INPUT_MOVED
+from clipmill.schemas.reasons import INPUT_CHANGED
 from clipmill.schemas.records import Commit
 from clipmill.schemas.tables import CLIPS, shard_schema
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
@@ -191,7 +191,7 @@ class BuildShard:
             try:
                 chain = (stages.clips, *stages.to_columns, self.watch)
                 return stages.write(shard, through(chain, [shard]))
-            except InputMovedError as moved:
+            except InputChangedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
             except ItemRejectedError as bad:
                 shard = rejecting(shard, bad)
@@ -235,7 +235,7 @@ class MakeClips:
             moved = {
                 row["item_id"]: (row["reason"], row["detail"])
                 for row in clips.select(["item_id", "reason", "detail"]).to_pylist()
-                if row["reason"] in INPUT_MOVED and row["item_id"] not in known
+                if row["reason"] in INPUT_CHANGED and row["item_id"] not in known
             }
             if not moved:
                 return clips, shard

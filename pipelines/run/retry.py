@@ -11,7 +11,7 @@ from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits, write_retries
 from clipmill.pipelines.run.build import Builder, Report, guarded
 from clipmill.schemas.layout import Retries
-from clipmill.schemas.reasons import INPUT_MOVED
+from clipmill.schemas.reasons import INPUT_CHANGED
 from clipmill.schemas.records import Commit
 
 
@@ -71,7 +71,7 @@ def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
             for row in recordings_of(builder.root, commit):
                 if row["reason"] is None:
                     used.add(row["item_id"])
-                elif row["reason"] not in INPUT_MOVED and (not reasons or row["reason"] in reasons):
+                elif row["reason"] not in INPUT_CHANGED and (not reasons or row["reason"] in reasons):
                     tried[row["item_id"]] = row
         bumped: Retries = {
             item: (row["version"], _tries(builder.retries, item, row["version"]) + 1) for item, row in tried.items()

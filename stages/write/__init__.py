@@ -71,7 +71,7 @@ class Write:
         Raises
         ------
         ClipmillError : the sums do not hold, which is a defect of a stage; nothing was written
-        InputMovedError : recordings changed after they were planned; nothing was written
+        InputChangedError : recordings changed after they were planned; nothing was written
         ItemRejectedError : the clips of an item take too much temporary space; nothing was written
         StorageError : the disk for temporary files failed
         OSError : storage failed
