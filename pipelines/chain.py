@@ -232,7 +232,7 @@ def _steps(config: Config, source: Source | None) -> Iterator[Step]:
 
 
 def _computed(config: Config) -> Iterator[Step]:
-    for name, settings in config.features.others.items():
+    for name, settings in config.features.derived_stages.items():
         yield from _step(config, name, settings, f"features.{name}", "derived")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clipmill.schemas.config.model import Frozen, did_you_mean
-from clipmill.schemas.config.problems import in_words
+from clipmill.schemas.config.problems import describe_problem
 from clipmill.schemas.errors import ConfigError, Problem, StageError
 from clipmill.stages.stage import Scope, Stage
 from clipmill.stages.stage_code import DIGEST, code_files, digest_of, receive
@@ -178,4 +178,4 @@ def _problem(item: Any, kind: type[Stage], key: str) -> Problem:
         return Problem("config.unknown_key", f"unknown key{hint}", place)
     if item["type"] == "missing":
         return Problem("config.missing_key", "is missing and has no default", place)
-    return Problem("config.invalid_value", in_words(item), place)
+    return Problem("config.invalid_value", describe_problem(item), place)

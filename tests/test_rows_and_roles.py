@@ -167,7 +167,7 @@ def test_near_misses_of_roles_are_errors(name: str, role: str) -> None:
     assert near_miss(name, [name]) == role
     with pytest.raises(ValueError, match=f"did you mean '{role}'.*annotations.fields"):
         Annotations.model_validate({**SIDECAR, "columns": {name: 0}})
-    assert Annotations.model_validate({**SIDECAR, "fields": {name: 0}}).carried == {name: 0}
+    assert Annotations.model_validate({**SIDECAR, "fields": {name: 0}}).field_columns == {name: 0}
 
 
 @pytest.mark.parametrize(

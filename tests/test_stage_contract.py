@@ -213,7 +213,11 @@ def test_both_spellings_of_silence_are_one_and_giving_both_is_an_error() -> None
         ([{"silence": {"min_dbfs": 3}}], "clips[0].silence.min_dbfs", "less than or equal to 0"),
         ([{"nowhere.at:All": {}}], "clips[0].nowhere.at:All", "No module named 'nowhere'"),
         ([{"clipmill.stages.stage:dropped": {}}], "clips[0].clipmill.stages.stage:dropped", "is no stage"),
-        ([{"clipmill.stages.features:Features": {}}], "clips[0].clipmill.stages.features:Features", "belongs under `features`"),
+        (
+            [{"clipmill.stages.features:Features": {}}],
+            "clips[0].clipmill.stages.features:Features",
+            "belongs under `features`",
+        ),
     ],
 )
 def test_a_step_that_is_wrong_is_told_with_its_key(clips: Any, key: str, message: str) -> None:

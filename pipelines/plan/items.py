@@ -114,7 +114,7 @@ def configured_fields(source: Source) -> set[str]:
     if isinstance(source.label, From) and source.label.from_ == "path":
         found.discard("label")
     if source.annotations is not None:
-        found |= source.annotations.carried.keys()
+        found |= source.annotations.field_columns.keys()
     return {field_name(name) for name in found}
 
 

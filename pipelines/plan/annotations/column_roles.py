@@ -8,7 +8,7 @@ from bisect import bisect_left
 from clipmill.pipelines.plan.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
 from clipmill.pipelines.plan.annotations.times import Times
 from clipmill.schemas.config.annotation_config import Annotations
-from clipmill.schemas.config.annotation_roles import unnamed_roles
+from clipmill.schemas.config.annotation_roles import guess_roles
 from clipmill.schemas.names import to_nfc
 
 _MAX_SHARED = 10_000
@@ -42,7 +42,7 @@ class Columns:
         self.header = _unique(self.written) if header is not None else None
         self._comment = spec.comment
         self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
-        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.field_columns.items()}
         extra: dict[str, int] = {}
         if self.header is not None and spec.extra_columns == "carry":
             used = {*self._known.values(), *carried.values()}
@@ -82,10 +82,10 @@ class Columns:
         header = self.header
         recording = spec.recording if isinstance(spec.recording, list) else [spec.recording]
         named = [str(where).lower() for where in recording if where is not None]
-        places = {self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        places = {self._find(name, where, name in spec.fields) for name, where in spec.field_columns.items()}
         used = {header[at] for at in (*places, *self._known.values())}
         used |= {name for name in header if name.lower() in named or any(f"{{{name.lower()}}}" in n for n in named)}
-        return unnamed_roles(tuple(header), frozenset(used), frozenset(spec.roles))
+        return guess_roles(tuple(header), frozenset(used), frozenset(spec.roles))
 
     def looks_like_header(self, cells: list[str]) -> bool:
         """Return whether a row has words where its times are to be, as a header has."""
