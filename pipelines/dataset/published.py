@@ -103,7 +103,7 @@ class Published:
 
     @cached_property
     def commits(self) -> list[Commit]:
-        """The records of its shards, by split and bucket.
+        """The records of its shards, by split and partition.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Published:
     def splits_without_clips(self) -> list[str]:
         """Those that the configuration asks for, or that have shards, and no clip; sorted."""
         try:
-            asked = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).asked
+            asked = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).expected
         except ValidationError:  # of an older clipmill, or with a variable for a share: then shards alone say it
             asked = []
         return [s for s in sorted({*asked, *self.splits}) if not self.snapshot.by_split.get(s, {}).get("clips")]

@@ -10,7 +10,7 @@ from typing import IO, Any, ClassVar, Self
 import pyarrow as pa
 
 from clipmill.schemas.config import Config
-from clipmill.schemas.tables import ITEM_COLUMNS, RUNS
+from clipmill.schemas.tables import CHUNKS, ITEM_COLUMNS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.decode.decode_reasons import DECODE_REASONS
 from clipmill.stages.decode.readers import DecodeError
@@ -27,8 +27,8 @@ _N_AHEAD = 2
 class Decode(Stage):
     """Decode the recordings of a plan.
 
-    Takes a table of `clipmill.schemas.tables.PLAN`; gives an iterator of tables of `clipmill.schemas.tables.RUNS`, each of a few megabytes:
-    the runs of an item follow each other in time, and the last one says so. A recording that cannot be decoded to its
+    Takes a table of `clipmill.schemas.tables.PLAN`; gives an iterator of tables of `clipmill.schemas.tables.CHUNKS`, each of a few megabytes:
+    the chunks of an item follow each other in time, and the last one says so. A recording that cannot be decoded to its
     end gives one row with a reason, which stands for all of it: what came before is then void.
 
     sources : by name
@@ -79,7 +79,7 @@ class Decode(Stage):
         )
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        buffer = RowBuffer(RUNS, values_column="samples")
+        buffer = RowBuffer(CHUNKS, values_column="samples")
         items = table.to_pylist()
         with _Ahead(self.sources, items) as streams:
             for i, item in enumerate(items):

@@ -155,7 +155,7 @@ class RecordingDecoder:
                 failures.append(error)
                 continue
             try:
-                for row in self._runs(reader, container, length):
+                for row in self._chunks(reader, container, length):
                     if row["last"] and container.kind == "flac":
                         row["remarks"] += _behind_flac(
                             reader, row["decoded_frames"], stream, size, container.start_byte
@@ -193,8 +193,8 @@ class RecordingDecoder:
     def _annotations(self, rate_hz: int) -> list[dict[str, Any]]:
         return [_in_seconds(a, self.source.time_unit, rate_hz) for a in self.item["annotations"] or []]
 
-    def _runs(self, reader: Reader, container: Container, length: int | None) -> Iterator[dict[str, Any]]:
-        """Yield the runs of the recording. length : in frames, where it was seen before"""
+    def _chunks(self, reader: Reader, container: Container, length: int | None) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of the recording. length : in frames, where it was seen before"""
         rate, channels = reader.sample_rate_hz, reader.n_channels
         spec = self.source.segment
         if spec.mode != "window" and min(spec.max_clip_s, CELL_S) * rate * channels > MAX_CLIP_VALUES:
@@ -219,7 +219,7 @@ class RecordingDecoder:
             samples = cursor.take(begin - lead, stop + margin)
             if waiting is not None:
                 yield waiting
-            waiting = self._run(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
+            waiting = self._chunk(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
             if length is not None:
                 waiting["total_frames"] = length
         if cursor.total == 0:
@@ -243,7 +243,7 @@ class RecordingDecoder:
         }
         yield waiting
 
-    def _run(
+    def _chunk(
         self, reader: Reader, piece: Piece, annotations: list[dict[str, Any]], sent: set[int],
         samples: npt.NDArray[np.float32], lead: int, core_frames: int, cursor: Cursor,
     ) -> dict[str, Any]:  # fmt: skip
