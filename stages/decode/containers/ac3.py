@@ -6,7 +6,7 @@ from typing import IO
 
 from clipmill.stages.decode.containers.structure import Container, Part, Window
 from clipmill.stages.decode.containers.tags import behind_tags
-from clipmill.stages.decode.containers.trailing import TOLD_BYTES
+from clipmill.stages.decode.containers.trailing import REMARK_BYTES
 
 _SYNC = b"\x0b\x77"
 _KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
@@ -41,7 +41,7 @@ def check_ac3(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     remarks: tuple[tuple[str, str], ...] = ()
     if cut:
         remarks = (("last_frame_cut", "the last frame is not whole"),)
-    elif size - end >= TOLD_BYTES:
+    elif size - end >= REMARK_BYTES:
         remarks = (("trailing_bytes", f"{size - end} bytes from byte {end} on are no frames"),)
     part = Part(((at, place),), first[2], 0, samples, 2 * 6 * _BLOCK_SAMPLES, whole_stream=False)
     return Container(kind, parts=(part,), remarks=remarks)

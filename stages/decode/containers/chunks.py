@@ -10,7 +10,7 @@ from typing import IO
 from clipmill.stages.decode.containers.riff import Format, read_format
 from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
 from clipmill.stages.decode.containers.trailing import (
-    TOLD_BYTES,
+    REMARK_BYTES,
     Chunks,
     is_padding,
     is_tag,
@@ -113,7 +113,7 @@ def check_au(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     pcm = Pcm(start, n_bytes, rate, channels, encoding) if n_bytes and (endless or at) else None
     rest = there - length
     remarks = []
-    if rest >= TOLD_BYTES and not is_padding(stream, size, start + length):
+    if rest >= REMARK_BYTES and not is_padding(stream, size, start + length):
         remarks.append(("trailing_bytes", f"{rest} bytes from byte {start + length} on"))
     return Container(
         "au", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0, remarks=tuple(remarks)

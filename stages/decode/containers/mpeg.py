@@ -30,7 +30,7 @@ from clipmill.stages.decode.containers.tags import behind_tags, is_cut_tag
 _HARMLESS_BYTES = 512
 """Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""
 _LEAST_PART = 4
-_TOLD_BYTES = 1024
+_REMARK_BYTES = 1024
 _STRAY_BYTES = 24
 """Fewer bytes between two frames than the smallest frame has cannot have been one."""
 
@@ -103,7 +103,7 @@ def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
     behind = behind_tags(window, found[-1].ends_at)
     if is_cut_tag(window, found[-1].ends_at):
         remarks.append(("trailing_bytes", "a tag behind the last frame is not whole: the file may have been longer"))
-    elif size - behind >= _TOLD_BYTES:
+    elif size - behind >= _REMARK_BYTES:
         remarks.append(("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no frames"))
     return Container(kind, truncated, parts=tuple(_part(s, size) for s in found), remarks=tuple(remarks))
 

@@ -20,7 +20,7 @@ from clipmill.stages.decode.containers.ogg_packets import (
 )
 from clipmill.stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
 from clipmill.stages.decode.containers.tags import behind_tags
-from clipmill.stages.decode.containers.trailing import TOLD_BYTES, is_padding
+from clipmill.stages.decode.containers.trailing import REMARK_BYTES, is_padding
 
 _HEAD = 27
 _UNSET = -1
@@ -144,7 +144,7 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         return Container("ogg", fault=("corrupt", told))
     found = _judged(links, lost, tail)
     behind = behind_tags(window, links[-1].stop)
-    if size - behind >= TOLD_BYTES and not is_padding(stream, size, behind):
+    if size - behind >= REMARK_BYTES and not is_padding(stream, size, behind):
         rest = ("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no pages")
         found = replace(found, remarks=(*found.remarks, rest))
     return found

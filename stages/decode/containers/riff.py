@@ -14,7 +14,7 @@ from typing import IO
 from clipmill.stages.decode.containers.mpeg import check_frames
 from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
 from clipmill.stages.decode.containers.trailing import (
-    TOLD_BYTES,
+    REMARK_BYTES,
     USUAL_UNKNOWN,
     Chunks,
     is_padding,
@@ -317,7 +317,7 @@ class _Judge:
         self.remarks.append(("header_wrong", f"the header declares {declared} bytes of samples, and {there} were used"))
 
     def _tell(self, position: int) -> None:
-        if self.size - position >= TOLD_BYTES and not is_padding(self.stream, self.size, position):
+        if self.size - position >= REMARK_BYTES and not is_padding(self.stream, self.size, position):
             self.remarks.append(("trailing_bytes", f"{self.size - position} bytes from byte {position} on"))
 
     def _following(self) -> list[tuple[int, int]]:

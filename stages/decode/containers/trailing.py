@@ -21,7 +21,7 @@ KNOWN_CHUNKS = frozenset(
 METADATA = tuple(n.encode().ljust(4) for n in "LIST id3 ID3 bext cue smpl iXML _PMX fact PEAK JUNK NAME ANNO".split())
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 _SCAN_BYTES = 1 << 20
-TOLD_BYTES = 4096
+REMARK_BYTES = 4096
 """So many bytes that are neither samples, chunks, tags nor padding are worth a remark."""
 _UNKNOWN_64 = 1 << 48
 # Writers to a pipe leave what they began with: 0x7FFFF000 (sox, espeak), 0x7FFF0000 (GStreamer), 0x7FFFFFFE and 0x80000000
