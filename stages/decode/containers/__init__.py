@@ -36,7 +36,7 @@ from clipmill.stages.decode.containers.streams import (
     check_wavpack,
 )
 from clipmill.stages.decode.containers.structure import HEAD_BYTES, Container, Window
-from clipmill.stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.tags import skip_tags
 
 __all__ = ["Container", "inspect"]
 
@@ -52,7 +52,7 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
     size_bytes : of the whole file
     """
     window = Window(stream, size_bytes, HEAD_BYTES)
-    skipped = behind_tags(window, 0)
+    skipped = skip_tags(window, 0)
     is_tagged = skipped > 0
     head = window.get(skipped, HEAD_BYTES)
     if head and not head.strip(b"\0"):

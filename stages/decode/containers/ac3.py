@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO
 
 from clipmill.stages.decode.containers.structure import Container, Part, Window
-from clipmill.stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.tags import skip_tags
 from clipmill.stages.decode.containers.trailing import REMARK_BYTES
 
 _SYNC = b"\x0b\x77"
@@ -33,7 +33,7 @@ def check_ac3(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             break
         samples += n
         place += length
-    end = behind_tags(window, place)
+    end = skip_tags(window, place)
     if not cut and (following := _next_run(window, end)) is not None and following > end:
         at_s = samples / first[2]
         detail = f"{following - end} bytes at byte {end} ({at_s:.2f} s) are no frames, and frames follow"

@@ -25,7 +25,7 @@ from clipmill.stages.decode.containers.mpeg_headers import (
     mpeg_start,
 )
 from clipmill.stages.decode.containers.structure import MAX_PARTS, Container, Extents, Part, Window
-from clipmill.stages.decode.containers.tags import behind_tags, is_cut_tag
+from clipmill.stages.decode.containers.tags import is_cut_tag, skip_tags
 
 _HARMLESS_BYTES = 512
 """Without a header that says where to stop, libmpg123 fails on more than a kilobyte of other things behind the frames."""
@@ -76,7 +76,7 @@ def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
     at : behind the tags at the start
     """
     window = Window(stream, size)
-    first = behind_tags(window, at)
+    first = skip_tags(window, at)
     head = window.get(first, 1 << 16)
     start = mpeg_start(head) if kind == "mp3" else adts_start(head)
     if start < 0:
@@ -100,7 +100,7 @@ def check_frames(kind: str, stream: IO[bytes], size: int, at: int) -> Container:
     if start and n_bytes * _LEAST_PART < size - first:
         # What begins with something else and goes on with something else is no such stream, whatever looks like frames in it.
         return Container("")
-    behind = behind_tags(window, found[-1].ends_at)
+    behind = skip_tags(window, found[-1].ends_at)
     if is_cut_tag(window, found[-1].ends_at):
         remarks.append(("trailing_bytes", "a tag behind the last frame is not whole: the file may have been longer"))
     elif size - behind >= _REMARK_BYTES:
@@ -294,7 +294,7 @@ def _follow_adts(window: Window, at: int, one: _Stretch) -> tuple[int, int]:
 
 def _next_run(window: Window, at: int) -> tuple[int | None, bool]:
     """Return where frames go on behind a place, None when they do not, and whether only tags stand between."""
-    behind = behind_tags(window, at)
+    behind = skip_tags(window, at)
     if _proven(window, behind):
         return behind, True
     place = at
@@ -326,6 +326,6 @@ def _proven(window: Window, at: int) -> bool:
             return k > 1
         again = format_of(head)
         if again is None or again[:3] != found[:3]:
-            return k > 1 and not window.get(behind_tags(window, at), 1)
+            return k > 1 and not window.get(skip_tags(window, at), 1)
         at += mpeg_frame_bytes(head, 0) or adts_frame_bytes(head, 0)
     return at <= window.size

@@ -7,7 +7,7 @@ import zlib
 from typing import IO
 
 from clipmill.stages.decode.containers.structure import Container, Part, Window, missing, read_at
-from clipmill.stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.tags import skip_tags
 
 _BEGINNINGS = {
     "asf": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
@@ -52,7 +52,7 @@ def check_wavpack(stream: IO[bytes], size: int, at: int, head: bytes) -> Contain
     window = Window(stream, size)
     starts: list[int] = []
     position = at
-    while len(h := window.get(position := behind_tags(window, position), 32)) == 32 and h[:4] == b"wvpk":
+    while len(h := window.get(position := skip_tags(window, position), 32)) == 32 and h[:4] == b"wvpk":
         index, flags = struct.unpack("<4xI", h[12:20])[0], struct.unpack("<I", h[24:28])[0]
         if (index == 0 and flags & _WAVPACK_INITIAL) or not starts:
             starts.append(position)

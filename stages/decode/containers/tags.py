@@ -37,7 +37,7 @@ def tag_bytes(window: Window, at: int) -> int:
     return 0
 
 
-def behind_tags(window: Window, at: int) -> int:
+def skip_tags(window: Window, at: int) -> int:
     """Return the first place that is behind all tags which follow each other from a place on."""
     while at < window.size and (found := tag_bytes(window, at)):
         at += found
