@@ -14,7 +14,7 @@ import numpy.typing as npt
 from clipmill.schemas.config import Segment
 from clipmill.stages.decode.ahead import least_length_s, length_before, unsure_until_s
 from clipmill.stages.decode.containers import Container, inspect
-from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, second_stream
+from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
 from clipmill.stages.decode.cursor import Cursor, too_long
 from clipmill.stages.decode.families import is_walked
@@ -277,7 +277,7 @@ def _behind_flac(reader: Reader, decoded_frames: int, stream: IO[bytes], size: i
     start = max(begin + len(b"fLaC"), at - LATE_BYTES)
     if size - at <= LATE_BYTES or is_padding(stream, size, at):
         return []
-    if (second := second_stream(stream, start, size)) is not None:
+    if (second := find_second_stream(stream, start, size)) is not None:
         raise DecodeError("corrupt", behind(second))
     return [{"code": "trailing_bytes", "detail": f"{size - at} bytes from about byte {at} on are no frames"}]
 

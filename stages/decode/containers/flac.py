@@ -36,7 +36,7 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     ends = {end for _, end in frames}
     # Sync codes occur in compressed data too: believe a frame only when another one ends where it starts.
     last = max((end for start, end in frames if start in ends), default=0)
-    if last not in (0, total) and (second := second_stream(stream, at + 8 + len(info), size)) is not None:
+    if last not in (0, total) and (second := find_second_stream(stream, at + 8 + len(info), size)) is not None:
         return Container("flac", fault=("corrupt", behind(second)))
     if 0 < last < total:
         return Container("flac", f"the header declares {total} samples and the frames end at {last}")
@@ -75,7 +75,7 @@ def _walked(stream: IO[bytes], size: int, at: int) -> Container:
     return Container("flac", n_frames=reached - begin or None)
 
 
-def second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
+def find_second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
     """Return where another FLAC stream begins behind a place, None when none does."""
     window = Window(stream, size)
     while start < size:
