@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
-from clipmill.stages.decode.ahead import least_length_s, length_before, unsure_until_s
+from clipmill.stages.decode.lookahead import length_before, lookahead_end_s, minimum_length_s
 from clipmill.stages.decode.containers import Container, inspect
 from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
@@ -169,17 +169,17 @@ class RecordingDecoder:
         raise _why(failures, container)
 
     def _opened(self, opener: Callable[[], Reader], container: Container) -> tuple[Reader, int | None]:
-        """Open the recording; return its length in frames too where that had to be seen first. See `clipmill.stages.decode.ahead`."""
+        """Open the recording; return its length in frames too where that had to be seen first. See `clipmill.stages.decode.lookahead`."""
         reader = opener()
         rate, values_per_s = reader.sample_rate_hz, reader.sample_rate_hz * reader.n_channels
         keep = self.rules.keep_truncated
         if reader.n_frames is not None and not keep:
             return reader, None
-        until_s = unsure_until_s(
+        until_s = lookahead_end_s(
             _ranges(self._annotations(rate), annotated=True),
             _bounded(self.source.segment, values_per_s),
             _piece_s(values_per_s),
-            least_length_s(container, rate, self.rules.gaps),
+            minimum_length_s(container, rate, self.rules.gaps),
             self.source.tolerance_s,
         )
         if until_s is None:

@@ -19,7 +19,7 @@ _ROUNDING_S = 1e-6
 """Far less than a frame, so that a row that ends with its recording is in no doubt."""
 
 
-def unsure_until_s(
+def lookahead_end_s(
     ranges: list[Range], spec: Segment, piece_s: float, least_s: float, tolerance_s: float
 ) -> float | None:
     """Return up to where a recording whose length is not known is to be looked at before a clip of it is cut.
@@ -49,7 +49,7 @@ def _is_late(r: Range, spec: Segment, piece_s: float) -> bool:
     return r.end_s is not None and first.need_end_s < r.end_s
 
 
-def least_length_s(container: Container, sample_rate_hz: int, gaps: str) -> float:
+def minimum_length_s(container: Container, sample_rate_hz: int, gaps: str) -> float:
     """Return how long a recording is at least by its structure, 0 where that says nothing that decoding makes sure of.
 
     A part may lack one frame more before decoding calls it damaged: a row may reach so much further, which is rounding.
