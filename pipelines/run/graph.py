@@ -186,7 +186,7 @@ class BuildShard:
         if (donor := _donor(shard, stages)) is not None:
             with contextlib.suppress(DonorError):
                 tables = through(stages.to_columns, stages.reread(donor))
-                return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
+                return stages.write.rewrite(shard, donor, stages.reread.recordings(donor), tables)
         while True:
             try:
                 chain = (stages.clips, *stages.to_columns, self.watch)
@@ -285,7 +285,7 @@ class WriteShard:
                 try:
                     if donor is None:
                         return stages.write(shard, tables)
-                    return stages.write.again(shard, donor, stages.reread.recordings(donor), tables)
+                    return stages.write.rewrite(shard, donor, stages.reread.recordings(donor), tables)
                 except DonorError as error:
                     raise StorageError(f"{error}; build again") from None
                 except ItemRejectedError as bad:
