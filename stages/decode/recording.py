@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
-from clipmill.stages.decode.lookahead import length_before, lookahead_end_s, minimum_length_s
 from clipmill.stages.decode.containers import Container, inspect
 from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
 from clipmill.stages.decode.cursor import Cursor, too_long
 from clipmill.stages.decode.families import is_walked
+from clipmill.stages.decode.lookahead import length_before, lookahead_end_s, minimum_length_s
 from clipmill.stages.decode.openers import openers
 from clipmill.stages.decode.pcm import raw_container
 from clipmill.stages.decode.readers import DecodeError, Reader, SoundFileReader
