@@ -135,7 +135,7 @@ def _publish_without(root: Root, found: Survey, last: Snapshot, done: Done, tell
 def _thinned(root: Root, thin: Thin, commit: Commit, done: Done) -> Commit | None:
     """Return a shard without the recordings, which is made unless it is there; None when nothing else was in it."""
     try:
-        kept = thin.kept(commit)
+        kept = thin.remaining_rows(commit)
         if not kept.num_rows:
             return None
         key, _, is_exact = thin.key_of(commit, kept)
