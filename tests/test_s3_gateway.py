@@ -83,7 +83,7 @@ def finish(process: subprocess.Popen[str], config: Path) -> None:
 
 
 def check_same_as_on_disk(out: Root, source: dict[str, Any], place: Path, make_config: Callable[..., Path]) -> None:
-    """See that what is in the store is what an undisturbed build to a disk gives, and nothing half upload_source is left."""
+    """See that what is in the store is what an undisturbed build to a disk gives, and nothing half uploaded is left."""
     config = make_config(source, name="test", output={"root": str(place / "on-disk"), **OUTPUT})
     assert begin(config).wait(timeout=300) == 0
     assert remote_hashes(out) == shard_hashes(place / "on-disk") != {}
