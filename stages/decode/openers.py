@@ -74,7 +74,7 @@ def list_openers(
                     return sndfile
                 sndfile.close()
         reader = FfmpegReader(
-            ExtentStream(stream, part.bare or part.extents),
+            ExtentStream(stream, part.audio_extents or part.extents),
             container.kind,
             has_clock=part.has_clock or not part.is_entered,
             track=source.track,

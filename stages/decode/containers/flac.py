@@ -52,7 +52,7 @@ def _walked(stream: IO[bytes], size: int, at: int) -> Container:
     headers: list[tuple[int, bool, int]] = []
     place = at
     while place < size:
-        window.hold(place)
+        window.load(place)
         is_end = place + len(window.data) >= size  # the last frame can be shorter than the longest header
         headers += _headers(window.data + bytes(_HEADER_BYTES) if is_end else window.data)
         if is_end:
@@ -79,7 +79,7 @@ def find_second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
     """Return where another FLAC stream begins behind a place, None when none does."""
     window = Window(stream, size)
     while start < size:
-        window.hold(start)
+        window.load(start)
         places = [window.data.find(mark) for mark in _BEGINNINGS]
         found = min((p for p in places if p >= 0), default=None)
         if found is not None:

@@ -239,7 +239,7 @@ def _pages(window: Window, at: int) -> Iterator[_Page | str]:
 
 def _find(window: Window, at: int) -> int | None:
     while at < window.size:
-        window.hold(at)
+        window.load(at)
         place = window.data.find(b"OggS")
         if place >= 0:
             return at + place
