@@ -27,7 +27,7 @@ from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
-from clipmill.stages.storage.failures import describe_os_error, way_out
+from clipmill.stages.storage.failures import describe_os_error, repair_hint
 from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Published:
         if missing := [key for key in self.snapshot.commits if key not in found]:
             raise ClipmillError(
                 f"{self.root.url}: {len(missing)} of {len(self.snapshot.commits)} shards of snapshot {self.snapshot.number} are missing or"
-                f" cut, as {missing[0][:12]}; {way_out(self.root.url)}",
+                f" cut, as {missing[0][:12]}; {repair_hint(self.root.url)}",
                 code="root.damaged",
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))

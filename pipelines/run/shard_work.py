@@ -143,7 +143,7 @@ class WriteShard:
             tables = through(self.stages.behind_cut, self.clips_of(shard, donor))
             try:
                 if donor is not None:
-                    return write.again(shard, donor, self.stages.reread.recordings(donor), tables)
+                    return write.rewrite(shard, donor, self.stages.reread.recordings(donor), tables)
                 return write(shard, tables)
             except DonorError:
                 donor = None

@@ -85,7 +85,7 @@ class Write:
             outputs = [part.finish() for part in (*parts, recordings)]
         return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections, ledger.remarks)
 
-    def again(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+    def rewrite(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
         """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
 
         donor : that shard; what it says of counts, rejections and remarks holds for this one
