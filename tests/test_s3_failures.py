@@ -241,6 +241,7 @@ def test_keys_that_are_no_paths_cost_themselves(
         ({"client_kwargs": {"aws_secret_acess_key": "HIDDEN"}}, "check storage_options"),
         ({"client_kwargs": "HIDDEN"}, "check storage_options"),
         ({"config_kwargs": {"secret": "HIDDEN"}}, "check storage_options"),
+        ({"config_kwargs": "HIDDEN"}, "check storage_options"),
         ({"profile": "HIDDEN"}, "check AWS_PROFILE"),
         ({"key": "A\nHIDDEN", "secret": "b"}, "s3://"),
         ({"endpoint_url": "http://HIDDEN:pw@127.0.0.1:1"}, "s3://"),
