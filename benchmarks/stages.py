@@ -29,7 +29,8 @@ def run(config: str) -> Outcome:
     from clipmill.pipelines.chain import chain_of
     from clipmill.pipelines.config_file import loads
     from clipmill.pipelines.plan.planning import make_plan
-    from clipmill.pipelines.run.graph import stages_of, through
+    from clipmill.pipelines.run.graph import stages_of
+    from clipmill.pipelines.run.shard_work import through
 
     torch.set_num_threads(1)
     file = loads(config)

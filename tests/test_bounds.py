@@ -199,7 +199,7 @@ def test_a_raised_limit_and_a_retry_bring_the_clips(tmp_path: Path, make_config:
     assert build(load(path), quiet=True).status == "unchanged", "limits stand in no key"
     done = CliRunner().invoke(main, ["retry", str(path), "--reason", "recording_too_long"])
     assert done.exit_code == 0, done.output
-    assert "retried      1 rejected: 1 are not any more" in done.output
+    assert "retried      1 rejected: 1 no longer rejected" in done.output
     snapshot = read_snapshot(Root(str(tmp_path / "out")), 2)
     assert (snapshot.counts.rejected, snapshot.counts.clips_kept) == ({}, 68)
     assert build(load(path), quiet=True).status == "unchanged"
@@ -213,8 +213,8 @@ def test_a_lowered_limit_and_a_retry_tell_what_they_cost(tmp_path: Path, make_co
     path = make_config(source, limits={"max_rejected_share": 1, "max_recording_s": 5})
     done = CliRunner().invoke(main, ["retry", str(path)])
     assert done.exit_code == 0, done.output
-    assert "retried      1 rejected: 0 are not any more, 1 rejected for the same reason again" in done.output
-    assert "now rejected 1 that were used before, beside those that were retried: recording_too_long 1" in done.output
+    assert "retried      1 rejected: 0 no longer rejected, 1 rejected again for the same reason" in done.output
+    assert "now rejected 1 more that were used before: recording_too_long 1" in done.output
     snapshot = read_snapshot(Root(str(tmp_path / "out")), 2)
     assert snapshot.counts.rejected == {"recording_too_long": 2}
     assert "now rejected" not in CliRunner().invoke(main, ["retry", str(path)]).output

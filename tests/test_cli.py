@@ -40,7 +40,7 @@ def test_build_then_look_at_it(
     assert planned.exit_code == 0
     assert "5 listed" in planned.output
     assert not out.exists(), "plan does nothing"
-    assert "build        none was started here" not in planned.output
+    assert "builds       none so far" not in planned.output
     built = run("build", config)
     assert built.exit_code == 0
     assert "recordings   5 listed = 4 used + 1 rejected + 0 without annotations" in built.output

@@ -128,7 +128,7 @@ def test_diff_on_the_command_line(history: Path, tmp_path: Path) -> None:
         "label cat", "10 ->          6 clips (-4), 5.0 -> 3.0 s (-2)",
     ):  # fmt: skip
         assert expected in text
-    assert "config silence.min_dbfs: (not given) -> -40" in run("diff", out, 2, 3).output
+    assert "config silence.min_dbfs: (not set) -> -40" in run("diff", out, 2, 3).output
     assert "the same content" in run("diff", out, 3, 3).output
     assert json.loads(run("diff", out, 1, 3, "--json").output)["same"] is False
     wrong = run("diff", out, 1, 9)
@@ -168,7 +168,7 @@ def test_gc_removes_what_no_kept_snapshot_names(history: Path, tmp_path: Path) -
         dry = json.loads(run("gc", out, "--json").output)
         assert (dry["files"], dry["size_bytes"], dry["removed"]) == (3, 60, False)
         assert tree(out) == dirty, "without --delete nothing is removed"
-        assert "nothing was removed yet" in run("gc", out).output
+        assert "nothing has been removed" in run("gc", out).output
         assert run("gc", out, "--delete").exit_code == 0
         assert living.exists()
     for path in foreign:
@@ -289,7 +289,7 @@ def test_status_shows_a_running_and_an_interrupted_build_from_another_terminal(
     process.wait()
     text = run("status", out).output
     assert "interrupted  started" in text
-    assert "goes on from there" in text
+    assert "continues from there" in text
     # What an interrupted build has done is not garbage, and its rejections can be looked at.
     assert json.loads(run("gc", out, "--json").output)["held"] >= 2
     assert "not finished" in run("failures", out).output
@@ -314,5 +314,5 @@ def test_failures_by_reason_with_examples(tmp_path: Path, make_config: Callable[
     assert "not_audio" not in one
     unknown = run("failures", tmp_path / "out", "--reason", "bad_luck")
     assert unknown.exit_code == 2
-    assert "no such reason" in unknown.output
+    assert "unknown reason" in unknown.output
     assert json.loads(run("failures", tmp_path / "out", "--json", "--examples", 9).output)["reasons"][0]["examples"][4]

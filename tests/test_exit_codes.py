@@ -182,7 +182,7 @@ def test_a_forget_that_was_cut_off_is_told(built: Path, tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("clipmill.pipelines.dataset.forget._remove", cut)
         run("forget", out, "s/r0.wav", "--yes", code=1)
-    assert "was cut off: what it was to remove can still be here; run it again" in run("status", out)
+    assert "was interrupted: what it was to remove may still be here; run it again" in run("status", out)
     assert told("status", out, code=0)["forget"]["running"] is False
     assert "finishes     a forget of" in run("forget", out, code=2)
     run("forget", out, "--yes")

@@ -84,7 +84,7 @@ def test_a_list_without_an_id_is_a_mistake(built: Path, tmp_path: Path, content:
     (tmp_path / "list.txt").write_text(content)
     for more in ((), ("--yes",), ("s/one.wav", "--yes")):
         told = run("forget", built / "out", "--from", tmp_path / "list.txt", *more, code=2)
-        assert "list.txt: there is no id in it, nothing was done" in told
+        assert "list.txt: it contains no id, so nothing was done" in told
     assert (
         json.loads(run("forget", built / "out", "--from", tmp_path / "list.txt", "--json", code=2))["code"] == "usage"
     )

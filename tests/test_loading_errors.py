@@ -81,7 +81,7 @@ def _place_of(path: Path, column: str) -> tuple[int, int]:
         ({"rank": 1}, "rank is 1, n_ranks is not given"),
         ({"rank": 2, "n_ranks": 2}, "rank is 2, n_ranks is 2"),
         ({"rank": 0.0, "n_ranks": 2}, "rank is 0.0"),
-        ({"snapshot": 1.0}, "a snapshot's number is expected, not 1.0"),
+        ({"snapshot": 1.0}, "snapshot must be a number, not 1.0"),
         ({"snapshot": 7}, "there is no snapshot 7, but snapshot 1"),
         ({"storage_options": "x"}, "must be a mapping"),
         ({"root": ""}, "is empty"),

@@ -70,7 +70,7 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
     }
     assert set(rows[0]) == {"code", "source", "recording_id", "source_uri", "detail"} and rows[0]["code"] == "antiphase"
     said = outcome(report)
-    place = next(i for i, line in enumerate(said) if line.startswith("worth knowing"))
+    place = next(i for i, line in enumerate(said) if line.startswith("remarks on"))
     assert said[place + 1] == f"       2  antiphase: {REMARKS['antiphase'].meaning}"
     assert (
         f"          {tmp_path}/in/antiphase.wav: the mix is 26 dB under channel 0, the loudest of 2"
@@ -86,7 +86,7 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
     assert "antiphase" not in run_cli("failures", str(tmp_path / "out"), "--reason", "corrupt")
     assert "2 x antiphase" in run_cli("failures", str(tmp_path / "out"), "--reason", "antiphase")
     assert json.loads(run_cli("show", str(tmp_path / "out"), "--json"))["counts"]["remarked"] == {"antiphase": 2}
-    line = "worth knowing of recordings that were used (see `clipmill failures`): antiphase 2"
+    line = "remarks on recordings that were used (see `clipmill failures`): antiphase 2"
     assert line in run_cli("show", str(tmp_path / "out")).splitlines()
     assert run_cli("failures", str(tmp_path / "out")).startswith("snapshot 1: 0 rejected\n")
     asked = run_cli("failures", str(tmp_path / "out"), "--reason", "antiphase")
@@ -132,7 +132,7 @@ def test_records_without_remarks_are_as_they_were(make_config: MakeConfig, tmp_p
     assert not {"remarks", "has_channel"} & (plain.keys() | snapshot.keys())
     assert "remarked" not in plain["counts"].keys() | snapshot["counts"].keys()
     assert commit.remarks == [] and commit.counts.remarked == {} and report.remarks == []
-    assert not any("worth knowing" in line for line in outcome(report))
+    assert not any("remarks on" in line for line in outcome(report))
     told = replace(commit, remarks=[{"code": "joined"}], counts=replace(commit.counts, remarked={"joined": 1}))
     assert Commit.from_json(told.to_json(), "x") == told
     assert Snapshot.from_json(json.dumps(snapshot).encode(), "x") == read_snapshot(root)

@@ -138,8 +138,8 @@ def test_a_changed_recording_forgets_its_retries(built: ConfigFile, poison: Pois
 def test_on_the_command_line(built: ConfigFile, poison: Poison) -> None:
     wrong = CliRunner().invoke(main, ["retry", built.path, "--reason", "bad_luck"])
     assert wrong.exit_code == 2
-    assert "there is no such reason" in wrong.output
+    assert "unknown reason" in wrong.output
     poison.off()
     done = CliRunner().invoke(main, ["retry", built.path, "--reason", "decoder_timeout"])
     assert done.exit_code == 0
-    assert "retried      1 rejected: 1 are not any more, 0 rejected for the same reason again" in done.output
+    assert "retried      1 rejected: 1 no longer rejected, 0 rejected again for the same reason" in done.output

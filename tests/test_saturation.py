@@ -124,8 +124,8 @@ def test_records_without_it_are_unknown_and_stay_as_they_are(
     assert done.exit_code == 0, done.output
     assert "0 built" in done.output
     assert shard_hashes(tmp_path / "out") == files
-    unknown = "saturated    not known of 14 clips, whose shards were built before it was counted"
-    advice = "limits.max_saturated_share does not hold for them: nothing to do, unless they are to be counted"
+    unknown = "saturated    unknown for 14 clips, whose shards were built before it was counted"
+    advice = "limits.max_saturated_share does not apply to them"
     assert f"{unknown}; {advice}" in done.output
     unchanged = run("build", make_config(two_sources, limits={"max_saturated_share": 0.0}))
     assert "unchanged    nothing to do" in unchanged.output and "saturated" not in unchanged.output

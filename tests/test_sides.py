@@ -47,7 +47,7 @@ def test_changed_shares_are_told_by_plan_build_and_diff_and_held_until_accepted(
     first = describe_moves(dict(moves), "move")
     plan = run("plan", small)
     assert plan.exit_code == 0
-    assert f"sides        {first}; between training and evaluation {n}, as s0/" in plan.output
+    assert f"sides        {first}; {n} between training and evaluation, such as s0/" in plan.output
     assert (
         f"warning      {n} recordings would change between training and evaluation, and limits.max_side_changes allows 0"
         in plan.output
@@ -181,7 +181,7 @@ def test_a_corrected_speaker_moves_the_recording(tmp_path: Path, make_config: Ca
     held = run("build", config)
     assert held.exit_code == 3
     assert (
-        "sides        1 recording moved from train to test; between training and evaluation 1, as s0/r1.wav\n"
+        "sides        1 recording moved from train to test; 1 between training and evaluation, such as s0/r1.wav\n"
         in held.output
     )
 
@@ -197,7 +197,7 @@ def test_a_recording_is_known_by_its_content_where_that_is_hashed(
     held = run("build", config)
     assert held.exit_code == 3
     assert (
-        "1 recording moved from train to test; between training and evaluation 1, as s0/test/another name.wav"
+        "1 recording moved from train to test; 1 between training and evaluation, such as s0/test/another name.wav"
         in held.output
     )
 
@@ -247,8 +247,8 @@ def test_shards_that_do_not_name_their_recordings_are_said_to_be_unknown(small: 
     for command in ("plan", "build"):
         done = run(command, small)
         assert done.exit_code == 0
-        assert f"sides        not known of {n} shards" in done.output
-        assert "limits.max_side_changes does not hold for them" in done.output
+        assert f"sides        unknown for {n} shards" in done.output
+        assert "limits.max_side_changes does not apply to them" in done.output
 
 
 stood = st.lists(

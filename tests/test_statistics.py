@@ -236,7 +236,7 @@ def test_infinite_values_of_before_are_told_and_not_normalised_by(config: Path, 
     plain["statistics"]["train"]["features"]["mfcc"]["squares"][0] = float("inf")
     record.write_text(json.dumps(plain))
     shown = CliRunner().invoke(main, ["show", str(tmp_path / "out")]).output
-    assert "mfcc                     holds infinite values" in shown
+    assert "mfcc                     contains infinite values" in shown
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)

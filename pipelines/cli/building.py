@@ -33,9 +33,9 @@ from clipmill.schemas.plural import counted
 def build(config: str, workers: int | None, address: str | None, accept: bool, as_json: bool) -> None:
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
-    Only what is missing is done: shards whose recordings, annotations and configuration are unchanged are reused, and shards in
-    which only features, pictures or file formats differ are made from the clips that are there. Killed or interrupted, the same
-    command goes on from what is committed. Little work is done in this process, more on Ray.
+    Only what is missing is built: shards whose recordings, annotations and configuration are unchanged are reused, and shards that
+    differ only in features, pictures or file formats are made from committed clips. After an interrupt or a crash the same command
+    continues from what is committed. Small builds run in this process, larger ones on Ray.
     """
     from clipmill.pipelines.run.build import build as run
 
@@ -50,7 +50,7 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
 @click.command()
 @config_argument
 @click.option(
-    "--reason", "reasons", multiple=True, help="Only recordings rejected for this; can be given several times."
+    "--reason", "reasons", multiple=True, help="Only recordings rejected for this reason; can be given several times."
 )
 @workers_option
 @address_option
@@ -62,9 +62,9 @@ def retry(
 ) -> None:
     """Try rejected recordings of CONFIG's dataset again.
 
-    A rejection is committed with its shard and stands until the recording changes. After an upgrade of a decoder, a raised
+    A rejection is committed with its shard and stays until the recording changes. After an upgrade of a decoder, a raised
     limit or a granted permission, this decodes those recordings again, with the shards that hold them, and publishes a
-    snapshot if anything came of it.
+    snapshot if anything changed.
     """
     from clipmill.pipelines.config_file import load
     from clipmill.pipelines.run.retry import retry as run
@@ -77,13 +77,11 @@ def retry(
         n, again = len(result.tried), len(result.rejected_again)
         _say(result.report)
         click.echo(
-            f"retried      {n:,} rejected: {n - again:,} are not any more, {again:,} rejected for the same reason again"
+            f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason"
         )
         if result.lost:
             codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
-            click.echo(
-                f"now rejected {len(result.lost):,} that were used before, beside those that were retried: {codes}"
-            )
+            click.echo(f"now rejected {len(result.lost):,} more that were used before: {codes}")
     sys.exit(result.report.exit_code)
 
 
@@ -95,14 +93,14 @@ def _say(report: Any) -> None:
         say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0
     if nothing_kept:
-        say("warning: no clip was kept; see what was dropped and rejected above", err=True)
-    for excess in report.limits:
-        say(f"{'accepted' if report.accepted else 'not published'}: {excess.message}", err=True)
+        say("warning: no clip was kept; see above what was dropped and rejected", err=True)
+    for finding in report.limits:
+        say(f"{'accepted' if report.accepted else 'not published'}: {finding.message}", err=True)
     if report.limits and not report.accepted and not nothing_kept:
-        say("everything is built; the same command with --accept publishes it all the same", err=True)
+        say("everything is built; the same command with --accept publishes it anyway", err=True)
     elif report.limits and not report.accepted:
         say(
-            f"nothing can be trained on this: `clipmill failures {report.root}` says why, with examples and what to do",
+            f"there is nothing to train on: `clipmill failures {report.root}` shows why, with examples and remedies",
             err=True,
         )
 
@@ -112,7 +110,7 @@ def _say(report: Any) -> None:
 @json_option
 @reported
 def plan(config: str, as_json: bool) -> None:
-    """Say what `build CONFIG` would do, without doing it."""
+    """Show what `build CONFIG` would do, without doing it."""
     from clipmill.pipelines.cli.wording import foreseen, planned
     from clipmill.pipelines.run.preview import plan as preview
 
@@ -130,7 +128,7 @@ def plan(config: str, as_json: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("demo"),
     show_default=True,
-    help="Where to put it.",
+    help="Folder for the corpus and the dataset.",
 )
 @workers_option
 @json_option

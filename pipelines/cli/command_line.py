@@ -1,4 +1,4 @@
-"""What the commands share: options, how errors are told, and how a dataset is named."""
+"""What the commands share: options, reporting of errors, and finding a dataset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class WholeNumber(click.IntRange):
-    """A whole number of an option; click calls it an integer range."""
+    """A whole number as an option's value; click calls it an integer range."""
 
     name = "whole number"
 
@@ -38,7 +38,7 @@ address_option = click.option(
 accept_option = click.option(
     "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
 )
-_INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept, the same command goes on from there")
+_INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept; run the same command to continue")
 _MAX_WHY = 300
 
 
@@ -66,12 +66,12 @@ def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
             )
         if code not in reasons and code not in others:
             raise ConfigError(
-                f"--reason {code}: there is no such reason; `clipmill failures` lists those that occur", code="usage"
+                f"--reason {code}: unknown reason; `clipmill failures` lists the ones that occur", code="usage"
             )
 
 
 def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoReturn:
-    """Tell an error and leave: as lines on stderr, one for each problem, or as one JSON object on stdout."""
+    """Report an error and exit: lines on stderr, one per problem, or one JSON object on stdout."""
     if as_json:
         click.echo(json.dumps(error.to_dict()))
     else:
@@ -82,7 +82,7 @@ def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoRetur
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """Return what libraries raise on files that are not what they should be."""
+    """Return the exceptions that libraries raise on damaged files."""
     import pyarrow as pa  # a tenth of a second, which a command that works need not spend here
 
     return (pa.ArrowException, UnicodeError)
@@ -104,11 +104,11 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             what = _INTERRUPTED.get(command.__name__, "the same command starts over")
             fail(ClipmillError(f"interrupted; {what}", code="interrupted"), 1, as_json)
         except BrokenPipeError:
-            # Whoever read the output has seen enough; Python would complain once more when it closes stdout.
+            # The reader of the output has closed it; Python would complain again when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except MemoryError:
-            fail(ClipmillError("the memory of this machine is used up", code="out_of_memory"), 1, as_json)
+            fail(ClipmillError("this machine has run out of memory", code="out_of_memory"), 1, as_json)
         except OSError as error:
             root = str(kwargs.get("root") or "")
             place = Root(str(root or error.filename or "storage"))
@@ -116,7 +116,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             again = {} if builds else {"then": "give the same command again"}
             fail(describe_os_error(error, place, "use" if builds else "read", **again), 1, as_json)
         except _damage() as error:
-            # What remains of damaged files: those that name themselves are told where they are read.
+            # Damaged files that no reader has named.
             root = str(kwargs.get("root") or kwargs.get("config") or "")
             why = " ".join(str(error).split())[:_MAX_WHY]
             fail(
@@ -129,7 +129,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def dataset_at(root: str) -> Root:
-    """Return the root of a dataset, given itself or the configuration that it was built by, which knows the way to it."""
+    """Return a dataset's root. root : its address, or the configuration that it was built with"""
     from clipmill.pipelines.dataset.records_io import dataset_name
 
     if root.endswith((".yaml", ".yml")) and Path(root).is_file():
@@ -146,7 +146,7 @@ def dataset_at(root: str) -> Root:
             raise ConfigError(f"ROOT {error}", code="usage") from None
         try:
             place.connect()
-        except ConfigError as error:  # there is no configuration that could be wrong
+        except ConfigError as error:  # not the configuration: there is none
             raise ConfigError(f"ROOT {error}", code="usage") from None
     dataset_name(place)
     return place

@@ -1,4 +1,4 @@
-"""The sentences of `clipmill forget`."""
+"""Lines that `clipmill forget` prints."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def forgetting(found: Survey) -> list[str]:
     )
     if found.cut_off:
         lines.append(
-            f"finishes     a forget of {found.cut_off} that was cut off; give its ids again where they are not told here"
+            f"finishes     a forget of {found.cut_off} that was interrupted; give its ids again if they are not listed here"
         )
     if found.absent:
-        lines.append(f"not here     {counted(len(found.absent), 'recording')} of these; no build will bring them in")
+        lines.append(f"not here     {counted(len(found.absent), 'recording')} of these; no build will add them")
     lines += _twins(found.twins)
     if found.last is not None:
         touched = len(found.last.commits) - len(found.untouched)
@@ -40,57 +40,57 @@ def forgetting(found: Survey) -> list[str]:
     groups = {"exports": found.garbage.exports, "shards": found.garbage.shards}
     for name, files in groups.items():
         if files:
-            lines.append(f"removes      {len(files):,} files of {name}, {size(sum(files.values()))}")
+            lines.append(f"removes      {counted(len(files), 'file')} of {name}, {size(sum(files.values()))}")
     if found.n_retries:
-        lines.append(f"removes      {found.n_retries:,} of the recordings that were tried again")
+        lines.append(f"removes      {found.n_retries:,} of the records of retries")
     n_files = len(list(found.garbage.paths))
     if n_files:
-        lines.append(f"in all       {n_files:,} files, {size(found.garbage.size_bytes)}, with what no snapshot names")
+        lines.append(
+            f"in total     {counted(n_files, 'file')}, {size(found.garbage.size_bytes)}, including what no snapshot names"
+        )
     if not found.is_anything:
-        lines.append("nothing to do: nothing that was forgotten is left here")
+        lines.append("nothing to do: nothing of what was forgotten is left here")
     return lines
 
 
 def forgot(done: Done, root: Root) -> list[str]:
-    """Return what `forget` did, and what its search says."""
+    """Return what `forget` did, and what it still found."""
     n = len(done.recordings) + len(done.absent)
     lines = [
         f"forgotten    {counted(n, 'recording')}; no build brings them back"
         if n
-        else "forgotten    nothing that was here still"
+        else "forgotten    nothing that was still here"
     ]
     lines += _twins(done.twins)
     if done.published is not None:
         lines.append(
             f"published    snapshot {done.published}: {counted(done.shards_made, 'shard')} made without them,"
-            f" {done.shards_dropped:,} that held nothing else left out"
+            f" {done.shards_dropped:,} left out that held nothing else"
         )
     if done.nothing_left:
-        lines.append(
-            f"             nothing is left in {', '.join(done.nothing_left)}; limits do not hold a deletion back"
-        )
+        lines.append(f"             nothing is left in {', '.join(done.nothing_left)}; limits do not stop a deletion")
     if done.inexact:
         lines.append(
-            f"             {counted(len(done.inexact), 'shard')} came of an older clipmill: their sums still count annotations, dropped clips"
-            " and decoded seconds of what went, and the next build makes them from their recordings"
+            f"             {counted(len(done.inexact), 'shard')} from an older clipmill: their sums still count annotations, dropped clips"
+            " and decoded seconds of what was removed; the next build makes them from their recordings"
         )
     if done.removed_files:
         gone = f"{_numbers(done.removed_snapshots)} with what nothing else needs, " if done.removed_snapshots else ""
-        lines.append(f"removed      {gone}{done.removed_files:,} files, {size(done.removed_bytes)}")
+        lines.append(f"removed      {gone}{counted(done.removed_files, 'file')}, {size(done.removed_bytes)}")
     if not done.searched:
         lines.append(
-            "searched     nothing: which ids it was cannot be told from their hashes; give the ids to search for them"
+            "searched     nothing: the ids cannot be derived from their hashes; give the ids to search for them"
         )
         return [*lines, _NOT_REACHED]
     t = done.traces
-    searched = f"{t.files:,} files, {size(t.size_bytes)}, and {t.parquet_rows:,} rows of Parquet decoded"
+    searched = f"{counted(t.files, 'file')}, {size(t.size_bytes)}, and {counted(t.parquet_rows, 'row')} of Parquet"
     if done.is_clean:
-        lines.append(f"searched     {searched}: their ids, addresses and clips' names stand nowhere under {root.url}")
+        lines.append(f"searched     {searched}: no id, address or clip name of theirs is left under {root.url}")
     else:
         lines.append(f"searched     {searched}:")
         lines += [f"  still named in {row['path']}: {row['name']}" for row in t.found[:20]]
         lines += [f"  cannot be read: {row['path']}: {row['reason']}" for row in t.not_read[:20]]
-        lines.append("             remove what is yours of these, then the same command again searches again")
+        lines.append("             remove the ones that are yours, then run the same command to search again")
     return [*lines, _NOT_REACHED]
 
 

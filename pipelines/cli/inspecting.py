@@ -26,7 +26,7 @@ from clipmill.schemas.plural import counted
 @json_option
 @reported
 def status(root: str, as_json: bool) -> None:
-    """Say what is published under ROOT and how far running or interrupted builds are."""
+    """Show what is published under ROOT, and how far running or interrupted builds are."""
     from clipmill.pipelines.cli.wording import standing
     from clipmill.pipelines.dataset.inspection import status as look
 
@@ -41,14 +41,14 @@ def status(root: str, as_json: bool) -> None:
 @click.command()
 @root_argument
 @number_option
-@click.option("--reason", help="Only this one.")
+@click.option("--reason", help="Only rejections for this reason.")
 @click.option("--examples", type=WholeNumber(min=0), default=3, show_default=True, help="How many of each reason.")
 @json_option
 @reported
 def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
-    """List what was rejected under ROOT, by reason, with examples and what to do, and what is worth knowing of recordings that were used.
+    """List what was rejected under ROOT, by reason, with examples and remedies, and remarks on recordings that were used.
 
-    Without --snapshot, of the last build, also if it was not published.
+    By default for the last build, even if it was not published.
     """
     from clipmill.pipelines.cli.wording import rejected
     from clipmill.pipelines.dataset.inspection import failures as look
@@ -63,11 +63,13 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
 @root_argument
 @click.argument("a", type=WholeNumber(min=1))
 @click.argument("b", type=WholeNumber(min=1))
-@click.option("--names", type=WholeNumber(min=0), default=5, show_default=True, help="How many of each list to print.")
+@click.option(
+    "--names", type=WholeNumber(min=0), default=5, show_default=True, help="How many names of each list to print."
+)
 @json_option
 @reported
 def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
-    """Say what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
+    """Show what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
     from clipmill.pipelines.cli.wording import differences
     from clipmill.pipelines.dataset.diff import diff as compare
 
@@ -81,7 +83,7 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 @json_option
 @reported
 def verify(root: str, number: int | None, as_json: bool) -> None:
-    """Hash every shard of ROOT again, count every row and do the sums again."""
+    """Check every shard of ROOT: hash its files, count its rows and repeat the accounting."""
     from clipmill.pipelines.cli.wording import size
     from clipmill.pipelines.dataset.verify import verify as check
     from clipmill.stages.storage.failures import REBUILD_HINT
@@ -108,7 +110,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
 
 
 def _of_listed(found: dict[str, Any]) -> str:
-    """Say how many recordings there were, where not all of them were used."""
+    """Return how many recordings were listed, if not all of them were used."""
     listed, forgotten = found["recordings_listed"], found["recordings_forgotten"]
     if listed == found["counts"]["recordings_used"]:
         return ""
@@ -138,8 +140,8 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
         f" from {counted(found['counts']['recordings_used'], 'recording')}{_of_listed(found)}"
     )
-    told = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
-    say(*splits(found["splits"]), *told)
+    notes = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
+    say(*splits(found["splits"]), *notes)
     say(*statistics(found["statistics"], found["splits"]))
     if found["labels"]:
         say("labels:", *labels(found["labels"], found["labels_by_split"]))

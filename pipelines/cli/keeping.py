@@ -24,14 +24,14 @@ _LIST_BYTES = 64 << 20
 @click.command()
 @root_argument
 @click.option("--keep", type=WholeNumber(min=1), help="How many of the newest snapshots to keep; default: all.")
-@click.option("--delete", is_flag=True, help="Remove what was found; without it nothing is removed.")
+@click.option("--delete", is_flag=True, help="Remove what was found; without this option nothing is removed.")
 @json_option
 @reported
 def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     """List what no kept snapshot of ROOT needs, and remove it with --delete.
 
-    That is shards that no kept snapshot names, snapshots beyond --keep and what was exported of them, and what crashes left. Shards of the
-    last build stay if it was interrupted or not published, for it to go on from. While a build runs nothing is removed.
+    That is shards that no kept snapshot names, snapshots beyond --keep and their exports, and what crashes left behind. Shards of the
+    last build stay if it was interrupted or not published, so that it can continue. While a build runs, nothing is removed.
     """
     from clipmill.pipelines.cli.wording import garbage
     from clipmill.pipelines.dataset.gc import collect, find_garbage
@@ -47,22 +47,22 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
 @click.command()
 @root_argument
 @click.argument("recordings", nargs=-1, metavar="[RECORDING]...")
-@click.option("--from", "listed", type=click.File("rb"), help="A file with more of them, one a line; - for stdin.")
+@click.option("--from", "listed", type=click.File("rb"), help="A file with more ids, one per line; - for stdin.")
 @click.option(
-    "--also-unknown", is_flag=True, help="Take ids of which nothing is here too, so that no build brings them in."
+    "--also-unknown", is_flag=True, help="Accept ids that are not in the dataset, so that no build adds them."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @reported
 def forget(
     root: str, recordings: tuple[str, ...], listed: IO[bytes] | None, also_unknown: bool, yes: bool, as_json: bool
 ) -> None:
-    """Take recordings out of the dataset under ROOT, and remove all that is left of them there.
+    """Take recordings out of the dataset under ROOT, and remove every trace of them there.
 
     RECORDING is an id, SOURCE/PATH, as in the manifest's column recording_id. A snapshot without them is published; snapshots that hold
-    them are removed, with their shards and exports. No build brings them back: ROOT keeps salted hashes of their ids. In the end all files
-    under ROOT are searched for them. Without RECORDING it finishes what was cut off. With --json and without --yes nothing
-    is done, and the exit code is 2 where there was something to do.
+    them are removed, with their shards and exports. No build brings them back: ROOT keeps salted hashes of their ids. Finally, all files
+    under ROOT are searched for them. Without RECORDING, an interrupted forget is finished. With --json but without --yes nothing
+    is done, and the exit code is 2 if there is something to do.
     """
     from clipmill.pipelines.cli.forget_wording import forgetting, forgot
     from clipmill.pipelines.dataset.forget import forget as carry_out
@@ -90,7 +90,7 @@ def forget(
 
 
 def _confirmed() -> bool:
-    """Ask; an input that has ended says no."""
+    """Ask for confirmation. The end of input means no."""
     try:
         return click.confirm("Go on? This cannot be undone.")
     except click.Abort:
@@ -113,8 +113,8 @@ def _lines(stream: IO[bytes]) -> list[str]:
             code="usage",
         ) from None
     found = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    if not found:  # by mistake, most likely: taken for no list, it would be a success
+    if not found:  # most likely a mistake; treated as no list, it would be a success
         raise ConfigError(
-            f"--from {stream.name}: there is no id in it, nothing was done; one a line is expected", code="usage"
+            f"--from {stream.name}: it contains no id, so nothing was done; give one per line", code="usage"
         )
     return found

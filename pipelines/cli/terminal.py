@@ -1,7 +1,7 @@
-"""Where text is printed: a line is a line, whatever stands in the names that it tells.
+"""Print text safely: a line stays a line, whatever is in the names that it holds.
 
 Names of files, labels and annotations come from anywhere. A control character in one could clear a screen, move the cursor over what was
-said before, or turn the direction of a line round; it is shown as ``\\x1b`` or ``\\u202e`` instead of being sent.
+printed before, or reverse the direction of a line; it is shown as ``\\x1b`` or ``\\u202e`` instead of being sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sentences that the command line prints: sums, sizes, places."""
+"""Lines that the commands print: sums, sizes, places."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 
 _SATURATED = 1e-3
-"""From here on it is told: 16 samples of each second at 16 kHz. What merely touches full scale, as music that was normalised to its
-peak does, stays far under it; what was recorded too loud is far over it."""
-_ESCAPES = "; limits.max_saturated_share does not hold for them: nothing to do, unless they are to be counted; then build into a new output.root"
-_BUSY = 0.9  # from here on the GPUs, not the CPUs that decode, are the limit
+"""Shares from here on are printed: 16 samples per second at 16 kHz. Music that is normalised to its peak only touches full scale and
+stays far below; recordings that were clipped are far above."""
+_ESCAPES = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
+_BUSY = 0.9  # from here on the GPUs are the bottleneck, not the CPUs that decode
 
 
 def duration(seconds: float) -> str:
@@ -36,6 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: int) -> str:
+    """Return ``1 byte``, ``12.3 kB`` or ``4.5 GB``."""
     value = float(n_bytes)
     if n_bytes < 1000:
         return counted(n_bytes, "byte")
@@ -47,17 +48,17 @@ def size(n_bytes: int) -> str:
 
 
 def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return a line for each source with files that are no recordings by their name."""
+    """Return a line for each source with files whose names are not those of recordings."""
     return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
 
 
 def noted(found: Mapping[str, int]) -> list[str]:
-    """Return a line for each thing that is worth knowing of how annotations were understood."""
+    """Return a line for each note on how annotations were understood."""
     return [f"noted        {annotation_note(code, n)}" for code, n in sorted(found.items()) if n]
 
 
 def accounting(s: Snapshot) -> list[str]:
-    """Return the sums that were checked, one line each."""
+    """Return the accounting, one line per sum."""
     c = s.counts
     lines = [f"recordings   {s.recordings_listed:,} listed = {_summed(s.recording_outcomes)}"]
     if s.annotations_read:
@@ -75,15 +76,13 @@ def _summed(outcomes: Mapping[str, int]) -> str:
 
 
 def remarked(counts: Mapping[str, int]) -> list[str]:
-    """Return a line with what is worth knowing of recordings that were used, how often; none where nothing is."""
+    """Return a line with the remarks on recordings that were used and their counts; no line if there are none."""
     parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    return (
-        [f"worth knowing of recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
-    )
+    return [f"remarks on recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
 
 
 def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
-    """Return a line a reason. words : of a snapshot, for reasons that are not clipmill's own"""
+    """Return a line per reason. words : meanings in a snapshot, for reasons of other packages' stages"""
     from clipmill.pipelines.chain import known_reasons
 
     meanings = {code: about[0] for code, about in (words or {}).items()}
@@ -92,16 +91,22 @@ def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = N
 
 
 def rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
-    """Return a line a rule. words : of a snapshot, for rules that are not clipmill's own"""
+    """Return a line per rule. words : meanings in a snapshot, for rules of other packages' stages"""
     from clipmill.pipelines.chain import known_rules
 
     meanings = {rule: about[0] for rule, about in (words or {}).items()} | known_rules()
     return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in sorted(dropped.items())]
 
 
+def aligned(n: float, noun: str, width: int) -> str:
+    """Return a number with its noun, as ``       1 clip `` or ``      12 clips``, for lines that stand in columns."""
+    return f"{int(n):>{width},} {noun if n == 1 else noun + 's'}{' ' if n == 1 else ''}"
+
+
 def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a line per split: clips, duration, shards."""
     return [
-        f"{name:<12} {side['clips']:>8,} clips  {duration(side['seconds']):>12}  {side['shards']:>5,} shards"
+        f"{name:<12} {aligned(side['clips'], 'clip', 8)}  {duration(side['seconds']):>12}  {aligned(side['shards'], 'shard', 5).rstrip()}"
         for name, side in sorted(by_split.items())
     ]
 
@@ -109,10 +114,10 @@ def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
 def labels(
     totals: Mapping[str, Mapping[str, float]], by_split: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> list[str]:
-    """Return a line a label: its clips and seconds, and where there are several splits those of each."""
+    """Return a line per label: its clips and duration, also by split if there are several."""
     lines = []
     for label, sums in totals.items():
-        line = f"  {' '.join(label.split()) or '(none)':<24} {int(sums['clips']):>8,} clips  {duration(sums['seconds']):>12}"
+        line = f"  {' '.join(label.split()) or '(none)':<24} {aligned(sums['clips'], 'clip', 8)}  {duration(sums['seconds']):>12}"
         if len(by_split) > 1:
             parts = ((split, found.get(label)) for split, found in by_split.items())
             line += "  " + ", ".join(f"{s} {int(p['clips']):,} ({duration(p['seconds'])})" for s, p in parts if p)
@@ -121,43 +126,43 @@ def labels(
 
 
 def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a line a column: name, type, shape of a value, unit and meaning; shapes of features go without saying."""
+    """Return a line per column: name, type, shape of a value, meaning and unit. Columns of shapes are left out."""
     lines = []
     for column in found:
         if column.get("kind") == "shape":
             continue
         shape = f" [{', '.join(map(str, column['shape']))}]" if column.get("shape") else ""
-        told = ", in ".join(column[key] for key in ("meaning", "unit") if column.get(key))
-        lines.append(f"  {column['name']}: {column['type']}{shape}{f'  {told}' if told else ''}")
+        about = ", in ".join(column[key] for key in ("meaning", "unit") if column.get(key))
+        lines.append(f"  {column['name']}: {column['type']}{shape}{f'  {about}' if about else ''}")
     return lines
 
 
 def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the lengths of the clips and the features' means and deviations, by split."""
+    """Return the lengths of clips, and mean and standard deviation of features, by split."""
     lines = []
-    for split, told in found.items():
-        if not told["clips"]:
+    for split, sums_of_split in found.items():
+        if not sums_of_split["clips"]:
             continue
-        lengths = told["lengths"]
+        lengths = sums_of_split["lengths"]
         lines.append(
-            f"statistics of {split}: {lengths['min_s']:.3f} to {lengths['max_s']:.3f} s a clip, {lengths['mean_s']:.3f} s on average"
+            f"statistics of {split}: {lengths['min_s']:.3f} to {lengths['max_s']:.3f} s per clip, {lengths['mean_s']:.3f} s on average"
         )
-        if missing := by_split[split]["clips"] - told["clips"]:
+        if missing := by_split[split]["clips"] - sums_of_split["clips"]:
             lines.append(
-                f"  without {counted(int(missing), 'clip')}, whose shards were built before there were statistics"
+                f"  without {counted(int(missing), 'clip')}, whose shards were built before clipmill kept statistics"
             )
-        for name, sums in told["features"].items():
+        for name, sums in sums_of_split["features"].items():
             if sums["mean"] is None or sums["std"] is None:
-                lines.append(f"  {name:<24} holds infinite values; build again, which rejects such clips")
+                lines.append(f"  {name:<24} contains infinite values; build again to reject such clips")
             else:
                 lines.append(f"  {name:<24} mean {sums['mean']:>12.5g}   standard deviation {sums['std']:>12.5g}")
     return lines
 
 
 def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
-    """Return a line for each source that is at full scale for more than a touch, as recordings are that were clipped.
+    """Return a line for each source with a share of samples at full scale that suggests clipped recordings.
 
-    is_limited : by limits.max_saturated_share, which what is not known escapes
+    is_limited : whether limits.max_saturated_share is set, which cannot apply to clips whose share is unknown
     """
     lines = [
         f"saturated    {source}: {sums['share']:.2%} of the samples are at full scale, as in recordings that were clipped"
@@ -166,14 +171,14 @@ def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
     ]
     if found["clips_unknown"] > 0:
         lines.append(
-            f"saturated    not known of {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
+            f"saturated    unknown for {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
             + _ESCAPES * is_limited
         )
     return lines
 
 
 def outcome(report: Report) -> list[str]:
-    """Return what a build did, for people."""
+    """Return what a build did, as `clipmill build` prints it."""
     lines = passed_over(report.passed_over)
     s = report.snapshot
     if s is not None:
@@ -181,7 +186,7 @@ def outcome(report: Report) -> list[str]:
         if s.counts.rejected:
             lines += ["rejected by reason (see `clipmill failures`):", *rejections(s.counts.rejected, s.words)]
         if report.remarks:
-            lines.append("worth knowing of recordings that were used (see `clipmill failures`):")
+            lines.append("remarks on recordings that were used (see `clipmill failures`):")
         for group in report.remarks:
             lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
             lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
@@ -189,14 +194,14 @@ def outcome(report: Report) -> list[str]:
         lines += report.classes
         lines += _saturated(report, s)
         lines += moved(report.side_changes, "moved")
-    lines += [f"warning      {excess.message}" for excess in report.warnings]
+    lines += [f"warning      {finding.message}" for finding in report.warnings]
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
         f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
         + (f" ({report.shards_from_clips:,} of them from committed clips)" if report.shards_from_clips else "")
         + f", {report.shards_reused:,} reused, {len(report.failures):,} failed"
         + (
-            f", {report.shards_untried:,} not tried after so many failures"
+            f", {report.shards_untried:,} not tried because too many failed"
             if report.failures and report.shards_untried
             else ""
         )
@@ -210,7 +215,7 @@ def outcome(report: Report) -> list[str]:
         busy = f"features     the GPUs were busy for {report.features_busy:.0%} of the work's time: "
         keeps_ahead = report.features_busy >= _BUSY
         slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them, more CPUs would help"
-        lines.append(busy + ("decoding keeps ahead of them" if keeps_ahead else slow))
+        lines.append(busy + ("decoding keeps up with them" if keeps_ahead else slow))
     lines += [f"storage      {weakness}" for weakness in report.storage_weaknesses]
     if report.status == "published" and s is not None:
         lines.append(
@@ -222,7 +227,7 @@ def outcome(report: Report) -> list[str]:
 
 
 def _saturated(report: Report, s: Snapshot) -> list[str]:
-    """Return what a build tells of saturation: of what is not known, when it is news."""
+    """Return the lines about saturation. Unknown shares are mentioned only if the build changed something."""
     found = describe_saturation(s)
     if report.status == "unchanged":
         found["clips_unknown"] = 0
@@ -230,27 +235,29 @@ def _saturated(report: Report, s: Snapshot) -> list[str]:
 
 
 def moved(changes: SideChanges, verb: str) -> list[str]:
-    """Return which recordings are on another side of the split than before, how many. verb : "move" or "moved" """
+    """Return how many recordings are on another side of the split than before. verb : "move" or "moved" """
     lines = []
     if changes.moves:
         examples = changes.examples
-        told = f"; between training and evaluation {changes.crossing:,}, as {', '.join(examples)}" if examples else ""
+        crossing = (
+            f"; {changes.crossing:,} between training and evaluation, such as {', '.join(examples)}" if examples else ""
+        )
         lines.append(
-            f"sides        {describe_moves(changes.moves, verb)}{told}{', ...' if changes.crossing > len(examples) else ''}"
+            f"sides        {describe_moves(changes.moves, verb)}{crossing}{', ...' if changes.crossing > len(examples) else ''}"
         )
     if changes.shards_unknown:
         lines.append(
-            f"sides        not known of {counted(changes.shards_unknown, 'shard')}, whose records do not name their recordings or cannot be"
-            " read; limits.max_side_changes does not hold for them"
+            f"sides        unknown for {counted(changes.shards_unknown, 'shard')}, whose records do not name their recordings or cannot be"
+            " read; limits.max_side_changes does not apply to them"
         )
     return lines
 
 
 def foreseen(found: Foreseen) -> list[str]:
-    """Return what a build would make of the split."""
+    """Return what the split would look like."""
     lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
     lines += moved(found.side_changes, "move")
-    return lines + [f"warning      {excess.message}" for excess in found.warnings]
+    return lines + [f"warning      {finding.message}" for finding in found.warnings]
 
 
 def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
@@ -275,25 +282,25 @@ def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
         )
     lines += noted(plan.noted)
     lines.append(
-        f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} committed already"
+        f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} already committed"
     )
     lines.append(
-        f"about        {counted(about.clips, 'clip')}, {duration(about.clip_s)}, {size(about.stored_bytes)}, by file sizes and annotations;"
+        f"estimate     {counted(about.clips, 'clip')}, {duration(about.clip_s)}, {size(about.stored_bytes)}, from file sizes and annotations;"
         f" {duration(about.work_s)} of work on {counted(about.cores, 'core')}"
     )
     if counts := rejected_by_reason(plan):
         examples = rejected_examples(plan)
-        lines.append("rejected by reason, each with its first:")
+        lines.append("rejected by reason, with the first example of each:")
         for code in sorted(counts):
             lines += [*rejections({code: counts[code]}), *_example(examples[code])]
     return lines
 
 
 def _example(found: Mapping[str, Any]) -> list[str]:
-    """Return a line with where something stands that is rejected, and its detail."""
+    """Return a line with the place of a rejection and its detail."""
     place = f"{found['file']}:{found['line']}" if found["file"] else found["source_uri"]
-    told = ": ".join(part for part in (place, found["detail"]) if part)
-    return [f"          {told}"] if told else []
+    text = ": ".join(part for part in (place, found["detail"]) if part)
+    return [f"          {text}"] if text else []
 
 
 def _left_out(plan: Plan) -> str:
@@ -303,7 +310,7 @@ def _left_out(plan: Plan) -> str:
 
 
 def standing(found: dict[str, Any]) -> list[str]:
-    """Return what is published and what builds do, for `clipmill status`."""
+    """Return what is published and how far builds are, for `clipmill status`."""
     published = found["published"]
     lines = ["published    nothing yet"]
     if published:
@@ -313,11 +320,11 @@ def standing(found: dict[str, Any]) -> list[str]:
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
     if found["forget"]:
-        since = f"of {found['forget']['started']}"
+        since = f"one was started {found['forget']['started']}"
         lines.append(
-            f"forget       one {since} is running"
+            f"forget       {since} and is running"
             if found["forget"]["running"]
-            else f"forget       one {since} was cut off: what it was to remove can still be here; run it again, or"
+            else f"forget       {since} and was interrupted: what it was to remove may still be here; run it again, or"
             f" `clipmill forget {found['root']}` without its ids"
         )
     for run in found["builds"]:
@@ -326,13 +333,13 @@ def standing(found: dict[str, Any]) -> list[str]:
         progress = f"; {run['progress']}" if run["progress"] else ""
         said = {
             "running": f"running      {where}: {done}{progress}",
-            "interrupted": f"interrupted  {where}: {done}; `clipmill build` with the same configuration goes on from there",
+            "interrupted": f"interrupted  {where}: {done}; `clipmill build` with the same configuration continues from there",
             "failed": f"failed       {where}: {done}: {run['message']}",
             "not_published": f"not published  {where}: {done}: {run['message']}",
         }
         lines.append(said.get(run["state"], f"finished     {where}: {run['state']}"))
     if not found["builds"]:
-        lines.append("build        none was started here")
+        lines.append("builds       none so far")
     return lines
 
 
@@ -352,7 +359,7 @@ def rejected(found: dict[str, Any]) -> list[str]:
         if group["count"] > len(group["examples"]):
             lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
     if found["remarks"]:
-        lines += ["", "worth knowing of recordings that were used:"]
+        lines += ["", "remarks on recordings that were used:"]
     for group in found["remarks"]:
         lines += [f"{group['count']:,} x {group['code']}: {group['meaning']}", f"  what to do: {group['remedy']}"]
         lines += [f"  {row['source_uri']}  {row['detail']}" for row in group["examples"]]
@@ -401,7 +408,7 @@ def _signed(value: float) -> str:
 
 
 def _value(value: Any) -> str:
-    return "(not given)" if value is None else str(value)
+    return "(not set)" if value is None else str(value)
 
 
 def garbage(found: Garbage, removed: bool) -> list[str]:
@@ -411,25 +418,25 @@ def garbage(found: Garbage, removed: bool) -> list[str]:
         "snapshots": (found.snapshots, f"snapshots {', '.join(map(str, found.dropped))}" if found.dropped else "unfinished snapshots"),
         "exports": (found.exports, "exports of snapshots that are not kept"),
         "shards": (found.shards, "shards that no kept snapshot names"),
-        "builds": (found.notes, "notes of builds that others have followed"),
-        "leftovers": (found.leftovers, "of writes that were cut off"),
+        "builds": (found.notes, "notes of earlier builds"),
+        "leftovers": (found.leftovers, "from interrupted writes"),
     }  # fmt: skip
     lines = [
-        f"{name:<12} {len(files):>8,} files {size(sum(files.values())):>12}  {what}"
+        f"{name:<12} {aligned(len(files), 'file', 8)} {size(sum(files.values())):>12}  {what}"
         for name, (files, what) in groups.items()
         if files
     ]
     if found.held:
         lines.append(
-            f"held         {found.held:>8,} shards of a build that was interrupted or not published, for it to go on from"
+            f"held         {aligned(found.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so that it can continue"
         )
     if found.retries:
-        lines.append(f"retries      {found.retries:>8,} of recordings that no kept shard has")
+        lines.append(f"retries      {found.retries:>8,} for recordings that are in no kept shard")
     n_files = len(list(found.paths))
     if not n_files and not found.retries:
         lines.append("nothing to remove")
     else:
-        lines.append(f"{verb:<12} {n_files:>8,} files {size(found.size_bytes):>12}")
+        lines.append(f"{verb:<12} {aligned(n_files, 'file', 8)} {size(found.size_bytes):>12}")
         if not removed:
-            lines.append("nothing was removed yet; the same command with --delete does it")
+            lines.append("nothing has been removed; the same command with --delete removes it")
     return lines
