@@ -91,7 +91,7 @@ def rounding(y: npt.NDArray[np.float32]) -> Pair:
         pcm, _ = to_pcm16(y)
         return np.concatenate([pcm[a : a + length] for a in places])
 
-    return Pair("to 16 bit by the run, not by the clip", each, at_once, 0)
+    return Pair("to 16 bit by the chunk, not the clip", each, at_once, 0)
 
 
 def power(bins: list[torch.Tensor]) -> Pair:

@@ -23,7 +23,7 @@ from clipmill.stages.decode import Decode
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.features import Features
 from clipmill.stages.images import Images
-from clipmill.stages.lookup import carried_source, checked_settings, find_stage, own_names, take_sources
+from clipmill.stages.lookup import check_settings, find_stage, own_names, receive_files, stage_files
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
 from clipmill.stages.stage import Scope, Stage
@@ -162,7 +162,7 @@ class Chain:
     @property
     def sources(self) -> dict[str, str]:
         """Texts of the files of stages that are no part of an installed package, by the module's name, for other processes."""
-        return {name: text for step in self._foreign for name, text in carried_source(type(step.stage)).items()}
+        return {name: text for step in self._foreign for name, text in stage_files(type(step.stage)).items()}
 
     @property
     def _foreign(self) -> list[Step]:
@@ -215,7 +215,7 @@ def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str,
     ------
     StageError : one is not here, or is another version
     """
-    take_sources(sources)
+    receive_files(sources)
     chain = chain_of(config)
     for key, origin in origins.items():
         if (here := chain.origins.get(key)) != origin:
@@ -233,7 +233,7 @@ def _steps(config: Config, source: Source | None) -> Iterator[Step]:
 
 
 def _computed(config: Config) -> Iterator[Step]:
-    for name, settings in config.features.others.items():
+    for name, settings in config.features.derived_stages.items():
         yield from _step(config, name, settings, f"features.{name}", "derived")
 
 
@@ -242,7 +242,7 @@ def _step(config: Config, name: str, settings: Any, key: str, scope: Any) -> Ite
         found = find_stage(name, scope)
     except StageError as error:
         raise ConfigError(str(error), key=key, code=error.code) from None
-    checked = checked_settings(found.kind, settings, key)
+    checked = check_settings(found.kind, settings, key)
     stage = found.kind.of(config, checked)
     if stage is not None:
         yield Step(stage, key, checked, found.origin)
@@ -256,7 +256,7 @@ def stage_problems(plain: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     for name, settings, key, scope in _named(plain):
         try:
-            checked_settings(find_stage(name, scope).kind, {} if settings is None else settings, key)
+            check_settings(find_stage(name, scope).kind, {} if settings is None else settings, key)
         except ConfigError as error:
             problems += error.problems
         except StageError as error:

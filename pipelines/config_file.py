@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from clipmill.schemas.config import Config
-from clipmill.schemas.config.problems import explain, key_path, misspelt_features
+from clipmill.schemas.config.problems import explain, find_misspelt_features, key_path
 from clipmill.schemas.config.yaml_document import Document, KeyPath
 from clipmill.schemas.errors import ConfigError, Problem
 
@@ -170,7 +170,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
         config = Config.model_validate(filled)
     except ValidationError as error:
         problems = explain(error, document)
-    problems += misspelt_features(document) + document.problems + _stage_problems(filled, document)
+    problems += find_misspelt_features(document) + document.problems + _stage_problems(filled, document)
     if problems or config is None:
         raise ConfigError.of(sorted(problems, key=lambda p: (p.line or 0, p.code != "config.unknown_key")))
     return ConfigFile(config=config, public=_without_secrets(document.data), path=file, lines=document.lines)
@@ -200,7 +200,7 @@ def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str
 
     if (open_ := _UNCLOSED.search(_VARIABLE.sub("", value))) is not None:
         name = open_[1]  # and not what follows, which may be a secret
-        document.tell(
+        document.report(
             "config.invalid_value",
             f"the brace of ${{{name} is not closed; write ${{{name}}}, or ${{{name}:-default}}",
             path,
@@ -212,7 +212,7 @@ def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str
         found = environ.get(name) or default
         if found is None:
             message = f"the environment variable {name} is not set (or empty); set it, or write ${{{name}:-default}}"
-            document.tell("config.environment", message, path)
+            document.report("config.environment", message, path)
             return match[0]
         return found
 

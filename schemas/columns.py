@@ -106,12 +106,12 @@ def feature(
     )
 
 
-def described(fields: Iterable[pa.Field]) -> list[Column]:
+def describe_columns(fields: Iterable[pa.Field]) -> list[Column]:
     """Return what columns are, for a snapshot."""
     return [{"name": f.name, "type": str(f.type), **json.loads((f.metadata or {}).get(_ABOUT, b"{}"))} for f in fields]
 
 
-def measured_of(columns: Sequence[Column]) -> list[pa.Field]:
+def measured_fields(columns: Sequence[Column]) -> list[pa.Field]:
     """Return the columns of stages that hold one value a clip, as a snapshot describes them: those of its manifest, too."""
     found = [c for c in columns if c.get("kind") == "clip" and c["name"] not in _CLIP]
     return [pa.field(c["name"], pa.type_for_alias(c["type"])) for c in found]

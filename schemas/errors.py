@@ -144,13 +144,13 @@ class ConfigError(ClipmillError):
         return self._problems
 
 
-class OddRecordError(ValueError):
+class BadRecordError(ValueError):
     """A record of a dataset is not what it should be; the text says in words what is wrong with it."""
 
 
-def odd_record(error: Exception) -> str:
+def describe_bad_record(error: Exception) -> str:
     """Say in words what is wrong with a record in JSON, of what reading it raised. Python's own texts speak of its code."""
-    if isinstance(error, OddRecordError):
+    if isinstance(error, BadRecordError):
         return str(error)
     if isinstance(error, JSONDecodeError):
         return f"it is no JSON from line {error.lineno}, column {error.colno} on"
@@ -187,7 +187,7 @@ class StageError(ClipmillError):
         return (partial(StageError, code=self.code), self.args)
 
 
-class InputMovedError(Exception):
+class InputChangedError(Exception):
     """Recordings of a shard vanished or changed after it was planned; the shard must be planned anew without them.
 
     items : reason code and detail by item id

@@ -25,13 +25,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def shard_key(item_digests: Iterable[str], config_digest: str, split: str, bucket: str) -> str:
+def shard_key(item_digests: Iterable[str], config_digest: str, split: str, partition: str) -> str:
     """Return the key of a shard, 64 hex digits.
 
     It is a function of what the shard holds (each item's digest covers the recording's version, its annotation rows
     and its source's configuration), of the configuration that matters to all, and of the shard's place.
     """
-    return digest([FORMAT_VERSION, config_digest, split, bucket, sorted(item_digests)])
+    return digest([FORMAT_VERSION, config_digest, split, partition, sorted(item_digests)])
 
 
 def position_hash(text: str) -> int:

@@ -3,7 +3,7 @@
 ::
 
     dataset.json                           format version and name, written once
-    shards/<split>/<split>-<bucket>-<key12>.parquet | .tar
+    shards/<split>/<split>-<partition>-<key12>.parquet | .tar
     commits/<key>.json                     a shard is there when this is; beside it its part of the manifest,
                                            <key>.manifest.parquet, and its recordings, <key>.recordings.parquet
     builds/<id>.json                       what a build set out to do, and its sign of life; see `clipmill.pipelines.dataset.notes`
@@ -25,7 +25,7 @@ RETRIES_FILE = "retries.json"
 FORGOTTEN_FILE = "forgotten.json"
 COMMITS = "commits"
 SNAPSHOTS = "snapshots"
-OURS = re.compile(
+OWN_FILES = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)|builds/rejections\.parquet"
 )
@@ -33,8 +33,8 @@ OURS = re.compile(
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
 
 
-def shard_path(split: str, bucket: str, key: str, extension: str) -> str:
-    return f"shards/{split}/{split}-{bucket}-{key[:12]}.{extension}"
+def shard_path(split: str, partition: str, key: str, extension: str) -> str:
+    return f"shards/{split}/{split}-{partition}-{key[:12]}.{extension}"
 
 
 def commit_path(key: str) -> str:

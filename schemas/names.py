@@ -14,25 +14,25 @@ from typing import Any
 _AS_THEY_ARE = frozenset({"root", "storage_options"})
 
 
-def composed(name: str) -> str:
+def to_nfc(name: str) -> str:
     """Return a name in NFC."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def spelled_composed(paths: Iterable[str]) -> dict[str, str]:
+def paths_by_nfc(paths: Iterable[str]) -> dict[str, str]:
     """Return paths by their names in NFC, but for those of ASCII alone, which have one spelling."""
-    return {composed(path): path for path in paths if not path.isascii()}
+    return {to_nfc(path): path for path in paths if not path.isascii()}
 
 
-def with_composed_names(value: Any) -> Any:
+def normalize_names(value: Any) -> Any:
     """Return a configuration's plain data with all texts and keys in NFC, but for addresses and what is handed to storage."""
     if isinstance(value, str):
-        return composed(value)
+        return to_nfc(value)
     if isinstance(value, list):
-        return [with_composed_names(v) for v in value]
+        return [normalize_names(v) for v in value]
     if isinstance(value, dict):
         return {
-            composed(k) if isinstance(k, str) else k: v if k in _AS_THEY_ARE else with_composed_names(v)
+            to_nfc(k) if isinstance(k, str) else k: v if k in _AS_THEY_ARE else normalize_names(v)
             for k, v in value.items()
         }
     return value

@@ -112,5 +112,5 @@ PLAN_REASONS = (
 )
 """What listing, annotations and the plan reject."""
 
-INPUT_MOVED = frozenset({"recording_missing", "recording_changed"})
+INPUT_CHANGED = frozenset({"recording_missing", "recording_changed"})
 """Reasons that say the plan no longer describes the input. What was built is then not what the plan's key promises."""

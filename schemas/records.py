@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, TypeVar
 
-from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
+from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
 from clipmill.schemas.keys import FORMAT_VERSION
-from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
+from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
 
 _LEFT_OUT_EMPTY = frozenset(
     {
@@ -106,6 +106,7 @@ class OutputFile:
 class Commit:
     """The record that makes a shard count. Written after the shard's files.
 
+    bucket : the shard's partition of the hash space, ``b`` and the bits that its members' hashes begin with
     clips_key : what its clips are a function of; shards that differ in features or file formats alone share it
     donor : key of the shard whose clips it was made from, None when it was made from recordings
     statistics : of its clips and features; without clips when it was made before there were any
@@ -161,7 +162,7 @@ class Commit:
             return _made(cls, {**plain, **sums})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a commit record ({odd_record(error)}); remove it: the next build makes the shard again",
+                f"{name}: not a commit record ({describe_bad_record(error)}); remove it: the next build makes the shard again",
                 code="root.damaged",
             ) from None
 
@@ -184,7 +185,7 @@ class Snapshot:
     recordings_dropped : listed, but with a label that the configuration drops, or with such rows alone, by label
     annotations_dropped : rows with a label that the configuration drops, by label
     annotations_ignored : rows of a table whose recording is not there, where the configuration says to ignore them
-    noted : what is worth knowing of how annotations were understood, by `clipmill.schemas.noted`
+    noted : what is worth knowing of how annotations were understood, by `clipmill.schemas.annotation_notes`
     classes : labels in the order of their ids; see `clipmill.pipelines.dataset.classes`
     columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `clipmill.schemas.columns`
     words : meanings of the rules and reasons of stages of other packages; of a reason the remedy, too
@@ -245,28 +246,28 @@ class Snapshot:
             }
             snapshot = _made(cls, {**plain, **sums})
             if not all(key.isalnum() for key in snapshot.commits):
-                raise OddRecordError("commits holds what is no key")
+                raise BadRecordError("commits holds what is no key")
             return snapshot
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({odd_record(error)}); put the file back as it was, or remove it: the next build publishes again",
+                f"{name}: not a snapshot ({describe_bad_record(error)}); put the file back as it was, or remove it: the next build publishes again",
                 code="root.damaged",
             ) from None
 
     @property
     def saturation(self) -> dict[str, Saturation]:
         """How much of the clips is at full scale, by source."""
-        return summed_saturation(self.statistics.values())
+        return sum_saturation(self.statistics.values())
 
     @property
     def clips_of_unknown_saturation(self) -> int:
         return self.counts.clips_kept - sum(sums.clips for sums in self.saturation.values())
 
-    def holds_the_same(self, other: Snapshot) -> bool:
+    def has_same_content(self, other: Snapshot) -> bool:
         """Return whether another snapshot has the same shards, and the same left out."""
         return (self.commits, self.plan_digest) == (other.commits, other.plan_digest)
 
-    def asked_the_same(self, other: Snapshot) -> bool:
+    def has_same_request(self, other: Snapshot) -> bool:
         """Return whether another snapshot was to have the same splits and classes."""
         return all(self.config.get(key) == other.config.get(key) for key in ("split", "classes"))
 
@@ -323,32 +324,32 @@ T = TypeVar("T")
 
 def _object(plain: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(plain, dict):
-        raise OddRecordError(
+        raise BadRecordError(
             f"{f'{place} should be' if place else 'it should hold'} an object, with a value for each key"
         )
     return plain
 
 
 def _made(kind: type[T], plain: Any, place: str = "") -> T:
-    """Return the record that plain data hold. place : where they stand in the file. Raises OddRecordError."""
+    """Return the record that plain data hold. place : where they stand in the file. Raises BadRecordError."""
     values, about = _object(plain, place), kind.__dataclass_fields__  # type: ignore[attr-defined]
     at = f"{place}." if place else ""
     if unknown := [name for name in values if name not in about]:
-        raise OddRecordError(f"{at}{unknown[0]} is not known")
+        raise BadRecordError(f"{at}{unknown[0]} is not known")
     needed = [n for n, f in about.items() if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [name for name in needed if name not in values]:
-        raise OddRecordError(f"{at}{lacking[0]} is missing")
+        raise BadRecordError(f"{at}{lacking[0]} is missing")
     return _typed(kind(**values), at)
 
 
 def _typed(record: T, at: str = "") -> T:
-    """Return a record as it is. Raises OddRecordError where a damaged file has given a field, or what is in it, another type."""
+    """Return a record as it is. Raises BadRecordError where a damaged file has given a field, or what is in it, another type."""
     for name, about in record.__dataclass_fields__.items():  # type: ignore[attr-defined]
         outer, inner = _TYPES.get(about.type, (object, None))
         value = getattr(record, name)
         inside = value.values() if isinstance(value, dict) else value
         if not isinstance(value, outer) or (inner is not None and not all(isinstance(v, inner) for v in inside)):
-            raise OddRecordError(f"{at}{name} should be {_in_words(about.type)}")
+            raise BadRecordError(f"{at}{name} should be {_in_words(about.type)}")
     return record
 
 

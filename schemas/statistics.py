@@ -92,7 +92,7 @@ class Saturation:
 
     clips : that were counted; those of shards that were built before it was counted are not among them
     n_samples : theirs, over all channels, padding included
-    n_saturated : of these, how many were at `clipmill.schemas.units.SATURATED` or beyond before they were rounded
+    n_saturated : of these samples, how many were at `clipmill.schemas.units.SATURATED` or beyond before they were rounded
     """
 
     clips: int = 0
@@ -127,7 +127,7 @@ class Statistics:
         return Statistics(
             self.lengths + other.lengths,
             {n: self.features.get(n, nothing) + other.features.get(n, nothing) for n in names},
-            summed_saturation((self, other)),
+            sum_saturation((self, other)),
         )
 
     @classmethod
@@ -137,7 +137,7 @@ class Statistics:
         return cls(Lengths(**plain["lengths"]), features, saturation)
 
 
-def summed_saturation(statistics: Iterable[Statistics]) -> dict[str, Saturation]:
+def sum_saturation(statistics: Iterable[Statistics]) -> dict[str, Saturation]:
     """Return the sums by source, sorted."""
     found: dict[str, Saturation] = {}
     for one in statistics:

@@ -1,6 +1,6 @@
 """The Arrow tables that flow through a build, and the rows of the files that come out.
 
-plan -> Decode -> RUNS -> Downmix -> RUNS -> Resample -> RUNS -> Segment -> CLIPS -> Gate -> CLIPS -> Features -> CLIPS
+plan -> Decode -> CHUNKS -> Downmix -> CHUNKS -> Resample -> CHUNKS -> Segment -> CLIPS -> SilenceFilter -> CLIPS -> Features -> CLIPS
 -> Images -> CLIPS -> Write
 """
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from clipmill.schemas.config import Config
 from clipmill.schemas.remarks import REMARK
 
-# One annotated range of a recording. In the plan all rows of a recording; in a run those that it can serve.
+# One annotated range of a recording. In the plan all rows of a recording; in a chunk those that it can serve.
 ANNOTATION = pa.struct(
     [
         ("start", pa.float64()),  # in the source's time unit until Decode turns it into seconds; null: from the start
@@ -47,7 +47,7 @@ ITEM_COLUMNS = [name for name, _ in _ITEM_FIELDS]
 PLAN = pa.schema(
     [
         ("split", pa.string()),
-        ("bucket", pa.string()),
+        ("bucket", pa.string()),  # the shard's partition of the hash space
         ("key", pa.string()),
         (
             "clips_key",
@@ -67,9 +67,9 @@ PLAN = pa.schema(
 """One row an item (a recording, or a span of a long one). A shard's plan is the rows with its key, in this order."""
 
 CUT = pa.struct([("annotation", pa.int32()), ("first", pa.int64()), ("last", pa.int64())])
-"""Which clips to cut: windows [first, last) of an annotation of the run (by its place in the list), -1 for none."""
+"""Which clips to cut: windows [first, last) of an annotation of the chunk (by its place in the list), -1 for none."""
 
-RUNS = pa.schema(
+CHUNKS = pa.schema(
     [
         *_ITEM_FIELDS,
         ("sample_rate_hz", pa.int32()),
@@ -90,7 +90,7 @@ RUNS = pa.schema(
         ("detail", pa.string()),
     ]
 )
-"""One row a run: a contiguous piece of a recording as float32 PCM, with the clips to be cut from it."""
+"""One row a chunk: a contiguous piece of a recording as float32 PCM, with the clips to be cut from it."""
 
 CLIPS = pa.schema(
     [
@@ -105,10 +105,7 @@ CLIPS = pa.schema(
         ("n_samples", pa.int64()),  # frames, padding included
         ("level_dbfs", pa.float64()),
         ("n_clipped", pa.int64()),  # samples that were beyond full scale
-        (
-            "n_saturated",
-            pa.int64(),
-        ),  # samples at full scale or beyond before they were rounded, of all channels; in no file
+        ("saturated_samples", pa.int64()),  # of all channels, at full scale or beyond before rounding; in no file
         ("samples", pa.large_list(pa.float32())),  # interleaved, not rounded; null where `pcm` is there
         ("pcm", pa.large_binary()),  # little-endian int16 or float32, interleaved
         ("count", pa.int64()),  # dropped: how many clips the row stands for
@@ -118,14 +115,14 @@ CLIPS = pa.schema(
         ("detail", pa.string()),
         ("file", pa.string()),
         ("line", pa.int64()),
-        ("n_candidates", pa.int64()),  # account: how many clips the run could give
+        ("n_candidates", pa.int64()),  # account: how many clips the chunk could give
         ("n_annotations", pa.int64()),  # account: rows that were used
         ("last", pa.bool_()),  # account: the item ends here
         ("decoded_s", pa.float64()),  # account, last
         ("remarks", pa.list_(REMARK)),  # account, last: of a recording that was used
     ]
 )
-"""One row a clip, or a group of dropped clips, or a rejection; and one `account` row a run, for the sums to be checked.
+"""One row a clip, or a group of dropped clips, or a rejection; and one `account` row a chunk, for the sums to be checked.
 Features follow as pairs of columns, `<name>` (list of float32, row-major) and `<name>_shape` (list of int32), and pictures
 as a column `image` (struct of bytes and path)."""
 

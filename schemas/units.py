@@ -43,12 +43,12 @@ def to_pcm16(y: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], int]:
     Returns
     -------
     pcm : int16, same shape; ties are rounded to even
-    n_clipped : how many samples were beyond [-32768, 32767] and were set to the nearest end
+    clipped_samples : how many samples were beyond [-32768, 32767] and were set to the nearest end
     """
     scaled = np.rint(y * np.float32(FULL_SCALE))
-    n_clipped = int(np.count_nonzero((scaled > 32767) | (scaled < -32768)))
+    clipped_samples = int(np.count_nonzero((scaled > 32767) | (scaled < -32768)))
     np.clip(scaled, -32768, 32767, out=scaled)
-    return scaled.astype(np.int16), n_clipped
+    return scaled.astype(np.int16), clipped_samples
 
 
 def level_dbfs(samples: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> float:

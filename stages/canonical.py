@@ -37,7 +37,7 @@ class CanonicalPcm(Stage):
     def __call__(self, table: pa.Table) -> pa.Table:
         if table.num_rows == 0:
             return table
-        levels, clipped = table["level_dbfs"].to_pylist(), table["n_clipped"].to_pylist()
+        levels, clipped_samples = table["level_dbfs"].to_pylist(), table["n_clipped"].to_pylist()
         is_float, floats = table["samples"].is_valid().to_pylist(), list_values(table["samples"])
         pcm = table["pcm"].combine_chunks()
         made: dict[int, bytes] = {}
@@ -45,7 +45,7 @@ class CanonicalPcm(Stage):
             if is_float[i]:
                 samples: Any = floats[i]
                 if self.sample_format == "int16":
-                    samples, clipped[i] = to_pcm16(floats[i])
+                    samples, clipped_samples[i] = to_pcm16(floats[i])
                 made[i] = samples.tobytes()
                 levels[i] = level_dbfs(samples)
             elif levels[i] is None:
@@ -55,5 +55,5 @@ class CanonicalPcm(Stage):
             is_made = pa.array([i in made for i in range(table.num_rows)])
             table = replace_column(table, "pcm", pc.if_else(is_made, payloads, pcm))
             table = replace_column(table, "samples", pa.nulls(table.num_rows, table.schema.field("samples").type))
-            table = replace_column(table, "n_clipped", pa.array(clipped, pa.int64()))
+            table = replace_column(table, "n_clipped", pa.array(clipped_samples, pa.int64()))
         return replace_column(table, "level_dbfs", pa.array(levels, pa.float64()))

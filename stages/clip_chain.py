@@ -38,7 +38,7 @@ class ClipChain:
         if not stages:
             yield table
             return
-        for done in applied(stages[0], table, self.begin):
+        for done in apply_stage(stages[0], table, self.begin):
             yield from self._through(done, stages[1:])
 
     def _conformed(self, table: pa.Table) -> pa.Table:
@@ -51,7 +51,7 @@ class ClipChain:
         return table
 
 
-def applied(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None = None) -> list[pa.Table]:
+def apply_stage(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None = None) -> list[pa.Table]:
     """Return what a stage makes of a table of clips, checked against what it declares.
 
     Raises

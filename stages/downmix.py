@@ -15,7 +15,7 @@ import pyarrow as pa
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.audio_config import Channels
 from clipmill.schemas.reasons import Reason
-from clipmill.schemas.tables import RUNS
+from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import float_lists, list_values, replace_column
 from clipmill.stages.stage import Stage
 
@@ -26,12 +26,12 @@ _ALONE = {"left": [0], "right": [1]}
 
 @dataclass(frozen=True)
 class Downmix(Stage):
-    """Mix or choose the channels of each run. Takes and gives a table of `clipmill.schemas.tables.RUNS`.
+    """Mix or choose the channels of each chunk. Takes and gives a table of `clipmill.schemas.tables.CHUNKS`.
 
-    A recording that lacks a channel that was asked for becomes one rejection, where its last run would be. One whose mix is more than
-    20 dB under the loudest of the mixed channels, over all that was decoded of it, has a remark on its last run.
+    A recording that lacks a channel that was asked for becomes one rejection, where its last chunk would be. One whose mix is more than
+    20 dB under the loudest of the mixed channels, over all that was decoded of it, has a remark on its last chunk.
 
-    The runs of an item come one after the other, in as many tables as they like: what is known of an item is kept until it ends.
+    The chunks of an item come one after the other, in as many tables as they like: what is known of an item is kept until it ends.
 
     channels : of sources that are not among `sources`
     sources : by name
@@ -84,12 +84,12 @@ class Downmix(Stage):
                 self._item.clear()
         table = replace_column(table, "samples", float_lists(samples))
         for name, values in (("n_channels", counts), ("remarks", [row["remarks"] for row in light])):
-            table = replace_column(table, name, pa.array(values, type=RUNS.field(name).type))
+            table = replace_column(table, name, pa.array(values, type=CHUNKS.field(name).type))
         return _rejected(table, refused).filter(pa.array(stays)) if refused else table
 
 
 def _rejected(table: pa.Table, refused: Mapping[int, dict[str, Any]]) -> pa.Table:
-    """Return runs with rejections in the place of some. refused : by row: annotations, reason, detail."""
+    """Return chunks with rejections in the place of some. refused : by row: annotations, reason, detail."""
     nothing: dict[str, Any] = {"cuts": [], "decoded_s": None, "remarks": None}
     for name in ("annotations", "reason", "detail", *nothing):
         values = table[name].to_pylist()
@@ -114,14 +114,14 @@ def _numbers(channels: Channels) -> list[int] | None:
 
 
 def _counted(cuts: list[dict[str, Any]] | None, annotations: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """Return those of a run's annotations that count by it: of one that several runs serve, the first window tells."""
+    """Return those of a chunk's annotations that count by it: of one that several chunks serve, the first window tells."""
     begun = {cut["annotation"]: False for cut in cuts or []}
     begun |= {cut["annotation"]: True for cut in cuts or [] if cut["first"] == 0}
     return [a for i, a in enumerate(annotations or []) if begun.get(i, True)]
 
 
 class _Item:
-    """What is known of the item whose runs are passing.
+    """What is known of the item whose chunks are passing.
 
     annotations : of one that is rejected
     """
@@ -145,10 +145,10 @@ class _Item:
     def mix(
         self, y: npt.NDArray[np.float32], channels: Channels, lead: int | None, core: int | None
     ) -> npt.NDArray[np.float32]:
-        """Return a run's mix, float32 [frames], and note how loud it is, and its channels.
+        """Return a chunk's mix, float32 [frames], and note how loud it is, and its channels.
 
         y : float32 [frames, channels]
-        lead, core : frames to leave out, and how many then count; the next run has what is behind them
+        lead, core : frames to leave out, and how many then count; the next chunk has what is behind them
         """
         numbers = _numbers(channels)
         if numbers is not None and len(numbers) < y.shape[1]:

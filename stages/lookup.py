@@ -20,10 +20,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from clipmill.schemas.config.model import Frozen, did_you_mean
-from clipmill.schemas.config.problems import in_words
+from clipmill.schemas.config.problems import describe_problem
 from clipmill.schemas.errors import ConfigError, Problem, StageError
-from clipmill.stages.carried import DIGEST, code_files, digest_of, receive
 from clipmill.stages.stage import Scope, Stage
+from clipmill.stages.stage_code import DIGEST, code_files, digest_of, receive
 
 GROUP = "clipmill.stages"
 _PACKAGES: dict[Scope, str] = {"clip": "clipmill.stages.clips", "derived": "clipmill.stages.features"}
@@ -33,7 +33,7 @@ _OURS = re.compile(r"clipmill(\.|$)")
 
 
 @dataclass(frozen=True)
-class FoundStage:
+class StageClass:
     """A stage's class. origin : the package and its version, or the digest of its file; empty for clipmill's own"""
 
     kind: type[Stage]
@@ -52,7 +52,7 @@ def known_names(scope: Scope) -> list[str]:
 
 
 @cache
-def find_stage(name: str, scope: Scope) -> FoundStage:
+def find_stage(name: str, scope: Scope) -> StageClass:
     """Return the class of a stage by its name.
 
     Raises
@@ -69,7 +69,7 @@ def find_stage(name: str, scope: Scope) -> FoundStage:
     if getattr(kind, "scope", None) != scope:
         place = "in the list `clips`" if kind.scope == "clip" else "under `features`"
         raise _unknown(f"{name!r} has the scope {kind.scope!r}; it belongs {place}")
-    return FoundStage(kind, origin_of(kind))
+    return StageClass(kind, origin_of(kind))
 
 
 def _by_plain_name(name: str, scope: Scope) -> Any:
@@ -130,7 +130,7 @@ def origin_of(kind: type[Stage]) -> str:
     return f"sha256 {digest_of(code_files(sys.modules[top]))}"
 
 
-def carried_source(kind: type[Stage]) -> dict[str, str]:
+def stage_files(kind: type[Stage]) -> dict[str, str]:
     """Return the files that a stage needs on other processes, by path, where no installed package brings them.
 
     Workers and decoding processes take the stage from them: they do not search the folder in which the command was given.
@@ -143,8 +143,8 @@ def carried_source(kind: type[Stage]) -> dict[str, str]:
     return {path: content.decode("latin-1") for path, content in code_files(sys.modules[top]).items()}
 
 
-def take_sources(sources: Mapping[str, str]) -> None:
-    """Have stages be found that `carried_source` gave to another process."""
+def receive_files(sources: Mapping[str, str]) -> None:
+    """Have stages be found that `stage_files` gave to another process."""
     if receive(sources):
         find_stage.cache_clear()
         origin_of.cache_clear()
@@ -156,7 +156,7 @@ def _is_editable(distribution: str) -> bool:
     return '"editable": true' in direct
 
 
-def checked_settings(kind: type[Stage], settings: Any, key: str) -> Any:
+def check_settings(kind: type[Stage], settings: Any, key: str) -> Any:
     """Return a stage's settings as its own model.
 
     Raises
@@ -178,4 +178,4 @@ def _problem(item: Any, kind: type[Stage], key: str) -> Problem:
         return Problem("config.unknown_key", f"unknown key{hint}", place)
     if item["type"] == "missing":
         return Problem("config.missing_key", "is missing and has no default", place)
-    return Problem("config.invalid_value", in_words(item), place)
+    return Problem("config.invalid_value", describe_problem(item), place)

@@ -1,4 +1,4 @@
-"""Resample: every run to the target rate, cell by cell, so that a sample never depends on how a recording was cut."""
+"""Resample: every chunk to the target rate, cell by cell, so that a sample never depends on how a recording was cut."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _QUALITY = {"soxr_hq": "HQ", "soxr_vhq": "VHQ", "soxr_mq": "MQ"}
 
 @dataclass(frozen=True)
 class Resample(Stage):
-    """Bring each run to the target rate. Takes and gives a table of `clipmill.schemas.tables.RUNS`; margins are used up.
+    """Bring each chunk to the target rate. Takes and gives a table of `clipmill.schemas.tables.CHUNKS`; margins are used up.
 
     sample_rate_hz : target
     resampler : soxr_hq | soxr_vhq | soxr_mq
@@ -71,7 +71,7 @@ class Resample(Stage):
 def resample_cells(
     x: npt.NDArray[np.float32], lead: int, core: int, source_rate_hz: int, target_rate_hz: int, quality: str
 ) -> npt.NDArray[np.float32]:
-    """Resample a run whose first sample after `lead` begins a cell.
+    """Resample a chunk whose first sample after `lead` begins a cell.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def resample_cells(
     done = 0
     for start in range(0, core, cell):
         stop = min(start + cell, core)
-        # The same margin for a cell wherever the run begins; before the recording's first sample there is none.
+        # The same margin for a cell wherever the chunk begins; before the recording's first sample there is none.
         first = max(0, lead + start - margin)
         y = soxr.resample(x[first : lead + stop + margin], source_rate_hz, target_rate_hz, quality=quality)
         skip = resampled_length(lead + start - first, source_rate_hz, target_rate_hz)

@@ -1,4 +1,4 @@
-"""Segment: runs of PCM to clips in their canonical form, 16-bit PCM (or float32), with tails dropped, kept or padded."""
+"""Segment: chunks of PCM to clips in their canonical form, 16-bit PCM (or float32), with tails dropped, kept or padded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from clipmill.schemas.reasons import Reason
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
 from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.clip_samples import nullable_floats
 from clipmill.stages.spans import Clip, windows
 from clipmill.stages.stage import Stage
-from clipmill.stages.waveforms import nullable_floats
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20
@@ -43,7 +43,7 @@ class SegmentSource:
 
 @dataclass(frozen=True)
 class Segment(Stage):
-    """Cut clips. Takes a table of `clipmill.schemas.tables.RUNS` at the target rate, gives tables of `clipmill.schemas.tables.CLIPS`.
+    """Cut clips. Takes a table of `clipmill.schemas.tables.CHUNKS` at the target rate, gives tables of `clipmill.schemas.tables.CLIPS`.
 
     Each has a few megabytes of PCM: windows that overlap can be many times what they are cut from.
 
@@ -95,9 +95,9 @@ class Segment(Stage):
         samples = list_values(table["samples"])
         rows: list[dict[str, Any]] = []
         n_bytes = 0
-        for i, run in enumerate(table.drop_columns(["samples"]).to_pylist()):
-            identity = {name: run[name] for name in ITEM_COLUMNS}
-            cutter = _Cutter(run, samples[i], self.sources[run["source"]], self.sample_format, self.as_float)
+        for i, chunk in enumerate(table.drop_columns(["samples"]).to_pylist()):
+            identity = {name: chunk[name] for name in ITEM_COLUMNS}
+            cutter = _Cutter(chunk, samples[i], self.sources[chunk["source"]], self.sample_format, self.as_float)
             for row in cutter.rows():
                 rows.append({**identity, **row})
                 n_bytes += len(row.get("pcm") or b"") + 4 * len(row.get("samples", ()))
@@ -119,57 +119,57 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 class _Cutter:
-    """Cuts one run."""
+    """Cuts one chunk."""
 
     def __init__(
         self,
-        run: dict[str, Any],
+        chunk: dict[str, Any],
         samples: npt.NDArray[np.float32],
         source: SegmentSource,
         sample_format: str,
         as_float: bool,
     ) -> None:
-        self.run, self.source, self.spec, self.sample_format = run, source, source.segment, sample_format
+        self.chunk, self.source, self.spec, self.sample_format = chunk, source, source.segment, sample_format
         self.as_float = as_float
-        self.rate: int = run["sample_rate_hz"] or 0
-        self.channels: int = run["n_channels"] or 1
-        self.samples = samples.reshape(-1, self.channels)[run["lead"] or 0 :]
-        self.offset = (run["start_s"] or 0) * self.rate
+        self.rate: int = chunk["sample_rate_hz"] or 0
+        self.channels: int = chunk["n_channels"] or 1
+        self.samples = samples.reshape(-1, self.channels)[chunk["lead"] or 0 :]
+        self.offset = (chunk["start_s"] or 0) * self.rate
         # What one clip takes: a channel of its own, or all there are.
         self.lanes: list[int | None] = [*range(self.channels)] if source.each_channel else [None]
         self.n_candidates = self.n_annotations = 0
-        # What nearly every run is: finite, and converted at once without clipping anything.
+        # What nearly every chunk is: finite, and converted at once without clipping anything.
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
         if self.is_finite and sample_format == "int16" and not as_float:
-            pcm, n_clipped = to_pcm16(self.samples)
-            self.pcm = pcm if n_clipped == 0 else None
+            pcm, clipped_samples = to_pcm16(self.samples)
+            self.pcm = pcm if clipped_samples == 0 else None
         self.is_loud = not self.is_finite or _reaches_full_scale(self.samples if self.pcm is None else self.pcm)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        run = self.run
-        if run["reason"] is not None:
-            kind = "recording" if run["primary"] else "span"
-            yield {"status": "rejected", "kind": kind, "reason": run["reason"], "detail": run["detail"]}
-            for a in run["annotations"] or []:
-                yield _rejected(a, a["reason"] or "recording_rejected", a["detail"] or run["reason"])
+        chunk = self.chunk
+        if chunk["reason"] is not None:
+            kind = "recording" if chunk["primary"] else "span"
+            yield {"status": "rejected", "kind": kind, "reason": chunk["reason"], "detail": chunk["detail"]}
+            for a in chunk["annotations"] or []:
+                yield _rejected(a, a["reason"] or "recording_rejected", a["detail"] or chunk["reason"])
         else:
-            for a in run["annotations"] or []:
+            for a in chunk["annotations"] or []:
                 if a["reason"] is not None:
                     yield _rejected(a, a["reason"], a["detail"])
-            for cut in run["cuts"] or []:
+            for cut in chunk["cuts"] or []:
                 yield from self._cut(cut)
         yield {
             "status": "account",
             "n_candidates": self.n_candidates,
             "n_annotations": self.n_annotations,
-            "last": run["last"],
-            "decoded_s": run["decoded_s"],
-            "remarks": run["remarks"],
+            "last": chunk["last"],
+            "decoded_s": chunk["decoded_s"],
+            "remarks": chunk["remarks"],
         }
 
     def _cut(self, cut: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        annotation = self.run["annotations"][cut["annotation"]] if cut["annotation"] >= 0 else None
+        annotation = self.chunk["annotations"][cut["annotation"]] if cut["annotation"] >= 0 else None
         start_s = (annotation["start"] or 0.0) if annotation else 0.0
         if annotation is not None and annotation["channel"] is not None:
             if annotation["channel"] > self.channels:
@@ -178,7 +178,7 @@ class _Cutter:
                     yield _rejected(annotation, "annotation_channel_missing", told)
                 return
             self.lanes = [annotation["channel"] - 1]  # each row of such a source names one
-        total = self.run["total_frames"]
+        total = self.chunk["total_frames"]
         end = total if total is not None else _OPEN_END
         if annotation is not None:
             problem = None
@@ -230,22 +230,22 @@ class _Cutter:
         y = self.samples[place]
         if len(y) != clip.stop - clip.start:
             raise AssertionError(
-                f"{self.run['item_id']}: a run of {len(self.samples)} frames at {self.offset} lacks clip {clip.start}-{clip.stop}"
+                f"{self.chunk['item_id']}: a chunk of {len(self.samples)} frames at {self.offset} lacks clip {clip.start}-{clip.stop}"
             )
         identity = clip_id(self._origin(annotation), nominal_start_s, lane)
         if not self.is_finite and not np.isfinite(y).all():
             what = "not-a-number or infinite samples"
             return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", what, lane)
-        n_saturated = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
+        saturated_samples = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
         if clip.n_padded:
             y = np.concatenate([y, self._padding(identity, clip.n_padded, y.shape[1])])
-        n_clipped, payload = 0, None
+        clipped_samples, payload = 0, None
         if self.as_float:
             pass
         elif self.pcm is not None and not clip.n_padded:
             payload = self.pcm[place].tobytes()
         elif self.sample_format == "int16":
-            pcm, n_clipped = to_pcm16(y)
+            pcm, clipped_samples = to_pcm16(y)
             payload = pcm.tobytes()
         else:
             payload = np.ascontiguousarray(y, dtype="<f4").tobytes()
@@ -258,8 +258,8 @@ class _Cutter:
             "n_channels": y.shape[1],
             "channel": lane,
             "n_samples": len(y),
-            "n_clipped": n_clipped,
-            "n_saturated": n_saturated,
+            "n_clipped": clipped_samples,
+            "saturated_samples": saturated_samples,
             "pcm": payload,
             **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
             **_of_annotation(annotation),
@@ -279,7 +279,7 @@ class _Cutter:
                 round(end * 1e6) if end is not None else -1,
                 annotation["ordinal"] or 0,
             )
-        return clip_origin(self.run["recording_id"], PurePosixPath(self.run["path"]).stem, around)
+        return clip_origin(self.chunk["recording_id"], PurePosixPath(self.chunk["path"]).stem, around)
 
     def _reject_clips(
         self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str

@@ -38,7 +38,7 @@ def margin_frames(source_rate_hz: int, target_rate_hz: int) -> int:
 class Range:
     """A part of a recording from which clips are cut: an annotated range, or the whole.
 
-    index : place in the run's list of annotations, -1 for none
+    index : place in the chunk's list of annotations, -1 for none
     end_s : None to the end of the recording
     """
 

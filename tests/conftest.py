@@ -86,7 +86,7 @@ def bucket(endpoint: str) -> str:
     return name
 
 
-def uploaded(source: dict[str, Any], bucket: str, endpoint: str) -> dict[str, Any]:
+def upload_source(source: dict[str, Any], bucket: str, endpoint: str) -> dict[str, Any]:
     """Put a source's good recordings into a bucket; return the source as it is there."""
     from clipmill.stages.storage.root import Root
 

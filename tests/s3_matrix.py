@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 
 import yaml
-from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
+from conftest import kill_tree, remote_hashes, shard_hashes, tone, upload_source, write_audio
 
 from clipmill.pipelines.dataset.records_io import committed_keys
 from clipmill.pipelines.dataset.verify import verify
@@ -79,7 +79,7 @@ def main() -> None:
         for i in range(60):
             write_audio(place / f"in/r{i:02}.wav", tone(8.0, 44100, 2, seed=i), 44100)
         here = {"root": str(place / "in"), "name": "s", "segment": {"mode": "window", "length_s": 0.5}, "bytes_per_second": 176400}  # fmt: skip
-        there = uploaded(here, bucket, ENDPOINT)
+        there = upload_source(here, bucket, ENDPOINT)
 
         def config(output: dict[str, object]) -> Path:
             path = place / "config.yaml"

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import build_here, clips_of, tone, write_audio
 
-import clipmill.stages.held
+import clipmill.stages.clip_buffer
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_snapshot
@@ -33,7 +33,7 @@ from clipmill.pipelines.run.retry import retry
 from clipmill.pipelines.run.shard_work import ClipsOfShard, MakeBlock, OnGpu, WriteBlock
 from clipmill.schemas.records import Commit
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
-from clipmill.stages.held import HOLD_BYTES, Held
+from clipmill.stages.clip_buffer import MEMORY_BYTES, ClipBuffer
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.clip_sums import ShardStatistics
 from clipmill.stages.write.shard_files import TarFile
@@ -60,8 +60,8 @@ def test_statistics_keep_numbers_and_not_what_they_came_with() -> None:
 
 
 def test_what_is_held_is_counted_by_what_it_keeps_in_memory() -> None:
-    whole = pa.table({"pcm": [bytes(HOLD_BYTES // 4)] * 8})
-    with Held() as held:
+    whole = pa.table({"pcm": [bytes(MEMORY_BYTES // 4)] * 8})
+    with ClipBuffer() as held:
         held.add(whole.slice(0, 1))
         assert held.size_bytes > 0, "one row of eight keeps all of them"
         assert [t.num_rows for t in held.release()] == [1]
@@ -222,7 +222,7 @@ def test_a_lowered_limit_and_a_retry_tell_what_they_cost(tmp_path: Path, make_co
 
 @pytest.fixture
 def small_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipmill.stages.held, "HOLD_BYTES", 100_000)
+    monkeypatch.setattr(clipmill.stages.clip_buffer, "MEMORY_BYTES", 100_000)
 
 
 @pytest.fixture
@@ -352,7 +352,7 @@ def test_a_full_disk_is_no_bad_recording(
             raise OSError(errno.ENOSPC, "No space left on device")  # as of what is still in its buffer
 
     there = SimpleNamespace(TemporaryFile=Full, gettempdir=lambda: "/there")
-    monkeypatch.setattr(clipmill.stages.held, "tempfile", there)
+    monkeypatch.setattr(clipmill.stages.clip_buffer, "tempfile", there)
     file = load(make_config(bombs))
     plan = make_plan(file.config)
     run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())

@@ -19,7 +19,7 @@ import torch.utils.data
 from conftest import build_here, clips_of, tone, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_segment import run_of
+from test_segment import chunk_of
 
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.published import open_dataset
@@ -410,7 +410,7 @@ def test_sums_with_each(
     )
 
     def sums(each: bool, samples: np.ndarray) -> tuple[Counter[str], set[str]]:
-        run = run_of(samples, n_channels=samples.shape[1], core_frames=len(samples), total_frames=len(samples))
+        run = chunk_of(samples, n_channels=samples.shape[1], core_frames=len(samples), total_frames=len(samples))
         found: Counter[str] = Counter()
         ids: list[str] = []
         for part in Segment({"s": SegmentSource(spec, each_channel=each)})(Downmix("each" if each else "keep")(run)):

@@ -19,7 +19,7 @@ from clipmill.pipelines.config_file import load, loads
 from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
-from clipmill.schemas.columns import described
+from clipmill.schemas.columns import describe_columns
 from clipmill.schemas.errors import ClipmillError
 
 
@@ -162,7 +162,7 @@ def test_classes_are_the_snapshots(dataset: Path, tmp_path: Path) -> None:
 )
 def test_channels_of_audio(channels: str, shape: int | str) -> None:
     text = f"name: t\nsources: [{{name: s, root: /x}}]\naudio: {{channels: {channels}}}\noutput: {{root: /y}}\n"
-    told = by_name(described(chain_of(loads(text).config).fields([])))
+    told = by_name(describe_columns(chain_of(loads(text).config).fields([])))
     assert told["audio"]["shape"] == ["n_samples", shape]
     assert ("channel" in told) == (channels == "each")
 
@@ -170,7 +170,7 @@ def test_channels_of_audio(channels: str, shape: int | str) -> None:
 @pytest.mark.parametrize(("output", "unit"), [("magnitude", None), ("power", None), ("magnitude_db", "dB")])
 def test_units_of_spectrograms(output: str, unit: str | None) -> None:
     text = f"name: t\nsources: [{{name: s, root: /x}}]\nfeatures: {{spectrogram: {{output: {output}, phase: true}}}}\noutput: {{root: /y}}\n"
-    told = by_name(described(chain_of(loads(text).config).fields([])))
+    told = by_name(describe_columns(chain_of(loads(text).config).fields([])))
     assert told["spectrogram"].get("unit") == unit and told["phase"]["unit"] == "rad"
     assert told["spectrogram"]["shape"] == [1025, "n_frames"]
 
@@ -178,4 +178,4 @@ def test_units_of_spectrograms(output: str, unit: str | None) -> None:
 def test_secrets_do_not_stand_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "s3cr3t")
     text = "name: t\nsources: [{name: s, root: /x, storage_options: {key: '${KEY}'}}]\noutput: {root: /y}\n"
-    assert "s3cr3t" not in json.dumps(described(chain_of(loads(text).config).fields([])))
+    assert "s3cr3t" not in json.dumps(describe_columns(chain_of(loads(text).config).fields([])))

@@ -15,7 +15,7 @@ from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.read.training import ClipDataset
 from clipmill.schemas.errors import ClipmillError, StorageError
-from clipmill.stages.storage.failures import way_out
+from clipmill.stages.storage.failures import repair_hint
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -91,7 +91,7 @@ def test_every_command_names_the_file_and_its_advice_heals(config: Path, pattern
         assert any(str(path) in line for path in harmed), told
         assert "cannot be read as it was written (" in line and f"clipmill verify {out}" in line, told
         assert "\\n" not in line and "what is committed is kept" not in line, told
-        assert "build again" in line and way_out(str(out), str(harmed[0].relative_to(out))) in line, told
+        assert "build again" in line and repair_hint(str(out), str(harmed[0].relative_to(out))) in line, told
     verified = run("verify", out, code=1)
     assert "what to do: remove the record, commits/<key>.json" in verified
     if pattern.startswith("snapshots"):
@@ -113,15 +113,15 @@ def test_loading_says_what_exports_say(config: Path) -> None:
     with pytest.raises(ClipmillError) as loading:
         list(ClipDataset(out, "train"))
     exported = run("export", out, "kaldi", code=1)
-    way_out = str(loading.value).partition("): ")[2]
+    repair_hint = str(loading.value).partition("): ")[2]
     assert loading.value.code == "root.damaged"
-    assert way_out.startswith("`clipmill verify") and "remove the record, commits/<key>.json" in way_out
-    assert way_out in exported
+    assert repair_hint.startswith("`clipmill verify") and "remove the record, commits/<key>.json" in repair_hint
+    assert repair_hint in exported
     run("build", config)
     assert shard_hashes(out) != healthy  # sizes are all that a build looks at, hence the advice
     key12 = shard.stem.rsplit("-", 1)[1]
     next(out.glob(f"commits/{key12}*.json")).unlink()
-    assert way_out in run("export", out, "kaldi", code=1)
+    assert repair_hint in run("export", out, "kaldi", code=1)
     run("build", config)
     assert shard_hashes(out) == healthy
 

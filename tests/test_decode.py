@@ -1,4 +1,4 @@
-"""From a plan to runs at the target rate: the same samples as of the whole file, and only what clips need decoded."""
+"""From a plan to chunks at the target rate: the same samples as of the whole file, and only what clips need decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.shard_work import through
 from clipmill.schemas.config import Config
-from clipmill.schemas.tables import RUNS
+from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import float_lists, list_values
 from clipmill.stages.downmix import Downmix, mono
 
@@ -44,10 +44,10 @@ def tables(config: Config, plan: Plan) -> Iterator[pa.Table]:
 
 
 def rows_of(some: Iterator[pa.Table]) -> list[dict[str, Any]]:
-    """Return the runs, the samples of each as float32 [frames, channels] without the lead."""
+    """Return the chunks, the samples of each as float32 [frames, channels] without the lead."""
     found = []
     for table in some:
-        assert table.schema.equals(RUNS)
+        assert table.schema.equals(CHUNKS)
         samples = list_values(table["samples"])
         for row, flat in zip(table.drop_columns(["samples"]).to_pylist(), samples, strict=True):
             y = flat.reshape(-1, row["n_channels"] or 1)
@@ -55,12 +55,12 @@ def rows_of(some: Iterator[pa.Table]) -> list[dict[str, Any]]:
     return found
 
 
-def runs(path: Path) -> list[dict[str, Any]]:
+def chunks(path: Path) -> list[dict[str, Any]]:
     return rows_of(tables(*planned(path)))
 
 
 def joined(rows: list[dict[str, Any]]) -> npt.NDArray[np.float32]:
-    """Join the runs of a recording; where two hold the same cell they must agree to the last bit."""
+    """Join the chunks of a recording; where two hold the same cell they must agree to the last bit."""
     assert rows[-1]["last"] and rows[-1]["reason"] is None, rows[-1]["detail"]
     y = np.full((rows[-1]["total_frames"], rows[-1]["n_channels"]), np.nan, np.float32)
     for row in rows:
@@ -96,7 +96,7 @@ def test_joined_runs_equal_the_whole_file_resampled(
     make_config: MakeConfig, tmp_path: Path, extension: str, rate: int
 ) -> None:
     path = write_audio(tmp_path / "in" / f"a.{extension}", noise(70, rate), rate)
-    rows = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
+    rows = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
     whole, _ = sf.read(path, dtype="float32", always_2d=True)
     expected = soxr.resample(whole, rate, 16000, quality="HQ")
     assert len(rows) > 2
@@ -114,7 +114,7 @@ def test_any_pair_of_rates_gives_the_whole_files_result(
     y = noise(9.37, rate, 2)
     write_audio(tmp_path / "in" / "a.wav", y, rate, "FLOAT")
     audio = {"sample_rate_hz": target, "resampler": f"soxr_{quality.lower()}", "channels": "keep"}
-    rows = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}, audio=audio))
+    rows = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}, audio=audio))
     expected = soxr.resample(y.astype(np.float32), rate, target, quality=quality)
     assert joined(rows).shape == expected.shape
     assert np.abs(joined(rows) - expected).max() <= 2e-6
@@ -122,7 +122,7 @@ def test_any_pair_of_rates_gives_the_whole_files_result(
 
 def test_samples_at_the_target_rate_pass_unchanged(make_config: MakeConfig, tmp_path: Path) -> None:
     path = write_audio(tmp_path / "in" / "a.wav", noise(70, 16000), 16000)
-    rows = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
+    rows = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
     assert np.array_equal(joined(rows), sf.read(path, dtype="float32", always_2d=True)[0])
     assert [row["lead"] for row in rows] == [0] * len(rows)
 
@@ -132,8 +132,8 @@ def test_samples_do_not_depend_on_how_a_recording_is_cut(
     make_config: MakeConfig, tmp_path: Path, segment: dict[str, Any]
 ) -> None:
     write_audio(tmp_path / "in" / "a.wav", noise(40, 22050), 22050)
-    expected = joined(runs(make_config({"root": tmp_path / "in", "segment": WINDOWS})))
-    assert np.array_equal(joined(runs(make_config({"root": tmp_path / "in", "segment": segment}))), expected)
+    expected = joined(chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS})))
+    assert np.array_equal(joined(chunks(make_config({"root": tmp_path / "in", "segment": segment}))), expected)
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac"])
@@ -146,8 +146,8 @@ def test_spans_of_a_long_recording_are_decoded_by_themselves(
         "segment": WINDOWS,
         "bytes_per_second": (tmp_path / "in" / f"a.{extension}").stat().st_size / 70,
     }
-    whole = joined(runs(make_config(config)))
-    parts = runs(make_config(config, output={"root": str(tmp_path / "out"), "shard_seconds": 20}))
+    whole = joined(chunks(make_config(config)))
+    parts = chunks(make_config(config, output={"root": str(tmp_path / "out"), "shard_seconds": 20}))
     ends = [row for row in parts if row["last"]]
     assert sorted(row["item_id"] for row in ends) == [f"s0/a.{extension}#{k}" for k in range(4)]
     assert max(row["decoded_s"] for row in ends) < 24
@@ -167,9 +167,9 @@ def test_one_annotation_at_60_s_decodes_a_few_seconds(
     make_config: MakeConfig, tmp_path: Path, extension: str, most_s: float
 ) -> None:
     write_audio(tmp_path / "in" / f"a.{extension}", noise(70, 22050), 22050)
-    whole = joined(runs(make_config({"root": tmp_path / "in", "segment": WINDOWS})))
+    whole = joined(chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS})))
     (tmp_path / "in" / "a.csv").write_text("60,61\n")
-    rows = runs(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
+    rows = chunks(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
     assert rows[-1]["decoded_frames"] <= most_s * 22050
     assert rows[-1]["decoded_s"] == rows[-1]["decoded_frames"] / 22050
     held = [row for row in rows if len(row["samples"])]
@@ -181,21 +181,21 @@ def test_one_annotation_at_60_s_decodes_a_few_seconds(
 def test_overlapping_and_unsorted_annotations_are_decoded_once(make_config: MakeConfig, tmp_path: Path) -> None:
     write_audio(tmp_path / "in" / "a.flac", noise(70, 22050), 22050)
     (tmp_path / "in" / "a.csv").write_text("40,42\n3,5\n3,5\n4,4.5\n41,43\n3.5,9\n")
-    rows = runs(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
+    rows = chunks(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
     assert rows[-1]["decoded_s"] < 16
     assert sum(len(row["cuts"]) for row in rows) == 6
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("ms", 1000), ("samples", 22050)])
-def test_annotation_in_another_unit_gives_the_same_runs(
+def test_annotation_in_another_unit_gives_the_same_chunks(
     make_config: MakeConfig, tmp_path: Path, unit: str, scale: int
 ) -> None:
     write_audio(tmp_path / "in" / "a.wav", noise(20, 22050), 22050)
     source = {"root": tmp_path / "in", "segment": {"mode": "annotation"}}
     (tmp_path / "in" / "a.csv").write_text("5,6\n11,12\n")
-    expected = runs(make_config({**source, "annotations": TABLE}))
+    expected = chunks(make_config({**source, "annotations": TABLE}))
     (tmp_path / "in" / "a.csv").write_text(f"{5 * scale},{6 * scale}\n{11 * scale},{12 * scale}\n")
-    found = runs(make_config({**source, "annotations": {**TABLE, "time_unit": unit}}))
+    found = chunks(make_config({**source, "annotations": {**TABLE, "time_unit": unit}}))
     assert [row["start_s"] for row in found] == [row["start_s"] for row in expected]
     assert all(np.array_equal(a["samples"], b["samples"]) for a, b in zip(found, expected, strict=True))
 
@@ -203,7 +203,7 @@ def test_annotation_in_another_unit_gives_the_same_runs(
 def test_recording_without_a_usable_annotation_is_not_decoded(make_config: MakeConfig, tmp_path: Path) -> None:
     write_audio(tmp_path / "in" / "a.wav", noise(3, 8000), 8000)
     (tmp_path / "in" / "a.csv").write_text("2,1\n")
-    rows = runs(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
+    rows = chunks(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
     assert (len(rows), rows[0]["decoded_frames"], rows[0]["annotations"][0]["reason"]) == (
         1,
         0,
@@ -241,12 +241,12 @@ def test_tables_and_memory_stay_small_for_a_recording_of_20_minutes(make_config:
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
-def test_remote_root_gives_the_same_runs_as_a_folder(make_config: MakeConfig, tmp_path: Path, extension: str) -> None:
+def test_remote_root_gives_the_same_chunks_as_a_folder(make_config: MakeConfig, tmp_path: Path, extension: str) -> None:
     path = write_audio(tmp_path / "in" / f"a [b] #1.{extension}", noise(12, 22050, 2), 22050)
     url = f"memory://{uuid.uuid4().hex}"
     fsspec.filesystem("memory").pipe_file(f"{url}/{path.name}", path.read_bytes())
-    expected = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
-    found = runs(make_config({"root": url, "segment": WINDOWS}))
+    expected = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
+    found = chunks(make_config({"root": url, "segment": WINDOWS}))
     assert np.array_equal(joined(found), joined(expected))
     assert found[-1]["source_uri"] == f"{url}/{path.name}"
 
@@ -270,7 +270,7 @@ def test_unchanged_recording_is_decoded_whatever_tells_its_version(
     make_config: MakeConfig, tmp_path: Path, version: str
 ) -> None:
     write_audio(tmp_path / "in" / "a.wav", noise(2, 8000), 8000)
-    rows = runs(make_config({"root": tmp_path / "in", "version": version}))
+    rows = chunks(make_config({"root": tmp_path / "in", "version": version}))
     assert rows[-1]["reason"] is None, rows[-1]["detail"]
 
 
@@ -331,7 +331,7 @@ def test_bad_files_are_rejected_and_good_ones_beside_them_are_not(make_config: M
     for name, some in bad.items():
         (tmp_path / "in" / name).write_bytes(some)
     write_audio(tmp_path / "in" / "also.flac", noise(3, 16000), 16000)
-    rows = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
+    rows = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
     assert {name: row["reason"] for name, row in last_rows(rows).items()} == {
         "text.wav": "not_audio", "empty.flac": "empty", "header.wav": "empty", "cut.wav": "truncated",
         "zeros.mp3": "not_audio", "good.wav": None, "also.flac": None,
@@ -348,7 +348,7 @@ def test_rejected_recording_keeps_its_annotations_to_be_counted(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(b"" if name == "empty.wav" else b"text")
     (tmp_path / "in" / name.replace(".wav", ".csv")).write_text("0,1\n1,2\n")
-    rows = runs(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
+    rows = chunks(make_config({"root": tmp_path / "in", "annotations": TABLE, "segment": {"mode": "annotation"}}))
     assert len(rows) == 1 and len(rows[0]["annotations"]) == 2
 
 
@@ -382,7 +382,7 @@ def test_many_channels_are_averaged_and_resampled(
 ) -> None:
     path = write_audio(tmp_path / "in" / f"a.{extension}", 0.5 * noise(2.5, 8000, channels), 8000)
     whole, _ = sf.read(path, dtype="float32", always_2d=True)
-    rows = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
+    rows = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}))
     expected = soxr.resample(whole.mean(axis=1, dtype=np.float64).astype(np.float32), 8000, 16000, quality="HQ")
     assert rows[-1]["n_channels"] == 1
     assert np.abs(joined(rows)[:, 0] - expected).max() <= 2e-6
@@ -391,14 +391,14 @@ def test_many_channels_are_averaged_and_resampled(
 def test_channels_are_kept_in_their_order(make_config: MakeConfig, tmp_path: Path) -> None:
     y = noise(5, 22050, 25) * np.linspace(0.1, 1, 25)
     write_audio(tmp_path / "in" / "a.wav", y, 22050, "FLOAT")
-    rows = runs(make_config({"root": tmp_path / "in", "segment": WINDOWS}, audio={"channels": "keep"}))
+    rows = chunks(make_config({"root": tmp_path / "in", "segment": WINDOWS}, audio={"channels": "keep"}))
     expected = soxr.resample(y.astype(np.float32), 22050, 16000, quality="HQ")
     assert np.abs(joined(rows) - expected).max() <= 2e-6
 
 
 def test_real_recording_of_25_channels_is_read(corpora: Path, make_config: MakeConfig) -> None:
     root = corpora / "soundata/tests/resources/sound_datasets/eigenscape"
-    rows = runs(make_config({"root": root, "include": ["Beach.1.wav"]}, audio={"sample_rate_hz": 48000}))
+    rows = chunks(make_config({"root": root, "include": ["Beach.1.wav"]}, audio={"sample_rate_hz": 48000}))
     whole, _ = sf.read(root / "Beach.1.wav", dtype="float32")
     assert np.abs(joined(rows)[:, 0] - whole.mean(axis=1, dtype=np.float64)).max() <= 1e-7
 
@@ -409,9 +409,9 @@ def test_downmix_leaves_mono_and_rejected_rows_as_they_are() -> None:
         {"item_id": "b", "n_channels": None, "reason": "empty"},
         {"item_id": "c", "n_channels": 3},
     ]
-    table = pa.Table.from_pylist(rows, schema=RUNS)
+    table = pa.Table.from_pylist(rows, schema=CHUNKS)
     samples = float_lists([np.arange(4, dtype=np.float32), np.empty(0, np.float32), np.arange(6, dtype=np.float32)])
-    table = table.set_column(table.schema.get_field_index("samples"), RUNS.field("samples"), samples)
+    table = table.set_column(table.schema.get_field_index("samples"), CHUNKS.field("samples"), samples)
     mixed = Downmix()(table)
     assert mixed["n_channels"].to_pylist() == [1, None, 1]
     assert [y.tolist() for y in list_values(mixed["samples"])] == [[0, 1, 2, 3], [], [1, 4]]

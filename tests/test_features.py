@@ -19,7 +19,7 @@ from clipmill.schemas.tables import CLIPS
 from clipmill.stages.features import Features
 from clipmill.stages.features.kernels.mel_filters import dct_matrix, mel_filters
 from clipmill.stages.features.kernels.spectral import Spectral
-from clipmill.stages.features.kernels.transfer import Laid, _scattered, clip_major, n_frames
+from clipmill.stages.features.kernels.transfer import DeviceBatch, _scatter, clip_major, n_frames
 
 RATE = 16000
 
@@ -137,10 +137,12 @@ def test_features_do_not_depend_on_company(lengths: list[int], random: object) -
 def test_the_device_lays_clips_of_all_lengths_out_as_the_host_does(counts: list[int], bins: int) -> None:
     values = torch.arange(sum(counts) * bins, dtype=torch.float32).view(-1, bins)
     of_frame = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    laid = Laid(torch.empty(0), np.array(counts, np.int64), torch.zeros(sum(counts), dtype=torch.int64), of_frame)
+    batch = DeviceBatch(
+        torch.empty(0), np.array(counts, np.int64), torch.zeros(sum(counts), dtype=torch.int64), of_frame
+    )
     wanted = torch.cat([part.T.reshape(-1) for part in torch.split(values, counts)])
-    assert torch.equal(_scattered(values, laid), wanted)
-    assert torch.equal(clip_major(values, laid), wanted)
+    assert torch.equal(_scatter(values, batch), wanted)
+    assert torch.equal(clip_major(values, batch), wanted)
 
 
 @pytest.mark.parametrize("batch_s", [0.01, 0.3, 1e9])

@@ -353,7 +353,7 @@ def test_spans_in_several_shards_and_splits_by_row(tmp_path: Path, make_config: 
     assert_nothing_left(out)
     all_clean(out)
     assert read_snapshot(Root(str(out))).recordings_forgotten == 1
-    run("build", config)  # buckets that grew small may be one now
+    run("build", config)  # partitions that grew small may be one now
     all_clean(out)
     assert_nothing_left(out)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
-from clipmill.schemas.names import composed, with_composed_names
+from clipmill.schemas.names import normalize_names, to_nfc
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -39,7 +39,7 @@ def test_folders_sidecars_labels_speakers_and_patterns(
 ) -> None:
     for name in (on_disk, "plain"):
         write_audio(tmp_path / f"in/{name}/{name}.wav", tone(0.5, 8000), 8000)
-        (tmp_path / f"in/{name}/{composed(name)}.{written}.csv").write_text(f"begin,{written}\n0,{written}\n")
+        (tmp_path / f"in/{name}/{to_nfc(name)}.{written}.csv").write_text(f"begin,{written}\n0,{written}\n")
     source = {
         "root": tmp_path / "in", "include": [f"{written}/*"], "label": {"from": "folder", "map": {written: f"{written}!"}},
         "annotations": {"sidecar": "{stem}." + on_disk + ".csv", "columns": {"start": "begin"}, "fields": {"who": written}},
@@ -95,13 +95,13 @@ def test_a_speaker_in_two_spellings_stands_on_one_side(tmp_path: Path, make_conf
 
 @given(st.text())
 def test_composed_is_nfc_and_stays(text: str) -> None:
-    assert composed(text) == unicodedata.normalize("NFC", text)
-    assert composed(composed(text)) == composed(text)
+    assert to_nfc(text) == unicodedata.normalize("NFC", text)
+    assert to_nfc(to_nfc(text)) == to_nfc(text)
 
 
 def test_addresses_stay_as_they_are() -> None:
     plain = {"root": NFD, "label": NFD, "list": [{NFD: NFD, "storage_options": {NFD: NFD}}], "n": 1}
-    assert with_composed_names(plain) == {
+    assert normalize_names(plain) == {
         "root": NFD,
         "label": NFC,
         "list": [{NFC: NFC, "storage_options": {NFD: NFD}}],

@@ -184,7 +184,7 @@ def test_raw_source_is_built_sample_by_sample(tmp_path: Path, make_config: Calla
     stored, rate = sf.read(io.BytesIO(clips["ksp/a.PCM"]["audio"]["bytes"]), dtype="int16")
     assert rate == 16000 and np.array_equal(stored, samples)
     refused = {r["recording_id"]: (r["reason"], r["detail"]) for c in commits for r in c.rejections}
-    assert refused["ksp/odd.pcm"] == ("truncated", "63999 bytes are no whole number of frames of 2 bytes")
+    assert refused["ksp/odd.pcm"] == ("truncated", "63999 bytes are not a whole number of frames of 2 bytes")
     assert refused["ksp/none.pcm"][0] == "empty"
     assert "for headerless samples check raw.encoding and raw.channels" in known_reasons()["truncated"].remedy
 

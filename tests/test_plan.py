@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.plan.partitions import buckets
+from clipmill.pipelines.plan.partitions import partition_hashes
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.plan.split_rule import choose_split
 from clipmill.schemas.errors import ClipmillError
@@ -23,12 +23,14 @@ sizes = st.lists(
 
 def divide(items: list[tuple[int, int]], budget: int) -> dict[str, list[int]]:
     ordered = sorted(items)
-    found = buckets(np.array([h for h, _ in ordered], np.uint64), np.array([w for _, w in ordered], np.int64), budget)
+    found = partition_hashes(
+        np.array([h for h, _ in ordered], np.uint64), np.array([w for _, w in ordered], np.int64), budget
+    )
     return {name: [h for h, _ in ordered[start:stop]] for name, start, stop in found}
 
 
 @given(sizes, st.integers(1, 5000))
-def test_buckets_hold_everything_once_and_stay_within_the_budget(items: list[tuple[int, int]], budget: int) -> None:
+def test_partitions_hold_everything_once_and_stay_within_the_budget(items: list[tuple[int, int]], budget: int) -> None:
     found = divide(items, budget)
     weight = dict(items)
     assert sorted(h for members in found.values() for h in members) == sorted(weight)
@@ -39,7 +41,7 @@ def test_buckets_hold_everything_once_and_stay_within_the_budget(items: list[tup
 
 
 @given(sizes, st.integers(1, 5000), st.data())
-def test_removing_one_item_touches_its_bucket_alone_unless_buckets_merge(
+def test_removing_one_item_touches_its_partition_alone_unless_partitions_merge(
     items: list[tuple[int, int]], budget: int, data: Any
 ) -> None:
     gone = data.draw(st.sampled_from(items))
@@ -48,7 +50,7 @@ def test_removing_one_item_touches_its_bucket_alone_unless_buckets_merge(
     for name, members in before.items():
         if name == home or after.get(name) == members:
             continue
-        # Changed though it did not hold the item: it must have been merged into a bucket that would have held it.
+        # Changed though it did not hold the item: it must have been merged into a partition that would have held it.
         merged = next(n for n in after if name.startswith(n))
         assert home.startswith(merged)
 

@@ -181,9 +181,9 @@ def test_wav_and_flac_of_one_sentence_are_equal(corpora: Path) -> None:
 
 def test_samples_beyond_full_scale_survive_until_they_are_clipped(corpora: Path) -> None:
     y = decode(corpora / "wavefile/test/files/64bit-48kHz-noBext-mono-overflow.wav").samples
-    pcm, n_clipped = to_pcm16(y)
+    pcm, clipped_samples = to_pcm16(y)
     assert 1.9 < np.abs(y).max() < 2.0
-    assert n_clipped == np.count_nonzero(np.abs(y) > 32768 / 32768)
+    assert clipped_samples == np.count_nonzero(np.abs(y) > 32768 / 32768)
     assert (np.sign(pcm[np.abs(y) > 1]) == np.sign(y[np.abs(y) > 1])).all()
 
 

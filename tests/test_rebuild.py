@@ -102,7 +102,7 @@ EDITS = st.tuples(
 
 
 def places(plan: Plan) -> dict[str, tuple[str, str, set[str]]]:
-    """Return, by key, a shard's split and bucket and the recordings in it."""
+    """Return, by key, a shard's split and partition and the recordings in it."""
     found = {}
     for i, key in enumerate(plan.keys):
         shard = plan.shard(i)
@@ -129,13 +129,13 @@ def test_after_any_edits_the_snapshot_is_that_of_a_build_from_scratch(edits: lis
             touched = set() if kind == "nothing" else corpus.edit(kind, which, seed)
             report = build(config, quiet=True)
             after = places(make_plan(config.config))
-            # Only what holds the edited recordings is built, or what a bucket that does was split or merged into.
+            # Only what holds the edited recordings is built, or what a partition that does was split or merged into.
             fresh = {key: after[key] for key in after.keys() - before.keys()}
             both = (*before.values(), *after.values())
             hit = [s for s in both if s[2] & touched]
             hit += [s for s in both if any(related(s, one) for one in hit)]
             assert all(any(related(shard, one) for one in hit) for shard in fresh.values())
-            if {s[:2] for s in before.values()} == {s[:2] for s in after.values()}:  # no bucket split or merged
+            if {s[:2] for s in before.values()} == {s[:2] for s in after.values()}:  # no partition split or merged
                 assert len(fresh) <= len(touched)
             assert report.shards_built == len(after.keys() - committed)
             assert report.shards_reused == len(after) - report.shards_built
@@ -197,7 +197,7 @@ def test_a_change_and_its_undoing_reuse_the_old_shards(nightly: tuple[Corpus, Pa
     back = again(config)
     assert (back.status, back.shards_built, back.snapshot.number) == ("published", 0, 3)  # type: ignore[union-attr]
     root = Root(str(tmp_path / "out"))
-    assert read_snapshot(root, 1).holds_the_same(read_snapshot(root, 3))
+    assert read_snapshot(root, 1).has_same_content(read_snapshot(root, 3))
 
 
 def test_with_sha256_a_touch_or_a_copy_rebuilds_nothing(tmp_path: Path) -> None:

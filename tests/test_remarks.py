@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from conftest import build_here, tone, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_segment import ITEM, run_of
+from test_segment import ITEM, chunk_of
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.cli.wording import outcome
@@ -63,7 +63,7 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
     root = Root(str(tmp_path / "out"))
     assert report.snapshot is not None and report.snapshot.counts.remarked == {"antiphase": 2}
     rows = [row for key in read_snapshot(root).commits for row in read_commit(root, key).remarks]
-    # 20 log10((1 - 0.9) / 2) = -26.02; of a run's margins nothing counts twice.
+    # 20 log10((1 - 0.9) / 2) = -26.02; of a chunk's margins nothing counts twice.
     assert {(r["recording_id"], r["detail"]) for r in rows} == {
         ("s0/antiphase.wav", "the mix is 26 dB under channel 0, the loudest of 2"),
         ("s0/cancels.wav", "nothing is left of channel 0, the loudest of 2"),
@@ -162,7 +162,7 @@ def test_only_a_mix_can_be_antiphase(make_config: MakeConfig, tmp_path: Path, ch
 
 def test_the_loudest_of_the_channels_that_are_mixed_is_named() -> None:
     y = np.random.default_rng(0).uniform(-1, 1, (100_000, 1)) * np.array([9.0, 0.2, 9.0, 0.0, -0.21])
-    mixed = Downmix([1, 4])(run_of(y, n_channels=5))
+    mixed = Downmix([1, 4])(chunk_of(y, n_channels=5))
     (remarks,) = mixed["remarks"].to_pylist()
     assert remarks == [{"code": "antiphase", "detail": "the mix is 32 dB under channel 4, the loudest of 2"}]
 
@@ -175,7 +175,7 @@ def test_the_loudest_of_the_channels_that_are_mixed_is_named() -> None:
 def test_energies_are_those_of_the_samples_that_count(
     channels: int, frames: int, lead: int, behind: int, n_runs: int, scale: float, broken: bool
 ) -> None:
-    """Whatever the lengths, in one run or in several tables, and with samples that are no numbers: no warning, no other sum."""
+    """Whatever the lengths, in one chunk or in several tables, and with samples that are no numbers: no warning, no other sum."""
     gains = np.linspace(-1.0, 0.97, channels)
     y = np.random.default_rng(frames).uniform(-1, 1, (frames, 1)) * gains * scale
     if broken and frames:
@@ -185,10 +185,10 @@ def test_energies_are_those_of_the_samples_that_count(
     for i in range(n_runs):
         start, stop = max(0, edges[i] - lead), min(frames, edges[i + 1] + behind)
         core = int(edges[i + 1] - edges[i])
-        run = run_of(
+        chunk = chunk_of(
             y[start:stop], n_channels=channels, lead=int(edges[i] - start), core_frames=core, last=i + 1 == n_runs
         )
-        rows += downmix(run).to_pylist()
+        rows += downmix(chunk).to_pylist()
     if scale in (1e-3, 1.0) and not broken:
         loss = 20 * np.log10(np.abs(gains).max() / max(abs(gains.mean()), 1e-9))
         assert bool(rows[-1]["remarks"]) == (loss > 20 and frames > 0)
@@ -276,8 +276,8 @@ def test_what_decoding_remarks_stays_beside_what_the_mix_does(channels: Any) -> 
     said = [{"code": "late_start", "detail": "by 2 s"}, {"code": "joined", "detail": "2 parts"}]
     segment = Segment({"s": SegmentSource(Spec(), each_channel=channels == "each")})
     for y in (stereo(1, -1.0), tone(1, 16000)):
-        runs = Downmix(channels)(run_of(y, n_channels=y.shape[1], remarks=said))
-        (account,) = [row for table in segment(runs) for row in table.to_pylist() if row["status"] == "account"]
+        chunks = Downmix(channels)(chunk_of(y, n_channels=y.shape[1], remarks=said))
+        (account,) = [row for table in segment(chunks) for row in table.to_pylist() if row["status"] == "account"]
         more = ["antiphase"] if channels == "mono" and y.shape[1] == 2 else []
         assert [remark["code"] for remark in account["remarks"]] == ["late_start", "joined", *more]
         assert account["remarks"][:2] == said
@@ -288,14 +288,14 @@ def test_margins_do_not_count() -> None:
     y[:8000, 1] *= -1
     y[-8000:, 1] *= -1
     downmix = Downmix()
-    assert downmix(run_of(y, n_channels=2, lead=8000, core_frames=16000))["remarks"][0].is_valid
-    assert not downmix(run_of(y, n_channels=2, lead=8000, core_frames=24000))["remarks"][0].is_valid
+    assert downmix(chunk_of(y, n_channels=2, lead=8000, core_frames=16000))["remarks"][0].is_valid
+    assert not downmix(chunk_of(y, n_channels=2, lead=8000, core_frames=24000))["remarks"][0].is_valid
 
 
 @pytest.mark.parametrize("end", [{"n_channels": None, "reason": "corrupt"}, {"n_channels": 1, "item_id": "other"}])
 def test_nothing_is_left_of_an_item_that_did_not_come_to_its_end(end: dict[str, Any]) -> None:
     """A file that changes under the build is planned again, and its item comes a second time."""
-    good, bad = run_of(stereo(1, 0.9), n_channels=2, last=False), run_of(stereo(1, -1.0), n_channels=2, last=True)
+    good, bad = chunk_of(stereo(1, 0.9), n_channels=2, last=False), chunk_of(stereo(1, -1.0), n_channels=2, last=True)
     row = {
         "start": 0.0,
         "end": 0.5,
@@ -311,10 +311,10 @@ def test_nothing_is_left_of_an_item_that_did_not_come_to_its_end(end: dict[str, 
     cut = {"annotation": 0, "first": 0, "last": 1}
     lacking = {"n_channels": 2, "annotations": [row], "cuts": [cut]}
     for downmix in (Downmix(), Downmix([0, 5])):
-        downmix(good if downmix.channels == "mono" else run_of(stereo(1, 1.0), last=False, **lacking))
-        downmix(run_of(np.zeros((0, 1)), last=True, **end))
+        downmix(good if downmix.channels == "mono" else chunk_of(stereo(1, 1.0), last=False, **lacking))
+        downmix(chunk_of(np.zeros((0, 1)), last=True, **end))
         if downmix.channels == "mono":
             assert downmix(bad)["remarks"][0].is_valid
         else:
-            (found,) = downmix(run_of(stereo(1, 1.0), last=True, **lacking)).to_pylist()
+            (found,) = downmix(chunk_of(stereo(1, 1.0), last=True, **lacking)).to_pylist()
             assert found["reason"] == "channel_missing" and found["annotations"] == [row]

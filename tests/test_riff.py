@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from clipmill.schemas.remarks import REMARKS
 from clipmill.stages.decode.containers import Container, inspect
 from clipmill.stages.decode.containers.riff import check_wav
-from clipmill.stages.decode.containers.trailing import stands_for_unknown
+from clipmill.stages.decode.containers.trailing import is_placeholder
 from clipmill.stages.decode.pcm import PcmReader
 
 TONE = (9000 * np.sin(np.arange(4000) / 5)).astype("<i2").tobytes()
@@ -136,8 +136,8 @@ def test_length_that_stands_for_unknown_lasts_to_the_end(length: int, outer: int
 
 
 def test_placeholder_counts_in_a_file_that_is_longer() -> None:
-    assert not stands_for_unknown(0x7FFFF000, 0x7FFFF000) and stands_for_unknown(0x7FFFF000, 0x7FFFEFFF)
-    assert not stands_for_unknown(0x7FFFE000, 0x7FFF0000), "a recorder that splits at 2 GB, and a file that was cut"
+    assert not is_placeholder(0x7FFFF000, 0x7FFFF000) and is_placeholder(0x7FFFF000, 0x7FFFEFFF)
+    assert not is_placeholder(0x7FFFE000, 0x7FFF0000), "a recorder that splits at 2 GB, and a file that was cut"
 
 
 @pytest.mark.parametrize("length", [len(TONE) + 2, 2 * len(TONE), 5 * 3600 * 16000, 0x70000000])

@@ -20,11 +20,11 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.annotations.rows import HeaderError, UnreadableError
 from clipmill.pipelines.plan.planning import make_plan
+from clipmill.schemas.annotation_notes import ANNOTATION_NOTES
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.annotation_roles import ROLES, near_miss
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.noted import NOTED
 
 MakeConfig = Callable[..., Path]
 CELLS_BY_NAME = {"start": "start", "end": "end", "label": "label"}
@@ -167,7 +167,7 @@ def test_near_misses_of_roles_are_errors(name: str, role: str) -> None:
     assert near_miss(name, [name]) == role
     with pytest.raises(ValueError, match=f"did you mean '{role}'.*annotations.fields"):
         Annotations.model_validate({**SIDECAR, "columns": {name: 0}})
-    assert Annotations.model_validate({**SIDECAR, "fields": {name: 0}}).carried == {name: 0}
+    assert Annotations.model_validate({**SIDECAR, "fields": {name: 0}}).field_columns == {name: 0}
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_source_s_channels_and_its_rows_channels_exclude_each_other(make_confi
 
 
 def test_all_that_is_noted_can_be_said() -> None:
-    assert all(one and several for one, several in NOTED.values())
+    assert all(one and several for one, several in ANNOTATION_NOTES.values())
 
 
 # What is likely a mistake

@@ -20,7 +20,7 @@ from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run.shard_work import through
 from clipmill.schemas.config import Segment
-from clipmill.stages.decode import ahead, recording
+from clipmill.stages.decode import lookahead, recording
 from clipmill.stages.decode.containers import Container
 from clipmill.stages.decode.containers.structure import Part
 from clipmill.stages.spans import Range
@@ -209,7 +209,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
     def noted(*arguments: Any) -> int | None:
         found.append(arguments[3])
-        return ahead.length_before(*arguments)
+        return lookahead.length_before(*arguments)
 
     monkeypatch.setattr(recording, "length_before", noted)
     yield found
@@ -249,12 +249,12 @@ def test_the_least_length_is_what_decoding_makes_sure_of() -> None:
         (Container("ogg", parts=(holed, whole)), "ignore", 0.0),
         (Container("matroska"), "fill", 0.0),
     ):
-        assert ahead.least_length_s(container, 100, gaps) == pytest.approx(least_s)
+        assert lookahead.minimum_length_s(container, 100, gaps) == pytest.approx(least_s)
 
 
 def test_rows_that_are_cut_in_one_go_are_in_no_doubt() -> None:
     spec = Segment(mode="window", length_s=1.0)
     for end_s, tolerance_s, expected in ((29.0, 0.0, None), (30.0, 0.0, 30.0), (1e9, 0.0, 1e9), (40.04, 0.05, None)):
         least_s = 40.0 if end_s > 40 else 0.0
-        assert ahead.unsure_until_s([Range(0, 0.0, end_s)], spec, 30.0, least_s, tolerance_s) == expected
-    assert ahead.unsure_until_s([Range(0, 0.0, None), Range(-1, 0.0, None)], spec, 30.0, 0.0, 0.0) is None
+        assert lookahead.lookahead_end_s([Range(0, 0.0, end_s)], spec, 30.0, least_s, tolerance_s) == expected
+    assert lookahead.lookahead_end_s([Range(0, 0.0, None), Range(-1, 0.0, None)], spec, 30.0, 0.0, 0.0) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shard_hashes, tone, uploaded, write_audio
+from conftest import shard_hashes, tone, upload_source, write_audio
 from s3_proxy import before
 
 from clipmill.stages.storage.root import Root
@@ -77,7 +77,7 @@ def test_all_commands_work_and_none_tells_a_secret(
 def test_a_public_bucket_needs_no_credentials(
     source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
-    there = uploaded(source, bucket, endpoint)
+    there = upload_source(source, bucket, endpoint)
     there["storage_options"] = {"endpoint_url": endpoint, "anon": True}
     store = Root(there["root"], {"endpoint_url": endpoint})
     store.fs.call_s3("put_bucket_acl", Bucket=bucket, ACL="public-read")
@@ -95,7 +95,7 @@ def test_the_source_and_the_output_can_be_at_two_endpoints(
     source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path]
 ) -> None:
     with before(endpoint) as (address, proxy):
-        there = {**uploaded(source, bucket, endpoint), "storage_options": {"endpoint_url": address}}
+        there = {**upload_source(source, bucket, endpoint), "storage_options": {"endpoint_url": address}}
         output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}, **OUTPUT}
         done = clipmill("build", make_config(there, output=output))
         assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def test_credentials_reach_a_cluster_and_not_its_logs(
     source: dict[str, Any], bucket: str, endpoint: str, address_without_keys: str, make_config: Callable[..., Path]
 ) -> None:
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
-    there = uploaded(source, bucket, endpoint)
+    there = upload_source(source, bucket, endpoint)
     output = {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint}, **OUTPUT}
     done = clipmill("build", make_config(there, output=output), "--address", address_without_keys)
     assert done.returncode == 0, done.stderr

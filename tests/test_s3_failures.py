@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import kill_tree, remote_hashes, shard_hashes, tone, uploaded, write_audio
+from conftest import kill_tree, remote_hashes, shard_hashes, tone, upload_source, write_audio
 from s3_proxy import Proxy, before
 
 from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
@@ -63,7 +63,7 @@ def test_a_store_that_refuses_most_requests_changes_nothing(
     from clipmill.pipelines.run.build import build
 
     address, proxy = proxied
-    there = uploaded(source, bucket, address)
+    there = upload_source(source, bucket, address)
     here = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
     assert build(load(here), quiet=True).status == "published"
     proxy.rule = lambda method, path, n: (503, "SlowDown") if n % 5 < 3 else None
@@ -155,7 +155,7 @@ def test_credentials_that_expire_while_recordings_are_read_reject_none(
     source: dict[str, Any], bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
     address, proxy = proxied
-    there = uploaded(source, bucket, address)
+    there = upload_source(source, bucket, address)
     config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
     proxy.rule = lambda method, path, n: (400, "ExpiredToken") if "/in/r" in path and len(reads(proxy)) > 3 else None
     done = clipmill("build", config)
@@ -177,7 +177,7 @@ def test_one_recording_that_may_not_be_read_is_rejected_and_a_closed_store_rejec
     closed: bool, source: dict[str, Any], bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip
     address, proxy = proxied
-    there = uploaded(source, bucket, address)
+    there = upload_source(source, bucket, address)
     limits = {"max_rejected_share": 1}
     config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}, limits=limits)
 
@@ -216,7 +216,7 @@ def test_uploads_of_others_are_left_alone(
 def test_keys_that_are_no_paths_cost_themselves(
     source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
-    there = uploaded(source, bucket, endpoint)
+    there = upload_source(source, bucket, endpoint)
     content = (tmp_path / "in/r0.wav").read_bytes()
     store = Root(f"s3://{bucket}", {"endpoint_url": endpoint})
     for key in ("in//lead.wav", "in/a//b.wav", "in/q?versionId=abc.wav"):
@@ -241,6 +241,7 @@ def test_keys_that_are_no_paths_cost_themselves(
         ({"client_kwargs": {"aws_secret_acess_key": "HIDDEN"}}, "check storage_options"),
         ({"client_kwargs": "HIDDEN"}, "check storage_options"),
         ({"config_kwargs": {"secret": "HIDDEN"}}, "check storage_options"),
+        ({"config_kwargs": "HIDDEN"}, "check storage_options"),
         ({"profile": "HIDDEN"}, "check AWS_PROFILE"),
         ({"key": "A\nHIDDEN", "secret": "b"}, "s3://"),
         ({"endpoint_url": "http://HIDDEN:pw@127.0.0.1:1"}, "s3://"),
@@ -394,7 +395,7 @@ def test_no_request_for_each_object_to_plan_and_one_to_read_it(
     from clipmill.pipelines.run.build import build
 
     address, proxy = proxied
-    there = uploaded(source, bucket, address)
+    there = upload_source(source, bucket, address)
     file = load(make_config(there, output={"root": str(tmp_path / "out")}))
     proxy.seen.clear()
     make_plan(file.config)

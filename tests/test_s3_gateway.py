@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
+from conftest import remote_hashes, shard_hashes, tone, upload_source, write_audio
 
 from clipmill.pipelines.dataset.records_io import committed_keys
 from clipmill.schemas.layout import commit_path
@@ -45,7 +45,7 @@ def sources(tmp_path: Path, bucket: str, endpoint: str) -> tuple[dict[str, Any],
         write_audio(tmp_path / f"in/r{i:02}.wav", tone(4.0, 44100, 2, seed=i), 44100)
     segment = {"mode": "window", "length_s": 0.5}
     here = {"root": tmp_path / "in", "name": "s", "segment": segment, "bytes_per_second": 44100 * 4}
-    return here, uploaded(here, bucket, endpoint)
+    return here, upload_source(here, bucket, endpoint)
 
 
 def to_the_store(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import remote_hashes, shard_hashes, tone, uploaded, write_audio
+from conftest import remote_hashes, shard_hashes, tone, upload_source, write_audio
 
 from clipmill.pipelines.dataset.records_io import committed_keys
 from clipmill.stages.storage.root import Root
@@ -96,7 +96,7 @@ def refused(config: Path, env: dict[str, str], *said: str) -> None:
 def test_wrong_keys_buckets_and_rights_are_told_within_seconds(
     of: str, user: User, source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path]
 ) -> None:
-    there = uploaded(source, bucket, endpoint)
+    there = upload_source(source, bucket, endpoint)
 
     def config(bucket: str) -> Path:
         if of == "output":
@@ -119,7 +119,7 @@ def test_wrong_keys_buckets_and_rights_are_told_within_seconds(
 def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
     of: str, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip
-    there = uploaded(source, bucket, endpoint)
+    there = upload_source(source, bucket, endpoint)
     here = {"root": str(tmp_path / "out"), **OUTPUT}
     allow(bucket, endpoint, user, "ListBucket", "GetObject", "PutObject", "DeleteObject", "ListBucketMultipartUploads")
     if of == "source":
@@ -162,7 +162,7 @@ def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
 def test_reading_that_is_not_allowed_any_more_rejects_no_recording(
     from_the_start: bool, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip
-    there = uploaded(source, bucket, endpoint)
+    there = upload_source(source, bucket, endpoint)
     config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
     allow(bucket, endpoint, user, "ListBucket", *([] if from_the_start else ["GetObject"]))
     process = build(config, user.environment, "--workers", "2")

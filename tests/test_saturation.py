@@ -18,8 +18,8 @@ from clipmill.pipelines.run.limits import exceeded
 from clipmill.schemas.config import Segment
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.records import Commit
-from clipmill.schemas.statistics import Saturation, Statistics, summed_saturation
-from clipmill.schemas.tables import RUNS
+from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
+from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.segment import Segment as Cut
 from clipmill.stages.segment import SegmentSource
@@ -147,7 +147,7 @@ def test_it_is_the_exact_count_whatever_the_format(values: list[float], sample_f
     """Also of what is rounded up to full scale and is not there, and of windows that overlap; padding is silent."""
     y = np.repeat(np.array(values, np.float32)[:, None], channels, axis=1)
     spec = Segment(mode="window", length_s=8 / RATE, hop_s=4 / RATE, tail="pad_noise", tail_noise_dbfs=0)
-    buffer = RowBuffer(RUNS, values_column="samples")
+    buffer = RowBuffer(CHUNKS, values_column="samples")
     buffer.add(
         {
             "item_id": "s/r.wav", "recording_id": "s/r.wav", "source": "s", "path": "r.wav", "primary": True, "sample_rate_hz": RATE,
@@ -162,7 +162,7 @@ def test_it_is_the_exact_count_whatever_the_format(values: list[float], sample_f
         if row["status"] == "clip":
             start = round(row["start_s"] * RATE)
             expected = np.count_nonzero(np.abs(y[start : start + 8].astype(np.float64)) >= FULL)
-            assert row["n_saturated"] == expected
+            assert row["saturated_samples"] == expected
     assert any(row["status"] == "clip" for row in clips)
 
 
@@ -174,8 +174,8 @@ sums_of_sources = st.dictionaries(
 @given(st.lists(sums_of_sources, max_size=4))
 def test_sums_add_up_in_any_order(parts: list[dict[str, Saturation]]) -> None:
     statistics = [Statistics(saturation=part) for part in parts]
-    found = summed_saturation(statistics)
-    assert found == summed_saturation(reversed(statistics)) == sum(statistics, Statistics()).saturation
+    found = sum_saturation(statistics)
+    assert found == sum_saturation(reversed(statistics)) == sum(statistics, Statistics()).saturation
     for source, sums in found.items():
         assert sums.n_saturated == sum(p[source].n_saturated for p in parts if source in p)
 

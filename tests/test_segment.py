@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from clipmill.schemas.config import Segment as Spec
-from clipmill.schemas.tables import RUNS
+from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clips.silence import SilenceFilter
@@ -16,10 +16,10 @@ ITEM = {
 }  # fmt: skip
 
 
-def run_of(
+def chunk_of(
     y: np.ndarray, *, annotations: list[dict] | None = None, cuts: list[dict] | None = None, **more: object
 ) -> pa.Table:
-    buffer = RowBuffer(RUNS, "samples")
+    buffer = RowBuffer(CHUNKS, "samples")
     row = {
         **ITEM, "sample_rate_hz": RATE, "n_channels": 1, "start_s": 0, "lead": 0, "core_frames": len(y), "total_frames": len(y),
         "annotations": annotations or [], "cuts": cuts or [{"annotation": -1, "first": 0, "last": 1000}],
@@ -54,7 +54,7 @@ def segment(spec: Spec, table: pa.Table, tolerance_s: float = 0.05) -> list[dict
 )
 def test_tails(tail: str, n: int, last_samples: int) -> None:
     y = np.full(20000, 0.25)
-    rows = segment(Spec(mode="window", length_s=0.5, tail=tail), run_of(y))
+    rows = segment(Spec(mode="window", length_s=0.5, tail=tail), chunk_of(y))
     clips = [r for r in rows if r["status"] == "clip"]
     assert [len(clips), clips[-1]["n_samples"]] == [n, last_samples]
     pcm = np.frombuffer(clips[-1]["pcm"], np.int16)
@@ -71,7 +71,7 @@ def test_tails(tail: str, n: int, last_samples: int) -> None:
 
 def test_a_range_without_a_sample_is_rejected_in_every_mode() -> None:
     for spec in (Spec(mode="window", length_s=0.5), Spec(mode="whole")):
-        rows = segment(spec, run_of(np.zeros(0)))
+        rows = segment(spec, chunk_of(np.zeros(0)))
         assert [r["reason"] for r in rows] == ["clip_empty", None]
         assert rows[-1]["n_candidates"] == 1
 
@@ -87,7 +87,7 @@ def test_annotated_range_keeps_label_fields_and_exact_samples() -> None:
     y = np.arange(32000) / 65536
     (clip, _) = segment(
         Spec(mode="annotation"),
-        run_of(y, annotations=[row(0.5, 1.25)], cuts=[{"annotation": 0, "first": 0, "last": 1}]),
+        chunk_of(y, annotations=[row(0.5, 1.25)], cuts=[{"annotation": 0, "first": 0, "last": 1}]),
     )
     assert (clip["label"], clip["fields"], clip["start_s"], clip["duration_s"]) == ("y", ["g"], 0.5, 0.75)
     assert np.array_equal(np.frombuffer(clip["pcm"], np.int16), np.rint(y[8000:20000] * 32768).astype(np.int16))
@@ -97,7 +97,7 @@ def test_annotated_range_keeps_label_fields_and_exact_samples() -> None:
 def test_range_beyond_the_end(end: float, outcome: str) -> None:
     rows = segment(
         Spec(mode="annotation"),
-        run_of(np.full(32000, 0.1), annotations=[row(1.0, end)], cuts=[{"annotation": 0, "first": 0, "last": 1}]),
+        chunk_of(np.full(32000, 0.1), annotations=[row(1.0, end)], cuts=[{"annotation": 0, "first": 0, "last": 1}]),
     )
     if outcome == "clip":
         assert rows[0]["n_samples"] == 16000
@@ -111,15 +111,15 @@ def test_range_beyond_the_end(end: float, outcome: str) -> None:
 
 
 def test_too_long_and_not_finite_clips_are_rejected() -> None:
-    long = segment(Spec(mode="whole", max_clip_s=1.0), run_of(np.zeros(32000)))
+    long = segment(Spec(mode="whole", max_clip_s=1.0), chunk_of(np.zeros(32000)))
     assert long[0]["reason"] == "clip_too_long"
     y = np.zeros(8000)
     y[5] = np.nan
-    assert segment(Spec(mode="whole"), run_of(y))[0]["reason"] == "clip_not_finite"
+    assert segment(Spec(mode="whole"), chunk_of(y))[0]["reason"] == "clip_not_finite"
 
 
 def test_a_rejected_recording_rejects_its_annotations() -> None:
-    table = run_of(
+    table = chunk_of(
         np.zeros(0), annotations=[row(0, 1), row(1, 0.5, reason="annotation_end_before_start", detail="d")], cuts=[]
     )
     table = table.set_column(table.schema.get_field_index("reason"), "reason", pa.array(["corrupt"]))
@@ -131,15 +131,15 @@ def test_a_rejected_recording_rejects_its_annotations() -> None:
 
 def test_clip_ids_are_safe_unique_and_depend_on_place_only() -> None:
     y = np.full(32000, 0.1)
-    rows = segment(Spec(mode="window", length_s=0.5), run_of(y))
-    other_rate = segment(Spec(mode="window", length_s=0.5), run_of(y[:16000], sample_rate_hz=8000))
+    rows = segment(Spec(mode="window", length_s=0.5), chunk_of(y))
+    other_rate = segment(Spec(mode="window", length_s=0.5), chunk_of(y[:16000], sample_rate_hz=8000))
     ids = [r["clip_id"] for r in rows if r["status"] == "clip"]
     assert ids == [r["clip_id"] for r in other_rate if r["status"] == "clip"]
     assert len(set(ids)) == len(ids) == 4
     assert all(c.isalnum() or c in "-_" for i in ids for c in i)
     twins = [row(0.0, 1.0), row(0.0, 1.0, ordinal=1)]
     cuts = [{"annotation": i, "first": 0, "last": 1} for i in (0, 1)]
-    same_place = segment(Spec(mode="annotation"), run_of(y, annotations=twins, cuts=cuts))
+    same_place = segment(Spec(mode="annotation"), chunk_of(y, annotations=twins, cuts=cuts))
     assert len({r["clip_id"] for r in same_place if r["status"] == "clip"}) == 2
 
 
@@ -147,7 +147,7 @@ def test_windows_that_overlap_come_in_tables_of_some_megabytes() -> None:
     y = np.sin(np.arange(20 * RATE) / 9)
     spec = Spec(mode="window", length_s=2.0, hop_s=0.01)
     cuts = [{"annotation": -1, "first": 0, "last": 2000}]
-    tables = list(Segment({"s": SegmentSource(spec)})(run_of(y, cuts=cuts)))
+    tables = list(Segment({"s": SegmentSource(spec)})(chunk_of(y, cuts=cuts)))
     n_bytes = 2 * round(2.0 * RATE) * 1801
     assert len(tables) > n_bytes / (5 << 20) > 2
     assert max(t.nbytes for t in tables) < 6 << 20
@@ -158,7 +158,7 @@ def test_windows_that_overlap_come_in_tables_of_some_megabytes() -> None:
 
 def test_silence_drops_under_the_threshold_and_keeps_at_it() -> None:
     pcm = [np.full(100, 328, np.int16), np.full(100, 327, np.int16), np.zeros(100, np.int16)]
-    (table,) = Segment({"s": SegmentSource(Spec())})(run_of(np.concatenate(pcm).astype(np.float32) / 32768))
+    (table,) = Segment({"s": SegmentSource(Spec())})(chunk_of(np.concatenate(pcm).astype(np.float32) / 32768))
     rows = pa.concat_tables([table.slice(0, 1)] * 3)
     rows = rows.set_column(
         rows.schema.get_field_index("pcm"), "pcm", pa.array([p.tobytes() for p in pcm], pa.large_binary())

@@ -287,4 +287,4 @@ def test_words() -> None:
     assert [sides.is_training(name) for name in ("train", "train_clean", "Training", "test", "dev", "retrain")] == [
         True
     ] * 3 + [False] * 3
-    assert Split.model_validate({"train": 1.0}).asked == ["train"]
+    assert Split.model_validate({"train": 1.0}).expected == ["train"]

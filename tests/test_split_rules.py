@@ -283,9 +283,9 @@ def test_what_a_split_cannot_be(given_split: str, key: str, message: str) -> Non
 
 def test_its_keys_are_no_splits_and_a_share_of_0_asks_for_none() -> None:
     one = split({"train": 0.5, "test": 0.5, "val": 0.0}, balance=True, method="intervals", by="speaker")
-    assert (one.shares, one.asked) == ({"test": 0.5, "train": 0.5, "val": 0.0}, ["test", "train"])
+    assert (one.shares, one.expected) == ({"test": 0.5, "train": 0.5, "val": 0.0}, ["test", "train"])
     mapped = Split.model_validate({"from": "fold", "map": {1: "a", 2: "b", 3: "a"}, "default": "c"})
-    assert mapped.asked == ["a", "b", "c"]
+    assert mapped.expected == ["a", "b", "c"]
     assert split({"train": "0.5", "test": 0.5}).shares == {"test": 0.5, "train": 0.5}, (
         "as an environment variable gives it"
     )
@@ -408,7 +408,7 @@ def test_what_stratify_lacks_is_told(make_config: Callable[..., Path], tmp_path:
     source = {"root": tmp_path / "in", "label": {"from": "folder"}, **FIELDS}
     given = {"train": 0.5, "val": 0.25, "test": 0.25, "by": "speaker", "stratify": "label"}
     config = load(make_config(source, split=given)).config
-    told = foreseen(config, recordings_by_split(make_plan(config), config.split.asked), {})
+    told = foreseen(config, recordings_by_split(make_plan(config), config.split.expected), {})
     assert len(told) == 2 and all("each label needs as many as there are splits (3)" in t.message for t in told)
 
 

@@ -20,11 +20,11 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.tables import CLIPS, RESERVED
 from clipmill.stages.canonical import CanonicalPcm
-from clipmill.stages.clip_chain import ClipChain, applied
+from clipmill.stages.clip_chain import ClipChain, apply_stage
+from clipmill.stages.clip_samples import waveforms, with_waveforms
 from clipmill.stages.clips.silence import SilenceFilter
 from clipmill.stages.lookup import find_stage, known_names
 from clipmill.stages.stage import Stage, dropped, rejected, with_column
-from clipmill.stages.waveforms import waveforms, with_waveforms
 
 RATE = 8000
 FEATURES = {
@@ -101,7 +101,7 @@ def ready_for(stage: Stage, table: pa.Table) -> pa.Table:
     """Add what the stage works on: pictures are of the log-mel."""
     if stage.section == "images":
         (features,) = [s for s in every_stage() if s.section == "features"]
-        return pa.concat_tables(applied(features, table))
+        return pa.concat_tables(apply_stage(features, table))
     return table
 
 
@@ -118,8 +118,8 @@ def test_a_table_can_be_cut_anywhere(kinds: list[str], cuts: set[int], as_float:
     for stage in every_stage():
         if as_float and stage.scope == "derived":
             continue  # these are behind the canonical PCM
-        at_once = pa.concat_tables(applied(stage, ready_for(stage, whole)))
-        apart = pa.concat_tables([made for part in parts for made in applied(stage, ready_for(stage, part))])
+        at_once = pa.concat_tables(apply_stage(stage, ready_for(stage, whole)))
+        apart = pa.concat_tables([made for part in parts for made in apply_stage(stage, ready_for(stage, part))])
         assert at_once.schema == apart.schema and at_once.to_pylist() == apart.to_pylist(), stage.section
         assert at_once.num_rows == whole.num_rows
         before = ready_for(stage, whole).column_names

@@ -13,15 +13,15 @@ PCM = st.lists(st.integers(-32768, 32767), min_size=1, max_size=300).map(lambda 
 
 @given(PCM)
 def test_16_bit_samples_survive_float_and_back(pcm: np.ndarray) -> None:
-    back, n_clipped = to_pcm16((pcm / 32768).astype(np.float32))
+    back, clipped_samples = to_pcm16((pcm / 32768).astype(np.float32))
     assert np.array_equal(back, pcm)
-    assert n_clipped == 0
+    assert clipped_samples == 0
 
 
 def test_beyond_full_scale_is_clipped_and_counted_not_wrapped() -> None:
-    pcm, n_clipped = to_pcm16(np.array([1.96, -1.96, 1.0, -1.0, 0.5], np.float32))
+    pcm, clipped_samples = to_pcm16(np.array([1.96, -1.96, 1.0, -1.0, 0.5], np.float32))
     assert pcm.tolist() == [32767, -32768, 32767, -32768, 16384]
-    assert n_clipped == 3
+    assert clipped_samples == 3
 
 
 @given(PCM)

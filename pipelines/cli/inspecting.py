@@ -84,7 +84,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
     """Hash every shard of ROOT again, count every row and do the sums again."""
     from clipmill.pipelines.cli.wording import size
     from clipmill.pipelines.dataset.verify import verify as check
-    from clipmill.stages.storage.failures import MAKE_AGAIN
+    from clipmill.stages.storage.failures import REBUILD_HINT
 
     verdict = None
     with click.progressbar(
@@ -103,7 +103,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         for problem in verdict.problems:
             say(f"error: {problem}", err=True)
         if verdict.problems:
-            say(f"what to do: {MAKE_AGAIN}; it also writes the newest snapshot's tables again", err=True)
+            say(f"what to do: {REBUILD_HINT}; it also writes the newest snapshot's tables again", err=True)
     sys.exit(1 if verdict.problems else 0)
 
 

@@ -14,7 +14,7 @@ from clipmill.pipelines.plan.inventory import passed_over_text
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.foresight import Foreseen
 from clipmill.pipelines.run.report import Report
-from clipmill.schemas.noted import noted_line
+from clipmill.schemas.annotation_notes import annotation_note
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 
@@ -53,7 +53,7 @@ def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def noted(found: Mapping[str, int]) -> list[str]:
     """Return a line for each thing that is worth knowing of how annotations were understood."""
-    return [f"noted        {noted_line(code, n)}" for code, n in sorted(found.items()) if n]
+    return [f"noted        {annotation_note(code, n)}" for code, n in sorted(found.items()) if n]
 
 
 def accounting(s: Snapshot) -> list[str]:

@@ -28,7 +28,7 @@ from clipmill.pipelines.dataset.traces import Needles, Traces, search
 from clipmill.schemas.errors import ClipmillError, DonorError
 from clipmill.schemas.layout import REJECTED_FILE, commit_path
 from clipmill.schemas.records import Commit, Counts, Snapshot
-from clipmill.stages.storage.failures import way_out
+from clipmill.stages.storage.failures import repair_hint
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.thin import Thin
 
@@ -107,7 +107,7 @@ def _publish_without(root: Root, found: Survey, last: Snapshot, done: Done, tell
     if missing := [key for key in last.commits if key not in there]:
         raise ClipmillError(
             f"{root.url}: {len(missing)} of {len(last.commits)} shards of snapshot {last.number} are missing or cut, as {missing[0][:12]};"
-            f" no snapshot was removed. {way_out(root.url)}; then forget",
+            f" no snapshot was removed. {repair_hint(root.url)}; then forget",
             code="root.damaged",
         )
     thin = Thin(root, frozenset(found.recordings))
@@ -135,7 +135,7 @@ def _publish_without(root: Root, found: Survey, last: Snapshot, done: Done, tell
 def _thinned(root: Root, thin: Thin, commit: Commit, done: Done) -> Commit | None:
     """Return a shard without the recordings, which is made unless it is there; None when nothing else was in it."""
     try:
-        kept = thin.kept(commit)
+        kept = thin.remaining_rows(commit)
         if not kept.num_rows:
             return None
         key, _, is_exact = thin.key_of(commit, kept)

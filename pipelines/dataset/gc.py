@@ -24,7 +24,7 @@ from clipmill.pipelines.dataset.records_io import (
 from clipmill.pipelines.dataset.stale_exports import stale_exports
 from clipmill.schemas.layout import (
     BUILDS,
-    OURS,
+    OWN_FILES,
     REJECTED_FILE,
     SNAPSHOTS,
     Retries,
@@ -149,7 +149,9 @@ def _what_stays(root: Root, kept: list[int], barred: Collection[str], spared: Co
 
 def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
     """Return records and files of shards that nothing needs. Records first: a shard must not count when the removal is cut off."""
-    loose = {path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OURS.fullmatch(path)}
+    loose = {
+        path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OWN_FILES.fullmatch(path)
+    }
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 
 
@@ -165,7 +167,7 @@ def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
 def _leftovers(root: Root, export_folders: list[str]) -> dict[str, int]:
     """Return the files of writes that were cut off, those of exports that go among them."""
     exported = "".join(f"|{re.escape(folder)}/.*" for folder in export_folders)
-    return root.leftovers(running_since(root), re.compile(f"(?:{OURS.pattern}){exported}"))
+    return root.leftovers(running_since(root), re.compile(f"(?:{OWN_FILES.pattern}){exported}"))
 
 
 def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:
@@ -183,7 +185,7 @@ def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
     loose = {
         path: n
         for path, n in sizes.items()
-        if path not in needed and not path.startswith(folders) and OURS.fullmatch(path)
+        if path not in needed and not path.startswith(folders) and OWN_FILES.fullmatch(path)
     }
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 

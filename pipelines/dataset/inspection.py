@@ -27,7 +27,7 @@ from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.remarks import REMARKS
 from clipmill.schemas.statistics import LENGTH_EDGES_S, Statistics
-from clipmill.stages.storage.failures import way_out
+from clipmill.stages.storage.failures import repair_hint
 from clipmill.stages.storage.root import Root
 
 _LOOKED_AT = 16
@@ -140,12 +140,12 @@ def status(root: Root) -> dict[str, Any]:
 def _damage(root: Root, last: Snapshot, there: set[str]) -> str | None:
     """Say which records of a snapshot's shards are missing or damaged, of those that are looked at: all names, and a few contents."""
     if missing := [key for key in last.commits if key not in there]:
-        return f"{len(missing):,} of {len(last.commits):,} records of its shards are missing: {way_out(root.url)}"
+        return f"{len(missing):,} of {len(last.commits):,} records of its shards are missing: {repair_hint(root.url)}"
     for key in last.commits[:: max(1, len(last.commits) // _LOOKED_AT)]:
         try:
             read_commit(root, key)
         except ClipmillError as error:
-            return f"{error}; {way_out(root.url)}"
+            return f"{error}; {repair_hint(root.url)}"
     return None
 
 

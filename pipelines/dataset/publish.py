@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.outcomes import clips_of, count_remarked
-from clipmill.schemas.columns import measured_of
+from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
@@ -142,7 +142,7 @@ def _write_once(
 
 
 def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
-    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel, measured_of(draft.snapshot.columns))
+    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel, measured_fields(draft.snapshot.columns))
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             table = clips_of(root, commit)

@@ -27,7 +27,7 @@ from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
-from clipmill.stages.storage.failures import describe_os_error, way_out
+from clipmill.stages.storage.failures import describe_os_error, repair_hint
 from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Published:
 
     @cached_property
     def commits(self) -> list[Commit]:
-        """The records of its shards, by split and bucket.
+        """The records of its shards, by split and partition.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Published:
         if missing := [key for key in self.snapshot.commits if key not in found]:
             raise ClipmillError(
                 f"{self.root.url}: {len(missing)} of {len(self.snapshot.commits)} shards of snapshot {self.snapshot.number} are missing or"
-                f" cut, as {missing[0][:12]}; {way_out(self.root.url)}",
+                f" cut, as {missing[0][:12]}; {repair_hint(self.root.url)}",
                 code="root.damaged",
             )
         return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
@@ -131,7 +131,7 @@ class Published:
     def splits_without_clips(self) -> list[str]:
         """Those that the configuration asks for, or that have shards, and no clip; sorted."""
         try:
-            asked = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).asked
+            asked = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).expected
         except ValidationError:  # of an older clipmill, or with a variable for a share: then shards alone say it
             asked = []
         return [s for s in sorted({*asked, *self.splits}) if not self.snapshot.by_split.get(s, {}).get("clips")]

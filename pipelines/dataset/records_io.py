@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from clipmill.schemas.errors import ClipmillError, OddRecordError, odd_record
+from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.keys import FORMAT_VERSION
 from clipmill.schemas.layout import (
@@ -178,7 +178,7 @@ def read_retries(root: Root) -> Retries:
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(RETRIES_FILE)}: not a record of retries ({odd_record(error)}); put the file back as it was, or remove it and retry"
+            f"{root.uri(RETRIES_FILE)}: not a record of retries ({describe_bad_record(error)}); put the file back as it was, or remove it and retry"
             " again: what was retried before is then as if it had not been",
             code="root.damaged",
         ) from None
@@ -198,19 +198,19 @@ def read_forgotten(root: Root) -> Forgotten:
     try:
         plain = json.loads(root.read_bytes(FORGOTTEN_FILE))
         if not isinstance(plain, dict):
-            raise OddRecordError("an object is expected")
+            raise BadRecordError("an object is expected")
         salt, lists = plain["salt"], [plain[name] for name in ("recordings", "names")]
         if not isinstance(salt, str) or not all(
             isinstance(v, list) and all(isinstance(h, str) for h in v) for v in lists
         ):
-            raise OddRecordError("it should hold a salt and two lists of hashes")
+            raise BadRecordError("it should hold a salt and two lists of hashes")
         return Forgotten(salt, frozenset(lists[0]), frozenset(lists[1]))
     except FileNotFoundError:
         return Forgotten()
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({odd_record(error)}); put the file back as it was. Without it"
-            " forgotten recordings that are still in a source come back",
+            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({describe_bad_record(error)}); put the file back as it was."
+            " Without it forgotten recordings that are still in a source come back",
             code="root.damaged",
         ) from None
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
-from clipmill.schemas.columns import Column, columns_of_schema, measured_of
+from clipmill.schemas.columns import Column, columns_of_schema, measured_fields
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.tables import IMAGE_COLUMN, manifest_schema
 from clipmill.stages.storage.root import Root
@@ -49,7 +49,7 @@ def schema_of_first_tar(root: Root, snapshot: Snapshot, commits: list[Commit]) -
 def _schema_of_tar(root: Root, snapshot: Snapshot, path: str) -> pa.Schema:
     columns = [
         f
-        for f in manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns))
+        for f in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
         if f.name != "shard"
     ]
     codec, first = "flac", ""

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from clipmill.pipelines.exports import Export
-from clipmill.schemas.columns import measured_of
+from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CROISSANT_FILE, CROISSANT_MARK
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
@@ -125,6 +125,6 @@ def _records(asked: Export) -> dict[str, Any]:
             "dataType": _TYPES[str(column.type)],
             "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": column.name}},
         }
-        for column in manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns))
+        for column in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
     ]
     return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}

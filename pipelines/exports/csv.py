@@ -7,7 +7,7 @@ import io
 
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.read.clip_source import clip_rows
-from clipmill.schemas.columns import measured_of
+from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.tables import manifest_schema
 
 
@@ -15,7 +15,7 @@ def export(asked: Export) -> list[str]:
     """Write <split>.csv with a row a clip: the manifest's columns, its shard by its address."""
     written = []
     snapshot = asked.published.snapshot
-    names = manifest_schema(snapshot.fields, snapshot.has_channel, measured_of(snapshot.columns)).names
+    names = manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns)).names
     for split in asked.splits:
         with asked.open(f"{split}.csv") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)

@@ -54,7 +54,7 @@ def files_fingerprint(chain: Chain) -> dict[str, Any]:
     """What else changes the content of every shard. Device, limits and shard size do not."""
     config = chain.config
     images = config.output.images
-    drawn = {"images": {**images.drawn, "version": Images.version}} if images is not None else {}
+    drawn = {"images": {**images.appearance, "version": Images.version}} if images is not None else {}
     computed = {"computed": [step.identity for step in chain.computed]} if chain.computed else {}
     return {
         **drawn,

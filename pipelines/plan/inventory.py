@@ -17,7 +17,7 @@ from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.raw_config import names_extension
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.names import composed
+from clipmill.schemas.names import to_nfc
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root, split_name
 from clipmill.stages.storage.versions import info_version, stat_version, version_of
@@ -94,8 +94,8 @@ class Patterns:
     ) -> None:
         self._any_name = any_name
         self._annotation = _annotation_names(annotations)
-        self._include = [(_compile(composed(p)), names_extension(p)) for p in include]
-        self._exclude = [_compile(composed(p)) for p in exclude]
+        self._include = [(_compile(to_nfc(p)), names_extension(p)) for p in include]
+        self._exclude = [_compile(to_nfc(p)) for p in exclude]
         self._all_audio = not _EVERYTHING.isdisjoint(include)
 
     def match(self, path: str) -> bool:
@@ -124,7 +124,7 @@ class Patterns:
 
 def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool:
     try:
-        return pattern.fullmatch(composed(path), timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
+        return pattern.fullmatch(to_nfc(path), timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
     except TimeoutError:
         raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
 

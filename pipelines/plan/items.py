@@ -19,7 +19,7 @@ from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.names import composed
+from clipmill.schemas.names import to_nfc
 from clipmill.stages.storage.root import split_name
 
 # Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
@@ -87,7 +87,7 @@ class PathReader:
 
     def read(self, path: str) -> tuple[str | None, dict[str, str]]:
         fields: dict[str, str] = {}
-        path = composed(path)
+        path = to_nfc(path)
         for pattern in self.patterns:
             try:
                 match = pattern.search(path, timeout=_REGEX_TIMEOUT_S)
@@ -114,12 +114,12 @@ def configured_fields(source: Source) -> set[str]:
     if isinstance(source.label, From) and source.label.from_ == "path":
         found.discard("label")
     if source.annotations is not None:
-        found |= source.annotations.carried.keys()
+        found |= source.annotations.field_columns.keys()
     return {field_name(name) for name in found}
 
 
 def noted_of(items: list[Item]) -> dict[str, int]:
-    """Return what is worth knowing of the rows that are used, by `clipmill.schemas.noted`; nothing that did not occur."""
+    """Return what is worth knowing of the rows that are used, by `clipmill.schemas.annotation_notes`; nothing that did not occur."""
     used = [row for item in items for row in item.annotations or () if row.reason is None]
     found = Counter(code for row in used for code in row.noted)
     found["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)

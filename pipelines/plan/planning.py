@@ -1,6 +1,6 @@
 """Plan: recordings and their annotations to shards, each with the key that says whether it is already there.
 
-No state is kept between builds: which shard a recording belongs to follows from the hash of its id, and a bucket of the
+No state is kept between builds: which shard a recording belongs to follows from the hash of its id, and a partition of the
 hash space is split by the next bit only while it holds more than a shard's worth of audio.
 """
 
@@ -30,7 +30,7 @@ from clipmill.pipelines.plan.leaks import check_decides, check_disjoint
 from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
 from clipmill.pipelines.plan.listing import Listing, list_source
 from clipmill.pipelines.plan.listing import source_root as source_root
-from clipmill.pipelines.plan.partitions import buckets
+from clipmill.pipelines.plan.partitions import partition_hashes
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule, Survey
 from clipmill.schemas.config import Config, Source
@@ -331,8 +331,8 @@ def _divide(config: Config, arrivals: ItemCollector, plan: Plan) -> None:
     sizes: list[int] = []
     for split, members, hashes, weights in arrivals.by_split():
         order.append(members)
-        for bucket, start, stop in buckets(hashes, weights, budget):
-            places.append((split, bucket))
+        for partition, start, stop in partition_hashes(hashes, weights, budget):
+            places.append((split, partition))
             sizes.append(stop - start)
             plan.shard_s.append(float(weights[start:stop].sum()) / 1000)
     if not places:
@@ -342,10 +342,10 @@ def _divide(config: Config, arrivals: ItemCollector, plan: Plan) -> None:
     arrivals.align(plan.field_names)
     item_digests = arrivals.column("item_digest", rows)
     clips_keys = []
-    for (split, bucket), start, size in zip(places, plan.starts, sizes, strict=True):
+    for (split, partition), start, size in zip(places, plan.starts, sizes, strict=True):
         digests = sorted(item_digests.slice(start, size).to_pylist())
-        plan.keys.append(shard_key(digests, plan.config_digest, split, bucket))
-        clips_keys.append(shard_key(digests, plan.clips_digest, split, bucket))
+        plan.keys.append(shard_key(digests, plan.config_digest, split, partition))
+        clips_keys.append(shard_key(digests, plan.clips_digest, split, partition))
     splits, names = zip(*places, strict=True)
     shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
     plan.table = arrivals.table(rows, item_digests, shards, sizes)

@@ -44,7 +44,7 @@ from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, checked
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.layout import OURS, REJECTED_FILE, Retries, commit_path
+from clipmill.schemas.layout import OWN_FILES, REJECTED_FILE, Retries, commit_path
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.failures import describe_os_error
@@ -144,7 +144,7 @@ class Builder:
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove half-written files of builds that were killed, or of workers of this build that were."""
         try:
-            for name in self.root.leftovers(running_since(self.root, but=own_note), OURS):
+            for name in self.root.leftovers(running_since(self.root, but=own_note), OWN_FILES):
                 self.root.remove_leftover(name)
         except PermissionError:  # not being allowed to look for them is no reason not to build
             return
@@ -264,8 +264,8 @@ class Builder:
             draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
             report.snapshot = draft.snapshot
             report.classes = describe_class_changes(self._file.config, draft.snapshot, last)
-            same = last is not None and last.holds_the_same(draft.snapshot) and classes_of(last) == classes
-            if last is not None and same and (not short or last.asked_the_same(draft.snapshot)):
+            same = last is not None and last.has_same_content(draft.snapshot) and classes_of(last) == classes
+            if last is not None and same and (not short or last.has_same_request(draft.snapshot)):
                 repair(root, last, draft)
                 report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
                 report.warnings += short

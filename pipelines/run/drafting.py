@@ -8,7 +8,7 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.publish import Draft, in_order, sum_up
 from clipmill.pipelines.plan.planning import Plan
-from clipmill.schemas.columns import described
+from clipmill.schemas.columns import describe_columns
 from clipmill.schemas.records import Commit, Counts, Snapshot
 
 
@@ -43,7 +43,7 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         plan_digest=plan.digest,
         config=file.public,
         fields=plan.field_names,
-        columns=described(chain.fields(plan.field_names)),
+        columns=describe_columns(chain.fields(plan.field_names)),
         words=chain.words,
         labels=sums.labels,
         statistics=sums.statistics,

@@ -34,7 +34,7 @@ class Foreseen:
 
 def foresee(config: Config, root: Root, plan: Plan) -> Foreseen:
     """Look at the split of a plan, and at the last snapshot where shards differ from it."""
-    splits = recordings_by_split(plan, config.split.asked)
+    splits = recordings_by_split(plan, config.split.expected)
     numbers = snapshot_numbers(root)
     last = read_snapshot(root, numbers[-1]) if numbers else None
     changes = planned_changes(root, last, plan) if last is not None else SideChanges()

@@ -70,7 +70,7 @@ def declared_classes(config: Config) -> list[str] | None:
 
 def empty_splits(split: Split, found: Mapping[str, float]) -> list[str]:
     """Return the splits that were asked for and are not there. found : clips, or recordings, by split"""
-    return [name for name in split.asked if not found.get(name)]
+    return [name for name in split.expected if not found.get(name)]
 
 
 def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Finding]:
@@ -101,7 +101,7 @@ def _why(split: Split, had_recordings: bool) -> str:
         groups = "recordings" if split.field is None else f"values of {split.field!r}"
         return (
             f": the {groups} of each label are divided by themselves, so each label needs as many as there are splits"
-            f" ({len(split.asked)}), and labels here have fewer; name fewer splits, or write `balance: true` instead of `stratify`"
+            f" ({len(split.expected)}), and labels here have fewer; name fewer splits, or write `balance: true` instead of `stratify`"
         )
     if split.needs_survey:
         return ": there are fewer groups than splits; name fewer splits, or split `by` something that has more values"

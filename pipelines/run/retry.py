@@ -13,7 +13,7 @@ from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits, w
 from clipmill.pipelines.run.build import Builder, guarded
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.layout import Retries
-from clipmill.schemas.reasons import INPUT_MOVED
+from clipmill.schemas.reasons import INPUT_CHANGED
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root
 
@@ -97,7 +97,7 @@ def _rejected_and_used(
         for row in recordings_of(root, commit):
             if row["reason"] is None:
                 used.add(row["item_id"])
-            elif row["reason"] not in INPUT_MOVED and (not reasons or row["reason"] in reasons):
+            elif row["reason"] not in INPUT_CHANGED and (not reasons or row["reason"] in reasons):
                 tried[row["item_id"]] = row
     return tried, used
 

@@ -36,7 +36,7 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StageError, StorageError
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
-from clipmill.stages.held import of_temporary_files
+from clipmill.stages.clip_buffer import temporary_file_errors
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
 ID_BYTES = 8
@@ -199,7 +199,7 @@ class _Child:
     """The process and the pipes to it."""
 
     def __init__(self) -> None:
-        with of_temporary_files("keep what the decoding process says in a temporary file"):
+        with temporary_file_errors("keep what the decoding process says in a temporary file"):
             self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
         self._searched = without_current_folder(sys.path)
         to_child, ours_out = os.pipe()

@@ -21,13 +21,13 @@ from clipmill.pipelines.dataset.records_io import sound_commit
 from clipmill.pipelines.plan.planning import without
 from clipmill.pipelines.run.environment import Environment
 from clipmill.pipelines.run.rejecting import exchanged, rejecting
-from clipmill.schemas.errors import DonorError, InputMovedError, ItemRejectedError, StorageError
+from clipmill.schemas.errors import DonorError, InputChangedError, ItemRejectedError, StorageError
 from clipmill.schemas.layout import commit_path
 from clipmill.schemas.records import Commit
 from clipmill.schemas.tables import CLIPS
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
-from clipmill.stages.clip_chain import applied
-from clipmill.stages.lookup import carried_source
+from clipmill.stages.clip_chain import apply_stage
+from clipmill.stages.lookup import stage_files
 from clipmill.stages.reread import Reread
 from clipmill.stages.stage import Stage
 from clipmill.stages.storage.failures import describe_os_error
@@ -68,9 +68,7 @@ class Stages:
     @property
     def carried_modules(self) -> list[str]:
         """Top-level modules of derived stages that no installed package brings."""
-        return sorted(
-            {type(stage).__module__.partition(".")[0] for stage in self.derived if carried_source(type(stage))}
-        )
+        return sorted({type(stage).__module__.partition(".")[0] for stage in self.derived if stage_files(type(stage))})
 
     @property
     def for_gpu(self) -> tuple[int, int]:
@@ -93,7 +91,7 @@ class Stages:
 
 def _checked(stages: tuple[Stage, ...]) -> tuple[Work, ...]:
     """Return stages that are held to what they declare, and whose exceptions name them."""
-    return tuple(partial(applied, stage) for stage in stages)
+    return tuple(partial(apply_stage, stage) for stage in stages)
 
 
 def through(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -145,11 +143,11 @@ class WriteShard:
             tables = through(self.stages.behind_cut, self.clips_of(shard, donor))
             try:
                 if donor is not None:
-                    return write.again(shard, donor, self.stages.reread.recordings(donor), tables)
+                    return write.rewrite(shard, donor, self.stages.reread.recordings(donor), tables)
                 return write(shard, tables)
             except DonorError:
                 donor = None
-            except InputMovedError as moved:
+            except InputChangedError as moved:
                 shard = without(shard, moved.items, self.config_digest)
             except ItemRejectedError as bad:
                 shard = rejecting(shard, bad)

@@ -21,7 +21,7 @@ from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.config.model import Frozen, Name, Positive, did_you_mean, error_at, later
 from clipmill.schemas.config.raw_config import Raw, names_extension
 from clipmill.schemas.config.split_config import Split
-from clipmill.schemas.names import with_composed_names
+from clipmill.schemas.names import normalize_names
 
 AUDIO_EXTENSIONS = (
     "wav wave rf64 w64 bwf flac ogg oga opus mp3 mp2 mpga aif aiff aifc au snd caf m4a mp4 aac mka webm wma amr 3gp "
@@ -202,7 +202,7 @@ class Config(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _one_spelling(cls, data: Any) -> Any:
-        return with_composed_names(data)
+        return normalize_names(data)
 
     @field_validator("classes", mode="before")
     @classmethod

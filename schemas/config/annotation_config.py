@@ -122,7 +122,7 @@ class Annotations(Frozen):
         return {name: where for name, where in self.columns.items() if name in ROLES}
 
     @property
-    def carried(self) -> dict[str, int | str]:
+    def field_columns(self) -> dict[str, int | str]:
         """Where the fields stand that the configuration names: under `fields`, or under `columns` as before there was that key."""
         return {name: where for name, where in self.columns.items() if name not in ROLES} | self.fields
 

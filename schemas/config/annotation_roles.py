@@ -30,7 +30,7 @@ LABEL_COLUMNS = frozenset("event_label category species target".split())
 
 
 @lru_cache(1000)  # a hundred thousand sidecars have one header
-def unnamed_roles(header: tuple[str, ...], used: frozenset[str], given: frozenset[str]) -> dict[str, str]:
+def guess_roles(header: tuple[str, ...], used: frozenset[str], given: frozenset[str]) -> dict[str, str]:
     """Return the columns of a header that are likely to be meant as a role which the configuration does not name, by role.
 
     An end or a duration is one only beside a start, since tables of whole recordings often have their lengths. A channel is none:

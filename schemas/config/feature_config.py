@@ -115,7 +115,7 @@ class Features(Frozen):
         return self
 
     @property
-    def others(self) -> dict[str, Any]:
+    def derived_stages(self) -> dict[str, Any]:
         """Settings of derived stages by their name, those that are asked for, in the order of the file."""
         given = self.model_extra or {}
         return {name: {} if value in (None, True) else value for name, value in given.items() if value is not False}

@@ -60,7 +60,7 @@ class Images(Frozen):
         return self
 
     @property
-    def drawn(self) -> dict[str, Any]:
+    def appearance(self) -> dict[str, Any]:
         """What the pictures depend on: two configurations that give the same pictures say the same."""
         unused = {"colormap"} if self.mode == "gray" else set()
         return self.model_dump(exclude=unused | ({"reference"} if self.range_db is None else set()))

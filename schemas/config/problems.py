@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.model import did_you_mean, nearest
-from clipmill.schemas.config.yaml_document import Document, KeyPath, dotted
+from clipmill.schemas.config.yaml_document import Document, KeyPath, format_path
 from clipmill.schemas.errors import Problem
 
 _FEW = 2
@@ -47,7 +47,7 @@ def explain(error: ValidationError, document: Document) -> list[Problem]:
     return problems
 
 
-def misspelt_features(document: Document) -> list[Problem]:
+def find_misspelt_features(document: Document) -> list[Problem]:
     """Return the keys of `features` that are nearly one of its own. All others name stages, which are looked up later."""
     given = document.data.get("features") if isinstance(document.data, dict) else None
     known = keys_at(Config, ("features",))
@@ -71,12 +71,12 @@ def key_path(key: str) -> KeyPath:
 
 def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     first = items[0]
-    kind, key, line = first["type"], dotted(path), document.line(path)
+    kind, key, line = first["type"], format_path(path), document.line(path)
     if kind == "extra_forbidden":
         return Problem("config.unknown_key", f"unknown key; {_hint(path)}", key, document.file, line)
     if kind == "missing":
         return Problem("config.missing_key", "is missing and has no default", key, document.file, line)
-    message = in_words(first)
+    message = describe_problem(first)
     if message.startswith("@"):
         _, key, message = message.split("@", 2)
         line = document.line(key_path(key))
@@ -99,7 +99,7 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     return Problem("config.invalid_value", message, key, document.file, line)
 
 
-def in_words(item: Any) -> str:
+def describe_problem(item: Any) -> str:
     """Return what pydantic says of one value, without its own terms. item : of `ValidationError.errors`"""
     if (known := _BY_TYPE.get(item["type"])) is not None:
         return known

@@ -108,7 +108,7 @@ class Split(BaseModel):
         return dict(sorted((self.__pydantic_extra__ or {}).items()))
 
     @property
-    def asked(self) -> list[str]:
+    def expected(self) -> list[str]:
         """The splits that are to be there, sorted: with a share over 0, a value of the map, or the default."""
         if self.map is not None:
             return sorted({*self.map.values(), *([self.default] if self.default is not None else [])})

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from yaml.reader import Reader
 
-from clipmill.schemas.config.yaml_mistakes import in_words
+from clipmill.schemas.config.yaml_mistakes import describe_yaml_error
 from clipmill.schemas.errors import ConfigError, Problem
 
 MAX_NODES = 100_000
@@ -18,7 +18,7 @@ _NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # by escapes in double quotes; no 
 KeyPath = tuple[str | int, ...]
 
 
-def dotted(path: KeyPath) -> str:
+def format_path(path: KeyPath) -> str:
     """Return a key's path as ``sources[0].segment.mode``."""
     text = ""
     for part in path:
@@ -57,7 +57,7 @@ class Document:
             self._check_size(node)
             self.data = None if node is None else self._build(node, ())
         except yaml.MarkedYAMLError as error:
-            raise self._invalid(*in_words(error, text)) from None
+            raise self._invalid(*describe_yaml_error(error, text)) from None
         except RecursionError:
             raise self._invalid("nested too deeply", None) from None
 
@@ -92,10 +92,10 @@ class Document:
         if root is not None:
             size(root)
 
-    def tell(self, code: str, message: str, path: KeyPath, line: int | None = None) -> None:
+    def report(self, code: str, message: str, path: KeyPath, line: int | None = None) -> None:
         """Add a problem of a key or its value, of which nothing else is told from then on."""
         self.broken.add(path)
-        self.problems.append(Problem(code, message, dotted(path), self.file, line or self.line(path)))
+        self.problems.append(Problem(code, message, format_path(path), self.file, line or self.line(path)))
 
     def _build(self, node: yaml.Node, path: KeyPath) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
@@ -130,7 +130,7 @@ class Document:
             if key_node.tag == _TAG + "merge":
                 continue
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _TAG + "null":
-                self.tell(
+                self.report(
                     "config.invalid_yaml",
                     "a key must be a plain word; put it in quotes, or the value around it",
                     path,
@@ -140,15 +140,15 @@ class Document:
                 continue
             key = str(key_node.value)
             if (found := _NO_TEXT.search(key)) is not None:
-                self.tell("config.invalid_value", _no_text(found), (*path, key), line)
+                self.report("config.invalid_value", _no_text(found), (*path, key), line)
             if key in first:
                 message = f"the key is given twice, first in line {first[key]}; keep one"
-                self.tell("config.duplicate_key", message, (*path, key), line)
+                self.report("config.duplicate_key", message, (*path, key), line)
             first.setdefault(key, line)
         return sound
 
     def _unknown_tag(self, node: yaml.Node, path: KeyPath) -> None:
-        self.tell(
+        self.report(
             "config.invalid_yaml",
             "a value cannot begin with `!`, which stands for a tag, and clipmill knows none; leave the tag out, or put the value"
             " in quotes",
@@ -169,17 +169,17 @@ class Document:
         except (ValueError, IndexError, KeyError, AttributeError, OverflowError, TypeError):
             # PyYAML's own constructors raise these on values that do not fit their tag.
             message = f"{node.value[:50]!r} cannot be read as {_KINDS[kind]}; put it in quotes if it is text"
-            self.tell("config.invalid_value", message, path, line)
+            self.report("config.invalid_value", message, path, line)
             return None
         if isinstance(value, str) and (found := _NO_TEXT.search(value)) is not None:
-            self.tell("config.invalid_value", _no_text(found), path, line)
+            self.report("config.invalid_value", _no_text(found), path, line)
             return None
         if kind == "int" and abs(value) >= _LARGEST:
-            self.tell("config.invalid_value", "is too large a number", path, line)
+            self.report("config.invalid_value", "is too large a number", path, line)
             return None
         if kind in ("int", "float") and (":" in node.value or re.match(r"[-+]?0[0-7_]+$", node.value)):
             message = f"{node.value} is read as {value}: YAML counts it to the base {60 if ':' in node.value else 8}"
-            self.tell(
+            self.report(
                 "config.invalid_value", f"{message}; put it in quotes, or write the number that is meant", path, line
             )
             return None

@@ -21,7 +21,7 @@ _INDENTATION = (
 )
 
 
-def in_words(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int | None]:
+def describe_yaml_error(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int | None]:
     """Return what is wrong with a text that PyYAML refuses, and in which line, from 1."""
     mark = error.problem_mark or error.context_mark
     if mark is None:

@@ -1,4 +1,4 @@
-"""Decode: recordings to float32 PCM, only the pieces that clips are cut from, a few seconds of memory at a time."""
+"""The stage Decode: recordings to float32 PCM, only the pieces that clips are cut from, a few seconds in memory at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Any, ClassVar, Self
 import pyarrow as pa
 
 from clipmill.schemas.config import Config
-from clipmill.schemas.tables import ITEM_COLUMNS, RUNS
+from clipmill.schemas.tables import CHUNKS, ITEM_COLUMNS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.decode.decode_reasons import DECODE_REASONS
 from clipmill.stages.decode.readers import DecodeError
@@ -27,16 +27,16 @@ _N_AHEAD = 2
 class Decode(Stage):
     """Decode the recordings of a plan.
 
-    Takes a table of `clipmill.schemas.tables.PLAN`; gives an iterator of tables of `clipmill.schemas.tables.RUNS`, each of a few megabytes:
-    the runs of an item follow each other in time, and the last one says so. A recording that cannot be decoded to its
-    end gives one row with a reason, which stands for all of it: what came before is then void.
+    Takes a table of `clipmill.schemas.tables.PLAN` and returns an iterator of tables of `clipmill.schemas.tables.CHUNKS`, each of a few
+    megabytes. The chunks of an item are in order of time, and `last` marks the final one. A recording that cannot be decoded to its
+    end yields one row with a reason that applies to all of it: rows that came before are void.
 
     sources : by name
-    target_rate_hz : rate that Resample will make; equal to the recording's means that no margins are decoded
-    truncated : "reject" recordings whose file ends too early, or "keep" what is there
+    target_rate_hz : rate that Resample will produce; if it equals the recording's, no margins are decoded
+    truncated : "reject" recordings whose file ends too early, or "keep" the part that exists
     gaps : fill | reject | ignore, what to do where the container's timeline has a hole
-    max_recording_s : a longer recording is rejected, None: none is too long
-    pulse : called with an item's id before it is begun and after each block of it that was decoded, as a sign of life
+    max_recording_s : longer recordings are rejected; None: no limit
+    pulse : called with an item's id before its decoding begins and after each decoded block, as a sign of life
     """
 
     sources: Mapping[str, DecodeSource]
@@ -53,7 +53,7 @@ class Decode(Stage):
     rejects = DECODE_REASONS
 
     version: ClassVar[int] = 1
-    """Of what all recordings share. What changed for some kinds of files is in `clipmill.stages.decode.families`."""
+    """Version of what all recordings share. Versions of single kinds of files are in `clipmill.stages.decode.families`."""
 
     @classmethod
     def of(cls, config: Config, settings: Any = None) -> Self | None:
@@ -79,11 +79,11 @@ class Decode(Stage):
         )
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        buffer = RowBuffer(RUNS, values_column="samples")
+        buffer = RowBuffer(CHUNKS, values_column="samples")
         items = table.to_pylist()
-        with _Ahead(self.sources, items) as streams:
+        with _Prefetcher(self.sources, items) as streams:
             for i, item in enumerate(items):
-                self._alive(item)()
+                self._pulse_of(item)()
                 for row in self._item(item, partial(streams.open, i)):
                     buffer.add(row)
                     if buffer.n_values >= TABLE_VALUES or buffer.n_rows >= 512:
@@ -92,11 +92,11 @@ class Decode(Stage):
             yield buffer.table()
 
     def connect(self) -> None:
-        """Ready what the first recording would otherwise wait for."""
+        """Connect to the sources' stores, so that the first recording need not wait for it."""
         for source in self.sources.values():
             source.root.connect()
 
-    def _alive(self, item: dict[str, Any]) -> Callable[[], None]:
+    def _pulse_of(self, item: dict[str, Any]) -> Callable[[], None]:
         pulse = self.pulse
         return (lambda: None) if pulse is None else lambda: pulse(item["item_id"])
 
@@ -108,7 +108,7 @@ class Decode(Stage):
             return
         usable = [a for a in item["annotations"] or [] if a["reason"] is None]
         if item["annotations"] and not usable:
-            # Nothing to decode; the rows' own rejections are counted downstream.
+            # There is nothing to decode. The rejections of the rows themselves are counted downstream.
             yield {
                 **identity,
                 "annotations": item["annotations"],
@@ -119,21 +119,21 @@ class Decode(Stage):
             }
             return
         rules = Rules(self.target_rate_hz, self.truncated == "keep", self.gaps, self.max_recording_s)
-        work = RecordingDecoder(item, identity, source, rules, self._alive(item), open_stream)
+        work = RecordingDecoder(item, identity, source, rules, self._pulse_of(item), open_stream)
         try:
             yield from work.rows()
         except DecodeError as error:
             yield _rejection(item, identity, error.reason, error.detail)
 
 
-class _Ahead:
-    """Opens recordings in object stores before it is their turn: their first bytes come while others are decoded."""
+class _Prefetcher:
+    """Opens recordings in object stores ahead of time, so that their first bytes arrive while others are decoded."""
 
     def __init__(self, sources: Mapping[str, DecodeSource], items: list[dict[str, Any]]) -> None:
         self._sources, self._items = sources, items
         self._waiting: dict[int, IO[bytes]] = {}
 
-    def __enter__(self) -> _Ahead:
+    def __enter__(self) -> _Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,7 +141,7 @@ class _Ahead:
             stream.close()
 
     def open(self, place: int) -> IO[bytes]:
-        """Open one of the items, and begin with the next ones."""
+        """Return the open stream of an item, and begin to open the next ones. place : index of the item"""
         stream = self._waiting.pop(place, None) or self._open(place)
         for k in range(place + 1, min(place + 1 + _N_AHEAD, len(self._items))):
             item = self._items[k]
@@ -151,8 +151,8 @@ class _Ahead:
 
     def _open(self, place: int) -> IO[bytes]:
         item = self._items[place]
-        whole = item["annotations"] is None and not item["span_start_s"] and item["span_end_s"] is None
-        return self._sources[item["source"]].root.open_read(item["path"], whole, item["size_bytes"])
+        is_whole = item["annotations"] is None and not item["span_start_s"] and item["span_end_s"] is None
+        return self._sources[item["source"]].root.open_read(item["path"], is_whole, item["size_bytes"])
 
 
 def _rejection(item: dict[str, Any], identity: dict[str, Any], reason: str, detail: str) -> dict[str, Any]:

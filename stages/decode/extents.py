@@ -1,4 +1,4 @@
-"""A part of a file as a file of its own."""
+"""Parts of a file, presented as a file of their own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from clipmill.stages.decode.containers.structure import Extents
 
 
 class ExtentStream(io.RawIOBase, IO[bytes]):
-    """Reads stretches of a stream as if they stood one behind the other and there were nothing else.
+    """Present stretches of a stream as one continuous stream.
 
-    stream : seekable; closing this one leaves it open
+    stream : seekable; it stays open when this one is closed
     extents : [start, stop) in bytes, ascending
     """
 

@@ -1,7 +1,7 @@
-"""Versions of decoding by family of containers, as a listing tells them: by extension.
+"""Versions of decoding by family of containers. The family follows from a file's extension, which a listing shows.
 
-A version is raised when recordings of the family, or some of them, come out otherwise than before. It stands in the digest of
-each of its items, so that a corpus of WAV keeps its keys when MP3 changes.
+A version is raised when some recordings of the family are decoded differently than before. It is part of the digest of each item
+of that family, so a corpus of WAV files keeps its keys when the decoding of MP3 changes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _EXTENSIONS = {
     "voc": "voc",
     "plain": "wav wave rf64 w64 bwf flac aif aiff aifc au snd caf sph nist sd2 iff svx",
 }
-_FAMILIES = {extension: family for family, listed in _EXTENSIONS.items() for extension in listed.split()}
+_FAMILIES = {extension: family for family, extensions in _EXTENSIONS.items() for extension in extensions.split()}
 VERSIONS = {"mpeg": 2, "adts": 2, "ogg": 2, "mp4": 2, "matroska": 2, "asf": 2, "amr": 1, "voc": 2, "plain": 1}
 WALKED = frozenset({"mpeg", "adts", "ogg", "matroska", "asf"})
-"""Families of which every byte is looked at before decoding begins."""
+"""Families whose files are read completely before decoding begins."""
 _OTHER = 2
-"""Of files whose names do not tell what they are."""
+"""Version for files whose extension is not known."""
 
 
 def decode_version(extension: str) -> int:

@@ -1,4 +1,4 @@
-"""Which readers are tried for a file, in which order."""
+"""The readers to try for a file, in order."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ ONLY_FFMPEG = frozenset(
 )
 
 
-def openers(
+def list_openers(
     source: DecodeSource, path: str, stream: IO[bytes], size: int, container: Container, gaps: str
 ) -> list[Callable[[], Reader]]:
-    """Return ways to open a recording, the one that leads first.
+    """Return functions that open a recording, in the order in which to try them.
 
-    libsndfile leads where both libraries can read a kind, since it is faster; where the file's own structure says that it would
-    stop early or read too much, FFmpeg does.
+    libsndfile comes first where both libraries can read a kind, since it is faster. FFmpeg is used where the file's own structure
+    shows that libsndfile would stop early or read too much.
     """
     is_first = source.track in ("default", "first", 0)
-    begin = container.start_byte
+    start = container.start_byte
 
     def content() -> IO[bytes]:
-        return ExtentStream(stream, ((begin, size),)) if begin else stream
+        """Return the file without the tags before its container."""
+        return ExtentStream(stream, ((start, size),)) if start else stream
 
     def file() -> SoundFileReader:
-        """Open the file as it is, tags and all: the same bytes wherever it lies."""
+        """Open the whole file, including tags: the decoder sees the same bytes whether the file is local or remote."""
         return SoundFileReader(source.root.full(path) if source.root.is_local else _at_start(stream))
 
     def libsndfile() -> Reader:
-        reader = SoundFileReader(_at_start(content())) if begin else file()
-        if not container.kind and reader.container == "MP3":  # a guess: what has frames of MPEG was recognised
+        reader = SoundFileReader(_at_start(content())) if start else file()
+        # Without a kind this is libsndfile's guess: a file with MPEG frames would have been recognised.
+        if not container.kind and reader.container == "MP3":
             reader.close()
-            raise DecodeError("undecodable", "libsndfile: there are no frames of MPEG audio")
+            raise DecodeError("undecodable", "libsndfile: the file has no MPEG audio frames")
         if container.n_frames is not None:
             reader.n_frames = container.n_frames
         return reader
@@ -58,46 +60,46 @@ def openers(
             gaps=gaps,
         )
 
-    def part(one: Part, is_only: bool) -> Reader:
-        if one.hole is not None and not one.has_clock and gaps != "ignore":
-            raise DecodeError("timeline_gap", one.hole)
-        if one.whole_stream and is_first:
+    def open_part(part: Part, is_only: bool) -> Reader:
+        if part.hole is not None and not part.has_clock and gaps != "ignore":
+            raise DecodeError("timeline_gap", part.hole)
+        if part.whole_stream and is_first:
             try:
-                reader = file() if is_only and one.is_file else SoundFileReader(ExtentStream(stream, one.extents))
+                sndfile = file() if is_only and part.is_file else SoundFileReader(ExtentStream(stream, part.extents))
             except DecodeError:
-                pass  # FFmpeg says why
+                pass  # FFmpeg is tried next, and its error is reported
             else:
-                # libsndfile does not read beyond the length that it states or guesses.
-                if reader.declared_frames * one.sample_rate_hz >= _wanted(one) * reader.sample_rate_hz:
-                    return reader
-                reader.close()
-        found = FfmpegReader(
-            ExtentStream(stream, one.bare or one.extents),
+                # libsndfile never reads beyond the length that it states or guesses.
+                if sndfile.declared_frames * part.sample_rate_hz >= _required_frames(part) * sndfile.sample_rate_hz:
+                    return sndfile
+                sndfile.close()
+        reader = FfmpegReader(
+            ExtentStream(stream, part.audio_extents or part.extents),
             container.kind,
-            has_clock=one.has_clock or not one.is_entered,
+            has_clock=part.has_clock or not part.is_entered,
             track=source.track,
             gaps=gaps,
-            skip_frames=one.skip_frames,
+            skip_frames=part.skip_frames,
         )
-        if one.n_frames is not None:
-            found.n_frames = round(one.n_frames * found.sample_rate_hz / one.sample_rate_hz)
-        return found
+        if part.n_frames is not None:
+            reader.n_frames = round(part.n_frames * reader.sample_rate_hz / part.sample_rate_hz)
+        return reader
 
     if (pcm := container.pcm) is not None:
         return [lambda: PcmReader(stream, pcm)] if is_first else []
     if container.parts:
-        # Where holes are passed over, what comes out is shorter than what the headers account for.
-        counted = [replace(p, n_frames=None) if p.hole and gaps == "ignore" else p for p in container.parts]
-        return [lambda: PartsReader(tuple(counted), part)]
-    ways: list[Callable[[], Reader]] = []
+        # With gaps: ignore the decoded audio is shorter than the headers say, so their counts are not checked.
+        parts = [replace(p, n_frames=None) if p.hole and gaps == "ignore" else p for p in container.parts]
+        return [lambda: PartsReader(tuple(parts), open_part)]
+    result: list[Callable[[], Reader]] = []
     if container.kind not in ONLY_FFMPEG and not container.understated and is_first:
-        ways.append(libsndfile)
+        result.append(libsndfile)
     if container.kind in DEMUXERS:
-        ways.append(ffmpeg)
-    return ways
+        result.append(ffmpeg)
+    return result
 
 
-def _wanted(part: Part) -> int:
+def _required_frames(part: Part) -> int:
     return (part.n_frames or 0) - part.tolerance
 
 

@@ -1,4 +1,4 @@
-"""Uncompressed samples read by their place in a file: where a library would read others, and files without a header."""
+"""Read uncompressed samples by their place in a file: files without a header, and files of which a library would read other bytes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _g711(law: str) -> _Samples:
     return (value / 32768).astype(np.float32)
 
 
-def _whole(dtype: str, bits: int) -> Callable[[_Bytes], _Samples]:
+def _integer(dtype: str, bits: int) -> Callable[[_Bytes], _Samples]:
     scale = np.float32(2.0 ** (1 - bits))
     return lambda data: data.view(dtype).astype(np.float32) * scale
 
 
-def _whole_24(dtype: str, first: int) -> Callable[[_Bytes], _Samples]:
+def _integer_24(dtype: str, first: int) -> Callable[[_Bytes], _Samples]:
     def convert(data: _Bytes) -> _Samples:
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         wide[:, first : first + 3] = data.reshape(-1, 3)
@@ -48,50 +48,49 @@ def _whole_24(dtype: str, first: int) -> Callable[[_Bytes], _Samples]:
     return convert
 
 
-def _real(dtype: str) -> Callable[[_Bytes], _Samples]:
+def _floating(dtype: str) -> Callable[[_Bytes], _Samples]:
     def convert(data: _Bytes) -> _Samples:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # too much for float32 is infinite, and refused as such later
+        # Values beyond float32 become infinite, which is rejected later.
+        with np.errstate(over="ignore", invalid="ignore"):
             return data.view(dtype).astype(np.float32)
 
     return convert
 
 
-def _table(values: _Samples) -> Callable[[_Bytes], _Samples]:
+def _lookup(values: _Samples) -> Callable[[_Bytes], _Samples]:
     return lambda data: values[data]
 
 
 ENCODINGS: dict[str, tuple[int, Callable[[_Bytes], _Samples]]] = {
-    "u8": (1, _table(((np.arange(256) - 128) / 128).astype(np.float32))),
-    "s8": (1, _whole("i1", 8)),
-    "s16le": (2, _whole("<i2", 16)),
-    "s16be": (2, _whole(">i2", 16)),
-    "s24le": (3, _whole_24("<i4", 1)),
-    "s24be": (3, _whole_24(">i4", 0)),
-    "s32le": (4, _whole("<i4", 32)),
-    "s32be": (4, _whole(">i4", 32)),
-    "f32le": (4, _real("<f4")),
-    "f32be": (4, _real(">f4")),
-    "f64le": (8, _real("<f8")),
-    "f64be": (8, _real(">f8")),
-    "mulaw": (1, _table(_g711("mulaw"))),
-    "alaw": (1, _table(_g711("alaw"))),
+    "u8": (1, _lookup(((np.arange(256) - 128) / 128).astype(np.float32))),
+    "s8": (1, _integer("i1", 8)),
+    "s16le": (2, _integer("<i2", 16)),
+    "s16be": (2, _integer(">i2", 16)),
+    "s24le": (3, _integer_24("<i4", 1)),
+    "s24be": (3, _integer_24(">i4", 0)),
+    "s32le": (4, _integer("<i4", 32)),
+    "s32be": (4, _integer(">i4", 32)),
+    "f32le": (4, _floating("<f4")),
+    "f32be": (4, _floating(">f4")),
+    "f64le": (8, _floating("<f8")),
+    "f64be": (8, _floating(">f8")),
+    "mulaw": (1, _lookup(_g711("mulaw"))),
+    "alaw": (1, _lookup(_g711("alaw"))),
 }
-"""Bytes of a sample by name, and what makes float32 of them: whole numbers divided by their full scale, as libsndfile does."""
+"""By name: bytes of a sample, and a function that converts uint8 bytes to float32. Integers are divided by their full scale, as in libsndfile."""
 
 
 class PcmReader:
-    """A `clipmill.stages.decode.readers.Reader` of uncompressed samples. It goes to any frame.
+    """A `clipmill.stages.decode.readers.Reader` of uncompressed samples. It can seek to any frame.
 
     Parameters
     ----------
-    stream : seekable; it is not closed
+    stream : seekable; `close` leaves it open
     pcm : where the samples are
 
     Raises
     ------
-    DecodeError : bad_format, an impossible sample rate or number of channels
+    DecodeError : bad_format, the sample rate or the number of channels is impossible
     """
 
     name = "pcm"
@@ -117,22 +116,22 @@ class PcmReader:
         self._at = 0
 
     def read_into(self, out: npt.NDArray[np.float32]) -> int:
-        """Fill float32 [frames, channels] from the current place; return the frames given, fewer only at the end."""
-        done = 0
-        while done < len(out) and self._at < self._total:
+        """Fill float32 [frames, channels] from the current place; return the number of frames, fewer only at the end."""
+        filled = 0
+        while filled < len(out) and self._at < self._total:
             part = bisect_right(self._firsts, self._at) - 1
             end = self._firsts[part + 1] if part + 1 < len(self._firsts) else self._total
-            wanted = min(len(out) - done, end - self._at, _BLOCK_FRAMES)
+            wanted = min(len(out) - filled, end - self._at, _BLOCK_FRAMES)
             place = self._places[part] + (self._at - self._firsts[part]) * self._frame_bytes
             data = self._read(place, wanted * self._frame_bytes)
-            given = len(data) // self._frame_bytes
-            samples = self._convert(np.frombuffer(data, np.uint8, given * self._frame_bytes))
-            out[done : done + given] = samples.reshape(given, self.n_channels)
-            done += given
-            self._at += given
-            if given < wanted:  # the file shrank
+            n_read = len(data) // self._frame_bytes
+            samples = self._convert(np.frombuffer(data, np.uint8, n_read * self._frame_bytes))
+            out[filled : filled + n_read] = samples.reshape(n_read, self.n_channels)
+            filled += n_read
+            self._at += n_read
+            if n_read < wanted:  # the file shrank
                 break
-        return done
+        return filled
 
     def _read(self, place: int, n_bytes: int) -> bytes | bytearray:
         self._stream.seek(place)
@@ -145,22 +144,22 @@ class PcmReader:
         return data
 
     def seek(self, frame: int) -> None:
-        """Go to a frame, or to the end when there are fewer."""
+        """Go to a frame, or to the end if there are fewer."""
         self._at = max(0, min(frame, self._total))
 
     def close(self) -> None:
-        """Leave the stream to whom it belongs."""
+        """Do nothing: the stream belongs to the caller."""
 
 
 def raw_container(size_bytes: int, raw: Raw) -> Container:
-    """Return what is known of a file without a header: all of it is samples, in whole frames."""
+    """Return the structure of a file without a header: all of it is samples, in whole frames."""
     rest = size_bytes % raw.frame_bytes
-    whole = size_bytes - rest
-    cut = f"{size_bytes} bytes are no whole number of frames of {raw.frame_bytes} bytes" if rest else None
+    whole_bytes = size_bytes - rest
+    truncated = f"{size_bytes} bytes are not a whole number of frames of {raw.frame_bytes} bytes" if rest else None
     return Container(
         "raw",
-        truncated=cut,
-        n_frames=whole // raw.frame_bytes,
-        pcm=Pcm(0, whole, raw.sample_rate_hz, raw.channels, raw.encoding),
+        truncated=truncated,
+        n_frames=whole_bytes // raw.frame_bytes,
+        pcm=Pcm(0, whole_bytes, raw.sample_rate_hz, raw.channels, raw.encoding),
         empty=size_bytes == 0,
     )

@@ -1,4 +1,4 @@
-"""One recording while it is decoded: the decoder that is chosen, the pieces that are needed, and whether the file stays the same."""
+"""Decode one recording: choose the decoder, decode the pieces that clips need, and check that the file does not change meanwhile."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
-from clipmill.stages.decode.ahead import least_length_s, length_before, unsure_until_s
 from clipmill.stages.decode.containers import Container, inspect
-from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, second_stream
+from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
-from clipmill.stages.decode.cursor import Cursor, too_long
+from clipmill.stages.decode.cursor import Cursor, rejection_of_length
 from clipmill.stages.decode.families import is_walked
-from clipmill.stages.decode.openers import openers
+from clipmill.stages.decode.lookahead import length_before, lookahead_end_s, minimum_length_s
+from clipmill.stages.decode.openers import list_openers
 from clipmill.stages.decode.pcm import raw_container
 from clipmill.stages.decode.readers import DecodeError, Reader, SoundFileReader
 from clipmill.stages.decode.source import DecodeSource
@@ -30,15 +30,15 @@ from clipmill.stages.storage.versions import etag_version, version_of
 
 PIECE_S = 30.0
 MAX_PIECE_VALUES = 8_000_000
-"""Longest piece, in samples over all channels (32 MB): many channels or a high rate make pieces shorter."""
-_KEPT_BYTES = 64 << 20
+"""Size limit of a piece, in samples over all channels (32 MB): many channels or a high rate make pieces shorter."""
+_BUFFER_BYTES = 64 << 20
 MAX_CLIP_VALUES = 128_000_000
-"""A single clip's source samples over all channels (512 MB)."""
+"""Size limit of one clip, in source samples over all channels (512 MB)."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds for all recordings of a build. See `clipmill.stages.decode.Decode`."""
+    """The settings that apply to all recordings of a build. See `clipmill.stages.decode.Decode`."""
 
     target_rate_hz: int
     keep_truncated: bool
@@ -47,11 +47,11 @@ class Rules:
 
 
 class NothingDecodedError(DecodeError):
-    """A library opened the file and gave neither a frame nor an error."""
+    """A library opened the file but returned neither a frame nor an error."""
 
 
 class RecordingDecoder:
-    """One item while it is decoded: chooses the decoder and the pieces, and watches that the file stays the same."""
+    """Decodes one item: chooses the decoder and the pieces, and checks that the file does not change meanwhile."""
 
     def __init__(
         self,
@@ -66,21 +66,28 @@ class RecordingDecoder:
         self.rules, self.alive, self.open_stream = rules, alive, open_stream
 
     def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the item, with columns of `clipmill.schemas.tables.CHUNKS`. The last one is yielded after the file was checked again.
+
+        Raises
+        ------
+        DecodeError : the recording is to be rejected
+        StorageError : storage failed
+        """
         root, path = self.source.root, self.item["path"]
         by_etag = root.is_s3 and self.source.version == "auto"
         if not by_etag:
             self._check_version("before reading")
         try:
-            with self.open_stream() as opened:
-                if by_etag:  # the store answers only as long as this is so
-                    self._compare(etag_version(cast(ObjectStream, opened).etag), "before reading")
-                size = opened.seek(0, os.SEEK_END)
+            with self.open_stream() as source_stream:
+                if by_etag:  # from here on the store itself refuses to read another version
+                    self._compare(etag_version(cast(ObjectStream, source_stream).etag), "before reading")
+                size = source_stream.seek(0, os.SEEK_END)
                 if size == 0:
                     raise DecodeError("empty", "the file has no bytes")
-                stream = opened
-                if not root.is_local and size <= _KEPT_BYTES and is_walked(split_name(path)[2]):
-                    opened.seek(0)
-                    stream = io.BytesIO(opened.read())  # what is walked is read twice, and should come once
+                stream = source_stream
+                if not root.is_local and size <= _BUFFER_BYTES and is_walked(split_name(path)[2]):
+                    source_stream.seek(0)
+                    stream = io.BytesIO(source_stream.read())  # it is scanned, then decoded: fetch it only once
                 last: dict[str, Any] = {}
                 try:
                     for row in self._decode(stream, size, self._container(stream, size)):
@@ -89,16 +96,17 @@ class RecordingDecoder:
                         else:
                             yield row
                 except DecodeError:
-                    self._check_version("while reading")  # a file that is being written looks damaged
+                    self._check_version("while reading")  # a file that is still being written looks damaged
                     raise
         except ObjectChangedError:
             raise DecodeError(
-                "recording_changed", f"planned as {self.item['version']}, another one while reading"
+                "recording_changed",
+                f"planned as version {self.item['version']}, but the file was replaced while it was read",
             ) from None
         except FileNotFoundError:
-            raise DecodeError("recording_missing", "the file was gone when it was to be read") from None
+            raise DecodeError("recording_missing", "the file no longer exists") from None
         except PermissionError as error:
-            raise self._refused(error) from None
+            raise self._refusal(error) from None
         except OSError as error:
             raise describe_os_error(error, root, "read", path) from None
         if not by_etag:
@@ -106,58 +114,60 @@ class RecordingDecoder:
         yield last
 
     def _container(self, stream: IO[bytes], size: int) -> Container:
-        """Return what the file's structure says. Raises DecodeError when that rules it out."""
+        """Return the file's structure. Raise DecodeError when it shows that the recording cannot be used."""
         raw = self.source.raw
-        found = raw_container(size, raw) if raw is not None else inspect(stream, size)
-        if found.fault is not None:
-            raise DecodeError(*found.fault)
-        if found.empty:
+        container = raw_container(size, raw) if raw is not None else inspect(stream, size)
+        if container.fault is not None:
+            raise DecodeError(*container.fault)
+        if container.empty:
             raise DecodeError("empty", "the file has a header and no samples")
-        if found.truncated and not self.rules.keep_truncated:
-            raise DecodeError("truncated", found.truncated)
-        length_s = sum(p.n_frames / p.sample_rate_hz for p in found.parts if p.n_frames is not None)
+        if container.truncated and not self.rules.keep_truncated:
+            raise DecodeError("truncated", container.truncated)
+        length_s = sum(p.n_frames / p.sample_rate_hz for p in container.parts if p.n_frames is not None)
         if self.rules.max_recording_s is not None and length_s > self.rules.max_recording_s:
-            raise too_long(length_s, self.rules.max_recording_s)
-        return found
+            raise rejection_of_length(length_s, self.rules.max_recording_s)
+        return container
 
     def _check_version(self, when: str) -> None:
         try:
             now = version_of(self.source.root, self.item["path"], self.source.version)
         except FileNotFoundError:
-            raise DecodeError("recording_missing", f"the file was gone {when}") from None
+            raise DecodeError("recording_missing", f"the file no longer existed {when}") from None
         except PermissionError as error:
-            raise self._refused(error) from None
+            raise self._refusal(error) from None
         except OSError as error:
             raise describe_os_error(error, self.source.root, "read", self.item["path"]) from None
         self._compare(now, when)
 
-    def _refused(self, error: PermissionError) -> Exception:
-        """Return what to make of it: one recording's matter, unless all of the store is closed to us by now."""
+    def _refusal(self, error: PermissionError) -> Exception:
+        """Return the error to raise: a rejection of this recording, or a StorageError if other recordings cannot be read either."""
         if self.source.root.admits(but=self.item["path"]):
             return DecodeError("unreadable", f"{error.strerror or error}")
         return describe_os_error(error, self.source.root, "read", self.item["path"])
 
     def _compare(self, version: str, when: str) -> None:
         if version != self.item["version"]:
-            raise DecodeError("recording_changed", f"planned as {self.item['version']}, found {version} {when}")
+            raise DecodeError(
+                "recording_changed", f"planned as version {self.item['version']}, but it was {version} {when}"
+            )
 
     def _decode(self, stream: IO[bytes], size: int, container: Container) -> Iterator[dict[str, Any]]:
         """Decode with the first library that can open the file.
 
-        Once one has begun, the other is not asked: where libsndfile finds a damaged FLAC, FFmpeg reads on over it. Only where
-        libsndfile opens a file and gives neither a frame nor an error is FFmpeg asked for it.
+        Once one has returned frames, the other is not tried: FFmpeg would read past damage in a FLAC at which libsndfile stops.
+        FFmpeg is tried only when libsndfile opens a file but returns neither a frame nor an error.
         """
         failures: list[DecodeError] = []
-        for opener in openers(self.source, self.item["path"], stream, size, container, self.rules.gaps):
+        for opener in list_openers(self.source, self.item["path"], stream, size, container, self.rules.gaps):
             try:
-                reader, length = self._opened(opener, container)
+                reader, length = self._open(opener, container)
             except DecodeError as error:
                 failures.append(error)
                 continue
             try:
-                for row in self._runs(reader, container, length):
+                for row in self._chunks(reader, container, length):
                     if row["last"] and container.kind == "flac":
-                        row["remarks"] += _behind_flac(
+                        row["remarks"] += _trailing_remarks(
                             reader, row["decoded_frames"], stream, size, container.start_byte
                         )
                     yield row
@@ -166,20 +176,20 @@ class RecordingDecoder:
                 failures.append(error)
             finally:
                 reader.close()
-        raise _why(failures, container)
+        raise _summary(failures, container)
 
-    def _opened(self, opener: Callable[[], Reader], container: Container) -> tuple[Reader, int | None]:
-        """Open the recording; return its length in frames too where that had to be seen first. See `clipmill.stages.decode.ahead`."""
+    def _open(self, opener: Callable[[], Reader], container: Container) -> tuple[Reader, int | None]:
+        """Return the open recording, and its length in frames if that had to be determined first: see `clipmill.stages.decode.lookahead`."""
         reader = opener()
         rate, values_per_s = reader.sample_rate_hz, reader.sample_rate_hz * reader.n_channels
         keep = self.rules.keep_truncated
         if reader.n_frames is not None and not keep:
             return reader, None
-        until_s = unsure_until_s(
+        until_s = lookahead_end_s(
             _ranges(self._annotations(rate), annotated=True),
-            _bounded(self.source.segment, values_per_s),
+            _bound_clip(self.source.segment, values_per_s),
             _piece_s(values_per_s),
-            least_length_s(container, rate, self.rules.gaps),
+            minimum_length_s(container, rate, self.rules.gaps),
             self.source.tolerance_s,
         )
         if until_s is None:
@@ -191,15 +201,15 @@ class RecordingDecoder:
         return opener(), length
 
     def _annotations(self, rate_hz: int) -> list[dict[str, Any]]:
-        return [_in_seconds(a, self.source.time_unit, rate_hz) for a in self.item["annotations"] or []]
+        return [_to_seconds(a, self.source.time_unit, rate_hz) for a in self.item["annotations"] or []]
 
-    def _runs(self, reader: Reader, container: Container, length: int | None) -> Iterator[dict[str, Any]]:
-        """Yield the runs of the recording. length : in frames, where it was seen before"""
+    def _chunks(self, reader: Reader, container: Container, length: int | None) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of the recording. length : in frames, where it was determined before"""
         rate, channels = reader.sample_rate_hz, reader.n_channels
         spec = self.source.segment
         if spec.mode != "window" and min(spec.max_clip_s, CELL_S) * rate * channels > MAX_CLIP_VALUES:
-            raise DecodeError("bad_format", f"{channels} channels at {rate} Hz are too much to hold")
-        spec = _bounded(spec, rate * channels)
+            raise DecodeError("bad_format", f"{channels} channels at {rate} Hz need too much memory")
+        spec = _bound_clip(spec, rate * channels)
         piece_s = _piece_s(rate * channels)
         margin = margin_frames(rate, self.rules.target_rate_hz)
         annotations = self._annotations(rate)
@@ -219,7 +229,7 @@ class RecordingDecoder:
             samples = cursor.take(begin - lead, stop + margin)
             if waiting is not None:
                 yield waiting
-            waiting = self._run(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
+            waiting = self._chunk(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
             if length is not None:
                 waiting["total_frames"] = length
         if cursor.total == 0:
@@ -243,7 +253,7 @@ class RecordingDecoder:
         }
         yield waiting
 
-    def _run(
+    def _chunk(
         self, reader: Reader, piece: Piece, annotations: list[dict[str, Any]], sent: set[int],
         samples: npt.NDArray[np.float32], lead: int, core_frames: int, cursor: Cursor,
     ) -> dict[str, Any]:  # fmt: skip
@@ -269,38 +279,42 @@ class RecordingDecoder:
         }
 
 
-def _behind_flac(reader: Reader, decoded_frames: int, stream: IO[bytes], size: int, begin: int) -> list[dict[str, str]]:
-    """Return what is worth knowing of what stands behind a stream that was read to its end. Raises when it is another one."""
+def _trailing_remarks(
+    reader: Reader, decoded_frames: int, stream: IO[bytes], size: int, begin: int
+) -> list[dict[str, str]]:
+    """Return a remark on bytes after a FLAC stream that was read to its end. Raise DecodeError when another stream follows."""
     if not isinstance(reader, SoundFileReader) or decoded_frames != reader.n_frames:
         return []
     at = begin + reader.position_bytes
     start = max(begin + len(b"fLaC"), at - LATE_BYTES)
     if size - at <= LATE_BYTES or is_padding(stream, size, at):
         return []
-    if (second := second_stream(stream, start, size)) is not None:
+    if (second := find_second_stream(stream, start, size)) is not None:
         raise DecodeError("corrupt", behind(second))
-    return [{"code": "trailing_bytes", "detail": f"{size - at} bytes from about byte {at} on are no frames"}]
+    return [{"code": "trailing_bytes", "detail": f"{size - at} bytes from about byte {at} on are not frames"}]
 
 
-def _why(failures: list[DecodeError], container: Container) -> DecodeError:
-    """Return why nothing could decode a file."""
+def _summary(failures: list[DecodeError], container: Container) -> DecodeError:
+    """Return one rejection that explains why no library could decode a file."""
     if not failures:
-        return DecodeError("track_missing", "a file of this format has one track, and another one was asked for")
-    named = container.unsupported
-    if named and (not container.kind or failures[-1].reason == "unsupported_format"):
-        return DecodeError("unsupported_format", f"{named}, which neither library decodes")
+        return DecodeError(
+            "track_missing", "files of this format have one track, but the configuration asks for another"
+        )
+    name = container.unsupported
+    if name and (not container.kind or failures[-1].reason == "unsupported_format"):
+        return DecodeError("unsupported_format", f"{name}, which neither library can decode")
     if not container.kind and all(f.reason == "undecodable" for f in failures):
         return DecodeError(
-            "not_audio", "the content is that of no audio container (samples without a header need sources[].raw)"
+            "not_audio", "the content is not in a known audio container (samples without a header need sources[].raw)"
         )
-    telling = [f for f in failures if f.reason != "undecodable"]
-    if telling:
-        return DecodeError(telling[0].reason, telling[0].detail)
+    specific = [f for f in failures if f.reason != "undecodable"]
+    if specific:
+        return DecodeError(specific[0].reason, specific[0].detail)
     return DecodeError("undecodable", "; ".join(dict.fromkeys(f.detail for f in failures)))
 
 
-def _bounded(spec: Segment, values_per_s: int) -> Segment:
-    """Lower max_clip_s so that one clip's source samples fit into memory."""
+def _bound_clip(spec: Segment, values_per_s: int) -> Segment:
+    """Return the settings with max_clip_s low enough for one clip's source samples to fit into memory."""
     longest = MAX_CLIP_VALUES / values_per_s
     return spec if spec.max_clip_s <= longest else spec.model_copy(update={"max_clip_s": longest})
 
@@ -309,7 +323,7 @@ def _piece_s(values_per_s: int) -> float:
     return max(float(CELL_S), min(PIECE_S, MAX_PIECE_VALUES / values_per_s))
 
 
-def _in_seconds(annotation: dict[str, Any], unit: str, rate_hz: int) -> dict[str, Any]:
+def _to_seconds(annotation: dict[str, Any], unit: str, rate_hz: int) -> dict[str, Any]:
     scale = {"s": 1.0, "ms": 1e-3, "samples": 1.0 / rate_hz}[unit]
     if scale == 1.0:
         return annotation
@@ -324,5 +338,5 @@ def _in_seconds(annotation: dict[str, Any], unit: str, rate_hz: int) -> dict[str
 def _ranges(annotations: list[dict[str, Any]], annotated: bool) -> list[Range]:
     if not annotated:
         return [Range(-1, 0.0, None)]
-    found = [Range(i, a["start"] or 0.0, a["end"]) for i, a in enumerate(annotations) if a["reason"] is None]
-    return sorted(found, key=lambda r: (r.start_s, r.end_s if r.end_s is not None else float("inf"), r.index))
+    ranges = [Range(i, a["start"] or 0.0, a["end"]) for i, a in enumerate(annotations) if a["reason"] is None]
+    return sorted(ranges, key=lambda r: (r.start_s, r.end_s if r.end_s is not None else float("inf"), r.index))

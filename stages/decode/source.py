@@ -1,4 +1,4 @@
-"""What Decode must know of a source."""
+"""The settings of a source that decoding needs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from clipmill.stages.storage.root import Root
 
 @dataclass(frozen=True)
 class DecodeSource:
-    """What Decode must know of a source.
+    """The settings of a source that decoding needs.
 
-    time_unit : s | ms | samples, of the annotations
-    version : auto | sha256
-    track : which audio track of a file that has several
-    raw : what the samples of files without a header are, None where files have one
+    root : the folder or store that holds the recordings
+    segment : how clips are cut
+    time_unit : unit of the annotations, s | ms | samples
+    version : how a recording's version is determined, auto | sha256
+    track : which audio track of a file with several to read
+    raw : sample format of files without a header, None where files have a header
     tolerance_s : how far an annotation may reach beyond the recording's end
     """
 

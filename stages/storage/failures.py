@@ -113,7 +113,7 @@ def _cannot_be_created(root: Root) -> bool:
     return bool(base) and not os.path.lexists(base) and os.path.isdir(os.path.dirname(base))
 
 
-def way_out(url: str, path: str = "") -> str:
+def repair_hint(url: str, path: str = "") -> str:
     """Return what to do about files of a dataset that are missing or damaged; every message of damage says it in these words.
 
     Builds look at the sizes of a shard's files alone, so a shard of which the record is gone counts as missing.
@@ -127,10 +127,10 @@ def way_out(url: str, path: str = "") -> str:
             "build again with the same configuration, which writes the tables of the newest snapshot again (`clipmill gc"
             f" {url} --keep 1 --delete` drops older ones); `clipmill verify {url}` names all that is damaged"
         )
-    return f"`clipmill verify {url}` names all that is damaged: {MAKE_AGAIN}"
+    return f"`clipmill verify {url}` names all that is damaged: {REBUILD_HINT}"
 
 
-MAKE_AGAIN = (
+REBUILD_HINT = (
     "remove the record, commits/<key>.json, of each damaged shard (<key> begins with the 12 digits at the end of the names of the"
     " shard's files), then build again with the same configuration, which makes what is missing"
 )
@@ -139,7 +139,7 @@ MAKE_AGAIN = (
 def describe_damage(root: Root, path: str, why: str, else_: str = "") -> ClipmillError:
     """Return the error about a file of a dataset that is not there, or not what was written. else_ : what it can be besides."""
     return ClipmillError(
-        f"{root.uri(path)} cannot be read as it was written ({' '.join(why.split())[:_MAX_WHY]}): {way_out(root.url, path)}{else_}",
+        f"{root.uri(path)} cannot be read as it was written ({' '.join(why.split())[:_MAX_WHY]}): {repair_hint(root.url, path)}{else_}",
         code="root.damaged",
     )
 

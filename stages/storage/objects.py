@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 from clipmill.schemas.errors import StorageError
 from clipmill.stages.storage.patience import code_of, patiently
+from clipmill.stages.storage.s3_private import begin, request
 
 T = TypeVar("T")
 FIRST_BYTES = 1 << 20
@@ -85,7 +85,7 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
     def _ask(self, start: int, n_bytes: int) -> _Request:
         stop = start + n_bytes if self._size is None else min(start + n_bytes, self._size)
         coroutine = _get(self._fs, self._bucket, self._key, start, stop, self._etag)
-        return _Request(start, stop, asyncio.run_coroutine_threadsafe(coroutine, self._fs.loop))
+        return _Request(start, stop, begin(self._fs, coroutine))
 
     def _hold(self, at: int) -> None:
         """Have the block that begins at a place, or holds it, in memory."""
@@ -194,11 +194,11 @@ def awaited(future: Future[T], n_bytes: int = 0) -> T:
 async def _get(fs: Any, bucket: str, key: str, start: int, stop: int, etag: str | None) -> _Answer:
     condition = {"IfMatch": etag} if etag else {}
     try:
-        answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **condition)
+        answer = await request(fs, "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **condition)
     except OSError as error:
         code = code_of(error)
         if code in ("InvalidRange", "416") and start == 0:  # it is empty
-            head = await fs._call_s3("head_object", Bucket=bucket, Key=key)
+            head = await request(fs, "head_object", Bucket=bucket, Key=key)
             return _Answer(b"", head["ETag"], int(head["ContentLength"]))
         if code in ("PreconditionFailed", "412"):
             raise ObjectChangedError(errno.ESTALE, "the object is another one than before", f"{bucket}/{key}") from None

@@ -17,16 +17,20 @@ from functools import cached_property
 from typing import IO, Any
 
 import fsspec
+import fsspec.core
 
 from clipmill.schemas.errors import ConfigError
 from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
 from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
 from clipmill.stages.storage.patience import patient
 from clipmill.stages.storage.patient_stream import PatientStream
+from clipmill.stages.storage.s3_private import prepare
 from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 _UPLOAD = "{}?uploadId={}"
 _PROBES = 16
+CONNECTIONS = 32
+"""To one store at a time, as many as there are threads that read small objects from it. botocore's default is 10."""
 
 
 def check_relative(path: str) -> str:
@@ -73,7 +77,8 @@ class Root:
     def _base(self) -> str:
         if self.is_local:
             return os.path.abspath(os.path.expanduser(self.url.removeprefix("file://").removeprefix("local://")))
-        return str(self.fs._strip_protocol(self.url)).rstrip("/")
+        self.fs  # noqa: B018  # knows what to say of an unknown scheme
+        return str(fsspec.core.strip_protocol(self.url)).rstrip("/")
 
     @property
     def fs(self) -> Any:
@@ -87,9 +92,6 @@ class Root:
     def _new_fs(self) -> Any:
         scheme = "file" if self.is_local else self.url.split("://", 1)[0]
         options = dict(self.storage_options)
-        if self.is_s3:
-            # One layer of patience is enough: three of them, one in the other, wait for minutes (`clipmill.stages.storage.patience`).
-            options["config_kwargs"] = {"retries": {"max_attempts": 0}, **options.get("config_kwargs", {})}
         try:
             fsspec.get_filesystem_class(scheme)
         except ValueError:
@@ -100,9 +102,13 @@ class Root:
         except ImportError:
             pass  # told below
         try:
+            if self.is_s3:
+                # One layer of retries is enough: with three of them, one inside the other, failures take minutes (`patience`).
+                ours = {"retries": {"max_attempts": 0}, "max_pool_connections": CONNECTIONS}
+                options["config_kwargs"] = {**ours, **(options.get("config_kwargs") or {})}
             found = fsspec.filesystem(scheme, **options)
             if self.is_s3:
-                found.retries = 1
+                prepare(found)
                 with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
                     found.connect()
             return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import io
 from collections import deque
@@ -14,6 +13,7 @@ from typing import IO, Any, NamedTuple
 from clipmill.schemas.errors import StorageError
 from clipmill.stages.storage.objects import awaited, bucket_and_key
 from clipmill.stages.storage.patience import code_of, patiently
+from clipmill.stages.storage.s3_private import begin, request
 
 PART_BYTES = 8 << 20
 _IN_FLIGHT = 2
@@ -131,11 +131,11 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
         self._on_their_way.append(_Part(self._n_parts, content, self._begin(self._n_parts, content)))
 
     def _begin(self, number: int, content: bytes) -> Future[str]:
-        return asyncio.run_coroutine_threadsafe(self._put_part(number, content), self._fs.loop)
+        return begin(self._fs, self._put_part(number, content))
 
     async def _put_part(self, number: int, content: bytes) -> str:
-        answer = await self._fs._call_s3(
-            "upload_part", **self._place, UploadId=self._upload_id, PartNumber=number, Body=content
+        answer = await request(
+            self._fs, "upload_part", **self._place, UploadId=self._upload_id, PartNumber=number, Body=content
         )
         return str(answer["ETag"])
 
@@ -155,8 +155,8 @@ class ObjectUpload(io.RawIOBase, IO[bytes]):
 
     def _ask(self, method: str, **more: Any) -> Any:
         def once() -> Any:
-            request = self._fs._call_s3(method, **self._place, **more)
-            return awaited(asyncio.run_coroutine_threadsafe(request, self._fs.loop), len(more.get("Body", b"")))
+            work = request(self._fs, method, **self._place, **more)
+            return awaited(begin(self._fs, work), len(more.get("Body", b"")))
 
         return patiently(once, self._errors, False)
 

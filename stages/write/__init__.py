@@ -16,7 +16,7 @@ from clipmill.schemas.layout import EXTENSIONS, commit_manifest_path, commit_rec
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
-from clipmill.stages.held import Held
+from clipmill.stages.clip_buffer import ClipBuffer
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.clip_sums import ShardStatistics
 from clipmill.stages.write.encode import codec_of, encode
@@ -71,13 +71,13 @@ class Write:
         Raises
         ------
         ClipmillError : the sums do not hold, which is a defect of a stage; nothing was written
-        InputMovedError : recordings changed after they were planned; nothing was written
+        InputChangedError : recordings changed after they were planned; nothing was written
         ItemRejectedError : the clips of an item take too much temporary space; nothing was written
         StorageError : the disk for temporary files failed
         OSError : storage failed
         """
         ledger = Ledger(plan, self.stage_of_reason)
-        with contextlib.ExitStack() as files, Held() as held, self._parts(plan, files) as (parts, recordings):
+        with contextlib.ExitStack() as files, ClipBuffer() as held, self._parts(plan, files) as (parts, recordings):
             statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
             statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
             ledger.check()
@@ -85,7 +85,7 @@ class Write:
             outputs = [part.finish() for part in (*parts, recordings)]
         return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections, ledger.remarks)
 
-    def again(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+    def rewrite(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
         """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
 
         donor : that shard; what it says of counts, rejections and remarks holds for this one
@@ -123,8 +123,8 @@ class Write:
     @contextlib.contextmanager
     def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
         """Open the files of a shard: those that take clips, and the one of its recordings."""
-        split, bucket, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
-        parts = [self._open(name, split, bucket, key, files) for name in (*self.formats, "manifest")]
+        split, partition, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
+        parts = [self._open(name, split, partition, key, files) for name in (*self.formats, "manifest")]
         path = commit_recordings_path(key)
         recordings = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
         try:
@@ -145,11 +145,11 @@ class Write:
         remarks: list[dict[str, Any]],
         donor: str | None = None,
     ) -> Commit:
-        split, bucket, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
+        split, partition, key, clips_key = (plan[name][0].as_py() for name in ("split", "bucket", "key", "clips_key"))
         return Commit(
             key=key,
             split=split,
-            bucket=bucket,
+            bucket=partition,
             outputs=outputs,
             counts=counts,
             seconds=seconds,
@@ -166,7 +166,7 @@ class Write:
         )
 
     def _fill(
-        self, parts: list[ShardFile], ledger: Ledger, held: Held, tables: Iterable[pa.Table], split: str
+        self, parts: list[ShardFile], ledger: Ledger, held: ClipBuffer, tables: Iterable[pa.Table], split: str
     ) -> Statistics:
         statistics = ShardStatistics(self.feature_names)
         for item, rows, ends in _by_item(tables):
@@ -185,12 +185,12 @@ class Write:
                         part.add(table)
         return statistics.finish()
 
-    def _check_space(self, item: str, held: Held) -> None:
+    def _check_space(self, item: str, held: ClipBuffer) -> None:
         if self.max_temporary_mb is not None and held.size_bytes > self.max_temporary_mb * 1_000_000:
             detail = f"its clips take more than {self.max_temporary_mb} MB of temporary space (limits.max_temporary_mb)"
             raise ItemRejectedError(item, "recording_too_long", detail)
 
-    def _open(self, name: str, split: str, bucket: str, key: str, files: contextlib.ExitStack) -> ShardFile:
+    def _open(self, name: str, split: str, partition: str, key: str, files: contextlib.ExitStack) -> ShardFile:
         if name == "manifest":
             path = commit_manifest_path(key)
             has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
@@ -198,7 +198,7 @@ class Write:
                 [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
             )
             return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
-        path = shard_path(split, bucket, key, EXTENSIONS[name])
+        path = shard_path(split, partition, key, EXTENSIONS[name])
         sink = files.enter_context(self.root.write(path))
         if name == "parquet":
             return ParquetFile(name, path, sink, self.schema)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.schemas.account import Account
-from clipmill.schemas.errors import ClipmillError, InputMovedError
-from clipmill.schemas.reasons import INPUT_MOVED
+from clipmill.schemas.errors import ClipmillError, InputChangedError
+from clipmill.schemas.reasons import INPUT_CHANGED
 from clipmill.schemas.records import Counts, Seconds
 from clipmill.schemas.statistics import Saturation
 
@@ -88,7 +88,7 @@ class Ledger:
         n_samples = sum(
             n * k for n, k in zip(clips["n_samples"].to_pylist(), clips["n_channels"].to_pylist(), strict=True)
         )
-        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["n_saturated"].to_pylist()))
+        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["saturated_samples"].to_pylist()))
         if any(light["last"].to_pylist()):
             self._end(item)
 
@@ -107,7 +107,7 @@ class Ledger:
                 **{k: row[k] for k in ("source", "recording_id", "source_uri", "file", "line", "start_s", "detail")},
             }
         )
-        if reason in INPUT_MOVED and item not in self._known_bad:
+        if reason in INPUT_CHANGED and item not in self._known_bad:
             self._moved[item] = (reason, row["detail"])
 
     def _end(self, item: str) -> None:
@@ -171,7 +171,7 @@ class Ledger:
     def check(self) -> None:
         """Raise when something was lost or counted twice, or when inputs moved under the shard."""
         if self._moved:
-            raise InputMovedError(self._moved)
+            raise InputChangedError(self._moved)
         wrong = [item for item in self._primary if self._ended[item] != 1]
         if wrong or self._ended.keys() - self._primary.keys():
             self._problems.append(f"{len(wrong)} planned recordings did not end exactly once, the first is {wrong[:1]}")

@@ -38,7 +38,7 @@ _SHAPE = "_shape"
 
 
 @dataclass(frozen=True)
-class Thinned:
+class ThinnedShard:
     """A shard that was made. is_exact : its key and sums are those that a build without the recordings gives.
 
     Else the shard came of a clipmill that did not store what each recording adds to the sums: annotations, dropped clips and decoded
@@ -54,13 +54,13 @@ class Thin:
     """Make a shard from a committed one without some recordings. Nothing is visible before all of its files are whole.
 
     root : of the dataset
-    gone : ids of the recordings that are left out
+    removed_ids : ids of the recordings that are left out
     """
 
     root: Root
-    gone: frozenset[str]
+    removed_ids: frozenset[str]
 
-    def kept(self, commit: Commit) -> pa.Table:
+    def remaining_rows(self, commit: Commit) -> pa.Table:
         """Return the rows of a shard's `clipmill.schemas.tables.RECORDINGS` that stay; those that came later to it are null if it lacks them.
 
         Raises
@@ -87,8 +87,8 @@ class Thin:
         clips = shard_key(digests, commit.clips_digest, commit.split, commit.bucket) if commit.clips_key else ""
         return key, clips, True
 
-    def __call__(self, commit: Commit, kept: pa.Table) -> Thinned:
-        """Write the shard. kept : as `kept` returns it, with a row at least.
+    def __call__(self, commit: Commit, kept: pa.Table) -> ThinnedShard:
+        """Write the shard. kept : as `remaining_rows` returns them, with a row at least.
 
         Raises
         ------
@@ -121,15 +121,15 @@ class Thin:
                 raise
         made = replace(
             commit, key=key, clips_key=clips_key, outputs=outputs, n_items=kept.num_rows, donor=commit.key,
-            rejections=[r for r in commit.rejections if r["recording_id"] not in self.gone],
-            remarks=[r for r in commit.remarks if r["recording_id"] not in self.gone],
+            rejections=[r for r in commit.rejections if r["recording_id"] not in self.removed_ids],
+            remarks=[r for r in commit.remarks if r["recording_id"] not in self.removed_ids],
         )  # fmt: skip
         if kept["account"].null_count:
-            return Thinned(self._sums_of_old(made, commit, statistics or Statistics()), False)
-        return Thinned(_with_sums(made, kept, statistics or Statistics()), known)
+            return ThinnedShard(self._sums_of_old(made, commit, statistics or Statistics()), False)
+        return ThinnedShard(_with_sums(made, kept, statistics or Statistics()), known)
 
     def _stays(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-        return pc.invert(pc.is_in(ids, pa.array(sorted(self.gone), pa.string())))
+        return pc.invert(pc.is_in(ids, pa.array(sorted(self.removed_ids), pa.string())))
 
     def _check(self, commit: Commit, output: OutputFile) -> None:
         try:
@@ -173,7 +173,7 @@ class Thin:
         sums: ShardStatistics | None = None
         for members in _samples(stream):
             row = json.loads(next(content for name, content in members.items() if name.endswith(".json")))
-            if row["recording_id"] in self.gone:
+            if row["recording_id"] in self.removed_ids:
                 continue
             part.copy(members)
             if with_statistics:
@@ -203,7 +203,7 @@ class Thin:
         with contextlib.closing(self.root.open_read(old.output("recordings").path)) as stream:  # type: ignore[union-attr]
             items = pq.read_table(stream, columns=["item_id", "recording_id"]).to_pylist()
         n_gone = sum(
-            row["recording_id"] in self.gone - refused
+            row["recording_id"] in self.removed_ids - refused
             and row["item_id"] in (row["recording_id"], f"{row['recording_id']}#0")
             for row in items
         )

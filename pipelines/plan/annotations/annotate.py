@@ -13,7 +13,7 @@ from clipmill.pipelines.plan.inventory import Inventory
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.names import spelled_composed
+from clipmill.schemas.names import paths_by_nfc
 from clipmill.stages.storage.root import Root, split_name
 
 _NAME_HEADERS = frozenset(
@@ -44,7 +44,7 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
 
 def _table(spec: Annotations, table: str, source: Source, root: Root, inventory: Inventory) -> Annotated:
     key = f"sources.{source.name}.annotations"
-    table = spelled_composed(inventory.other_files).get(table, table)
+    table = paths_by_nfc(inventory.other_files).get(table, table)
     try:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")

@@ -57,7 +57,7 @@ class Annotated:
     n_annotated : recordings that have a row
     n_ignored : rows whose recording is not there, where the configuration says to ignore them; first_ignored : the first of them
     unnamed_roles : columns of the first file that has such, which are likely to be meant as a role and are not named as one, by role
-    noted : how files were understood, by `clipmill.schemas.noted`
+    noted : how files were understood, by `clipmill.schemas.annotation_notes`
     """
 
     by_path: dict[str, Rows] = field(default_factory=dict)

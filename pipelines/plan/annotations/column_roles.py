@@ -8,8 +8,8 @@ from bisect import bisect_left
 from clipmill.pipelines.plan.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
 from clipmill.pipelines.plan.annotations.times import Times
 from clipmill.schemas.config.annotation_config import Annotations
-from clipmill.schemas.config.annotation_roles import unnamed_roles
-from clipmill.schemas.names import composed
+from clipmill.schemas.config.annotation_roles import guess_roles
+from clipmill.schemas.names import to_nfc
 
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
@@ -28,7 +28,7 @@ class _Shared(dict[str, str]):
     """Gives one and the same string, in NFC, for equal ones: most columns of a large table say few things many times."""
 
     def __missing__(self, text: str) -> str:
-        name = composed(text)
+        name = to_nfc(text)
         if len(self) < _MAX_SHARED:
             self[text] = name
         return name
@@ -38,11 +38,11 @@ class Columns:
     """Where each thing stands in a row."""
 
     def __init__(self, spec: Annotations, header: list[str] | None) -> None:
-        self.written = [composed(name) for name in header] if header is not None else []
+        self.written = [to_nfc(name) for name in header] if header is not None else []
         self.header = _unique(self.written) if header is not None else None
         self._comment = spec.comment
         self._known = {name: self._find(name, where) for name, where in spec.roles.items()}
-        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        carried = {name: self._find(name, where, name in spec.fields) for name, where in spec.field_columns.items()}
         extra: dict[str, int] = {}
         if self.header is not None and spec.extra_columns == "carry":
             used = {*self._known.values(), *carried.values()}
@@ -82,10 +82,10 @@ class Columns:
         header = self.header
         recording = spec.recording if isinstance(spec.recording, list) else [spec.recording]
         named = [str(where).lower() for where in recording if where is not None]
-        places = {self._find(name, where, name in spec.fields) for name, where in spec.carried.items()}
+        places = {self._find(name, where, name in spec.fields) for name, where in spec.field_columns.items()}
         used = {header[at] for at in (*places, *self._known.values())}
         used |= {name for name in header if name.lower() in named or any(f"{{{name.lower()}}}" in n for n in named)}
-        return unnamed_roles(tuple(header), frozenset(used), frozenset(spec.roles))
+        return guess_roles(tuple(header), frozenset(used), frozenset(spec.roles))
 
     def looks_like_header(self, cells: list[str]) -> bool:
         """Return whether a row has words where its times are to be, as a header has."""

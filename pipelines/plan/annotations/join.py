@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from clipmill.schemas.config import AUDIO_EXTENSIONS
-from clipmill.schemas.names import composed
+from clipmill.schemas.names import to_nfc
 from clipmill.stages.storage.root import split_name
 
 
@@ -28,11 +28,11 @@ class Join:
             return None, "recording_not_found"
         if (exactly := self._paths.get(wanted)) is not None:
             return exactly, ""
-        plain = composed(wanted)
+        plain = to_nfc(wanted)
         if "/" not in plain and isinstance(only := self._names.get(plain), str):
             return only, ""  # as below, but for most rows of most tables
         path = PurePosixPath(plain)
-        found = [c for c in _candidates(self._names, path.name) if _ends_alike(composed(c), str(path))]
+        found = [c for c in _candidates(self._names, path.name) if _ends_alike(to_nfc(c), str(path))]
         exact = [c for c in found if PurePosixPath(c).name == PurePosixPath(wanted).name]
         if not found:
             has_extension = path.suffix.lower().lstrip(".") in AUDIO_EXTENSIONS
@@ -40,7 +40,7 @@ class Join:
             if self._stems is None:
                 self._stems = _index(list(self._paths), _stem)
             stems = _candidates(self._stems, stem_path.name)
-            found = [c for c in stems if _ends_alike(str(PurePosixPath(composed(c)).with_suffix("")), str(stem_path))]
+            found = [c for c in stems if _ends_alike(str(PurePosixPath(to_nfc(c)).with_suffix("")), str(stem_path))]
         for candidates in (exact, found):
             if len(candidates) == 1:
                 return candidates[0], ""
@@ -65,11 +65,11 @@ def _candidates(index: dict[str, str | list[str]], key: str) -> list[str]:
 
 
 def _name(path: str) -> str:
-    return composed(path).rpartition("/")[2]
+    return to_nfc(path).rpartition("/")[2]
 
 
 def _stem(path: str) -> str:
-    return split_name(composed(path))[1]
+    return split_name(to_nfc(path))[1]
 
 
 def _ends_alike(a: str, b: str) -> bool:

@@ -41,7 +41,7 @@ class Row:
     names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
     channel : counted from 1, None for what `channels` says
     reason : set when the row is rejected; detail : what is wrong with it
-    noted : what was understood or left out of it, by `clipmill.schemas.noted`
+    noted : what was understood or left out of it, by `clipmill.schemas.annotation_notes`
     """
 
     line: int

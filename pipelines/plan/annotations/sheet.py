@@ -29,7 +29,7 @@ class Sheet:
     """A file's rows, read as they are asked for, once; the bad ones come with their reason.
 
     header : as unique names, None without one; first : its cells as they stand there
-    noted : what was understood where there was something to understand, by `clipmill.schemas.noted`; whole when all rows were read
+    noted : what was understood where there was something to understand, by `clipmill.schemas.annotation_notes`; whole when all rows were read
     unnamed_roles : columns of the header that are likely to be meant as a role, by role
     is_row : says of cells whether they name a recording, where that is known. Rows that an unpaired quote would swallow are found
         by it where no time tells them

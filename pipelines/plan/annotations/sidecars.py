@@ -20,7 +20,7 @@ from clipmill.pipelines.plan.annotations.rows import AmbiguousError, HeaderError
 from clipmill.pipelines.plan.annotations.sheet import MAX_SIDECAR_BYTES, read_sheet
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.names import composed, spelled_composed
+from clipmill.schemas.names import paths_by_nfc, to_nfc
 from clipmill.stages.storage.root import Root, split_name
 
 _READERS, _BATCH, _AT_ONCE = 16, 32, 32
@@ -72,7 +72,7 @@ class Sidecars(Annotated):
 
     @cached_property
     def _spelled(self) -> dict[str, str]:
-        return spelled_composed(self.other_files)
+        return paths_by_nfc(self.other_files)
 
     def _beside(self, path: str) -> str | None:
         """Return the path of a recording's sidecar, None where it has none."""
@@ -80,7 +80,7 @@ class Sidecars(Annotated):
         values = {"stem": stem, "name": path[len(folder) + 1 if folder else 0 :]}
         name = _PLACEHOLDER.sub(partial(_filled, values), str(self.spec.sidecar))
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
-        return sidecar if sidecar in self.other_files else self._spelled.get(composed(sidecar))
+        return sidecar if sidecar in self.other_files else self._spelled.get(to_nfc(sidecar))
 
     def check_one_each(self, paths: list[str]) -> None:
         """Refuse a file that would be the sidecar of several recordings, each of which would get all of its rows.

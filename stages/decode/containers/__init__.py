@@ -1,7 +1,7 @@
-"""What a file's own structure says before anything is decoded: its kind, and whether all of it is there.
+"""Inspect a file's structure before anything is decoded: its kind, and whether it is complete.
 
-A success code of a decoder is no proof that a file is whole: libsndfile reads a cut WAV or Ogg without a word, and stops
-at the length that a FLAC header claims. These checks read a few kilobytes from the ends of the file.
+A decoder that reports no error has not shown that the file is whole: libsndfile reads a cut WAV or Ogg without an error, and stops at
+the length that a FLAC header states. Streams of frames or pages are scanned completely; of other files the headers and the end are read.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import IO
 from clipmill.stages.decode.containers.ac3 import check_ac3
 from clipmill.stages.decode.containers.boxes import check_mp4
 from clipmill.stages.decode.containers.chunks import (
-    another,
     check_aiff,
     check_au,
     check_caf,
     check_nist,
     check_voc,
     check_w64,
-    follower,
+    describe_follower,
+    find_follower,
 )
 from clipmill.stages.decode.containers.flac import check_flac
 from clipmill.stages.decode.containers.matroska import check_matroska
@@ -36,7 +36,7 @@ from clipmill.stages.decode.containers.streams import (
     check_wavpack,
 )
 from clipmill.stages.decode.containers.structure import HEAD_BYTES, Container, Window
-from clipmill.stages.decode.containers.tags import behind_tags
+from clipmill.stages.decode.containers.tags import skip_tags
 
 __all__ = ["Container", "inspect"]
 
@@ -44,15 +44,19 @@ _MAX_ZEROS = 1 << 20
 
 
 def inspect(stream: IO[bytes], size_bytes: int) -> Container:
-    """Look at a file's head and tail. The stream's position is left at 0.
+    """Return the structure of a file. The stream's position is then 0.
 
     Parameters
     ----------
     stream : seekable
-    size_bytes : of the whole file
+    size_bytes : size of the whole file
+
+    Returns
+    -------
+    container : kind "" if the format is not recognised; `fault` and `truncated` say what is wrong
     """
     window = Window(stream, size_bytes, HEAD_BYTES)
-    skipped = behind_tags(window, 0)
+    skipped = skip_tags(window, 0)
     is_tagged = skipped > 0
     head = window.get(skipped, HEAD_BYTES)
     if head and not head.strip(b"\0"):
@@ -60,15 +64,15 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
         head = window.get(skipped, HEAD_BYTES)
     kind = kind_of(head) or ("mp3" if is_tagged else "")
     check = CHECKS.get(kind)
-    found = check(stream, size_bytes, skipped, head) if check else Container(kind, unsupported=unsupported(head))
-    if found.fault is None and (second := follower(stream, size_bytes, kind, skipped)) is not None:
-        found = replace(found, fault=("corrupt", another(second)))
+    container = check(stream, size_bytes, skipped, head) if check else Container(kind, unsupported=unsupported(head))
+    if container.fault is None and (second := find_follower(stream, size_bytes, kind, skipped)) is not None:
+        container = replace(container, fault=("corrupt", describe_follower(second)))
     stream.seek(0)
-    return replace(found, start_byte=skipped if kind else 0)
+    return replace(container, start_byte=skipped if kind else 0)
 
 
 def _first_byte(window: Window, at: int) -> int:
-    """Return the first place from another on, and not too far from it, that is not zero: recorders begin files with empty sectors."""
+    """Return the position of the first byte at or after `at` that is not zero, or `at` if it is too far: some recorders begin with empty sectors."""
     for place in range(at, min(window.size, at + _MAX_ZEROS), HEAD_BYTES):
         block = window.get(place, HEAD_BYTES)
         if rest := block.lstrip(b"\0"):

@@ -1,4 +1,4 @@
-"""Other containers of uncompressed audio with a length in the header: AIFF, AU, W64, CAF, NIST, VOC."""
+"""Check other containers of uncompressed audio that state a length in the header: AIFF, AU, W64, CAF, NIST, VOC."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import struct
 from typing import IO
 
 from clipmill.stages.decode.containers.riff import Format, read_format
-from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, missing, read_at
+from clipmill.stages.decode.containers.structure import MAX_CHUNKS, Container, Pcm, describe_shortage, read_at
 from clipmill.stages.decode.containers.trailing import (
-    TOLD_BYTES,
+    REMARK_BYTES,
     Chunks,
+    find_samples_end,
     is_padding,
+    is_placeholder,
     is_tag,
-    samples_end,
-    stands_for_unknown,
 )
 
 _AIFC = {
@@ -29,31 +29,32 @@ _VOC = {0: "u8", 4: "s16le", 6: "alaw", 7: "mulaw"}
 
 
 def _width(encoding: str) -> int:
-    """Return the bytes of a sample, 0 when samples are compressed."""
+    """Return the bytes of a sample, 0 if samples are compressed."""
     bits = re.search(r"\d+", encoding)
     return int(bits.group()) // 8 if bits else 1 if encoding else 0
 
 
 def check_aiff(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Follow the chunks of an AIFF or AIFC, and find the samples by SSND and COMM."""
     chunks, position, likely = Chunks(stream, size, ">"), at + 12, 1
     comm, sound, odd = b"", (0, -1), at > 0
     for _ in range(MAX_CHUNKS):
-        found = chunks.header(position)
-        if found is None or (sound[1] >= 0 and not likely):
+        header = chunks.header(position)
+        if header is None or (sound[1] >= 0 and not likely):
             break
-        name, length = found
+        name, length = header
         if name == b"COMM" and not comm:
             comm = read_at(stream, size, position + 8, min(length, 64))
             odd |= sound[1] >= 0
         elif name == b"SSND" and sound[1] < 0:
             sound = (position + 8, length)
         end = position + 8 + length
-        position, likely = chunks.behind(end, length)
+        position, likely = chunks.next_after(end, length)
         odd |= position != end + length % 2
     if sound[1] < 0:
-        return Container("aiff", "there is no SSND chunk", start_byte=at)
+        return Container("aiff", "the SSND chunk is missing", start_byte=at)
     if len(comm) < 18:
-        return Container("aiff", "there is no COMM chunk", start_byte=at)
+        return Container("aiff", "the COMM chunk is missing", start_byte=at)
     channels, n_frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", comm[:18])
     kind = comm[18:22] if head[8:12] == b"AIFC" else b"NONE"
     width = (bits + 7) // 8
@@ -65,55 +66,61 @@ def check_aiff(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     offset = offset if offset < size - sound[0] - 8 else 0
     start, declared = sound[0] + 8 + offset, max(0, sound[1] - 8 - offset)
     frame = _width(encoding) * channels
-    there = max(0, size - start)
+    available = max(0, size - start)
     if not frame:
-        gone = sound[1] and not stands_for_unknown(sound[1], there) and declared > there
-        return Container("aiff", missing(declared, there) if gone else None, start_byte=at)
-    counted = n_frames * frame if not stands_for_unknown(n_frames * frame, there) else 0
+        is_short = sound[1] and not is_placeholder(sound[1], available) and declared > available
+        return Container("aiff", describe_shortage(declared, available) if is_short else None, start_byte=at)
+    counted = n_frames * frame if not is_placeholder(n_frames * frame, available) else 0
     ends = likely or position >= size or is_tag(stream, size, position) or is_padding(stream, size, position)
     remarks: tuple[tuple[str, str], ...] = ()
-    if stands_for_unknown(sound[1], there) or (sound[1] in (0, 8 + offset) and not (ends and position > start)):
+    if is_placeholder(sound[1], available) or (sound[1] in (0, 8 + offset) and not (ends and position > start)):
         odd = True
-        declared = counted if 0 < counted <= there else samples_end(stream, size, start, ">") - start
-    elif declared < counted <= there and not ends:
+        declared = counted if 0 < counted <= available else find_samples_end(stream, size, start, ">") - start
+    elif declared < counted <= available and not ends:
         odd = True
-        remarks = (("header_wrong", f"SSND declares {declared} bytes of samples, and COMM {counted}, which are there"),)
+        remarks = (
+            (
+                "header_wrong",
+                f"SSND declares {declared} bytes of samples, but COMM declares {counted}, which the file has",
+            ),
+        )
         declared = counted
     elif 0 < counted < declared:
         odd |= declared - counted >= frame
         declared = counted
-    if declared // frame > there // frame:
-        return Container("aiff", missing(declared, there), start_byte=at)
-    n_bytes = min(declared, there) // frame * frame
+    if declared // frame > available // frame:
+        return Container("aiff", describe_shortage(declared, available), start_byte=at)
+    n_bytes = min(declared, available) // frame * frame
     pcm = Pcm(start, n_bytes, rate, channels, encoding) if odd and n_bytes else None
     return Container("aiff", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0, remarks=remarks)
 
 
 def check_au(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Read the header of an AU file, and find the end of its samples."""
     if len(head) < 24:
-        return Container("au", "the header is not whole", start_byte=at)
+        return Container("au", "the header is incomplete", start_byte=at)
     order = ">" if head[:4] == b".snd" else "<"
     offset, length, code, rate, channels = struct.unpack(order + "5I", head[4:24])
     start = at + offset
-    there = max(0, size - start)
+    available = max(0, size - start)
     encoding = _AU.get(code, "")
     if _width(encoding) > 1:
         encoding += "be" if order == ">" else "le"
     frame = _width(encoding) * channels
-    endless = stands_for_unknown(length, there) or (
-        length == 0 and there >= max(1, frame) and not is_padding(stream, size, start)
+    endless = is_placeholder(length, available) or (
+        length == 0 and available >= max(1, frame) and not is_padding(stream, size, start)
     )
     if endless:
-        length = samples_end(stream, size, start, order) - start if frame else there
-    elif length // max(1, frame) > there // max(1, frame):
-        return Container("au", missing(length, there), start_byte=at)
+        length = find_samples_end(stream, size, start, order) - start if frame else available
+    elif length // max(1, frame) > available // max(1, frame):
+        return Container("au", describe_shortage(length, available), start_byte=at)
     if not frame:
         return Container("au", start_byte=at, empty=length == 0)
-    n_bytes = min(length, there) // frame * frame
+    n_bytes = min(length, available) // frame * frame
     pcm = Pcm(start, n_bytes, rate, channels, encoding) if n_bytes and (endless or at) else None
-    rest = there - length
+    rest = available - length
     remarks = []
-    if rest >= TOLD_BYTES and not is_padding(stream, size, start + length):
+    if rest >= REMARK_BYTES and not is_padding(stream, size, start + length):
         remarks.append(("trailing_bytes", f"{rest} bytes from byte {start + length} on"))
     return Container(
         "au", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0, remarks=tuple(remarks)
@@ -121,38 +128,39 @@ def check_au(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
 
 
 def check_w64(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Follow the chunks of a W64 file to its samples."""
     position = at + 40  # riff GUID, size, wave GUID
     form: Format | None = None
     for _ in range(MAX_CHUNKS):
         chunk = read_at(stream, size, position, 24)
         if len(chunk) < 24:
-            return Container("w64", "there is no data chunk", start_byte=at)
+            return Container("w64", "the data chunk is missing", start_byte=at)
         length = struct.unpack("<Q", chunk[16:])[0]
         if chunk[:4] == b"fmt ":
             form = read_format(read_at(stream, size, position + 24, min(length, 64) - 24 if length >= 24 else 0), "<")
         if chunk[:4] == b"data":
             return _w64_data(stream, size, at, position + 24, length - 24, form)
         if length < 24:
-            return Container("w64", "a chunk has no size", start_byte=at)
+            return Container("w64", "a chunk states no size", start_byte=at)
         position += length + -length % 8
-    return Container("w64", "there is no data chunk among the first chunks", start_byte=at)
+    return Container("w64", "the data chunk is missing among the first chunks", start_byte=at)
 
 
 def _w64_data(stream: IO[bytes], size: int, at: int, start: int, length: int, form: Format | None) -> Container:
-    there = size - start
+    available = size - start
     frame = form.frame_bytes if form else 1
     riff_bytes = int.from_bytes(read_at(stream, size, at + 16, 8), "little")
-    closed = at + riff_bytes == start  # the outer length counts the header alone, as in a file without a sample
-    endless = stands_for_unknown(length, there) or (
-        length <= 0 and there >= frame and not (closed and is_padding(stream, size, start))
+    is_header_only = at + riff_bytes == start  # the outer length counts the header alone, as in a file without a sample
+    endless = is_placeholder(length, available) or (
+        length <= 0 and available >= frame and not (is_header_only and is_padding(stream, size, start))
     )
-    if length <= 0 and there >= 24 and read_at(stream, size, start, 24)[4:8] == b"\xf3\xac\xd3\x11":
+    if length <= 0 and available >= 24 and read_at(stream, size, start, 24)[4:8] == b"\xf3\xac\xd3\x11":
         endless = False  # another chunk follows
     if endless:
-        length = there
-    elif length // frame > there // frame:
-        return Container("w64", missing(length, there), start_byte=at)
-    n_bytes = max(0, min(length, there))
+        length = available
+    elif length // frame > available // frame:
+        return Container("w64", describe_shortage(length, available), start_byte=at)
+    n_bytes = max(0, min(length, available))
     if form is None or not form.width:
         return Container("w64", start_byte=at, empty=n_bytes == 0)
     n_bytes -= n_bytes % frame
@@ -163,30 +171,31 @@ def _w64_data(stream: IO[bytes], size: int, at: int, start: int, length: int, fo
 
 
 def check_caf(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Follow the chunks of a CAF file to its samples."""
     position = at + 8
     desc = b""
     for _ in range(MAX_CHUNKS):
         chunk = read_at(stream, size, position, 12)
         if len(chunk) < 12:
-            return Container("caf", "there is no data chunk", start_byte=at)
+            return Container("caf", "the data chunk is missing", start_byte=at)
         length = struct.unpack(">q", chunk[4:])[0]
-        there = size - position - 12
+        available = size - position - 12
         if chunk[:4] == b"desc":
             desc = read_at(stream, size, position + 12, 32)
         if chunk[:4] == b"data":
-            return _caf_data(at, position + 16, length - 4 if length >= 0 else -1, there - 4, desc)
+            return _caf_data(at, position + 16, length - 4 if length >= 0 else -1, available - 4, desc)
         if length < 0:
-            return Container("caf", "a chunk has no size", start_byte=at)
+            return Container("caf", "a chunk states no size", start_byte=at)
         position += 12 + length
-    return Container("caf", "there is no data chunk among the first chunks", start_byte=at)
+    return Container("caf", "the data chunk is missing among the first chunks", start_byte=at)
 
 
-def _caf_data(at: int, start: int, length: int, there: int, desc: bytes) -> Container:
-    """Judge the samples, which stand behind an edit count of four bytes."""
-    endless = length < 0 or stands_for_unknown(length, there) or (length <= 0 and there > 0)
-    if not endless and length > there:
-        return Container("caf", missing(length, there), start_byte=at)
-    n_bytes = max(0, there if endless else length)
+def _caf_data(at: int, start: int, length: int, available: int, desc: bytes) -> Container:
+    """Check the samples, which follow an edit count of four bytes."""
+    endless = length < 0 or is_placeholder(length, available) or (length <= 0 and available > 0)
+    if not endless and length > available:
+        return Container("caf", describe_shortage(length, available), start_byte=at)
+    n_bytes = max(0, available if endless else length)
     if len(desc) < 32:
         return Container("caf", start_byte=at, empty=n_bytes == 0)
     rate, kind, flags, _, _, channels, bits = struct.unpack(">d4s5I", desc)
@@ -202,12 +211,13 @@ def _caf_data(at: int, start: int, length: int, there: int, desc: bytes) -> Cont
     return Container("caf", n_frames=n_bytes // frame, pcm=pcm, start_byte=at, empty=n_bytes == 0)
 
 
-def another(at: int) -> str:
-    return f"another file of the same kind begins at byte {at}, and was not read: split the file there"
+def describe_follower(at: int) -> str:
+    """Return the message that another file of the same kind follows."""
+    return f"another file of the same kind begins at byte {at} and was not read: split the file there"
 
 
-def follower(stream: IO[bytes], size: int, kind: str, at: int) -> int | None:
-    """Return where another AIFF, CAF or W64 begins right behind the first one, None where none does."""
+def find_follower(stream: IO[bytes], size: int, kind: str, at: int) -> int | None:
+    """Return where another AIFF, CAF or W64 begins directly after the first one, None if none does."""
     if kind == "aiff":
         place = at + 8 + int.from_bytes(read_at(stream, size, at + 4, 4), "big")
         places = [(place, b"FORM"), (place + 1, b"FORM")]
@@ -229,6 +239,7 @@ def follower(stream: IO[bytes], size: int, kind: str, at: int) -> int | None:
 
 
 def check_nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Compare the length that a NIST SPHERE header states with the file's."""
     words = dict(re.findall(rb"^(\w+) -\w+ (\S+)", head, re.MULTILINE))
     try:
         offset = int(head.split(b"\n")[1])
@@ -236,15 +247,18 @@ def check_nist(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     except (IndexError, KeyError, ValueError):
         return Container("nist", start_byte=at)
     if b"embedded" in words.get(b"sample_coding", b""):
-        return Container("nist", start_byte=at)  # compressed: the count says nothing about bytes
-    there = size - at - offset
-    rest = there - length
-    if 0 < length <= there - len(_NIST) and read_at(stream, size, size - rest, len(_NIST)) == _NIST:
-        return Container("nist", fault=("corrupt", another(size - rest)), start_byte=at)
-    return Container("nist", missing(length, there) if length > there else None, start_byte=at, empty=length == 0)
+        return Container("nist", start_byte=at)  # compressed: the count does not state the number of bytes
+    available = size - at - offset
+    rest = available - length
+    if 0 < length <= available - len(_NIST) and read_at(stream, size, size - rest, len(_NIST)) == _NIST:
+        return Container("nist", fault=("corrupt", describe_follower(size - rest)), start_byte=at)
+    return Container(
+        "nist", describe_shortage(length, available) if length > available else None, start_byte=at, empty=length == 0
+    )
 
 
 def check_voc(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
+    """Follow the blocks of a VOC file; read its samples by position where blocks of one format follow each other."""
     position = at + int.from_bytes(head[20:22], "little")
     parts: list[tuple[int, int]] = []
     forms: set[tuple[int, int, str]] = set()
@@ -255,20 +269,20 @@ def check_voc(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
             break
         kind, length = block[0] if block else 0, int.from_bytes(block[1:4], "little")
         if parts and size - position <= _VOC_SLACK:
-            break  # sox states blocks that are some bytes short
+            break  # sox writes a last block that is some bytes short
         if position + 4 + length > size:
-            return Container("voc", missing(length, size - position - 4), start_byte=at)
+            return Container("voc", describe_shortage(length, size - position - 4), start_byte=at)
         skipped = {1: 2, 2: 0, 9: 12}.get(kind)
         if kind == 1 and len(block) >= 6:
             forms.add((round(1_000_000 / (256 - block[4])), 1, _VOC.get(block[5], "")))
         elif kind == 9 and len(block) >= 12:
             rate, _, channels, codec = struct.unpack("<IBBH", block[4:12])
             forms.add((rate, channels, _VOC.get(codec, "")))
-        plain &= kind not in (3, 8)  # silence by its length, stereo of old: libsndfile's and FFmpeg's matter
+        plain &= kind not in (3, 8)  # silence given by length, old stereo: left to the libraries
         if skipped is not None and length > skipped:
             parts.append((position + 4 + skipped, length - skipped))
         position += 4 + length
-    # libsndfile takes the headers of further blocks for samples.
+    # libsndfile would take the headers of further blocks for samples.
     if len(forms) != 1 or not plain or len(parts) < 2:
         return Container("voc", start_byte=at, empty=plain and not parts)
     rate, channels, encoding = forms.pop()

@@ -36,7 +36,7 @@ def check_flac(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
     ends = {end for _, end in frames}
     # Sync codes occur in compressed data too: believe a frame only when another one ends where it starts.
     last = max((end for start, end in frames if start in ends), default=0)
-    if last not in (0, total) and (second := second_stream(stream, at + 8 + len(info), size)) is not None:
+    if last not in (0, total) and (second := find_second_stream(stream, at + 8 + len(info), size)) is not None:
         return Container("flac", fault=("corrupt", behind(second)))
     if 0 < last < total:
         return Container("flac", f"the header declares {total} samples and the frames end at {last}")
@@ -52,7 +52,7 @@ def _walked(stream: IO[bytes], size: int, at: int) -> Container:
     headers: list[tuple[int, bool, int]] = []
     place = at
     while place < size:
-        window.hold(place)
+        window.load(place)
         is_end = place + len(window.data) >= size  # the last frame can be shorter than the longest header
         headers += _headers(window.data + bytes(_HEADER_BYTES) if is_end else window.data)
         if is_end:
@@ -75,11 +75,11 @@ def _walked(stream: IO[bytes], size: int, at: int) -> Container:
     return Container("flac", n_frames=reached - begin or None)
 
 
-def second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
+def find_second_stream(stream: IO[bytes], start: int, size: int) -> int | None:
     """Return where another FLAC stream begins behind a place, None when none does."""
     window = Window(stream, size)
     while start < size:
-        window.hold(start)
+        window.load(start)
         places = [window.data.find(mark) for mark in _BEGINNINGS]
         found = min((p for p in places if p >= 0), default=None)
         if found is not None:

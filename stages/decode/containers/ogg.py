@@ -19,8 +19,8 @@ from clipmill.stages.decode.containers.ogg_packets import (
     vorbis_samples,
 )
 from clipmill.stages.decode.containers.structure import MAX_PARTS, Container, Part, Window
-from clipmill.stages.decode.containers.tags import behind_tags
-from clipmill.stages.decode.containers.trailing import TOLD_BYTES, is_padding
+from clipmill.stages.decode.containers.tags import skip_tags
+from clipmill.stages.decode.containers.trailing import REMARK_BYTES, is_padding
 
 _HEAD = 27
 _UNSET = -1
@@ -143,8 +143,8 @@ def check_ogg(stream: IO[bytes], size: int, at: int, head: bytes) -> Container:
         told = f"the page at byte {orphan} is of a stream whose first page is missing" + (f" ({lost})" if lost else "")
         return Container("ogg", fault=("corrupt", told))
     found = _judged(links, lost, tail)
-    behind = behind_tags(window, links[-1].stop)
-    if size - behind >= TOLD_BYTES and not is_padding(stream, size, behind):
+    behind = skip_tags(window, links[-1].stop)
+    if size - behind >= REMARK_BYTES and not is_padding(stream, size, behind):
         rest = ("trailing_bytes", f"{size - behind} bytes from byte {behind} on are no pages")
         found = replace(found, remarks=(*found.remarks, rest))
     return found
@@ -239,7 +239,7 @@ def _pages(window: Window, at: int) -> Iterator[_Page | str]:
 
 def _find(window: Window, at: int) -> int | None:
     while at < window.size:
-        window.hold(at)
+        window.load(at)
         place = window.data.find(b"OggS")
         if place >= 0:
             return at + place

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""Recognise the kind of a file by its first bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TS_BYTES, _M2TS_BYTES = 188, 192
 
 
 def kind_of(head: bytes) -> str:
-    """Return the kind of a container by a file's first kilobytes, "" when it is none that is known."""
+    """Return the kind of a container by a file's first kilobytes, "" if it is not recognised."""
     tag, form = head[:4], head[8:12]
     if tag in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return {b"WAVE": "wav", b"AVI ": "avi", b"QLCM": "qcp", b"XWMA": "xwma"}.get(form, "")
@@ -51,7 +51,7 @@ def kind_of(head: bytes) -> str:
     if _is_transport_stream(head):
         return "mpegts"
     if flac_frame_at(head, 0):
-        return "flac"  # without its header
+        return "flac"  # the stream's header is missing
     if _is_gsm(head):
         return "gsm"
     if _is_loas(head):
@@ -66,14 +66,14 @@ def kind_of(head: bytes) -> str:
 
 
 def unsupported(head: bytes) -> str | None:
-    """Return the name of a format that is known and that nothing here decodes, None for all others."""
+    """Return the name of a known format that neither library decodes, None for all others."""
     if head[:4] == b"RIFF" and head[8:12] in _RIFF_FORMS:
         return _RIFF_FORMS[head[8:12]]
     return next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
 
 
 def _is_box(head: bytes) -> bool:
-    """Whether the length of the first box can be one, and where the next one is at hand, that has a name."""
+    """Return whether the first box can be one: its length is possible, and a box with a printable name follows, as far as `head` shows."""
     length = struct.unpack(">I", head[:4])[0]
     if length in (0, 1):
         return True
@@ -84,13 +84,13 @@ def _is_box(head: bytes) -> bool:
 
 
 def _is_adx(head: bytes) -> bool:
-    """Whether CRI's ADX begins, whose mark stands at the end of its header."""
+    """Return whether the file is CRI's ADX, whose mark is at the end of its header."""
     end = 4 + int.from_bytes(head[2:4], "big")
     return head[:2] == b"\x80\x00" and head[max(0, end - 6) : end] == b"(c)CRI"
 
 
 def _is_loas(head: bytes) -> bool:
-    """Whether AAC in LOAS begins: three sync words, each as far from the next as it says."""
+    """Return whether the file is AAC in LOAS: three sync words, each at the distance that the one before states."""
     at = 0
     for _ in range(3):
         if at + 3 > len(head) or head[at] != 0x56 or head[at + 1] & 0xE0 != 0xE0:
@@ -100,7 +100,7 @@ def _is_loas(head: bytes) -> bool:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Whether sync bytes stand a packet's length apart: three from the start on, or ten from within the first packet."""
+    """Return whether the file is MPEG-TS: sync bytes a packet's length apart, three from the start, or ten from within the first packet."""
     for length, first in ((_TS_BYTES, 0), (_M2TS_BYTES, 4)):
         for shift in range(length):
             if head[first + shift : first + shift + 1] != b"\x47":
@@ -113,6 +113,6 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _is_gsm(head: bytes) -> bool:
-    """Whether frames of GSM 06.10 stand here without any header: 33 bytes each, of which the first four bits are 1101."""
+    """Return whether the file is GSM 06.10 without a header: frames of 33 bytes that begin with the bits 1101."""
     places = range(0, len(head) - 32, 33)[:_GSM_PROOF]
     return len(places) == _GSM_PROOF and all(head[p] >> 4 == 0xD for p in places)

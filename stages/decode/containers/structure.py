@@ -1,4 +1,4 @@
-"""What the look at a container gives, and reading at places that a file's own header names."""
+"""The structure of a container as the checks return it, and reading at positions that a file's header names."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Extents = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file that can be decoded by itself, and how much must come out of it.
+    """A stretch of a file that can be decoded separately, and the length that must result.
 
-    extents : its bytes
-    sample_rate_hz, n_channels : as its own headers say
-    n_frames : that it must give, None when its headers do not tell
-    tolerance : how many frames may be missing or too many
-    whole_stream : libsndfile reads it as it should be read, from the first byte
-    is_file : libsndfile may be given the file itself, in which there is nothing that it stumbles over
-    bare : extents without the header frame, for a decoder that is to be told nothing; None: as `extents`
-    skip_frames : of what comes out of `bare`, how many stand before the recording's first
-    hole : what is missing in the middle by its own counts, None when nothing is
-    is_entered : it begins in the middle of a longer one, so its clock has no zero
-    has_clock : FFmpeg knows where what follows a hole belongs
+    extents : bytes of the part in the file
+    sample_rate_hz, n_channels : as stated by the part's own headers
+    n_frames : frames that decoding must return, None if the headers do not state it
+    tolerance : frames by which the decoded length may differ
+    whole_stream : libsndfile reads the part completely and correctly
+    is_file : libsndfile can be given the file itself, which contains nothing that it fails on
+    audio_extents : `extents` without the header frame, for FFmpeg, which must not act on it; None: the same as `extents`
+    skip_frames : frames decoded from `audio_extents` before the recording's first
+    hole : message about data that is missing in the middle by the part's own counts, None if nothing is
+    is_entered : the part was recorded from the middle of a stream, so its clock has no zero
+    has_clock : FFmpeg knows the time at which the audio after a hole belongs
     """
 
     extents: Extents
@@ -39,7 +39,7 @@ class Part:
     tolerance: int = 0
     whole_stream: bool = True
     is_file: bool = True
-    bare: Extents | None = None
+    audio_extents: Extents | None = None
     skip_frames: int = 0
     hole: str | None = None
     has_clock: bool = True
@@ -48,9 +48,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Pcm:
-    """Uncompressed samples that are to be read by their place in the file.
+    """Uncompressed samples that are read by their position in the file.
 
-    start_byte, size_bytes : of the samples, whole frames
+    start_byte, size_bytes : position and length of the samples, in whole frames
     encoding : one of clipmill.stages.decode.pcm.ENCODINGS, such as s16le
     more : (start_byte, size_bytes) of further samples of the same recording, in their order
     """
@@ -67,19 +67,19 @@ class Pcm:
 class Container:
     """A file's kind and what is wrong with its structure.
 
-    kind : wav, flac, ogg, mp3, ... or "" when the format is not recognised
-    truncated : what is missing at the end, None when nothing is known to be
-    understated : the header declares less than there is, so that its length must not be believed
-    n_frames : exact count that the container states and nothing speaks against: what a decoder gives beyond it is none
-        of the recording's, and less is a truncation
-    pcm : uncompressed samples that are to be read by place, since a library would read something else
-    empty : there is a header and no sample
-    fault : reason code and detail of what makes the recording unusable, whatever a decoder makes of it
-    parts : to be decoded one after the other; none when a decoder is to read the file as it is
-    remarks : code of clipmill.schemas.remarks and detail of what is worth knowing
-    unsupported : name of a format that nothing here decodes
-    start_byte : where the container begins, behind tags that stand before it
-    block_frames : samples of the last block, at most: where only these are missing, the file was cut within it
+    kind : wav, flac, ogg, mp3, ... or "" if the format is not recognised
+    truncated : message about what is missing at the end, None if nothing is known to be missing
+    understated : the header declares less than the file holds, so its length must not be trusted
+    n_frames : exact length that the container states and nothing contradicts: frames that a decoder returns beyond it are not
+        part of the recording, and fewer mean truncation
+    pcm : uncompressed samples to read by position, since a library would read other bytes
+    empty : the file has a header but no samples
+    fault : reason code and detail if the recording is unusable, whatever a decoder returns
+    parts : parts to decode one after the other; empty if a decoder reads the file as it is
+    remarks : pairs of a code of clipmill.schemas.remarks and a detail
+    unsupported : name of a format that neither library decodes
+    start_byte : position of the container, after tags before it
+    block_frames : frames that the last block has at most: if no more are missing, the file was cut within that block
     """
 
     kind: str
@@ -97,40 +97,41 @@ class Container:
 
 
 class Window:
-    """Bytes of a file by their place, read in blocks: for walks from its start to its end.
+    """Gives access to the bytes of a file by position and reads it in blocks, for scans from start to end.
 
     size : of the file in bytes
-    block_bytes : how much is read at once, at least
-    base, data : place and content of the block that is held
+    block_bytes : least size of a read
+    base, data : position and content of the block in memory
     """
 
     def __init__(self, stream: IO[bytes], size: int, block_bytes: int = _BLOCK_BYTES) -> None:
         self._stream, self.size, self._block_bytes = stream, size, block_bytes
         self.base, self.data = 0, b""
 
-    def hold(self, at: int, n_bytes: int = 0) -> None:
-        """Have the block that begins at a place in memory, or more if more is asked for."""
+    def load(self, at: int, n_bytes: int = 0) -> None:
+        """Load the block that begins at a position, or `n_bytes` if that is more."""
         self._stream.seek(at)
         self.base, self.data = at, self._stream.read(max(n_bytes, self._block_bytes))
 
     def get(self, at: int, n: int) -> bytes:
-        """Return [at, at + n), less where the file ends."""
+        """Return the bytes [at, at + n), fewer at the end of the file."""
         if at >= self.size or at < 0:
             return b""
         inside = at - self.base
         if inside < 0 or inside + n > len(self.data):
-            self.hold(at, n)
+            self.load(at, n)
             inside = 0
         return self.data[inside : inside + n]
 
 
 def read_at(stream: IO[bytes], size: int, position: int, n: int) -> bytes:
-    """Read from a place that a file's own header names, which may lie anywhere."""
+    """Return n bytes from a position that a file's header names, fewer or none where the file does not reach."""
     if not 0 <= position <= size:
         return b""
     stream.seek(position)
     return stream.read(n)
 
 
-def missing(declared: int, there: int) -> str:
-    return f"the header declares {declared} bytes of samples and {max(there, 0)} are there"
+def describe_shortage(declared: int, available: int) -> str:
+    """Return the message that a file has fewer bytes of samples than its header declares."""
+    return f"the header declares {declared} bytes of samples, but the file has only {max(available, 0)}"

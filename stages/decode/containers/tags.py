@@ -1,4 +1,4 @@
-"""Tags that stand before, between and behind the frames of a stream: ID3, APE, Lyrics3."""
+"""Recognise and skip tags before, between and after the frames of a stream: ID3, APE, Lyrics3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MAX_LYRICS_BYTES = 1 << 16
 
 
 def id3v2_bytes(head: bytes) -> int:
-    """Return how many bytes an ID3v2 tag takes whose header is at the start of `head`, 0 when there is none."""
+    """Return the length in bytes of the ID3v2 tag whose header `head` begins with, 0 if there is none."""
     if head[:3] != b"ID3" or len(head) < 10 or head[3] == 0xFF or any(byte & 0x80 for byte in head[6:10]):
         return 0
     size = 0
@@ -19,14 +19,14 @@ def id3v2_bytes(head: bytes) -> int:
 
 
 def tag_bytes(window: Window, at: int) -> int:
-    """Return how many bytes the tag takes that stands at a place, 0 when none does."""
+    """Return the length in bytes of the tag at a position, 0 if there is none."""
     head = window.get(at, 32)
-    if found := id3v2_bytes(head):
-        return found
+    if n_bytes := id3v2_bytes(head):
+        return n_bytes
     if head[:3] == b"TAG":
         return min(_ID3V1_BYTES, window.size - at)
     if head[:8] == b"APETAGEX" and len(head) == 32:
-        # Its size is that of the items and the footer; a header comes on top.
+        # The stated size covers items and footer, but not the header.
         size, flags = int.from_bytes(head[12:16], "little"), int.from_bytes(head[20:24], "little")
         return 32 + size if flags & 1 << 29 else 32
     if head[:11] == b"LYRICSBEGIN":
@@ -37,15 +37,15 @@ def tag_bytes(window: Window, at: int) -> int:
     return 0
 
 
-def behind_tags(window: Window, at: int) -> int:
-    """Return the first place that is behind all tags which follow each other from a place on."""
-    while at < window.size and (found := tag_bytes(window, at)):
-        at += found
+def skip_tags(window: Window, at: int) -> int:
+    """Return the position after all tags that follow each other from `at` on."""
+    while at < window.size and (n_bytes := tag_bytes(window, at)):
+        at += n_bytes
     return min(at, window.size)
 
 
 def is_cut_tag(window: Window, at: int) -> bool:
-    """Return whether the file ends within the tags that follow each other from a place on."""
-    while at < window.size and (found := tag_bytes(window, at)):
-        at += found
+    """Return whether the file ends within the tags that follow each other from `at` on."""
+    while at < window.size and (n_bytes := tag_bytes(window, at)):
+        at += n_bytes
     return at > window.size

@@ -1,4 +1,4 @@
-"""What stands behind a file's samples: chunks with or without pad bytes, tags, padding. And lengths that stand for "unknown"."""
+"""Recognise what follows a file's samples (chunks with or without pad bytes, tags, padding), and lengths that mean "unknown"."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ KNOWN_CHUNKS = frozenset(
         "ANNO (c) AESD MIDI CHAN"
     ).split()
 )
-"""Names of chunks that programs write into RIFF and FORM files. Others are believed when they fit into the file."""
+"""Names of chunks that programs write into RIFF and FORM files. Others are accepted if they fit into the file."""
 METADATA = tuple(n.encode().ljust(4) for n in "LIST id3 ID3 bext cue smpl iXML _PMX fact PEAK JUNK NAME ANNO".split())
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 _SCAN_BYTES = 1 << 20
-TOLD_BYTES = 4096
-"""So many bytes that are neither samples, chunks, tags nor padding are worth a remark."""
+REMARK_BYTES = 4096
+"""From this size on, bytes that are neither samples, chunks, tags nor padding are remarked."""
 _UNKNOWN_64 = 1 << 48
-# Writers to a pipe leave what they began with: 0x7FFFF000 (sox, espeak), 0x7FFF0000 (GStreamer), 0x7FFFFFFE and 0x80000000
+# Programs that write to a pipe cannot correct the length that they first wrote: 0x7FFFF000 (sox, espeak),
+# 0x7FFF0000 (GStreamer), 0x7FFFFFFE and 0x80000000
 # (arecord), 0x7FFFFFFF (LAME, opusdec), 0xFFFFFFFF or that less the header (FFmpeg, mpg123), 0x7F000000 (sox, AIFF).
 USUAL_UNKNOWN = frozenset({0x7F000000, 0x7FFF0000, 0x7FFFF000, 0x7FFFFFFE, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})
 _AROUND = ((0x7F000000, 0x1000, 0x1000), (1 << 31, 0x11000, 0x1000), (1 << 32, 0x11000, 0))
 
 
-def stands_for_unknown(length: int, there: int) -> bool:
-    """Return whether a declared length is what a program writes that cannot come back to the header.
+def is_placeholder(length: int, available: int) -> bool:
+    """Return whether a declared length is a placeholder of a program that could not go back to the header.
 
-    It is when it is over what is there by far and close to the greatest value of its type. A recorder that splits its
-    files at 2 GB writes such lengths too, and they are right: of these, only the usual constants count.
+    It is if it is far more than the file has and close to the greatest value of its type. Recorders that split files at 2 GB also
+    write lengths close to that, which are right; there only the usual constants count.
 
     Parameters
     ----------
-    length, there : bytes of samples, declared and left in the file
+    length, available : bytes of samples that are declared, and that the file has
     """
-    if length <= there:
+    if length <= available:
         return False
     if length >= _UNKNOWN_64 or length in USUAL_UNKNOWN:
         return True
-    return there < length // 2 and any(top - under <= length <= top + over for top, under, over in _AROUND)
+    return available < length // 2 and any(top - under <= length <= top + over for top, under, over in _AROUND)
 
 
 def is_tag(stream: IO[bytes], size: int, position: int) -> bool:
-    """Return whether a tag of an MP3 or another file starts at a place, as programs append them to all that they tag."""
+    """Return whether a tag starts at a position. Programs also append MP3 tags to other kinds of files."""
     return read_at(stream, size, position, 16).startswith(_TAGS)
 
 
 def is_padding(stream: IO[bytes], size: int, position: int) -> bool:
-    """Return whether nothing but zeros, or nothing but 0xFF, stands from a place to the file's end."""
+    """Return whether only zeros, or only 0xFF, follow from a position to the end of the file."""
     first = read_at(stream, size, position, 1)
     if first not in (b"\0", b"\xff"):
         return not first
@@ -64,8 +65,8 @@ def is_padding(stream: IO[bytes], size: int, position: int) -> bool:
     return True
 
 
-def samples_end(stream: IO[bytes], size: int, start: int, order: str) -> int:
-    """Return where samples of unknown length end: before the tags and the last chunk of the file, else at its end."""
+def find_samples_end(stream: IO[bytes], size: int, start: int, order: str) -> int:
+    """Return the position at which samples of unknown length end: before the file's last chunks and tags, or at its end."""
     end = size
     for _ in range(8):
         before = end
@@ -97,30 +98,30 @@ def samples_end(stream: IO[bytes], size: int, start: int, order: str) -> int:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chain of chunks of a RIFF or FORM file. order : "<" or ">"."""
+    """The chain of chunks of a RIFF or FORM file. order : byte order, < or >"""
 
     stream: IO[bytes]
     size: int
     order: str
 
     def header(self, position: int) -> tuple[bytes, int] | None:
-        """Return name and length of the chunk at a place, None where the file has no eight bytes more."""
-        found = read_at(self.stream, self.size, position, 8)
-        return (found[:4], struct.unpack(self.order + "I", found[4:])[0]) if len(found) == 8 else None
+        """Return name and length of the chunk at a position, None if fewer than eight bytes are left."""
+        header = read_at(self.stream, self.size, position, 8)
+        return (header[:4], struct.unpack(self.order + "I", header[4:])[0]) if len(header) == 8 else None
 
-    def likely(self, position: int) -> int:
-        """Return how much speaks for a chunk at a place: 0 nothing, 1 its name or its extent, 2 both."""
-        found = self.header(position)
-        if found is None or not all(32 <= c < 127 for c in found[0]):
+    def plausibility(self, position: int) -> int:
+        """Return how plausible a chunk at a position is: 0 not at all, 1 by its name or its length, 2 by both."""
+        header = self.header(position)
+        if header is None or not all(32 <= c < 127 for c in header[0]):
             return 0
-        fits = position + 8 + found[1] <= self.size
-        return (1 if fits else 0) + (1 if found[0] in KNOWN_CHUNKS else 0)
+        fits = position + 8 + header[1] <= self.size
+        return (1 if fits else 0) + (1 if header[0] in KNOWN_CHUNKS else 0)
 
-    def behind(self, end: int, length: int) -> tuple[int, int]:
-        """Return where the next chunk begins behind one that ends at a place, and how much speaks for it.
+    def next_after(self, end: int, length: int) -> tuple[int, int]:
+        """Return where the next chunk begins after one that ends at `end`, and how plausible it is, 0 to 2.
 
-        A chunk of odd length is followed by a pad byte. Some writers leave it out, others write one behind even lengths.
+        A chunk of odd length is followed by a pad byte. Some programs leave it out, others write one after even lengths.
         """
         with_pad, other = end + length % 2, end + 1 - length % 2
-        by_rule, by_other = self.likely(with_pad), self.likely(other)
+        by_rule, by_other = self.plausibility(with_pad), self.plausibility(other)
         return (other, by_other) if by_other > by_rule else (with_pad, by_rule)

@@ -1,4 +1,4 @@
-"""Two decoders behind one interface: libsndfile (soundfile) and FFmpeg (PyAV). Both give float32 frames and count them."""
+"""Two decoders with one interface: libsndfile (soundfile) and FFmpeg (PyAV). Both return float32 frames and count them."""
 
 from clipmill.stages.decode.readers.base import DecodeError, Reader
 from clipmill.stages.decode.readers.ffmpeg import DEMUXERS, FfmpegReader

@@ -1,4 +1,4 @@
-"""Which audio track of a file is read."""
+"""Choose the audio track of a file to read."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from clipmill.schemas.config.audio_config import Language, Track
 from clipmill.stages.decode.readers.base import DecodeError
 
 
-class Chosen(NamedTuple):
-    """stream : PyAV's; remarks : code and detail, where there was a choice"""
+class TrackChoice(NamedTuple):
+    """A track. stream : PyAV's; remarks : pairs of code and detail, if the file has several tracks"""
 
     stream: Any
     remarks: list[tuple[str, str]]
 
 
-def choose(streams: Sequence[Any], track: Track) -> Chosen:
-    """Return the audio stream that is asked for.
+def choose_track(streams: Sequence[Any], track: Track) -> TrackChoice:
+    """Return the audio stream that the configuration asks for.
 
     Parameters
     ----------
     streams : the audio streams of a container, in its order
+    track : of clipmill.schemas.config.Audio: "default", "first", an index from 0, or a language
 
     Raises
     ------
-    DecodeError : there is none (not_audio), not that one (track_missing), or nothing here decodes it (unsupported_format)
+    DecodeError : there is no audio stream (not_audio), not this one (track_missing), or no decoder for it (unsupported_format)
     """
     if not streams:
         raise DecodeError("not_audio", "FFmpeg: the file has no audio stream")
     place = _place(streams, track)
     stream = streams[place]
     if getattr(stream, "codec_context", None) is None:
-        raise DecodeError("unsupported_format", f"FFmpeg's libraries here have no decoder for track {place}")
+        raise DecodeError("unsupported_format", f"the bundled FFmpeg libraries have no decoder for track {place}")
     remarks = []
     if len(streams) > 1:
-        listed = ", ".join(f"{i}{_described(s)}" for i, s in enumerate(streams))
-        remarks.append(("several_tracks", f"{len(streams)} audio tracks: {listed}; track {place} was taken"))
-    return Chosen(stream, remarks)
+        names = ", ".join(f"{i}{_describe(s)}" for i, s in enumerate(streams))
+        remarks.append(("several_tracks", f"{len(streams)} audio tracks: {names}; track {place} is used"))
+    return TrackChoice(stream, remarks)
 
 
 def _place(streams: Sequence[Any], track: Track) -> int:
@@ -46,7 +47,8 @@ def _place(streams: Sequence[Any], track: Track) -> int:
     if isinstance(track, int):
         if track >= len(streams):
             raise DecodeError(
-                "track_missing", f"track {track} was asked for, counted from 0, and there are {len(streams)}"
+                "track_missing",
+                f"the configuration asks for track {track}, counted from 0, but the file has {len(streams)}",
             )
         return track
     if isinstance(track, Language):
@@ -54,9 +56,11 @@ def _place(streams: Sequence[Any], track: Track) -> int:
         for i, stream in enumerate(streams):
             if (_language(stream) or "").lower() == wanted:
                 return i
-        there = ", ".join(_language(s) or "not stated" for s in streams)
-        raise DecodeError("track_missing", f"no track has the language {wanted}; the languages of the tracks: {there}")
-    # As ffmpeg chooses: one that is marked as the default before others, then the most channels, then the first.
+        languages = ", ".join(_language(s) or "not stated" for s in streams)
+        raise DecodeError(
+            "track_missing", f"no track has the language {wanted}; the languages of the tracks are {languages}"
+        )
+    # The same choice as ffmpeg's: tracks marked as default first, then those with most channels, then the first.
     return max(range(len(streams)), key=lambda i: (*_rank(streams[i]), -i))
 
 
@@ -70,10 +74,10 @@ def _is_default(stream: Any) -> bool:
 
 
 def _language(stream: Any) -> str | None:
-    found = stream.metadata.get("language")
-    return found if found and found != "und" else None
+    language = stream.metadata.get("language")
+    return language if language and language != "und" else None
 
 
-def _described(stream: Any) -> str:
-    told = [t for t in (_language(stream), "default" if _is_default(stream) else None) if t]
-    return f" ({', '.join(told)})" if told else ""
+def _describe(stream: Any) -> str:
+    words = [t for t in (_language(stream), "default" if _is_default(stream) else None) if t]
+    return f" ({', '.join(words)})" if words else ""

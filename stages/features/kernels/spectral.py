@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from clipmill.stages.features.kernels.mel_filters import Band, bands, dct_matrix, even_columns, mel_filters
-from clipmill.stages.features.kernels.transfer import Laid, Pending, Transfer, batches
+from clipmill.stages.features.kernels.transfer import DeviceBatch, Pending, Transfer, batches
 
 BLOCK_FRAMES = {"cpu": 512, "cuda": 16384}
 BATCH_S = {"cpu": 60.0, "cuda": 300.0}
@@ -100,34 +100,36 @@ class Spectral:
     def _launch(self, signals: Sequence[Signal], stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> Pending:
         """Begin with a batch. On a GPU this returns before anything is computed."""
         n_fft, hop, _, _, center, pad_mode = stft
-        laid = self._transfer.upload(signals, n_fft, hop, n_fft // 2 if center else 0, pad_mode)
-        return self._transfer.download(self._features(laid, stft, spectrogram, mels), laid)
+        batch = self._transfer.upload(signals, n_fft, hop, n_fft // 2 if center else 0, pad_mode)
+        return self._transfer.download(self._features(batch, stft, spectrogram, mels), batch)
 
     def _features(
-        self, laid: Laid, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
+        self, batch: DeviceBatch, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
     ) -> dict[str, torch.Tensor]:
         """Return all features of a batch on the device, each [frames in whole blocks, bins] in its final type."""
-        values = self._values(laid, stft, spectrogram, mels)
+        values = self._values(batch, stft, spectrogram, mels)
         if spectrogram is not None and spectrogram.output == "magnitude_db":
-            _limit_range(values["spectrogram"], laid, spectrogram.top_db)
+            _limit_range(values["spectrogram"], batch, spectrogram.top_db)
         for mel in mels:
             log_mel = values[mel.name or "mel of mfcc"]
-            _limit_range(log_mel, laid, mel.spec.top_db)
+            _limit_range(log_mel, batch, mel.spec.top_db)
             if mel.mfcc is not None:
                 values["mfcc"] = self._coefficients(log_mel, mel)
         values.pop("mel of mfcc", None)
         return {name: v.to(self._dtype) for name, v in values.items()}
 
-    def _values(self, laid: Laid, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
+    def _values(
+        self, batch: DeviceBatch, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
+    ) -> dict[str, torch.Tensor]:
         """Return all features of all frames, each [frames in whole blocks, bins], before what depends on a clip's maximum."""
         n_fft, window = stft[0], self._window(stft)
         # Every place at which a frame could start, as a view; the frames of all signals are rows of it.
-        everywhere = laid.samples.as_strided((len(laid.samples) - n_fft + 1, n_fft), (1, 1))
-        n_rows = -(-laid.n_frames // self._block) * self._block
+        everywhere = batch.samples.as_strided((len(batch.samples) - n_fft + 1, n_fft), (1, 1))
+        n_rows = -(-batch.n_frames // self._block) * self._block
         starts = torch.full(
             (n_rows,), len(everywhere) - 1, dtype=torch.int64, device=self.device
         )  # silence, behind all
-        starts[: laid.n_frames] = laid.frame_starts
+        starts[: batch.n_frames] = batch.frame_starts
         whole: dict[str, torch.Tensor] = {}
         frames = torch.empty((self._block, n_fft), device=self.device)
         for row in range(0, n_rows, self._block):
@@ -206,11 +208,11 @@ class Spectral:
         return self._constants[key]
 
 
-def _limit_range(db: torch.Tensor, laid: Laid, top_db: float | None) -> None:
+def _limit_range(db: torch.Tensor, batch: DeviceBatch, top_db: float | None) -> None:
     """Raise values that are more than top_db under their signal's maximum, in place. db : [frames in whole blocks, bins]."""
     if top_db is None:
         return
-    values = db[: laid.n_frames]
-    floors = torch.full((laid.n_signals,), -torch.inf, device=db.device)
-    floors.scatter_reduce_(0, laid.signal_of_frame, values.amax(1), "amax").sub_(top_db)
-    torch.maximum(values, floors[laid.signal_of_frame][:, None], out=values)
+    values = db[: batch.n_frames]
+    floors = torch.full((batch.n_signals,), -torch.inf, device=db.device)
+    floors.scatter_reduce_(0, batch.signal_of_frame, values.amax(1), "amax").sub_(top_db)
+    torch.maximum(values, floors[batch.signal_of_frame][:, None], out=values)

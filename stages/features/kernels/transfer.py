@@ -34,7 +34,7 @@ def batches(signals: Sequence[Any], n_samples: int) -> Iterator[Sequence[Any]]:
 
 
 @dataclass(frozen=True)
-class Laid:
+class DeviceBatch:
     """A batch on the device.
 
     samples : float32 [samples], all signals with their padding behind each other, and a frame of zeros at the end
@@ -87,7 +87,7 @@ class Transfer:
             streams: Any = torch.cuda.Stream  # untyped in torch
             self._up, self._down = streams(device), streams(device)
 
-    def upload(self, signals: Sequence[Any], n_fft: int, hop_length: int, pad: int, pad_mode: Any) -> Laid:
+    def upload(self, signals: Sequence[Any], n_fft: int, hop_length: int, pad: int, pad_mode: Any) -> DeviceBatch:
         """Lay signals out for frames of n_fft samples every hop_length.
 
         Parameters
@@ -101,12 +101,12 @@ class Transfer:
         host = torch.zeros(
             int(places[-1]) + n_fft, dtype=torch.int16 if is_pcm else torch.float32, pin_memory=self._on_gpu
         )
-        laid = host.numpy()
+        flat = host.numpy()
         for place, s in zip(places.tolist(), signals, strict=False):
             if pad_mode == "constant" or pad == 0:
-                laid[place + pad : place + pad + len(s)] = s
+                flat[place + pad : place + pad + len(s)] = s
             else:
-                laid[place : place + len(s) + 2 * pad] = np.pad(s, pad, mode=pad_mode)
+                flat[place : place + len(s) + 2 * pad] = np.pad(s, pad, mode=pad_mode)
         counts = np.maximum(0, 1 + (lengths + 2 * pad - n_fft) // hop_length)
         of_frame, first = self._to_device(
             torch.from_numpy(np.repeat(np.arange(len(counts), dtype=np.int32), counts)),
@@ -118,7 +118,7 @@ class Transfer:
             samples = samples.to(torch.float32).mul_(1.0 / 32768.0)
         of_frame = of_frame.to(torch.int64)
         frame_starts = torch.arange(len(of_frame), device=self._device).mul_(hop_length).add_(first[of_frame])
-        return Laid(samples, counts, frame_starts, of_frame)
+        return DeviceBatch(samples, counts, frame_starts, of_frame)
 
     def _to_device(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         if not self._on_gpu:
@@ -131,11 +131,11 @@ class Transfer:
             t.record_stream(now)
         return there
 
-    def download(self, values: dict[str, torch.Tensor], laid: Laid) -> Pending:
-        """Begin to bring features back. values : by name, [at least laid.n_frames, bins]."""
-        flat = {name: clip_major(v[: laid.n_frames], laid) for name, v in values.items()}
+    def download(self, values: dict[str, torch.Tensor], batch: DeviceBatch) -> Pending:
+        """Begin to bring features back. values : by name, [at least batch.n_frames, bins]."""
+        flat = {name: clip_major(v[: batch.n_frames], batch) for name, v in values.items()}
         if not self._on_gpu:
-            return Pending(flat, laid.counts, None)
+            return Pending(flat, batch.counts, None)
         event: Any = torch.cuda.Event
         done = event()
         self._down.wait_stream(torch.cuda.current_stream(self._device))
@@ -146,25 +146,25 @@ class Transfer:
                 found[name].copy_(v, non_blocking=True)
                 v.record_stream(self._down)
             done.record(self._down)
-        return Pending(found, laid.counts, done)
+        return Pending(found, batch.counts, done)
 
 
-def clip_major(values: torch.Tensor, laid: Laid) -> torch.Tensor:
+def clip_major(values: torch.Tensor, batch: DeviceBatch) -> torch.Tensor:
     """Return features, [frames, bins], as one flat tensor in which each signal's [bins, frames] follow each other."""
     bins = values.shape[1]
-    if (laid.counts == laid.counts[0]).all():
-        return values.view(laid.n_signals, -1, bins).transpose(1, 2).reshape(-1)
+    if (batch.counts == batch.counts[0]).all():
+        return values.view(batch.n_signals, -1, bins).transpose(1, 2).reshape(-1)
     if values.device.type == "cpu":
-        return torch.cat([part.T.reshape(-1) for part in torch.split(values, laid.counts.tolist())])
-    return _scattered(values, laid)
+        return torch.cat([part.T.reshape(-1) for part in torch.split(values, batch.counts.tolist())])
+    return _scatter(values, batch)
 
 
-def _scattered(values: torch.Tensor, laid: Laid) -> torch.Tensor:
+def _scatter(values: torch.Tensor, batch: DeviceBatch) -> torch.Tensor:
     """`clip_major` for signals of different lengths, without a kernel for each of them."""
     n_rows, bins = values.shape
-    counts = torch.from_numpy(laid.counts).to(values.device)
+    counts = torch.from_numpy(batch.counts).to(values.device)
     first = torch.cumsum(counts, 0) - counts
-    of_frame = laid.signal_of_frame
+    of_frame = batch.signal_of_frame
     within = torch.arange(n_rows, device=values.device) - first[of_frame]
     place = (first[of_frame] * bins + within)[:, None] + torch.arange(bins, device=values.device) * counts[of_frame][
         :, None

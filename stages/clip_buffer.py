@@ -13,11 +13,11 @@ import pyarrow as pa
 from clipmill.schemas.errors import StorageError, os_error_code
 from clipmill.stages.storage.failures import temporary_remedy
 
-HOLD_BYTES = 64 << 20
+MEMORY_BYTES = 64 << 20
 _PURPOSE = "keep clips in temporary files"
 
 
-class Held:
+class ClipBuffer:
     """Takes tables of one schema, gives them back in order, or drops them.
 
     size_bytes : of what waits in the temporary file
@@ -27,7 +27,7 @@ class Held:
         self._file: Any = None
         self.clear()
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> ClipBuffer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,9 +53,9 @@ class Held:
         """
         self._tables.append(table)
         self._n_bytes += table.get_total_buffer_size()  # of whole buffers, of which a table can be a small part
-        if self._n_bytes < HOLD_BYTES:
+        if self._n_bytes < MEMORY_BYTES:
             return
-        with of_temporary_files(_PURPOSE):
+        with temporary_file_errors(_PURPOSE):
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
                 self._writer = pa.ipc.new_stream(self._file, table.schema)
@@ -73,12 +73,12 @@ class Held:
         StorageError : the temporary file cannot be written or read
         """
         if self._file is not None:
-            with of_temporary_files(_PURPOSE):
+            with temporary_file_errors(_PURPOSE):
                 self._writer.close()
                 self._file.seek(0)
                 batches = iter(pa.ipc.open_stream(self._file))
             while True:
-                with of_temporary_files(_PURPOSE):
+                with temporary_file_errors(_PURPOSE):
                     batch = next(batches, None)
                 if batch is None:
                     break
@@ -88,7 +88,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def of_temporary_files(purpose: str) -> Iterator[None]:
+def temporary_file_errors(purpose: str) -> Iterator[None]:
     """Say of an error of the operating system that it is about temporary files: neither a recording's nor the dataset's."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NOTED = {
+ANNOTATION_NOTES = {
     "rows_to_the_end": ("row runs to the end of its recording, having no end", "rows run to the end of their recording, having no end"),
     "starts_cut": ("row began a little before its recording and was cut at 0", "rows began a little before their recording and were cut at 0"),
     "rows_too_wide": (
@@ -37,7 +37,7 @@ NOTED = {
 """By code: what is said of one, and of several."""
 
 
-def noted_line(code: str, n: int) -> str:
+def annotation_note(code: str, n: int) -> str:
     """Return a sentence such as ``3 rows run to the end of their recording, having no end``."""
-    one, several = NOTED[code]
+    one, several = ANNOTATION_NOTES[code]
     return f"{n:,} {one if n == 1 else several}"

@@ -1,8 +1,8 @@
-"""Where a recording ends, when a row may reach beyond it and the end would be seen only after clips of the row were cut.
+"""Find out where a recording ends before clips of a row that may reach beyond that end are cut.
 
-A row that reaches too far gives no clip. Most containers tell their length before anything is decoded, and a row that is
-cut in one go ends with the piece in which the end is seen. For what is left, the recording is decoded a first time up to
-the end of the row, and nothing of it is kept: neither what is decoded for clips nor memory changes by it.
+A row that reaches too far must not yield a clip. Most containers state their length before anything is decoded, and a row that is
+cut as one piece is cut only when the end has been seen. In all other cases the recording is decoded a first time up to the end of
+the row. Nothing of that pass is kept, so it changes neither the clips nor the memory that decoding takes.
 """
 
 from __future__ import annotations
@@ -16,24 +16,20 @@ from clipmill.stages.decode.readers import DecodeError, Reader
 from clipmill.stages.spans import Range, cuts
 
 _ROUNDING_S = 1e-6
-"""Far less than a frame, so that a row that ends with its recording is in no doubt."""
+"""Far less than a frame, so that a row that ends exactly with its recording is not doubtful."""
 
 
-def unsure_until_s(
+def lookahead_end_s(
     ranges: list[Range], spec: Segment, piece_s: float, least_s: float, tolerance_s: float
 ) -> float | None:
-    """Return up to where a recording whose length is not known is to be looked at before a clip of it is cut.
+    """Return up to where a recording of unknown length must be decoded before a clip of it is cut, None if it need not be.
 
     Parameters
     ----------
-    ranges : from which clips are cut
+    ranges : parts of the recording from which clips are cut
     piece_s : longest stretch of windows that are cut together
-    least_s : the recording is at least so long, or it is rejected
+    least_s : length that the recording has at least, unless it is rejected
     tolerance_s : how far a range may reach beyond the recording's end
-
-    Returns
-    -------
-    until_s : None where nothing is in doubt
     """
     doubtful = [
         r.end_s
@@ -44,20 +40,20 @@ def unsure_until_s(
 
 
 def _is_late(r: Range, spec: Segment, piece_s: float) -> bool:
-    """Return whether a range's first cut needs less than the whole range, so that the end is seen behind it or never."""
+    """Return whether a range's first cut needs less than the whole range, so that it would be cut before the end is seen."""
     first = next(cuts([r], spec, lambda: None, piece_s, (0.0, None)))
     return r.end_s is not None and first.need_end_s < r.end_s
 
 
-def least_length_s(container: Container, sample_rate_hz: int, gaps: str) -> float:
-    """Return how long a recording is at least by its structure, 0 where that says nothing that decoding makes sure of.
+def minimum_length_s(container: Container, sample_rate_hz: int, gaps: str) -> float:
+    """Return the least length of a recording by its structure, 0 where decoding would accept any length.
 
-    A part may lack one frame more before decoding calls it damaged: a row may reach so much further, which is rounding.
+    Decoding allows each part to be one more frame short than its tolerance. A row may reach that much further; it is rounding.
     """
     if container.truncated is not None:
         return 0.0
     if container.n_frames is not None and container.kind != "flac":
-        return container.n_frames / sample_rate_hz  # counted from the bytes that are there, not only stated
+        return container.n_frames / sample_rate_hz  # counted in the file, not only stated by its header
     length_s = 0.0
     for part in container.parts:
         if part.n_frames is None or (part.hole is not None and gaps == "ignore"):
@@ -74,9 +70,9 @@ def length_before(
     alive: Callable[[], None],
     max_s: float | None,
 ) -> int | None:
-    """Decode a recording up to a point in time; return its length in frames, None when it does not end before that.
+    """Decode a recording up to a point in time; return its length in frames, None if it does not end before that.
 
-    What is wrong with the recording is not told here: decoding for clips comes to it, or does not need what is damaged.
+    Decoding errors are ignored here: they appear again when clips are decoded, unless no clip needs the damaged part.
     """
     try:
         cursor = Cursor(reader, keep_truncated, container, alive, max_s)
