@@ -1,6 +1,6 @@
-# Everything runs inside .venv, which the first target makes from the lock files.
+# Everything runs inside .venv, which the first target creates from the lock files.
 #
-#   PYTHON=/path/to/python3.13   the Python to make it with; by default the first that is found
+#   PYTHON=/path/to/python3.13   the Python to create it with; by default the first supported one that is found
 #   VENV=FOLDER                  another folder for it
 #   TORCH=cpu                    PyTorch without CUDA, from PyTorch's own index (docs/installing.md)
 VENV := .venv
@@ -14,7 +14,7 @@ endif
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 ifeq ($(TORCH),cpu)
-# torch has no CUDA libraries to bring along then, so the lock's are left out, and nothing may be resolved.
+# This torch does not need CUDA libraries, so those in the lock are left out. --no-deps keeps pip from adding them again.
 NOT_FOR_CPU := ^(torch|torchaudio|triton|nvidia-.*|cuda-.*)==
 define install
 $(INSTALL) --no-deps --index-url $(TORCH_INDEX) $$(sed -nE 's/^(torch(audio)?==[^ ]+).*/\1/p' $(1))
@@ -27,7 +27,7 @@ endif
 
 .PHONY: demo test test-python test-slow crash-matrix lint bench figures lock wheels clean python
 
-## Refuse a Python that clipmill does not support, or that is another one than .venv was made with
+## Refuse a Python that clipmill does not support, or that is not the one that .venv was created with
 python:
 	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(if $(PYTHON),there is no $(PYTHON),there is none of $(PYTHONS)); name a Python with PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" $(CHECK) $(VENV)
@@ -42,15 +42,15 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	$(call install,requirements-dev.lock)
 	touch $@
 
-## Build a small corpus that clipmill synthesises itself, into ./demo
+## Build a dataset in ./demo from a small corpus that clipmill synthesises itself
 demo: $(VENV)/.runtime
 	$(BIN)/clipmill demo
 
-## All tests but the slow ones
+## Run all tests except the slow ones
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-## The tests of what depends on the Python: for a Python other than the one that all tests run on
+## Run the tests of everything that depends on the Python version, for versions other than the one that all tests run on
 PYTHON_TESTS := python config golden_keys plan plan_scale decode containers readers segment downmix features images build rebuild readback cli \
 	no_traceback exports training sandbox current_folder units
 test-python: $(VENV)/.dev
@@ -59,7 +59,7 @@ test-python: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
-## Kill builds wherever it could hurt and compare what becomes of them (half an hour)
+## Kill builds at every point where it could do harm, and compare the results (half an hour)
 crash-matrix: $(VENV)/.dev
 	$(BIN)/python tests/crash_matrix.py --full
 
@@ -68,11 +68,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-## clipmill beside the kernels alone, datasets, lhotse, and pydub + librosa
+## Compare clipmill with the kernels alone, datasets, lhotse, and pydub + librosa
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench
 
-## Measure what else the README and docs/performance.md say (an hour)
+## Measure the other figures in the README and docs/performance.md (an hour)
 figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench --hours 10 --only none
 	$(BIN)/python -m benchmarks.stages
@@ -86,7 +86,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.loaders --hours 10 --rounds 2
 
-## Resolve the dependencies again, for all supported Pythons at once (needs uv). UPGRADE= keeps the versions that are locked
+## Resolve the dependencies again, for all supported Pythons at once (needs uv). UPGRADE= keeps the locked versions
 UPGRADE := --upgrade
 COMPILE := uv pip compile --quiet --no-header --no-annotate
 RESOLVE := $(COMPILE) --universal --python-version 3.11 --generate-hashes $(UPGRADE)
@@ -96,7 +96,7 @@ lock:
 	$(RESOLVE) requirements-cluster.in -c requirements.lock -o requirements-cluster.lock
 	$(MAKE) wheels
 
-# The one package in the locks without a wheel. It is plain Python.
+# The only package in the locks without a wheel. It is pure Python.
 SDISTS := jsonpath-rw
 
 ## Check that each locked package has a wheel for each supported Python (needs uv)

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent / "api.md"
 FIRST = ("load_config", "plan", "build", "open_dataset", "ClipDataset", "padded", "Stage", "ClipmillError")
 HEAD = """# The Python API
 
-Made from the docstrings by `python docs/make_api.py`. Everything here is imported from `clipmill`; modules below it can move.
+Generated from the docstrings by `python docs/make_api.py`. Import everything from `clipmill`; the modules below it can move.
 """
 _SECTION = re.compile(r"^([A-Z][a-z]+)\n-{3,}\n", re.M)
 _ENTRY = re.compile(r"^(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*) : (.*)$")
