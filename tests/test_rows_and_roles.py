@@ -223,9 +223,9 @@ def test_a_field_s_column_that_is_missing_is_named(where: str | int) -> None:
     [
         ({"fields": "salience"}, "expected a map of fields to columns"),
         ({"fields": ["a", "a"]}, "twice"),
-        ({"fields": {"a": 1}, "columns": {"a": 2}}, "leave one of them out"),
+        ({"fields": {"a": 1}, "columns": {"a": 2}}, "remove one of them"),
         ({"fields": ["a"], "header": False}, "by index"),
-        ({"fields": {"a": -1}}, "counted from 0"),
+        ({"fields": {"a": -1}}, "index must be 0 or more"),
     ],
 )
 def test_what_fields_cannot_be_is_told(spec: dict[str, Any], said: str) -> None:
