@@ -1,1 +1,1 @@
-"""What things are: configuration, Arrow schemas, reason codes, units and the dataset's files."""
+"""Define configuration, Arrow schemas, error and reason codes, units and the dataset's files. Nothing here does I/O."""

@@ -1,4 +1,4 @@
-"""What one item adds to the sums of its shard, so that a shard without it can be accounted for without its recordings."""
+"""Store what each item adds to its shard's sums, so that an item can be taken out without reading the recordings again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from clipmill.schemas.statistics import Saturation
 
 @dataclass(frozen=True)
 class Account:
-    """An item's part of a commit's counts, without remarks, which the commit itself has by recording.
+    """Hold an item's part of a commit's sums. Remarks are not part of it: the commit lists them by recording.
 
-    saturation : of its clips
+    saturation : of the item's clips
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -21,7 +21,7 @@ class Account:
     saturation: Saturation = field(default_factory=Saturation)
 
     def to_json(self) -> str:
-        """Return one line of JSON, without what is nothing."""
+        """Return one line of JSON, without zeros and empty parts."""
         parts = {name: {k: v for k, v in part.items() if v} for name, part in asdict(self).items()}
         return json.dumps(
             {k: v for k, v in parts.items() if v}, sort_keys=True, ensure_ascii=False, separators=(",", ":")
@@ -29,7 +29,7 @@ class Account:
 
     @classmethod
     def from_json(cls, text: str) -> Account:
-        """Read an account. Raises ValueError when the text is none."""
+        """Read an account. Raises ValueError when the text is not one."""
         try:
             plain = json.loads(text)
             return cls(

@@ -1,14 +1,15 @@
-"""What a dataset's columns are: names, types, units, meanings, and how features were computed. Made once, when a snapshot is; readers ask
-the snapshot, never the configuration.
+"""Describe a dataset's columns: names, types, units, meanings, and the settings of features.
 
-A column is a plain dictionary, so that it stands in a snapshot as it is:
+The descriptions are written once, into the snapshot. Readers use the snapshot, never the configuration. Each is a plain dictionary, which
+JSON holds unchanged:
 
-name, type : of the column in the Parquet shards, Arrow's name for the type
+name, type : of the column in the Parquet shards; the type by its name in Arrow
 kind : clip | field | audio | image | feature | shape
-meaning, unit : where there is something to say
-shape : of one value, as names and numbers: ["n_samples", "n_channels"], [80, "n_frames"]; several channels come before it in features
+meaning, unit : text, left out where there is nothing to say
+shape : of one value, as names and numbers: ["n_samples", "n_channels"], [80, "n_frames"]; features of several channels have one more
+    dimension in front
 settings : of features, pictures and audio, with all defaults filled in
-of : the feature that a column of shapes belongs to
+of : for a column of shapes, the feature that they belong to
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _CLIP = {
     "n_clipped": ("samples of all channels that were beyond full scale and were clipped", "samples"),
     CHANNEL_COLUMN: ("channel of the recording, counted from 0; null for clips that are not of one alone", ""),
 }
-"""Meaning and unit of what every clip has."""
+"""Meaning and unit of the columns that every clip has."""
 
 _FEATURES = {
     "spectrogram": "short-time Fourier transform",
@@ -66,14 +67,14 @@ def column(
     settings: Mapping[str, Any] | None = None,
     of: str | None = None,
 ) -> pa.Field:
-    """Return a column of shards, with what it is in its metadata.
+    """Return a column of shards, with its description in its metadata.
 
     Parameters
     ----------
-    kind : Arrow's type of a value; null where there is none
+    kind : Arrow type of a value; missing values are null
     meaning, unit : for people who read the dataset, as in "ratio of signal to noise", "dB"
     role : clip | field | audio | image | feature | shape
-    shape, settings, of : see this module
+    shape, settings, of : see the module's docstring
     """
     about: Column = {"kind": role, "meaning": meaning, **({"unit": unit} if unit else {})}
     about |= {"shape": list(shape)} if shape is not None else {}
@@ -96,8 +97,8 @@ def feature(
     Parameters
     ----------
     shape : of a mono clip's value, the bins before the frames, as in [12, "n_frames"]
-    settings : by which it can be computed again
-    dtype : in which it is stored, float32 | float16
+    settings : the parameters from which the feature can be computed again
+    dtype : of the stored values, float32 | float16
     """
     values = pa.list_(pa.float16() if dtype == "float16" else pa.float32())
     return (
@@ -107,32 +108,34 @@ def feature(
 
 
 def describe_columns(fields: Iterable[pa.Field]) -> list[Column]:
-    """Return what columns are, for a snapshot."""
+    """Return the descriptions of columns, for a snapshot."""
     return [{"name": f.name, "type": str(f.type), **json.loads((f.metadata or {}).get(_ABOUT, b"{}"))} for f in fields]
 
 
 def measured_fields(columns: Sequence[Column]) -> list[pa.Field]:
-    """Return the columns of stages that hold one value a clip, as a snapshot describes them: those of its manifest, too."""
-    found = [c for c in columns if c.get("kind") == "clip" and c["name"] not in _CLIP]
-    return [pa.field(c["name"], pa.type_for_alias(c["type"])) for c in found]
+    """Return the columns of stages with one value per clip, from a snapshot's descriptions. The manifest has them as well."""
+    measured = [c for c in columns if c.get("kind") == "clip" and c["name"] not in _CLIP]
+    return [pa.field(c["name"], pa.type_for_alias(c["type"])) for c in measured]
 
 
 def role_of(field: pa.Field) -> str:
-    """Return the role of a column that `column` made."""
+    """Return the role of a column made by `column`."""
     return str(json.loads((field.metadata or {}).get(_ABOUT, b"{}")).get("kind", "clip"))
 
 
 def base_fields(config: Config) -> list[pa.Field]:
-    """Return the columns that all clips have."""
+    """Return the columns that every clip has."""
     names = manifest_schema([], config.has_channel_column)
     return [column(f.name, f.type, *_CLIP[f.name]) for f in names if f.name != "shard"]
 
 
 def corpus_fields(names: Sequence[str]) -> list[pa.Field]:
+    """Return the columns of the corpus's own fields."""
     return [column(name, pa.string(), "the corpus's own field", role="field") for name in names]
 
 
 def audio_field(config: Config) -> pa.Field:
+    """Return the column of encoded audio."""
     is_one = all(isinstance(c, list) or c in _ONE_CHANNEL for c in map(config.channels_of, config.sources))
     settings = {
         "codec": config.output.audio_codec,
@@ -146,6 +149,7 @@ def audio_field(config: Config) -> pa.Field:
 
 
 def image_field(images: Images) -> pa.Field:
+    """Return the column of pictures."""
     settings = images.model_dump(mode="json")
     shape = [settings.get("height") or "n_bands", settings.get("width") or "n_frames"]
     meaning = "the clip's log-mel as the bytes of a PNG, and its name"
@@ -153,11 +157,11 @@ def image_field(images: Images) -> pa.Field:
 
 
 def feature_fields(features: Features, sample_rate_hz: int) -> list[pa.Field]:
-    """Return the columns of spectrogram, phase, log-mel and MFCC, those that are asked for."""
-    found: list[pa.Field] = []
+    """Return the columns of the configured features among spectrogram, phase, log-mel and MFCC."""
+    fields: list[pa.Field] = []
     for name in features.names:
         about = _feature(name, features, sample_rate_hz)
-        found += feature(
+        fields += feature(
             name,
             about["meaning"],
             about.get("unit", ""),
@@ -165,14 +169,14 @@ def feature_fields(features: Features, sample_rate_hz: int) -> list[pa.Field]:
             settings=about["settings"],
             dtype=features.dtype,
         )
-    return found
+    return fields
 
 
 def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Column]:
-    """Return what a Parquet shard itself says of its columns: for snapshots that were published before they described them."""
+    """Return the descriptions that a Parquet shard's schema allows, for snapshots that were published without descriptions."""
     features = _feature_names(schema)
     own = set(field_names)
-    found = []
+    columns = []
     for field in schema:
         column: Column = {"name": field.name, "type": str(field.type)}
         if field.name in own:
@@ -188,12 +192,12 @@ def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Col
         else:
             meaning, unit = _CLIP.get(field.name, ("", ""))
             column |= {"kind": "clip", **({"meaning": meaning} if meaning else {}), **({"unit": unit} if unit else {})}
-        found.append(column)
-    return found
+        columns.append(column)
+    return columns
 
 
 def describe_feature(name: str) -> Column:
-    """Return what is known of a feature of which nothing but the name is."""
+    """Return the description of a feature of which only the name is known."""
     return {"kind": "feature", **({"meaning": _FEATURES[name]} if name in _FEATURES else {})}
 
 
@@ -203,7 +207,7 @@ def feature_names(columns: Sequence[Column]) -> list[str]:
 
 
 def _feature_names(schema: pa.Schema) -> set[str]:
-    """Features are lists of numbers that have a column of shapes beside them; the corpus's own fields are text."""
+    """Return the list columns that have a column of shapes. The corpus's own fields are text."""
     lists = {field.name for field in schema if pa.types.is_list(field.type)}
     return {name for name in lists if f"{name}_shape" in lists}
 
@@ -221,17 +225,17 @@ def _feature(name: str, features: Features, sample_rate_hz: int) -> Column:
         settings = {"n_mfcc": features.mfcc.n_mfcc, "lifter": features.mfcc.lifter, **mel}
         n_bins = features.mfcc.n_mfcc
     settings = {**settings, "sample_rate_hz": sample_rate_hz, "frame_shift_s": settings["hop_length"] / sample_rate_hz}
-    told: Column = {"kind": "feature", "meaning": meaning, **({"unit": unit} if unit else {})}
-    return {**told, "shape": [n_bins, "n_frames"], "settings": settings}
+    about: Column = {"kind": "feature", "meaning": meaning, **({"unit": unit} if unit else {})}
+    return {**about, "shape": [n_bins, "n_frames"], "settings": settings}
 
 
 def _resolved(spec: Spectrogram | LogMel, sample_rate_hz: int) -> dict[str, Any]:
-    """Return settings with the defaults that stand for another value filled in."""
-    found = spec.model_dump(mode="json")
-    found["win_length"] = found["win_length"] or found["n_fft"]
+    """Return settings in which defaults that depend on other keys are filled in."""
+    settings = spec.model_dump(mode="json")
+    settings["win_length"] = settings["win_length"] or settings["n_fft"]
     if isinstance(spec, LogMel):
-        found["fmax"] = found["fmax"] or sample_rate_hz / 2
-    return found
+        settings["fmax"] = settings["fmax"] or sample_rate_hz / 2
+    return settings
 
 
 def _shape(name: str) -> Column:

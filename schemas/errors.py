@@ -1,4 +1,4 @@
-"""Errors that a user is meant to read. Each message says what was found, where, and what to do; each has a stable code."""
+"""Define the errors that users read. A message says what is wrong, where, and what to do; its code is stable."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from json import JSONDecodeError
 from typing import Any
 
 CODES = {
-    "usage": "the command line is wrong: an option, an argument, or a value of one",
+    "usage": "the command line is wrong: an option, an argument, or the value of one",
     "config.unreadable": "the configuration file cannot be read, is too large, or is not UTF-8 text",
-    "config.invalid_yaml": "the file is not YAML, or not one map of keys and values",
-    "config.duplicate_key": "a key stands twice in one map",
-    "config.unknown_key": "there is no such key at this place",
-    "config.missing_key": "a key without a default is not there",
-    "config.invalid_value": "a value is of the wrong type, out of range, contradicts another key, or does not fit the corpus",
-    "config.environment": "an environment variable that the file names is not set, and has no default",
-    "config.no_gpu": "features.device is cuda, and there is no GPU",
-    "source.unreadable": "a source's root is not there, or cannot be listed",
-    "root.not_a_dataset": "there is no dataset at this place",
-    "root.no_snapshot": "the dataset has no snapshot, or not the one that was asked for",
-    "root.other_dataset": "the place holds a dataset of another name",
+    "config.invalid_yaml": "the file is not YAML, or not a single map of keys and values",
+    "config.duplicate_key": "a key occurs twice in one map",
+    "config.unknown_key": "clipmill does not know this key in this place",
+    "config.missing_key": "a key that has no default is missing",
+    "config.invalid_value": "a value has the wrong type, is out of range, contradicts another key, or does not fit the corpus",
+    "config.environment": "the file names an environment variable that is not set and has no default",
+    "config.no_gpu": "features.device is cuda, but there is no GPU",
+    "source.unreadable": "a source's root does not exist or cannot be listed",
+    "root.not_a_dataset": "this path is not a clipmill dataset",
+    "root.no_snapshot": "the dataset has no snapshot, or not the requested one",
+    "root.other_dataset": "this path holds a dataset with another name",
     "root.newer_format": "the dataset was written by a newer clipmill",
     "root.damaged": "a record of the dataset is missing or cannot be read",
-    "root.unknown_recording": "the dataset has no recording of this id",
-    "storage.missing": "a file or a folder is not there",
+    "root.unknown_recording": "the dataset has no recording with this id",
+    "storage.missing": "a file or folder does not exist",
     "storage.full": "no space is left, or a quota is used up",
-    "storage.permission": "the storage does not permit it, or is read-only",
-    "storage.too_many_files": "the process has too many files open",
-    "storage.invalid_path": "a path is too long, or a file stands where a folder is expected or the other way round",
-    "storage.unavailable": "the storage did not answer; it may pass",
+    "storage.permission": "the storage denies access or is read-only",
+    "storage.too_many_files": "the process has too many open files",
+    "storage.invalid_path": "a path is too long, or is a file where a folder is expected, or the other way round",
+    "storage.unavailable": "the storage did not answer; this may be temporary",
     "storage.failed": "the storage failed in another way",
     "ray.unavailable": "Ray cannot be started, or the cluster does not answer",
-    "ray.failed": "Ray gave up while it worked",
-    "stage.unknown": "a stage that the configuration names is not installed, or is none",
-    "stage.failed": "a stage raised an exception, crashed, or did what it does not declare",
+    "ray.failed": "Ray failed during the work",
+    "stage.unknown": "a stage that the configuration names is not installed, or is not a stage",
+    "stage.failed": "a stage raised an exception, crashed, or did something that it does not declare",
     "stage.other_version": "a worker has another version of a stage than the process that started the build",
-    "not_published": "everything is built, and a limit holds the snapshot back",
-    "out_of_memory": "the memory of this machine is used up",
+    "not_published": "everything is built, but a limit holds the snapshot back",
+    "out_of_memory": "this machine has run out of memory",
     "interrupted": "the command was interrupted",
-    "failed": "the work failed for a reason that has no code of its own; the message says it",
+    "failed": "the work failed for a reason that has no code of its own; see the message",
 }
-"""What a program can tell errors apart by, with the meaning of each. A code never changes its meaning."""
+"""Codes by which programs tell errors apart, with their meanings. A code never changes its meaning."""
 
 _BY_ERRNO = {
     **dict.fromkeys((errno.ENOENT,), "storage.missing"),
@@ -65,7 +65,7 @@ def os_error_code(error: OSError) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong. key, file, line : where it stands, line from 1; empty and None where that says nothing."""
+    """Describe one thing that is wrong. key, file, line : its place, the line counted from 1; empty and None where they do not apply."""
 
     code: str
     message: str
@@ -90,24 +90,24 @@ class ClipmillError(Exception):
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong, one entry a thing."""
+        """Return everything that is wrong, one entry each."""
         return [Problem(self.code, str(self))]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the error as plain data: `error`, all of it as text, and the first problem's code and place beside all."""
+        """Return the error as plain data: the whole text as `error`, the first problem's code and place, and all problems."""
         first = self.problems[0]
         where = {"code": first.code, "key": first.key, "file": first.file, "line": first.line}
         return {"error": str(self), **where, "problems": [asdict(p) for p in self.problems]}
 
 
 class ConfigError(ClipmillError):
-    """Wrong configuration or usage; found before any work starts; exit code 2.
+    """The configuration or the command line is wrong. Raised before any work starts; exit code 2.
 
     Parameters
     ----------
     message : what is wrong and what was expected
     key : the key as ``sources[0].segment.mode``
-    file, line : where it stands, line from 1
+    file, line : its place, the line counted from 1
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class ConfigError(ClipmillError):
         first = self._problems[0]
         self.key, self.file, self.line = first.key, first.file, first.line
         lines = [str(p) for p in self._problems[:_MAX_SHOWN]]
-        if len(self._problems) > 1:  # each in a line of its own, whatever stands in a key
+        if len(self._problems) > 1:  # one line each, whatever a key contains
             lines = [line.replace("\n", "\\n") for line in lines]
         if len(self._problems) > _MAX_SHOWN:
             lines.append(f"... and {len(self._problems) - _MAX_SHOWN:,} more")
@@ -134,7 +134,7 @@ class ConfigError(ClipmillError):
 
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> ConfigError:
-        """Return one error of all these problems, of which there is at least one."""
+        """Return one error for all these problems, at least one."""
         error = cls("")
         error._take(problems)
         return error
@@ -145,28 +145,28 @@ class ConfigError(ClipmillError):
 
 
 class BadRecordError(ValueError):
-    """A record of a dataset is not what it should be; the text says in words what is wrong with it."""
+    """A record of a dataset is invalid. The text says what is wrong with it."""
 
 
 def describe_bad_record(error: Exception) -> str:
-    """Say in words what is wrong with a record in JSON, of what reading it raised. Python's own texts speak of its code."""
+    """Return what is wrong with a JSON record, from the exception that reading it raised. Python's own messages describe code."""
     if isinstance(error, BadRecordError):
         return str(error)
     if isinstance(error, JSONDecodeError):
-        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+        return f"it is not JSON from line {error.lineno}, column {error.colno} on"
     if isinstance(error, UnicodeDecodeError):
-        return f"it is no UTF-8 text: byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        return f"it is not UTF-8 text: byte {error.start + 1} is 0x{error.object[error.start]:02x}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing"
-    return "a field is missing, not known, or of another type than it should be"
+    return "a field is missing, unknown, or of the wrong type"
 
 
 class StorageError(ClipmillError):
-    """Storage did not answer as it should, after retries. The shard stays uncommitted; building again goes on.
+    """Storage failed, after retries. The shard stays uncommitted; building again continues.
 
-    transient : whether it may pass by itself
+    transient : whether the failure may be temporary
     """
 
     def __init__(self, message: str, *, transient: bool = False, code: str = "") -> None:
@@ -178,7 +178,7 @@ class StorageError(ClipmillError):
 
 
 class StageError(ClipmillError):
-    """A stage failed, or did what it does not declare. The message names the stage and the clip. No recording is to blame."""
+    """A stage failed, or did something it does not declare. The message names the stage and the clip. No recording is rejected for it."""
 
     def __init__(self, message: str, *, code: str = "stage.failed") -> None:
         super().__init__(message, code=code)
@@ -188,9 +188,9 @@ class StageError(ClipmillError):
 
 
 class InputChangedError(Exception):
-    """Recordings of a shard vanished or changed after it was planned; the shard must be planned anew without them.
+    """Recordings of a shard vanished or changed after it was planned. The shard must be planned again without them.
 
-    items : reason code and detail by item id
+    items : reason code and detail, by item id
     """
 
     def __init__(self, items: dict[str, tuple[str, str]]) -> None:
@@ -199,11 +199,11 @@ class InputChangedError(Exception):
 
 
 class ItemRejectedError(Exception):
-    """An item turned out to be bad when rows of it were there already; the shard must be built again without it.
+    """An item turned out to be bad after some of its rows were written. The shard must be built again without it.
 
     item : its id
     reason : a code of clipmill.schemas.reasons
-    detail : what was found, and which limit that is over
+    detail : what was found, and the limit that it exceeds
     """
 
     def __init__(self, item: str, reason: str, detail: str) -> None:
@@ -212,4 +212,4 @@ class ItemRejectedError(Exception):
 
 
 class DonorError(Exception):
-    """A committed shard's clips cannot stand in for its recordings; they are to be read after all."""
+    """The clips of a committed shard cannot be used, so its recordings must be read."""

@@ -1,4 +1,4 @@
-"""What a limit says of a build, or of a plan."""
+"""Define how an exceeded limit is reported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """A limit that was exceeded.
+    """Describe a limit that a build or a plan exceeds.
 
     limit : its key
-    found, allowed : what is there, and the bound
-    message : a sentence with both
+    found, allowed : the value, and the bound
+    message : a sentence that states both
     """
 
     limit: str

@@ -1,6 +1,6 @@
-"""What a dataset is to do without from now on: recordings that were forgotten, known by salted hashes alone.
+"""Remember, by salted hashes, which recordings a dataset must never use again.
 
-A hash tells whether a given id is one of them; the ids cannot be read off it. Who knows the salt can still try ids that he guesses.
+A hash answers whether a given id was forgotten, but does not reveal the id. Anyone who knows the salt can still test guessed ids.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _HEX = 40
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Which recordings a dataset has forgotten.
+    """Hold the recordings that a dataset has forgotten.
 
-    salt : hex digits, of the dataset's own
+    salt : hexadecimal digits, different in each dataset
     recordings : hashes of their ids
-    names : hashes of what a table can call them: their paths' ends, with and without the extension
+    names : hashes of the names that a table can use for them: the ends of their paths, with and without the extension
     """
 
     salt: str = ""
@@ -31,11 +31,11 @@ class Forgotten:
         return bool(self.recordings)
 
     def holds(self, recording_id: str) -> bool:
-        """Return whether a recording is forgotten. Composed and decomposed characters are the same ones."""
+        """Return whether a recording is forgotten. Composed and decomposed characters count as equal."""
         return bool(self.recordings) and self._hash(f"id:{recording_id}") in self.recordings
 
     def names_one(self, source: str, name: str) -> bool:
-        """Return whether a table's name of a recording of a source is one of those that are forgotten, as the join would find it."""
+        """Return whether a table's name for a recording of a source means a forgotten one, by the rules of the join."""
         if not self.names:
             return False
         plain = name.replace("\\", "/").removeprefix("./").lstrip("/")
@@ -43,7 +43,7 @@ class Forgotten:
         return any(self._hash(text) in self.names for text in wanted)
 
     def with_more(self, recording_ids: Iterable[str]) -> Forgotten:
-        """Return the same with other recordings beside them."""
+        """Return these recordings and others."""
         salted = self if self.salt else Forgotten(secrets.token_hex(16))
         ids = list(recording_ids)
         return Forgotten(

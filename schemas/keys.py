@@ -1,4 +1,4 @@
-"""Identifiers that must never change by accident: canonical JSON, digests, clip ids."""
+"""Compute the identifiers that must never change by accident: canonical JSON, digests, keys, clip ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, non-ASCII kept."""
+    """Return a value as canonical JSON: sorted keys, no spaces, non-ASCII characters kept."""
     return _ENCODER.encode(value)
 
 
@@ -28,19 +28,19 @@ def digest(value: Any) -> str:
 def shard_key(item_digests: Iterable[str], config_digest: str, split: str, partition: str) -> str:
     """Return the key of a shard, 64 hex digits.
 
-    It is a function of what the shard holds (each item's digest covers the recording's version, its annotation rows
-    and its source's configuration), of the configuration that matters to all, and of the shard's place.
+    It depends on the shard's items (each digest covers the recording's version, its annotation rows and its source's
+    configuration), on the configuration that affects all items, and on the shard's place.
     """
     return digest([FORMAT_VERSION, config_digest, split, partition, sorted(item_digests)])
 
 
 def position_hash(text: str) -> int:
-    """Return 64 bits that place an item in the trie of shards, or a group in a split."""
+    """Return 64 bits that decide an item's partition, or the split of a group."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def slug(text: str, limit: int = 40) -> str:
-    """Return a readable piece of a name in [A-Za-z0-9_-], never empty, at most `limit` long."""
+    """Return a readable part of a name in [A-Za-z0-9_-], never empty, at most `limit` characters long."""
     cleaned = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:limit].rstrip("-")
     return cleaned or "x"
 
@@ -51,7 +51,7 @@ def clip_origin(recording_id: str, stem: str, annotation_range_us: tuple[int, in
     Parameters
     ----------
     recording_id : ``<source>/<path>``, unique in the dataset
-    stem : the file's name without its last extension, for the reader's eye
+    stem : the file's name without its last extension, which makes the id readable
     annotation_range_us : start and end in microseconds and a counter for rows with equal ranges; None without annotations
     """
     origin = recording_id if annotation_range_us is None else f"{recording_id}\n{annotation_range_us}"
@@ -59,8 +59,8 @@ def clip_origin(recording_id: str, stem: str, annotation_range_us: tuple[int, in
 
 
 def clip_id(origin: str, start_s: float, channel: int | None = None) -> str:
-    """Return the id of a clip: its origin and its start in microseconds; letters, digits, ``_`` and ``-`` only.
+    """Return the id of a clip, its origin and its start in microseconds; it has letters, digits, ``_`` and ``-`` only.
 
-    channel : counted from 0, of a clip that is of one channel where each has its own; None else
+    channel : counted from 0, where each channel has a clip of its own; otherwise None
     """
     return f"{origin}-{round(start_s * 1e6):010d}" + (f"-c{channel}" if channel is not None else "")

@@ -1,8 +1,8 @@
-"""Names: one spelling for those that look and mean the same.
+"""Give one spelling to names that look the same.
 
-Unicode spells many letters in two ways, é as one code point (NFC) or as e and an accent (NFD). macOS writes NFD into file names and most
-editors NFC into files, so the same folder, label or speaker comes in both. Names are compared and stored as NFC; only the path of a
-recording, and with it its id and address, keeps the spelling by which the file is found.
+Unicode has two spellings for many letters: é is one code point (NFC) or e and an accent (NFD). macOS writes NFD into file names and most
+editors write NFC into files, so the same folder, label or speaker occurs in both. Names are compared and stored as NFC. Only the path of a
+recording, and so its id and address, keeps the spelling under which the file exists.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def to_nfc(name: str) -> str:
 
 
 def paths_by_nfc(paths: Iterable[str]) -> dict[str, str]:
-    """Return paths by their names in NFC, but for those of ASCII alone, which have one spelling."""
+    """Return paths by their spelling in NFC, without pure ASCII paths, which have one spelling only."""
     return {to_nfc(path): path for path in paths if not path.isascii()}
 
 
 def normalize_names(value: Any) -> Any:
-    """Return a configuration's plain data with all texts and keys in NFC, but for addresses and what is handed to storage."""
+    """Return a configuration's plain data with all texts and keys in NFC, except addresses and storage options."""
     if isinstance(value, str):
         return to_nfc(value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Numbers of things in sentences: 1 clip, 2 clips."""
+"""Write numbers of things with the right plural: 1 clip, 2 clips."""
 
 from __future__ import annotations
 

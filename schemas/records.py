@@ -1,4 +1,4 @@
-"""The records of a dataset: what became of everything in a shard (commit) and in a published state (snapshot)."""
+"""Define the records of a dataset: a commit accounts for a shard, a snapshot for a published state."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_
 from clipmill.schemas.keys import FORMAT_VERSION
 from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
 
-_LEFT_OUT_EMPTY = frozenset(
+_OMITTED_IF_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
     }
 )  # fmt: skip
-"""Of what came later to records: an old one that is read and written again stays what it was."""
+"""Fields that were added to records later. An old record that is read and written again keeps its bytes."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where everything went. `problems` says what does not add up.
+    """Count the outcomes of recordings, annotations and clips. `problems` checks the sums.
 
-    recordings, annotations, clips : by outcome; spans: parts of long recordings, without the one that the recording counts by
-    dropped : clips by rule
+    recordings, annotations, clips : by outcome
+    spans : parts of long recordings, without the part by which the recording itself is counted
+    dropped : clips, by rule
     rejected : everything rejected, by reason
-    remarked : recordings that were used and of which something is worth knowing, by `clipmill.schemas.remarks`
+    remarked : recordings used that have a remark, by the codes of `clipmill.schemas.remarks`
     """
 
     recordings_used: int = 0
@@ -44,14 +45,15 @@ class Counts:
 
     @property
     def clips_dropped(self) -> int:
+        """Return the number of dropped clips, over all rules."""
         return sum(self.dropped.values())
 
     def problems(self) -> list[str]:
-        """Return what does not add up, empty when everything does."""
-        found = []
+        """Return which sums do not agree, as sentences; empty when all agree."""
+        problems = []
         outcome = self.clips_kept + self.clips_dropped + self.clips_rejected
         if outcome != self.clips_candidates:
-            found.append(
+            problems.append(
                 f"{self.clips_candidates} candidate clips, but {self.clips_kept} kept + {self.clips_dropped} dropped"
                 f" + {self.clips_rejected} rejected = {outcome}"
             )
@@ -59,8 +61,8 @@ class Counts:
             self.recordings_rejected + self.spans_rejected + self.annotations_rejected + self.clips_rejected
         )
         if sum(self.rejected.values()) != total_rejected:
-            found.append(f"{total_rejected} rejected, but {sum(self.rejected.values())} by reason")
-        return found
+            problems.append(f"{total_rejected} rejected, but {sum(self.rejected.values())} by reason")
+        return problems
 
     def __add__(self, other: Counts) -> Counts:
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__}
@@ -74,7 +76,7 @@ def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Audio time: decoded of recordings, stored in clips, and by label."""
+    """Sum the seconds of audio that were decoded and stored, and the clips and seconds of each label."""
 
     decoded_s: float = 0.0
     kept_s: float = 0.0
@@ -93,7 +95,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One file of a shard. format : parquet | webdataset | manifest | recordings; rows : clips in it, or recordings."""
+    """Describe one file of a shard. format : parquet | webdataset | manifest | recordings; rows : its clips or recordings."""
 
     path: str
     format: str
@@ -104,14 +106,14 @@ class OutputFile:
 
 @dataclass(frozen=True, repr=False)
 class Commit:
-    """The record that makes a shard count. Written after the shard's files.
+    """Record a shard that is complete. Written after the shard's files.
 
-    bucket : the shard's partition of the hash space, ``b`` and the bits that its members' hashes begin with
-    clips_key : what its clips are a function of; shards that differ in features or file formats alone share it
-    donor : key of the shard whose clips it was made from, None when it was made from recordings
-    statistics : of its clips and features; without clips when it was made before there were any
-    remarks : {code, source, recording_id, source_uri, detail}, one a code and recording that was used
-    config_digest, clips_digest : of the configuration, as they stand in `key` and `clips_key`; empty in older records
+    bucket : the shard's partition of the hash space: ``b`` and the bits that its members' hashes begin with
+    clips_key : key of everything that its clips depend on; shards that differ only in features or file formats share it
+    donor : key of the shard whose clips were used, None when the recordings were read
+    statistics : of its clips and features; without clips in records that are older than statistics
+    remarks : {code, source, recording_id, source_uri, detail}, one for each code and recording that was used
+    config_digest, clips_digest : of the configuration, the parts of `key` and `clips_key`; empty in older records
     """
 
     key: str
@@ -136,12 +138,12 @@ class Commit:
         return f"Commit({self.key[:12]}, {self.split}, {self.counts.clips_kept} clips)"
 
     def output(self, *formats: str) -> OutputFile | None:
-        """Return the shard's file of the first of the formats that it has."""
-        found = {o.format: o for o in self.outputs}
-        return next((found[f] for f in formats if f in found), None)
+        """Return the shard's file in the first of these formats that it has, None when it has none of them."""
+        outputs = {o.format: o for o in self.outputs}
+        return next((outputs[f] for f in formats if f in outputs), None)
 
     def is_whole(self, sizes: Mapping[str, int]) -> bool:
-        """Return whether all files are there in their full size. sizes : in bytes, by path, of what is there."""
+        """Return whether all files exist with their full sizes. sizes : of the existing files, in bytes, by path."""
         return all(sizes.get(o.path) == o.size_bytes for o in self.outputs)
 
     def to_json(self) -> bytes:
@@ -149,47 +151,47 @@ class Commit:
 
     @classmethod
     def from_json(cls, content: bytes, name: str) -> Commit:
-        """Read a record. Raises ClipmillError with `name` when it is not one."""
+        """Read a record. Raises ClipmillError, which names `name`, when the content is not one."""
         try:
             plain = _object(json.loads(content))
             statistics = Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics()
             sums = {
-                "outputs": [_made(OutputFile, o, f"outputs[{i}]") for i, o in enumerate(plain["outputs"])],
-                "counts": _made(Counts, plain["counts"], "counts"),
-                "seconds": _made(Seconds, plain["seconds"], "seconds"),
+                "outputs": [_parse(OutputFile, o, f"outputs[{i}]") for i, o in enumerate(plain["outputs"])],
+                "counts": _parse(Counts, plain["counts"], "counts"),
+                "seconds": _parse(Seconds, plain["seconds"], "seconds"),
                 "statistics": statistics,
             }
-            return _made(cls, {**plain, **sums})
+            return _parse(cls, {**plain, **sums})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a commit record ({describe_bad_record(error)}); remove it: the next build makes the shard again",
+                f"{name}: not a commit record ({describe_bad_record(error)}); remove the file, and the next build makes the shard again",
                 code="root.damaged",
             ) from None
 
 
 @dataclass(frozen=True, repr=False)
 class Snapshot:
-    """One published state of the dataset.
+    """Record one published state of the dataset.
 
     commits : keys of its shards, sorted
-    counts, seconds : sums over the commits; counts include what the plan itself rejected
+    counts, seconds : sums over the commits; counts include the plan's own rejections
     recordings_listed, recordings_without_annotations, annotations_read : from the plan
-    plan_digest : of what the plan rejected or left out, so that a rebuild can tell whether anything changed
+    plan_digest : of what the plan rejected or left out, by which a rebuild detects changes
     config : as written by the user, without secrets
-    accepted : limits that were exceeded and that the user published over
+    accepted : exceeded limits that the user accepted
     files : sha256 of manifest.parquet and rejections.parquet
     labels : clips and seconds by split and label
     statistics : of clips and features by split: sums over the commits
     has_channel : clips have a column `channel`
-    recordings_forgotten : listed, but never to be used again (`clipmill forget`)
-    recordings_dropped : listed, but with a label that the configuration drops, or with such rows alone, by label
+    recordings_forgotten : listed, but excluded for good by `clipmill forget`
+    recordings_dropped : listed, but with a label that the configuration drops, or only such rows; by label
     annotations_dropped : rows with a label that the configuration drops, by label
-    annotations_ignored : rows of a table whose recording is not there, where the configuration says to ignore them
-    noted : what is worth knowing of how annotations were understood, by `clipmill.schemas.annotation_notes`
+    annotations_ignored : rows of a table whose recording does not exist, where the configuration says to ignore them
+    noted : how annotations were interpreted, as counts by the codes of `clipmill.schemas.annotation_notes`
     classes : labels in the order of their ids; see `clipmill.pipelines.dataset.classes`
-    columns : of the shards: name, type, unit, meaning, shape and settings as resolved; see `clipmill.schemas.columns`
-    words : meanings of the rules and reasons of stages of other packages; of a reason the remedy, too
-    side_changes : recordings that changed sides since the last snapshot, by "train to test"
+    columns : of the shards: name, type, unit, meaning, shape and resolved settings; see `clipmill.schemas.columns`
+    words : meanings of rules and reasons that stages of other packages declare, with the remedies of reasons
+    side_changes : recordings that moved to another split since the last snapshot, by "train to test"
     """
 
     number: int
@@ -231,49 +233,51 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, content: bytes, name: str) -> Snapshot:
+        """Read a record. Raises ClipmillError, which names `name`, when the content is not one."""
         try:
             plain = _object(json.loads(content))
             if (version := int(plain.get("format_version", FORMAT_VERSION))) > FORMAT_VERSION:
                 raise ClipmillError(
-                    f"{name}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",
+                    f"{name}: format version {version}, but this clipmill reads versions up to {FORMAT_VERSION}; install a newer clipmill",
                     code="root.newer_format",
                 )
             statistics = {split: Statistics.from_plain(s) for split, s in plain.get("statistics", {}).items()}
             sums = {
-                "counts": _made(Counts, plain["counts"], "counts"),
-                "seconds": _made(Seconds, plain["seconds"], "seconds"),
+                "counts": _parse(Counts, plain["counts"], "counts"),
+                "seconds": _parse(Seconds, plain["seconds"], "seconds"),
                 "statistics": statistics,
             }
-            snapshot = _made(cls, {**plain, **sums})
+            snapshot = _parse(cls, {**plain, **sums})
             if not all(key.isalnum() for key in snapshot.commits):
-                raise BadRecordError("commits holds what is no key")
+                raise BadRecordError("commits contains an invalid key")
             return snapshot
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a snapshot ({describe_bad_record(error)}); put the file back as it was, or remove it: the next build publishes again",
+                f"{name}: not a snapshot ({describe_bad_record(error)}); restore the file, or remove it, and the next build publishes again",
                 code="root.damaged",
             ) from None
 
     @property
     def saturation(self) -> dict[str, Saturation]:
-        """How much of the clips is at full scale, by source."""
+        """Return how many samples are at full scale, by source."""
         return sum_saturation(self.statistics.values())
 
     @property
     def clips_of_unknown_saturation(self) -> int:
+        """Return the number of clips in shards that are older than the count of saturated samples."""
         return self.counts.clips_kept - sum(sums.clips for sums in self.saturation.values())
 
     def has_same_content(self, other: Snapshot) -> bool:
-        """Return whether another snapshot has the same shards, and the same left out."""
+        """Return whether another snapshot has the same shards and left out the same."""
         return (self.commits, self.plan_digest) == (other.commits, other.plan_digest)
 
     def has_same_request(self, other: Snapshot) -> bool:
-        """Return whether another snapshot was to have the same splits and classes."""
+        """Return whether the other snapshot's configuration has the same splits and classes."""
         return all(self.config.get(key) == other.config.get(key) for key in ("split", "classes"))
 
     @property
     def recording_outcomes(self) -> dict[str, int]:
-        """What became of the recordings listed; those outcomes that hardly ever occur only where they did."""
+        """Return the listed recordings by outcome. Rare outcomes are left out when they did not occur."""
         rare = {"dropped by label": sum(self.recordings_dropped.values()), "forgotten": self.recordings_forgotten}
         return {
             "used": self.counts.recordings_used,
@@ -284,7 +288,7 @@ class Snapshot:
 
     @property
     def annotation_outcomes(self) -> dict[str, int]:
-        """What became of the annotations read, as with `recording_outcomes`."""
+        """Return the annotations read by outcome. Rare outcomes are left out when they did not occur."""
         rare = {"dropped by label": sum(self.annotations_dropped.values()), "ignored": self.annotations_ignored}
         return {
             "used": self.counts.annotations_used,
@@ -293,16 +297,16 @@ class Snapshot:
         }
 
     def problems(self) -> list[str]:
-        """Return what does not add up, empty when everything does."""
-        found = self.counts.problems()
+        """Return which sums do not agree, as sentences; empty when all agree."""
+        problems = self.counts.problems()
         for name, total, parts in (
             ("recordings listed", self.recordings_listed, self.recording_outcomes),
             ("annotations read", self.annotations_read, self.annotation_outcomes),
         ):
             if sum(parts.values()) != total:
-                told = " + ".join(f"{n} {outcome}" for outcome, n in parts.items())
-                found.append(f"{total} {name}, but {told} = {sum(parts.values())}")
-        return found
+                terms = " + ".join(f"{n} {outcome}" for outcome, n in parts.items())
+                problems.append(f"{total} {name}, but {terms} = {sum(parts.values())}")
+        return problems
 
 
 _NUMBER = (int, float)
@@ -324,37 +328,35 @@ T = TypeVar("T")
 
 def _object(plain: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(plain, dict):
-        raise BadRecordError(
-            f"{f'{place} should be' if place else 'it should hold'} an object, with a value for each key"
-        )
+        raise BadRecordError(f"{f'{place} should be' if place else 'it should hold'} an object with keys and values")
     return plain
 
 
-def _made(kind: type[T], plain: Any, place: str = "") -> T:
-    """Return the record that plain data hold. place : where they stand in the file. Raises BadRecordError."""
+def _parse(kind: type[T], plain: Any, place: str = "") -> T:
+    """Return plain data as a record. place : the data's key in the file. Raises BadRecordError."""
     values, about = _object(plain, place), kind.__dataclass_fields__  # type: ignore[attr-defined]
     at = f"{place}." if place else ""
     if unknown := [name for name in values if name not in about]:
-        raise BadRecordError(f"{at}{unknown[0]} is not known")
-    needed = [n for n, f in about.items() if f.default is MISSING and f.default_factory is MISSING]
-    if lacking := [name for name in needed if name not in values]:
-        raise BadRecordError(f"{at}{lacking[0]} is missing")
-    return _typed(kind(**values), at)
+        raise BadRecordError(f"{at}{unknown[0]} is an unknown key")
+    required = [n for n, f in about.items() if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise BadRecordError(f"{at}{missing[0]} is missing")
+    return _check_types(kind(**values), at)
 
 
-def _typed(record: T, at: str = "") -> T:
-    """Return a record as it is. Raises BadRecordError where a damaged file has given a field, or what is in it, another type."""
+def _check_types(record: T, at: str = "") -> T:
+    """Return the record itself. Raises BadRecordError when a field or one of its values has the wrong type."""
     for name, about in record.__dataclass_fields__.items():  # type: ignore[attr-defined]
         outer, inner = _TYPES.get(about.type, (object, None))
         value = getattr(record, name)
         inside = value.values() if isinstance(value, dict) else value
         if not isinstance(value, outer) or (inner is not None and not all(isinstance(v, inner) for v in inside)):
-            raise BadRecordError(f"{at}{name} should be {_in_words(about.type)}")
+            raise BadRecordError(f"{at}{name} should be {_type_name(about.type)}")
     return record
 
 
-def _in_words(kind: str) -> str:
-    """Return what a field's type is called in JSON."""
+def _type_name(kind: str) -> str:
+    """Return the name of a field's type in the words of JSON."""
     one = {"int": "a whole number", "float": "a number", "str": "text"}
     many = {"int": "whole numbers", "float": "numbers", "str": "texts", "Any": "values"}
     outer, _, inner = kind.removesuffix("]").partition("[")
@@ -364,9 +366,9 @@ def _in_words(kind: str) -> str:
 
 
 def _to_json(record: Any) -> bytes:
-    plain = asdict(record, dict_factory=_without_nothing)
+    plain = asdict(record, dict_factory=_omit_empty)
     return (json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _without_nothing(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in pairs if value or name not in _LEFT_OUT_EMPTY}
+def _omit_empty(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value or name not in _OMITTED_IF_EMPTY}

@@ -1,4 +1,4 @@
-"""What is worth knowing of a recording that was used: the codes, what they mean, what to do. Counted in commits, told at a build's end."""
+"""Define the remarks on recordings that were used but have something unusual. Commits count them; a build's report lists them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 REMARK = pa.struct([("code", pa.string()), ("detail", pa.string())])
-"""One remark on a recording. detail : what was found and where, in words."""
+"""One remark on a recording. detail : text that says what was found and where."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """One way in which a recording that was used is out of the ordinary.
+    """Describe one kind of remark.
 
-    code : stands in commits, snapshots and reports
-    meaning : what was found
+    code : its name in commits, snapshots and reports
+    meaning : what is unusual
     remedy : what the owner of the corpus can do
     """
 
@@ -29,53 +29,53 @@ REMARKS: dict[str, Remark] = {
     for r in (
         Remark(
             "timeline_gap",
-            "a hole in the recording's timeline",
-            "nothing, if silence in its place is right; else copy the file again, or set audio.gaps: reject or ignore",
+            "the recording's timeline has a gap",
+            "nothing, if silence is right for the gap; otherwise copy the file again, or set audio.gaps: reject or ignore",
         ),
         Remark(
             "late_start",
             "the audio starts later than the container's first stream",
-            "nothing, if times are to count from the container's start; else set audio.gaps: ignore",
+            "nothing, if times count from the container's start; otherwise set audio.gaps: ignore",
         ),
         Remark(
             "several_tracks",
             "the file has several audio tracks",
-            "nothing, if the track that was taken is the right one; else choose another with audio.track or sources[].track",
+            "nothing, if the right track was used; otherwise choose another with audio.track or sources[].track",
         ),
         Remark(
             "antiphase",
             "the mix of the channels is more than 20 dB under the loudest of them",
-            "set channels: left, right or each, in audio or in the source, so that its channels are not mixed",
+            "set channels: left, right or each, in audio or in the source, so that the channels are not mixed",
         ),
         Remark(
             "truncated_kept",
-            "the file ends early, and what is there was used (audio.truncated: keep)",
-            "copy it again if the rest is wanted",
+            "the file ends early, and its audio was used up to there (audio.truncated: keep)",
+            "copy it again if you need the rest",
         ),
         Remark(
             "last_frame_cut",
-            "the last frame is not whole, and was left out: the file may have been longer",
+            "the last frame is incomplete and was left out; the file may have been longer",
             "copy it again if the recording should be longer",
         ),
         Remark(
             "end_unmarked",
-            "nothing marks the end of a part before the next one begins: it may have been longer",
+            "a part has no end mark before the next part begins; it may have been longer",
             "copy it again if the recording should be longer",
         ),
         Remark(
             "header_wrong",
-            "the header states another length than the file has, and the file was believed",
-            "nothing, unless the recording should have the length that the header states: then copy it again",
+            "the header states a length that the file does not have; the file's length was used",
+            "nothing, unless the recording should have the length in the header; then copy it again",
         ),
         Remark(
             "joined",
-            "the file holds several recordings one behind the other, and all were used",
-            "nothing, unless they should be recordings of their own: then cut the file into these",
+            "the file contains several recordings in a row, and all were used",
+            "nothing, unless they should be separate recordings; then split the file",
         ),
         Remark(
             "trailing_bytes",
-            "bytes behind the samples belong to no chunk and no tag that clipmill knows, and were not used",
-            "nothing, unless they are samples: then correct the length in the file's header",
+            "bytes after the samples belong to no known chunk or tag and were ignored",
+            "nothing, unless they are samples; then correct the length in the file's header",
         ),
     )
 }

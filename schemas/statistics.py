@@ -1,4 +1,4 @@
-"""Statistics of clips and their features as sums, so that those of shards add up to those of a dataset without reading them again."""
+"""Keep statistics of clips and features as sums, so that the sums of shards add up to those of a dataset."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LENGTH_EDGES_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
-"""Between the counts of `Lengths.histogram`: under 0.1 s, from 0.1 to under 0.25 s, ..., 60 s and more."""
+"""Edges of `Lengths.histogram`: under 0.1 s, from 0.1 to under 0.25 s, ..., 60 s and more."""
 
 _CONSTANT = 2.0**-22
 
 
 @dataclass(frozen=True)
 class FeatureSums:
-    """Of the values of a feature as stored, by bin. The sums are float64.
+    """Sum the stored values of a feature by bin, in float64.
 
-    n : values in each bin: frames, times channels
+    n : number of values in each bin: frames times channels
     total, squares : sums of the values and of their squares, [bins]
     """
 
@@ -32,23 +32,24 @@ class FeatureSums:
 
     @property
     def mean_by_bin(self) -> list[float]:
+        """Return the mean of each bin, empty without values."""
         return [t / self.n for t in self.total] if self.n else []
 
     @property
     def std_by_bin(self) -> list[float]:
-        """Of the population, as numpy.std gives it."""
+        """Return the standard deviation of each bin, of the population, as numpy.std does."""
         if not self.n:
             return []
         return [_std(self.n, t, s) for t, s in zip(self.total, self.squares, strict=True)]
 
     @property
     def mean(self) -> float:
-        """Over all bins."""
+        """Return the mean over all bins, NaN without values."""
         return math.fsum(self.total) / (self.n * len(self.total)) if self.n else math.nan
 
     @property
     def std(self) -> float:
-        """Over all bins, of the population."""
+        """Return the standard deviation over all bins, of the population, NaN without values."""
         if not self.n:
             return math.nan
         return _std(self.n * len(self.total), math.fsum(self.total), math.fsum(self.squares))
@@ -56,7 +57,7 @@ class FeatureSums:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of the clips. histogram : clips between `LENGTH_EDGES_S`."""
+    """Sum the lengths of clips. histogram : number of clips between `LENGTH_EDGES_S`."""
 
     clips: int = 0
     total_s: float = 0.0
@@ -79,20 +80,22 @@ class Lengths:
 
     @property
     def mean_s(self) -> float:
+        """Return the mean length in seconds, NaN without clips."""
         return self.total_s / self.clips if self.clips else math.nan
 
     @property
     def std_s(self) -> float:
+        """Return the standard deviation of the lengths in seconds, of the population, NaN without clips."""
         return _std(self.clips, self.total_s, self.squares_s) if self.clips else math.nan
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """How much of a source's clips is at full scale, which a recording that was clipped is in long stretches.
+    """Count the samples of a source's clips that are at full scale. Recordings that were clipped have many.
 
-    clips : that were counted; those of shards that were built before it was counted are not among them
-    n_samples : theirs, over all channels, padding included
-    n_saturated : of these samples, how many were at `clipmill.schemas.units.SATURATED` or beyond before they were rounded
+    clips : clips examined, without those of shards that are older than this count
+    n_samples : their samples, over all channels, padding included
+    n_saturated : those of the samples that were at `clipmill.schemas.units.SATURATED` or beyond before rounding
     """
 
     clips: int = 0
@@ -106,14 +109,15 @@ class Saturation:
 
     @property
     def share(self) -> float:
+        """Return the saturated share of the samples, 0 without samples."""
         return self.n_saturated / self.n_samples if self.n_samples else 0.0
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a shard, a split or a dataset.
+    """Hold the statistics of a shard, a split or a dataset.
 
-    features : by name; shards that were made before there were statistics have none
+    features : by name; empty for shards that are older than statistics
     saturation : by source
     """
 
@@ -132,18 +136,19 @@ class Statistics:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Statistics:
+        """Return the statistics in a record's plain data."""
         features = {name: FeatureSums(**sums) for name, sums in plain["features"].items()}
         saturation = {source: Saturation(**sums) for source, sums in plain.get("saturation", {}).items()}
         return cls(Lengths(**plain["lengths"]), features, saturation)
 
 
 def sum_saturation(statistics: Iterable[Statistics]) -> dict[str, Saturation]:
-    """Return the sums by source, sorted."""
-    found: dict[str, Saturation] = {}
-    for one in statistics:
-        for source, sums in one.saturation.items():
-            found[source] = found.get(source, Saturation()) + sums
-    return dict(sorted(found.items()))
+    """Return the saturation of each source, summed over all statistics, in the order of the names."""
+    by_source: dict[str, Saturation] = {}
+    for part in statistics:
+        for source, sums in part.saturation.items():
+            by_source[source] = by_source.get(source, Saturation()) + sums
+    return dict(sorted(by_source.items()))
 
 
 def _sum(a: Sequence[float], b: Sequence[float]) -> list[float]:
@@ -151,7 +156,7 @@ def _sum(a: Sequence[float], b: Sequence[float]) -> list[float]:
 
 
 def _std(n: int, total: float, squares: float) -> float:
-    """Return 0 for what is constant: a difference of two sums is not, but no float32 differs from its neighbour by so little."""
+    """Return the standard deviation, exactly 0 for constant values: the difference is then below the resolution of float32."""
     mean = total / n
     variance = squares / n - mean**2
     return math.nan if math.isnan(variance) else math.sqrt(variance) if variance > (_CONSTANT * mean) ** 2 else 0.0

@@ -1,4 +1,4 @@
-"""Seconds, samples, 16-bit PCM and decibels: the one place where each is converted into another."""
+"""Convert between seconds, samples, 16-bit PCM and decibels. No other module does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FULL_SCALE = 32768
 
 
 SATURATED = (FULL_SCALE - 1) / FULL_SCALE
-"""From this magnitude on, on either side, a float sample is at full scale: no 16-bit recorder gives more."""
+"""A float sample of at least this magnitude is at full scale: 16-bit PCM has no larger positive value."""
 
 
 def to_samples(seconds: float, sample_rate_hz: int) -> int:
@@ -21,20 +21,20 @@ def to_samples(seconds: float, sample_rate_hz: int) -> int:
     Parameters
     ----------
     seconds : time from the start, >= 0
-    sample_rate_hz : samples a second, > 0
+    sample_rate_hz : > 0
     """
     return math.floor(seconds * sample_rate_hz + 0.5)
 
 
 def resampled_length(n_frames: int, source_rate_hz: int, target_rate_hz: int) -> int:
-    """Return how many frames `n_frames` become at another rate (nearest; ties go up, as soxr rounds)."""
+    """Return the number of frames at another rate, rounded to the nearest; ties go up, as in soxr."""
     return (2 * n_frames * target_rate_hz + source_rate_hz) // (2 * source_rate_hz)
 
 
 def to_pcm16(y: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], int]:
-    """Round float samples to 16-bit PCM, clipping what is beyond full scale.
+    """Round float samples to 16-bit PCM, and clip those beyond full scale.
 
-    A 16-bit recording that was decoded to float32 (value / 32768) comes back bit for bit.
+    A 16-bit recording decoded to float32 (value / 32768) is restored bit for bit.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def to_pcm16(y: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], int]:
     Returns
     -------
     pcm : int16, same shape; ties are rounded to even
-    clipped_samples : how many samples were beyond [-32768, 32767] and were set to the nearest end
+    clipped_samples : number of samples beyond [-32768, 32767], which were set to the nearest end
     """
     scaled = np.rint(y * np.float32(FULL_SCALE))
     clipped_samples = int(np.count_nonzero((scaled > 32767) | (scaled < -32768)))
@@ -54,8 +54,8 @@ def to_pcm16(y: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], int]:
 def level_dbfs(samples: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> float:
     """Return the level of a clip in dB relative to full scale, 20 log10(rms / full scale).
 
-    The formula of pydub's ``AudioSegment.dBFS``, over all channels, with an rms that is not rounded to a whole
-    number first (pydub truncates it, which is up to 0.03 dB at -40 dBFS). Digital silence and no samples: -inf.
+    The formula is that of pydub's ``AudioSegment.dBFS``, over all channels, but the rms is not rounded to a whole number
+    first (pydub truncates it, an error of up to 0.03 dB at -40 dBFS). Digital silence and empty clips give -inf.
 
     Parameters
     ----------

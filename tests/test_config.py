@@ -424,7 +424,7 @@ def test_no_value_in_any_place_raises_anything_but_config_error(data: st.DataObj
         (
             {"sources": [{"name": "a", "root": "x", "annotations": {"sidecar": "{Stem}.csv"}}]},
             "sources[0].annotations",
-            "placeholders {stem} and {name} only",
+            "only the placeholders {stem} and {name}",
         ),
     ],
 )

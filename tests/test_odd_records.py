@@ -29,14 +29,14 @@ def commit(**changes: Any) -> bytes:
 
 
 ODD: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "it is no JSON from line 1, column 1 on"),
-    "cut": (b'{"a":', "it is no JSON from line 1"),
+    "nothing": (b"", "it is not JSON from line 1, column 1 on"),
+    "cut": (b'{"a":', "it is not JSON from line 1"),
     "binary": (b"\xff\x00{", "it is no"),
     "a list": (b"[]", "it should hold an object"),
     "deep": (b"[" * 100_000, "it is nested too deeply"),
     "no fields": (b"{}", "is missing"),
     "counts a list": (b'{"counts": [], "seconds": {}, "outputs": []}', "counts should be an object"),
-    "counts of more": (b'{"counts": {"x": 1}, "seconds": {}, "outputs": []}', "counts.x is not known"),
+    "counts of more": (b'{"counts": {"x": 1}, "seconds": {}, "outputs": []}', "counts.x is an unknown key"),
     "counts of text": (b'{"counts": {"clips_kept": "9"}, "seconds": {}, "outputs": []}', "counts.clips_kept should be a whole number"),
 }  # fmt: skip
 
@@ -56,12 +56,12 @@ def test_records(kind: type[Snapshot] | type[Commit], odd: str) -> None:
     [
         ({"outputs": [["a"]]}, "outputs[0] should be an object"),
         ({"outputs": [{"path": "a"}]}, "outputs[0].format is missing"),
-        ({"outputs": 3}, "a field is missing, not known, or of another type"),
+        ({"outputs": 3}, "a field is missing, unknown, or of the wrong type"),
         ({"n_items": None}, "n_items should be a whole number"),
         ({"rejections": [1]}, "rejections should be a list of objects"),
         ({"versions": {"a": 1}}, "versions should be an object of texts"),
         ({"statistics": {"features": {}}}, "lengths is missing"),
-        ({"statistics": {"features": {"a": {"b": 1}}, "lengths": {}}}, "a field is missing, not known, or of another type"),
+        ({"statistics": {"features": {"a": {"b": 1}}, "lengths": {}}}, "a field is missing, unknown, or of the wrong type"),
     ],
 )  # fmt: skip
 def test_fields_of_a_commit(changes: dict[str, Any], said: str) -> None:

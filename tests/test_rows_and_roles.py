@@ -141,7 +141,7 @@ def test_an_empty_sidecar_counts_apart_from_a_missing_one(make_config: MakeConfi
     for command in ("plan", "build"):
         code, said = run(command, str(config))
         assert code == 0 and "3 without annotations" in said
-        assert "noted        2 recordings have an annotation file without a row" in said
+        assert "noted        2 recordings have an annotation file without rows" in said
     assert json.loads(run("plan", str(config), "--json")[1])["noted"] == {"empty_sidecars": 2}
     unchanged = json.loads(run("build", str(config), "--json")[1])
     assert unchanged["status"] == "unchanged" and unchanged["snapshot"]["noted"] == {"empty_sidecars": 2}
@@ -223,9 +223,9 @@ def test_a_field_s_column_that_is_missing_is_named(where: str | int) -> None:
     [
         ({"fields": "salience"}, "expected a map of fields to columns"),
         ({"fields": ["a", "a"]}, "twice"),
-        ({"fields": {"a": 1}, "columns": {"a": 2}}, "leave one of them out"),
+        ({"fields": {"a": 1}, "columns": {"a": 2}}, "remove one of them"),
         ({"fields": ["a"], "header": False}, "by index"),
-        ({"fields": {"a": -1}}, "counted from 0"),
+        ({"fields": {"a": -1}}, "index must be 0 or more"),
     ],
 )
 def test_what_fields_cannot_be_is_told(spec: dict[str, Any], said: str) -> None:
@@ -237,7 +237,10 @@ def test_rows_to_the_end_are_counted_where_they_are_used(make_config: MakeConfig
     place = corpus(tmp_path / "in", "ab", a="0\n2\nx\n", b="1\n")
     source = {"root": place, "annotations": {**SIDECAR, "header": False, "columns": {"start": 0}}}
     assert make_plan(load(make_config(source)).config).noted == {"rows_to_the_end": 3}
-    assert "noted        3 rows run to the end of their recording" in run("plan", str(make_config(source)))[1]
+    assert (
+        "noted        3 rows have no end and extend to the end of their recording"
+        in run("plan", str(make_config(source)))[1]
+    )
     # A row that gives no start is about its whole recording.
     source["annotations"] = {**SIDECAR, "header": False, "columns": {"label": 0}}
     assert make_plan(load(make_config(source)).config).noted == {}
@@ -269,7 +272,7 @@ def test_a_row_takes_the_channel_that_it_names_counted_from_1(
     code, said = run("build", str(config), "--accept")
     assert code == 0 and "6 read = 3 used + 3 rejected" in said
     assert "1  annotation_channel_missing" in said and "2  annotation_not_a_channel" in said
-    assert "4 rows take one channel of their recording" in said
+    assert "4 rows use one channel of their recording" in said
 
 
 def test_windows_of_a_row_are_of_its_channel(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -387,7 +390,7 @@ def test_columns_that_are_called_as_roles_and_not_named_are_told_with_what_to_pa
     annotations = {**(SIDECAR if way == "sidecar" else {"table": "t.csv", "recording": "f"}), "columns": columns}
     code, said = run("plan", str(make_config({"name": "s", "root": place, "annotations": annotations})))
     assert code == 0 and f"write columns: {paste}" in said and "warning      source 's'" in said
-    assert "noted        1 annotation file has a column that is called as a role is" in said
+    assert "noted        1 annotation file has a column named like a role" in said
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The configuration of a build, as typed, checked, frozen values. `clipmill.pipelines.config_file` reads it from YAML."""
+"""Define the configuration of a build as typed, checked, frozen values. `clipmill.pipelines.config_file` reads it from YAML."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ AUDIO_EXTENSIONS = (
     "sph sd2 voc iff svx nist mov mkv "
     "mp1 m4b m4r spx oggflac ogx ogv 3g2 asf wv tta ape mpc tak dsf dff ac3 eac3 ec3 ts"
 ).split()
-"""Containers of video that stand beside extracted audio in many corpora (avi, flv, mpg, vob) are left out: each recording would be
-there twice. They are told as passed over, and taken when `include` names them."""
+"""Extensions of audio files. Video containers that accompany extracted audio in many corpora (avi, flv, mpg, vob) are left out, because
+each recording would occur twice. The plan reports them as passed over; they are used when `include` names them."""
 
 
 class Segment(Frozen):
-    """How a recording, or each annotated range of it, is cut into clips."""
+    """Configure how a recording, or each annotated range of it, is cut into clips."""
 
     mode: Literal["annotation", "window", "whole"] = "whole"
     length_s: Positive | None = None
@@ -56,12 +56,12 @@ class Segment(Frozen):
 
     @property
     def hop(self) -> float:
-        """Seconds from one window's start to the next one's."""
+        """Return the seconds from the start of one window to the start of the next."""
         return self.hop_s if self.hop_s is not None else float(self.length_s or 0)
 
 
 class Source(Frozen):
-    """One tree of recordings with one way of labelling and cutting them."""
+    """Configure one tree of recordings, which are labelled and cut in the same way."""
 
     name: Name
     root: str
@@ -87,12 +87,12 @@ class Source(Frozen):
 
     @property
     def channel_by_row(self) -> bool:
-        """Whether each annotation row names the channel that its clips are of."""
+        """Return whether each annotation row names the channel of its clips."""
         return self.annotations is not None and "channel" in self.annotations.columns
 
     @property
     def label_from_rows(self) -> bool:
-        """Whether a clip's label is that of its annotation row."""
+        """Return whether a clip's label is that of its annotation row."""
         return self.label is None or (isinstance(self.label, From) and self.label.from_ in (None, "annotation"))
 
     @property
@@ -121,7 +121,7 @@ class Source(Frozen):
     def _check(self) -> Source:
         if self.raw is not None and not all(names_extension(p) for p in self.include):
             raise ValueError(
-                "with `raw` every file is read as samples without a header, whatever it contains: each pattern of"
+                "with `raw` every file is read as samples without a header, whatever it contains, so each pattern of"
                 ' `include` must end in an extension, as in include: ["**/*.pcm"]'
             )
         if self.raw is not None and self.track is not None:
@@ -146,7 +146,7 @@ class Source(Frozen):
 
 
 class Silence(Frozen):
-    """Clips under this level are dropped."""
+    """Configure the level below which clips are dropped."""
 
     min_dbfs: Annotated[float, Field(le=0)] | None = None
 
@@ -156,7 +156,7 @@ def _parquet() -> list[Literal["parquet", "webdataset"]]:
 
 
 class Output(Frozen):
-    """Where the dataset goes and in which form."""
+    """Configure where the dataset is written, and in which formats."""
 
     root: str
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
@@ -184,7 +184,7 @@ class Output(Frozen):
 
 
 class Config(Frozen):
-    """A whole build."""
+    """Configure a whole build."""
 
     name: Name
     sources: Annotated[list[Source], Field(min_length=1)]
@@ -210,13 +210,13 @@ class Config(Frozen):
         return [as_label(v) for v in value] if isinstance(value, list) else value
 
     def channels_of(self, source: Source) -> Channels:
-        """Return which channels of a source's recordings are used: each, where rows choose among them."""
+        """Return the channels of a source's recordings that are used: each, where annotation rows choose among them."""
         if source.channel_by_row:
             return "each"
         return source.channels if source.channels is not None else self.audio.channels
 
     def steps_of(self, source: Source | None = None) -> list[tuple[str, Any, str]]:
-        """Return the clip stages of a source, or of those without a list of their own: each one's name, settings and key."""
+        """Return name, settings and key of each clip stage of a source, or without one, of the sources that have no list of their own."""
         if source is not None and source.clips is not None:
             at = next(i for i, s in enumerate(self.sources) if s.name == source.name)
             return [
@@ -229,11 +229,12 @@ class Config(Frozen):
         )
 
     def track_of(self, source: Source) -> Track:
+        """Return the audio track that is used of a source's recordings."""
         return source.track if source.track is not None else self.audio.track
 
     @property
     def has_channel_column(self) -> bool:
-        """Whether clips say of which channel they are: where any source has a clip for each channel, or for those that rows name."""
+        """Return whether the dataset has a column of channels: whether any source has a clip for each channel, or for those of its rows."""
         return any(self.channels_of(source) == "each" for source in self.sources)
 
     @model_validator(mode="after")
@@ -241,7 +242,9 @@ class Config(Frozen):
         names = [s.name for s in self.sources]
         for i, name in enumerate(names):
             if name in names[:i]:
-                raise error_at(f"sources[{i}].name", f"two sources are named {name!r}; a source's name must be its own")
+                raise error_at(
+                    f"sources[{i}].name", f"two sources are named {name!r}; each source needs a name of its own"
+                )
         if self.audio.sample_format == "float32" and self.output.audio_codec == "flac":
             raise error_at(
                 "audio.sample_format", "float32 needs output.audio_codec: wav, since FLAC holds whole numbers only"
@@ -259,11 +262,11 @@ class Config(Frozen):
         self._check_label_columns()
         self._check_classes()
         if self.clips is not None and self.silence.min_dbfs is not None:
-            raise error_at(
-                "silence", "is short for `clips: [{silence: ...}]`; with `clips`, add it to that list at its place"
-            )
+            raise error_at("silence", "is short for `clips: [{silence: ...}]`; with `clips`, put it into that list")
         if self.output.images is not None and self.features.log_mel is None:
-            raise error_at("output.images", "draws the log-mel, which is not computed; add `log_mel: {}` to features")
+            raise error_at(
+                "output.images", "pictures show the log-mel, which is not computed; add `log_mel: {}` to features"
+            )
         nyquist = self.audio.sample_rate_hz / 2
         mels = {"log_mel": self.features.log_mel}
         if self.features.mfcc is not None:
@@ -278,7 +281,7 @@ class Config(Frozen):
         return self
 
     def _check_label_columns(self) -> None:
-        """Refuse a column of labels that is carried as a field, while clips have no label."""
+        """Refuse a label column that is carried as a field while clips have no label."""
         for i, source in enumerate(self.sources):
             columns = source.annotations.columns if source.annotations is not None else {}
             if "label" in columns or not source.label_from_rows:
@@ -287,7 +290,7 @@ class Config(Frozen):
                 if name.lower() in LABEL_COLUMNS:
                     raise error_at(
                         f"sources[{i}].annotations.columns.{name}",
-                        f"{name!r} is carried as a field, and no clip has a label; did you mean `label: {columns[name]}`? (a field of"
+                        f"{name!r} is carried as a field, but no clip has a label; did you mean `label: {columns[name]}`? (a field of"
                         " this name goes under annotations.fields)",
                     )
 
@@ -297,7 +300,7 @@ class Config(Frozen):
         known = set(self.classes)
         if len(known) < len(self.classes):
             twice = next(c for i, c in enumerate(self.classes) if c in self.classes[:i])
-            raise error_at("classes", f"{twice!r} stands there twice; each class has one place")
+            raise error_at("classes", f"{twice!r} is listed twice; list each class once")
         for i, source in enumerate(self.sources):
             label = source.label
             given = {"label": label} if isinstance(label, str) else {}
@@ -306,17 +309,17 @@ class Config(Frozen):
                 given |= {"label.default": label.default} if label.default is not None else {}
             for key, name in given.items():
                 if name not in known:
-                    raise error_at(f"sources[{i}].{key}", f"{name!r} is not among classes{did_you_mean(name, known)}")
+                    raise error_at(f"sources[{i}].{key}", f"{name!r} is not one of classes{did_you_mean(name, known)}")
 
 
 def check_address(root: str) -> str:
-    """Return a root that can be told to everybody."""
+    """Return a root's address. Raises ValueError when it is empty or incomplete, or may contain secrets."""
     if not root:
         raise ValueError("is empty; give a folder or a URL")
     if root.startswith(("s3://", "s3a://")) and not root.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError("names no bucket; give s3://BUCKET/FOLDER")
     if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
-        raise ValueError("holds credentials; put them in storage_options, best by ${VAR}")
+        raise ValueError("contains credentials; put them into storage_options, preferably as ${VAR}")
     if "://" in root and "?" in root:
-        raise ValueError("has a query behind ?, which can hold a signature or a version; give a plain address")
+        raise ValueError("has a query after ?, which can contain a signature or a version; give a plain address")
     return root

@@ -1,4 +1,4 @@
-"""The configuration of a source's annotations: where they are and how they are read."""
+"""Define the configuration of a source's annotations: where they are and how they are read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _text_encoding(name: str) -> str:
     except (LookupError, ValueError):
         known = False
     if not known:
-        raise ValueError(f"{name!r} is no text encoding that Python knows; give one such as utf-8, utf-16 or latin-1")
+        raise ValueError(f"Python has no text encoding {name!r}; give one such as utf-8, utf-16 or latin-1")
     return name
 
 
 def _kind_of(value: Any) -> str:
-    """Return which branch of a union a value of the file is meant for, so that only that one reports its errors."""
+    """Return the branch of a union that a value is meant for, so that only this branch reports errors."""
     kinds = {dict: "as mapping", list: "as list", int: "as number"}
     return next((name for kind, name in kinds.items() if isinstance(value, kind)), "as text")
 
@@ -35,7 +35,7 @@ _RecordingName = Annotated[
 
 
 def _by_name(value: Any) -> Any:
-    """Return a list of columns, each of which becomes a field of its own name, as the map that it stands for."""
+    """Return fields as a map of names to columns. A list of columns gives each field the name of its column."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         if len(set(value)) < len(value):
             raise ValueError("names a column twice")
@@ -48,12 +48,12 @@ def _by_name(value: Any) -> Any:
 
 
 def _tab(value: Any) -> Any:
-    """Return a tab for its name, and for the escape that single quotes leave as it is."""
+    """Return a tab for the word tab and for a \\t that single quotes left unescaped."""
     return "\t" if value in ("tab", r"\t") else value
 
 
 class SamplesAt(Frozen):
-    """A time unit: samples at a rate that is not the recording's own."""
+    """Configure times in samples at a fixed rate, independent of the recording's."""
 
     samples_at_hz: Annotated[int, Field(ge=1, le=1_000_000_000)]
 
@@ -65,7 +65,7 @@ _TimeUnit = Annotated[
 
 
 class Annotations(Frozen):
-    """Where a source's annotation rows are and how to read them."""
+    """Configure where a source's annotation rows are and how to read them."""
 
     format: Literal["csv"] = "csv"
     sidecar: str | None = Field(
@@ -108,22 +108,22 @@ class Annotations(Frozen):
 
     @property
     def samples_at_hz(self) -> int | None:
-        """The rate at which times count samples, None where they do not or do at each recording's own."""
+        """Return the fixed rate of times in samples. None when times are in other units or follow each recording's rate."""
         return self.time_unit.samples_at_hz if isinstance(self.time_unit, SamplesAt) else None
 
     @property
     def row_unit(self) -> Literal["s", "ms", "samples"]:
-        """The unit of start and end once they are read: clock times and samples at a stated rate are then seconds."""
+        """Return the unit of start and end after reading, which converts clock times and samples at a fixed rate to seconds."""
         return "s" if isinstance(self.time_unit, SamplesAt) or self.time_unit == "clock" else self.time_unit
 
     @property
     def roles(self) -> dict[str, int | str]:
-        """Where start, end or duration, label and channel stand."""
+        """Return the columns of start, end or duration, label and channel."""
         return {name: where for name, where in self.columns.items() if name in ROLES}
 
     @property
     def field_columns(self) -> dict[str, int | str]:
-        """Where the fields stand that the configuration names: under `fields`, or under `columns` as before there was that key."""
+        """Return the columns of the configured fields: of `fields`, and those of `columns` that are not roles, an older spelling."""
         return {name: where for name, where in self.columns.items() if name not in ROLES} | self.fields
 
     @field_validator("columns")
@@ -132,7 +132,7 @@ class Annotations(Frozen):
         for name in columns:
             if (role := near_miss(name, columns)) is not None:
                 raise ValueError(
-                    f"{name!r} is none of {', '.join(ROLES)}; did you mean {role!r}?"
+                    f"{name!r} is not one of {', '.join(ROLES)}; did you mean {role!r}?"
                     " (a field of this name goes under annotations.fields)"
                 )
         return columns
@@ -140,7 +140,7 @@ class Annotations(Frozen):
     @field_validator("columns", "fields")
     @classmethod
     def _role_first(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
-        """Refuse the wrong way round, {0: start}: a field that is called by a number, off a column that is called as a role is."""
+        """Refuse a map of columns to roles, as {0: start}, which would make a field named 0 of a column named start."""
         turned = {}
         for name, where in columns.items():
             role = (near_miss(where, ()) or where.lower()) if isinstance(where, str) else ""
@@ -169,7 +169,7 @@ class Annotations(Frozen):
         if self.sidecar is not None:
             names = re.findall(r"\{([^{}]*)\}", self.sidecar)
             if set(names) - {"stem", "name"}:
-                raise ValueError(f"sidecar {self.sidecar!r} knows the placeholders {{stem}} and {{name}} only")
+                raise ValueError(f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}")
         for name in (self.sidecar, self.table):
             if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
                 raise ValueError(f"{name!r} leads out of the source's root")
@@ -179,9 +179,9 @@ class Annotations(Frozen):
             raise ValueError("`end` and `duration` need `start`")
         for name in self.fields:
             if name in self.columns and name not in ROLES:
-                raise ValueError(f"the field {name!r} stands under `columns` and under `fields`; leave one of them out")
+                raise ValueError(f"the field {name!r} is under `columns` and under `fields`; remove one of them")
         if not self.header and any(isinstance(c, str) for c in (*self.columns.values(), *self.fields.values())):
-            raise ValueError("without a header, columns are given by index, counted from 0")
+            raise ValueError("without a header, give columns by index, counted from 0")
         if any(isinstance(c, int) and c < 0 for c in (*self.columns.values(), *self.fields.values())):
-            raise ValueError("a column's index is counted from 0")
+            raise ValueError("a column's index must be 0 or more")
         return self

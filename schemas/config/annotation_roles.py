@@ -1,4 +1,4 @@
-"""Roles of an annotation file's columns, and which names are likely to be meant as one."""
+"""Define the roles of annotation columns, and recognize names that are probably meant as one."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ _LOOKED_AT, _LONGEST = 200, 40
 
 
 LABEL_COLUMNS = frozenset("event_label category species target".split())
-"""What the column of labels is often called, and a field as often, where labels come from elsewhere."""
+"""Common names of the label column. Where labels come from elsewhere, they are as often names of fields."""
 
 
 @lru_cache(1000)  # a hundred thousand sidecars have one header
 def guess_roles(header: tuple[str, ...], used: frozenset[str], given: frozenset[str]) -> dict[str, str]:
-    """Return the columns of a header that are likely to be meant as a role which the configuration does not name, by role.
+    """Return the columns of a header that are probably meant as roles that the configuration lacks, by role.
 
-    An end or a duration is one only beside a start, since tables of whole recordings often have their lengths. A channel is none:
-    it is as often a field.
+    An end or a duration counts only together with a start, since tables of whole recordings often have lengths. A channel never
+    counts, since it is as often a field.
 
-    header : of which the first columns are looked at, and names of usual length
-    used : columns that the configuration names; given : roles that it does
+    header : names of the columns; only the first columns and names of usual length are considered
+    used : columns that the configuration names
+    given : roles that the configuration names
     """
-    found: dict[str, str] = {}
+    guesses: dict[str, str] = {}
     for name in header[:_LOOKED_AT]:
         if name in used or len(name) > _LONGEST:
             continue
         plain = name.lower()
         role = plain if plain in ROLES else near_miss(name, given) or ("label" if plain in LABEL_COLUMNS else None)
-        if role is not None and role not in given and role not in found and role != "channel":
-            found[role] = name
-    if {"end", "duration"} & set(given) or not {"start"} & {*given, *found}:
-        found.pop("end", None), found.pop("duration", None)
-    elif "end" in found:
-        found.pop("duration", None)
-    return {role: found[role] for role in ROLES if role in found}
+        if role is not None and role not in given and role not in guesses and role != "channel":
+            guesses[role] = name
+    if {"end", "duration"} & set(given) or not {"start"} & {*given, *guesses}:
+        guesses.pop("end", None), guesses.pop("duration", None)
+    elif "end" in guesses:
+        guesses.pop("duration", None)
+    return {role: guesses[role] for role in ROLES if role in guesses}
 
 
 def near_miss(name: str, given: Collection[str]) -> str | None:
-    """Return the role that a name under `columns` is likely to be meant for, None where it is likely to be a field.
+    """Return the role that a name under `columns` is probably meant for, None where it is probably a field.
 
-    A name that looks like a role's after a slip of the keyboard is one whatever else is given. Another word for a role, such as
-    `onset`, is one where the role is not given: beside a `start` it is a field as good as any.
+    A misspelt role counts whatever else is given. A synonym of a role, such as `onset`, counts only where the role itself is not
+    given: together with `start` it is a field like any other.
 
     given : all names under `columns`
     """
@@ -68,8 +69,8 @@ def near_miss(name: str, given: Collection[str]) -> str | None:
     for _ in range(2):  # start_time_s
         plain = _UNITS.sub("", plain)
     if (role := _ROLE_OF.get(plain)) is not None:
-        taken = {"end", "duration"} if role in ("end", "duration") else {role}
-        return None if taken & set(given) else role
+        alternatives = {"end", "duration"} if role in ("end", "duration") else {role}
+        return None if alternatives & set(given) else role
     if plain in _OWN_WORDS or len(plain) < 3:
         return None
     near = difflib.get_close_matches(plain, ROLES, n=1, cutoff=_CUTOFF)

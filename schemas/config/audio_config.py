@@ -1,4 +1,4 @@
-"""The section `audio` of a configuration, and the choice of tracks and channels that a source may make for itself."""
+"""Define the section `audio` of a configuration, and the choice of tracks and channels, which a source can override."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = ("mono", "keep", "left", "right", "each")
 
 
 def _channels(value: Any) -> Any:
-    """Return a choice of channels in its one form: numbers are sorted, since their order changes no mean."""
+    """Return a choice of channels in canonical form. Numbers are sorted, since their order does not change the mean."""
     if isinstance(value, str) and value in _NAMES:
         return value
     if not isinstance(value, list) or not value or any(type(n) is not int or not 0 <= n <= _MOST for n in value):
@@ -41,7 +41,7 @@ def _kind_of_track(value: Any) -> str:
 
 
 class Language(Frozen):
-    """The track of a language, as the file's metadata name it."""
+    """Choose the track of a language, as the file's metadata state it."""
 
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
 
@@ -54,7 +54,7 @@ class Language(Frozen):
 
 
 Channels = Annotated[Literal["mono", "keep", "left", "right", "each"] | list[int], BeforeValidator(_channels)]
-"""mono: their mean; keep: all, in one clip; each: all, a clip each; left, right: channel 0, 1; numbers: the mean of these."""
+"""mono: the mean of all; keep: all in one clip; each: one clip per channel; left, right: channel 0, 1; numbers: the mean of these."""
 
 Track = Annotated[
     Annotated[Literal["default", "first"], Tag("as text")]
@@ -63,11 +63,11 @@ Track = Annotated[
     Discriminator(_kind_of_track),
     BeforeValidator(_track),
 ]
-"""Which of a file's audio tracks; a number is counted from 0 among the audio tracks."""
+"""Which of a file's audio tracks to use; numbers count the audio tracks from 0."""
 
 
 class Audio(Frozen):
-    """What the clips' samples are."""
+    """Configure the samples of clips."""
 
     sample_rate_hz: Annotated[int, Field(ge=1000, le=384000)] = 16000
     channels: Channels = "mono"

@@ -1,6 +1,6 @@
-"""The list `clips` of a configuration: clip stages by name, in the order in which clips go through them.
+"""Define the list `clips` of a configuration: clip stages by name, in the order in which clips pass through them.
 
-What a stage's settings are is the stage's own matter; `clipmill.stages.lookup` checks them. Here they are plain data.
+Settings are plain data here. Each stage has its own model of them, which `clipmill.stages.lookup` applies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ StepSettings = dict[str, Any]
 
 
 def _steps(value: Any) -> Any:
-    """Return steps as maps of one name and its settings; a name alone has none."""
+    """Return steps as maps of one name to its settings, which are empty for a name alone."""
     if not isinstance(value, list):
         raise ValueError("expected a list of stages, as in [{silence: {min_dbfs: -40}}]")
     steps = []
@@ -30,4 +30,4 @@ def _steps(value: Any) -> Any:
 
 
 Steps = Annotated[list[dict[str, Any]], BeforeValidator(_steps)]
-"""Each a map of one entry: a stage's name and its settings."""
+"""Steps, each a map of one stage's name to its settings."""

@@ -1,4 +1,4 @@
-"""The configuration of features. Names, defaults and conventions are librosa's."""
+"""Define the configuration of features. Names, defaults and conventions are librosa's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipmill.schemas.config.model import Frozen, Positive
 
 
 class Stft(Frozen):
-    """A short-time Fourier transform. Defaults and conventions are librosa's."""
+    """Configure a short-time Fourier transform. Defaults and conventions are librosa's."""
 
     n_fft: Annotated[int, Field(ge=16, le=65536)] = 2048
     hop_length: Annotated[int, Field(ge=1, le=65536)] = 512
@@ -27,12 +27,12 @@ class Stft(Frozen):
 
     @property
     def stft(self) -> tuple[int, int, int, str, bool, str]:
-        """What two features must agree in to share one transform."""
+        """Return the settings that two features must have in common to share one transform."""
         return (self.n_fft, self.hop_length, self.win_length or self.n_fft, self.window, self.center, self.pad_mode)
 
 
 class Spectrogram(Stft):
-    """Magnitude, power or dB of the transform: [1 + n_fft / 2, frames]."""
+    """Configure magnitude, power or dB of the transform: [1 + n_fft // 2, frames]."""
 
     output: Literal["magnitude", "power", "magnitude_db"] = "magnitude_db"
     phase: bool = Field(False, description="also store the phase in radians")
@@ -40,7 +40,7 @@ class Spectrogram(Stft):
 
 
 class LogMel(Stft):
-    """Mel power spectrogram in dB: [n_mels, frames]."""
+    """Configure a mel power spectrogram in dB: [n_mels, frames]."""
 
     n_mels: Annotated[int, Field(ge=1, le=4096)] = 128
     fmin: Annotated[float, Field(ge=0)] = 0.0
@@ -52,7 +52,7 @@ class LogMel(Stft):
 
 
 class Mfcc(Frozen):
-    """DCT-II (ortho) of a log-mel: [n_mfcc, frames]. Keys left out are log_mel's when it is computed, else librosa's."""
+    """Configure the orthonormal DCT-II of a log-mel: [n_mfcc, frames]. Omitted keys are those of log_mel, or else librosa's defaults."""
 
     n_mfcc: Annotated[int, Field(ge=1, le=4096)] = 20
     lifter: Annotated[float, Field(ge=0)] = 0.0
@@ -70,7 +70,7 @@ class Mfcc(Frozen):
     top_db: Positive | None = None
 
     def log_mel(self, base: LogMel | None) -> LogMel:
-        """Return the log-mel that the coefficients are made of."""
+        """Return the log-mel from which the coefficients are computed."""
         changed = {
             k: getattr(self, k)
             for k in self.model_fields_set
@@ -82,7 +82,7 @@ class Mfcc(Frozen):
 
 
 class Features(Frozen):
-    """What is computed of each clip. Keys that are not here name derived stages; `clipmill.stages.lookup` knows them and checks their settings."""
+    """Configure what is computed from each clip. Other keys name derived stages; `clipmill.stages.lookup` checks their settings."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -103,7 +103,7 @@ class Features(Frozen):
     def _check(self) -> Features:
         if self.dtype == "float16" and self.spectrogram is not None and self.spectrogram.output == "power":
             raise ValueError(
-                "spectrogram.output: power goes beyond float16's 65504; take magnitude or magnitude_db, or dtype: float32"
+                "spectrogram.output: power exceeds the largest float16, 65504; use magnitude or magnitude_db, or dtype: float32"
             )
         if self.mfcc is not None:
             try:
@@ -116,27 +116,27 @@ class Features(Frozen):
 
     @property
     def derived_stages(self) -> dict[str, Any]:
-        """Settings of derived stages by their name, those that are asked for, in the order of the file."""
+        """Return the settings of the configured derived stages by name, in the order of the file."""
         given = self.model_extra or {}
         return {name: {} if value in (None, True) else value for name, value in given.items() if value is not False}
 
     @property
     def min_samples(self) -> int:
-        """The shortest clip that has a frame in every transform."""
+        """Return the length in samples of the shortest clip that has a frame in every transform."""
         mfcc = self.mfcc.log_mel(self.log_mel) if self.mfcc is not None else None
         transforms = [t for t in (self.spectrogram, self.log_mel, mfcc) if t is not None]
         return max((1 if t.center else t.n_fft for t in transforms), default=1)
 
     @property
     def names(self) -> list[str]:
-        """The features' column names, in the order of the shard's columns."""
-        found = []
+        """Return the features' column names, in the order of the shard's columns."""
+        names = []
         if self.spectrogram is not None:
-            found.append("spectrogram")
+            names.append("spectrogram")
             if self.spectrogram.phase:
-                found.append("phase")
+                names.append("phase")
         if self.log_mel is not None:
-            found.append("log_mel")
+            names.append("log_mel")
         if self.mfcc is not None:
-            found.append("mfcc")
-        return found
+            names.append("mfcc")
+        return names

@@ -1,4 +1,4 @@
-"""The configuration of pictures. Names of colour maps are matplotlib's."""
+"""Define the configuration of pictures. Names of colour maps are matplotlib's."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _known_colormap(name: str) -> str:
-    import matplotlib  # a fifth of a second, which a configuration without pictures need not spend
+    import matplotlib  # takes 0.2 s, so only configurations with pictures import it
 
     if name not in matplotlib.colormaps:
-        hint = did_you_mean(name, matplotlib.colormaps) or "; magma, viridis and gray are some"
+        hint = did_you_mean(name, matplotlib.colormaps) or "; examples are magma, viridis and gray"
         raise ValueError(f"matplotlib has no colour map of this name{hint}")
     return name
 
 
 class Images(Frozen):
-    """How each clip's log-mel is drawn."""
+    """Configure how each clip's log-mel is drawn."""
 
     height: Pixels | None = Field(224, description="in pixels; null: one for each band (of each channel)")
     width: Pixels | None = Field(224, description="in pixels; null: one for each frame")
@@ -39,7 +39,7 @@ class Images(Frozen):
     @classmethod
     def _shape(cls, given: Any) -> Any:
         if given is not None and not isinstance(given, dict | cls):
-            raise ValueError("expected keys and values, as in {height: 224, width: 224}, or {} for what is usual")
+            raise ValueError("expected keys and values, as in {height: 224, width: 224}, or {} for the defaults")
         return given
 
     @field_validator("range_db", mode="before")
@@ -52,15 +52,15 @@ class Images(Frozen):
     @model_validator(mode="after")
     def _check(self) -> Images:
         if self.range_db is not None and not self.range_db[0] < self.range_db[1]:
-            raise error_at("output.images.range_db", "the first is the lower one, as in [-80, 0]")
+            raise error_at("output.images.range_db", "the first number must be the lower one, as in [-80, 0]")
         if self.range_db is None and "reference" in self.model_fields_set:
-            raise error_at("output.images.reference", "belongs to range_db: without one a clip's own range is drawn")
+            raise error_at("output.images.reference", "needs range_db; without it each clip's own range is drawn")
         if self.mode == "gray" and self.model_fields_set & {"colormap"} and self.colormap != "gray":
-            raise error_at("output.images.colormap", "mode gray has no colours; take mode rgb or indexed for them")
+            raise error_at("output.images.colormap", "mode gray has no colours; use mode rgb or indexed")
         return self
 
     @property
     def appearance(self) -> dict[str, Any]:
-        """What the pictures depend on: two configurations that give the same pictures say the same."""
+        """Return the settings that affect the pictures: equal for two configurations that draw the same."""
         unused = {"colormap"} if self.mode == "gray" else set()
         return self.model_dump(exclude=unused | ({"reference"} if self.range_db is None else set()))

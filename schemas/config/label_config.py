@@ -1,4 +1,4 @@
-"""The configuration of labels: where a clip's label comes from."""
+"""Define the configuration of labels: where a clip's label comes from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipmill.schemas.config.model import Frozen
 
 
 def named_groups(pattern: str) -> list[str]:
-    """Return the names of a regular expression's groups. Raises ValueError when it is none."""
+    """Return the names of a regular expression's groups. Raises ValueError when the pattern is invalid."""
     try:
         return list(regex.compile(pattern).groupindex)
     except regex.error as error:
@@ -19,7 +19,7 @@ def named_groups(pattern: str) -> list[str]:
 
 
 class From(Frozen):
-    """Where a label comes from, what it is called, and which labels are left out."""
+    """Configure where labels come from, how they are renamed, and which are left out."""
 
     example: ClassVar[str] = "{from: folder}"
 
@@ -28,13 +28,13 @@ class From(Frozen):
     )
     regex: str | None = None
     map: Annotated[dict[str, str], Field(min_length=1)] | None = Field(
-        None, description="what labels are called, by what they are called in the corpus"
+        None, description="names of labels in the dataset, by their names in the corpus"
     )
     default: str | None = Field(
-        None, description="for labels that neither `map` nor `classes` has; without it they are rejected"
+        None, description="for labels in neither `map` nor `classes`; without it they are rejected"
     )
     drop: list[str] = Field(
-        default_factory=list, description="labels that are left out, as the corpus or `map` calls them"
+        default_factory=list, description="labels to leave out, by their name in the corpus or in `map`"
     )
 
     @field_validator("map", mode="before")
@@ -64,7 +64,7 @@ class From(Frozen):
 
 
 def as_label(value: Any) -> Any:
-    """Return a number of the file as the text that a label is. Anything else stays, for its own check."""
+    """Return a number as the text of a label. Other values are returned unchanged and checked later."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

@@ -1,4 +1,4 @@
-"""The configuration of limits: what holds a finished build back, and when a recording is given up."""
+"""Define the configuration of limits on the result of a build and on each recording."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from clipmill.schemas.config.model import Frozen, Positive, Share, later
 
 
 class Limits(Frozen):
-    """When a finished build is not published, and when a recording is given up."""
+    """Configure when a finished build is not published, and when a recording is rejected for its size or time."""
 
     max_rejected_share: Share = 0.01
     min_clips: Annotated[int, Field(ge=0)] = 1
-    allow_empty_splits: bool = Field(False, description="publish although a split that was asked for has no clip")
+    allow_empty_splits: bool = Field(False, description="publish although a configured split has no clip")
     missing_classes: Literal["warn", "hold", "ignore"] | None = Field(
         None,
         description="when a split has no clip of a class that another has; default: hold with `classes`, else warn",
     )
     max_side_changes: Annotated[int, Field(ge=0)] = Field(
-        0, description="recordings that may move between a training split and an evaluating one since the last snapshot"
+        0, description="recordings that may move between training and evaluation splits since the last snapshot"
     )
     max_shrink_share: Share | None = Field(
-        None, description="fewer clips than the last snapshot, by this share at most"
+        None, description="share by which the number of clips may fall below that of the last snapshot"
     )
     max_label_drift: Share | None = Field(
         None, description="how much each label's share of the clips may differ from the last snapshot"
     )
     max_saturated_share: Share | None = Field(
-        None, description="of each source's samples, how many may be at full scale, as in recordings that were clipped"
+        None, description="share of each source's samples that may be at full scale, as in recordings that were clipped"
     )
     decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
-        300.0, description="a recording of which nothing was decoded for so long is rejected"
+        300.0, description="a recording is rejected when nothing of it was decoded for this long"
     )
     decoder_memory_mb: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
-        4000, description="a recording that takes more memory to decode is rejected"
+        4000, description="a recording is rejected when decoding it takes more memory"
     )
     max_recording_s: Positive = later(86400.0, description="a longer recording is rejected")
     max_temporary_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = later(
-        50_000, description="a recording whose clips, until its end is decoded, take more space on the disk is rejected"
+        50_000, description="a recording is rejected when its clips take more temporary disk space"
     )

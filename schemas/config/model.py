@@ -1,4 +1,4 @@
-"""The base of all configuration models, and the types that they share."""
+"""Define the base of all configuration models, and the types that they share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 def later(default: Any, **about: Any) -> Any:
-    """Return the field of a key that came when there were datasets already.
+    """Return the field of a key that was added after datasets existed.
 
-    It stands in fingerprints only where its value differs from the default, so that no dataset that does without it gets
-    another key. The default may never change. The other arguments are pydantic's.
+    The key is part of a fingerprint only when its value is not the default, so that datasets that do not use it keep their
+    keys. The default must never change. The other arguments are pydantic's.
     """
     return Field(default, json_schema_extra={_LATER: True}, **about)
 
@@ -25,11 +25,11 @@ _LATER = "later"
 
 
 def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Return a configuration's values as plain data for a digest, without later keys that are at their default.
+    """Return a configuration's values as plain data for a digest, without `later` keys that have their default.
 
-    exclude : names of fields to leave out, of this model and not of those in it
+    exclude : names of fields to leave out, of this model only
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     dumped = model.model_dump(by_alias=by_alias, exclude=set(exclude))
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
@@ -38,20 +38,20 @@ def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[
         if name in exclude or (is_later and value == field.get_default(call_default_factory=True)):
             continue
         key = field.alias if by_alias and field.alias else name
-        found[key] = fingerprint(value, by_alias=by_alias) if isinstance(value, BaseModel) else dumped[key]
-    return found
+        values[key] = fingerprint(value, by_alias=by_alias) if isinstance(value, BaseModel) else dumped[key]
+    return values
 
 
 def error_at(key: str, message: str) -> ValueError:
-    """Return an error about one key that a check of a whole found. `clipmill.pipelines.config_file` gives it the key's line."""
+    """Return an error about one key, for the check of a whole model. `clipmill.pipelines.config_file` adds the key's line."""
     return ValueError(f"@{key}@{message}")
 
 
 def nearest(given: object, known: Iterable[str]) -> str | None:
-    """Return the known word that a text was meant for, if it is nearly one. Case, `-` and `_` do not count.
+    """Return the known word that a text is probably meant as, None when none is close. Case, `-` and `_` do not count.
 
-    Near is at most one letter off (left out, added, another, or two exchanged), or one in four of a longer word; or the word
-    without its last parts, as `hop` of `hop_s`, if no other word begins so.
+    Close means one wrong letter (missing, added, replaced, or two swapped), or one in four of a longer word. A word without its
+    last parts, as `hop` for `hop_s`, is close when no other word begins with it.
     """
     if not isinstance(given, str) or not 0 < len(given) <= _LONGEST_WORD:
         return None
@@ -61,12 +61,12 @@ def nearest(given: object, known: Iterable[str]) -> str | None:
     best = min(distances, key=lambda word: distances[word], default=None)
     if best is not None and distances[best] <= max(1, max(len(text), len(words[best])) // 4):
         return best
-    begun = [w for w in words if f"{w}_".startswith(f"{given}_") or f"{given}_".startswith(f"{w}_")]
-    return begun[0] if len(begun) == 1 else None
+    beginnings = [w for w in words if f"{w}_".startswith(f"{given}_") or f"{given}_".startswith(f"{w}_")]
+    return beginnings[0] if len(beginnings) == 1 else None
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'left'?`` for a text that is nearly one of the known words, else nothing."""
+    """Return ``; did you mean 'left'?`` for a text that is close to a known word, otherwise an empty text."""
     near = nearest(given, known)
     return f"; did you mean {near!r}?" if near is not None else ""
 
@@ -79,7 +79,7 @@ def _plain(word: str) -> str:
 
 
 def _distance(a: str, b: str) -> int:
-    """Return how many letters are left out, added, replaced, or exchanged with the next one between two words."""
+    """Return the number of letters to remove, add, replace, or swap with the next one to turn one word into the other."""
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -94,9 +94,9 @@ def _distance(a: str, b: str) -> int:
 
 
 class Frozen(BaseModel):
-    """Base of all configuration: unknown keys are errors, values never change.
+    """Base of all configuration models: unknown keys are errors, and values never change.
 
-    example : how such a part of a configuration is written, for messages; empty where its keys say enough
+    example : how such a part of a configuration is written, for messages; empty where a list of its keys is enough
     """
 
     example: ClassVar[str] = ""
@@ -108,11 +108,11 @@ class Frozen(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse `yes` and `true` where a number is asked for; pydantic reads them as 1."""
-        wanted = str(cls.model_fields[str(info.field_name)].annotation)
-        inside = value.values() if isinstance(value, dict) and wanted.startswith("dict[") else [value]
+        """Refuse `yes` and `true` where a number is expected; pydantic would read them as 1."""
+        expected = str(cls.model_fields[str(info.field_name)].annotation)
+        inside = value.values() if isinstance(value, dict) and expected.startswith("dict[") else [value]
         truths = [v for v in inside if isinstance(v, bool)]
-        if truths and "bool" not in wanted and ("float" in wanted or "int" in wanted):
-            or_text = ", or text in quotes" if "str]" in wanted else ""
+        if truths and "bool" not in expected and ("float" in expected or "int" in expected):
+            or_text = ", or text in quotes" if "str]" in expected else ""
             raise ValueError(f"should be a number{or_text}, not {str(truths[0]).lower()}")
         return value
