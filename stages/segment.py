@@ -20,9 +20,9 @@ from clipmill.schemas.reasons import Reason
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
 from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.clip_samples import nullable_floats
 from clipmill.stages.spans import Clip, windows
 from clipmill.stages.stage import Stage
-from clipmill.stages.waveforms import nullable_floats
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20

@@ -27,7 +27,7 @@ import os, time
 from dataclasses import dataclass
 from clipmill.schemas.config.model import Frozen
 from clipmill.stages.stage import Stage
-from clipmill.stages.waveforms import waveforms
+from clipmill.stages.clip_samples import waveforms
 
 class Settings(Frozen):
     on: str = ""

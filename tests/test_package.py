@@ -217,7 +217,7 @@ import numpy as np
 import clipmill
 from stages import level
 from .level.quiet import FACTOR
-from clipmill.stages.waveforms import waveforms, with_waveforms
+from clipmill.stages.clip_samples import waveforms, with_waveforms
 
 MINE = True
 

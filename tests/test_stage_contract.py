@@ -21,10 +21,10 @@ from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.tables import CLIPS, RESERVED
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain, apply_stage
+from clipmill.stages.clip_samples import waveforms, with_waveforms
 from clipmill.stages.clips.silence import SilenceFilter
 from clipmill.stages.lookup import find_stage, known_names
 from clipmill.stages.stage import Stage, dropped, rejected, with_column
-from clipmill.stages.waveforms import waveforms, with_waveforms
 
 RATE = 8000
 FEATURES = {
