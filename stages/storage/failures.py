@@ -44,8 +44,8 @@ _NO_KEYS = f"no credentials were found: set {_WHERE_KEYS_ARE}; for a public buck
 _OF_S3 = {
     "SignatureDoesNotMatch": f"the secret key does not belong to the access key: check {_WHERE_KEYS_ARE}",
     "InvalidAccessKeyId": f"the store does not know this access key: check {_WHERE_KEYS_ARE}",
-    "AccessDenied": "these credentials do not permit this: check the bucket's policy and the user's permissions",
-    "403": "these credentials are wrong or do not permit this: check them and the bucket's policy",
+    "AccessDenied": "these credentials have no permission for this: check the bucket's policy and the user's permissions",
+    "403": "these credentials are wrong or have no permission for this: check them and the bucket's policy",
     "UserSuspended": "the store has suspended this user: ask its administrator",
     "NoSuchBucket": "the bucket does not exist: create it or correct the address",
     "ExpiredToken": f"the credentials have expired: renew them, then {_THEN}",
