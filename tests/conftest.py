@@ -1,4 +1,4 @@
-"""What tests share: the real corpora, one Ray a session, small recordings, and a build without Ray."""
+"""Fixtures and helpers that tests share: the real corpora, one Ray per session, small recordings, and builds without Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from clipmill.pipelines.cli.main import main
 
-# A busy machine is no failure; and what continuous integration finds, anyone can find again.
+# A busy machine must not fail a test, and failures in continuous integration must be reproducible.
 hypothesis.settings.register_profile("clipmill", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("clipmill")
 
@@ -26,7 +26,7 @@ CORPORA = Path(os.environ.get("CLIPMILL_TEST_CORPORA", Path(__file__).parents[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests may take longer than the bound in pyproject.toml, which ends tests that wait for ever."""
+    """Give slow tests more time than the limit in pyproject.toml, which stops tests that hang."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(5400))
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
-    """The folder of real recordings. Without it the tests that need it are skipped."""
+    """Return the folder of real recordings. Tests that need it are skipped if it is missing."""
     if not (CORPORA / "MANIFEST.csv").exists():
         pytest.skip(f"real recordings are not at {CORPORA}; set CLIPMILL_TEST_CORPORA")
     return CORPORA
@@ -42,7 +42,7 @@ def corpora() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One private Ray with two CPUs for all tests that need it."""
+    """Start one private Ray with two CPUs for all tests that need it."""
     import logging
 
     import ray
@@ -57,10 +57,10 @@ def ray_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
-    """Address of an S3 server: the one that S3_ENDPOINT_URL names, else moto's, started for the session."""
-    found = os.environ.get("S3_ENDPOINT_URL")
-    if found:
-        yield found
+    """Yield the address of an S3 server: that of S3_ENDPOINT_URL, or else of a moto server for the session."""
+    address = os.environ.get("S3_ENDPOINT_URL")
+    if address:
+        yield address
         return
     server_module = pytest.importorskip(
         "moto.server", reason="no S3 server: set S3_ENDPOINT_URL, or install moto[server]"
@@ -76,7 +76,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(endpoint: str) -> str:
-    """A new bucket."""
+    """Create a bucket and return its name."""
     import uuid
 
     from clipmill.stages.storage.root import Root
@@ -87,13 +87,13 @@ def bucket(endpoint: str) -> str:
 
 
 def upload_source(source: dict[str, Any], bucket: str, endpoint: str) -> dict[str, Any]:
-    """Put a source's good recordings into a bucket; return the source as it is there."""
+    """Put a source's good recordings into a bucket; return the source with its remote root."""
     from clipmill.stages.storage.root import Root
 
-    there = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
+    remote = Root(f"s3://{bucket}/in", {"endpoint_url": endpoint})
     for path in sorted(Path(source["root"]).glob("r*.wav")):
-        there.write_bytes(path.name, path.read_bytes())
-    return {**source, "root": there.url, "storage_options": {"endpoint_url": endpoint}}
+        remote.write_bytes(path.name, path.read_bytes())
+    return {**source, "root": remote.url, "storage_options": {"endpoint_url": endpoint}}
 
 
 def remote_hashes(root: Any) -> dict[str, str]:
@@ -103,12 +103,12 @@ def remote_hashes(root: Any) -> dict[str, str]:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small builds run in this process, as on the command line, even if the session's Ray is up."""
+    """Run small builds in this process, as the command line does, even if the session's Ray is running."""
     monkeypatch.setattr("clipmill.pipelines.run.build._ray_is_at_hand", lambda: False)
 
 
 def run(*args: Any, code: int = 0) -> str:
-    """Give a command on the command line, and return what it prints. code : the exit code that it is to have"""
+    """Run a command of the command line in this process; return its output. code : expected exit code"""
     result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
     assert result.exit_code == code, result.output
     return str(result.output)
@@ -117,14 +117,14 @@ def run(*args: Any, code: int = 0) -> str:
 def tone(
     seconds: float, rate: int, channels: int = 1, hz: float = 440.0, peak: float = 0.3, seed: int = 0
 ) -> np.ndarray:
-    """A sine in a little noise, float64 [frames, channels]."""
+    """Return a sine with a little noise, float64 [frames, channels]."""
     t = np.arange(round(seconds * rate)) / rate
     y = peak * np.sin(2 * np.pi * hz * t)[:, None] * np.ones(channels)
     return y + 0.001 * np.random.default_rng(seed).standard_normal(y.shape)
 
 
 def write_audio(path: Path, y: np.ndarray, rate: int, subtype: str | None = None) -> Path:
-    """Write a file in blocks: libsndfile's Vorbis encoder crashes on one long write."""
+    """Write samples [frames, channels] to a file, in blocks, since libsndfile's Vorbis encoder crashes on one long write; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with sf.SoundFile(path, "w", rate, y.shape[1], subtype=subtype) as file:
         for k in range(0, len(y), 65536):
@@ -134,14 +134,14 @@ def write_audio(path: Path, y: np.ndarray, rate: int, subtype: str | None = None
 
 @pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Path]:
-    """Write a configuration; what is not given has small defaults."""
+    """Return a function that writes a configuration and returns its path. Keys that are not given have small defaults."""
 
     def make(sources: list[dict[str, Any]] | dict[str, Any], name: str = "test", **more: Any) -> Path:
-        listed = [sources] if isinstance(sources, dict) else sources
-        for i, source in enumerate(listed):
+        source_list = [sources] if isinstance(sources, dict) else sources
+        for i, source in enumerate(source_list):
             source.setdefault("name", f"s{i}")
             source["root"] = str(source["root"])
-        plain: dict[str, Any] = {"name": name, "sources": listed, "output": {"root": str(tmp_path / "out")}}
+        plain: dict[str, Any] = {"name": name, "sources": source_list, "output": {"root": str(tmp_path / "out")}}
         plain.update(more)
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
@@ -188,7 +188,7 @@ def clips_of(root: Path, commits: list[Any]) -> list[dict[str, Any]]:
 
 
 def kill_tree(process: subprocess.Popen[Any]) -> None:
-    """Kill a build, and the Ray processes that it started."""
+    """Kill a build and the Ray processes that it started."""
     import psutil
 
     children = psutil.Process(process.pid).children(recursive=True)

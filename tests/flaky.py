@@ -1,8 +1,8 @@
-"""A file system that fails as object stores do, by a plan that a test may change while a build runs. URLs: ``flaky:///folder``.
+"""A file system that fails like an object store, by a plan that a test may change during a build. URLs: ``flaky:///folder``.
 
-It keeps its files in a local folder. The plan is a JSON file named by FLAKY_PLAN: `rate`, the share of calls that fail; `only`, a
-regular expression that a path must match to fail; `beyond`, an offset before which reads succeed. A file that is written appears
-when it is closed, whole or not at all.
+Files are stored in a local folder. The plan is a JSON file named by FLAKY_PLAN: `rate`, the share of calls that fail; `only`, a
+regular expression that a path must match to fail; `beyond`, an offset before which reads succeed. A written file appears
+when it is closed, complete or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _draw = random.Random(os.getpid())
 
 
 def maybe_fail(path: str, offset: int = 1 << 62) -> None:
+    """Raise TimeoutError if the plan and chance say so."""
     plan = json.loads(Path(os.environ["FLAKY_PLAN"]).read_text())
     if offset < plan.get("beyond", 0):
         return
@@ -34,7 +35,7 @@ class _Reading:
         self._path, self._file = path, open(path, "rb")  # noqa: SIM115
 
     def read(self, size: int = -1) -> bytes:
-        # All that is left reaches to the end.
+        # A read without a size reaches to the end.
         maybe_fail(self._path, self._file.tell() if size >= 0 else os.fstat(self._file.fileno()).st_size)
         return self._file.read(size)
 
@@ -72,6 +73,8 @@ class _Writing:
 
 
 class FlakyFileSystem(LocalFileSystem):
+    """The local file system, with failures."""
+
     protocol = "flaky"
 
     @classmethod
@@ -105,6 +108,7 @@ class FlakyFileSystem(LocalFileSystem):
 
 
 def register() -> None:
+    """Make the file system known to fsspec."""
     fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
 
 

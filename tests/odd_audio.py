@@ -1,4 +1,4 @@
-"""Small recordings of kinds that people reported, each with what is right for it: CASES. Made here, with no other program."""
+"""CASES: small recordings of kinds that users reported, each with the right outcome. They are generated here, without other programs."""
 
 from __future__ import annotations
 

@@ -16,16 +16,16 @@ TRACKS = Cases("tracks")
 
 
 def boxes(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the top boxes of an MP4, each with its header."""
-    found, at = [], 0
+    """Return the top-level boxes of an MP4: name, and bytes with the header."""
+    result, at = [], 0
     while at + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, at)
         if size == 1:
             size = struct.unpack_from(">Q", content, at + 8)[0]
         size = size or len(content) - at
-        found.append((kind, content[at : at + size]))
+        result.append((kind, content[at : at + size]))
         at += size
-    return found
+    return result
 
 
 def box(kind: bytes, body: bytes = b"") -> bytes:
@@ -33,27 +33,31 @@ def box(kind: bytes, body: bytes = b"") -> bytes:
 
 
 def in_order(content: bytes, order: str) -> bytes:
-    """Put the top boxes of an MP4 into another order, named by words; what is not named is left out, `free` and `wide` are made."""
-    there = dict(boxes(content))
-    old = content.find(there[b"mdat"])
-    made = {b"free": box(b"free", b"\0" * 24), b"wide": box(b"wide")}
+    """Return an MP4 with its top-level boxes in the given order. Others are left out; `free` and `wide` boxes are added.
+
+    order : names of boxes, separated by spaces
+    """
+    originals = dict(boxes(content))
+    old = content.find(originals[b"mdat"])
+    fillers = {b"free": box(b"free", b"\0" * 24), b"wide": box(b"wide")}
     names = [name.encode() for name in order.split()]
-    parts = [there.get(name) or made[name] for name in names]
+    parts = [originals.get(name) or fillers[name] for name in names]
     new = sum(len(p) for p in parts[: names.index(b"mdat")])
     if b"moov" in names:
-        parts[names.index(b"moov")] = _moved(there[b"moov"], new - old)
+        parts[names.index(b"moov")] = _shift_offsets(originals[b"moov"], new - old)
     return b"".join(parts)
 
 
-def _moved(moov: bytes, by: int) -> bytes:
-    found, at = bytearray(moov), moov.find(b"stco")
+def _shift_offsets(moov: bytes, by: int) -> bytes:
+    """Return a moov box whose offsets of samples are increased."""
+    result, at = bytearray(moov), moov.find(b"stco")
     while at >= 0:
         n = struct.unpack_from(">I", moov, at + 8)[0]
         for k in range(n):
             place = at + 12 + 4 * k
-            struct.pack_into(">I", found, place, struct.unpack_from(">I", moov, place)[0] + by)
+            struct.pack_into(">I", result, place, struct.unpack_from(">I", moov, place)[0] + by)
         at = moov.find(b"stco", at + 4)
-    return bytes(found)
+    return bytes(result)
 
 
 @lru_cache(64)
@@ -72,7 +76,7 @@ def one(kind: str, codec: str, seconds: float = 4, rate: int = 44100, channels: 
 
 def two(kind: str, codec: str, first: Mapping[str, object] | None = None, second: Mapping[str, object] | None = None, rate: int = 16000,
         video_s: float = 0) -> Callable[[], bytes]:  # fmt: skip
-    """Return a maker of a file of two tracks: the first begins with 300 Hz, the second with 800 Hz."""
+    """Return a function that makes a file of two tracks: the first begins with 300 Hz, the second with 800 Hz."""
 
     def make() -> bytes:
         tracks = [
@@ -99,11 +103,11 @@ def _wma_zeroed() -> bytes:
 
 
 def cut_by_edit(content: bytes, by_s: float) -> bytes:
-    """Let the edit list leave out the beginning. Its times count in ms of the movie and in samples of the track (44.1 kHz)."""
-    found, at = bytearray(content), content.find(b"elst") + 12
+    """Return an MP4 whose edit list leaves out the beginning. Its times are in ms of the movie and in samples of the track (44.1 kHz)."""
+    result, at = bytearray(content), content.find(b"elst") + 12
     duration, media = struct.unpack_from(">Ii", content, at)
-    struct.pack_into(">Ii", found, at, duration - round(by_s * 1000), media + round(by_s * 44100))
-    return bytes(found)
+    struct.pack_into(">Ii", result, at, duration - round(by_s * 1000), media + round(by_s * 44100))
+    return bytes(result)
 
 
 def mdat_first(make: Callable[[], bytes], order: str) -> Callable[[], bytes]:
@@ -111,7 +115,7 @@ def mdat_first(make: Callable[[], bytes], order: str) -> Callable[[], bytes]:
 
 
 def without_packets(content: bytes, first: float, last: float) -> bytes:
-    """Lose the packets of an MPEG-TS between two shares of it."""
+    """Return an MPEG-TS without the packets between two shares of it, 0 to 1."""
     n = len(content) // 188
     return content[: int(n * first) * 188] + content[int(n * last) * 188 :]
 
@@ -317,7 +321,7 @@ for _kind, _codec, _name in (
 
 
 def _pause() -> Track:
-    """Return Opus whose encoder says that 2.5 to 4.5 s are silence and then, from 3 to 4.3 s, sends nothing."""
+    """Return Opus whose encoder announces silence from 2.5 to 4.5 s, and that has no packets from 3 to 4.3 s."""
     y = signal(7, 48000)
     y[round(2.5 * 48000) : round(4.5 * 48000)] = 0
     return Track("libopus", y, 48000, bit_rate=24000, options={"dtx": "1", "application": "voip"}, drop=((3.0, 4.3),))

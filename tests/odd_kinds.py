@@ -1,4 +1,4 @@
-"""AIFF, W64, AU, CAF, NIST and FLAC with lengths that are unknown or wrong; formats that FFmpeg reads or that nobody here does."""
+"""AIFF, W64, AU, CAF, NIST and FLAC with unknown or wrong lengths; formats that only FFmpeg reads, or neither library."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def by_sf(kind: str, subtype: str = "PCM_16", **more: str) -> Callable[[], bytes
 
 
 def at_chunk(content: bytes, name: bytes, offset: int, form: str, *values: int) -> bytes:
-    """Write numbers at an offset behind a chunk's name."""
-    found = bytearray(content)
-    struct.pack_into(form, found, content.find(name) + offset, *values)
-    return bytes(found)
+    """Return content with numbers written at an offset from the start of a chunk's name."""
+    result = bytearray(content)
+    struct.pack_into(form, result, content.find(name) + offset, *values)
+    return bytes(result)
 
 
 def aiff(
@@ -35,7 +35,7 @@ def aiff(
     tail: bytes = b"",
     body: bytes | None = None,
 ) -> bytes:
-    """Return an AIFF by hand; ssnd, frames, form : lengths that it states instead of the true ones."""
+    """Return an AIFF. ssnd, frames, form : lengths to state instead of the true ones"""
     body = np.frombuffer(pcm16(Y), "<i2").astype(">i2").tobytes() if body is None else body
     n = len(body) // 2
     rate = struct.pack(">HQ", 16383 + 12, R << (63 - 12))
@@ -48,12 +48,12 @@ def aiff(
 def w64(data: int | None = None, riff: int | None = None) -> bytes:
     content = by_sf("W64")()
     at = content.find(b"data\xf3\xac")
-    found = bytearray(content)
+    result = bytearray(content)
     if data is not None:
-        struct.pack_into("<Q", found, at + 16, data)
+        struct.pack_into("<Q", result, at + 16, data)
     if riff is not None:
-        struct.pack_into("<Q", found, 16, riff)
-    return bytes(found)
+        struct.pack_into("<Q", result, 16, riff)
+    return bytes(result)
 
 
 def au(size: int, body: bytes | None = None) -> bytes:
@@ -83,7 +83,7 @@ def flac(seconds: float = 4, from_s: float = 0.0, rate: int = 16000, channels: i
 
 
 def states(content: bytes, total: int | None = None, rate: int | None = None) -> bytes:
-    """Change the total or the rate of a FLAC's STREAMINFO."""
+    """Return a FLAC with another total or rate in its STREAMINFO."""
     word = int.from_bytes(content[18:26], "big")
     if total is not None:
         word = word >> 36 << 36 | total
@@ -277,7 +277,7 @@ KINDS.rejected("song.mid", lambda: b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96) +
 
 
 def _twice(kind: str, codec: str) -> bytes:
-    """Return two files one behind the other, as `cat` joins them."""
+    """Return two files one after the other, as `cat` joins them."""
     return b"".join(
         mux(
             kind,
@@ -298,7 +298,7 @@ for _kind, _codec, _loose in (
 
 
 def _long_flac(start: float) -> bytes:
-    """Return FLAC that is longer than what is looked at of a file's end."""
+    """Return a FLAC that is longer than the part of a file's end that is checked."""
     y = signal(4, 44100, from_s=start)
     return soundfile(y + 0.05 * np.random.default_rng(5).standard_normal(y.shape).astype(np.float32), 44100, "FLAC")
 

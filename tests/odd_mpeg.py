@@ -1,4 +1,4 @@
-"""MP3, MP2, MP1 and ADTS: joined, cut, damaged, tagged, and with headers that state what is not so."""
+"""MP3, MP2, MP1 and ADTS: joined, cut, damaged, tagged, and with wrong headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KBPS = {
 
 
 def mp3_frames(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield place and length of each Layer III frame behind an ID3v2 tag."""
+    """Yield position and length of each Layer III frame after an ID3v2 tag."""
     at = 10 + synchsafe(content[6:10]) if content[:3] == b"ID3" else 0
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] & 0xE6 == 0xE2:
         version, third = content[at + 1] >> 3 & 3, content[at + 2]
@@ -34,7 +34,7 @@ def synchsafe(four: bytes) -> int:
 
 
 def id3v2(n: int, fill: bytes = b"\0") -> bytes:
-    """Return an ID3v2.3 tag with n bytes of something: a private frame, as pictures are."""
+    """Return an ID3v2.3 tag with n bytes in a private frame, as pictures are stored."""
     body = b"PRIV" + struct.pack(">I", n) + b"\0\0" + (fill * (n // len(fill) + 1))[:n]
     size = len(body)
     return b"ID3\3\0\0" + bytes(size >> s & 127 for s in (21, 14, 7, 0)) + body
@@ -58,14 +58,14 @@ def lyrics3() -> bytes:
 
 
 def junk(n: int, seed: int = 3) -> bytes:
-    """Return bytes without any that begins a frame."""
+    """Return bytes of which none can begin a frame."""
     return np.random.default_rng(seed).integers(0, 0xF0, n).astype(np.uint8).tobytes()
 
 
 def mp3(
     seconds: float, from_s: float = 0.0, rate: int = 44100, channels: int = 1, xing: bool = True, kbps: int = 64
 ) -> bytes:
-    """Return a constant-rate MP3 by LAME, with an Info header or without, no ID3."""
+    """Return a constant-rate MP3 by LAME, with or without an Info header, and without ID3."""
     track = Track("libmp3lame", signal(seconds, rate, channels, from_s), rate, bit_rate=kbps * 1000)
     return mux("mp3", track, {"write_xing": str(int(xing)), "id3v2_version": "0"})
 
@@ -78,7 +78,7 @@ def stereo(seconds: float, from_s: float, joint: str) -> bytes:
 
 
 def vbr(seconds: float, rate: int = 44100, xing: bool = True) -> bytes:
-    """Return a variable-rate MP3 with a Xing header, or without it."""
+    """Return a variable-rate MP3, with or without a Xing header."""
     content = soundfile(signal(seconds, rate), rate, "MP3", bitrate_mode="VARIABLE", compression_level=0.2)
     return content if xing else without_first(content)
 
@@ -89,25 +89,25 @@ def without_first(content: bytes) -> bytes:
 
 
 def xing_says(content: bytes, change: float | None = None, plus: int = 0, flags: int | None = None) -> bytes:
-    """Change what a Xing or Info header states of its frames and bytes."""
+    """Return an MP3 whose Xing or Info header states other numbers of frames and bytes."""
     at = max(content.find(b"Xing", 0, 300), content.find(b"Info", 0, 300))
-    found = bytearray(content)
-    frames = struct.unpack_from(">I", found, at + 8)[0]
+    result = bytearray(content)
+    frames = struct.unpack_from(">I", result, at + 8)[0]
     if change is not None:
-        struct.pack_into(">I", found, at + 8, round(frames * change))
-        if found[at + 7] & 2:
-            struct.pack_into(">I", found, at + 12, round(struct.unpack_from(">I", found, at + 12)[0] * change))
+        struct.pack_into(">I", result, at + 8, round(frames * change))
+        if result[at + 7] & 2:
+            struct.pack_into(">I", result, at + 12, round(struct.unpack_from(">I", result, at + 12)[0] * change))
     if plus:
-        struct.pack_into(">I", found, at + 8, frames + plus)
+        struct.pack_into(">I", result, at + 8, frames + plus)
     if flags is not None:
-        # Without their flag the fields are not there, and what stood in them is nothing.
-        struct.pack_into(">I", found, at + 4, flags)
-        found[at + 8 : at + 140] = b"\0" * 132
-    return bytes(found)
+        # Without their flags the fields do not exist, so their bytes are cleared.
+        struct.pack_into(">I", result, at + 4, flags)
+        result[at + 8 : at + 140] = b"\0" * 132
+    return bytes(result)
 
 
 def vbri(content: bytes, states: float) -> bytes:
-    """Put a Fraunhofer VBRI header before frames that have none; states : times the true count of frames."""
+    """Return frames with a Fraunhofer VBRI header before them. states : factor on the true number of frames"""
     frames = list(mp3_frames(content))
     head = bytearray(content[:4])
     head[2] = head[2] & 0x0F | 0x90  # 128 kbit/s
@@ -121,7 +121,7 @@ def zeroed(content: bytes, at: int, n: int) -> bytes:
 
 
 def layer_one_silence(seconds: float) -> bytes:
-    """Return MPEG-1 Layer I frames of 32 kHz and 128 kbit/s in which no subband has bits."""
+    """Return MPEG-1 Layer I frames of 32 kHz and 128 kbit/s in which no subband has any bits."""
     return (b"\xff\xff\x48\xc0".ljust(12 * 128000 // 32000 * 4, b"\0")) * round(seconds * 32000 / 384)
 
 
@@ -247,7 +247,7 @@ def adts(seconds: float, from_s: float = 0.0, rate: int = 44100, channels: int =
 
 
 def _frame_at(content: bytes, share: float) -> int:
-    """Return where the ADTS frame begins that lies at a share of the content."""
+    """Return the position of the ADTS frame at a share of the content, 0 to 1."""
     at = 0
     while at < len(content) * share:
         at += (content[at + 3] & 3) << 11 | content[at + 4] << 3 | content[at + 5] >> 5

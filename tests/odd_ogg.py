@@ -1,4 +1,4 @@
-"""Ogg: chained, multiplexed, with pages that are lost, damaged, without an end; Vorbis, Opus and FLAC in it."""
+"""Ogg with Vorbis, Opus and FLAC: chained, multiplexed, with lost or damaged pages, or without an end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OGG = Cases("ogg")
 
 
 def _table() -> list[int]:
-    found = []
+    table = []
     for i in range(256):
         r = i << 24
         for _ in range(8):
             r = (r << 1) ^ 0x04C11DB7 if r & 0x80000000 else r << 1
-        found.append(r & 0xFFFFFFFF)
-    return found
+        table.append(r & 0xFFFFFFFF)
+    return table
 
 
 _CRC = _table()
@@ -50,15 +50,15 @@ class Page:
 
 
 def pages(content: bytes) -> list[Page]:
-    found, at = [], 0
+    result, at = [], 0
     while at < len(content):
         _, _, flags, granule, serial, sequence, _ = struct.unpack_from("<4sBBqIII", content, at)
         n = content[at + 26]
         lacing = content[at + 27 : at + 27 + n]
         body = content[at + 27 + n : at + 27 + n + sum(lacing)]
-        found.append(Page(flags, granule, serial, sequence, lacing, body))
+        result.append(Page(flags, granule, serial, sequence, lacing, body))
         at += 27 + n + len(body)
-    return found
+    return result
 
 
 def pack(some: Iterable[Page]) -> bytes:
@@ -66,12 +66,12 @@ def pack(some: Iterable[Page]) -> bytes:
 
 
 def places(content: bytes) -> list[int]:
-    """Return where each page begins."""
-    found, at = [], 0
+    """Return the position of each page."""
+    positions, at = [], 0
     for page in pages(content):
-        found.append(at)
+        positions.append(at)
         at += 27 + len(page.lacing) + len(page.body)
-    return found
+    return positions
 
 
 def one_packet(flags: int, granule: int, serial: int, sequence: int, packet: bytes) -> Page:
@@ -87,10 +87,10 @@ def vorbis(
 
 
 def repaged(content: bytes, serial: int) -> bytes:
-    """Return Vorbis in pages of half a second, as recorders write them; libsndfile's are longer."""
+    """Return Vorbis in pages of half a second, as recorders write them. Those of libsndfile are longer."""
     all_ = pages(content)
     first = next(i for i, p in enumerate(all_) if p.granule > 0)
-    found = [replace(p, serial=serial) for p in all_[:first]]
+    result = [replace(p, serial=serial) for p in all_[:first]]
     with av.open(io.BytesIO(content)) as container:
         rate = container.streams.audio[0].rate
         packets = [(int(p.pts or 0) + int(p.duration or 0), bytes(p)) for p in container.demux(audio=0) if p.size]
@@ -101,16 +101,16 @@ def repaged(content: bytes, serial: int) -> bytes:
         end = i == len(packets) - 1
         if end or granule - begun >= rate // 2:
             granule = all_[-1].granule if end else granule
-            found.append(Page(EOS if end else 0, granule, serial, len(found), lacing, body))
+            result.append(Page(EOS if end else 0, granule, serial, len(result), lacing, body))
             lacing, body, begun = b"", b"", granule
-    return pack(found)
+    return pack(result)
 
 
 @lru_cache(64)
 def by_ffmpeg(
     codec: str, seconds: float, from_s: float = 0.0, rate: int = 48000, channels: int = 1, serial: int = 1
 ) -> bytes:
-    """Return Ogg with pages of half a second by FFmpeg."""
+    """Return Ogg by FFmpeg, with pages of half a second."""
     track = Track(
         codec,
         signal(seconds, rate, channels, from_s),
@@ -127,17 +127,17 @@ def changed(content: bytes, change: Callable[[list[Page]], Sequence[Page]]) -> b
 
 
 def later(content: bytes, by: int) -> bytes:
-    """Let the stream begin at a later granule, as one that was recorded from the middle."""
+    """Return a stream that begins at a later granule, like one that was recorded from the middle."""
     return changed(content, lambda all_: [replace(p, granule=p.granule + by) if p.granule > 0 else p for p in all_])
 
 
 def without(content: bytes, first: int, last: int) -> bytes:
-    """Lose the pages [first, last), counted with the headers."""
+    """Return a stream without the pages [first, last), which are counted from the first header page."""
     return changed(content, lambda all_: [*all_[:first], *all_[last:]])
 
 
 def hole_of(content: bytes, first: int, last: int, rate: int, skip: int = 0) -> tuple[float, float]:
-    """Return from when to when the pages [first, last) last."""
+    """Return start and end in seconds of the pages [first, last)."""
     all_ = pages(content)
     return max(0, all_[first - 1].granule - skip) / rate, (all_[last - 1].granule - skip) / rate
 
@@ -148,41 +148,41 @@ def around(content: bytes, first: int, last: int, seconds: float, rate: int, ski
 
 
 def no_samples(content: bytes, serial: int) -> bytes:
-    """Return the header pages of a stream and an end at granule 0."""
+    """Return the header pages of a stream and a last page at granule 0."""
     heads = [replace(p, serial=serial) for p in pages(content) if p.granule == 0]
     return pack([*heads, Page(EOS, 0, serial, len(heads), b"", b"")])
 
 
 def skeleton(content: bytes) -> bytes:
-    """Put an Ogg Skeleton stream beside the first."""
+    """Return Ogg with an additional Ogg Skeleton stream."""
     first, *rest = pages(content)
     head = b"fishead\0" + struct.pack("<HHqqqq", 3, 0, 0, 1000, 0, 1000) + b"\0" * 20
     bone = b"fisbone\0" + struct.pack("<IIIqqqIB3x", 44, 1, 3, 16000, 1, 0, 0, 0) + b"Content-Type: audio/vorbis\r\n"
-    there = [one_packet(BOS, 0, 77, 0, head), first, one_packet(0, 0, 77, 1, bone)]
+    heading = [one_packet(BOS, 0, 77, 0, head), first, one_packet(0, 0, 77, 1, bone)]
     heads = [p for p in rest if p.granule == 0]
-    return pack([*there, *heads, one_packet(EOS, 0, 77, 2, b""), *[p for p in rest if p.granule != 0]])
+    return pack([*heading, *heads, one_packet(EOS, 0, 77, 2, b""), *[p for p in rest if p.granule != 0]])
 
 
 def beside_unknown(content: bytes) -> bytes:
-    """Put a stream of a codec that nobody knows beside the first, a page of it between all pages."""
+    """Return Ogg with an additional stream of an unknown codec, a page of it between all pages."""
     first, *rest = pages(content)
-    found = [one_packet(BOS, 0, 88, 0, b"\x80nocodec" + b"\1" * 40), first]
+    result = [one_packet(BOS, 0, 88, 0, b"\x80nocodec" + b"\1" * 40), first]
     for i, page in enumerate(rest, 1):
-        found += [one_packet(EOS if i == len(rest) else 0, i, 88, i, junk(200, i)), page]
-    return pack(found)
+        result += [one_packet(EOS if i == len(rest) else 0, i, 88, i, junk(200, i)), page]
+    return pack(result)
 
 
 def interleaved(a: bytes, b: bytes) -> bytes:
-    """Multiplex two streams, pages in turn, both heads first."""
+    """Return two streams multiplexed: both first pages, then pages in turn."""
     left, right = pages(a), pages(b)
-    found = [left[0], right[0]]
+    result = [left[0], right[0]]
     for i in range(1, max(len(left), len(right))):
-        found += [*left[i : i + 1], *right[i : i + 1]]
-    return pack(found)
+        result += [*left[i : i + 1], *right[i : i + 1]]
+    return pack(result)
 
 
 def opus_with_silence(drop: bool) -> bytes:
-    """Return 7 s of Opus of which 2.5 to 4.5 s are digital silence, as DTX; drop : without the packets of the silence."""
+    """Return 7 s of Opus with digital silence from 2.5 to 4.5 s, as DTX. drop : leave out the packets of the silence"""
     y = signal(7, 48000)
     y[round(2.5 * 48000) : round(4.5 * 48000)] = 0
     track = Track("libopus", y, 48000, bit_rate=24000, options={"dtx": "1", "application": "voip"})
@@ -194,7 +194,7 @@ def opus_with_silence(drop: bool) -> bytes:
 
 
 def empty_last_packet(content: bytes) -> bytes:
-    """Let the stream end with a page of its own that holds an empty packet."""
+    """Return a stream that ends with a separate page that holds an empty packet."""
 
     def change(all_: list[Page]) -> list[Page]:
         *rest, last = all_
@@ -205,31 +205,31 @@ def empty_last_packet(content: bytes) -> bytes:
 
 
 def flipped(content: bytes, page: int) -> bytes:
-    """Change a byte in the body of a page, which then has a wrong checksum."""
+    """Return Ogg with a changed byte in the body of a page, so that its checksum is wrong."""
     at = places(content)[page] + 27 + len(pages(content)[page].lacing) + 20
     return content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
 
 
 def _noise() -> bytes:
-    """Return a Vorbis stream whose pages are long in bytes, so that a range of them can be lost."""
+    """Return a Vorbis stream whose pages have many bytes, so that damage covers part of a page."""
     y = signal(8, 16000) + 0.02 * np.random.default_rng(1).standard_normal((8 * 16000, 1)).astype(np.float32)
     return pack(replace(p, serial=1) for p in pages(soundfile(y, 16000, "OGG", "VORBIS", compression_level=0.1)))
 
 
 def speex(seconds: float, serial: int = 1, rate: int = 8000, tail: bytes | None = None) -> bytes:
-    """Return narrowband Speex of frames without bits (submode 0, then the terminator), half a second a page; tail : a last packet."""
+    """Return narrowband Speex of frames without bits (submode 0, then the terminator), half a second per page. tail : a last packet"""
     head = b"Speex   " + b"1.2".ljust(20, b"\0")
     head += struct.pack("<13i", 1, 80, rate, 0, 4, 1, -1, 160, 0, 1, 0, 0, 0)
     comment = struct.pack("<I", 4) + b"none" + struct.pack("<I", 0)
-    found = [one_packet(BOS, 0, serial, 0, head), one_packet(0, 0, serial, 1, comment)]
+    result = [one_packet(BOS, 0, serial, 0, head), one_packet(0, 0, serial, 1, comment)]
     n = round(seconds * rate / 160)
     for k in range(0, n, 25):
         m = min(25, n - k)
         end = EOS if k + m == n and tail is None else 0
-        found.append(Page(end, (k + m) * 160, serial, len(found), bytes([2] * m), b"\x03\xff" * m))
+        result.append(Page(end, (k + m) * 160, serial, len(result), bytes([2] * m), b"\x03\xff" * m))
     if tail is not None:
-        found.append(Page(EOS, n * 160, serial, len(found), bytes([len(tail)]), tail))
-    return pack(found)
+        result.append(Page(EOS, n * 160, serial, len(result), bytes([len(tail)]), tail))
+    return pack(result)
 
 
 _SEAM = {"parts": (Part(0, 4), Part(4, 3, 4)), "loose_s": 0.06}
@@ -390,7 +390,7 @@ OGG.either("no_headers.ogg", lambda: pack(pages(V8)[2:]), 8, "corrupt undecodabl
 
 
 def earlier(content: bytes, samples: int) -> bytes:
-    """Move all of a stream to earlier times, as a cut without decoding does: what comes before 0 is none of it."""
+    """Return a stream moved to earlier times, like one that was cut without decoding: samples before 0 are not part of it."""
     return changed(
         content, lambda all_: [replace(p, granule=p.granule - samples) if p.granule > 0 else p for p in all_]
     )

@@ -1,4 +1,4 @@
-"""WAV and its relatives: lengths that are odd, unknown or wrong, what stands behind the samples, and samples without any header."""
+"""WAV and its relatives: odd, unknown or wrong lengths, data after the samples, and samples without a header."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rf64(ds64: tuple[int, int, int] | None, data: int = 0xFFFFFFFF, body: bytes 
 
 
 def with_fact(content: bytes, n: int | None) -> bytes:
-    """Set the count of frames in the fact chunk; None: take the chunk away."""
+    """Return a WAV with another count of frames in its fact chunk. n : None removes the chunk"""
     at = content.find(b"fact")
     if n is None:
         shorter = content[:at] + content[at + 12 :]
@@ -56,7 +56,7 @@ def with_fact(content: bytes, n: int | None) -> bytes:
 
 
 def gsm(blocks: int, n: int | None) -> bytes:
-    """Return GSM 6.10 in WAV of so many blocks of 65 bytes, padded where that is odd, with a fact chunk."""
+    """Return WAV of GSM 6.10 with some blocks of 65 bytes, a pad byte if their size is odd, and a fact chunk."""
     content = soundfile(signal(4, R), R, "WAV", "GSM610")
     at = content.find(b"data")
     body = content[at + 8 : at + 8 + 65 * blocks]
@@ -65,7 +65,7 @@ def gsm(blocks: int, n: int | None) -> bytes:
 
 
 def adpcm(subtype: str, n: int, by_ffmpeg: str = "") -> bytes:
-    """Return ADPCM of n frames whose last block is not full, with the true count in its fact chunk."""
+    """Return ADPCM of n frames, with a partial last block and the true count in its fact chunk."""
     y = signal(n / R, R)[:n]
     content = mux("wav", Track(by_ffmpeg, y, R)) if by_ffmpeg else soundfile(y, R, "WAV", subtype)
     return with_fact(content, n)

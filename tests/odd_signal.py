@@ -1,7 +1,7 @@
-"""What the recordings of `odd_audio` are made of: noise and a tone a second, a case with its right outcome, and encoders.
+"""Build the recordings of `odd_audio`: the signal (noise, then one tone per second), cases with their right outcome, and encoders.
 
 Second k of the signal, from 0.5 s on, has 300 + 100 k Hz at about -15 dBFS, so a loss, a shift or a wrong track shows in
-the spectrum. The half second of noise before it is there for encoders that estimate a bit rate from the beginning.
+the spectrum. The half second of noise before it is for encoders that estimate a bit rate from the beginning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ N_TONES = 42
 
 @dataclass(frozen=True)
 class Part:
-    """Where a piece of the signal stands in what comes out: from `at_s` on for `seconds`, it is the signal from `from_s` on.
+    """A piece of the signal in the output: from `at_s` on, for `seconds`, the output is the signal from `from_s` on.
 
     first_tone : of the signal, which begins with 300 + 100 * first_tone Hz
     """
@@ -41,21 +41,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Case:
-    """One recording and what is right for it.
+    """One recording and its right outcome.
 
-    name : of the file; kind : of container or of trouble; make : gives its bytes
+    name : of the file; kind : of container or of trouble; make : returns its bytes
     outcome : used | rejected | used or rejected | hole told
-    what : what it is an instance of
-    seconds, tolerance_s : of what comes out, when it is used
-    parts : where the signal stands in it; silence elsewhere. Empty: not looked at
-    reasons : that are true, if it is rejected
-    remarks : one of these has to be told when it is used
-    enough : remarks with which less than all of it is no silent loss
-    shift_s : by how much the signal may be shifted; loose_s : around seams and damage nothing is looked at so far
-    also : other lengths and places that are right as well
-    quiet : remarks that would be false
-    says : what the detail of a rejection has to name
-    n_clips : that are made of it
+    what : description of the case
+    seconds, tolerance_s : length of the output, if it is used
+    parts : where the output has the signal; it is silent elsewhere. Empty: not checked
+    reasons : right reasons, if it is rejected
+    remarks : at least one of these is required if it is used
+    enough : with one of these remarks a partial output is not a silent loss
+    shift_s : by how much the signal may be shifted; loose_s : distance from seams and damage within which nothing is checked
+    also : other right lengths and parts
+    quiet : remarks that would be wrong
+    says : text that the detail of a rejection must contain
+    n_clips : number of clips
     audio, source : keys of the configuration
     debatable : why others might judge differently
     """
@@ -92,11 +92,13 @@ class Cases:
     def used(
         self, name: str, make: Callable[[], bytes], seconds: float, what: str, tolerance_s: float = 0.05, **more: Any
     ) -> None:
+        """Add a recording that must be used."""
         more.setdefault("parts", (Part(0.0, seconds),))
         more.setdefault("quiet", frozenset({"timeline_gap", "late_start"}) - more.get("remarks", frozenset()))
         self.all.append(Case(name, self.kind, make, "used", what, seconds, tolerance_s, **more))
 
     def rejected(self, name: str, make: Callable[[], bytes], reasons: str, what: str, **more: Any) -> None:
+        """Add a recording that must be rejected. reasons : right codes, separated by spaces"""
         self.all.append(Case(name, self.kind, make, "rejected", what, reasons=frozenset(reasons.split()), **more))
 
     def either(
@@ -109,10 +111,11 @@ class Cases:
         tolerance_s: float = 0.05,
         **more: Any,
     ) -> None:
+        """Add a recording that may be used or rejected. reasons : right codes, separated by spaces"""
         more.setdefault("parts", (Part(0.0, seconds),))
-        true = frozenset(reasons.split())
+        right = frozenset(reasons.split())
         self.all.append(
-            Case(name, self.kind, make, "used or rejected", what, seconds, tolerance_s, reasons=true, **more)
+            Case(name, self.kind, make, "used or rejected", what, seconds, tolerance_s, reasons=right, **more)
         )
 
     def hole(
@@ -125,6 +128,7 @@ class Cases:
         tolerance_s: float = 0.1,
         **more: Any,
     ) -> None:
+        """Add a recording with a hole, which must be reported whether it is used or rejected."""
         more.setdefault("reasons", frozenset({"timeline_gap", "corrupt"}))
         more.setdefault("remarks", frozenset({"timeline_gap"}))
         more.setdefault("loose_s", 0.12)
@@ -160,7 +164,7 @@ def pcm8(y: npt.NDArray[np.float32]) -> bytes:
 
 
 def soundfile(y: npt.NDArray[np.float32], rate: int, kind: str, subtype: str | None = None, **more: Any) -> bytes:
-    """Encode by libsndfile, in blocks: its Vorbis encoder crashes on one long write."""
+    """Encode with libsndfile, in blocks, since its Vorbis encoder crashes on one long write."""
     sink = io.BytesIO()
     with sf.SoundFile(sink, "w", rate, y.shape[1], format=kind, subtype=subtype, **more) as file:
         for k in range(0, len(y), 16384):
@@ -170,7 +174,12 @@ def soundfile(y: npt.NDArray[np.float32], rate: int, kind: str, subtype: str | N
 
 @dataclass(frozen=True)
 class Track:
-    """An audio track to be muxed. start_s : of its first sample in the container; drop : packets that start in these ranges are left out."""
+    """An audio track to mux.
+
+    y : float32 [frames, channels]
+    start_s : time of its first sample in the container
+    drop : ranges in seconds; packets that start in them are left out
+    """
 
     codec: str
     y: npt.NDArray[np.float32]
@@ -194,7 +203,7 @@ def mux(
     video_codec: str = "mpeg4",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Encode tracks by FFmpeg into one container; with `video_s` a grey picture is the first track."""
+    """Encode tracks with FFmpeg into one container. With `video_s` the first track is a grey picture of that length."""
     tracks = [tracks] if isinstance(tracks, Track) else tracks
     sink = io.BytesIO()
     with av.open(sink, "w", format=kind, options=dict(options or {})) as container:
@@ -225,7 +234,7 @@ def mux(
                 packets += [(_at(p), p) for p in picture.encode(frame)]
             packets += [(_at(p), p) for p in picture.encode(None)]
         for track, stream in zip(tracks, streams[1 if video_s else 0 :], strict=True):
-            for packet in encoded(stream, track):
+            for packet in encode_track(stream, track):
                 at = _at(packet)
                 if not any(a <= at < b for a, b in track.drop):
                     packets.append((at, packet))
@@ -239,9 +248,9 @@ def _at(packet: Any) -> float:
     return float(when * packet.time_base)
 
 
-def encoded(stream: Any, track: Track) -> list[Any]:
+def encode_track(stream: Any, track: Track) -> list[Any]:
     """Return the packets of a track."""
-    found = []
+    packets = []
     step = 4096 * 4
     for k in range(0, len(track.y), step):
         block = track.y[k : k + step]
@@ -250,5 +259,5 @@ def encoded(stream: Any, track: Track) -> list[Any]:
         )
         frame.sample_rate, frame.pts = track.rate, k + round(track.start_s * track.rate)
         frame.time_base = Fraction(1, track.rate)
-        found += stream.encode(frame)
-    return [*found, *stream.encode(None)]
+        packets += stream.encode(frame)
+    return [*packets, *stream.encode(None)]

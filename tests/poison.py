@@ -1,7 +1,7 @@
-"""Decoders that kill their process, eat memory, never end or raise, and stages that raise, put into every process that decodes.
+"""Inject decoders that crash, use too much memory, hang or raise, and stages that raise, into every decoding process.
 
-Python imports `sitecustomize` when it starts, from wherever the path says; this one replaces the function that reads samples
-by one that looks at the recording's name first. Nothing in clipmill knows of it.
+Python imports `sitecustomize` from its path when it starts. This one replaces the function that reads samples by one that acts on the
+recording's name first. clipmill itself does not know about it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ if "clipmill.pipelines.run.sandbox_child" in sys.orig_argv:
 
 
 def lay_out(folder: Path) -> Path:
-    """Write the module; a process that is started with this folder on its path decodes with it."""
+    """Write the module into a folder and return the folder. Processes with this folder on their path decode with it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
     return folder

@@ -1,10 +1,10 @@
-"""Kill the S3 gateway, or the build, at random moments, until the build is done; compare with an undisturbed local build.
+"""Kill the S3 gateway or the build at random moments until the build is complete; compare with an undisturbed local build.
 
     CLIPMILL_S3_SERVER=... S3_ENDPOINT_URL=... python tests/s3_matrix.py [--rounds 12] [--seed 0]
 
-Recordings come from the store and the dataset goes to it. In each round either the gateway is killed and started again, or the build
-is killed with all its processes, again and again, up to four times; then a build runs to its end. Every shard must have the sha256
-that it has on a local disk, `verify` must find nothing, and no upload may be left half done. Prints one row a round.
+Recordings and dataset are both in the store. In each round either the gateway is killed and restarted, or the build is killed with all
+its processes, up to four times; then a build runs to its end. Every shard must have the sha256 that it has on a local disk, `verify`
+must find nothing, and no unfinished upload may remain. Prints one row per round.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ OUTPUT = {"formats": ["parquet", "webdataset"], "shard_seconds": 4}
 
 
 def begin(config: Path) -> subprocess.Popen[str]:
+    """Start a build on the command line."""
     command = [sys.executable, "-m", "clipmill", "build", str(config), "--workers", "2"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def disturb(kind: str, config: Path, chance: random.Random) -> tuple[list[float], int]:
-    """Build under disturbances. Returns when each one came, in seconds, and how many builds it took until one ended with 0."""
+    """Build under disturbances; return the time of each in seconds, and the number of builds until one exited with 0."""
     moments: list[float] = []
     for builds in range(1, 20):
         process, begun = begin(config), time.monotonic()
@@ -53,12 +54,12 @@ def disturb(kind: str, config: Path, chance: random.Random) -> tuple[list[float]
                     subprocess.run([SERVER, "kill9", "rgw"], check=True, capture_output=True, timeout=60)
                     time.sleep(chance.uniform(0, 6))
                     subprocess.run([SERVER, "start"], check=True, capture_output=True, timeout=120)
-        said, _ = process.communicate(timeout=400)
-        if "Traceback" in (said or ""):
-            raise SystemExit(f"a traceback:\n{said}")
+        output_text, _ = process.communicate(timeout=400)
+        if "Traceback" in (output_text or ""):
+            raise SystemExit(f"a traceback:\n{output_text}")
         if process.returncode == 0:
             return moments, builds
-    raise SystemExit("no build came to its end")
+    raise SystemExit("no build finished")
 
 
 def main() -> None:
@@ -78,20 +79,30 @@ def main() -> None:
         place = Path(folder)
         for i in range(60):
             write_audio(place / f"in/r{i:02}.wav", tone(8.0, 44100, 2, seed=i), 44100)
-        here = {"root": str(place / "in"), "name": "s", "segment": {"mode": "window", "length_s": 0.5}, "bytes_per_second": 176400}  # fmt: skip
-        there = upload_source(here, bucket, ENDPOINT)
+        local_source = {
+            "root": str(place / "in"),
+            "name": "s",
+            "segment": {"mode": "window", "length_s": 0.5},
+            "bytes_per_second": 176400,
+        }
+        remote_source = upload_source(local_source, bucket, ENDPOINT)
 
         def config(output: dict[str, object]) -> Path:
             path = place / "config.yaml"
-            told = {"name": "matrix", "sources": [there], "features": {"log_mel": {}}, "output": {**output, **OUTPUT}}
-            path.write_text(yaml.safe_dump(told))
+            content = {
+                "name": "matrix",
+                "sources": [remote_source],
+                "features": {"log_mel": {}},
+                "output": {**output, **OUTPUT},
+            }
+            path.write_text(yaml.safe_dump(content))
             return path
 
         undisturbed = begin(config({"root": str(place / "out")}))
-        said, _ = undisturbed.communicate()
+        output_text, _ = undisturbed.communicate()
         if undisturbed.returncode != 0:
-            raise SystemExit(said)
-        wanted = shard_hashes(place / "out")
+            raise SystemExit(output_text)
+        expected = shard_hashes(place / "out")
         print(
             f"{'round':<7}{'killed':<10}{'after s':<34}{'builds':>7}{'shards':>8}{'differ':>8}{'problems':>10}{'left over':>11}"
         )
@@ -99,8 +110,8 @@ def main() -> None:
             kind = ("gateway", "build")[n % 2]
             out = Root(f"{top.url}/out{n}", options)
             moments, builds = disturb(kind, config({"root": out.url, "storage_options": options}), chance)
-            found = remote_hashes(out)
-            differ = sum(found.get(name) != wanted.get(name) for name in {*found, *wanted})
+            hashes = remote_hashes(out)
+            differ = sum(hashes.get(name) != expected.get(name) for name in {*hashes, *expected})
             *_, verdict = verify(out)
             problems = len(verdict.problems)
             left = len(out.leftovers())
@@ -109,7 +120,7 @@ def main() -> None:
             row = f"{n:<7}{kind:<10}{after:<34}{builds:>7}{len(committed_keys(out)):>8}{differ:>8}{problems:>10}{left:>11}"
             print(row, flush=True)
     top.fs.rm(bucket, recursive=True)
-    print("all as undisturbed" if not bad else f"{bad} things differ")
+    print("all results equal those of the undisturbed build" if not bad else f"{bad} differences")
     sys.exit(bool(bad))
 
 

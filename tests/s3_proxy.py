@@ -1,4 +1,4 @@
-"""A proxy before an S3 server, which answers some requests itself: what a store does on bad days."""
+"""A proxy in front of an S3 server that answers some requests with errors, like an unreliable store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 
 Rule = Callable[[str, str, int], tuple[int, str] | None]
-"""Of a request's method, path with query, and number from 0: None to pass it on, or the status and the error code to answer."""
+"""Takes a request's method, path with query, and number from 0; returns None to pass it on, or the status and error code to answer."""
 
 
 class Proxy:
-    """seen : method and path of every request, in order."""
+    """Passes requests on to a server, unless `rule` answers them.
+
+    seen : method, path and Range header of every request, in order
+    """
 
     def __init__(self, endpoint: str) -> None:
         self.target = urlsplit(endpoint)
@@ -25,14 +28,15 @@ class Proxy:
         self._lock = threading.Lock()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self._lock:
             number = len(self.seen)
             self.seen.append((handler.command, handler.path, handler.headers.get("Range", "")))
-        refused = self.rule(handler.command, handler.path, number)
-        if refused is not None:
-            content = ERROR.format(refused[1], "said the proxy").encode()
-            self._give(handler, refused[0], {"Content-Type": "application/xml"}, content)
+        error = self.rule(handler.command, handler.path, number)
+        if error is not None:
+            content = ERROR.format(error[1], "said the proxy").encode()
+            self._send(handler, error[0], {"Content-Type": "application/xml"}, content)
             return
         connection = http.client.HTTPConnection(self.target.hostname or "", self.target.port, timeout=60)
         try:
@@ -43,13 +47,13 @@ class Proxy:
             answer = connection.getresponse()
             content = answer.read()
             headers = {n: v for n, v in answer.getheaders() if n.lower() not in ("transfer-encoding", "connection")}
-            self._give(handler, answer.status, headers, content)
+            self._send(handler, answer.status, headers, content)
         except OSError:
             handler.close_connection = True
         finally:
             connection.close()
 
-    def _give(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], content: bytes) -> None:
+    def _send(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], content: bytes) -> None:
         handler.send_response_only(status)
         for name, value in headers.items():
             if name.lower() != "content-length" or handler.command == "HEAD":
@@ -64,7 +68,7 @@ class Proxy:
 
 @contextmanager
 def before(endpoint: str) -> Iterator[tuple[str, Proxy]]:
-    """Run a proxy before a server; give its own address and itself."""
+    """Run a proxy in front of a server; yield its address and the proxy."""
     proxy = Proxy(endpoint)
 
     class Handler(BaseHTTPRequestHandler):

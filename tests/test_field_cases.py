@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import CORPORA
-from odd_judge import RATE, Found, found_of, judge, run_chain, run_items
+from odd_judge import RATE, Outcome, judge, outcome_of, run_chain, run_items
 from odd_signal import Case, Part, signal
 
 FIELD_CASES = CORPORA.parent / "field-cases"
@@ -87,7 +87,7 @@ def grouped(cases: list[Case], folder: Path) -> Iterator[tuple[Path, dict[str, C
         yield there, by_name
 
 
-def decide(cases: list[Case], folder: Path) -> dict[str, tuple[Case, Found, list[str]]]:
+def decide(cases: list[Case], folder: Path) -> dict[str, tuple[Case, Outcome, list[str]]]:
     """Write the cases, run them through the chain and judge them; by kind and name."""
     decided = {}
     for there, by_name in grouped(cases, folder):
@@ -98,7 +98,7 @@ def decide(cases: list[Case], folder: Path) -> dict[str, tuple[Case, Found, list
 
 
 @functools.cache
-def decided() -> dict[str, tuple[Case, Found, list[str]]]:
+def decided() -> dict[str, tuple[Case, Outcome, list[str]]]:
     """Decide all cases once."""
     with tempfile.TemporaryDirectory() as folder:
         return decide(all_cases(), Path(folder))
@@ -137,18 +137,18 @@ def damaged(y: npt.NDArray[np.int16], how: str) -> npt.NDArray[np.int16]:
 def test_judge_sees_what_is_lost_or_stands_elsewhere(how: str) -> None:
     case = Case("x", "test", bytes, "used", "a test of the judge", 4.0, parts=(Part(0, 4),))
     y = damaged(np.rint(32767 * signal(4, RATE)).astype(np.int16), how)
-    assert bool(judge(case, Found(((0.0, y),)))) == (how != "whole")
+    assert bool(judge(case, Outcome(((0.0, y),)))) == (how != "whole")
 
 
 def test_judge_wants_a_hole_told_and_a_true_reason() -> None:
     case = next(c for c in all_cases() if c.name == "hole.mka")
     y = np.rint(32767 * signal(6, RATE)).astype(np.int16)
     y[2 * RATE : 3 * RATE] = 0
-    assert judge(case, Found(((0.0, y),)))
-    assert not judge(case, Found(((0.0, y),), remarks=(("timeline_gap", "1 s at 2 s"),)))
-    assert not judge(case, Found(reason="timeline_gap", detail="1 s at 2 s"))
-    assert judge(case, Found(reason="timeline_gap", detail="somewhere"))
-    assert judge(case, Found(reason="not_audio", detail="at 2 s"))
+    assert judge(case, Outcome(((0.0, y),)))
+    assert not judge(case, Outcome(((0.0, y),), remarks=(("timeline_gap", "1 s at 2 s"),)))
+    assert not judge(case, Outcome(reason="timeline_gap", detail="1 s at 2 s"))
+    assert judge(case, Outcome(reason="timeline_gap", detail="somewhere"))
+    assert judge(case, Outcome(reason="not_audio", detail="at 2 s"))
 
 
 # The same clip comes of a recording whether all of it is decoded, or only the clip's surroundings.
@@ -194,7 +194,7 @@ def pieces() -> dict[str, tuple[dict[str, list[tuple[float, npt.NDArray[np.int16
             for way, names, source, output in ways:
                 for name, rows in run_items(there, names, {}, source, **output):
                     clips, wrong = found[named(by_name[name])]
-                    one = rows if isinstance(rows, Found) else found_of(rows)
+                    one = rows if isinstance(rows, Outcome) else outcome_of(rows)
                     if one.reason:
                         wrong.append(f"{way}: {one}")
                     clips.setdefault(way, []).extend(one.clips)

@@ -94,7 +94,7 @@ def test_no_temporary_folder_at_all() -> None:
     )
     text = told(error)
     assert text.startswith("cannot use the folder for temporary files /tmp: No usable temporary directory found")
-    assert "have TMPDIR name a folder" in text
+    assert "set TMPDIR to a" in text
 
 
 @pytest.fixture

@@ -104,11 +104,13 @@ def test_wrong_keys_buckets_and_rights_are_told_within_seconds(
         return make_config({**there, "root": f"s3://{bucket}/in"}, name="test")
 
     mine = dict(os.environ)
-    refused(config(bucket), {**mine, "AWS_SECRET_ACCESS_KEY": "wrong"}, f"s3://{bucket}", "secret key is not that of")
+    refused(
+        config(bucket), {**mine, "AWS_SECRET_ACCESS_KEY": "wrong"}, f"s3://{bucket}", "secret key does not belong to"
+    )
     refused(
         config(bucket), {**mine, "AWS_ACCESS_KEY_ID": "AKNOBODY"}, f"s3://{bucket}", "does not know this access key"
     )
-    refused(config("clipmill-no-such-bucket"), mine, "s3://clipmill-no-such-bucket", "there is no such bucket")
+    refused(config("clipmill-no-such-bucket"), mine, "s3://clipmill-no-such-bucket", "the bucket does not exist")
     refused(config(bucket), user.environment, f"s3://{bucket}", "no permission")
     if of == "output":
         allow(bucket, endpoint, user, "ListBucket", "GetObject")

@@ -1,4 +1,4 @@
-"""Read uncompressed samples by their place in a file: files without a header, and files of which a library would read other bytes."""
+"""Read uncompressed samples by position: files without a header, and files in which a library would read the wrong bytes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
 from clipmill.stages.decode.containers import Container, inspect
-from clipmill.stages.decode.containers.flac import LATE_BYTES, behind, find_second_stream
+from clipmill.stages.decode.containers.flac import LATE_BYTES, describe_second_stream, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
 from clipmill.stages.decode.cursor import Cursor, rejection_of_length
 from clipmill.stages.decode.families import is_walked
@@ -290,7 +290,7 @@ def _trailing_remarks(
     if size - at <= LATE_BYTES or is_padding(stream, size, at):
         return []
     if (second := find_second_stream(stream, start, size)) is not None:
-        raise DecodeError("corrupt", behind(second))
+        raise DecodeError("corrupt", describe_second_stream(second))
     return [{"code": "trailing_bytes", "detail": f"{size - at} bytes from about byte {at} on are not frames"}]
 
 

@@ -1,1 +1,1 @@
-"""Files and objects: local disks and S3 stores, with writes that appear whole or not at all."""
+"""Access to local disks and S3 stores. A written file or object appears complete or not at all."""

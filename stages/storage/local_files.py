@@ -1,17 +1,17 @@
-"""Local files that appear whole or not at all, also where the file system knows neither hard links nor fsync.
+"""Write local files that appear complete or not at all, even on file systems without hard links or fsync.
 
-A file that must not replace another appears in the first of three ways that its file system takes:
+A file that must not replace another is created by the first of three methods that its file system supports:
 
 link
     a hard link to the finished temporary file
 rename
     a rename that does not replace (`renameat2`)
 claim
-    Whoever creates a small file beside it with `O_EXCL` may look whether the name is free, and rename. A claim whose writer died
-    is not removed, since a slower builder might remove the claim of a third one: the next claim has the next number, and only
-    one builder gets that. Claims go when the file is there; from then on they decide nothing.
+    The builder that creates a small claim file next to the target with `O_EXCL` may check that the name is free, and rename. A claim
+    whose writer died is not removed, since a slower builder might remove the claim of a third one. Instead the next claim has the next
+    number, and only one builder can create it. Claims are removed once the file exists; from then on they have no effect.
 
-The name itself is never opened for writing, so that no reader finds a part of a file.
+The target itself is never opened for writing, so no reader sees a partial file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ABANDONED_S = 24 * 3600
 _NO_LINKS = frozenset(
     {
         errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL,
-        errno.EIO,  # rclone's; a disk that fails will also refuse what is tried next
+        errno.EIO,  # from rclone; if the disk fails, the next method fails too
     }
 )  # fmt: skip
 _NO_RENAMES = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -47,19 +47,19 @@ _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _GIVEN_UP = b"given up\n"
 _UNSIGNED_S = 30.0
-"""So long after it was made, a claim that does not say whose it is counts as left by a writer that was killed."""
+"""Age from which a claim without a signature counts as left by a killed writer."""
 _SILENT_S = 600.0
-"""The same for a claim of another machine; for who holds it, it is a matter of milliseconds."""
+"""The same for a claim of another machine. Claims are normally held for milliseconds."""
 _WAIT_S = 60.0
 _LOOK_S = 0.02
 _one_claim_at_a_time = threading.Lock()
 
 
 class LocalFiles:
-    """How files are written under one root. What its file system refuses shows at the first write, and is remembered.
+    """Writes files under one root, and remembers what its file system does not support.
 
-    created_by : link | rename | claim, how a file appears that must not replace another; None before the first
-    is_synced : False when the file system refused to say that a file has reached the disk
+    created_by : link | rename | claim, the method for files that must not replace another; None before the first
+    is_synced : False if the file system does not support fsync
     """
 
     def __init__(self) -> None:
@@ -68,22 +68,29 @@ class LocalFiles:
 
     @property
     def weaknesses(self) -> list[str]:
-        """What users should know of this file system, in sentences; empty for one that has what is needed."""
-        found = []
+        """Return warnings about this file system for users; empty if it has all that is needed."""
+        warnings = []
         if self.created_by == "claim":
-            found.append(
-                "this file system has no hard links, and no renaming that never replaces: builds keep apart by files that they create"
+            warnings.append(
+                "this file system has neither hard links nor renames that never replace: builds coordinate through claim files"
                 " here. That is safe on one machine; build this dataset from one machine at a time"
             )
         if not self.is_synced:
-            found.append(
-                "this file system cannot say that a file has reached the disk: if the power fails, run `clipmill verify`"
+            warnings.append(
+                "this file system cannot confirm that a file has reached the disk: after a power failure, run `clipmill verify`"
             )
-        return found
+        return warnings
 
     @contextlib.contextmanager
     def staged(self, target: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
-        """Open a file that appears when `publish` is called, which returns whether it did. An OSError names the file."""
+        """Open a file for writing, and yield it with a function `publish`.
+
+        The file appears when `publish` is called, which returns whether it did: not if the name is taken and `replace` is False.
+
+        Raises
+        ------
+        OSError : with `target` as the file's name
+        """
         folder, name = os.path.split(target)
         os.makedirs(folder, exist_ok=True)
         temporary = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
@@ -92,7 +99,7 @@ class LocalFiles:
             with naming(target):
                 stream.flush()
                 self._sync(stream.fileno())
-                stream.close()  # what some network file systems report no earlier must not come after the file is there
+                stream.close()  # some network file systems report errors only here, which must be before the file appears
                 if replace:
                     os.replace(temporary, target)
                     return True
@@ -100,13 +107,13 @@ class LocalFiles:
 
         try:
             with naming(target):
-                stream = io.BufferedWriter(_Named(temporary, target))
+                stream = io.BufferedWriter(_TargetNamingFile(temporary, target))
             try:
                 yield stream, publish
             finally:
                 _close(stream)
         finally:
-            with contextlib.suppress(OSError):  # it is renamed, or is swept later
+            with contextlib.suppress(OSError):  # already renamed, or to be removed later as a leftover
                 os.unlink(temporary)
 
     def _sync(self, handle: int) -> None:
@@ -118,7 +125,7 @@ class LocalFiles:
             self.is_synced = False
 
     def _create(self, temporary: str, target: str) -> bool:
-        """Give a finished file its name unless that is taken; return whether it got it."""
+        """Give a finished file its name unless that is taken; return whether it succeeded."""
         if self.created_by in (None, "link"):
             try:
                 os.link(temporary, target)
@@ -144,46 +151,46 @@ class LocalFiles:
         return created
 
 
-class _Named(io.FileIO):
-    """A raw file whose errors name what it becomes; the operating system's do not say which file was written to."""
+class _TargetNamingFile(io.FileIO):
+    """A raw file whose write errors name the target; those of the operating system name no file."""
 
-    def __init__(self, path: str, becomes: str) -> None:
-        self._becomes = becomes
+    def __init__(self, path: str, target: str) -> None:
+        self._target = target
         super().__init__(path, "wb")
 
     def write(self, data: object, /) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
         except OSError as error:
-            error.filename = self._becomes
+            error.filename = self._target
             raise
 
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Have an OSError that names no file, or a temporary one, name this file."""
+    """Make an OSError that names no file, or a temporary one, name this file."""
     try:
         yield
     except OSError as error:
-        named = error.filename
-        if error.errno is not None and (named is None or TEMPORARY_PREFIX in os.fsdecode(str(named))):
+        error_path = error.filename
+        if error.errno is not None and (error_path is None or TEMPORARY_PREFIX in os.fsdecode(str(error_path))):
             error.filename, error.filename2 = path, None
         raise
 
 
 def _close(stream: IO[bytes]) -> None:
-    """Close a file that was published, or is of no use any more: then it does not matter whether the rest could be written."""
+    """Close a file that was published or is discarded; errors of the last writes do not matter then."""
     with contextlib.suppress(OSError):
         stream.close()
 
 
 def _rename_without_replacing(source: str, target: str) -> None:
-    """Rename unless the name is taken.
+    """Rename a file unless the name is taken.
 
     Raises
     ------
-    FileExistsError : it is
-    OSError : with EINVAL or ENOSYS where the file system, the kernel or the C library cannot
+    FileExistsError : the name is taken
+    OSError : EINVAL or ENOSYS if the file system, the kernel or the C library does not support it
     """
     renameat2 = _renameat2()
     if renameat2 is None:
@@ -195,6 +202,7 @@ def _rename_without_replacing(source: str, target: str) -> None:
 
 @functools.cache
 def _renameat2() -> Callable[..., int] | None:
+    """Return the C library's function, None if it has none."""
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is not None:
         function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
@@ -203,11 +211,11 @@ def _renameat2() -> Callable[..., int] | None:
 
 
 def _create_by_claim(temporary: str, target: str) -> bool:
-    """Rename unless the name is taken, with one process at a time that may.
+    """Rename a file unless the name is taken, under a claim; return whether it succeeded.
 
     Raises
     ------
-    TimeoutError : another one that lives has held the claim for a minute
+    TimeoutError : another running process has held the claim for a minute
     """
     with _one_claim_at_a_time:
         number = 0
@@ -216,7 +224,8 @@ def _create_by_claim(temporary: str, target: str) -> bool:
             try:
                 if os.path.lexists(target):
                     break
-                if os.path.lexists(_claim_path(target, number + 1)):  # we were slow, and are taken for dead
+                # A next claim shows that this process was so slow that it is taken for dead.
+                if os.path.lexists(_claim_path(target, number + 1)):
                     continue
                 os.rename(temporary, target)
             except BaseException:
@@ -239,7 +248,7 @@ def _signature() -> bytes:
 
 
 def _sign(handle: int, text: bytes) -> None:
-    """Say in a claim whose it is, and close it."""
+    """Write a signature into a claim, and close it."""
     try:
         os.write(handle, text)
     finally:
@@ -247,7 +256,7 @@ def _sign(handle: int, text: bytes) -> None:
 
 
 def _claim(target: str, number: int) -> int:
-    """Make the first claim from a number on that is not held; return its number, or one that no longer matters as the file is there."""
+    """Create the first claim, from a number on, that nobody holds. Return its number, or any if the file exists by then."""
     deadline = time.monotonic() + _WAIT_S
     while True:
         path = _claim_path(target, number)
@@ -260,7 +269,7 @@ def _claim(target: str, number: int) -> int:
                 number += 1
             elif time.monotonic() > deadline:
                 raise TimeoutError(
-                    errno.ETIMEDOUT, "another build is about to create it and does not", target
+                    errno.ETIMEDOUT, "another build has claimed this file for a minute without creating it", target
                 ) from None
             else:
                 time.sleep(_LOOK_S)
@@ -269,65 +278,65 @@ def _claim(target: str, number: int) -> int:
             _sign(handle, _signature())
         except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(path)  # which nobody can have passed over yet
+                os.unlink(path)  # nobody can have skipped it yet
             raise
         return number
 
 
 def _is_given_up(path: str) -> bool:
-    """Return whether nobody will act on a claim any more."""
+    """Return whether a claim has no holder any more."""
     try:
         with open(path, "rb") as file:
-            said = file.read(200)
+            content = file.read(200)
         age_s = time.time() - os.stat(path).st_mtime
     except FileNotFoundError:
         return False
-    if said in (_GIVEN_UP, _signature()):  # ours is of an attempt before, since this process makes one at a time
+    # Our own is from an earlier attempt, since this process makes one claim at a time.
+    if content in (_GIVEN_UP, _signature()):
         return True
-    signed = re.fullmatch(rb"([0-9a-f]{8}) (\d+) (\d+)\n", said)
-    if signed is None:
+    signature = re.fullmatch(rb"([0-9a-f]{8}) (\d+) (\d+)\n", content)
+    if signature is None:
         return age_s > _UNSIGNED_S
-    if signed[1].decode() == machine_digest():
-        pid = int(signed[2])
-        return not (is_running(pid) and process_start(pid) == int(signed[3]))
+    if signature[1].decode() == machine_digest():
+        pid = int(signature[2])
+        return not (is_running(pid) and process_start(pid) == int(signature[3]))
     return age_s > _SILENT_S
 
 
 def _remove_claims(target: str) -> None:
-    """Remove the claims of a file that is there."""
+    """Remove the claims of a file that exists."""
     number = 0
-    with contextlib.suppress(
-        OSError
-    ):  # ends with the first that is not there; what another one removes at the same time is gone
+    # The first missing claim ends the loop. Claims that another process removes at the same time are gone as well.
+    with contextlib.suppress(OSError):
         while True:
             os.unlink(_claim_path(target, number))
             number += 1
 
 
 def leftover_sizes(top: str) -> dict[str, int]:
-    """Return the temporary files under a folder that nobody will finish, by path, with their sizes in bytes."""
-    found: dict[str, int] = {}
-    for place, _, names in os.walk(top):
+    """Return the abandoned temporary files under a folder: sizes in bytes, by path."""
+    sizes: dict[str, int] = {}
+    for folder, _, names in os.walk(top):
         for name in names:
-            path = f"{place}/{name}"
-            if name.startswith(TEMPORARY_PREFIX) and _is_abandoned(place, name):
+            path = f"{folder}/{name}"
+            if name.startswith(TEMPORARY_PREFIX) and _is_abandoned(folder, name):
                 with contextlib.suppress(FileNotFoundError):
-                    found[path] = os.stat(path).st_size
-    return found
+                    sizes[path] = os.stat(path).st_size
+    return sizes
 
 
-def _is_abandoned(place: str, name: str) -> bool:
-    """Return whether a temporary file's writer is gone: known of processes on this machine, assumed of others after a day.
+def _is_abandoned(folder: str, name: str) -> bool:
+    """Return whether a temporary file's writer has ended. For writers on other machines this is assumed after a day.
 
-    A claim is abandoned when the file that it is for is there: before that, one that is removed could be made a second time.
+    A claim is abandoned only when its file exists: if it were removed before, it could be created a second time.
     """
-    claimed = _CLAIM.fullmatch(name)
-    if claimed is not None and os.path.lexists(f"{place}/{claimed[1]}"):
+    claim = _CLAIM.fullmatch(name)
+    if claim is not None and os.path.lexists(f"{folder}/{claim[1]}"):
         return True
-    made = _TEMPORARY.match(name)
-    if made is not None and made[1] == machine_digest():
-        return not is_running(int(made[2]))
+    temporary = _TEMPORARY.match(name)
+    if temporary is not None and temporary[1] == machine_digest():
+        return not is_running(int(temporary[2]))
     try:
-        return time.time() - os.stat(f"{place}/{name}").st_mtime > _ABANDONED_S
+        return time.time() - os.stat(f"{folder}/{name}").st_mtime > _ABANDONED_S
     except FileNotFoundError:
         return False

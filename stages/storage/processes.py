@@ -1,4 +1,4 @@
-"""Which processes run on this machine, and what tells it from others: by this a killed writer is known from a living one."""
+"""Identify this machine and its running processes, to distinguish a killed writer from a running one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 
 
 def this_machine() -> str:
-    """Return this machine's name, and what tells process ids here from those in another container of the same name."""
+    """Return this machine's name and its namespace of process ids, which differs between containers of the same name."""
     try:
         return f"{socket.gethostname()} ({os.readlink('/proc/self/ns/pid')})"
     except OSError:
@@ -16,12 +16,12 @@ def this_machine() -> str:
 
 
 def machine_digest() -> str:
-    """Return 8 hex digits that stand for `this_machine` in names of files."""
+    """Return 8 hex digits that identify `this_machine` in names of files."""
     return uuid.uuid5(uuid.NAMESPACE_DNS, this_machine()).hex[:8]
 
 
 def is_running(pid: int) -> bool:
-    """Return whether there is a process of this id on this machine that is not dead and merely unburied."""
+    """Return whether a process with this id runs on this machine. Zombies do not count."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
@@ -30,6 +30,7 @@ def is_running(pid: int) -> bool:
 
 
 def process_start(pid: int) -> int:
+    """Return when a process started, in clock ticks since the machine booted; 0 if it is not known."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return int(file.read().rsplit(")", 1)[1].split()[19])

@@ -1,4 +1,4 @@
-"""The version of a recording: what tells that its content is still the one that was planned."""
+"""Determine the version of a recording, by which a change of its content is detected."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 
 from clipmill.stages.storage.root import Root
 
-_CHUNK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 def version_of(root: Root, path: str, kind: str) -> str:
-    """Ask storage for the version of a recording.
+    """Return the version of a recording from storage.
 
     Parameters
     ----------
-    kind : "auto": size and modification time, or the store's ETag; "sha256": of the content
+    root, path : where the recording is
+    kind : "auto": size and modification time, or the store's ETag; "sha256": hash of the content
 
     Raises
     ------
-    FileNotFoundError, PermissionError, OSError
+    FileNotFoundError, PermissionError : the recording is missing or must not be read
+    OSError : storage failed
     """
     if kind == "sha256":
         return "sha256-" + sha256_of(root, path)
@@ -31,6 +33,7 @@ def version_of(root: Root, path: str, kind: str) -> str:
 
 
 def stat_version(status: os.stat_result) -> str:
+    """Return the version of a local file: its size in bytes and its modification time in ns."""
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -39,22 +42,23 @@ def info_version(info: Mapping[str, Any]) -> str:
     etag = info.get("ETag") or info.get("etag")
     if etag:
         return etag_version(str(etag))
-    changed = next(
+    modified = next(
         (info[k] for k in ("LastModified", "mtime", "last_modified", "updated", "created") if info.get(k)), ""
     )
-    # fsspec's memory file system lists a time as a number and gives it as a date when asked for the one file.
-    moment = changed.timestamp() if hasattr(changed, "timestamp") else changed
-    return f"{info.get('size')}-{f'{moment:.6f}' if isinstance(moment, float) else moment}"
+    # fsspec's memory file system has a number as the time in listings, but a date for a single file.
+    time_value = modified.timestamp() if hasattr(modified, "timestamp") else modified
+    return f"{info.get('size')}-{f'{time_value:.6f}' if isinstance(time_value, float) else time_value}"
 
 
 def etag_version(etag: str) -> str:
+    """Return the version of an object by its ETag, with or without quotes."""
     return "etag-" + etag.strip('"')
 
 
 def sha256_of(root: Root, path: str) -> str:
     """Return the sha256 of a file's content, 64 hex digits."""
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     with root.open_read(path) as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            total.update(chunk)
-    return total.hexdigest()
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Write: the clips of one shard to its files, and the sums that must hold before the shard may be committed."""
+"""Write the clips of one shard to its files, and check the sums that must hold before the shard may be committed."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from clipmill.stages.write.encode import codec_of, encode
 from clipmill.stages.write.ledger import Ledger
 from clipmill.stages.write.shard_files import ParquetFile, ShardFile, TarFile
 
-_ROWS_A_VIEW = 8  # shorter stretches are cheaper copied
+_ROWS_PER_VIEW = 8  # shorter stretches are cheaper to copy
 
 
 @dataclass(frozen=True)
 class Write:
-    """Write one shard. Takes its tables of `clipmill.schemas.tables.CLIPS` in order, gives a `clipmill.schemas.layout.Commit`.
+    """Write one shard from its tables of `clipmill.schemas.tables.CLIPS`, in order; return a `clipmill.schemas.records.Commit`.
 
-    Nothing of a shard is visible under its final name before all of its files are whole; a recording that turns out to be
-    bad at its end leaves no clip behind.
+    No file of a shard appears under its final name before all of its files are complete. A recording that is rejected at its end
+    leaves no clip behind.
 
     root : of the dataset
     formats : parquet, webdataset
     audio_codec : flac | wav
-    sample_format : of the clips' PCM
+    sample_format : of the clips' PCM, int16 | float32
     schema : `clipmill.schemas.tables.shard_schema`
     field_names : the corpus's own fields, aligned with the column `fields`
-    feature_names : columns of features, each with one of shapes beside it
-    measured : columns of stages that hold one value a clip
-    stage_of_reason : the section of the stage that rejects for a reason
+    feature_names : columns of features, each of which has a second column with shapes
+    measured : columns of stages that hold one value per clip
+    stage_of_reason : the section of the stage that rejects for a reason, by reason
     versions, device : for the commit record
-    digests : of the configuration, for all and for the clips alone, as they stand in the keys; for the commit record
-    max_temporary_mb : how much of the clips of one item may wait on the disk until it has ended well; None: without bound
+    digests : of the whole configuration and of what concerns clips, as used in the keys; for the commit record
+    max_temporary_mb : space that the clips of one item may take on disk until the item has ended; None: no limit
     """
 
     root: Root
@@ -66,19 +66,22 @@ class Write:
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "soundfile")
 
     def __call__(self, plan: pa.Table, tables: Iterable[pa.Table]) -> Commit:
-        """Write the shard that a plan describes.
+        """Write the shard that a plan describes, and return its commit.
+
+        plan : rows of `clipmill.schemas.tables.PLAN`, all of one shard
+        tables : its clips, in order
 
         Raises
         ------
-        ClipmillError : the sums do not hold, which is a defect of a stage; nothing was written
+        ClipmillError : the sums do not hold, which is a bug in a stage; nothing was written
         InputChangedError : recordings changed after they were planned; nothing was written
         ItemRejectedError : the clips of an item take too much temporary space; nothing was written
-        StorageError : the disk for temporary files failed
+        StorageError : writing temporary files failed
         OSError : storage failed
         """
         ledger = Ledger(plan, self.stage_of_reason)
-        with contextlib.ExitStack() as files, ClipBuffer() as held, self._parts(plan, files) as (parts, recordings):
-            statistics = self._fill(parts, ledger, held, tables, plan["split"][0].as_py())
+        with contextlib.ExitStack() as files, ClipBuffer() as buffer, self._parts(plan, files) as (parts, recordings):
+            statistics = self._fill(parts, ledger, buffer, tables, plan["split"][0].as_py())
             statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
             ledger.check()
             recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
@@ -86,15 +89,15 @@ class Write:
         return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections, ledger.remarks)
 
     def rewrite(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
-        """Write a shard whose clips are those of another one that is committed, with other features or in other formats.
+        """Write a shard with the clips of a committed one, but with other features or in other formats; return its commit.
 
-        donor : that shard; what it says of counts, rejections and remarks holds for this one
+        donor : the committed shard; its counts, rejections and remarks also hold for the new one
         recordings : its table of `clipmill.schemas.tables.RECORDINGS`
-        tables : its clips as `clipmill.stages.reread.Reread` gives them, with features
+        tables : its clips as `clipmill.stages.reread.Reread` returns them, with features
 
         Raises
         ------
-        DonorError : not every clip came through; nothing was written
+        DonorError : not every clip could be used; nothing was written
         """
         split = plan["split"][0].as_py()
         with contextlib.ExitStack() as files, self._parts(plan, files) as (parts, sheet):
@@ -109,7 +112,7 @@ class Write:
                 raise DonorError(
                     f"{n_clips} of the {donor.counts.clips_kept} clips of shard {donor.key[:12]} are usable"
                 )
-            for name in RECORDINGS.names[recordings.num_columns :]:  # a donor of an older clipmill lacks the last ones
+            for name in RECORDINGS.names[recordings.num_columns :]:  # shards of older versions lack the last columns
                 recordings = recordings.append_column(
                     RECORDINGS.field(name), pa.nulls(recordings.num_rows, pa.string())
                 )
@@ -122,7 +125,7 @@ class Write:
 
     @contextlib.contextmanager
     def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
-        """Open the files of a shard: those that take clips, and the one of its recordings."""
+        """Open the files of a shard, and yield those for clips and the one for recordings. On an error, close them unfinished."""
         split, partition, key = (plan[name][0].as_py() for name in ("split", "bucket", "key"))
         parts = [self._open(name, split, partition, key, files) for name in (*self.formats, "manifest")]
         path = commit_recordings_path(key)
@@ -166,27 +169,28 @@ class Write:
         )
 
     def _fill(
-        self, parts: list[ShardFile], ledger: Ledger, held: ClipBuffer, tables: Iterable[pa.Table], split: str
+        self, parts: list[ShardFile], ledger: Ledger, buffer: ClipBuffer, tables: Iterable[pa.Table], split: str
     ) -> Statistics:
+        """Write all clips, item by item; return the statistics of those that were written."""
         statistics = ShardStatistics(self.feature_names)
-        for item, rows, ends in _by_item(tables):
+        for item, rows, is_last in _by_item(tables):
             if (start := ledger.voided_until(rows)) is not None:
-                held.clear()
+                buffer.clear()
                 rows = rows.slice(start)
             clips = _clips(rows)
             ledger.count(item, rows, clips)
             if clips.num_rows:
-                held.add(self._encoded(clips, split))
-                self._check_space(item, held)
-            if ends:
-                for table in held.release():
+                buffer.add(self._encoded(clips, split))
+                self._check_space(item, buffer)
+            if is_last:
+                for table in buffer.release():
                     statistics.add(table)
                     for part in parts:
                         part.add(table)
         return statistics.finish()
 
-    def _check_space(self, item: str, held: ClipBuffer) -> None:
-        if self.max_temporary_mb is not None and held.size_bytes > self.max_temporary_mb * 1_000_000:
+    def _check_space(self, item: str, buffer: ClipBuffer) -> None:
+        if self.max_temporary_mb is not None and buffer.size_bytes > self.max_temporary_mb * 1_000_000:
             detail = f"its clips take more than {self.max_temporary_mb} MB of temporary space (limits.max_temporary_mb)"
             raise ItemRejectedError(item, "recording_too_long", detail)
 
@@ -205,21 +209,21 @@ class Write:
         return TarFile(path, sink, self.feature_names)
 
     def _encoded(self, clips: pa.Table, split: str) -> pa.Table:
-        """Return clips as rows of the shard: audio encoded unless it is, fields in columns of their own."""
+        """Return clips as rows of the shard: audio encoded unless it already is, and each field in a column of its own."""
         rates, channels = clips["sample_rate_hz"].to_pylist(), clips["n_channels"].to_pylist()
         pcm = clips["pcm"].combine_chunks()
-        there = clips["encoded"].to_pylist() if "encoded" in clips.column_names else None
+        encoded = clips["encoded"].to_pylist() if "encoded" in clips.column_names else None
         content, names = [], []
         for i, clip_id in enumerate(clips["clip_id"].to_pylist()):
             codec = codec_of(self.audio_codec, channels[i])
-            if there is not None and there[i]["codec"] == codec:
-                content.append(there[i]["bytes"])
+            if encoded is not None and encoded[i]["codec"] == codec:
+                content.append(encoded[i]["bytes"])
             else:
                 content.append(encode(memoryview(pcm[i].as_buffer()), self.sample_format, channels[i], rates[i], codec))
             names.append(f"{clip_id}.{codec}")
         fields = [row or [] for row in clips["fields"].to_pylist()]
         extra = {name: [row[i] if i < len(row) else None for row in fields] for i, name in enumerate(self.field_names)}
-        # Features stay views. All else is copied out: a view would hold all PCM that arrived with it.
+        # Features stay views. Other columns are copied, since a view would keep all PCM of its table in memory.
         every_row = np.arange(clips.num_rows)
         columns = []
         for column in self.schema:
@@ -238,16 +242,16 @@ class Write:
 
 
 def _clips(rows: pa.Table) -> pa.Table:
-    """Return the rows that are clips, as views where they stand together: a filter would copy their features."""
+    """Return the rows that are clips, as views where they are adjacent: a filter would copy their features."""
     is_clip = np.concatenate([[False], pc.equal(rows["status"], "clip").to_numpy(), [False]]).astype(np.int8)
     edges = np.flatnonzero(np.diff(is_clip)).reshape(-1, 2)
-    if len(edges) > rows.num_rows // _ROWS_A_VIEW + 1:
+    if len(edges) > rows.num_rows // _ROWS_PER_VIEW + 1:
         return rows.filter(pc.equal(rows["status"], "clip"))
     return pa.concat_tables([rows.slice(0, 0), *(rows.slice(start, stop - start) for start, stop in edges.tolist())])
 
 
 def _by_item(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table, bool]]:
-    """Yield (item id, rows, whether the item ends here) for each stretch of rows of one item."""
+    """Yield (item id, rows, whether the item ends with them) for each stretch of rows of one item."""
     for table in tables:
         ids = table["item_id"].to_pylist()
         last = table["last"].to_pylist()

@@ -1,4 +1,4 @@
-"""Statistics: sums over the clips of a shard while it is written. Same clips, same sums, however they arrive."""
+"""Sum statistics over the clips of a shard while it is written. The sums do not depend on how clips arrive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from clipmill.stages.arrow_rows import list_values
 
 
 class ShardStatistics:
-    """Takes tables of `clipmill.schemas.tables.shard_schema`, gives `clipmill.schemas.statistics.Statistics`.
+    """Sums over tables of `clipmill.schemas.tables.shard_schema`; the result is a `clipmill.schemas.statistics.Statistics`.
 
-    feature_names : columns with values, beside which there is a column of shapes
+    feature_names : columns of values, each of which has a second column with shapes
     """
 
     def __init__(self, feature_names: Sequence[str]) -> None:
@@ -24,17 +24,19 @@ class ShardStatistics:
         self._lengths_s: list[npt.NDArray[np.float64]] = []
 
     def add(self, clips: pa.Table) -> None:
-        self._lengths_s.append(clips["duration_s"].to_numpy().copy())  # a view would hold all that came with it
+        """Add the clips of a table."""
+        self._lengths_s.append(clips["duration_s"].to_numpy().copy())  # a view would keep the whole table in memory
         for name, sums in self._features.items():
             sums.add(clips[name], clips[f"{name}_shape"])
 
     def finish(self) -> Statistics:
+        """Return the statistics of all clips added."""
         features = {name: sums.finish() for name, sums in self._features.items()}
         return Statistics(_lengths(np.concatenate([np.empty(0), *self._lengths_s])), features)
 
 
 class _BinSums:
-    """One feature's. Each clip's sums are of that clip alone and are added in the clips' order."""
+    """Sums of one feature by bin, in float64. Each clip is summed by itself, and these sums are added in the clips' order."""
 
     def __init__(self) -> None:
         self._n = 0
@@ -48,14 +50,14 @@ class _BinSums:
         n_bins = sizes[0][-2]
         n_frames = np.array([shape[-1] for shape in sizes], np.int64)
         n_rows = np.array([math.prod(shape[:-1]) for shape in sizes], np.int64)
-        # The values lie bin by bin: a clip's frames of its first bin, those of the second, and so on.
+        # Values are ordered by bin: the frames of a clip's first bin, then those of its second, and so on.
         starts = np.zeros(n_rows.sum(), np.int64)
         np.cumsum(np.repeat(n_frames, n_rows)[:-1], out=starts[1:])
         flat = np.concatenate([v for v in list_values(values) if len(v)]).astype(np.float64)
         total = np.add.reduceat(flat, starts).reshape(-1, n_bins)
         squares = np.add.reduceat(np.square(flat, out=flat), starts).reshape(-1, n_bins)
         self._n += int((n_frames * n_rows).sum()) // n_bins
-        self._total, self._squares = _added(self._total, total), _added(self._squares, squares)
+        self._total, self._squares = _add(self._total, total), _add(self._squares, squares)
 
     def finish(self) -> FeatureSums:
         if self._total is None or self._squares is None:
@@ -63,8 +65,8 @@ class _BinSums:
         return FeatureSums(self._n, self._total.tolist(), self._squares.tolist())
 
 
-def _added(before: npt.NDArray[np.float64] | None, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Add rows to a sum one after the other, so that it does not matter how they are grouped."""
+def _add(before: npt.NDArray[np.float64] | None, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return a sum with rows added one after the other, so that the result does not depend on their grouping."""
     rows = rows if before is None else np.vstack([before, rows])
     last: npt.NDArray[np.float64] = np.cumsum(rows, axis=0)[-1]
     return last

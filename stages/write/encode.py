@@ -1,4 +1,4 @@
-"""Clips' PCM to FLAC or WAV files in memory, and back."""
+"""Encode clips as FLAC or WAV files in memory, and decode them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FLAC_MAX_CHANNELS = 8
 
 
 def codec_of(codec: str, n_channels: int) -> str:
-    """Return the codec that a clip is stored in: FLAC holds eight channels at most, more go into WAV."""
+    """Return the codec with which a clip is stored: FLAC holds at most eight channels, so more are stored as WAV."""
     return "wav" if n_channels > FLAC_MAX_CHANNELS else codec
 
 
 def encode(pcm: memoryview | bytes, sample_format: str, n_channels: int, sample_rate_hz: int, codec: str) -> bytes:
-    """Return a clip as the bytes of an audio file, lossless.
+    """Return a clip as the bytes of a lossless audio file.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ def encode(pcm: memoryview | bytes, sample_format: str, n_channels: int, sample_
 
 
 def decode_waveform(content: bytes) -> npt.NDArray[np.float32]:
-    """Return a stored clip's samples [frames, channels] as float32, 16-bit ones divided by 32768."""
+    """Return a stored clip's samples as float32 [frames, channels]; 16-bit samples are divided by 32768."""
     with sf.SoundFile(io.BytesIO(content)) as file:
-        found: npt.NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-        return found
+        samples: npt.NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+        return samples
 
 
 def decode_clip(content: bytes) -> tuple[npt.NDArray[np.int16] | npt.NDArray[np.float32], int]:
-    """Return a stored clip's samples [frames, channels], int16 or float32 as stored, and its sample rate."""
+    """Return a stored clip's samples [frames, channels], int16 or float32 as stored, and its sample rate in Hz."""
     with sf.SoundFile(io.BytesIO(content)) as file:
         return file.read(dtype="float32" if file.subtype == "FLOAT" else "int16", always_2d=True), file.samplerate

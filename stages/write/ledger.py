@@ -1,4 +1,4 @@
-"""The sums of one shard: where every recording, annotation and candidate clip went, and whether it all adds up."""
+"""Count what became of every recording, annotation and candidate clip of a shard, and check that the sums add up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from clipmill.schemas.statistics import Saturation
 
 
 class Ledger:
-    """Where everything of a shard went, counted from the rows as they come."""
+    """Counts the rows of a shard as they arrive.
+
+    plan : rows of `clipmill.schemas.tables.PLAN`, all of one shard
+    stage_of_reason : the section of the stage that rejects for a reason, by reason
+    counts, seconds, saturation : sums over the items that have ended; saturation by source
+    rejections : rows for the commit
+    recordings : rows of `clipmill.schemas.tables.RECORDINGS`
+    """
 
     def __init__(self, plan: pa.Table, stage_of_reason: Mapping[str, str]) -> None:
         self._stage_of_reason = stage_of_reason
@@ -26,28 +33,28 @@ class Ledger:
         n_annotations = pc.fill_null(pc.list_value_length(plan["annotations"]), 0).to_pylist()
         self._annotations = dict(zip(items, n_annotations, strict=True))
         known = [plan[name].to_pylist() for name in ("recording_id", "version", "item_digest")]
-        self._known = dict(zip(items, zip(*known, strict=True), strict=True))
+        self._planned = dict(zip(items, zip(*known, strict=True), strict=True))
         self._sources = dict(zip(items, plan["source"].to_pylist(), strict=True))
-        self._known_bad = {
+        self._rejected_in_plan = {
             item for item, reason in zip(items, plan["reason"].to_pylist(), strict=True) if reason is not None
         }
         self.counts = Counts()
         self.seconds = Seconds()
         self.saturation: dict[str, Saturation] = {}
         self._clear_item()
-        self._ended: Counter[str] = Counter()
+        self._n_ends: Counter[str] = Counter()
         self._problems: list[str] = []
         self._ids: set[str] = set()
-        self._moved: dict[str, tuple[str, str]] = {}
+        self._changed_inputs: dict[str, tuple[str, str]] = {}
         self.rejections: list[dict[str, Any]] = []
         self.recordings: list[dict[str, Any]] = []
-        self._remarked: dict[tuple[str, str], dict[str, Any]] = {}
+        self._first_remarks: dict[tuple[str, str], dict[str, Any]] = {}
         self._more_remarks: Counter[tuple[str, str]] = Counter()
 
     def voided_until(self, rows: pa.Table) -> int | None:
-        """Return the first row that counts when what came before is void, None when all of it counts.
+        """Return the index of the first row that counts if earlier rows of the item are void, None if they count.
 
-        That is the row that rejects the item as a whole, or the one after a row that says that the item comes again.
+        That is the row that rejects the whole item, or the one after a row that announces that the item is repeated.
         """
         kinds, states = rows["kind"].to_pylist(), rows["status"].to_pylist()
         place = next((i for i, kind in enumerate(kinds) if kind in ("recording", "span")), None)
@@ -65,7 +72,8 @@ class Ledger:
         self._item_ids: list[str] = []
 
     def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:
-        light = rows.select([n for n in rows.column_names if n in _COUNTED])
+        """Add rows of one item to the sums. clips : those of the rows that are clips"""
+        light = rows.select([n for n in rows.column_names if n in _COUNTED_COLUMNS])
         for row in light.to_pylist():
             status = row["status"]
             if status == "account":
@@ -84,7 +92,7 @@ class Ledger:
         self._item_ids.extend(clips["clip_id"].to_pylist())
         self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
         if rows["remarks"].null_count < rows.num_rows:
-            self._item_remarks += rows.select(_OF_REMARKS).filter(pc.is_valid(rows["remarks"])).to_pylist()
+            self._item_remarks += rows.select(_REMARK_COLUMNS).filter(pc.is_valid(rows["remarks"])).to_pylist()
         n_samples = sum(
             n * k for n, k in zip(clips["n_samples"].to_pylist(), clips["n_channels"].to_pylist(), strict=True)
         )
@@ -107,10 +115,11 @@ class Ledger:
                 **{k: row[k] for k in ("source", "recording_id", "source_uri", "file", "line", "start_s", "detail")},
             }
         )
-        if reason in INPUT_CHANGED and item not in self._known_bad:
-            self._moved[item] = (reason, row["detail"])
+        if reason in INPUT_CHANGED and item not in self._rejected_in_plan:
+            self._changed_inputs[item] = (reason, row["detail"])
 
     def _end(self, item: str) -> None:
+        """Check the sums of an item that has ended, and add them to those of the shard."""
         c = self._item
         if self._primary.get(item) and not c.recordings_rejected:
             self._item += Counts(recordings_used=1)
@@ -130,8 +139,8 @@ class Ledger:
             source = self._sources[item]
             self.saturation[source] = self.saturation.get(source, Saturation()) + self._item_saturation
         self.rejections.extend(self._item_rejections)
-        self._ended[item] += 1
-        recording_id, version, item_digest = self._known.get(item, (None, None, None))
+        self._n_ends[item] += 1
+        recording_id, version, item_digest = self._planned.get(item, (None, None, None))
         whole = [r["reason"] for r in self._item_rejections if r["kind"] in ("recording", "span")]
         self.recordings.append(
             {
@@ -149,41 +158,47 @@ class Ledger:
         self._clear_item()
 
     def _remark(self) -> None:
-        """Take over what is worth knowing of an item that was used. The parts of a recording are one recording."""
+        """Add the remarks on an item that was used. Parts of one recording count as one recording."""
         for row in self._item_remarks:
             of = {name: row[name] for name in ("source", "recording_id", "source_uri")}
             for remark in row["remarks"]:
                 place = (remark["code"], row["recording_id"])
-                if place not in self._remarked:
-                    self._remarked[place] = {"code": remark["code"], **of, "detail": remark["detail"]}
+                if place not in self._first_remarks:
+                    self._first_remarks[place] = {"code": remark["code"], **of, "detail": remark["detail"]}
                     self.counts += Counts(remarked={remark["code"]: 1})
-                elif self._remarked[place]["detail"] != remark["detail"]:
+                elif self._first_remarks[place]["detail"] != remark["detail"]:
                     self._more_remarks[place] += 1
 
     @property
     def remarks(self) -> list[dict[str, Any]]:
-        """Rows for the commit, one a code and recording, with the first detail and how many others there are."""
+        """Return rows for the commit, one per code and recording, with the first detail and the number of others."""
         return [
             {**row, "detail": f"{row['detail']} (and {n:,} more)"} if (n := self._more_remarks[place]) else row
-            for place, row in self._remarked.items()
+            for place, row in self._first_remarks.items()
         ]
 
     def check(self) -> None:
-        """Raise when something was lost or counted twice, or when inputs moved under the shard."""
-        if self._moved:
-            raise InputChangedError(self._moved)
-        wrong = [item for item in self._primary if self._ended[item] != 1]
-        if wrong or self._ended.keys() - self._primary.keys():
-            self._problems.append(f"{len(wrong)} planned recordings did not end exactly once, the first is {wrong[:1]}")
+        """Raise an error if the sums are wrong or inputs changed.
+
+        Raises
+        ------
+        ClipmillError : something was lost or counted twice
+        InputChangedError : recordings changed after they were planned
+        """
+        if self._changed_inputs:
+            raise InputChangedError(self._changed_inputs)
+        wrong = [item for item in self._primary if self._n_ends[item] != 1]
+        if wrong or self._n_ends.keys() - self._primary.keys():
+            self._problems.append(f"{len(wrong)} planned recordings did not end exactly once, e.g. {wrong[:1]}")
         if self._problems:
             raise ClipmillError(
-                "the accounting of a shard does not add up, it is not committed: " + "; ".join(self._problems[:5])
+                "the accounting of a shard does not add up, so it is not committed: " + "; ".join(self._problems[:5])
             )
 
 
 _STAGES = {"recording": "decode", "span": "decode"}
-_COUNTED = frozenset(
+_COUNTED_COLUMNS = frozenset(
     "status n_candidates n_annotations decoded_s rule count kind reason detail file line start_s last source recording_id "
     "source_uri".split()
 )
-_OF_REMARKS = ["source", "recording_id", "source_uri", "remarks"]
+_REMARK_COLUMNS = ["source", "recording_id", "source_uri", "remarks"]

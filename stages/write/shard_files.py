@@ -1,4 +1,4 @@
-"""The files of a shard, written as clips arrive: Parquet, WebDataset tar, and the manifest. Same clips, same bytes."""
+"""Write the files of a shard as clips arrive: Parquet, WebDataset tar, and the manifest. The same clips give the same bytes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from clipmill.schemas.records import OutputFile
 from clipmill.stages.arrow_rows import list_values
 
 ROW_GROUP_BYTES = 32 << 20
-ROW_GROUP_ROWS = 100  # as Hugging Face stores audio: read at random, and buffers that stay in caches
+ROW_GROUP_ROWS = 100  # as Hugging Face stores audio: random reads stay small, and buffers fit into caches
 
 
 class HashingStream(io.RawIOBase):
-    """Passes what is written on to another stream, and counts and hashes it."""
+    """Passes written bytes on to another stream, and counts and hashes them.
+
+    size_bytes : written so far
+    sha256 : of the bytes written so far, 64 hex digits
+    """
 
     def __init__(self, target: IO[bytes]) -> None:
         self._target = target
@@ -43,7 +47,7 @@ class HashingStream(io.RawIOBase):
         return self.size_bytes
 
     def abandon(self) -> None:
-        """Let go of the target: what a library still writes while it is closed goes nowhere."""
+        """Detach the target, so that what a library still writes while it closes is discarded."""
         self._target = io.BytesIO()
 
     @property
@@ -52,7 +56,7 @@ class HashingStream(io.RawIOBase):
 
 
 class ShardFile(Protocol):
-    """One file of a shard. format : parquet | webdataset | manifest."""
+    """One file of a shard. format : parquet | webdataset | manifest | recordings"""
 
     format: str
 
@@ -60,24 +64,26 @@ class ShardFile(Protocol):
         """Append clips, a table of `clipmill.schemas.tables.shard_schema`."""
         ...
 
-    def finish(self) -> OutputFile: ...
+    def finish(self) -> OutputFile:
+        """Complete the file; return its path, size, hash and number of rows."""
+        ...
 
     def abandon(self) -> None:
-        """Close without writing any more."""
+        """Close the file without writing any more."""
         ...
 
 
 class ParquetFile:
-    """Rows in groups that are cut by size alone, so that the bytes do not depend on how the clips arrived.
+    """A Parquet file with row groups that are cut by size alone, so that its bytes do not depend on how clips arrive.
 
-    columns : the table's columns to store, in the order of the schema
+    schema : the columns to store, in order
     """
 
     def __init__(self, format: str, path: str, sink: IO[bytes], schema: pa.Schema) -> None:
         self.format, self._path, self._schema = format, path, schema
         self._stream = HashingStream(sink)
         text = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "clip_id"]
-        # The bytes of floats by significance: zstd then makes them smaller, in less time.
+        # Bytes of floats are grouped by significance: zstd then compresses them better and faster.
         floats = [
             f"{f.name}.list.element"
             for f in schema
@@ -87,29 +93,29 @@ class ParquetFile:
             self._stream, schema, compression="zstd", compression_level=1, use_dictionary=text, write_statistics=text,
             use_byte_stream_split=floats, store_schema=True,
         )  # fmt: skip
-        self._waiting: list[pa.Table] = []
-        self._n_rows = self._n_waiting = self._waiting_bytes = 0
+        self._pending: list[pa.Table] = []
+        self._n_rows = self._n_pending = self._pending_bytes = 0
 
     def add(self, clips: pa.Table) -> None:
         rows = clips.select(self._schema.names)
         sizes = _row_bytes(rows)
         start = 0
         for i, size in enumerate(sizes):
-            self._n_waiting += 1
-            self._waiting_bytes += size
-            if self._n_waiting >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
-                self._waiting.append(rows.slice(start, i + 1 - start))
+            self._n_pending += 1
+            self._pending_bytes += size
+            if self._n_pending >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
+                self._pending.append(rows.slice(start, i + 1 - start))
                 start = i + 1
                 self._flush()
         if start < rows.num_rows:
-            self._waiting.append(rows.slice(start))
+            self._pending.append(rows.slice(start))
         self._n_rows += rows.num_rows
 
     def _flush(self) -> None:
-        if self._waiting:
-            group = pa.concat_tables(self._waiting).combine_chunks()
+        if self._pending:
+            group = pa.concat_tables(self._pending).combine_chunks()
             self._writer.write_table(group.cast(self._schema), row_group_size=max(1, group.num_rows))
-        self._waiting, self._n_waiting, self._waiting_bytes = [], 0, 0
+        self._pending, self._n_pending, self._pending_bytes = [], 0, 0
 
     def finish(self) -> OutputFile:
         self._flush()
@@ -122,7 +128,7 @@ class ParquetFile:
 
 
 def _row_bytes(rows: pa.Table) -> list[int]:
-    """Return about how much of a row group each row fills: its audio, its picture and its features."""
+    """Return the approximate size of each row in bytes: its audio, its picture and its features."""
     sizes = np.full(rows.num_rows, 256, np.int64)
     for field in rows.schema:
         if pa.types.is_list(field.type):
@@ -134,7 +140,7 @@ def _row_bytes(rows: pa.Table) -> list[int]:
 
 
 class TarFile:
-    """A WebDataset shard: for each clip its audio, its picture as .png, its metadata as .json, and each feature as .npy."""
+    """A WebDataset shard. Each clip has its audio, its picture as .png, its metadata as .json, and each feature as .npy."""
 
     format = "webdataset"
 
@@ -161,11 +167,11 @@ class TarFile:
                 sink = io.BytesIO()
                 np.save(sink, values[name][i].reshape(shapes[name][i]), allow_pickle=False)
                 self._member(f"{key}.{name}.npy", sink.getvalue())
-        self._tar.getmembers().clear()  # tarfile remembers all that it wrote
+        self._tar.getmembers().clear()  # tarfile keeps an entry of every member that it wrote
         self._n_rows += clips.num_rows
 
     def copy(self, members: Mapping[str, bytes]) -> None:
-        """Append a clip as another file of this kind has it. members : contents by name, in their order."""
+        """Append a clip with the members that it has in another tar. members : contents by name, in their order"""
         for name, content in members.items():
             self._member(name, content)
         self._tar.getmembers().clear()

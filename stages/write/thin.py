@@ -1,7 +1,7 @@
-"""Thin: a committed shard without some of its recordings, made from its files alone.
+"""Make a shard without some recordings of a committed one, from its files alone.
 
-What stays is copied: stored audio, pictures, features and metadata go through the writers that wrote them, so that the files are those of
-a shard that never had the other recordings. No recording is opened and nothing is computed but the statistics.
+Audio, pictures, features and metadata of the other recordings are copied with the writers that wrote them, so the files are those of a
+shard that never had the removed recordings. No recording is opened, and only the statistics are computed.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ _SHAPE = "_shape"
 
 @dataclass(frozen=True)
 class ThinnedShard:
-    """A shard that was made. is_exact : its key and sums are those that a build without the recordings gives.
+    """A new shard. is_exact : its key and sums equal those of a build without the removed recordings
 
-    Else the shard came of a clipmill that did not store what each recording adds to the sums: annotations, dropped clips and decoded
-    seconds of those that went are still counted, and the next build makes the shard from its recordings.
+    If it is not exact, the old shard was written by a version of clipmill that did not store each recording's part of the sums. Then
+    annotations, dropped clips and decoded seconds of the removed recordings are still counted, and the next build makes the shard
+    again from its recordings.
     """
 
     commit: Commit
@@ -51,51 +52,53 @@ class ThinnedShard:
 
 @dataclass(frozen=True)
 class Thin:
-    """Make a shard from a committed one without some recordings. Nothing is visible before all of its files are whole.
+    """Makes a shard from a committed one, without some recordings. No file appears before all of the shard's files are complete.
 
     root : of the dataset
-    removed_ids : ids of the recordings that are left out
+    removed_ids : ids of the recordings to leave out
     """
 
     root: Root
     removed_ids: frozenset[str]
 
     def remaining_rows(self, commit: Commit) -> pa.Table:
-        """Return the rows of a shard's `clipmill.schemas.tables.RECORDINGS` that stay; those that came later to it are null if it lacks them.
+        """Return the rows of a shard's `clipmill.schemas.tables.RECORDINGS` that remain; columns that an older shard lacks are null.
 
         Raises
         ------
-        DonorError : the table is missing or is not the one that was committed
+        DonorError : the table is missing or differs from the one that was committed
         """
         output = commit.output("recordings")
         if output is None:
-            raise DonorError(f"shard {commit.key[:12]} was built before shards had a table of their recordings")
+            raise DonorError(
+                f"shard {commit.key[:12]} was built by an older version of clipmill and has no table of its recordings"
+            )
         self._check(commit, output)
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             table = pq.read_table(stream)
         for name in RECORDINGS.names[table.num_columns :]:
             table = table.append_column(RECORDINGS.field(name), pa.nulls(table.num_rows, pa.string()))
-        return table.filter(self._stays(table["recording_id"]))
+        return table.filter(self._is_kept(table["recording_id"]))
 
     def key_of(self, commit: Commit, kept: pa.Table) -> tuple[str, str, bool]:
-        """Return the key and the clips key of the shard with the items that stay, and whether a plan without the others gives them."""
+        """Return the key and the clips key of the shard with the remaining items, and whether a plan without the others has the same."""
         digests = kept["item_digest"].to_pylist()
         if not commit.config_digest or None in digests:
             return digest([commit.key, "without", sorted(kept["item_id"].to_pylist())]), "", False
         key = shard_key(digests, commit.config_digest, commit.split, commit.bucket)
-        # Clips that are no function of what was planned have no key, and get none.
+        # Clips that do not follow from the plan alone have no key, and get none here.
         clips = shard_key(digests, commit.clips_digest, commit.split, commit.bucket) if commit.clips_key else ""
         return key, clips, True
 
     def __call__(self, commit: Commit, kept: pa.Table) -> ThinnedShard:
-        """Write the shard. kept : as `remaining_rows` returns them, with a row at least.
+        """Write the shard. kept : the result of `remaining_rows`, with at least one row
 
         Raises
         ------
-        DonorError : a file is missing or is not the one that was committed
+        DonorError : a file is missing or differs from the one that was committed
         OSError : storage failed
         """
-        key, clips_key, known = self.key_of(commit, kept)
+        key, clips_key, is_exact = self.key_of(commit, kept)
         with contextlib.ExitStack() as files:
             statistics: Statistics | None = None
             outputs: list[OutputFile] = []
@@ -105,9 +108,9 @@ class Thin:
                     if output.format == "recordings":
                         continue
                     self._check(commit, output)
-                    part, found = self._copied(commit, output, key, files, statistics is None)
+                    part, copied = self._copy(commit, output, key, files, statistics is None)
                     parts.append(part)
-                    statistics = found if found is not None else statistics
+                    statistics = copied if copied is not None else statistics
                 path = commit_recordings_path(key)
                 sheet = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
                 parts.append(sheet)
@@ -119,16 +122,16 @@ class Thin:
             except BaseException:
                 _abandon(parts)
                 raise
-        made = replace(
+        new_commit = replace(
             commit, key=key, clips_key=clips_key, outputs=outputs, n_items=kept.num_rows, donor=commit.key,
             rejections=[r for r in commit.rejections if r["recording_id"] not in self.removed_ids],
             remarks=[r for r in commit.remarks if r["recording_id"] not in self.removed_ids],
         )  # fmt: skip
         if kept["account"].null_count:
-            return ThinnedShard(self._sums_of_old(made, commit, statistics or Statistics()), False)
-        return ThinnedShard(_with_sums(made, kept, statistics or Statistics()), known)
+            return ThinnedShard(self._with_sums_of_files(new_commit, commit, statistics or Statistics()), False)
+        return ThinnedShard(_with_sums(new_commit, kept, statistics or Statistics()), is_exact)
 
-    def _stays(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    def _is_kept(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.invert(pc.is_in(ids, pa.array(sorted(self.removed_ids), pa.string())))
 
     def _check(self, commit: Commit, output: OutputFile) -> None:
@@ -139,10 +142,10 @@ class Thin:
             pass
         raise DonorError(f"{self.root.uri(output.path)} of shard {commit.key[:12]} is missing or damaged")
 
-    def _copied(
+    def _copy(
         self, commit: Commit, output: OutputFile, key: str, files: contextlib.ExitStack, with_statistics: bool
     ) -> tuple[ShardFile, Statistics | None]:
-        """Copy what stays of one file; return the new one, not finished, and the statistics of its clips if it has them all."""
+        """Copy the remaining rows of one file; return the new file, not finished, and statistics if it has all data for them."""
         is_manifest = output.format == "manifest"
         path = (
             commit_manifest_path(key)
@@ -151,7 +154,7 @@ class Thin:
         )
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "webdataset":
-                return self._tar(path, stream, files, with_statistics)
+                return self._copy_tar(path, stream, files, with_statistics)
             file = pq.ParquetFile(stream)
             schema = _as_written(file.schema_arrow)
             part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
@@ -159,14 +162,14 @@ class Thin:
             sums = ShardStatistics(names) if with_statistics and not is_manifest else None
             for batch in file.iter_batches(batch_size=_ROWS):
                 rows = pa.Table.from_batches([batch]).cast(schema)
-                rows = rows.filter(self._stays(rows["recording_id"]))
+                rows = rows.filter(self._is_kept(rows["recording_id"]))
                 if rows.num_rows:
                     part.add(rows)
                     if sums is not None:
                         sums.add(rows)
             return part, sums.finish() if sums is not None else None
 
-    def _tar(
+    def _copy_tar(
         self, path: str, stream: Any, files: contextlib.ExitStack, with_statistics: bool
     ) -> tuple[ShardFile, Statistics | None]:
         part = TarFile(path, files.enter_context(self.root.write(path)), [])
@@ -186,8 +189,8 @@ class Thin:
             return part, None
         return part, (sums or ShardStatistics([])).finish()
 
-    def _sums_of_old(self, commit: Commit, old: Commit, statistics: Statistics) -> Commit:
-        """Do the sums from what the files say. What nothing says of single recordings stays as it was counted."""
+    def _with_sums_of_files(self, commit: Commit, old: Commit, statistics: Statistics) -> Commit:
+        """Return the commit with sums derived from the files. Sums that no file has by recording stay as they were."""
         path = commit_manifest_path(commit.key)
         with contextlib.closing(self.root.open_read(path)) as stream:
             clips = pq.read_table(stream, columns=["label", "duration_s"])
@@ -196,28 +199,28 @@ class Thin:
         for label, duration in zip(clips["label"].to_pylist(), clips["duration_s"].to_pylist(), strict=True):
             by_label[label or ""] = by_label.get(label or "", 0.0) + duration
             clips_by_label[label or ""] += 1
-        kinds = Counter(row["kind"] for row in commit.rejections)
-        rejected = Counter(row["reason"] for row in commit.rejections)
-        n_clips_rejected = sum(n for kind, n in kinds.items() if kind not in ("recording", "span", "annotation"))
-        refused = {r["recording_id"] for r in old.rejections if r["kind"] == "recording"}
+        n_by_kind = Counter(row["kind"] for row in commit.rejections)
+        n_by_reason = Counter(row["reason"] for row in commit.rejections)
+        n_clips_rejected = sum(n for kind, n in n_by_kind.items() if kind not in ("recording", "span", "annotation"))
+        rejected_ids = {r["recording_id"] for r in old.rejections if r["kind"] == "recording"}
         with contextlib.closing(self.root.open_read(old.output("recordings").path)) as stream:  # type: ignore[union-attr]
             items = pq.read_table(stream, columns=["item_id", "recording_id"]).to_pylist()
-        n_gone = sum(
-            row["recording_id"] in self.removed_ids - refused
+        n_removed = sum(
+            row["recording_id"] in self.removed_ids - rejected_ids
             and row["item_id"] in (row["recording_id"], f"{row['recording_id']}#0")
             for row in items
         )
         counts = replace(
             old.counts,
-            recordings_used=old.counts.recordings_used - n_gone,
-            recordings_rejected=kinds["recording"],
-            spans_rejected=kinds["span"],
-            annotations_rejected=kinds["annotation"],
+            recordings_used=old.counts.recordings_used - n_removed,
+            recordings_rejected=n_by_kind["recording"],
+            spans_rejected=n_by_kind["span"],
+            annotations_rejected=n_by_kind["annotation"],
             clips_kept=clips.num_rows,
             clips_rejected=n_clips_rejected,
             clips_candidates=clips.num_rows + old.counts.clips_dropped + n_clips_rejected,
-            rejected=dict(sorted(rejected.items())),
-            remarked=_remarked(commit),
+            rejected=dict(sorted(n_by_reason.items())),
+            remarked=_count_remarks(commit),
         )
         seconds = replace(
             old.seconds,
@@ -229,7 +232,7 @@ class Thin:
 
 
 def _with_sums(commit: Commit, kept: pa.Table, statistics: Statistics) -> Commit:
-    """Fill in the sums over the items that stay, each added in its turn, as when the shard was built."""
+    """Return the commit with sums over the remaining items, added in order as when a shard is built."""
     counts, seconds = Counts(), Seconds()
     saturation: dict[str, Saturation] = {}
     for recording, text in zip(kept["recording_id"].to_pylist(), kept["account"].to_pylist(), strict=True):
@@ -239,31 +242,33 @@ def _with_sums(commit: Commit, kept: pa.Table, statistics: Statistics) -> Commit
         if account.saturation.clips:
             source = recording.split("/", 1)[0]
             saturation[source] = saturation.get(source, Saturation()) + account.saturation
-    counts = replace(counts, remarked=_remarked(commit))
+    counts = replace(counts, remarked=_count_remarks(commit))
     statistics = replace(statistics, saturation=dict(sorted(saturation.items())))
     return replace(commit, counts=counts, seconds=seconds, statistics=statistics)
 
 
 def _as_written(schema: pa.Schema) -> pa.Schema:
-    """Return the schema by which a file was written. Read back, lists call their values by another name, which would be in the bytes."""
+    """Return the schema with which a file was written. Reading renames the values of lists, and the name is part of the bytes."""
     fields = [pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_list(f.type) else f for f in schema]
     return pa.schema(fields, metadata=schema.metadata)
 
 
 def _abandon(parts: list[ShardFile]) -> None:
+    """Close files without finishing them."""
     for part in parts:
         part.abandon()
 
 
-def _remarked(commit: Commit) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _count_remarks(commit: Commit) -> dict[str, int]:
+    """Return the number of remarks by code."""
+    counts: dict[str, int] = {}
     for row in commit.remarks:
-        found[row["code"]] = found.get(row["code"], 0) + 1
-    return dict(sorted(found.items()))
+        counts[row["code"]] = counts.get(row["code"], 0) + 1
+    return dict(sorted(counts.items()))
 
 
 def _samples(stream: Any) -> Iterator[dict[str, bytes]]:
-    """Yield the members of each sample of a tar, by name, in their order."""
+    """Yield the members of each sample of a tar: contents by name, in their order."""
     members: dict[str, bytes] = {}
     key = None
     with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -280,7 +285,7 @@ def _samples(stream: Any) -> Iterator[dict[str, bytes]]:
 
 
 def _row_of(row: dict[str, Any], features: dict[str, bytes]) -> pa.Table:
-    """Return the columns of one clip that statistics are made of."""
+    """Return a table of one clip with the columns that statistics need."""
     columns: dict[str, Any] = {"duration_s": pa.array([row["duration_s"]], pa.float64())}
     for name, content in features.items():
         values = np.load(io.BytesIO(content), allow_pickle=False)

@@ -1,36 +1,36 @@
-"""How many samples the packets of an Ogg stream have, by their first bytes: Vorbis I, 4; RFC 6716, 3; RFC 9639, 9.1."""
+"""Count the samples of the packets of an Ogg stream by their first bytes. Vorbis I, 4; RFC 6716, 3; RFC 9639, 9.1."""
 
 from __future__ import annotations
 
 from clipmill.stages.decode.containers.flac import flac_block_samples
 
 HEAD_BYTES = 16
-# Samples at 48 kHz of a frame by the configuration in a packet's first byte: RFC 6716, table 2.
+# Samples of a frame at 48 kHz, by the configuration in a packet's first byte: RFC 6716, table 2.
 _OPUS_FRAMES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
 _MODE_BITS = 41
 _MAX_MODES = 64
 
 
-def heads_of(lacing: bytes, body: bytes, begun: bytes | None) -> tuple[list[bytes | None], bytes | None]:
-    """Return the first bytes of the packets that end on a page, and of one that goes on behind it.
+def heads_of(lacing: bytes, body: bytes, partial: bytes | None) -> tuple[list[bytes | None], bytes | None]:
+    """Return the first bytes of the packets that end on a page, and those of a packet that continues on the next.
 
-    begun : the first bytes of the packet that the page goes on with, where they are known
+    partial : first bytes of the packet that continues on this page, None if they are not known
     """
     heads: list[bytes | None] = []
-    at = begins = 0
-    current = begun
+    at = packet_start = 0
+    current = partial
     for length in lacing:
-        if at == begins and current is None:
+        if at == packet_start and current is None:
             current = body[at : at + HEAD_BYTES]
         at += length
         if length < 255:
             heads.append(current)
-            begins, current = at, None
+            packet_start, current = at, None
     return heads, current
 
 
 def opus_samples(head: bytes) -> int:
-    """Return the samples at 48 kHz of an Opus packet."""
+    """Return the number of samples of an Opus packet at 48 kHz."""
     if not head:
         return 0
     count = head[0] & 3
@@ -39,27 +39,27 @@ def opus_samples(head: bytes) -> int:
 
 
 def vorbis_modes(setup: bytes) -> list[bool] | None:
-    """Return of each mode whether its blocks are the long ones, None when the setup header does not tell.
+    """Return for each mode whether its blocks are long, None if the setup header does not show it.
 
-    The modes are the last thing in it, before a bit that is set: read from there, no codebook has to be.
+    The modes come last in the header, before a bit that is set. They are read from the end, so the codebooks need not be parsed.
     """
     bits = int.from_bytes(setup, "little")
     end = bits.bit_length() - 1
-    found: list[bool] = []
+    reversed_modes: list[bool] = []
     modes: list[bool] | None = None
-    while len(found) < _MAX_MODES and end - _MODE_BITS >= 6:
+    while len(reversed_modes) < _MAX_MODES and end - _MODE_BITS >= 6:
         mode = bits >> (end - _MODE_BITS) & (1 << _MODE_BITS) - 1
         if mode >> 1 & 0xFFFFFFFF or mode >> 33 >= 64:
             break
-        found.append(bool(mode & 1))
+        reversed_modes.append(bool(mode & 1))
         end -= _MODE_BITS
-        if bits >> (end - 6) & 63 == len(found) - 1:
-            modes = found[::-1]
+        if bits >> (end - 6) & 63 == len(reversed_modes) - 1:
+            modes = reversed_modes[::-1]
     return modes
 
 
 def vorbis_samples(heads: list[bytes | None], modes: list[bool], blocks: tuple[int, int]) -> int:
-    """Return how many samples come out of the first audio packets of a stream. blocks : of the short and long ones, in samples"""
+    """Return the number of samples that a stream's first audio packets decode to. blocks : sizes of short and long blocks in samples"""
     total, before = 0, 0
     width = (len(modes) - 1).bit_length()
     for head in heads:
@@ -73,4 +73,5 @@ def vorbis_samples(heads: list[bytes | None], modes: list[bool], blocks: tuple[i
 
 
 def flac_samples(heads: list[bytes | None]) -> int:
+    """Return the number of samples of packets of FLAC."""
     return sum(flac_block_samples(head) for head in heads if head)

@@ -72,7 +72,7 @@ class Container:
     understated : the header declares less than the file holds, so its length must not be trusted
     n_frames : exact length that the container states and nothing contradicts: frames that a decoder returns beyond it are not
         part of the recording, and fewer mean truncation
-    pcm : uncompressed samples to read by position, since a library would read other bytes
+    pcm : uncompressed samples to read by position, since a library would read the wrong bytes
     empty : the file has a header but no samples
     fault : reason code and detail if the recording is unusable, whatever a decoder returns
     parts : parts to decode one after the other; empty if a decoder reads the file as it is
