@@ -290,7 +290,7 @@ def test_another_root_for_the_recordings_is_another_dataset(
 
 def test_no_annotation_at_all_is_an_error_not_an_empty_dataset(corpus: Path, make_config: Callable[..., Path]) -> None:
     annotations = {"sidecar": "{stem}.txt", "columns": {"start": "start", "end": "end"}}
-    with pytest.raises(ClipmillError, match=r"of 12 recordings under .* none has an annotation"):
+    with pytest.raises(ClipmillError, match=r"none of 12 recordings under .* has an annotation"):
         make_plan(load(make_config(source(corpus, annotations=annotations))).config)
 
 

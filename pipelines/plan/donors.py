@@ -1,4 +1,4 @@
-"""Donors: committed shards whose clips others can be made from, without reading a recording."""
+"""Find donors: committed shards from whose clips others can be made without reading a recording."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from clipmill.stages.storage.root import Root
 
 
 def find_donors(root: Root, plan: Plan, clip_sections: Collection[str]) -> dict[str, str]:
-    """Return, by clips key, committed shards of the last snapshot from whose clips planned ones can be made.
+    """Return the keys of the last snapshot's shards from whose clips planned shards can be made, by clips key.
 
-    clip_sections : of the stages up to clips
+    clip_sections : sections of the stages up to clips
     """
     numbers = snapshot_numbers(root)
     if not numbers:
@@ -28,9 +28,9 @@ def find_donors(root: Root, plan: Plan, clip_sections: Collection[str]) -> dict[
 
 
 def _lacks_clips(commit: Commit, clip_sections: Collection[str]) -> bool:
-    """Return whether derived stages rejected clips of a shard: they are not in it, and may be wanted now.
+    """Return whether derived stages rejected clips of a shard. These are missing in it, and may be wanted now.
 
-    clip_sections : of the stages up to clips, which are the same in shards with the same clips key
+    clip_sections : sections of the stages up to clips, which are the same in shards with the same clips key
     """
     derived = {reason.code for kind in DERIVED_STAGES for reason in kind.rejects}  # older records name the wrong stage
     return any(

@@ -1,4 +1,4 @@
-"""Estimates: what a plan will come to in clips, bytes and time, by file sizes and annotations. No recording is opened."""
+"""Estimate the clips, bytes and time of a plan from file sizes and annotations. No recording is opened."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.records import Snapshot
 
 _FLAC = 0.55
-"""Of the size of 16-bit PCM, usual for speech and environmental sound."""
+"""Usual size relative to 16-bit PCM, for speech and environmental sound."""
 _PACKED = 0.9
-"""Of the size of float features, as zstd leaves it."""
+"""Usual size of features after zstd, relative to plain floats."""
 _TIMES_REALTIME = 400
-"""Seconds of audio built in a second on one core, log-mel and MFCC among it; see docs/performance.md."""
+"""Seconds of audio built per second on one core, including log-mel and MFCC; see docs/performance.md."""
 _RAY_S = 15.0
 _WITHOUT_RAY_S = 3600.0
 _IMAGE_BYTES = 25_000
@@ -29,7 +29,7 @@ _EXAMPLE = ("file", "line", "source_uri", "detail")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan comes to. clips, clip_s, stored_bytes : of the whole dataset; work_s : of what is missing, on `cores` cores"""
+    """The estimated size of a dataset. work_s : working time for the missing shards, on `cores` cores; all else is for the whole dataset"""
 
     clips: int
     clip_s: float
@@ -42,13 +42,13 @@ class Estimate:
 
 
 def estimate(config: Config, public: dict[str, Any], plan: Plan, missing_s: float, last: Snapshot | None) -> Estimate:
-    """Estimate what a plan comes to.
+    """Estimate the clips, bytes and time of a plan.
 
     Parameters
     ----------
-    public : the configuration as it is kept in snapshots
-    missing_s : seconds of audio in shards that are to be built
-    last : the newest snapshot; where it was stored in the same way, a second takes as many bytes as there
+    public : the configuration as snapshots keep it
+    missing_s : seconds of audio in shards that have to be built
+    last : the newest snapshot; if it was stored in the same way, its bytes per second are used
     """
     cores = len(os.sched_getaffinity(0))
     clip_s = plan.clips_estimated_s
@@ -81,35 +81,35 @@ def _bytes_per_second(config: Config) -> float:
 
 
 def rejected_by_reason(plan: Plan) -> Counter[str]:
-    """Count what a plan rejects, outside of shards and in them, by reason: as a build will at least."""
-    found = Counter(str(row["reason"]) for row in plan.rejections)
+    """Count what a plan rejects by reason, in and outside of shards. A build will reject at least these."""
+    counts = Counter(str(row["reason"]) for row in plan.rejections)
     for reasons in (*plan.table["reason"].chunks, *_row_reasons(plan)):
         for counted in pc.value_counts(reasons.drop_null()).to_pylist():
-            found[counted["values"]] += counted["counts"]
-    return found
+            counts[counted["values"]] += counted["counts"]
+    return counts
 
 
 def rejected_examples(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Return the first of what a plan rejects for each reason: `file` and `line` of a row, `source_uri` of its recording, `detail`."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the first rejection for each reason: `file` and `line` of a row, `source_uri` of its recording, `detail`."""
+    examples: dict[str, dict[str, Any]] = {}
     for rejection in plan.rejections:
-        found.setdefault(str(rejection["reason"]), {name: rejection[name] for name in _EXAMPLE})
+        examples.setdefault(str(rejection["reason"]), {name: rejection[name] for name in _EXAMPLE})
     for batch in plan.table.select(["source_uri", "reason", "detail", "annotations"]).to_batches():
         rows = pc.list_flatten(batch.column("annotations"))
         reasons = pc.struct_field(rows, "reason")
-        new = [reason for reason in pc.unique(reasons.drop_null()).to_pylist() if reason not in found]
+        new = [reason for reason in pc.unique(reasons.drop_null()).to_pylist() if reason not in examples]
         if not new:
             continue
         parents = pc.list_parent_indices(batch.column("annotations"))
         for reason in new:
             at = pc.index(reasons, reason).as_py()
-            told = {name: pc.struct_field(rows, name)[at].as_py() for name in ("file", "line", "detail")}
-            found[reason] = {**told, "source_uri": batch.column("source_uri")[parents[at].as_py()].as_py()}
-    return found
+            row = {name: pc.struct_field(rows, name)[at].as_py() for name in ("file", "line", "detail")}
+            examples[reason] = {**row, "source_uri": batch.column("source_uri")[parents[at].as_py()].as_py()}
+    return examples
 
 
 def annotations_rejected(plan: Plan) -> int:
-    """Count the annotations that a plan rejects, outside of shards and in them."""
+    """Count the annotations that a plan rejects, in and outside of shards."""
     in_shards: int = sum(len(reasons) - reasons.null_count for reasons in _row_reasons(plan))
     return plan.annotations_rejected + in_shards
 

@@ -1,4 +1,4 @@
-"""Inventory: list a source's recordings, each with its version."""
+"""List the recordings of a source, each with its version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from clipmill.stages.storage.versions import info_version, stat_version, version
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
 _EVERYTHING = frozenset({"*", "**", "**/*"})
 _MATCH_TIMEOUT_S = 1.0
-_MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_TOLD = 12, 1000, 8
+_MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_SHOWN = 12, 1000, 8
 NO_EXTENSION, OTHERS = "none", "others"
 _PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
 _HASHERS = 8
@@ -33,9 +33,9 @@ _HASHERS = 8
 
 @dataclass(slots=True)
 class Recording:
-    """A file that is to be read. path : relative to the source's root, parts joined by ``/``.
+    """A file to read. path : relative to the source's root, with ``/`` between its parts.
 
-    There is one in memory for each that is listed, so it has slots, and is not frozen, which would make it thrice as slow to make.
+    There is one object in memory for each listed file. So it has slots, and it is not frozen, which would make it three times slower to create.
     """
 
     source: str
@@ -50,7 +50,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file that was listed and is rejected unread."""
+    """A listed file that is rejected without being read."""
 
     source: str
     path: str
@@ -62,9 +62,9 @@ class Refusal:
 class Inventory:
     """What a source holds.
 
-    other_files : paths that are no recordings, where sidecars are looked up
-    passed_over : how many files are no recordings by their name's extension alone, by extension (``.txt``, `NO_EXTENSION`; `OTHERS`
-        for what is no extension by its look). Files that the configuration excludes and annotations are not among them.
+    other_files : paths of files that are not recordings, among which sidecars are looked up
+    passed_over : number of files that are not recordings only because of their extension, by extension (``.txt``, `NO_EXTENSION`, or
+        `OTHERS` for what does not look like one). Excluded files and annotation files are not counted
     """
 
     recordings: list[Recording] = field(default_factory=list)
@@ -74,19 +74,19 @@ class Inventory:
 
     @property
     def paths(self) -> list[str]:
-        """Of all that was listed, so that annotations of what was refused are known for what they are."""
+        """Paths of all listed files, refused ones too, so that their annotations are recognised."""
         return [r.path for r in self.recordings] + [r.path for r in self.refusals]
 
 
 class Patterns:
     """Which paths a source includes.
 
-    ``*`` and ``?`` match within a folder, ``**`` across folders; everything else, brackets too, stands for itself. A pattern
+    ``*`` and ``?`` match within a folder, ``**`` across folders. Everything else is literal, brackets too. A pattern
     without ``/`` matches a file's name in any folder. A pattern that ends in an extension takes files of that extension
     whatever they are; any other takes only files with a known audio extension. Case of the extension does not matter.
 
-    any_name : take files whatever their extension, but for those that are annotations by their name
-    annotations : of the source
+    any_name : take files of any extension, except those with the names of annotation files
+    annotations : the source's annotation settings
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class Patterns:
 
     def match(self, path: str) -> bool:
         known = split_name(path)[2] in _EXTENSIONS or (self._any_name and not self._is_annotation(path))
-        # Nearly all configurations include everything: a regular expression less for each file.
+        # Nearly all configurations include everything, which saves a regular expression per file.
         wanted = (known and self._all_audio) or any(
             (known or named) and _fits(pattern, path) for pattern, named in self._include
         )
         return wanted and not (self._exclude and any(_fits(pattern, path) for pattern in self._exclude))
 
     def passes_over(self, path: str) -> bool:
-        """Return whether a path that does not match would, if its extension were a known one."""
+        """Return whether a path would match if its extension were a known one."""
         if split_name(path)[2] in _EXTENSIONS or self._is_annotation(path):
             return False
         wanted = self._all_audio or any(not named and _fits(pattern, path) for pattern, named in self._include)
@@ -117,7 +117,7 @@ class Patterns:
         return self._annotation is not None and _fits(self._annotation, path)
 
     def wants_folder(self, path: str) -> bool:
-        """Return whether a folder could hold a match: an include pattern can go on from it, and no exclude names it."""
+        """Return whether a folder could contain a match: an include pattern fits its beginning, and no exclude pattern fits it."""
         excluded = any(_fits(pattern, path) or _fits(pattern, f"{path}/x") for pattern in self._exclude)
         return not excluded and any(_fits(pattern, f"{path}/", partial=True) for pattern, _ in self._include)
 
@@ -130,7 +130,7 @@ def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool
 
 
 def _annotation_names(annotations: Annotations | None) -> regex.Pattern[str] | None:
-    """Return a pattern of the paths that a source's annotation files can have."""
+    """Return a pattern for the paths of a source's annotation files."""
     if annotations is None:
         return None
     if annotations.table is not None:
@@ -170,7 +170,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
     inventory = Inventory()
     annotations = source.annotations
-    # A table is looked up among them only where its name can be spelt in several ways.
+    # A table is looked up among them only if its name can be written in several ways.
     keep_others = annotations is not None and (annotations.sidecar is not None or not str(annotations.table).isascii())
     try:
         listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
@@ -182,8 +182,8 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                     _count(path, inventory.passed_over)
                 continue
             if _leads_out(path):
-                refused = "its key has . or .. for a part, or begins with /"
-                inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", refused))
+                detail = "its key has . or .. as a part, or begins with /"
+                inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", detail))
                 continue
             if not (path.isascii() or _is_text(path)):
                 inventory.refusals.append(
@@ -211,7 +211,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
 
 
 def _count(path: str, passed_over: Counter[str]) -> None:
-    """Count a file by its extension. Names with numbers behind a dot must not make a counter of a million entries."""
+    """Count a file by its extension. The counter stays small even if names end in a dot and a number."""
     extension = split_name(path)[2]
     name = f".{extension}" if extension else NO_EXTENSION
     if extension and not (extension.isalnum() and len(extension) <= _MAX_EXTENSION):
@@ -222,7 +222,7 @@ def _count(path: str, passed_over: Counter[str]) -> None:
 
 
 def most_first(passed_over: Mapping[str, int]) -> dict[str, int]:
-    """Return counts in descending order, equal ones in the order of their names."""
+    """Return counts in descending order, ties by name."""
     return dict(sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -230,36 +230,36 @@ def passed_over_text(passed_over: Mapping[str, int]) -> str:
     """Return ``84 files are not audio by name: .m4b 3, .spx 3, none 7``, the most frequent extensions first."""
     total = sum(passed_over.values())
     named = [(name, n) for name, n in most_first(passed_over).items() if name != OTHERS]
-    # In the place of a single extension, its name says more than that there are others.
-    told = named if len(named) == _EXTENSIONS_TOLD + 1 else named[:_EXTENSIONS_TOLD]
-    parts = [f"{name} {n:,}" for name, n in told]
-    if others := total - sum(n for _, n in told):
+    # A single remaining extension is named: "others 1" would take the same space.
+    shown = named if len(named) == _EXTENSIONS_SHOWN + 1 else named[:_EXTENSIONS_SHOWN]
+    parts = [f"{name} {n:,}" for name, n in shown]
+    if others := total - sum(n for _, n in shown):
         parts.append(f"{OTHERS} {others:,}")
     return f"{total:,} {'file is' if total == 1 else 'files are'} not audio by name: {', '.join(parts)}"
 
 
 def _hash(source: Source, root: Root, inventory: Inventory) -> None:
-    """Exchange the recordings' versions for hashes of their contents, read by several threads."""
+    """Replace the recordings' versions by hashes of their contents, computed in several threads."""
 
     def hashed(recording: Recording) -> Recording | Refusal:
         try:
             return replace(recording, version=version_of(root, recording.path, "sha256"))
         except FileNotFoundError:
-            return Refusal(source.name, recording.path, "recording_missing", "the file went while it was listed")
+            return Refusal(source.name, recording.path, "recording_missing", "the file was removed while it was listed")
         except PermissionError as error:
             return Refusal(source.name, recording.path, "unreadable", str(error.strerror))
 
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="sha256") as pool:
         try:
-            found = list(pool.map(hashed, inventory.recordings))
+            results = list(pool.map(hashed, inventory.recordings))
         except OSError as error:
             raise describe_os_error(error, root, f"read source {source.name!r} at") from None
-    inventory.recordings = [r for r in found if isinstance(r, Recording)]
-    inventory.refusals += [r for r in found if isinstance(r, Refusal)]
+    inventory.recordings = [r for r in results if isinstance(r, Recording)]
+    inventory.refusals += [r for r in results if isinstance(r, Refusal)]
 
 
 class _Walk:
-    """Lists a local tree, in the order of names. Links that lead out of it are followed on request only."""
+    """List a local tree in the order of names. Links that lead out of it are followed only on request."""
 
     def __init__(self, source: Source, root: Root, inventory: Inventory, patterns: Patterns) -> None:
         self._source, self._inventory, self._patterns = source, inventory, patterns
@@ -292,10 +292,10 @@ class _Walk:
                     if not (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
                         raise
                     if self._patterns.match(path):
-                        self._refuse(path, "recording_missing", "a link that leads nowhere")
+                        self._refuse(path, "recording_missing", "a broken link")
 
     def _enter_link(self, entry: os.DirEntry[str], path: str) -> bool:
-        """Return whether a link is to be listed; say why when it is not."""
+        """Return whether to list a link. If not, it may be refused with a reason."""
         real = os.path.realpath(entry.path)
         is_folder = entry.is_dir()
         if real == self._real_top or real.startswith(self._real_top + os.sep):
@@ -309,7 +309,7 @@ class _Walk:
         return True
 
     def _is_new(self, entry: os.DirEntry[str]) -> bool:
-        """Return whether a folder is listed for the first time; with links followed it can be reached twice."""
+        """Return whether a folder is listed for the first time: links can lead to it twice."""
         if not self._source.follow_links:
             return True
         real = os.path.realpath(entry.path)
@@ -329,7 +329,7 @@ def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
 
 
 def _leads_out(path: str) -> bool:
-    """Whether a store's key is no path that stays inside its root."""
+    """Return whether a store's key leads out of its root, or is not a path."""
     return path.startswith(("/", "./", "../")) or "/./" in path or "/../" in path or path.endswith(("/.", "/.."))
 
 

@@ -1,4 +1,4 @@
-"""Labels: what a corpus's labels are called in the dataset, which are left out, and which are none of its classes."""
+"""Map the labels of a corpus to those of the dataset; leave some out, reject those that are not classes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from clipmill.schemas.findings import Finding
 
 
 class LabelRule:
-    """Turns the labels of a source into those of the dataset, and remembers which of them it has met.
-
-    drops : labels, as the corpus or the dataset calls them, whose clips are not wanted
-    """
+    """Map the labels of a source to those of the dataset, and remember which ones occurred."""
 
     def __init__(self, config: Config, source: Source) -> None:
         label = source.label
@@ -26,7 +23,7 @@ class LabelRule:
         self._trusting = self._map is None and self._classes is None
 
     def drops(self, label: str | None) -> bool:
-        """Return whether a label of the corpus is left out."""
+        """Return whether clips with a label of the corpus are left out."""
         if label is None or not self._drop:
             return False
         called = (self._map or {}).get(label, label)
@@ -37,7 +34,7 @@ class LabelRule:
         return bool(dropped)
 
     def name(self, label: str) -> str:
-        """Return what a label of the corpus is called.
+        """Return the dataset's name for a label of the corpus.
 
         Raises
         ------
@@ -61,24 +58,24 @@ class LabelRule:
         return str(called)
 
     def of_unlabelled(self) -> str | None:
-        """Return what something is called that has no label where the source says that it is: the default, None where any label will do.
+        """Return the label for something without one: the default, or None if labels are not restricted.
 
         Raises
         ------
-        RefusedError : `map` or `classes` say which labels there are, and there is no default
+        RefusedError : `map` or `classes` restrict the labels, and there is no default
         """
         if not self._trusting and self._default is None:
-            raise RefusedError("label_missing", "it is empty, and neither label.map nor classes knows that")
+            raise RefusedError("label_missing", "it is empty, and neither label.map nor classes has an entry for that")
         return None if self._trusting else self._default
 
     @property
     def never_met(self) -> list[str]:
-        """Labels of `map` and `drop` that the source does not have, sorted: misspelt, or not there any more."""
+        """Labels in `map` and `drop` that did not occur, sorted: misspelt, or no longer in the source."""
         return sorted({*(self._map or {}), *self._drop} - self._met)
 
 
 def unmet_labels(source: Source, labels: list[str]) -> Finding:
-    """Return the warning that a source does not have labels that its configuration names."""
+    """Return a warning about labels in the configuration that a source does not have."""
     return Finding(
         "label", len(labels), 0,
         f"source {source.name!r}: no recording or annotation has {'the label' if len(labels) == 1 else 'the labels'}"

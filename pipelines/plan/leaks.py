@@ -1,4 +1,4 @@
-"""Leaks: whether one recording, speaker or session stands on two sides of a split, by which a score would say too much."""
+"""Find leaks: recordings, speakers or sessions on two sides of a split, which would make scores too good."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _SHOWN = 3
 
 
 def check_disjoint(split: Split, items: pa.Table, field_names: list[str]) -> None:
-    """Refuse a plan in which a group stands on two sides.
+    """Refuse a plan in which a group is on two sides of the split.
 
     Parameters
     ----------
-    split : its `disjoint` names what makes a group
-    items : of `clipmill.schemas.tables.PLAN`
-    field_names : in the order of the column `fields`
+    split : `split.disjoint` names the groups: `recording`, or fields
+    items : rows of `clipmill.schemas.tables.PLAN`
+    field_names : names of the fields in the order of the column `fields`
 
     Raises
     ------
     ConfigError : `disjoint` names a field that the corpus does not have
-    ClipmillError : groups stand on two sides; the message names some, with a recording on each side
+    ClipmillError : groups are on two sides; the message names some, with a recording on each side
     """
     for name in split.disjoint:
         if name != "recording" and name not in field_names:
             known = ", ".join(["recording", *field_names])
-            raise ConfigError(f"there is no field {name!r} in this corpus; there are {known}", key="split.disjoint")
+            raise ConfigError(f"this corpus has no field {name!r}; it has {known}", key="split.disjoint")
         if len(pc.unique(items["split"])) > 1:
             if name == "recording":
                 _check("recording", _recordings(items, "source_uri"), split)
@@ -45,28 +45,28 @@ def check_decides(split: Split, field_names: list[str]) -> None:
 
     Raises
     ------
-    ConfigError : names the fields that there are
+    ConfigError : the message lists the existing fields
     """
     if split.field not in (None, "label") and field_name(str(split.field)) not in field_names:
         mapped = split.from_ is not None
         known = ", ".join(["recording", *(["label"] if mapped else []), *field_names])
         key = "split.from" if mapped else "split.by"
         near = did_you_mean(split.field, field_names)
-        raise ConfigError(f"there is no field {split.field!r} in this corpus; there are {known}{near}", key=key)
+        raise ConfigError(f"this corpus has no field {split.field!r}; it has {known}{near}", key=key)
 
 
 def _recordings(items: pa.Table, by: str) -> pa.Table:
-    """Return group, split and path of every item. by : the address, under which two sources may both have it, or the content"""
+    """Return group, split and path of every item. by : group by address (two sources can share one) or by content"""
     return pa.table({"group": items[by], "split": items["split"], "path": items["path"]}).filter(items[by].is_valid())
 
 
 def _members(name: str, items: pa.Table, field_names: list[str]) -> pa.Table:
-    """Return group, split and path of every item, or of every usable row of its annotations where those have the field."""
+    """Return group, split and path of every item, and of every usable row of its annotations."""
     place = field_names.index(name)
-    found = []
+    tables = []
     for batch in items.select(["split", "path", "fields", "annotations"]).to_batches():
         sides = {n: batch.column(n) for n in ("split", "path")}
-        found.append(pa.table({"group": _value(batch.column("fields"), place), **sides}))
+        tables.append(pa.table({"group": _value(batch.column("fields"), place), **sides}))
         rows, parents = (
             pc.list_flatten(batch.column("annotations")),
             pc.list_parent_indices(batch.column("annotations")),
@@ -74,17 +74,17 @@ def _members(name: str, items: pa.Table, field_names: list[str]) -> pa.Table:
         usable = pc.is_null(pc.struct_field(rows, "reason"))
         rows, parents = rows.filter(usable), parents.filter(usable)
         own = {n: column.take(parents) for n, column in sides.items()}
-        found.append(pa.table({"group": _value(pc.struct_field(rows, "fields"), place), **own}))
-    members = pa.concat_tables(found)
+        tables.append(pa.table({"group": _value(pc.struct_field(rows, "fields"), place), **own}))
+    members = pa.concat_tables(tables)
     return members.filter(pc.fill_null(pc.not_equal(members["group"], ""), False))
 
 
 def _value(lists: pa.Array, place: int) -> pa.Array:
-    """Return a list's value at a place; null where the list is shorter or not there."""
+    """Return the value at a place of each list; null if the list is shorter or null."""
     long = pc.greater(pc.fill_null(pc.list_value_length(lists), 0), place)
-    found = pc.list_element(lists.filter(long), place)
+    values = pc.list_element(lists.filter(long), place)
     places = pc.if_else(long, pc.subtract(pc.cumulative_sum(long.cast(pa.int64())), 1), None)
-    return found.take(places)
+    return values.take(places)
 
 
 def _check(name: str, members: pa.Table, split: Split) -> None:
@@ -100,12 +100,12 @@ def _check(name: str, members: pa.Table, split: Split) -> None:
     decides = split.field or "recording"
     if name in ("recording", "content"):
         raise ClipmillError(
-            f"recordings on more than one side of the split, by {'address' if name == 'recording' else 'content'}: {len(torn):,}, as"
-            f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Have each in one source alone (include, exclude), or split by a"
-            " field that is the same wherever it stands; where this is meant, write split.disjoint: []"
+            f"recordings on more than one side of the split, by {'address' if name == 'recording' else 'content'}: {len(torn):,}, such as"
+            f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Keep each in one source only (include, exclude), or split by a"
+            " field that is the same for all of its copies; if this is intended, write split.disjoint: []"
         )
     raise ClipmillError(
-        f"{len(torn):,} values of {name!r} stand on more than one side of the split, which {decides!r} decides:"
-        f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Split by {name!r}, or mend `map`; where this is meant, leave {name!r}"
-        " out of split.disjoint"
+        f"{len(torn):,} values of {name!r} are on more than one side of the split, which is decided by {decides!r}:"
+        f" {'; '.join(examples)}{'; ...' if len(torn) > _SHOWN else ''}. Split by {name!r}, or correct `map`; if this is intended, remove {name!r}"
+        " from split.disjoint"
     )

@@ -1,4 +1,4 @@
-"""Likely mistakes: what a source's annotations have and its configuration does not use, each with what to write."""
+"""Warn about likely mistakes: columns of annotations that the configuration does not use, with what to write."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9 ]*[A-Za-z_0-9]|[A-Za-z_]")
 
 
 def likely_mistakes(source: Source, annotated: Annotated) -> list[Finding]:
-    """Return warnings about a source whose annotations were gone through. Takes what is none of these out of `annotated.noted`."""
+    """Return warnings about a source whose annotations have been read. Removes notes that turn out not to matter from `annotated.noted`."""
     return [*_column_for_a_text(source), *_unnamed(source, annotated)]
 
 
 def _column_for_a_text(source: Source) -> list[Finding]:
-    """Return a warning where the text of all labels is the name of the column that holds labels."""
+    """Return a warning if `label` is a fixed text that is also the name of the column with labels."""
     column = source.annotations.columns.get("label") if source.annotations is not None else None
     if column is None or not isinstance(source.label, str) or source.label not in (column, "label"):
         return []
     message = (
-        f"source {source.name!r}: label: {source.label} is the text {source.label!r} for every clip, and the column of"
-        " annotations.columns.label is then a field, annotation_label; for the column write label: {from: annotation}, or leave `label` out"
+        f"source {source.name!r}: label: {source.label} gives every clip the text {source.label!r}, and the column of"
+        " annotations.columns.label becomes a field, annotation_label; to use the column, write label: {from: annotation}, or omit `label`"
     )
     return [Finding("label", 1, 0, message)]
 
 
 def _unnamed(source: Source, annotated: Annotated) -> list[Finding]:
-    """Return a warning about columns that are likely to be meant as roles, with what to write."""
+    """Return a warning about columns that are probably meant as roles, with what to write."""
     roles = dict(annotated.unnamed_roles)
     if not source.label_from_rows:
         roles.pop("label", None)
@@ -40,7 +40,7 @@ def _unnamed(source: Source, annotated: Annotated) -> list[Finding]:
     message = (
         f"source {source.name!r}: the annotations have {_listed(roles)}, which annotations.columns does not name, so"
         f" {'it is' if len(roles) == 1 else 'they are'} not read as {', '.join(roles)}: write columns: {{{written}}}; or name"
-        f" {'it' if len(roles) == 1 else 'them'} under annotations.fields, where {'a field is' if len(roles) == 1 else 'fields are'} meant"
+        f" {'it' if len(roles) == 1 else 'them'} under annotations.fields, if {'a field is' if len(roles) == 1 else 'fields are'} intended"
     )
     return [Finding("annotations.columns", len(roles), 0, message)]
 
@@ -50,7 +50,7 @@ def _listed(roles: dict[str, str]) -> str:
 
 
 def _quoted(where: str | int) -> str:
-    """Return a column as it is written in YAML."""
+    """Return a column's name or index as YAML."""
     if isinstance(where, int) or _PLAIN.fullmatch(where):
         return str(where)
     return "'" + where.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""Listing: what a source holds and what its annotations say, read before anything is planned."""
+"""List a source and read its annotations, before anything is planned."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _OF_SPREADSHEET = re.compile(r"[0-9]+\.0+|[0-9](?:\.[0-9]+)?[eE]\+[0-9]+")
 
 @dataclass
 class Listing:
-    """What a source holds, and its annotations.
+    """The recordings of a source, and its annotations.
 
-    n_recordings : that were listed, refused ones apart
-    first_path : of the first of them, for examples
-    n_forgotten : recordings that were left out of it
+    n_recordings : number of listed recordings, without refused ones
+    first_path : path of the first recording, for examples in messages
+    n_forgotten : number of recordings that were left out because they are forgotten
     """
 
     source: Source
@@ -38,7 +38,7 @@ class Listing:
     n_forgotten: int = 0
 
     def again(self) -> Self:
-        """Return the same, to be gone through by itself."""
+        """Return a copy that can be iterated independently."""
         inventory = replace(self.inventory, recordings=list(self.inventory.recordings))
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
@@ -56,7 +56,7 @@ class Listing:
             yield member
 
     def check_annotated(self) -> None:
-        """Raise ClipmillError when none of its recordings turned out to have an annotation: the configuration is wrong then."""
+        """Raise ClipmillError if no recording had an annotation, since the configuration must be wrong then."""
         self.annotated.check()
         source, annotated, n = self.source, self.annotated, self.n_recordings
         if source.annotations is None or not n or annotated.n_annotated or self.n_forgotten:
@@ -64,21 +64,21 @@ class Listing:
         where = source.annotations.sidecar or source.annotations.table
         n_empty = annotated.noted["empty_sidecars"]
         header = " (header: true takes the first row for a header)" if source.annotations.header else ""
-        empty = f", and of {n_empty:,} that file is there without a row{header}" if n_empty else ""
+        empty = f"; for {counted(n_empty, 'recording')} that file has no rows{header}" if n_empty else ""
         raise ClipmillError(
-            f"source {source.name!r}: of {counted(n, 'recording')} under {source.root} none has an annotation in {where!r}{empty}"
+            f"source {source.name!r}: none of {counted(n, 'recording')} under {source.root} has an annotation in {where!r}{empty}"
             f"{self._first_stray()}; check annotations"
         )
 
     def _first_stray(self) -> str:
-        """Return an example of a table's rows, all of which fit no recording or several."""
+        """Return an example of a table's rows, none of which fits exactly one recording."""
         stray = next(iter(self.annotated.strays), self.annotated.first_ignored)
         if stray is None or not self.first_path:
             return ""
         names = ", ".join(repr(name[:_SHOWN]) for name in stray.names[:3])
         why = "fits several recordings" if stray.why == "recording_ambiguous" else "fits no recording"
         number = any(_OF_SPREADSHEET.fullmatch(name) for name in stray.names)
-        sheet = "; a spreadsheet took a name for a number there: save names as text" if number else ""
+        sheet = "; a spreadsheet has turned a name into a number: save names as text" if number else ""
         return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
 
 
@@ -87,7 +87,7 @@ def list_source(source: Source) -> Listing:
 
     Raises
     ------
-    ConfigError, ClipmillError : it cannot be listed, a table cannot be read, or there is nothing in it
+    ConfigError, ClipmillError : the source cannot be listed or has no recordings, or a table cannot be read
     """
     root = source_root(source)
     inventory = take_inventory(source, root)
@@ -95,7 +95,7 @@ def list_source(source: Source) -> Listing:
         annotated = annotate(source, root, inventory)
     except OSError as error:
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
-    _check_found(source, inventory)
+    _check_not_empty(source, inventory)
     return Listing(
         source,
         root,
@@ -107,15 +107,16 @@ def list_source(source: Source) -> Listing:
 
 
 def source_root(source: Source) -> Root:
+    """Return the root of a source."""
     return Root(source.root, source.storage_options)
 
 
-def _check_found(source: Source, inventory: Inventory) -> None:
-    """A source without a recording is a mistake in its configuration."""
+def _check_not_empty(source: Source, inventory: Inventory) -> None:
+    """Raise ClipmillError if a source has no recordings: a mistake in its configuration."""
     if not inventory.recordings and not inventory.refusals:
-        there = ""
+        hint = ""
         if inventory.passed_over:
-            there = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
+            hint = f"; {passed_over_text(inventory.passed_over)}; name the extension in include; files without a header need `raw`"
         raise ClipmillError(
-            f"source {source.name!r}: no recording under {source.root} matches include and exclude{there}"
+            f"source {source.name!r}: no recording under {source.root} matches include and exclude{hint}"
         )

@@ -1,7 +1,7 @@
-"""Plan: recordings and their annotations to shards, each with the key that says whether it is already there.
+"""Divide recordings and their annotations into shards, each with the key by which a build knows whether it exists already.
 
-No state is kept between builds: which shard a recording belongs to follows from the hash of its id, and a partition of the
-hash space is split by the next bit only while it holds more than a shard's worth of audio.
+No state is kept between builds. The shard of a recording follows from the hash of its id. A partition of the hash space is split by
+the next bit only while it holds more audio than a shard should.
 """
 
 from __future__ import annotations
@@ -48,16 +48,15 @@ from clipmill.stages.arrow_rows import replace_column
 class Plan:
     """What a build will do.
 
-    table : `clipmill.schemas.tables.PLAN`, sorted by shard; a shard is the rows with its key
-    keys, starts, shard_s : of the shards in the order of the table, where each one's rows begin, and the seconds of audio
-        that it has by estimate
-    config_digest, clips_digest : of what in the configuration decides the content of all shards, and of their clips alone
-    rejections : rows of `clipmill.schemas.tables.REJECTIONS` for what no shard can hold
+    table : rows of `clipmill.schemas.tables.PLAN`, sorted by shard; the rows of a shard share its key
+    keys, starts, shard_s : for each shard, in the order of the table: its key, its first row, and its estimated seconds of audio
+    config_digest, clips_digest : digests of the parts of the configuration that decide the content of all shards, and of their clips
+    rejections : rows of `clipmill.schemas.tables.REJECTIONS` for what is rejected before any shard
     field_names : the corpus's own fields, sorted
-    passed_over : by source that has such files, how many are no recordings by their name, by extension
+    passed_over : by source and extension, the number of files whose names are not those of recordings
     recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
-    clips_estimated, clips_estimated_s : how many clips it comes to, and their seconds
-    warnings : what is likely a mistake, for people to read
+    clips_estimated, clips_estimated_s : estimated number of clips, and their seconds
+    warnings : likely mistakes, for people to read
     """
 
     table: pa.Table
@@ -93,11 +92,12 @@ class Plan:
 
     @property
     def estimated_s(self) -> float:
+        """Estimated seconds of audio in all shards."""
         return sum(self.shard_s)
 
     @property
     def digest(self) -> str:
-        """Of what no shard's key covers: what was left out or rejected here."""
+        """Digest of what no shard's key covers: what the plan left out or rejected."""
         return digest_of_left_out(self, self.rejections)
 
 
@@ -107,7 +107,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
     Parameters
     ----------
     retries : rejected items that were tried again; a shard that holds one has a key of its own
-    forgotten : recordings that are counted and not used, as if they were not there
+    forgotten : recordings that are counted but not used
 
     Raises
     ------
@@ -116,44 +116,44 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
     plan = Plan(PLAN.empty_table(), [], [], "", "", [])
     chain = chain_of(config)
     with _collector_paused():
-        arrivals = ItemCollector()
-        refused_later: list[dict[str, Any]] = []
+        collector = ItemCollector()
+        rejected_items: list[dict[str, Any]] = []
         listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
         rule = SplitRule(config.split)
         if config.split.needs_survey:
-            # What is at hand of all sources is held for it; otherwise one source's at a time.
+            # This keeps the listings of all sources in memory; otherwise it is one source at a time.
             listings, rule = _surveyed(config, list(listings))
         for listing in listings:
-            _take_in(chain, listing, retries or {}, plan, arrivals, refused_later, rule)
-        plan.rejections += refused_later
-        fields_of = {s.name: configured_fields(s) | arrivals.fields_of.get(s.name, set()) for s in config.sources}
+            _take_in(chain, listing, retries or {}, plan, collector, rejected_items, rule)
+        plan.rejections += rejected_items
+        fields_of = {s.name: configured_fields(s) | collector.fields_of.get(s.name, set()) for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
         if rule.n_without:
             check_decides(config.split, plan.field_names)
         if config.output.images is not None and IMAGE_COLUMN in plan.field_names:
             raise ConfigError(
-                f"the corpus has a field {IMAGE_COLUMN!r}, which is the pictures' column; give the field another name in"
+                f"the corpus has a field {IMAGE_COLUMN!r}, which is the name of the pictures' column; give the field another name in"
                 " annotations.fields or in the regex, or leave it out",
                 key="output.images",
             )
         if config.has_channel_column and CHANNEL_COLUMN in plan.field_names:
-            have = ", ".join(repr(name) for name, fields in fields_of.items() if CHANNEL_COLUMN in fields)
+            in_sources = ", ".join(repr(name) for name, fields in fields_of.items() if CHANNEL_COLUMN in fields)
             raise ConfigError(
-                f"the corpus has a field {CHANNEL_COLUMN!r} (in source {have}), which is the column of a clip's channel with channels:"
-                " each and where rows name their channel; give the field another name in annotations.fields or in the regex, or leave"
-                " it out, as extra_columns: drop does with columns that the configuration does not name",
+                f"the corpus has a field {CHANNEL_COLUMN!r} (in source {in_sources}), which is the name of the column for a clip's channel"
+                " (with channels: each, or where rows name their channel); give the field another name in annotations.fields or in the"
+                " regex, or leave it out, as extra_columns: drop does with columns that the configuration does not name",
                 key=_asks_for_each(config),
             )
         chain.check_names(plan.field_names)
         plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names))
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
-        _divide(config, arrivals, plan)
+        _divide(config, collector, plan)
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
 
 
 def _asks_for_each(config: Config) -> str:
-    """Return the key by which clips have a column `channel`."""
+    """Return the configuration key that asks for the column `channel`."""
     if config.audio.channels == "each":
         return "audio.channels"
     i, source = next((i, s) for i, s in enumerate(config.sources) if config.channels_of(s) == "each")
@@ -162,8 +162,8 @@ def _asks_for_each(config: Config) -> str:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Do without the garbage collector: it looks through millions of objects again and again, a good part of the time that a
-    plan takes, for cycles that a plan does not make."""
+    """Pause the garbage collector. It would scan millions of objects again and again, for a good part of the planning time, in search
+    of cycles that planning does not create."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -174,7 +174,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
-    """List a source, count what it holds, and leave out what is forgotten."""
+    """List a source, count its files, and leave out forgotten recordings."""
     listing = list_source(source)
     inventory = listing.inventory
     if inventory.passed_over:
@@ -187,9 +187,9 @@ def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
 
 
 def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing], SplitRule]:
-    """Look through all sources for `split.balance` and `split.stratify`; return them again, and the rule that follows from them.
+    """Survey all sources for `split.balance` and `split.stratify`. Return the listings again, and the rule for the split.
 
-    The same items are made as later, so that what is left out or rejected then has no say in the split now either.
+    The items are made in the same way as later, so that items that will be left out or rejected do not influence the split.
     """
     survey = Survey(config.split)
     scratch = Plan(PLAN.empty_table(), [], [], "", "", [])
@@ -204,17 +204,17 @@ def _take_in(
     listing: Listing,
     retries: Retries,
     plan: Plan,
-    arrivals: ItemCollector,
-    refused_later: list[dict[str, Any]],
+    collector: ItemCollector,
+    rejected_items: list[dict[str, Any]],
     rule: SplitRule,
 ) -> None:
-    """Hand the items of a source over.
+    """Add the items of a source to the collector.
 
-    refused_later : rejections that are to stand behind those that all sources' listings and tables give the plan
+    rejected_items : takes the rejections of single items, which come after those of all listings and tables in the plan
     """
     source, annotated = listing.source, listing.annotated
-    for refusal, found in listing.annotated_each(listing.inventory.refusals):
-        rows = None if isinstance(found, Unusable) else found
+    for refusal, given in listing.annotated_each(listing.inventory.refusals):
+        rows = None if isinstance(given, Unusable) else given
         plan.annotations_read += len(rows or ())
         plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or [])
     for stray in annotated.strays:
@@ -226,10 +226,10 @@ def _take_in(
     plan.annotations_ignored += annotated.n_ignored
     source_digest = source_fingerprint(chain, source)
     n_clips = 0.0
-    for batch in batches(_items(chain.config, listing, plan, refused_later, rule)):
+    for batch in batches(_items(chain.config, listing, plan, rejected_items, rule)):
         n_clips += clips_of(batch, source)
         plan.clips_estimated_s += sum(item.clips_s for item in batch)
-        arrivals.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
+        collector.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
     listing.check_annotated()
     plan.warnings += likely_mistakes(source, annotated)
     plan.clips_estimated += round(n_clips)
@@ -239,14 +239,14 @@ def _take_in(
 def _reject(
     plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: Rows
 ) -> list[dict[str, Any]]:
-    """Count a recording as rejected before any shard, and its annotations with it; return the rows that say so."""
+    """Count a recording and its annotations as rejected before any shard. Return the rows for the table of rejections."""
     plan.recordings_rejected += 1
     plan.annotations_rejected += len(rows)
-    found = [_rejection("recording", reason, stage, source, path, detail)]
+    rejections = [_rejection("recording", reason, stage, source, path, detail)]
     for file, row in rows:
         refused = _rejection("annotation", row.reason or "recording_rejected", stage, source, path, row.detail)
-        found.append({**refused, "file": file, "line": row.line})
-    return found
+        rejections.append({**refused, "file": file, "line": row.line})
+    return rejections
 
 
 def _rejection(
@@ -269,7 +269,7 @@ def _rejection(
 def _items(
     config: Config, listing: Listing, plan: Plan, refused: list[dict[str, Any]], rule: SplitRule
 ) -> Iterator[Item]:
-    """Yield the items of a source's recordings, and add what is rejected to `refused`. The source's list of recordings is emptied."""
+    """Yield the items of a source's recordings, and append rejections to `refused`. Empties the listing's list of recordings."""
     source = listing.source
     reader, maker = PathReader(source), ItemMaker(config, source, rule)
     for recording, rows in listing.annotated_each(listing.inventory.recordings):
@@ -307,7 +307,7 @@ def _items(
 
 
 def _leave_out_dropped(rows: Rows, maker: ItemMaker, plan: Plan) -> None:
-    """Take those rows of a recording out whose label is left out, and count them."""
+    """Remove and count the rows of a recording whose labels the configuration leaves out."""
     kept = []
     for pair in rows:
         _, row = pair
@@ -319,17 +319,17 @@ def _leave_out_dropped(rows: Rows, maker: ItemMaker, plan: Plan) -> None:
 
 
 def with_donor(shard: pa.Table, donor: str) -> pa.Table:
-    """Return a shard's plan by which its clips are taken from a committed shard."""
+    """Return a shard's plan that takes its clips from a committed shard. donor : key of that shard"""
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
-def _divide(config: Config, arrivals: ItemCollector, plan: Plan) -> None:
+def _divide(config: Config, collector: ItemCollector, plan: Plan) -> None:
     """Fill in the plan's table, keys, starts and estimates."""
     budget = round(config.output.shard_seconds * 1000)
     order: list[npt.NDArray[np.intp]] = []
     places: list[tuple[str, str]] = []
     sizes: list[int] = []
-    for split, members, hashes, weights in arrivals.by_split():
+    for split, members, hashes, weights in collector.by_split():
         order.append(members)
         for partition, start, stop in partition_hashes(hashes, weights, budget):
             places.append((split, partition))
@@ -339,8 +339,8 @@ def _divide(config: Config, arrivals: ItemCollector, plan: Plan) -> None:
         return
     plan.starts = [0, *np.cumsum(sizes[:-1]).tolist()]
     rows = in_chunks(np.concatenate(order), sizes)
-    arrivals.align(plan.field_names)
-    item_digests = arrivals.column("item_digest", rows)
+    collector.align(plan.field_names)
+    item_digests = collector.column("item_digest", rows)
     clips_keys = []
     for (split, partition), start, size in zip(places, plan.starts, sizes, strict=True):
         digests = sorted(item_digests.slice(start, size).to_pylist())
@@ -348,20 +348,23 @@ def _divide(config: Config, arrivals: ItemCollector, plan: Plan) -> None:
         clips_keys.append(shard_key(digests, plan.clips_digest, split, partition))
     splits, names = zip(*places, strict=True)
     shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
-    plan.table = arrivals.table(rows, item_digests, shards, sizes)
+    plan.table = collector.table(rows, item_digests, shards, sizes)
 
 
-def without(shard: pa.Table, moved: dict[str, tuple[str, str]], config_digest: str) -> pa.Table:
-    """Return a shard's plan in which some recordings are rejected unread, with the key that such a shard has."""
+def without(shard: pa.Table, changed: dict[str, tuple[str, str]], config_digest: str) -> pa.Table:
+    """Return a shard's plan in which some recordings are rejected without being read, with the key of such a shard.
+
+    changed : reason and detail by item id
+    """
     ids = shard["item_id"].to_pylist()
     reasons, details = shard["reason"].to_pylist(), shard["detail"].to_pylist()
     digests = shard["item_digest"].to_pylist()
     for i, item in enumerate(ids):
-        if item in moved:
-            reasons[i], details[i] = moved[item]
+        if item in changed:
+            reasons[i], details[i] = changed[item]
             digests[i] = digest([digests[i], reasons[i]])
     key = shard_key(digests, config_digest, shard["split"][0].as_py(), shard["bucket"][0].as_py())
-    # No other shard has such clips: they are not a function of what was planned.
+    # No other shard has these clips, since they are not a function of what was planned.
     columns = {
         "reason": reasons,
         "detail": details,
