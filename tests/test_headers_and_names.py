@@ -74,7 +74,7 @@ def test_a_name_that_fits_two_files_and_a_number_of_a_spreadsheet_are_told(tmp_p
     said = refused_plan(tmp_path / "1", ["a/x.wav", "b/x.wav"], "f,s,e,l\nx.wav,0,1,a\n")
     assert "'x.wav', which fits several recordings" in said and "'a/x.wav'" in said
     said = refused_plan(tmp_path / "2", ["1.wav", "2.wav"], "f,s,e,l\n1.0,0,1,a\n")
-    assert "'1.0', which fits no recording" in said and "a spreadsheet has turned a name for a number" in said
+    assert "'1.0', which fits no recording" in said and "a spreadsheet has turned a name into a number" in said
 
 
 # A header that is read as a row

@@ -1,7 +1,7 @@
-"""Arrange: the rows of the plan, taken in as they come and given out in the order of the shards.
+"""Collect the rows of the plan as they come, and return them in the order of the shards.
 
-A million recordings as Python objects are gigabytes. So items become Arrow columns in batches, and are let go; what a shard's place
-depends on is in numpy arrays beside them; and in the end the columns are put into order one by one, each freed before the next.
+A million recordings as Python objects take gigabytes. So items become Arrow columns in batches, and the objects are dropped. numpy arrays
+keep what decides a row's shard. At the end the columns are sorted one by one, and each is freed before the next.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from clipmill.schemas.keys import position_hash
 from clipmill.schemas.tables import ANNOTATION, PLAN
 
 BATCH = 20_000
-"""How many items are Python objects at a time, and how many annotation rows of items, but for those of the last one."""
+"""Number of items, or of their annotation rows, that exist as Python objects at a time."""
 _MAX_BYTES = 2**31 - 1
-"""What one array of strings can hold, and more than a shard's."""
+"""The most bytes that one array of strings can hold, more than a shard needs."""
 _PLACE = ("split", "bucket", "key", "clips_key")
 _UNSET = ("donor", "reason", "detail")
 
 
 class ItemCollector:
-    """The items of a plan in the order in which they come.
+    """Collect the items of a plan.
 
-    fields_of : by source, the names of all fields that an item or an annotation of one has
+    fields_of : by source, the names of all fields of its items and their annotations
     """
 
     def __init__(self) -> None:
         self._split_names: list[str] = []
         self.fields_of: dict[str, set[str]] = {}
         self._columns: dict[str, list[pa.Array]] = {f.name: [] for f in PLAN if f.name not in (*_PLACE, *_UNSET)}
-        self._names: list[list[str]] = []  # of the fields of each batch, in the order in which its lists have them
+        self._names: list[list[str]] = []  # names of the fields in each batch, in the order of its lists
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._weights: list[npt.NDArray[np.int64]] = []
         self._splits: list[npt.NDArray[np.int32]] = []
 
     def add(self, items: list[Item], digests: list[str], uri: Callable[[str], str]) -> None:
-        """Take in a batch of items of one source.
+        """Add a batch of items of one source.
 
         Parameters
         ----------
-        digests : of the items
-        uri : gives a recording's address by its path
+        digests : the items' digests
+        uri : returns a recording's address, given its path
         """
         names = sorted({name for i in items for name in i.fields} | _names_in_annotations(items))
         self.fields_of.setdefault(items[0].recording.source, set()).update(names)
@@ -68,8 +68,8 @@ class ItemCollector:
             "annotations": _annotation_lists([i.annotations for i in items], names),
         }
         for name, values in columns.items():
-            made = values if isinstance(values, pa.Array) else pa.array(values, PLAN.field(name).type)
-            self._columns[name].append(made)
+            column = values if isinstance(values, pa.Array) else pa.array(values, PLAN.field(name).type)
+            self._columns[name].append(column)
         codes = {name: k for k, name in enumerate(self._split_names)}
         for item in items:
             if item.split not in codes:
@@ -80,7 +80,7 @@ class ItemCollector:
         self._weights.append(np.array([round(i.weight_s * 1000) for i in items], np.int64))
 
     def by_split(self) -> Iterator[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
-        """Yield each split by name with its members by hash: which items they are, their hashes and their weights."""
+        """Yield each split, sorted by name, with its items sorted by hash: their indices, hashes and weights."""
         if not self._hashes:
             return
         splits, hashes = np.concatenate(self._splits), np.concatenate(self._hashes)
@@ -91,7 +91,7 @@ class ItemCollector:
             yield split, members, hashes[members], weights[members]
 
     def column(self, name: str, order: list[pa.Array]) -> pa.ChunkedArray:
-        """Return a column in another order, a chunk for each array of indices. The column in its first order is freed."""
+        """Return a column in another order, one chunk per array of indices. The original column is freed."""
         kind = PLAN.field(name).type
         arrived = pa.chunked_array(self._columns.pop(name), kind)
         if arrived.nbytes > _MAX_BYTES:
@@ -101,7 +101,7 @@ class ItemCollector:
         return pa.chunked_array([whole.take(indices).cast(kind) for indices in order], kind)
 
     def align(self, names: list[str]) -> None:
-        """Have the lists of fields in all batches hold the values of these fields, null where a batch knows none of the name."""
+        """Make the lists of fields in all batches hold values of the same fields, null where a batch does not have one."""
         for k, known in enumerate(self._names):
             if known == names:
                 continue
@@ -116,13 +116,14 @@ class ItemCollector:
             self._names[k] = names
 
     def table(self, order: list[pa.Array], digests: pa.ChunkedArray, shards: pa.Table, sizes: list[int]) -> pa.Table:
-        """Return the plan. Nothing is left here.
+        """Return the plan's table. The collector is empty afterwards.
 
         Parameters
         ----------
-        order : for each chunk of the plan, the items that are its rows
-        digests : the column `item_digest` in that order, which was needed before
-        shards : `split`, `bucket`, `key` and `clips_key`, a row a shard; sizes : how many items each has
+        order : for each chunk of the plan, the indices of the items that are its rows
+        digests : the column `item_digest` in that order
+        shards : `split`, `bucket`, `key` and `clips_key`, one row per shard
+        sizes : number of items in each shard
         """
         lengths = [len(indices) for indices in order]
         shard_of_row = np.repeat(np.arange(len(sizes)), sizes)
@@ -140,7 +141,7 @@ class ItemCollector:
 
 
 def batches(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Yield items by as many as are to be Python objects at a time."""
+    """Yield items in batches of about `BATCH` items or annotation rows."""
     batch: list[Item] = []
     n_rows = 0
     for item in items:
@@ -154,14 +155,14 @@ def batches(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 
 def in_chunks(order: npt.NDArray[np.intp], sizes: list[int]) -> list[pa.Array]:
-    """Divide the items of the plan into chunks of whole shards and about `BATCH` items, so that a shard lies in one."""
+    """Divide the items of the plan into chunks of about `BATCH` items. A shard is never divided."""
     ends = np.cumsum(sizes)
     cuts = np.unique(np.searchsorted(ends, np.arange(BATCH, len(order), BATCH)))
     return [pa.array(part) for part in np.split(order, ends[cuts]) if len(part)]
 
 
 def _wide(kind: pa.DataType) -> pa.DataType:
-    """Return the type that holds the same with strings of any total length."""
+    """Return the same type with strings of any total length."""
     if pa.types.is_string(kind):
         return pa.large_string()
     if pa.types.is_list(kind):

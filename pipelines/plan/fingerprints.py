@@ -1,4 +1,4 @@
-"""Fingerprints: what of a configuration, a source and an item stands in the keys of shards."""
+"""Fingerprints: what of a configuration, a source and an item enters the keys of shards."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _UP_TO_CLIPS: tuple[type[Stage], ...] = (*CHUNK_STAGES, CanonicalPcm)
 
 
 def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
-    """What changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own."""
+    """Return what changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own."""
     config = chain.config
-    # The column is there in clips of all sources, whichever has a clip for each channel.
+    # Clips of all sources have the column if any source has a clip for each channel.
     more = {"channel_column": True} if config.has_channel_column else {}
     silence, steps = _silence_alone(chain.common)
     return {
@@ -42,7 +42,7 @@ def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
 
 
 def _silence_alone(steps: Sequence[Step]) -> tuple[float | None, list[list[Any]]]:
-    """Return the level of a chain of `silence` alone, as datasets had it before there were other stages, or else the stages."""
+    """Return the level if `silence` is the only stage, as in keys from before there were others; else return the stages."""
     if not steps:
         return None, []
     if len(steps) == 1 and isinstance(steps[0].stage, SilenceFilter):
@@ -51,7 +51,7 @@ def _silence_alone(steps: Sequence[Step]) -> tuple[float | None, list[list[Any]]
 
 
 def files_fingerprint(chain: Chain) -> dict[str, Any]:
-    """What else changes the content of every shard. Device, limits and shard size do not."""
+    """Return what else changes the content of every shard. Device, limits and shard size do not."""
     config = chain.config
     images = config.output.images
     drawn = {"images": {**images.appearance, "version": Images.version}} if images is not None else {}
@@ -68,11 +68,12 @@ def files_fingerprint(chain: Chain) -> dict[str, Any]:
 
 
 def source_fingerprint(chain: Chain, source: Source) -> str:
+    """Return a digest of what changes the clips of a source: it enters the digests of the source's items."""
     config = chain.config
     unit = source.annotations.row_unit if source.annotations else None
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
-    # What is given as `audio` has it already is no other choice.
+    # A source that repeats the choice of `audio` has no choice of its own.
     asked: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
     if source.channel_by_row:
         decoded["channels"] = asked["channels"] = "by row"
@@ -80,16 +81,17 @@ def source_fingerprint(chain: Chain, source: Source) -> str:
     own, common = ([step.identity for step in steps] for steps in (chain.clips[source.name], chain.common))
     if own != common:
         given["clips"] = own
-    # The root stands in every row, as source_uri.
+    # The root is in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
     chosen = [given] if given else []
     return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *chosen])
 
 
 def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
+    """Return a digest of what changes the clips of an item."""
     rows = None
     if item.annotations is not None:
-        # A good row's line may move without touching its clip; a rejected row is known by its line alone.
+        # The line of a good row can move without changing its clip; a rejected row is identified by its line.
         rows = [
             [a.start, a.end, a.ordinal, a.label, a.fields]
             + ([{"channel": a.channel}] if a.channel is not None else [])
@@ -100,7 +102,7 @@ def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
     again = [n_retries] if version == item.recording.version else []
     decoded = decode_version(split_name(item.recording.path)[2])
     raised = [{"decode": decoded}] if decoded > 1 else []
-    # Which of a recording's sides counts it depends on the sides that there are. Spans are counted by the first, whatever comes.
+    # Which side of the split counts a recording depends on the sides that have it. Of spans the first one always counts.
     aside = [{"counted": False}] if item.annotations is not None and not item.primary else []
     return digest(
         [

@@ -1,4 +1,4 @@
-"""Items: what each recording contributes to which split, with its label, its fields and the annotation rows it is cut by."""
+"""Make the items of the plan: what each recording contributes to which split, with label, fields and annotation rows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import to_nfc
 from clipmill.stages.storage.root import split_name
 
-# Bytes a second that are usual for an extension, for sizing shards without opening a file. An estimate that changes moves
-# recordings to other shards, so extensions of formats that could be decoded before they were added keep the usual value.
+# Usual bytes per second by extension, for sizing shards without opening files. A changed estimate moves recordings to other shards,
+# so extensions that could be decoded before they were listed here keep the usual value.
 _BYTES_PER_S = {
     "wav": 88_200, "wave": 88_200, "rf64": 88_200, "w64": 88_200, "aif": 88_200, "aiff": 88_200, "aifc": 88_200, "au": 32_000,
     "snd": 32_000, "flac": 50_000, "ogg": 16_000, "oga": 16_000, "opus": 8_000, "mp3": 16_000, "mp4": 32_000, "mkv": 32_000,
@@ -31,10 +31,10 @@ _BYTES_PER_S = {
     "eac3": 24_000, "ec3": 24_000,
 }  # fmt: skip
 _USUAL_BYTES_PER_S = 16_000
-# The fewest bytes a second that a file can have: of 5.3 kbit/s speech in WAV, of digital silence in FLAC, of pauses in Opus.
+# The fewest bytes per second that a file can have: 5.3 kbit/s speech in WAV, digital silence in FLAC, pauses in Opus.
 _LOWEST_BYTES_PER_S = dict.fromkeys("wav wave rf64 w64 aif aiff aifc au snd".split(), 500)
 _LOWEST_OF_CODED = 25
-_SHORT_S = 10.0  # which weighs so little that no small file's estimate is corrected
+_SHORT_S = 10.0  # estimates of small files are not corrected: they weigh too little
 _MIN_WEIGHT_S = 0.5
 _SEEKABLE = frozenset("wav wave rf64 w64 aif aiff au flac".split())
 _REGEX_TIMEOUT_S = 1.0
@@ -60,9 +60,9 @@ class Entry:
 
 @dataclass(slots=True)
 class Item:
-    """A row of the plan: a recording, or the part of it that one shard has. See `clipmill.schemas.tables.PLAN`.
+    """A row of the plan: a recording, or the part of it that belongs to one shard. See `clipmill.schemas.tables.PLAN`.
 
-    weight_s : by which shards are sized, which is never 0; clips_s : how much its clips have by estimate
+    weight_s : weight for sizing shards, never 0; clips_s : estimated seconds of its clips
     """
 
     recording: Recording
@@ -78,7 +78,7 @@ class Item:
 
 
 class PathReader:
-    """Reads label and fields off a recording's path."""
+    """Read label and fields from a recording's path."""
 
     def __init__(self, source: Source) -> None:
         self._label = source.label
@@ -109,7 +109,7 @@ class PathReader:
 
 
 def configured_fields(source: Source) -> set[str]:
-    """Return the fields that a source's clips have by its configuration, whatever its recordings are."""
+    """Return the fields that a source's configuration gives to all of its clips."""
     found = {name for pattern in PathReader(source).patterns for name in pattern.groupindex}
     if isinstance(source.label, From) and source.label.from_ == "path":
         found.discard("label")
@@ -119,7 +119,7 @@ def configured_fields(source: Source) -> set[str]:
 
 
 def noted_of(items: list[Item]) -> dict[str, int]:
-    """Return what is worth knowing of the rows that are used, by `clipmill.schemas.annotation_notes`; nothing that did not occur."""
+    """Return the counts of notes on the rows that are used, by code of `clipmill.schemas.annotation_notes`; no zeros."""
     used = [row for item in items for row in item.annotations or () if row.reason is None]
     found = Counter(code for row in used for code in row.noted)
     found["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)
@@ -128,7 +128,7 @@ def noted_of(items: list[Item]) -> dict[str, int]:
 
 
 def clips_of(items: list[Item], source: Source) -> float:
-    """Return about how many clips items of a source come to: a window's length each, or one a row or recording."""
+    """Estimate the number of clips of items: by the length of the window, or one per row or recording."""
     segment = source.segment
     if segment.mode == "window":
         return sum(item.clips_s for item in items) / float(segment.length_s or 1)
@@ -136,7 +136,7 @@ def clips_of(items: list[Item], source: Source) -> float:
 
 
 class ItemMaker:
-    """Makes the items of a source's recordings. What the configuration says is looked up once, not for each."""
+    """Make the items of a source's recordings. The configuration is looked up once, not for each recording."""
 
     def __init__(self, config: Config, source: Source, rule: SplitRule) -> None:
         segment, label = source.segment, source.label
@@ -162,19 +162,19 @@ class ItemMaker:
 
         Parameters
         ----------
-        label, fields : as its path says
-        rows : its annotations; the list is emptied. None if the source has no annotations
+        label, fields : read from its path
+        rows : its annotations, None if the source has none; the list is emptied
 
         Raises
         ------
-        RefusedError : it cannot be told on which split it stands
+        RefusedError : its side of the split cannot be determined
         """
         if rows is None:
             return self._whole(recording, label, fields)
         return self._annotated(recording, label, fields, rows)
 
     def _whole(self, recording: Recording, label: str | None, fields: dict[str, str]) -> list[Item]:
-        """One item, or one a span."""
+        """Return one item, or one per span."""
         name = recording.recording_id
         split = self._rule.choose(name, fields, label)
         extension = split_name(recording.path)[2]
@@ -196,7 +196,7 @@ class ItemMaker:
         return recording.size_bytes / (self._bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S))
 
     def _annotated(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows) -> list[Item]:
-        """One item for each split on which a row stands."""
+        """Return one item for each split that a row belongs to."""
         name = recording.recording_id
         by_split: dict[str, list[Entry]] = {}
         bad: list[Entry] = []

@@ -202,7 +202,5 @@ def rendezvous(value: str, shares: Sequence[tuple[str, float]]) -> str:
 def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
     """Return the split of one clip; see `SplitRule.choose`. Not for a split that all of a corpus decides."""
     if config.split.needs_survey:
-        raise ClipmillError(
-            "with split.balance and split.stratify the whole corpus decides on which side a clip stands"
-        )
+        raise ClipmillError("with split.balance and split.stratify, the side of a clip depends on the whole corpus")
     return SplitRule(config.split).choose(recording_id, fields, label)
