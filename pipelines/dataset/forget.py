@@ -69,7 +69,7 @@ class Done:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the search targets no traces and could read every file."""
+        """Whether the search found no traces and could read every file."""
         return not self.traces.found and not self.traces.not_read
 
     def to_dict(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _remove(root: Root, targets: Survey, done: Done, report: Report) -> None:
     """Remove the snapshots that hold the recordings, and the files that no other snapshot needs."""
     kept = [n for n in snapshot_numbers(root) if n not in targets.holding]
     needles = Needles(targets.names)
-    garbage = find_garbage_beyond(root, kept, targets.barred)
+    garbage = find_garbage_beyond(root, kept, targets.excluded)
     garbage.notes |= {p: n for p, n in targets.garbage.notes.items() if p == REJECTED_FILE}
     retries = garbage.retries_left
     garbage.retries_left = {item: entry for item, entry in retries.items() if not is_item_of(item, targets.recordings)}
@@ -222,4 +222,4 @@ def _remove(root: Root, targets: Survey, done: Done, report: Report) -> None:
     if done.removed_files:
         report(f"removing {counted(done.removed_files, 'file')}")
     remove(root, garbage)
-    clean_notes(root, targets.barred, needles.is_in_text)
+    clean_notes(root, targets.excluded, needles.is_in_text)

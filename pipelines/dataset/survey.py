@@ -38,7 +38,7 @@ from clipmill.stages.storage.root import Root
 _AT_ONCE = 16
 _KEY = re.compile(r"[0-9a-f]{64}")
 _CONTENT = re.compile(r"(sha256|etag)-")
-_NAMING = ["recording_id", "source", "source_uri", "detail"]
+_NAME_COLUMNS = ["recording_id", "source", "source_uri", "detail"]
 REDACTED = "[forgotten]"
 
 
@@ -75,7 +75,7 @@ class Survey:
     cut_off: str = ""
 
     @property
-    def barred(self) -> set[str]:
+    def excluded(self) -> set[str]:
         """Keys of shards that are removed even if an interrupted build could still use them."""
         return {*self.shards, *self.unreadable}
 
@@ -207,18 +207,18 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
                 f" `clipmill gc {root.url} --keep 1 --delete` removes older snapshots",
                 code="root.damaged",
             )
-    rejections = {n: _rows(root, _rejections_path(n), _NAMING) for n in snapshots}
-    unpublished = _rows(root, REJECTED_FILE, _NAMING)
+    rejections = {n: _rows(root, _rejections_path(n), _NAME_COLUMNS) for n in snapshots}
+    unpublished = _rows(root, REJECTED_FILE, _NAME_COLUMNS)
     known = tables.ids | {
         r["recording_id"] for rows in (*rejections.values(), unpublished) for r in rows if r["recording_id"]
     }
     unfinished = unfinished_forget(root)
     result = Survey(forgotten, unreadable=set(tables.unreadable), cut_off=unfinished[0] if unfinished else "")
-    naming = [*(r for rows in rejections.values() for r in rows), *unpublished]
+    all_rejections = [*(r for rows in rejections.values() for r in rows), *unpublished]
     unknown = _match_ids(result, given, known, also_unknown)
     if unknown:
-        raise no_such_recordings(root, unknown, known, lambda near: _addresses(root, tables, naming, near))
-    _collect_names(root, result, tables, naming, known)
+        raise no_such_recordings(root, unknown, known, lambda near: _addresses(root, tables, all_rejections, near))
+    _collect_names(root, result, tables, all_rejections, known)
     needles = Needles(result.names)
     is_stray = stray_matcher(result.recordings)
     for number, snapshot in snapshots.items():
@@ -237,7 +237,7 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     result.twins = tables.twins(result.recordings)
     result.n_retries = sum(is_item_of(item, result.recordings) for item in read_retries(root))
     kept = [n for n in numbers if n not in result.holding]
-    result.garbage = find_garbage_beyond(root, kept, result.barred, result.untouched)
+    result.garbage = find_garbage_beyond(root, kept, result.excluded, result.untouched)
     if name_any(unpublished, result.recordings, needles):
         result.garbage.notes[REJECTED_FILE] = root.size(REJECTED_FILE)
     return result
