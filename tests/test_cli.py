@@ -94,7 +94,7 @@ def test_a_missing_configuration_root_or_dataset_is_said(tmp_path: Path, make_co
     assert "nowhere does not exist" in absent.stderr
     for command in ("show", "verify", "failures", "status"):
         result = run(command, tmp_path)
-        assert (result.exit_code, "is no dataset" in result.stderr) == (1, True)
+        assert (result.exit_code, "is not a clipmill dataset" in result.stderr) == (1, True)
     assert run("build").exit_code == 2
     assert run("show", tmp_path, "--snapshot", "x").exit_code == 2
 

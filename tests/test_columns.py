@@ -143,7 +143,7 @@ def test_a_description_that_is_none_is_told(dataset: Path, tmp_path: Path) -> No
     with pytest.raises(ClipmillError, match=r"000001\.json: not a snapshot \(columns should be"):
         open_dataset(tmp_path / "d")
     record.write_text(json.dumps({**plain, "columns": [{"name": "log_mel"}]}))
-    with pytest.raises(ClipmillError, match=r"000001\.json: `columns` is no list of columns"):
+    with pytest.raises(ClipmillError, match=r"000001\.json: `columns` must be a list of columns"):
         ClipDataset(tmp_path / "d", "train", ("log_mel",))
     told = CliRunner().invoke(main, ["show", str(tmp_path / "d")])
     assert told.exit_code == 1 and "Traceback" not in told.output

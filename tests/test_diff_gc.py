@@ -133,7 +133,7 @@ def test_diff_on_the_command_line(history: Path, tmp_path: Path) -> None:
     assert json.loads(run("diff", out, 1, 3, "--json").output)["same"] is False
     wrong = run("diff", out, 1, 9)
     assert wrong.exit_code == 1
-    assert "there is no snapshot 9, but snapshots 1, 2, 3" in wrong.output
+    assert "snapshot 9 does not exist; the snapshots are 1, 2, 3" in wrong.output
 
 
 def tree(root: Path) -> dict[str, int]:
@@ -205,7 +205,7 @@ def test_gc_keeps_its_hands_off_while_a_build_runs_and_a_build_waits_for_gc(hist
         waiting = subprocess.Popen([sys.executable, "-m", "clipmill", "build", str(history)], stdout=subprocess.PIPE)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.communicate(timeout=5)
-        with pytest.raises(ClipmillError, match="another gc is running"), collecting(root):
+        with pytest.raises(ClipmillError, match="another `clipmill gc` or `forget` is running"), collecting(root):
             pass
     output, _ = waiting.communicate(timeout=30)
     assert b"unchanged" in output

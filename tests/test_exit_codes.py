@@ -69,9 +69,9 @@ def test_splits_that_are_not_there(built: Path) -> None:
     none = Published(found.root, replace(found.snapshot, by_split={}))
     for root, split, said in (
         (none, "train", "snapshot 1 has no clips, and so no splits; see `clipmill failures"),
-        (built, "trian", "there is no split 'trian'; there are train; did you mean 'train'?"),
-        (built, "val", "split 'val' got no clips; there are train"),
-        (built, "dev-clean", "there is no split 'dev-clean'; there are train"),
+        (built, "trian", "split 'trian' does not exist; the splits are train; did you mean 'train'?"),
+        (built, "val", "split 'val' has no clips; the splits with clips are train"),
+        (built, "dev-clean", "split 'dev-clean' does not exist; the splits are train"),
     ):
         with pytest.raises(ClipmillError) as wrong:
             ClipDataset(root, split)
@@ -124,7 +124,7 @@ def test_usage_is_shown_by_the_name_of_the_command() -> None:
 
 
 def test_a_single_snapshot_is_no_count(built: Path) -> None:
-    assert "there is no snapshot 2, but snapshot 1" in run("show", built, "--snapshot", "2", code=1)
+    assert "snapshot 2 does not exist; the only one is 1" in run("show", built, "--snapshot", "2", code=1)
 
 
 def test_damaged_records_of_shards_end_status_and_exports(built: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_damaged_records_of_shards_end_status_and_exports(built: Path, tmp_path:
     assert told("export", out, "csv", code=1)["code"] == "root.damaged"
     for path in records:
         path.unlink()
-    assert "1 of 1 records of its shards are missing" in run("status", out, code=1)
+    assert "1 of 1 records of its shards is missing" in run("status", out, code=1)
 
 
 def test_a_damaged_mark_of_an_export_is_told(built: Path, tmp_path: Path) -> None:

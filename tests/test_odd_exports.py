@@ -377,7 +377,7 @@ def test_what_is_missing_is_told_by_every_format(dataset: Path, tmp_path: Path) 
     max((there / "shards").rglob("*.parquet")).unlink()
     for format in ("csv", "croissant", "huggingface", "webdataset", "nemo", "kaldi", "lhotse"):
         told = export(there, format)
-        assert told.exit_code == 1 and "1 of 3 shards of snapshot 1 are missing or cut" in told.output, format
+        assert told.exit_code == 1 and "1 of 3 shards of snapshot 1 is missing or truncated" in told.output, format
         told = export(there, format, "--text", "nope")
         assert told.exit_code == 2 and "there is no field 'nope'" in told.output, format
 

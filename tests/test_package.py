@@ -132,7 +132,7 @@ def test_the_tables_of_a_dataset_are_what_its_files_hold(built: Path) -> None:
     assert list(dataset.classes) == ["cat", "cow", "dog"]
     classes = dataset.classes.to_pandas()
     assert dict(zip(classes["label"], classes["label_id"], strict=True)) == {"cat": 0, "cow": 1, "dog": 2}
-    with pytest.raises(clipmill.ClipmillError, match="there is no column 'lable'"):
+    with pytest.raises(clipmill.ClipmillError, match="column 'lable' does not exist"):
         dataset.manifest(["lable"])
     (row,) = dataset.statistics().to_pylist()
     lengths = dataset.manifest()["duration_s"].to_numpy()

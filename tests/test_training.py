@@ -247,11 +247,13 @@ def test_unequal_lengths_are_padded() -> None:
 
 
 def test_what_is_not_there_is_told(dataset: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
-    with pytest.raises(ClipmillError, match="no split 'dev'; there are train"):
+    with pytest.raises(ClipmillError, match="split 'dev' does not exist; the splits are train"):
         ClipDataset(str(dataset), "dev")
-    with pytest.raises(ClipmillError, match=r"no column 'mfcc'; there are clip_id, .*log_mel.*label_id"):
+    with pytest.raises(
+        ClipmillError, match=r"column 'mfcc' does not exist; the columns are clip_id, .*log_mel.*label_id"
+    ):
         ClipDataset(str(dataset), "train", ("mfcc",))
-    with pytest.raises(ClipmillError, match="is no dataset"):
+    with pytest.raises(ClipmillError, match="is not a clipmill dataset"):
         ClipDataset(str(tmp_path), "train")
     write_audio(tmp_path / "in/r.wav", tone(1, 16000), 16000)
     tars = {"root": str(tmp_path / "tars"), "formats": ["webdataset"]}

@@ -1,1 +1,1 @@
-"""Datasets as they lie on disk: records, snapshots, and what looks after them."""
+"""Datasets on disk: their records and snapshots, and the commands that inspect and maintain them."""

@@ -1,4 +1,4 @@
-"""Classes: the order of a dataset's labels, by which they have their ids. No shard holds an id, so the order can grow."""
+"""Fix the order of a dataset's labels, which defines their ids. No shard stores an id, so labels can be added later."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.records import Snapshot
 
 _PASTED = 200
-"""Up to so many classes the line to paste is given; more are no list that somebody keeps by hand."""
+"""Up to this number of classes a line to paste is printed; longer lists are not maintained by hand."""
 
 
 def classes_of(snapshot: Snapshot) -> list[str]:
-    """Return a snapshot's labels in the order of their ids: as it states, or sorted where it was made before the order was kept."""
+    """Return a snapshot's labels in the order of their ids: as recorded, or sorted if the snapshot is older than that record."""
     return snapshot.classes or sorted(label for label in snapshot.seconds.clips_by_label if label)
 
 
 def class_order(config: Config, new: Snapshot, last: Snapshot | None) -> list[str]:
     """Return the order of a new snapshot's classes.
 
-    That of `classes` in the configuration. Without it the order of the last snapshot, so that ids stay, and behind it, sorted, the
-    labels that came since. A label that went keeps its place.
+    It is that of `classes` in the configuration. Without `classes` it is the order of the last snapshot, so that ids stay the same, followed
+    by new labels, sorted. A label that no longer occurs keeps its position.
     """
     if config.classes is not None:
         return list(config.classes)
@@ -29,25 +29,25 @@ def class_order(config: Config, new: Snapshot, last: Snapshot | None) -> list[st
 
 
 def describe_class_changes(config: Config, new: Snapshot, last: Snapshot | None) -> list[str]:
-    """Return what a build says of classes: those that came, and ids that are other ones now."""
+    """Return the lines that a build prints about new classes, and about classes whose ids have changed."""
     if last is None:
         return []
     before, now = classes_of(last), new.classes
     lines = []
-    came = [c for c in now if c not in set(before)]
+    added = [c for c in now if c not in set(before)]
     moved = [c for i, c in enumerate(before) if i >= len(now) or now[i] != c]
-    if came and not moved:
-        first = len(now) - len(came)
+    if added and not moved:
+        first = len(now) - len(added)
         lines.append(
-            f"classes      {_names(came)} {'is' if len(came) == 1 else 'are'} new: label ids from {first} on; the others keep theirs"
+            f"classes      {_names(added)} {'is' if len(added) == 1 else 'are'} new: label ids from {first} on; the others keep theirs"
         )
     if moved:
         lines.append(
-            f"classes      other ids than in snapshot {last.number} for {_names(moved)}: models trained on that one do not fit this order"
+            f"classes      ids differ from snapshot {last.number} for {_names(moved)}: models trained on that snapshot do not fit this order"
         )
-    if came and config.classes is None and len(now) <= _PASTED:
+    if added and config.classes is None and len(now) <= _PASTED:
         lines.append(
-            f"classes      to fix the order, put into the configuration: classes: {json.dumps(now, ensure_ascii=False)}"
+            f"classes      to fix the order, add to the configuration: classes: {json.dumps(now, ensure_ascii=False)}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Say of a file of a dataset what is to be done when it cannot be read."""
+"""Turn errors in reading a file of a dataset into messages that say what to do."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from clipmill.stages.storage.root import Root
 
 @contextlib.contextmanager
 def legible(root: Root, path: str) -> Iterator[None]:
-    """Say of a file of a dataset what is to be done when it cannot be read, or is not what was written.
+    """Turn an error in reading a file of a dataset into one that names the file and says what to do.
 
     Raises
     ------
-    ClipmillError : names the file
+    ClipmillError : the file is missing, damaged or cannot be read
     """
     try:
         yield
     except (OSError, ValueError, pa.ArrowException, sf.SoundFileError, tarfile.TarError) as error:
-        is_gone = isinstance(error, FileNotFoundError)
-        if isinstance(error, OSError) and error.errno is not None and not is_gone:  # pyarrow's own have no number
+        is_missing = isinstance(error, FileNotFoundError)
+        if (
+            isinstance(error, OSError) and error.errno is not None and not is_missing
+        ):  # errors of pyarrow itself have no errno
             raise describe_os_error(error, root, "read", path) from None
-        replaced = "; if another build has replaced it and `gc` removed it, open the newest snapshot" if is_gone else ""
-        raise describe_damage(root, path, "it is not there" if is_gone else str(error), replaced) from None
+        advice = (
+            "; if another build has replaced it and `gc` has removed it, open the newest snapshot" if is_missing else ""
+        )
+        raise describe_damage(root, path, "it is missing" if is_missing else str(error), advice) from None

@@ -1,4 +1,4 @@
-"""Diff: what changed between two snapshots. Shards that both name are the same, so only the others are looked into."""
+"""Compare two snapshots. Shards that both name are equal, so only the others are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMPARED = [n for n in manifest_schema([]).names if n not in ("clip_id", "shard
 
 @dataclass
 class Change:
-    """Names that only the newer side has, only the older one, and both but not the same."""
+    """Names that are only in the newer snapshot, only in the older one, or in both with a difference."""
 
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -29,6 +29,7 @@ class Change:
 
     @property
     def any(self) -> bool:
+        """Whether there is any difference."""
         return bool(self.added or self.removed or self.changed)
 
 
@@ -36,11 +37,13 @@ class Change:
 class Diff:
     """What changed from snapshot a to snapshot b.
 
-    recordings : by id; changed: another version, or used on one side and rejected on the other
-    clips : by id; changed: another label, split, length, level, or field
-    splits, labels, totals : by name, clips and seconds before and after
-    config : key, before, after
-    side_changes : recordings that stand on another side of the split
+    shards : number of shards by kept, added, removed
+    recordings : ids; changed: another version, or used in one snapshot and rejected in the other
+    clips : ids; changed: another label, split, length, level, or field
+    totals : [before, after] by name
+    splits, labels : by name, [before, after] of clips and seconds
+    config : key, before and after of each value that differs
+    side_changes : recordings that moved to another split
     """
 
     a: int
@@ -56,6 +59,7 @@ class Diff:
 
     @property
     def is_empty(self) -> bool:
+        """Whether shards and configuration are the same."""
         return not (self.shards["added"] or self.shards["removed"] or self.config)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,17 +71,17 @@ def diff(root: Root, a: int, b: int) -> Diff:
 
     Raises
     ------
-    ClipmillError : one of them is not there, or a record of a shard that differs cannot be read
+    ClipmillError : a snapshot does not exist, or the record of a shard that differs cannot be read
     """
     old, new = read_snapshot(root, a), read_snapshot(root, b)
-    gone = [read_commit(root, key) for key in sorted(set(old.commits) - set(new.commits))]
-    come = [read_commit(root, key) for key in sorted(set(new.commits) - set(old.commits))]
+    removed = [read_commit(root, key) for key in sorted(set(old.commits) - set(new.commits))]
+    added = [read_commit(root, key) for key in sorted(set(new.commits) - set(old.commits))]
     return Diff(
         a=a,
         b=b,
-        shards={"kept": len(set(old.commits) & set(new.commits)), "added": len(come), "removed": len(gone)},
-        recordings=_recordings(root, gone, come),
-        clips=_clips(_manifest(root, gone), _manifest(root, come)),
+        shards={"kept": len(set(old.commits) & set(new.commits)), "added": len(added), "removed": len(removed)},
+        recordings=_recordings(root, removed, added),
+        clips=_clips(_manifest(root, removed), _manifest(root, added)),
         totals={
             "recordings_listed": [old.recordings_listed, new.recordings_listed],
             "recordings_used": [old.counts.recordings_used, new.counts.recordings_used],
@@ -89,12 +93,12 @@ def diff(root: Root, a: int, b: int) -> Diff:
         splits=_sides(_by_split(old), _by_split(new)),
         labels=_sides(_by_label(old), _by_label(new)),
         config=_config(old.config, new.config),
-        side_changes=changes_between(root, gone, come),
+        side_changes=changes_between(root, removed, added),
     )
 
 
-def _recordings(root: Root, gone: list[Commit], come: list[Commit]) -> Change:
-    old, new = _outcomes(root, gone), _outcomes(root, come)
+def _recordings(root: Root, removed: list[Commit], added: list[Commit]) -> Change:
+    old, new = _outcomes(root, removed), _outcomes(root, added)
     return Change(
         added=sorted(new.keys() - old.keys()),
         removed=sorted(old.keys() - new.keys()),
@@ -103,12 +107,12 @@ def _recordings(root: Root, gone: list[Commit], come: list[Commit]) -> Change:
 
 
 def _outcomes(root: Root, commits: list[Commit]) -> dict[str, set[tuple[str, str | None]]]:
-    """Return, by recording, its versions and what its parts were rejected for."""
-    found: dict[str, set[tuple[str, str | None]]] = {}
+    """Return, by recording, the versions of its parts and the reasons they were rejected for."""
+    outcomes: dict[str, set[tuple[str, str | None]]] = {}
     for commit in commits:
         for row in recordings_of(root, commit):
-            found.setdefault(row["recording_id"], set()).add((row["version"], row["reason"]))
-    return found
+            outcomes.setdefault(row["recording_id"], set()).add((row["version"], row["reason"]))
+    return outcomes
 
 
 def _manifest(root: Root, commits: list[Commit]) -> pa.Table:
@@ -130,20 +134,23 @@ def _clips(old: pa.Table, new: pa.Table) -> Change:
     )
     if both.num_rows:
         differ = [_differ(both[name], both[f"{name} before"]) for name in columns]
-        anywhere = differ[0]
-        for one in differ[1:]:
-            anywhere = pc.or_(anywhere, one)
-        change.changed = sorted(both["clip_id"].filter(anywhere).to_pylist())
+        any_differs = differ[0]
+        for column in differ[1:]:
+            any_differs = pc.or_(any_differs, column)
+        change.changed = sorted(both["clip_id"].filter(any_differs).to_pylist())
     return change
 
 
 def _not_in(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> list[str]:
-    found: list[str] = sorted(ids.filter(pc.invert(pc.is_in(ids, others.combine_chunks()))).to_pylist())
-    return found
+    missing: list[str] = sorted(ids.filter(pc.invert(pc.is_in(ids, others.combine_chunks()))).to_pylist())
+    return missing
 
 
 def _differ(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return where two columns differ; two nulls do not. One that was a corpus's field and is clipmill's now has another type."""
+    """Return a mask of the rows in which two columns differ; two nulls are equal. Columns of different types are compared as text.
+
+    Types differ if a column was a field of the corpus and is now one of clipmill's own.
+    """
     if a.type != b.type:
         a, b = a.cast(pa.string()), b.cast(pa.string())
     return pc.fill_null(pc.not_equal(a, b), pc.xor(pc.is_null(a), pc.is_null(b)))
@@ -161,11 +168,11 @@ def _by_label(snapshot: Snapshot) -> dict[str, tuple[float, float]]:
 def _sides(
     old: dict[str, tuple[float, float]], new: dict[str, tuple[float, float]]
 ) -> dict[str, dict[str, list[float]]]:
-    found = {}
+    sides = {}
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name, (0, 0.0)), new.get(name, (0, 0.0))
-        found[name] = {"clips": [before[0], after[0]], "seconds": [round(before[1], 3), round(after[1], 3)]}
-    return found
+        sides[name] = {"clips": [before[0], after[0]], "seconds": [round(before[1], 3), round(after[1], 3)]}
+    return sides
 
 
 def _config(old: Any, new: Any) -> list[dict[str, Any]]:
@@ -178,7 +185,7 @@ def _config(old: Any, new: Any) -> list[dict[str, Any]]:
 
 
 def _flat(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield the leaves of a configuration with their keys; the items of a list of sources go by their name."""
+    """Yield the leaves of a configuration with their keys; items of a list of sources are keyed by name."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from _flat(inner, f"{key}.{name}" if key else str(name))

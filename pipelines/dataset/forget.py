@@ -1,8 +1,8 @@
-"""Forget: take recordings out of a dataset and remove all that is left of them, so that no build brings them back.
+"""Remove recordings and all traces of them from a dataset, so that no build brings them back.
 
-No snapshot is edited. The order is such that it can be cut off anywhere and run again: the hashes of what is forgotten come first, so that
-builds leave it out from then on; then shards without it, made from committed ones; then a snapshot of these; and only when that is there
-go the older snapshots, what was exported of them, and their shards.
+No snapshot is edited. `forget` can be interrupted at any point and run again, because of the order of its steps. It first writes the
+hashes of the recordings, so that builds leave them out from then on. It then makes shards without them from committed ones, and publishes
+a snapshot of these. Only then does it remove the older snapshots, their exports and their shards.
 """
 
 from __future__ import annotations
@@ -12,40 +12,45 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from clipmill.pipelines.dataset.gc import find_beside, remove
+from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
 from clipmill.pipelines.dataset.publish import Draft, in_order, publish, sum_up
 from clipmill.pipelines.dataset.records_io import (
+    describe_missing_shards,
     read_retries,
     snapshot_numbers,
     sound_commit,
     sound_commits,
     write_forgotten,
 )
-from clipmill.pipelines.dataset.survey import Survey, is_of, redacted, rejection_rows, strays_of, survey
+from clipmill.pipelines.dataset.survey import Survey, is_item_of, redact, rejection_rows, stray_matcher, survey
 from clipmill.pipelines.dataset.traces import Needles, Traces, search
 from clipmill.schemas.errors import ClipmillError, DonorError
 from clipmill.schemas.layout import REJECTED_FILE, commit_path
+from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, Snapshot
 from clipmill.stages.storage.failures import repair_hint
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.thin import Thin
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass
 class Done:
-    """What came of it.
+    """The outcome of `forget`.
 
-    recordings, absent, twins : as in the survey
-    published : number of the new snapshot; None where the newest one did not hold the recordings
-    nothing_left : splits that have no clips any more
-    shards_made, shards_dropped : without the recordings; because nothing else was in them
-    inexact : keys of shards whose sums still count some of what went, see `clipmill.stages.write.thin`
-    removed : files, and their size; removed_snapshots : numbers
-    traces : of the search that followed; searched : whether there were names to search for
+    recordings, absent, twins : as in `Survey`
+    published : number of the new snapshot; None if the newest one did not hold the recordings
+    nothing_left : splits that no longer have clips
+    shards_made : number of shards made without the recordings
+    shards_dropped : number of shards left out because they held nothing else
+    inexact : keys of shards whose sums still count some of what was removed, see `clipmill.stages.write.thin`
+    removed_files, removed_bytes : number of removed files, and their size
+    removed_snapshots : numbers of the removed snapshots
+    traces : result of the search that followed
+    searched : whether there were names to search for
     """
 
     recordings: list[str]
@@ -64,112 +69,115 @@ class Done:
 
     @property
     def is_clean(self) -> bool:
+        """Whether the search found no traces and could read every file."""
         return not self.traces.found and not self.traces.not_read
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "clean": self.is_clean}
 
 
-def forget(root: Root, given: Sequence[str], also_unknown: bool = False, tell: Tell = lambda said: None) -> Done:
-    """Forget recordings, and finish what an earlier run that was cut off has left.
+def forget(root: Root, given: Sequence[str], also_unknown: bool = False, report: Report = lambda line: None) -> Done:
+    """Forget recordings, and finish an earlier run that was interrupted.
 
     Parameters
     ----------
-    given : ids; those that were forgotten before and are still here are taken with them
+    given : ids of recordings; recordings that were forgotten before and are still in the dataset are always included
     also_unknown : as in `survey`
-    tell : hears what is done
+    report : called with a line of text before each step
 
     Raises
     ------
-    ConfigError : an id is of no recording here; nothing was done
-    ClipmillError : a build runs, or a shard that is to be copied is damaged; no snapshot was removed
+    ConfigError : an id does not belong to a recording of this dataset; nothing was changed
+    ClipmillError : a build is running, or a shard that must be copied is damaged; no snapshot was removed
     """
     with collecting(root, "forget"):
-        found = survey(root, given, also_unknown)
-        done = Done(found.recordings, found.absent, found.twins)
+        targets = survey(root, given, also_unknown)
+        done = Done(targets.recordings, targets.absent, targets.twins)
         begin_forgetting(root)
-        more = [r for r in (*found.recordings, *found.absent) if not found.forgotten.holds(r)]
-        if more:
-            write_forgotten(root, found.forgotten.with_more(more))
-        if found.last is not None:
-            _publish_without(root, found, found.last, done, tell)
-        _remove(root, found, done, tell)
+        new = [r for r in (*targets.recordings, *targets.absent) if not targets.forgotten.holds(r)]
+        if new:
+            write_forgotten(root, targets.forgotten.with_more(new))
+        if targets.last is not None:
+            _publish_without(root, targets, targets.last, done, report)
+        _remove(root, targets, done, report)
         end_forgetting(root)
-        done.searched = bool(found.names.ids)
+        done.searched = bool(targets.names.ids)
         if done.searched:
-            tell("searching all that is left")
-            done.traces = search(root, found.names)
+            report("searching the remaining files")
+            done.traces = search(root, targets.names)
     return done
 
 
-def _publish_without(root: Root, found: Survey, last: Snapshot, done: Done, tell: Tell) -> None:
-    there = sound_commits(root, last.commits)
-    if missing := [key for key in last.commits if key not in there]:
+def _publish_without(root: Root, targets: Survey, last: Snapshot, done: Done, report: Report) -> None:
+    """Publish the newest snapshot again without the recordings."""
+    committed = sound_commits(root, last.commits)
+    if missing := [key for key in last.commits if key not in committed]:
         raise ClipmillError(
-            f"{root.url}: {len(missing)} of {len(last.commits)} shards of snapshot {last.number} are missing or cut, as {missing[0][:12]};"
-            f" no snapshot was removed. {repair_hint(root.url)}; then forget",
+            f"{describe_missing_shards(root, last, missing)}; no snapshot was removed. {repair_hint(root.url)}; then run forget again",
             code="root.damaged",
         )
-    thin = Thin(root, frozenset(found.recordings))
-    commits = [there[key] for key in found.untouched]
-    touched = [there[key] for key in last.commits if key in found.shards]
+    thin = Thin(root, frozenset(targets.recordings))
+    commits = [committed[key] for key in targets.untouched]
+    touched = [committed[key] for key in last.commits if key in targets.shards]
     for i, commit in enumerate(touched):
-        tell(f"making shard {i + 1} of {len(touched)} without them")
-        made = _thinned(root, thin, commit, done)
-        if made is None:
+        report(f"making shard {i + 1} of {len(touched)} without the recordings")
+        thinned = _thin_shard(root, thin, commit, done)
+        if thinned is None:
             done.shards_dropped += 1
         else:
             done.shards_made += 1
-            commits.append(made)
-    draft = _draft(root, found, last, list(there.values()), in_order(commits))
+            commits.append(thinned)
+    draft = _draft(root, targets, last, list(committed.values()), in_order(commits))
     if problems := draft.snapshot.problems():
-        raise ClipmillError("the accounting does not add up, nothing was published or removed: " + "; ".join(problems))
+        raise ClipmillError("the accounting does not add up; nothing was published or removed: " + "; ".join(problems))
     published = publish(root, draft, last.number)
     if published is None:
-        raise ClipmillError(f"{root.url}: a build published meanwhile; nothing was removed, forget again")
+        raise ClipmillError(
+            f"{root.url}: a build published a snapshot in the meantime; nothing was removed; run forget again"
+        )
     done.published = published.number
-    kept = {split for split, side in published.by_split.items() if side["clips"]}
-    done.nothing_left = sorted(s for s, side in last.by_split.items() if side["clips"] and s not in kept)
+    remaining = {split for split, side in published.by_split.items() if side["clips"]}
+    done.nothing_left = sorted(s for s, side in last.by_split.items() if side["clips"] and s not in remaining)
 
 
-def _thinned(root: Root, thin: Thin, commit: Commit, done: Done) -> Commit | None:
-    """Return a shard without the recordings, which is made unless it is there; None when nothing else was in it."""
+def _thin_shard(root: Root, thin: Thin, commit: Commit, done: Done) -> Commit | None:
+    """Return a shard without the recordings, making it unless it exists; None if it would be empty."""
     try:
         kept = thin.remaining_rows(commit)
         if not kept.num_rows:
             return None
         key, _, is_exact = thin.key_of(commit, kept)
-        made = sound_commit(root, key)
-        if made is None:
+        copy = sound_commit(root, key)
+        if copy is None:
             thinned = thin(commit, kept)
-            made, is_exact = thinned.commit, thinned.is_exact
-            root.write_bytes(commit_path(made.key), made.to_json())
+            copy, is_exact = thinned.commit, thinned.is_exact
+            root.write_bytes(commit_path(copy.key), copy.to_json())
     except DonorError as error:
         raise ClipmillError(
-            f"{error}; no snapshot was removed. Remove the shard's record {root.uri(commit_path(commit.key))} and build again, then forget;"
-            f" `clipmill verify {root.url}` names all that is damaged",
+            f"{error}; no snapshot was removed. Remove the shard's record {root.uri(commit_path(commit.key))}, build again, then run"
+            f" forget again; `clipmill verify {root.url}` lists everything that is damaged",
             code="root.damaged",
         ) from None
     if not is_exact:
-        done.inexact.append(made.key)
-    return made
+        done.inexact.append(copy.key)
+    return copy
 
 
-def _draft(root: Root, found: Survey, last: Snapshot, before: list[Commit], commits: list[Commit]) -> Draft:
-    """Return the last snapshot without the recordings. What it says of all else is carried over."""
+def _draft(root: Root, targets: Survey, last: Snapshot, before: list[Commit], commits: list[Commit]) -> Draft:
+    """Return a draft of the last snapshot without the recordings. Everything else is carried over."""
     rows = rejection_rows(root, last.number)
     if len(rows) != sum(last.counts.rejected.values()):
         raise ClipmillError(
-            f"{root.url}: the rejections of snapshot {last.number} are missing or damaged; build again, which restores them, then forget",
+            f"{root.url}: the rejections of snapshot {last.number} are missing or damaged; build again to restore them, then run forget again",
             code="root.damaged",
         )
-    going, stray = set(found.recordings), strays_of(found.recordings)
+    removed, is_stray = set(targets.recordings), stray_matcher(targets.recordings)
     of_plan = rows[: len(rows) - sum(len(c.rejections) for c in before)]
-    left = [r for r in of_plan if r["recording_id"] not in going and not stray(r)]
+    remaining = [r for r in of_plan if r["recording_id"] not in removed and not is_stray(r)]
     by_reason: dict[str, int] = {}
-    for row in left:
+    for row in remaining:
         by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
-    kinds = [row["kind"] for row in left]
+    kinds = [row["kind"] for row in remaining]
     plan = Counts(
         recordings_rejected=kinds.count("recording"), annotations_rejected=kinds.count("annotation"), rejected=by_reason
     )
@@ -187,10 +195,10 @@ def _draft(root: Root, found: Survey, last: Snapshot, before: list[Commit], comm
         bytes_stored=sums.bytes_stored,
         recordings_forgotten=last.recordings_forgotten + n_recordings,
         annotations_read=last.annotations_read - n_annotations,
-        config=redacted(last.config, found.recordings, found.names.uris),
+        config=redact(last.config, targets.recordings, targets.names.uris),
         side_changes={},
     )
-    return Draft(replace(snapshot, plan_digest=digest_of_left_out(snapshot, left)), commits, left)
+    return Draft(replace(snapshot, plan_digest=digest_of_left_out(snapshot, remaining)), commits, remaining)
 
 
 _KINDS = ("recordings", "annotations")
@@ -200,18 +208,18 @@ def _outcomes(counts: Counts, kind: str) -> int:
     return int(getattr(counts, f"{kind}_used") + getattr(counts, f"{kind}_rejected"))
 
 
-def _remove(root: Root, found: Survey, done: Done, tell: Tell) -> None:
-    """Remove the snapshots that hold the recordings and all that no other one needs."""
-    kept = [n for n in snapshot_numbers(root) if n not in found.holding]
-    needles = Needles(found.names)
-    garbage = find_beside(root, kept, found.barred)
-    garbage.notes |= {p: n for p, n in found.garbage.notes.items() if p == REJECTED_FILE}
+def _remove(root: Root, targets: Survey, done: Done, report: Report) -> None:
+    """Remove the snapshots that hold the recordings, and the files that no other snapshot needs."""
+    kept = [n for n in snapshot_numbers(root) if n not in targets.holding]
+    needles = Needles(targets.names)
+    garbage = find_garbage_beyond(root, kept, targets.excluded)
+    garbage.notes |= {p: n for p, n in targets.garbage.notes.items() if p == REJECTED_FILE}
     retries = garbage.retries_left
-    garbage.retries_left = {item: entry for item, entry in retries.items() if not is_of(item, found.recordings)}
+    garbage.retries_left = {item: entry for item, entry in retries.items() if not is_item_of(item, targets.recordings)}
     garbage.retries = len(read_retries(root)) - len(garbage.retries_left)
     done.removed_snapshots = garbage.dropped
     done.removed_files, done.removed_bytes = len(list(garbage.paths)), garbage.size_bytes
     if done.removed_files:
-        tell(f"removing {done.removed_files:,} files")
+        report(f"removing {counted(done.removed_files, 'file')}")
     remove(root, garbage)
-    clean_notes(root, found.barred, needles.names_one)
+    clean_notes(root, targets.excluded, needles.is_in_text)

@@ -1,4 +1,4 @@
-"""Garbage: what no kept snapshot names. Found first, removed on request, and never while a build runs."""
+"""Find and remove garbage: files that no kept snapshot needs. Nothing is removed while a build runs."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ _UNDONE = {None, "interrupted", "failed", "not_published"}
 
 @dataclass
 class Garbage:
-    """What can go. Each maps paths to sizes in bytes, in the order in which they are removed.
+    """What can be removed. Groups of files map paths to sizes in bytes, in the order of removal.
 
     snapshots : files of snapshots that are not kept, and of unfinished ones
-    exports : what `clipmill export` made of snapshots that are not there, or not kept
+    exports : files that `clipmill export` made from snapshots that do not exist or are not kept
     shards : records and files of shards that no kept snapshot names
-    notes : of builds that ended before the last one, and what was rejected by one that another one has followed
-    leftovers : files of writes that were cut off
+    notes : notes of builds that ended before the last one, and the list of rejections of an unpublished build if a later one has run
+    leftovers : files of interrupted writes
     kept, dropped : numbers of snapshots
-    held : shards that are kept for a build that was interrupted, or not published
-    retries : how many of `retries.json` are of recordings that no kept shard has; retries_left : the others
+    held : number of shards that are kept for a build that was interrupted, failed or was not published
+    retries : number of entries of `retries.json` for recordings that no kept shard has
+    retries_left : the other entries
     """
 
     snapshots: dict[str, int] = field(default_factory=dict)
@@ -69,11 +70,13 @@ class Garbage:
 
     @property
     def paths(self) -> Iterator[str]:
+        """Paths of all files, in the order of the groups."""
         for group in self._groups:
             yield from group
 
     @property
     def size_bytes(self) -> int:
+        """Total size of the files."""
         return sum(sum(group.values()) for group in self._groups)
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,50 +85,52 @@ class Garbage:
 
 
 def find_garbage(root: Root, keep: int | None = None) -> Garbage:
-    """List what no kept snapshot names.
+    """Find what no kept snapshot needs.
 
-    keep : how many of the newest snapshots; None: all
+    keep : how many of the newest snapshots to keep; None: all
 
     Raises
     ------
-    ClipmillError : a kept snapshot, or a record that it names, cannot be read, so that nothing can be said of its files
+    ClipmillError : a kept snapshot, or a record that it names, cannot be read, so that its files are unknown
     """
     numbers = snapshot_numbers(root)
-    return find_beside(root, numbers if keep is None else numbers[-keep:])
+    return find_garbage_beyond(root, numbers if keep is None else numbers[-keep:])
 
 
-def find_beside(root: Root, kept: list[int], barred: Collection[str] = (), spared: Collection[str] = ()) -> Garbage:
-    """List what goes when these snapshots stay.
+def find_garbage_beyond(
+    root: Root, kept: list[int], excluded: Collection[str] = (), protected: Collection[str] = ()
+) -> Garbage:
+    """Find what can be removed if only these snapshots are kept.
 
-    barred : keys of shards that are not held for a build either
-    spared : keys of shards that stay though no snapshot of these names them
+    excluded : keys of shards that are not kept for an unfinished build either
+    protected : keys of shards that are kept although none of these snapshots names them
 
     Raises
     ------
     ClipmillError : as `find_garbage` does
     """
-    stays = _what_stays(root, kept, barred, spared)
-    garbage = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept], held=stays.n_held)
+    needed = _find_needed(root, kept, excluded, protected)
+    garbage = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept], held=needed.n_held)
     garbage.snapshots = _unnamed_snapshots(root, kept)
-    garbage.exports, folders = stale_exports(root, stays.identities, stays.files)
-    garbage.shards = _unnamed_shards(root, stays.files)
-    garbage.notes = _ended_notes(root, stays.notes)
+    garbage.exports, folders = stale_exports(root, needed.identities, needed.files)
+    garbage.shards = _unnamed_shards(root, needed.files)
+    garbage.notes = _ended_notes(root, needed.notes)
     garbage.leftovers = _leftovers(root, folders)
     retries = read_retries(root)
-    garbage.retries_left = _needed_retries(root, stays.commits, retries)
+    garbage.retries_left = _needed_retries(root, needed.commits, retries)
     garbage.retries = len(retries) - len(garbage.retries_left)
     return garbage
 
 
 @dataclass(frozen=True)
-class _Stays:
+class _Needed:
     """What must not be removed.
 
-    identities : of the kept snapshots
-    commits : of the shards that they name, and of those that are held for a build that did not end well
-    files : paths of all of these
-    n_held : how many shards are held
-    notes : of builds, oldest first
+    identities : identities of the kept snapshots, as `Published.identity`
+    commits : commits of the shards that they name, and of those held for a build that was not published
+    files : paths of the manifests, commit records and shards
+    n_held : number of shards that are held
+    notes : notes of builds, oldest first
     """
 
     identities: set[str]
@@ -135,20 +140,20 @@ class _Stays:
     notes: list[Note]
 
 
-def _what_stays(root: Root, kept: list[int], barred: Collection[str], spared: Collection[str]) -> _Stays:
+def _find_needed(root: Root, kept: list[int], excluded: Collection[str], protected: Collection[str]) -> _Needed:
     published = [Published(root, read_snapshot(root, n)) for n in kept]
-    named = {key for p in published for key in p.snapshot.commits} | set(spared)
+    named = {key for p in published for key in p.snapshot.commits} | set(protected)
     notes = read_notes(root)
     planned = {key for note in notes if note.outcome in _UNDONE for key in note.keys}
-    held = planned & committed_keys(root) - named - set(barred)
+    held = planned & committed_keys(root) - named - set(excluded)
     commits = [read_commit(root, key) for key in sorted(named | held)]
     files = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
     files |= {path for c in commits for path in (commit_path(c.key), *(o.path for o in c.outputs))}
-    return _Stays({p.identity for p in published}, commits, files, len(held), notes)
+    return _Needed({p.identity for p in published}, commits, files, len(held), notes)
 
 
 def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
-    """Return records and files of shards that nothing needs. Records first: a shard must not count when the removal is cut off."""
+    """Return records and files of shards that nothing needs. Records come first, so that an interrupted removal leaves no incomplete shard."""
     loose = {
         path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OWN_FILES.fullmatch(path)
     }
@@ -156,7 +161,7 @@ def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
 
 
 def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
-    """Return the notes of builds that ended well before the last one, and rejections of one that another has followed."""
+    """Return the notes of completed builds before the last one, and the rejections of an unpublished build if a later one has run."""
     stale = [f"{BUILDS}/{n.id}.json" for n in notes[:-1] if not n.is_alive and n.outcome not in _UNDONE]
     if not notes or notes[-1].outcome != "not_published":
         stale.append(REJECTED_FILE)
@@ -165,13 +170,13 @@ def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
 
 
 def _leftovers(root: Root, export_folders: list[str]) -> dict[str, int]:
-    """Return the files of writes that were cut off, those of exports that go among them."""
+    """Return the files of interrupted writes, including those of exports that will be removed."""
     exported = "".join(f"|{re.escape(folder)}/.*" for folder in export_folders)
     return root.leftovers(running_since(root), re.compile(f"(?:{OWN_FILES.pattern}){exported}"))
 
 
 def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:
-    """Return the retries of items that a shard has. What a shard of an older clipmill has is not known: then all are."""
+    """Return the retries of items that the shards hold; all retries if a shard of an older clipmill does not list its items."""
     if not retries or any(c.output("recordings") is None for c in commits):
         return retries
     items = {row["item_id"] for commit in commits for row in recordings_of(root, commit)}
@@ -179,6 +184,7 @@ def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retr
 
 
 def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
+    """Return the files of snapshots that are not kept, the snapshots' own records first."""
     needed = {snapshot_path(n) for n in kept}
     folders = tuple(f"{SNAPSHOTS}/{snapshot_name(n)}/" for n in kept)
     sizes = root.sizes(SNAPSHOTS)
@@ -191,36 +197,36 @@ def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
 
 
 def collect(root: Root, keep: int | None = None) -> Garbage:
-    """Remove what `find_garbage` finds, while holding the root so that no build begins meanwhile.
+    """Remove what `find_garbage` finds, and hold the root so that no build starts meanwhile.
 
     Raises
     ------
-    ClipmillError : a build or another gc is running; nothing was removed
+    ClipmillError : a build, or another `gc` or `forget`, is running; nothing was removed
     """
     with collecting(root):
-        found = find_garbage(root, keep)
-        remove(root, found)
-    return found
+        garbage = find_garbage(root, keep)
+        remove(root, garbage)
+    return garbage
 
 
-def remove(root: Root, found: Garbage) -> None:
-    """Remove garbage, in an order in which nothing ever counts that is not whole. The root must be held by `collecting`."""
-    for path in (*found.snapshots, *found.exports, *found.shards, *found.notes):
+def remove(root: Root, garbage: Garbage) -> None:
+    """Remove garbage, in an order that never leaves incomplete content valid. The root must be held by `collecting`."""
+    for path in (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.notes):
         root.remove(path)
-    for name in found.leftovers:
+    for name in garbage.leftovers:
         root.remove_leftover(name)
-    if found.retries:
-        write_retries(root, found.retries_left)
-    _remove_empty_folders(root, (*found.snapshots, *found.exports, *found.shards))
+    if garbage.retries:
+        write_retries(root, garbage.retries_left)
+    _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards))
 
 
 def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:
-    """Remove the folders of removed files that nothing is in any more, as object stores do."""
+    """Remove the folders of removed files that are empty now. Object stores have no empty folders either."""
     if not root.is_local:
         return
     folders = {path.rpartition("/")[0] for path in paths}
     folders |= {"/".join(f.split("/")[:k]) for f in folders for k in range(1, len(f.split("/")))}
     for folder in sorted(folders, key=len, reverse=True):
         if folder and folder not in ("shards", "commits", SNAPSHOTS):
-            with contextlib.suppress(OSError):  # somebody's file is in it
+            with contextlib.suppress(OSError):  # it holds other files
                 os.rmdir(root.full(folder))

@@ -1,4 +1,4 @@
-"""Inspect: what a dataset holds, how far a build is, what was rejected and why."""
+"""Inspect a dataset: what it holds, how far its builds are, what was rejected and why."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ from clipmill.schemas.statistics import LENGTH_EDGES_S, Statistics
 from clipmill.stages.storage.failures import repair_hint
 from clipmill.stages.storage.root import Root
 
-_LOOKED_AT = 16
+_RECORDS_CHECKED = 16
 
 
 def show(root: Root, number: int | None = None) -> dict[str, Any]:
-    """Return what a snapshot holds: totals by split and label, classes in the order of their ids, columns, files."""
+    """Return what a snapshot holds, as `clipmill show --json` prints it: totals by split and label, classes by id, columns, files.
+
+    Raises
+    ------
+    ClipmillError : the snapshot does not exist, or one of its records is missing or damaged
+    """
     snapshot = read_snapshot(root, number)
     files: dict[str, int] = {}
     for key in snapshot.commits:
@@ -58,7 +63,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "splits": snapshot.by_split,
         "labels": labels,
         "labels_by_split": snapshot.labels,
-        "statistics": {split: _told(s) for split, s in sorted(snapshot.statistics.items())},
+        "statistics": {split: _describe_statistics(s) for split, s in sorted(snapshot.statistics.items())},
         "saturation": describe_saturation(snapshot),
         "fields": snapshot.fields,
         "files": files,
@@ -73,12 +78,12 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
 
 
 def describe_saturation(snapshot: Snapshot) -> dict[str, Any]:
-    """Return how much of the clips is at full scale, by source, and of how many clips it is not known."""
+    """Return the share of samples at full scale by source, and the number of clips for which it is unknown."""
     sources = {source: {**asdict(sums), "share": sums.share} for source, sums in snapshot.saturation.items()}
     return {"sources": sources, "clips_unknown": snapshot.clips_of_unknown_saturation}
 
 
-def _told(statistics: Statistics) -> dict[str, Any]:
+def _describe_statistics(statistics: Statistics) -> dict[str, Any]:
     lengths = statistics.lengths
     return {
         "clips": lengths.clips,
@@ -105,12 +110,12 @@ def _told(statistics: Statistics) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | None:
-    """Return a number that JSON has; None for the level of digital silence, and statistics of infinite values."""
+    """Return the number, or None if it is infinite or not a number, which JSON cannot express (e.g. the level of digital silence)."""
     return value if math.isfinite(value) else None
 
 
 def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]]:
-    """Return the first rows of a snapshot's manifest."""
+    """Return up to `limit` rows from the start of a snapshot's manifest."""
     snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
     with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
@@ -120,28 +125,29 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
 
 
 def status(root: Root) -> dict[str, Any]:
-    """Return what is published, and how far the builds are that run, were interrupted, or ended last."""
+    """Return what is published, and how far running, interrupted and recently ended builds are."""
     numbers = snapshot_numbers(root)
-    there = committed_keys(root)
-    found: dict[str, Any] = {"root": root.uri(""), "snapshots": numbers, "published": None}
+    committed = committed_keys(root)
+    state: dict[str, Any] = {"root": root.uri(""), "snapshots": numbers, "published": None}
     if numbers:
         last = read_snapshot(root)
-        found["published"] = {
+        state["published"] = {
             "snapshot": last.number, "created": last.created, "clips": last.counts.clips_kept,
             "seconds": round(last.seconds.kept_s, 3), "shards": len(last.commits), "accepted": last.accepted,
         }  # fmt: skip
-        found["published"]["damage"] = _damage(root, last, there)
+        state["published"]["damage"] = _describe_damage(root, last, committed)
     forget = unfinished_forget(root)
-    found["forget"] = {"started": forget[0], "running": forget[1]} if forget is not None else None
-    found["builds"] = [_state(note, there) for note in read_notes(root)]
-    return found
+    state["forget"] = {"started": forget[0], "running": forget[1]} if forget is not None else None
+    state["builds"] = [_describe_build(note, committed) for note in read_notes(root)]
+    return state
 
 
-def _damage(root: Root, last: Snapshot, there: set[str]) -> str | None:
-    """Say which records of a snapshot's shards are missing or damaged, of those that are looked at: all names, and a few contents."""
-    if missing := [key for key in last.commits if key not in there]:
-        return f"{len(missing):,} of {len(last.commits):,} records of its shards are missing: {repair_hint(root.url)}"
-    for key in last.commits[:: max(1, len(last.commits) // _LOOKED_AT)]:
+def _describe_damage(root: Root, last: Snapshot, committed: set[str]) -> str | None:
+    """Return which commit records of a snapshot are missing or damaged, None if none are. Existence is checked for all, contents for a few."""
+    if missing := [key for key in last.commits if key not in committed]:
+        is_or_are = "is" if len(missing) == 1 else "are"
+        return f"{len(missing):,} of {len(last.commits):,} records of its shards {is_or_are} missing: {repair_hint(root.url)}"
+    for key in last.commits[:: max(1, len(last.commits) // _RECORDS_CHECKED)]:
         try:
             read_commit(root, key)
         except ClipmillError as error:
@@ -149,7 +155,7 @@ def _damage(root: Root, last: Snapshot, there: set[str]) -> str | None:
     return None
 
 
-def _state(note: Note, there: set[str]) -> dict[str, Any]:
+def _describe_build(note: Note, committed: set[str]) -> dict[str, Any]:
     state = note.outcome if note.outcome is not None else "running" if note.is_alive else "interrupted"
     return {
         "state": state,
@@ -159,19 +165,26 @@ def _state(note: Note, there: set[str]) -> dict[str, Any]:
         "host": note.host,
         "pid": note.pid,
         "shards_planned": len(note.keys),
-        "shards_committed": sum(key in there for key in note.keys),
+        "shards_committed": sum(key in committed for key in note.keys),
         "recordings_listed": note.recordings,
         "progress": note.progress,
     }
 
 
 def failures(root: Root, number: int | None = None, reason: str | None = None, n_examples: int = 3) -> dict[str, Any]:
-    """Return what was rejected, by reason, with examples and what to do about each.
+    """Return what was rejected, by reason, each with examples and a remedy; also rules that dropped clips, and remarks.
 
-    number : of a snapshot; None: the last build, published or not
-    reason : only this one, and only this code of remarks
+    number : number of a snapshot; None: the last build, published or not
+    reason : return only this reason, or this code of remarks
+    n_examples : how many examples of each reason
+
+    Raises
+    ------
+    ClipmillError : the snapshot does not exist, or its table of rejections is missing or damaged
     """
-    from clipmill.pipelines.chain import known_reasons  # loads the decoders, which `show` and `status` can do without
+    from clipmill.pipelines.chain import (
+        known_reasons,  # imported here because it loads the decoders, which `show` and `status` do not need
+    )
 
     of, dropped, remarked, commits, rows = _rejections(root, number)
     words = _words(root, number)
@@ -183,28 +196,28 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
         group["count"] += 1
         if len(group["examples"]) < n_examples:
             group["examples"].append(row)
-    found = []
+    reasons = []
     for (code, kind), group in sorted(groups.items(), key=lambda g: (-g[1]["count"], g[0])):
         known = known_reasons().get(code)
-        told = words.get(code, [])
-        found.append(
+        description = words.get(code, [])
+        reasons.append(
             {
                 "reason": code,
                 "kind": kind,
                 "count": group["count"],
-                "meaning": known.meaning if known else "".join(told[:1]),
-                "remedy": known.remedy if known else "".join(told[1:2]),
+                "meaning": known.meaning if known else "".join(description[:1]),
+                "remedy": known.remedy if known else "".join(description[1:2]),
                 "examples": group["examples"],
             }
         )
-    asked = {code: n for code, n in remarked.items() if reason in (None, code)}
-    remarks = describe_remarks(asked, commits, n_examples)
-    rejected = sum(g["count"] for g in found)
+    counts = {code: n for code, n in remarked.items() if reason in (None, code)}
+    remarks = describe_remarks(counts, commits, n_examples)
+    rejected = sum(g["count"] for g in reasons)
     return {
         "of": of,
         "reason": reason,
         "rejected": rejected,
-        "reasons": found,
+        "reasons": reasons,
         "dropped": dropped,
         "remarks": remarks,
         "words": words,
@@ -214,15 +227,13 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
 def describe_remarks(
     remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3
 ) -> list[dict[str, Any]]:
-    """Return what is worth knowing of recordings that were used, by code, with examples and what to do.
+    """Return the remarks on recordings that were used, by code, each with examples and a remedy, the most frequent first.
 
-    remarked : how many recordings, by code
+    remarked : number of recordings by code
     """
-    found = remarks_of(commits)
+    rows = remarks_of(commits)
     examples = {
-        code: [
-            {k: v for k, v in row.items() if k != "code"} for row in islice(found.get(code, {}).values(), n_examples)
-        ]
+        code: [{k: v for k, v in row.items() if k != "code"} for row in islice(rows.get(code, {}).values(), n_examples)]
         for code in remarked
     }
     return [
@@ -237,17 +248,17 @@ def describe_remarks(
     ]
 
 
-_Looked = tuple[str, dict[str, int], dict[str, int], list[Commit], Iterator[dict[str, Any]]]
+_Rejections = tuple[str, dict[str, int], dict[str, int], list[Commit], Iterator[dict[str, Any]]]
 
 
-def _rejections(root: Root, number: int | None) -> _Looked:
-    """Return what is looked at, its clips dropped by rule, its remarks by code and the commits that have them, and its rejections."""
+def _rejections(root: Root, number: int | None) -> _Rejections:
+    """Return a name for the build or snapshot, its dropped clips by rule, its remarks by code, the commits that hold them, its rejections."""
     notes = read_notes(root)
     last = notes[-1] if notes and number is None else None
     if last is not None and last.outcome == "not_published" and root.exists(REJECTED_FILE):
-        there = _in_order(sound_commits(root, last.keys).values())
+        commits = _in_order(sound_commits(root, last.keys).values())
         of = f"the build of {last.started}, which was not published"
-        return of, {}, count_remarked(there), there, _rows(root, REJECTED_FILE)
+        return of, {}, count_remarked(commits), commits, _rows(root, REJECTED_FILE)
     numbers = snapshot_numbers(root)
     if last is not None and not numbers:
         commits = _in_order(sound_commits(root, last.keys).values())
@@ -262,7 +273,7 @@ def _rejections(root: Root, number: int | None) -> _Looked:
 
 
 def _words(root: Root, number: int | None) -> dict[str, list[str]]:
-    """Return what the snapshot says of rules and reasons of stages of other packages."""
+    """Return meaning and remedy of rules and reasons of other packages' stages, as the snapshot records them; empty without a snapshot."""
     return read_snapshot(root, number).words if snapshot_numbers(root) else {}
 
 
@@ -271,6 +282,7 @@ def _in_order(commits: Iterable[Commit]) -> list[Commit]:
 
 
 def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table of rejections."""
     with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
         file = pq.ParquetFile(stream)
         if not {"reason", "kind"} <= set(file.schema_arrow.names):

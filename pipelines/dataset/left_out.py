@@ -1,4 +1,4 @@
-"""Left out: what of a plan no shard covers, as one digest."""
+"""Compute a digest of what a plan leaves out, which no shard's key covers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clipmill.schemas.keys import digest
 
 
 class _LeftOut(Protocol):
-    """What plans and snapshots both say."""
+    """The counts that plans and snapshots have in common."""
 
     @property
     def recordings_listed(self) -> int: ...
@@ -26,12 +26,15 @@ class _LeftOut(Protocol):
 
 
 def digest_of_left_out(plan: _LeftOut, rejections: list[dict[str, Any]]) -> str:
-    """Return the digest of what a plan left out or rejected itself. rejections : its rows, in its order."""
+    """Return the digest of what a plan itself left out or rejected. rejections : its rows, in the plan's order"""
     left_out = {
         "recordings_forgotten": plan.recordings_forgotten,
         "recordings_dropped": dict(plan.recordings_dropped),
         "annotations_dropped": dict(plan.annotations_dropped),
         "annotations_ignored": plan.annotations_ignored,
     }
-    came_later = [given] if (given := {name: n for name, n in left_out.items() if n}) else []
-    return digest([rejections, plan.recordings_listed, plan.recordings_without_annotations, *came_later])
+    # An older clipmill did not have these counts: only those that are not zero change the digest.
+    nonzero = {name: n for name, n in left_out.items() if n}
+    return digest(
+        [rejections, plan.recordings_listed, plan.recordings_without_annotations, *([nonzero] if nonzero else [])]
+    )

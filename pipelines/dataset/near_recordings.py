@@ -1,4 +1,4 @@
-"""Near recordings: which one may be meant by an id that a dataset does not have. What cannot be undone proposes none that is far."""
+"""Suggest recordings for an id that is not in a dataset. Forgetting cannot be undone, so only close matches are suggested."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ Addresses = Callable[[Sequence[str]], Mapping[str, Collection[str]]]
 
 
 def no_such_recordings(root: Root, unknown: Sequence[str], known: Collection[str], addresses: Addresses) -> ConfigError:
-    """Return the error that recordings are not in a dataset, with those that may be meant, and where the ids are to be found.
+    """Return an error that recordings are not in a dataset, with suggestions, and with the place where the ids can be found.
 
-    addresses : gives the addresses that recordings were read from, by id
+    addresses : returns the addresses that recordings were read from, by id
     """
-    told = []
+    messages = []
     for recording in unknown[:_SHOWN]:
         near = near_recordings(recording, known, addresses)
         hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-        told.append(f"no recording {recording!r} is in this dataset{hint}")
-    more = f"; and {len(unknown) - _SHOWN} more that are not known" if len(unknown) > _SHOWN else ""
+        messages.append(f"recording {recording!r} is not in this dataset{hint}")
+    more = f"; and {len(unknown) - _SHOWN} more unknown ids" if len(unknown) > _SHOWN else ""
     numbers = snapshot_numbers(root)
     manifest = f"{SNAPSHOTS}/{snapshot_name(numbers[-1])}/manifest.parquet" if numbers else ""
     where = (
         f" of {root.uri(manifest)}, and of the tables that `clipmill export {root.url} csv` writes" if numbers else ""
     )
     return ConfigError(
-        f"{'; '.join(told)}{more}: a recording's id is SOURCE/PATH, as in the column recording_id{where}",
+        f"{'; '.join(messages)}{more}: a recording's id is SOURCE/PATH, as in the column recording_id{where}",
         code="root.unknown_recording",
     )
 
 
 def near_recordings(given: str, known: Collection[str], addresses: Addresses) -> list[str]:
-    """Return the ids that may be meant: of the recording at this address or at this end of one, else of one that is spelt alike."""
+    """Return up to three ids that may be meant: of recordings at this address or with this ending, else with a similar spelling."""
     plain = given.replace("\\", "/").removeprefix("./")
     found = _of_an_address(plain, known)
     if found:
         read_from = addresses(found)
         at_it = [k for k in found if plain in read_from.get(k, ())]
-        found = at_it or [k for k in found if k.count("/") > 1]  # a name alone says little of a file elsewhere
+        found = at_it or [
+            k for k in found if k.count("/") > 1
+        ]  # a file's name alone does not identify a file in another place
     if not found:
         found = [k for k in known if k.endswith(f"/{plain.lstrip('/')}")] if plain.strip("/") else []
     if not found:
@@ -56,23 +58,23 @@ def near_recordings(given: str, known: Collection[str], addresses: Addresses) ->
 
 
 def _of_an_address(address: str, known: Collection[str]) -> list[str]:
-    """Return the recordings whose path is the longest end of an address."""
+    """Return the recordings whose path is the longest one that the address ends with."""
     ends = {k: path for k in known if (path := k.partition("/")[2]) and address.endswith(f"/{path}")}
     longest = max(map(len, ends.values()), default=0)
-    # The end of an id of another source is one name alone in most cases, as in s/nope/a.wav: that is no address.
+    # An unknown id such as s/nope/a.wav is not an address: it would match every a.wav.
     is_address = address.startswith("/") or "://" in address
     return [k for k, path in ends.items() if len(path) == longest] if is_address else []
 
 
 def _spelt_alike(given: str, known: Collection[str]) -> list[str]:
-    """Return ids that differ by a slip; not by a number, which tells recordings apart."""
+    """Return ids that differ by a typing error, but not in a number, because numbers distinguish recordings."""
     numbers, parts = re.findall(r"\d+", given), given.split("/")
     near = difflib.get_close_matches(given, sorted(known)[:_COMPARED], _NEAR, _ALIKE)
     return [k for k in near if re.findall(r"\d+", k) == numbers and _are_like(parts, k.split("/"))]
 
 
 def _are_like(a: list[str], b: list[str]) -> bool:
-    """Return whether folders and names are alike one by one: another folder is none of a slip."""
+    """Return whether the parts of two ids are similar one by one: a different folder is not a typing error."""
     return len(a) == len(b) and all(
         difflib.SequenceMatcher(None, x, y).ratio() >= _ALIKE_PART for x, y in zip(a, b, strict=True)
     )

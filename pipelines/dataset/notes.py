@@ -1,8 +1,8 @@
-"""Notes that builds and `gc` leave under a root while they run, so that they keep out of each other's way.
+"""Notes that builds and `gc` keep under a root while they run, so that they do not interfere with each other.
 
-Nothing of the dataset depends on a note. A build writes its note before it looks at what is committed, and `gc` writes its
-own before it looks at the builds' notes; each then reads the other's. Whatever the order, at least one of them sees the other:
-a build waits for a `gc` to end, and a `gc` does not begin while a build runs.
+No content of the dataset depends on a note. A build writes its note before it looks at what is committed, and `gc` writes its own before
+it looks at the notes of builds; each then reads the other's. Whatever the order, at least one of them sees the other: a build waits until
+`gc` has ended, and `gc` does not start while a build runs.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from clipmill.stages.storage.root import Root
 
 _BEAT_S = 10.0
 _DEAD_AFTER_S = 600.0
-_LAST_WORD_S = 5.0
+_FINISH_S = 5.0
 _GC_FILE = f"{BUILDS}/gc.json"
 _GC_WAIT_S = 600.0
 _FORGET_FILE = f"{BUILDS}/forget.json"
-_FORGOTTEN_MESSAGE = "what was said named a recording that was forgotten since"
+_FORGOTTEN_MESSAGE = "removed: the message named a recording that has since been forgotten"
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a build, or a `gc`, says of itself.
+    """The record that a build, `gc` or `forget` keeps of itself.
 
-    keys : of the shards that a build planned
-    started, beat : times in UTC, ISO 8601; the last sign of life
-    process_start : of the process, in clock ticks since the machine started, since process ids come again
-    outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or when it was killed
+    keys : keys of the shards that a build planned
+    started, beat : when it started and when it last gave a sign of life, in UTC, ISO 8601
+    process_start : start of the process in clock ticks since the machine started, because process ids are reused
+    outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or if it was killed
     message : why it published nothing
-    progress : how far it was at the last sign of life, for people
+    progress : how far it was at the last sign of life, as text to print
     """
 
     id: str
@@ -59,7 +59,7 @@ class Note:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs: known on this machine, judged by its last sign of life on others."""
+        """Whether it is still running: checked by its process on this machine, judged by its last sign of life on others."""
         if self.outcome is not None:
             return False
         if self.host == this_machine():
@@ -69,6 +69,7 @@ class Note:
 
     @classmethod
     def of_this_process(cls, **more: Any) -> Note:
+        """Return a new note of this process. more : further fields"""
         now = datetime.now(UTC)
         pid = os.getpid()
         name = f"{now.strftime('%Y%m%dT%H%M%S%f')}-{pid}"
@@ -77,18 +78,18 @@ class Note:
 
 
 def read_notes(root: Root) -> list[Note]:
-    """Return the notes of builds, oldest first. What is no note is passed over."""
-    found = []
+    """Return the notes of builds, oldest first. Files that are not notes are ignored."""
+    notes = []
     for name in root.names(BUILDS):
         if name.endswith(".json") and f"{BUILDS}/{name}" not in (_GC_FILE, _FORGET_FILE):
             note = _read(root, f"{BUILDS}/{name}")
             if note is not None:
-                found.append(note)
-    return sorted(found, key=lambda n: n.id)
+                notes.append(note)
+    return sorted(notes, key=lambda n: n.id)
 
 
 def running_since(root: Root, but: str | None = None) -> datetime | None:
-    """Return when the oldest build that still runs began, None when there is none. but : the id of one that does not count."""
+    """Return when the oldest running build started; None if no build is running. but : id of a build that does not count"""
     started = [n.started for n in read_notes(root) if n.is_alive and n.id != but]
     return datetime.fromisoformat(min(started)) if started else None
 
@@ -108,9 +109,9 @@ def _write(root: Root, path: str, note: Note) -> None:
 
 
 class BuildNote:
-    """A build's note for as long as the build runs, with a sign of life every 10 s. Ended builds' notes are cleared away.
+    """The note of a running build, with a sign of life every 10 s. Entering it removes the notes of builds that have ended.
 
-    describe : tells how far the build is
+    describe : returns how far the build is, as text; to be set by the build
     """
 
     def __init__(self, root: Root, keys: list[str], recordings: int) -> None:
@@ -132,10 +133,12 @@ class BuildNote:
 
     @property
     def id(self) -> str:
+        """The note's id, which is its file's name without the extension."""
         return self._note.id
 
     def finish(self, outcome: str, message: str | None = None) -> None:
-        self._still()
+        """Record how the build ended, see `Note`."""
+        self._stop_beat()
         self._note = replace(self._note, outcome=outcome, message=message)
         _write(self._root, self._path, self._note)
 
@@ -143,20 +146,20 @@ class BuildNote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._note.outcome is not None:
-            self._still()
+            self._stop_beat()
         elif isinstance(error, Exception):
-            self._last_word("failed", str(error))
+            self._finish_if_possible("failed", str(error))
         else:
-            # Whoever interrupts wants to go. A store that hangs may keep this thread for minutes: it is left behind.
-            last = threading.Thread(target=self._last_word, args=("interrupted",), daemon=True)
-            last.start()
-            last.join(_LAST_WORD_S)
+            # An interrupt must end the command soon, but a store that hangs may block this thread for minutes: do not wait for it.
+            thread = threading.Thread(target=self._finish_if_possible, args=("interrupted",), daemon=True)
+            thread.start()
+            thread.join(_FINISH_S)
 
-    def _last_word(self, outcome: str, message: str | None = None) -> None:
-        with suppress(ClipmillError):  # what ended the build may keep this from being written too
+    def _finish_if_possible(self, outcome: str, message: str | None = None) -> None:
+        with suppress(ClipmillError):  # what ended the build may also prevent this write
             self.finish(outcome, message)
 
-    def _still(self) -> None:
+    def _stop_beat(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -183,13 +186,18 @@ def _wait_for_gc(root: Root) -> None:
 def collecting(root: Root, command: str = "gc") -> Iterator[None]:
     """Hold a root for `gc` or `forget`, with a sign of life every 10 s.
 
+    command : name of the command that holds it, for messages
+
     Raises
     ------
-    ClipmillError : a build or another `gc` or `forget` is running on it
+    ClipmillError : a build, or another `gc` or `forget`, is running on the root
     """
     other = _read(root, _GC_FILE)
     if other is not None and other.is_alive:
-        raise ClipmillError(f"another gc is running on {root.url}, or a forget (process {other.pid} on {other.host})")
+        raise ClipmillError(
+            f"another `clipmill gc` or `forget` is running on {root.url} (process {other.pid} on {other.host},"
+            f" since {other.started}): run {command} again when it has ended"
+        )
     note, stop = Note.of_this_process(), threading.Event()
     _write(root, _GC_FILE, note)
 
@@ -205,7 +213,7 @@ def collecting(root: Root, command: str = "gc") -> Iterator[None]:
         if running:
             raise ClipmillError(
                 f"a build is running on {root.url} (process {running[0].pid} on {running[0].host}, since {running[0].started}):"
-                f" nothing is removed; run {command} when it has ended"
+                f" nothing was removed; run {command} again when it has ended"
             )
         yield
     finally:
@@ -215,46 +223,48 @@ def collecting(root: Root, command: str = "gc") -> Iterator[None]:
 
 
 def refuse_while_collecting(root: Root, what: str) -> None:
-    """Raise a ClipmillError where a `gc` or `forget` runs on a root, which removes what an export reads.
+    """Raise ClipmillError if `gc` or `forget` is running on a root, because they remove files that an export reads.
 
-    what : that is refused, as "nothing was exported"
+    what : the consequence, as "nothing was exported"
     """
     note = _read(root, _GC_FILE)
     if note is not None and note.is_alive:
         raise ClipmillError(
             f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
-            f" {what}; do it again when it has ended"
+            f" {what}; try again when it has ended"
         )
 
 
 def begin_forgetting(root: Root) -> None:
-    """Note that a `forget` changes a root, until `end_forgetting`: one that is cut off between can be told."""
+    """Record that `forget` is changing a root, until `end_forgetting`, so that an interrupted one can be detected."""
     _write(root, _FORGET_FILE, Note.of_this_process())
 
 
 def end_forgetting(root: Root) -> None:
+    """Remove the record of `begin_forgetting`."""
     root.remove(_FORGET_FILE)
 
 
 def unfinished_forget(root: Root) -> tuple[str, bool] | None:
-    """Return when a `forget` began that is not finished, and whether it still runs; None where there is none."""
-    begun, held = _read(root, _FORGET_FILE), _read(root, _GC_FILE)
-    runs = begun is not None and held is not None and held.is_alive and held.pid == begun.pid
-    return (begun.started, runs) if begun is not None else None
+    """Return when an unfinished `forget` started, and whether it is still running; None if there is none."""
+    forget, holder = _read(root, _FORGET_FILE), _read(root, _GC_FILE)
+    if forget is None:
+        return None
+    return forget.started, holder is not None and holder.is_alive and holder.pid == forget.pid
 
 
-def clean_notes(root: Root, keys: Collection[str], names_one: Callable[[str], bool]) -> None:
-    """Take shards, and messages that name what is to be forgotten, out of the notes of builds that have ended.
+def clean_notes(root: Root, keys: Collection[str], is_in_text: Callable[[str], bool]) -> None:
+    """Remove shards, and messages that name forgotten recordings, from the notes of builds that have ended.
 
-    keys : of the shards
-    names_one : whether a text names it
+    keys : keys of the shards
+    is_in_text : whether a text names a forgotten recording
     """
     for note in read_notes(root):
         cleaned = replace(
             note,
             keys=[key for key in note.keys if key not in keys],
-            message=_FORGOTTEN_MESSAGE if names_one(note.message or "") else note.message,
-            progress="" if names_one(note.progress) else note.progress,
+            message=_FORGOTTEN_MESSAGE if is_in_text(note.message or "") else note.message,
+            progress="" if is_in_text(note.progress) else note.progress,
         )
         if cleaned != note:
             _write(root, f"{BUILDS}/{note.id}.json", cleaned)

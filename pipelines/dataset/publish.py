@@ -1,4 +1,4 @@
-"""Publish: from committed shards to a snapshot, whole or not at all."""
+"""Publish committed shards as a snapshot, atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ _ROWS = 50_000
 
 @dataclass(frozen=True)
 class Draft:
-    """A snapshot before it has a number. rejections : of the plan, to be joined by those of the commits."""
+    """A snapshot that has no number yet.
+
+    commits : its shards, in their order in the manifest
+    rejections : rows of rejections by the plan; those of the commits are added when it is published
+    """
 
     snapshot: Snapshot
     commits: list[Commit]
@@ -35,7 +39,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Sums:
-    """What commits add up to, with the counts of what the plan itself left out. The fields are those of a snapshot."""
+    """The totals of commits, and of what the plan itself left out. The fields are those of `Snapshot`."""
 
     counts: Counts
     seconds: Seconds
@@ -46,7 +50,7 @@ class Sums:
 
 
 def sum_up(commits: list[Commit], counts: Counts) -> Sums:
-    """Add up commits in their order. counts : of the plan."""
+    """Return the totals of commits, added up in their order. counts : counts of the plan, which are included"""
     seconds = Seconds()
     by_split: dict[str, dict[str, float]] = {}
     labels: dict[str, dict[str, dict[str, float]]] = {}
@@ -69,18 +73,18 @@ def sum_up(commits: list[Commit], counts: Counts) -> Sums:
 
 
 def in_order(commits: Iterable[Commit]) -> list[Commit]:
-    """Return commits in the order in which a snapshot has them."""
+    """Return commits in the order of a snapshot: by split and partition."""
     return sorted(commits, key=lambda c: (c.split, c.bucket))
 
 
 def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
-    """Write manifest and rejections, then the snapshot's own file, by which it appears.
+    """Write manifest and rejections, then the snapshot's own file, which makes it visible.
 
-    parent : number of the newest snapshot there is
+    parent : number of the newest snapshot, None if there is none
 
     Returns
     -------
-    the snapshot, or None when another builder published one in the meantime
+    the snapshot, or None if another build published one in the meantime
     """
     number = (parent or 0) + 1
     while True:
@@ -95,22 +99,22 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
         except FileExistsError:
             if root.exists(snapshot_path(number)):
                 return None
-            number += 1  # what another builder is about to publish, or left unfinished: never written over
+            number += 1  # another build is about to publish this number, or left it unfinished: never overwrite it
             continue
         snapshot = replace(draft.snapshot, number=number, parent=parent, files=files)
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 
 def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
-    """Write a published snapshot's manifest and rejections again where they are lost or damaged. They come back as they were.
+    """Write a published snapshot's manifest and rejections again if they are missing or damaged. The bytes are the same as before.
 
-    draft : of the same content
+    draft : a draft with the content of the snapshot
     """
     for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections)):
         path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet"
-        wanted = snapshot.files.get(name)
+        expected = snapshot.files.get(name)
         try:
-            if wanted is None or sha256_of(root, path) == wanted:
+            if expected is None or sha256_of(root, path) == expected:
                 continue
         except FileNotFoundError:
             pass
@@ -121,13 +125,13 @@ def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
 def _write_once(
     root: Root, path: str, draft: Draft, write: Callable[[Root, IO[bytes] | HashingStream, Draft], None]
 ) -> str:
-    """Write a file unless it is there; return its sha256.
+    """Write a file unless it exists, and return its sha256.
 
-    The same draft gives the same bytes: what a killed build left, or another is writing, is as good.
+    The same draft always gives the same bytes, so a file left by a killed build, or written by another one meanwhile, can be used.
 
     Raises
     ------
-    FileExistsError : there is a file with another content
+    FileExistsError : the file exists with another content
     """
     digest = ""
     try:
@@ -146,8 +150,8 @@ def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft)
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             table = clips_of(root, commit)
-            named = commit.output("parquet", "webdataset")  # the file that a manifest names for a shard's clips
-            shard = pa.array([named.path if named else None] * table.num_rows, pa.string())
+            output = commit.output("parquet", "webdataset")  # the file that a manifest names for a shard's clips
+            shard = pa.array([output.path if output else None] * table.num_rows, pa.string())
             writer.write_table(table.append_column("shard", shard).cast(schema), row_group_size=_ROWS)
 
 
@@ -160,6 +164,6 @@ def _write_rejections(root: Root, stream: IO[bytes] | HashingStream, draft: Draf
 
 
 def write_rejections(root: Root, path: str, draft: Draft) -> None:
-    """Write what a build rejected that publishes nothing, for `clipmill failures`."""
+    """Write the rejections of a build that publishes nothing, for `clipmill failures`."""
     with root.write(path) as stream:
         _write_rejections(root, stream, draft)

@@ -1,4 +1,4 @@
-"""Published: a snapshot as its readers see it: its splits, its files, its labels, and where they are."""
+"""The reader's view of a published snapshot: its splits, labels, columns, and the files that hold its clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from clipmill.pipelines.dataset.classes import classes_of
 from clipmill.pipelines.dataset.damage import legible
-from clipmill.pipelines.dataset.records_io import dataset_name, read_snapshot, sound_commits
+from clipmill.pipelines.dataset.records_io import dataset_name, describe_missing_shards, read_snapshot, sound_commits
 from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
 from clipmill.pipelines.dataset.statistics_table import statistics_table
 from clipmill.schemas.columns import Column, feature_names
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Classes(list[str]):
-    """Labels in the order of their ids: a list, which can also come as a DataFrame."""
+    """Labels in the order of their ids: a list that can be converted to a DataFrame."""
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with the columns `label_id` and `label`."""
@@ -47,10 +47,10 @@ class Classes(list[str]):
 
 @dataclass(frozen=True, repr=False)
 class Published:
-    """A snapshot of a dataset. Made by `open_dataset`; plain data, so that it can be handed to other processes.
+    """A snapshot of a dataset, returned by `open_dataset`. It is plain data and can be sent to other processes.
 
-    root : of the dataset
-    snapshot : its record
+    root : root of the dataset
+    snapshot : the snapshot's record
     """
 
     root: Root
@@ -62,20 +62,20 @@ class Published:
         return f"Published({self.root.url!r}, snapshot {snapshot.number} of {snapshot.name}; clips: {splits or 'none'})"
 
     def manifest(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the manifest: a row a clip, with its id, recording, range in seconds, label, level, fields and the shard that holds it.
+        """Return the manifest: one row per clip, with its id, recording, range in seconds, label, level, fields and the shard that holds it.
 
-        `.to_pandas()` makes a DataFrame of it.
+        Use `.to_pandas()` for a DataFrame.
 
-        columns : to read, all by default
+        columns : names of the columns to read, by default all
 
         Raises
         ------
-        ClipmillError : there is no such column, or the file is missing or damaged
+        ClipmillError : a column does not exist, or the file is missing or damaged
         """
         return self._table("manifest", columns)
 
     def rejections(self) -> pa.Table:
-        """Return what was rejected: a row a recording, part of a recording or annotation, with the reason, a detail and its place.
+        """Return what was rejected: one row per recording, part of a recording, or annotation, with the reason, a detail and the source.
 
         Raises
         ------
@@ -84,12 +84,12 @@ class Published:
         return self._table("rejections", None)
 
     def statistics(self) -> pa.Table:
-        """Return what the clips of each split sum up to, a row a split.
+        """Return the statistics of the clips, one row per split.
 
-        Columns are `split`, `clips`, `shards`, the total and the distribution of lengths (`duration_s`, `mean_duration_s`,
+        Columns are `split`, `clips`, `shards`, the total and the distribution of lengths in seconds (`duration_s`, `mean_duration_s`,
         `std_duration_s`, `min_duration_s`, `max_duration_s`), and for each feature its mean and standard deviation over all values
-        (`<feature>_mean`, `<feature>_std`) and by bin (`<feature>_mean_by_bin`, `<feature>_std_by_bin`, lists of float64). Null
-        where it is not known.
+        (`<feature>_mean`, `<feature>_std`) and by bin (`<feature>_mean_by_bin`, `<feature>_std_by_bin`, lists of float64). Unknown
+        values are null.
         """
         return statistics_table(self.snapshot, self.feature_names)
 
@@ -103,79 +103,83 @@ class Published:
 
     @cached_property
     def commits(self) -> list[Commit]:
-        """The records of its shards, by split and partition.
+        """The commit records of the shards, sorted by split and partition.
 
         Raises
         ------
-        ClipmillError : shards are missing or cut
+        ClipmillError : shards are missing or truncated
         """
-        found = sound_commits(self.root, self.snapshot.commits)
-        if missing := [key for key in self.snapshot.commits if key not in found]:
+        committed = sound_commits(self.root, self.snapshot.commits)
+        if missing := [key for key in self.snapshot.commits if key not in committed]:
             raise ClipmillError(
-                f"{self.root.url}: {len(missing)} of {len(self.snapshot.commits)} shards of snapshot {self.snapshot.number} are missing or"
-                f" cut, as {missing[0][:12]}; {repair_hint(self.root.url)}",
+                f"{describe_missing_shards(self.root, self.snapshot, missing)}; {repair_hint(self.root.url)}",
                 code="root.damaged",
             )
-        return sorted(found.values(), key=lambda c: (c.split, c.bucket, c.key))
+        return sorted(committed.values(), key=lambda c: (c.split, c.bucket, c.key))
 
     @cached_property
     def identity(self) -> str:
-        """Tells this snapshot from any other, also from one of the same number and name under another root."""
+        """A text that identifies this snapshot, also among snapshots of the same number and name under other roots."""
         return f"{self.snapshot.number} of {self.snapshot.name}, {digest(sorted(self.snapshot.commits))[:16]}"
 
     @property
     def splits(self) -> list[str]:
+        """Names of the splits that have shards, sorted."""
         return sorted(self.snapshot.by_split)
 
     @property
     def splits_without_clips(self) -> list[str]:
-        """Those that the configuration asks for, or that have shards, and no clip; sorted."""
+        """Names of the splits that the configuration asks for, or that have shards, but that have no clips; sorted."""
         try:
-            asked = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).expected
-        except ValidationError:  # of an older clipmill, or with a variable for a share: then shards alone say it
-            asked = []
-        return [s for s in sorted({*asked, *self.splits}) if not self.snapshot.by_split.get(s, {}).get("clips")]
+            expected = Split.model_validate(self.snapshot.config.get("split") or {"train": 1.0}).expected
+        except ValidationError:  # of an older clipmill, or with a variable as a share: use the shards alone
+            expected = []
+        return [s for s in sorted({*expected, *self.splits}) if not self.snapshot.by_split.get(s, {}).get("clips")]
 
     def _no_such_split(self, split: object) -> str:
-        """Say that there is no such split, and why."""
+        """Return a message that a split does not exist, and why."""
         if not self.splits:
-            return f"snapshot {self.snapshot.number} has no clips, and so no splits; see `clipmill failures {self.root.url}`"
+            return f"snapshot {self.snapshot.number} has no clips and therefore no splits; see `clipmill failures {self.root.url}`"
         if split in self.splits_without_clips:
-            return f"split {split!r} got no clips; there are {', '.join(self.splits)}"
-        return f"there is no split {split!r}; there are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
+            return f"split {split!r} has no clips; the splits with clips are {', '.join(self.splits)}"
+        return (
+            f"split {split!r} does not exist; the splits are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
+        )
 
     @cached_property
     def classes(self) -> Classes:
-        """All labels of the snapshot, in the order that it fixes, else sorted. A label's place in it is its `label_id`."""
+        """All labels of the snapshot in its fixed order, else sorted. A label's position is its `label_id`."""
         return Classes(classes_of(self.snapshot))
 
     @cached_property
     def columns(self) -> list[Column]:
-        """What the columns of the shards are, see `clipmill.schemas.columns`. A snapshot of an older clipmill does not say; then its shards do.
+        """The columns of the shards, see `clipmill.schemas.columns`. For a snapshot of an older clipmill they are read from its shards.
 
         Raises
         ------
-        ClipmillError : the snapshot's own description is none, or, where it has none, a shard cannot be read
+        ClipmillError : the snapshot's description of its columns is damaged, or a shard cannot be read
         """
-        found = self.snapshot.columns
-        if not found:
+        columns = self.snapshot.columns
+        if not columns:
             return columns_of_shards(self.root, self.snapshot, self.commits)
-        if not isinstance(found, list) or any(not isinstance(c, dict) or {"name", "type"} - c.keys() for c in found):
+        if not isinstance(columns, list) or any(
+            not isinstance(c, dict) or {"name", "type"} - c.keys() for c in columns
+        ):
             path = self.root.uri(snapshot_path(self.snapshot.number))
             raise ClipmillError(
-                f"{path}: `columns` is no list of columns with name and type; put the file back as it was, or remove it: the next build"
-                " publishes again"
+                f"{path}: `columns` must be a list of columns with name and type; restore the file, or remove it: the next build then"
+                " publishes the snapshot again"
             )
-        return found
+        return columns
 
     @cached_property
     def feature_names(self) -> list[str]:
-        """Names of the features that clips have, in the order of the columns."""
+        """Names of the features of clips, in the order of the columns."""
         return feature_names(self.columns)
 
     @cached_property
     def audio_codec(self) -> str:
-        """The codec that clips are stored in, flac or wav; see `columns` for snapshots that do not say."""
+        """The codec of the stored audio, flac or wav. For a snapshot of an older clipmill it is read from a shard, see `columns`."""
         for column in self.columns:
             if column["name"] == "audio" and "codec" in column.get("settings", {}):
                 return str(column["settings"]["codec"])
@@ -184,7 +188,7 @@ class Published:
 
     @property
     def has_images(self) -> bool:
-        """Whether clips have pictures; a field of the corpus can have their column's name where there are none."""
+        """Whether clips have pictures. A column of that name may also be a field of the corpus."""
         return any(column.get("kind") == "image" for column in self.columns)
 
     @property
@@ -193,60 +197,64 @@ class Published:
         return "" in self.snapshot.seconds.clips_by_label
 
     def huggingface_features(self) -> dict[str, dict[str, Any]]:
-        """Return the columns of the Parquet shards as `datasets` describes them."""
-        found: dict[str, dict[str, Any]] = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
-        return found
+        """Return the columns of the Parquet shards as Hugging Face `datasets` describes them."""
+        features: dict[str, dict[str, Any]] = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
+        return features
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Of the Parquet shards, which all have the same.
+        """The Arrow schema of the Parquet shards, which is the same for all.
 
         Raises
         ------
-        ClipmillError : there are no clips, or a shard cannot be read
+        ClipmillError : the snapshot has no clips, or a shard cannot be read
         """
         first = next((f for split in self.splits for f in self.shards(split)), None)
         if first is None:
             raise ClipmillError(f"{self.root.url}: snapshot {self.snapshot.number} has no clips")
         return schema_of_parquet(self.root, first.path)
 
-    def check_columns(self, asked: Sequence[str], known: Sequence[str]) -> None:
-        """Raise a ClipmillError where columns are none of those that a reader knows."""
-        if isinstance(asked, str) or not isinstance(asked, Sequence):
-            raise ClipmillError(f"columns is {asked!r}; give a list of names; there are {', '.join(known)}")
-        if unknown := [c for c in asked if c not in known]:
-            raise ClipmillError(f"{self.root.url}: there is no column {unknown[0]!r}; there are {', '.join(known)}")
+    def check_columns(self, requested: Sequence[str], known: Sequence[str]) -> None:
+        """Raise ClipmillError unless the requested columns are a list of known names."""
+        if isinstance(requested, str) or not isinstance(requested, Sequence):
+            raise ClipmillError(f"columns is {requested!r}; give a list of names; the columns are {', '.join(known)}")
+        if unknown := [c for c in requested if c not in known]:
+            raise ClipmillError(
+                f"{self.root.url}: column {unknown[0]!r} does not exist; the columns are {', '.join(known)}"
+            )
 
     def shards(self, split: str, format: str = "parquet") -> list[OutputFile]:
-        """Return the files of a split that hold clips, in the order of their names.
+        """Return the files of a split that hold clips, sorted by path.
+
+        format : "parquet" or "webdataset"
 
         Raises
         ------
-        ClipmillError : there is no such split, or its shards are not stored in this format
+        ClipmillError : the split does not exist, or its shards are not stored in this format
         """
         if split not in self.splits:
             raise ClipmillError(f"{self.root.url}: {self._no_such_split(split)}")
-        found = [(c, c.output(format)) for c in self.commits if c.split == split]
-        if any(output is None for _, output in found):
+        outputs = [c.output(format) for c in self.commits if c.split == split]
+        if any(output is None for output in outputs):
             formats = sorted({o.format for c in self.commits for o in c.outputs} & {"parquet", "webdataset"})
             raise ClipmillError(
-                f"{self.root.url}: its shards are stored as {', '.join(formats)}, not as {format}: add {format} to output.formats and"
+                f"{self.root.url}: its shards are stored as {', '.join(formats)}, not as {format}; add {format} to output.formats and"
                 " build again, which makes the files from the committed clips"
             )
-        return sorted((output for _, output in found if output is not None and output.rows), key=lambda o: o.path)
+        return sorted((output for output in outputs if output is not None and output.rows), key=lambda o: o.path)
 
     def uris(self, split: str, format: str = "parquet") -> list[str]:
-        """Return the addresses of a split's files: absolute paths, or s3://..."""
+        """Return the addresses of a split's files: absolute paths, or s3://... Raises as `shards` does."""
         return [self.root.uri(output.path) for output in self.shards(split, format)]
 
     def to_ray_dataset(self, split: str, columns: Sequence[str] | None = None) -> ray.data.Dataset:
-        """Return a split as a Ray dataset, for `streaming_split` and Ray Train; a row a clip, as stored.
+        """Return a split as a Ray dataset, for `streaming_split` and Ray Train: one row per clip, as stored.
 
-        columns : of the Parquet files, all by default
+        columns : names of columns of the Parquet files, by default all
 
         Raises
         ------
-        ClipmillError : as `shards` does
+        ClipmillError : as `shards` does; also if the split has no clips, or a column does not exist
         """
         import ray.data
 
@@ -272,12 +280,12 @@ def open_dataset(
     Parameters
     ----------
     root : a folder or s3://...
-    snapshot : its number, the newest by default
-    storage_options : for fsspec, as in a configuration
+    snapshot : its number, by default that of the newest
+    storage_options : options for fsspec, as in a configuration
 
     Raises
     ------
-    ClipmillError : there is no dataset, or no such snapshot
+    ClipmillError : the root is not a dataset, or the snapshot does not exist or cannot be read
     """
     if snapshot is not None and (not isinstance(snapshot, int) or isinstance(snapshot, bool)):
         raise ClipmillError(f"snapshot must be a number, not {snapshot!r}")

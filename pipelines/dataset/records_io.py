@@ -1,9 +1,9 @@
-"""Read and write the records of a dataset. `schemas.layout` says where they are, `schemas.records` what stands in them."""
+"""Read and write the records of a dataset. `schemas.layout` defines their paths, `schemas.records` their contents."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
@@ -19,6 +19,7 @@ from clipmill.schemas.layout import (
     commit_path,
     snapshot_path,
 )
+from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
 
@@ -26,11 +27,11 @@ _RECORDS_AT_ONCE = 16
 
 
 def claim_root(root: Root, name: str) -> None:
-    """Make a root a dataset of this name, or check that it is one.
+    """Make a root the dataset of this name, or check that it already is.
 
     Raises
     ------
-    ClipmillError : the root holds another dataset, or one of a newer format
+    ClipmillError : the root holds another dataset, or one of another format version
     """
     content = json.dumps({"format_version": FORMAT_VERSION, "name": name}, indent=1) + "\n"
     if root.create_bytes(DATASET_FILE, content.encode()):
@@ -39,7 +40,7 @@ def claim_root(root: Root, name: str) -> None:
 
 
 def check_name(root: Root, name: str) -> None:
-    """Raise ClipmillError where a root holds another dataset, as `claim_root` does, without making it one."""
+    """Raise ClipmillError if a root holds another dataset, as `claim_root` does, but do not make it one."""
     if root.exists(DATASET_FILE):
         _check_name(root, name)
 
@@ -48,7 +49,7 @@ def _check_name(root: Root, name: str) -> None:
     other = dataset_name(root)
     if other != name:
         raise ClipmillError(
-            f"{root.url} holds the dataset {other!r}, not {name!r}: choose another output.root or name",
+            f"{root.url} holds the dataset {other!r}, not {name!r}; choose another output.root or name",
             code="root.other_dataset",
         )
 
@@ -58,25 +59,25 @@ def dataset_name(root: Root) -> str:
 
     Raises
     ------
-    ClipmillError : it is none, or of a format that this clipmill does not know
+    ClipmillError : the root is not a dataset, or of a format version that this clipmill cannot read
     """
     try:
-        found = json.loads(root.read_bytes(DATASET_FILE))
-        version, name = int(found["format_version"]), str(found["name"])
+        record = json.loads(root.read_bytes(DATASET_FILE))
+        version, name = int(record["format_version"]), str(record["name"])
     except FileNotFoundError:
         raise ClipmillError(
-            f"{root.url} is no dataset: there is no {DATASET_FILE}; give the output.root of a build",
+            f"{root.url} is not a clipmill dataset: it has no {DATASET_FILE}; give the output.root of a build",
             code="root.not_a_dataset",
         ) from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ClipmillError(
-            f"{root.uri(DATASET_FILE)}: damaged; it should hold format_version and name, as in"
-            f' {{"format_version": {FORMAT_VERSION}, "name": "dogs"}}: put it back as it was',
+            f"{root.uri(DATASET_FILE)}: damaged; it must contain format_version and name, as in"
+            f' {{"format_version": {FORMAT_VERSION}, "name": "dogs"}}; restore the original file',
             code="root.damaged",
         ) from None
     if version != FORMAT_VERSION:
         raise ClipmillError(
-            f"{root.url}: format version {version}, this clipmill knows {FORMAT_VERSION}; take a newer clipmill",
+            f"{root.url}: it has format version {version}, but this clipmill reads {FORMAT_VERSION}; use a newer clipmill",
             code="root.newer_format",
         )
     return name
@@ -89,26 +90,44 @@ def snapshot_numbers(root: Root) -> list[int]:
 
 
 def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
-    """Read a snapshot, the newest by default. Raises ClipmillError when there is none."""
+    """Read a snapshot, by default the newest.
+
+    Raises
+    ------
+    ClipmillError : the snapshot does not exist, or its record is damaged
+    """
     numbers = snapshot_numbers(root)
     if not numbers:
         raise ClipmillError(
-            f"{root.url}: no snapshot is published here; is it a dataset, and did its build finish?",
+            f"{root.url}: no snapshot has been published here; check that it is the output.root of a build, and that the build has finished",
             code="root.no_snapshot",
         )
     chosen = numbers[-1] if number is None else number
     if chosen not in numbers:
-        there = ", ".join(map(str, numbers[-10:]))
-        which = f"snapshot {there}" if len(numbers) == 1 else f"snapshots {'..., ' if len(numbers) > 10 else ''}{there}"
+        listed = ("..., " if len(numbers) > 10 else "") + ", ".join(map(str, numbers[-10:]))
+        choices = "the only one is" if len(numbers) == 1 else "the snapshots are"
         raise ClipmillError(
-            f"{root.url}: there is no snapshot {chosen}, but {which}",
+            f"{root.url}: snapshot {chosen} does not exist; {choices} {listed}",
             code="root.no_snapshot",
         )
     return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))
 
 
+def describe_missing_shards(root: Root, snapshot: Snapshot, missing: Sequence[str]) -> str:
+    """Return a clause that shards of a snapshot are missing or truncated. missing : their keys, at least one"""
+    return (
+        f"{root.url}: {len(missing):,} of {counted(len(snapshot.commits), 'shard')} of snapshot {snapshot.number}"
+        f" {'is' if len(missing) == 1 else 'are'} missing or truncated, e.g. {missing[0][:12]}"
+    )
+
+
 def read_commit(root: Root, key: str) -> Commit:
-    """Read a commit record. Raises ClipmillError when it is not there or not readable."""
+    """Read a commit record.
+
+    Raises
+    ------
+    ClipmillError : the record is missing or damaged
+    """
     try:
         content = root.read_bytes(commit_path(key))
     except FileNotFoundError:
@@ -119,10 +138,10 @@ def read_commit(root: Root, key: str) -> Commit:
 
 
 def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
-    """Return those of the shards that are committed and whose files are there in their full size.
+    """Return the commits of those shards that are committed and whose files exist in full size, by key.
 
-    A record that cannot be read, or a file that is missing or cut, is as good as no commit: the shard is to be built anew.
-    Contents are not read; `clipmill verify` does that.
+    A shard whose record cannot be read, or with a file that is missing or truncated, counts as not committed and is built again.
+    The contents of files are not checked; `clipmill verify` does that.
     """
     listed = sorted(committed_keys(root) & set(keys))
     sizes = shard_sizes(root) if listed else {}
@@ -136,41 +155,46 @@ def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
     if root.is_local:
         commits = [read(key) for key in listed]
     else:
-        with ThreadPoolExecutor(_RECORDS_AT_ONCE) as pool:  # a store takes its time for each, however small
+        with ThreadPoolExecutor(_RECORDS_AT_ONCE) as pool:  # a store has a delay per request, however small the file
             commits = list(pool.map(read, listed))
     return {c.key: c for c in commits if c is not None and c.is_whole(sizes)}
 
 
 def sound_commit(root: Root, key: str) -> Commit | None:
-    """Return a shard's commit if there is one and its files are there, as `sound_commits` does for many."""
+    """Return a shard's commit if it exists with complete files, as `sound_commits` does for many; else None."""
     if not root.exists(commit_path(key)):
         return None
     try:
         commit = read_commit(root, key)
-        sound = all(root.size(o.path) == o.size_bytes for o in commit.outputs)
+        is_sound = all(root.size(o.path) == o.size_bytes for o in commit.outputs)
     except (ClipmillError, FileNotFoundError):
         return None
-    return commit if sound else None
+    return commit if is_sound else None
 
 
 def committed_keys(root: Root) -> set[str]:
-    """Return the keys of all shards that are committed under a root."""
+    """Return the keys of all committed shards under a root."""
     return {n.removesuffix(".json") for n in root.names(COMMITS) if n.endswith(".json")}
 
 
 def shard_sizes(root: Root) -> dict[str, int]:
-    """Return the sizes in bytes of all files of shards and their records, by path."""
+    """Return the sizes in bytes of all files of shards, and of all commit records, by path."""
     return {**root.sizes("shards"), **root.sizes(COMMITS)}
 
 
 def remove_shard(root: Root, commit: Commit) -> None:
-    """Remove a shard that no snapshot names: its record first, so that it never counts without its files."""
+    """Remove a shard that no snapshot names: first its record, so that it never counts as committed without its files."""
     for path in (commit_path(commit.key), *(o.path for o in commit.outputs)):
         root.remove(path)
 
 
 def read_retries(root: Root) -> Retries:
-    """Return which rejected items were tried again; a file that is not there says none."""
+    """Return which rejected items were tried again; empty if the file is missing.
+
+    Raises
+    ------
+    ClipmillError : the file is damaged
+    """
     try:
         plain = json.loads(root.read_bytes(RETRIES_FILE))
         return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
@@ -178,44 +202,45 @@ def read_retries(root: Root) -> Retries:
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(RETRIES_FILE)}: not a record of retries ({describe_bad_record(error)}); put the file back as it was, or remove it and retry"
-            " again: what was retried before is then as if it had not been",
+            f"{root.uri(RETRIES_FILE)}: not a record of retries ({describe_bad_record(error)}); restore the file, or remove it and run"
+            " retry again: clipmill then no longer knows what was retried before",
             code="root.damaged",
         ) from None
 
 
 def write_retries(root: Root, retries: Retries) -> None:
+    """Write which rejected items were tried again."""
     root.write_bytes(RETRIES_FILE, (json.dumps(retries, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
 def read_forgotten(root: Root) -> Forgotten:
-    """Return what a dataset has forgotten; a file that is not there says nothing.
+    """Return what a dataset has forgotten; nothing if the file is missing.
 
     Raises
     ------
-    ClipmillError : the file is not what `clipmill forget` writes; without it forgotten recordings would come back
+    ClipmillError : the file is damaged; builds must not go on without it, because they would add forgotten recordings again
     """
     try:
         plain = json.loads(root.read_bytes(FORGOTTEN_FILE))
         if not isinstance(plain, dict):
-            raise BadRecordError("an object is expected")
+            raise BadRecordError("it must be a JSON object")
         salt, lists = plain["salt"], [plain[name] for name in ("recordings", "names")]
         if not isinstance(salt, str) or not all(
             isinstance(v, list) and all(isinstance(h, str) for h in v) for v in lists
         ):
-            raise BadRecordError("it should hold a salt and two lists of hashes")
+            raise BadRecordError("it must contain a salt and two lists of hashes")
         return Forgotten(salt, frozenset(lists[0]), frozenset(lists[1]))
     except FileNotFoundError:
         return Forgotten()
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ClipmillError(
-            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({describe_bad_record(error)}); put the file back as it was."
-            " Without it forgotten recordings that are still in a source come back",
+            f"{root.uri(FORGOTTEN_FILE)}: not a record of forgotten recordings ({describe_bad_record(error)}); restore the file."
+            " Without it, builds would add forgotten recordings again that are still in a source",
             code="root.damaged",
         ) from None
 
 
 def write_forgotten(root: Root, forgotten: Forgotten) -> None:
-    """Write the record, whole or not at all."""
+    """Write what a dataset has forgotten, atomically."""
     plain = {"salt": forgotten.salt, "recordings": sorted(forgotten.recordings), "names": sorted(forgotten.names)}
     root.write_bytes(FORGOTTEN_FILE, (json.dumps(plain, indent=1) + "\n").encode())

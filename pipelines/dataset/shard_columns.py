@@ -1,4 +1,4 @@
-"""What shards themselves say of their columns: for snapshots that were published before snapshots described them."""
+"""Read the columns of shards from their files, for old snapshots that do not describe them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AUDIO = ("flac", "wav")
 
 
 def columns_of_shards(root: Root, snapshot: Snapshot, commits: list[Commit]) -> list[Column]:
-    """Return the columns as the first shard that holds a clip has them; none where there is no clip.
+    """Return the columns of the first shard that holds a clip; an empty list if there are no clips.
 
     Raises
     ------
@@ -35,13 +35,13 @@ def columns_of_shards(root: Root, snapshot: Snapshot, commits: list[Commit]) -> 
 
 
 def schema_of_parquet(root: Root, path: str) -> pa.Schema:
-    """Return the columns of a shard, with Hugging Face's description in the metadata."""
+    """Return the Arrow schema of a Parquet shard, with Hugging Face's description in the metadata."""
     with legible(root, path), contextlib.closing(root.open_read(path, whole=False)) as stream:
         return pq.read_schema(stream)
 
 
 def schema_of_first_tar(root: Root, snapshot: Snapshot, commits: list[Commit]) -> pa.Schema | None:
-    """Return the columns that the first clip of a dataset has in its tar, with the codec of its audio in the metadata."""
+    """Return the columns of the first clip that is stored in a tar, with the codec of its audio in the metadata; None without clips."""
     tars = [t.path for c in commits if c.counts.clips_kept and (t := c.output("webdataset"))]
     return _schema_of_tar(root, snapshot, tars[0]) if tars else None
 

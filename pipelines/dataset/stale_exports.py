@@ -1,4 +1,4 @@
-"""Exports under a dataset's root of snapshots that are not kept. Some repeat the audio, and all of them name files that will be gone."""
+"""Find exports of snapshots that are not kept. Some of them copy the audio, and all of them name files that will be removed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ _NAMED = re.compile(rb"shards/\w+/\w+-b[01]*-[0-9a-f]{12}\.(?:parquet|tar)|snaps
 
 
 def stale_exports(root: Root, identities: Collection[str], needed: Collection[str]) -> tuple[dict[str, int], list[str]]:
-    """Return the files of exports that are of no kept snapshot, with their sizes in bytes, and the folders that hold nothing else.
+    """Return the files of exports of other than the kept snapshots, with their sizes in bytes, and the folders that hold nothing else.
 
-    What `clipmill export` did not mark or sign as its own is somebody else's. A marked folder is the export's alone.
+    Files without a mark or signature of `clipmill export` are never returned. Everything in a marked folder belongs to the export.
 
     Parameters
     ----------
-    identities : of the kept snapshots, as `Published.identity`
-    needed : paths of the files that they need
+    identities : identities of the kept snapshots, as `Published.identity`
+    needed : paths of the files that these snapshots need
     """
-    found: dict[str, int] = {}
-    of = {folder: _snapshot_of(root, folder) for folder in _marked(root)}
-    folders = sorted(folder for folder, snapshot in of.items() if snapshot is not None and snapshot not in identities)
+    files: dict[str, int] = {}
+    snapshots = {folder: _snapshot_of(root, folder) for folder in _marked(root)}
+    folders = sorted(
+        folder for folder, snapshot in snapshots.items() if snapshot is not None and snapshot not in identities
+    )
     for folder in folders:
         sizes = root.sizes(folder)
-        # The mark goes last, so that what an interruption leaves is still known for what it is.
-        found |= dict(sorted(sizes.items(), key=lambda f: (f[0] == f"{folder}/{FOLDER_MARK}", f[0])))
+        # The mark is removed last, so that the rest of an interrupted removal is still recognised as an export.
+        files |= dict(sorted(sizes.items(), key=lambda f: (f[0] == f"{folder}/{FOLDER_MARK}", f[0])))
     for name, sign in ((CARD_FILE, CARD_MARK), (CROISSANT_FILE, CROISSANT_MARK)):
         if name not in root.names(""):
             continue
         content = root.read_bytes(name)
         if sign.encode() in content and any(m[0].decode() not in needed for m in _NAMED.finditer(content)):
-            found[name] = len(content)
-    return found, folders
+            files[name] = len(content)
+    return files, folders
 
 
 def _marked(root: Root) -> Iterator[str]:
@@ -50,13 +52,13 @@ def _marked(root: Root) -> Iterator[str]:
             return
         return
     top = root.full()
-    for place, _, names in os.walk(top):  # folders that may not be looked into are not an export's of this user
+    for place, _, names in os.walk(top):  # an export of this user has no unreadable folders
         if FOLDER_MARK in names and place != top:
             yield os.path.relpath(place, top)
 
 
 def _snapshot_of(root: Root, folder: str) -> str | None:
-    """Return the identity of an export's snapshot; None where the mark is none of ours, and the folder is not touched."""
+    """Return the identity of an export's snapshot; None if the mark is not clipmill's, and the folder must not be touched."""
     try:
         return str(json.loads(root.read_bytes(f"{folder}/{FOLDER_MARK}"))["snapshot"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):

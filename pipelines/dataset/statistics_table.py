@@ -1,4 +1,4 @@
-"""The statistics of a snapshot as a table."""
+"""Return the statistics of a snapshot as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LENGTHS = ("duration_s", "mean_duration_s", "std_duration_s", "min_duration_s",
 
 
 def statistics_table(snapshot: Snapshot, features: Sequence[str]) -> pa.Table:
-    """Return the columns that `Published.statistics` describes, a row a split, splits sorted."""
+    """Return the table that `Published.statistics` describes: one row per split, sorted by split. features : names of the features"""
     rows = []
     for split, sums in sorted(snapshot.by_split.items()):
         statistics = snapshot.statistics.get(split, Statistics())

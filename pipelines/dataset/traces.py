@@ -1,4 +1,4 @@
-"""Traces: where the name of a recording still stands under a root, in any file of it."""
+"""Search all files under a root for the names of recordings."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _HEX = 12
 
 @dataclass
 class Names:
-    """What recordings are called.
+    """The names of recordings.
 
     ids : `source/path`
     uris : addresses of their files
-    origins : the 12 hex digits in the names of their clips
-    others : ids and addresses of other recordings in which one of these stands
+    origins : the 12 hex digits in the ids of their clips
+    others : ids and addresses of other recordings that contain one of these names
     """
 
     ids: set[str] = field(default_factory=set)
@@ -45,12 +45,12 @@ class Names:
 
 @dataclass
 class Traces:
-    """What a search found, and what it looked at.
+    """The result of a search.
 
-    files, size_bytes : that were read
-    parquet_rows : whose text, audio and pictures were decoded
-    found : {path, name}, at most one a file
-    not_read : files and folders that could not be read, with the reason
+    files, size_bytes : number and size of the files that were read
+    parquet_rows : number of rows of Parquet files whose text, audio and pictures were decompressed and searched
+    found : {path, name}, at most one per file
+    not_read : {path, reason} of files and folders that could not be read
     """
 
     files: int = 0
@@ -64,12 +64,12 @@ class Traces:
 
 
 def origin_of(recording_id: str) -> str:
-    """Return the digits in the ids of a recording's clips that are not of an annotated range."""
+    """Return the 12 hex digits in the ids of a recording's clips; clips of annotated ranges have others."""
     return hashlib.sha256(recording_id.encode()).hexdigest()[:_HEX]
 
 
 class Needles:
-    """Finds names in bytes: as UTF-8, composed and decomposed, and as JSON writes them."""
+    """A search for names in bytes: in UTF-8, composed and decomposed, and as JSON writes them."""
 
     def __init__(self, names: Names) -> None:
         groups: dict[tuple[str, int], set[bytes]] = defaultdict(set)
@@ -86,10 +86,10 @@ class Needles:
         self.overlap = max(map(len, [*forms, *self._others, b"-" * 16])) + 1
 
     def find(self, content: bytes | memoryview, begin: int = 0, is_end: bool = True) -> bytes | None:
-        """Return the first name that stands in bytes.
+        """Return the first name in the bytes, None if there is none.
 
-        begin : where it can start; what stands before was looked at
-        is_end : nothing follows; else what starts in the last `overlap` bytes is left for the next time
+        begin : first position at which a name may start; earlier ones have been searched
+        is_end : whether no more bytes follow; otherwise names that start in the last `overlap` bytes are left for the next call
         """
         end = len(content) if is_end else len(content) - self.overlap
         for pattern in self._patterns:
@@ -105,11 +105,12 @@ class Needles:
                     return bytes(match[0])
         return None
 
-    def names_one(self, text: str) -> bool:
-        """Return whether one of the names stands in a text."""
+    def is_in_text(self, text: str) -> bool:
+        """Return whether a text contains one of the names."""
         return self.find(text.encode("utf-8", "surrogateescape")) is not None
 
     def _is_of_another(self, content: bytes | memoryview, start: int, name: bytes) -> bool:
+        """Return whether a match is only part of another recording's name."""
         for other in self._others:
             at = other.find(name)
             if at >= 0 and start >= at and bytes(content[start - at : start - at + len(other)]) == other:
@@ -118,15 +119,16 @@ class Needles:
 
 
 def _forms(text: str) -> list[bytes]:
-    found = []
+    """Return the bytes that files may contain for a text."""
+    forms = []
     for same in (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
-        found.append(same.encode("utf-8", "surrogateescape"))
-        found += [json.dumps(same, ensure_ascii=a)[1:-1].encode("utf-8", "surrogateescape") for a in (True, False)]
-    return found
+        forms.append(same.encode("utf-8", "surrogateescape"))
+        forms += [json.dumps(same, ensure_ascii=a)[1:-1].encode("utf-8", "surrogateescape") for a in (True, False)]
+    return forms
 
 
 def _pattern(group: Iterable[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern that begins with what all have in common, for which Python looks fast."""
+    """Return a pattern that begins with the common prefix of a group, which Python searches for fast."""
     listed = sorted(group, key=lambda g: (-len(g), g))
     first, last = min(listed), max(listed)
     common = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
@@ -135,19 +137,19 @@ def _pattern(group: Iterable[bytes]) -> re.Pattern[bytes]:
 
 
 def search(root: Root, names: Names) -> Traces:
-    """Look for names in all that is under a root: names of files, their bytes, and what Parquet and gzip hold compressed."""
+    """Search everything under a root for names: paths, bytes of files, and the contents of Parquet and gzip files."""
     traces, needles = Traces(), Needles(names)
     for path in _all_files(root, traces):
         try:
-            found = needles.find(path.encode("utf-8", "surrogateescape")) or _in_file(root, path, needles, traces)
+            match = needles.find(path.encode("utf-8", "surrogateescape")) or _in_file(root, path, needles, traces)
         except FileNotFoundError:
-            continue  # a note that was written over
+            continue  # a note that was replaced meanwhile
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             traces.not_read.append({"path": path, "reason": " ".join(str(error).split())})
             continue
         traces.files += 1
-        if found is not None:
-            traces.found.append({"path": path, "name": found.decode("utf-8", "replace")})
+        if match is not None:
+            traces.found.append({"path": path, "name": match.decode("utf-8", "replace")})
     return traces
 
 
@@ -157,38 +159,38 @@ def _all_files(root: Root, traces: Traces) -> Iterator[str]:
             yield from (path for path, _ in root.remote_files())
         return
 
-    def refused(error: OSError) -> None:
+    def note_error(error: OSError) -> None:
         traces.not_read.append({"path": str(error.filename), "reason": str(error.strerror or error)})
 
     top = root.full()
-    for place, folders, names in os.walk(top, onerror=refused):
+    for place, folders, names in os.walk(top, onerror=note_error):
         folders.sort()
         yield from (os.path.relpath(f"{place}/{name}", top) for name in sorted(names))
 
 
 def _in_file(root: Root, path: str, needles: Needles, traces: Traces) -> bytes | None:
     with contextlib.closing(root.open_read(path)) as stream:
-        found = _in_stream(stream, needles, traces)
-        if found is None and path.endswith(".parquet"):
+        match = _in_stream(stream, needles, traces)
+        if match is None and path.endswith(".parquet"):
             stream.seek(0)
-            found = _in_parquet(stream, needles, traces)
-        elif found is None and path.endswith(".gz"):
+            match = _in_parquet(stream, needles, traces)
+        elif match is None and path.endswith(".gz"):
             stream.seek(0)
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                found = _in_stream(unpacked, needles, None)
-        return found
+                match = _in_stream(unpacked, needles, None)
+        return match
 
 
 def _in_stream(stream: IO[bytes] | io.BufferedIOBase, needles: Needles, traces: Traces | None) -> bytes | None:
-    tail, begin, found = b"", 0, None
+    tail, begin, match = b"", 0, None
     while block := stream.read(_BLOCK_BYTES):
         if traces is not None:
             traces.size_bytes += len(block)
         content = tail + block
-        found = found or needles.find(content, begin, is_end=False)
+        match = match or needles.find(content, begin, is_end=False)
         tail = content[-2 * needles.overlap :]
         begin = max(0, len(content) - needles.overlap) - (len(content) - len(tail))
-    return found or needles.find(tail, begin)
+    return match or needles.find(tail, begin)
 
 
 def _in_parquet(stream: Any, needles: Needles, traces: Traces) -> bytes | None:
@@ -199,8 +201,8 @@ def _in_parquet(stream: Any, needles: Needles, traces: Traces) -> bytes | None:
     for batch in file.iter_batches(batch_size=1000, columns=columns):
         traces.parquet_rows += batch.num_rows
         for column in batch.columns:
-            if (found := _in_array(column, needles)) is not None:
-                return found
+            if (match := _in_array(column, needles)) is not None:
+                return match
     return None
 
 

@@ -1,4 +1,4 @@
-"""Verify: hash every shard again, count every row, and do the sums again."""
+"""Verify a snapshot: hash its files, count their rows and repeat the accounting."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
+from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
@@ -22,7 +23,11 @@ from clipmill.stages.storage.versions import sha256_of
 
 @dataclass
 class Verdict:
-    """What was found. problems : one line each, empty when all is well."""
+    """The result of checking a snapshot.
+
+    shards, files, clips, size_bytes : how much was checked
+    problems : one line per problem; empty if the snapshot is sound
+    """
 
     snapshot: int
     shards: int = 0
@@ -36,11 +41,11 @@ class Verdict:
 
 
 def verify(root: Root, number: int | None = None) -> Iterator[Verdict]:
-    """Check a snapshot, the newest by default. Yields the verdict so far after each shard; the last one is complete.
+    """Check a snapshot, by default the newest, and yield the verdict so far after each shard; the last one is complete.
 
     Raises
     ------
-    ClipmillError : there is no snapshot
+    ClipmillError : the snapshot does not exist or cannot be read
     """
     snapshot = read_snapshot(root, number)
     verdict = Verdict(snapshot.number)
@@ -56,7 +61,7 @@ def verify(root: Root, number: int | None = None) -> Iterator[Verdict]:
             continue
         verdict.problems += [f"commit {key[:12]}: {p}" for p in commit.counts.problems()]
         if commit.key != key:
-            verdict.problems.append(f"commit {key[:12]}: the record is of another shard, {commit.key[:12]}")
+            verdict.problems.append(f"commit {key[:12]}: the record belongs to another shard, {commit.key[:12]}")
         sums += commit.counts
         for output in commit.outputs:
             _check_file(root, commit, output, verdict, ids)
@@ -71,15 +76,15 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
     verdict.files += 1
     place = root.uri(output.path)
     try:
-        found = sha256_of(root, output.path)
+        sha256 = sha256_of(root, output.path)
     except (FileNotFoundError, ValueError):
         verdict.problems.append(f"{place}: missing")
         return
     except OSError as error:
         verdict.problems.append(f"{place}: cannot be read: {error.strerror or error}")
         return
-    if found != output.sha256:
-        verdict.problems.append(f"{place}: its sha256 is {found[:12]}…, the commit says {output.sha256[:12]}…")
+    if sha256 != output.sha256:
+        verdict.problems.append(f"{place}: its sha256 is {sha256[:12]}…, but the commit says {output.sha256[:12]}…")
         return
     verdict.size_bytes += output.size_bytes
     with contextlib.closing(root.open_read(output.path)) as stream:
@@ -92,16 +97,19 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
                 ids.update(pq.read_table(stream, columns=["clip_id"])["clip_id"].to_pylist())
     expected = commit.n_items if output.format == "recordings" else commit.counts.clips_kept
     if not rows == output.rows == expected:
-        verdict.problems.append(f"{place}: {rows} rows, the commit says {output.rows}, and {expected} by its counts")
+        verdict.problems.append(
+            f"{place}: it has {counted(rows, 'row')}; the commit says {output.rows}, and its counts say {expected}"
+        )
 
 
 def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[str], verdict: Verdict) -> None:
-    twice = [clip for clip, n in ids.items() if n > 1]
-    if twice:
-        verdict.problems.append(f"{len(twice)} clip ids occur more than once, the first is {twice[0]}")
+    duplicates = [clip for clip, n in ids.items() if n > 1]
+    if duplicates:
+        verdict.problems.append(f"clip ids that occur more than once: {len(duplicates):,}, e.g. {duplicates[0]}")
     if sum(ids.values()) != snapshot.counts.clips_kept or sums.clips_kept != snapshot.counts.clips_kept:
         verdict.problems.append(
-            f"{sum(ids.values())} clips in the shards, {sums.clips_kept} in the commits, {snapshot.counts.clips_kept} in the snapshot"
+            f"the numbers of clips differ: {sum(ids.values())} in the shards, {sums.clips_kept} in the commits, {snapshot.counts.clips_kept}"
+            " in the snapshot"
         )
     folder = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}"
     for name, expected in (
@@ -111,11 +119,11 @@ def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[s
         path = f"{folder}/{name}.parquet"
         try:
             if snapshot.files and sha256_of(root, path) != snapshot.files[name]:
-                verdict.problems.append(f"{root.uri(path)}: its sha256 is not the snapshot's")
+                verdict.problems.append(f"{root.uri(path)}: its sha256 differs from the one in the snapshot")
             with contextlib.closing(root.open_read(path)) as stream:
                 rows = pq.ParquetFile(stream).metadata.num_rows
         except (OSError, pa.ArrowInvalid) as error:
             verdict.problems.append(f"{root.uri(path)}: cannot be read: {' '.join(str(error).split())}")
             continue
         if rows != expected:
-            verdict.problems.append(f"{root.uri(path)}: {rows} rows, the snapshot says {expected}")
+            verdict.problems.append(f"{root.uri(path)}: it has {counted(rows, 'row')}; the snapshot says {expected}")
