@@ -165,8 +165,8 @@ def test_the_other_ways_of_the_design_load(source: str) -> None:
         (minimal(more="audio: !!python/name:os.system"), 7, "audio", "a tag"),
         (minimal(more="? [a, b]\n: c"), 7, "", "plain word"),
         ("- a\n- b\n", 1, "", "mapping"),
-        (BOMB, None, "", "expands to too much"),
-        ("a: &a [*a]\n", 1, "", "expands to too much"),
+        (BOMB, None, "", "expands to too many values"),
+        ("a: &a [*a]\n", 1, "", "expands to too many values"),
         # environment
         (minimal().replace("/data", "${NO_SUCH}/data"), 4, "sources[0].root", "NO_SUCH"),
         (minimal("include: [x, '${NO_SUCH}']"), 5, "sources[0].include[1]", "NO_SUCH"),
@@ -317,7 +317,7 @@ def test_keys_count_as_they_are_written() -> None:
     file = loads(minimal(more=f"split: {written}"))
     assert list(file.config.split.map or {}) == ["01", "1", "1.0", "yes", "no", "extra", "2020-01-01"]
     json.dumps(file.public, sort_keys=True)
-    with pytest.raises(ConfigError, match="the key is given twice"):
+    with pytest.raises(ConfigError, match="the key occurs twice"):
         loads(minimal(more="split: {from: speaker, map: {1: test, '1': train}}"))
 
 

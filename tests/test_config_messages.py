@@ -79,15 +79,15 @@ def test_what_follows_from_something_else_is_not_told() -> None:
         ("sample_rate_hz: 8000", "it belongs under `sources.raw` or `audio`"),
         ("min_dbfs: -40", "it belongs under `silence`"),
         ("banana: 1", "known here: name, sources"),
-        ("audio: {channels:mono}", "a space is missing behind the colon"),
-        ("audio:\n  channels:mono", "a space is missing behind the colon"),
+        ("audio: {channels:mono}", "a space is missing after the colon"),
+        ("audio:\n  channels:mono", "a space is missing after the colon"),
         ("audio: {sampleRateHz: 8000}", "did you mean 'sample_rate_hz'?"),
         ("features: {log-mel: {}}", "did you mean 'log_mel'?"),
-        ('split: {from: f, map: {"a\\0": b}}', r"holds \x00"),
-        ('split: {from: f, map: {a: b}, default: "\\ud800"}', r"holds \ud800"),
-        ("audio: {sample_rate_hz: 016000}", "016000 is read as 7168: YAML counts it to the base 8"),
-        ("limits: {max_recording_s: 1:30}", "1:30 is read as 90: YAML counts it to the base 60"),
-        ("audio: {sample_rate_hz: 0x" + "f" * 9000 + "}", "too large a number"),
+        ('split: {from: f, map: {"a\\0": b}}', r"contains \x00"),
+        ('split: {from: f, map: {a: b}, default: "\\ud800"}', r"contains \ud800"),
+        ("audio: {sample_rate_hz: 016000}", "016000 is read as 7168: YAML takes it as a number in base 8"),
+        ("limits: {max_recording_s: 1:30}", "1:30 is read as 90: YAML takes it as a number in base 60"),
+        ("audio: {sample_rate_hz: 0x" + "f" * 9000 + "}", "the number is too large"),
         ("split: {from: f, map: {a: yes}}", "yes is read as true or false; put it in quotes: 'yes'"),
         ("split: {from: f, map: {a: 2024-01-01}}", "2024-01-01 is read as a date; put it in quotes: '2024-01-01'"),
         (
@@ -95,8 +95,8 @@ def test_what_follows_from_something_else_is_not_told() -> None:
             "should be a number, not true",
         ),
         ("split: {from: f, map: {a: 3}}", "3 is read as a number; put it in quotes: '3'"),
-        ("split: {from: f, map: {train: 1}}", "the map is {VALUE: SPLIT}, and the other way round it is {1: train}"),
-        ("split: {from: f, map: {a: }}", "there is no value; give one, or leave the key out"),
+        ("split: {from: f, map: {train: 1}}", "the map is {VALUE: SPLIT}; did you mean {1: train}?"),
+        ("split: {from: f, map: {a: }}", "the value is empty; give one, or remove the key"),
     ],
 )
 def test_a_message_says_what_to_write(more: str, words: str) -> None:
@@ -114,7 +114,7 @@ def test_a_column_named_no_is_not_the_first_one() -> None:
 def test_a_name_that_yaml_reads_as_something_else(text: str) -> None:
     (problem,) = refused(HEAD.replace("name: test", f"name: {text}")).problems
     assert (problem.key, problem.line) == ("name", 1)
-    assert f"put it in quotes: '{text}'" in problem.message or "there is no value" in problem.message
+    assert f"put it in quotes: '{text}'" in problem.message or "the value is empty" in problem.message
 
 
 def _models(model: Any) -> Iterator[Any]:
@@ -155,46 +155,46 @@ def test_no_word_that_is_far_is_proposed() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("sources:\n\t- name: s\n", 2, "indented by a tab"),
-        ("audio:\n  channels: mono\n\tgaps: fill\n", 3, "indented by a tab"),
-        ("name:\ta\n", 1, "a tab stands where a space"),
+        ("sources:\n\t- name: s\n", 2, "indented with a tab"),
+        ("audio:\n  channels: mono\n\tgaps: fill\n", 3, "indented with a tab"),
+        ("name:\ta\n", 1, "there is a tab where a space"),
         ('name: "a\nsources:\n  - x: 1\n', 1, "the quote that begins here is not closed"),
         ('name: a\nroot: "/data\ninclude: ["*.wav"]\n', 2, "is closed only in line 3"),
-        ("name: 'it's'\nx: 1\n", 1, "an apostrophe is written twice"),
-        ("name:test\nsources:\n  - x: 1\n", 1, "a space is missing behind the colon"),
-        ("a: test\nb:\n  - name:x\n    root: y\n", 3, "a space is missing behind the colon"),
-        ("name: test\nx:1\n", 2, "a space is missing behind the colon"),
+        ("name: 'it's'\nx: 1\n", 1, "write an apostrophe twice"),
+        ("name:test\nsources:\n  - x: 1\n", 1, "a space is missing after the colon"),
+        ("a: test\nb:\n  - name:x\n    root: y\n", 3, "a space is missing after the colon"),
+        ("name: test\nx:1\n", 2, "a space is missing after the colon"),
         ("label: dog: barking\n", 1, "a second colon"),
         ("name: @x\n", 1, "cannot begin with `@`"),
         ("name: `x\n", 1, "cannot begin with a backtick"),
         ("x: [%a]\n", 1, "cannot begin with `%`"),
         ("%x: 1\n", 1, "cannot begin with `%`"),
         ("name: a\n  sources: 1\n", 2, "indented deeper than the line above"),
-        ("audio:\n    a: 1\n  b: 2\n", 3, "indented otherwise"),
-        (" name: a\nsources: 1\n", 2, "indented otherwise"),
-        ("sources:\n  - name: a\n   root: b\n", 3, "indented otherwise"),
-        ("sources:\n  - name: a\n  root: b\n", 3, "indented otherwise"),
-        ("name: a\n- b\n", 2, "an entry of a list stands among keys"),
+        ("audio:\n    a: 1\n  b: 2\n", 3, "indented differently"),
+        (" name: a\nsources: 1\n", 2, "indented differently"),
+        ("sources:\n  - name: a\n   root: b\n", 3, "indented differently"),
+        ("sources:\n  - name: a\n  root: b\n", 3, "indented differently"),
+        ("name: a\n- b\n", 2, "a list entry is among keys"),
         ("include: *.wav\n", 1, "cannot begin with `*`"),
         ("include: [**/*]\n", 1, "cannot begin with `*`"),
-        ("include: *all\n", 1, "stands for an alias"),
+        ("include: *all\n", 1, "marks an alias"),
         ("a: & b\n", 1, "cannot begin with `&`"),
-        ("a: !foo!bar x\n", 1, "stands for a tag"),
+        ("a: !foo!bar x\n", 1, "marks a tag"),
         ("name: a\n---\nname: b\n", 2, "several documents"),
         ("name: a\x00b\n", 1, r"control character \x00"),
         ("x: 1\nname: \x1b[31m\n", 2, r"control character \x1b"),
         ("audio: {a: 1\nname: b\n", 1, "the bracket { that begins here is not closed"),
         ("a: [1]\nb: [1}\n", 2, "closed by }"),
         ("a: {b: 1}}\n", 1, "closes nothing"),
-        ("a: {b: c: d}\n", 1, "holds a colon and a space"),
-        ("root: [${X}]\n", 1, "must stand in quotes"),
+        ("a: {b: c: d}\n", 1, "contains a colon and a space"),
+        ("root: [${X}]\n", 1, "must be in quotes"),
         ('regex: "\\d+"\n', 1, "use single quotes"),
         ("a: >x\n", 1, "cannot begin with `|` or `>`"),
         ("name = x\n", 1, "text was found"),
         ("- a\n- b\n", 1, "a list was found"),
         ("# nothing\n", 1, "the file is empty"),
         ("name: a,\nb\n", 2, "no colon"),
-        ("a: {<<: 3}\n", 1, "`<<` takes in the keys"),
+        ("a: {<<: 3}\n", 1, "`<<` inserts the keys"),
         ("? [a]\n: b\n", 1, "a key must be a plain word"),
     ],
 )
@@ -276,7 +276,7 @@ def test_quotes_are_advised_only_where_text_was_expected(more: str, words: str) 
 
 def test_a_key_of_the_top_inside_a_source_and_a_truth_value_that_is_none_are_told() -> None:
     (problem,) = refused(HEAD.replace("root: /data", "root: /data\n    classes: [a]")).problems
-    assert problem.message == "unknown key; `classes` belongs at the top of the file, beside `sources`"
+    assert problem.message == "unknown key; `classes` belongs at the top level of the file, like `sources`"
     (problem,) = refused(
         HEAD.replace("root: /data", "root: /data\n    annotations: {sidecar: a, header: none}")
     ).problems

@@ -135,7 +135,7 @@ def test_classes_reject_what_they_do_not_have(
     assert "label_not_a_class" in run("failures", config).output
     with pytest.raises(ConfigError, match="'dgo' is not one of classes; did you mean 'dog'"):
         load(make_config({**emotions, "label": "dgo"}, classes=["dog", "cat"]))
-    with pytest.raises(ConfigError, match="stands there twice"):
+    with pytest.raises(ConfigError, match="is listed twice"):
         load(make_config({**emotions, "label": "dog"}, classes=["dog", "dog"]))
 
 

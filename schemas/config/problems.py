@@ -1,4 +1,4 @@
-"""What pydantic finds in a configuration, in words: each thing once, with its key, its line, and what to write instead."""
+"""Turn pydantic's errors about a configuration into messages: one per mistake, with key, line and what to write instead."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from clipmill.schemas.errors import Problem
 
 _FEW = 2
 _OF_TEXT = ("string_type", "literal_error", "string_pattern_mismatch")
-"""Kinds of problems of values that should be text."""
+"""Pydantic's error types for values that should be text."""
 _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 
 def explain(error: ValidationError, document: Document) -> list[Problem]:
-    """Return what is wrong with a document, one problem a place.
+    """Return what is wrong with a document, one problem per place.
 
-    What follows from something else is left out: a key that is missing since it is misspelt, and whatever is found at or around a
-    value that is broken already.
+    Consequences of other mistakes are left out: a key that is missing because it is misspelt, and errors at or around a value that
+    is already reported as invalid.
     """
-    found: dict[KeyPath, list[Any]] = {}
+    errors: dict[KeyPath, list[Any]] = {}
     for item in error.errors(include_url=False):
         path = _known_path(item["loc"], document, item["type"] in ("extra_forbidden", "missing"))
-        found.setdefault(path, []).append(item)
-    meant = {
+        errors.setdefault(path, []).append(item)
+    misspelt = {
         (*path[:-1], near)
-        for path, items in found.items()
+        for path, items in errors.items()
         if items[0]["type"] == "extra_forbidden"
         and (near := nearest(str(path[-1]), keys_at(Config, path[:-1]))) is not None
     }
     problems = []
-    for path, items in found.items():
+    for path, items in errors.items():
         unknown = items[0]["type"] == "extra_forbidden"
         if any(b[: len(path)] == path or path[: len(b)] == b for b in document.broken if not (unknown and b == path)):
             continue
-        if items[0]["type"] == "missing" and path in meant:
+        if items[0]["type"] == "missing" and path in misspelt:
             continue
         problems.append(_problem(path, items, document))
     return problems
 
 
 def find_misspelt_features(document: Document) -> list[Problem]:
-    """Return the keys of `features` that are nearly one of its own. All others name stages, which are looked up later."""
+    """Return the problems of keys of `features` that resemble known ones. Other unknown keys name stages, which are looked up later."""
     given = document.data.get("features") if isinstance(document.data, dict) else None
     known = keys_at(Config, ("features",))
     return [
@@ -65,7 +65,7 @@ def find_misspelt_features(document: Document) -> list[Problem]:
 
 
 def key_path(key: str) -> KeyPath:
-    """Return the path of a key that is written as ``sources[0].segment.mode``."""
+    """Return the path of a key written as ``sources[0].segment.mode``."""
     return tuple(int(p[1:-1]) if p.startswith("[") else p for p in re.findall(r"\[\d+\]|[^.\[\]]+", key))
 
 
@@ -80,29 +80,29 @@ def _problem(path: KeyPath, items: list[Any], document: Document) -> Problem:
     if message.startswith("@"):
         _, key, message = message.split("@", 2)
         line = document.line(key_path(key))
-    wanted = [i["msg"].removeprefix("Input should be ") for i in items if i["msg"].startswith("Input should be ")]
-    if len(wanted) == len(items) > 1:  # of a union, whose branches report one each
-        message = _plain_words(f"expected {' or '.join(dict.fromkeys(wanted))}")
+    alternatives = [i["msg"].removeprefix("Input should be ") for i in items if i["msg"].startswith("Input should be ")]
+    if len(alternatives) == len(items) > 1:  # each branch of a union reports one
+        message = _plain_words(f"expected {' or '.join(dict.fromkeys(alternatives))}")
     if kind == "model_type":
         example = getattr(_model_at(Config, path), "example", "")
         keys = ", ".join(keys_at(Config, path))
         message = f"expected a map, as in {example}" if example else f"expected a map; known here: {keys}"
         if isinstance(first["input"], str) and _NO_SPACE.match(first["input"]):
-            message += "; a space is missing behind the colon"
+            message += "; a space is missing after the colon"
     if kind == "less_than_equal" and first["ctx"].get("le") == 1 and (path[0] == "split" or "share" in str(path[-1])):
         message += "; a share is a fraction of 1: 0.8 for 80 %"
     if path[:2] == ("split", "map") and kind == "string_type" and _is_number(first["input"]):
-        turned = f"{{{first['input']}: {path[-1]}}}"
-        message = f"expected the name of a split: the map is {{VALUE: SPLIT}}, and the other way round it is {turned}"
+        swapped = f"{{{first['input']}: {path[-1]}}}"
+        message = f"expected the name of a split: the map is {{VALUE: SPLIT}}; did you mean {swapped}?"
     if not kind.startswith("value_error"):
         message += document.read_as(path, any(i["type"] in _OF_TEXT for i in items))
     return Problem("config.invalid_value", message, key, document.file, line)
 
 
 def describe_problem(item: Any) -> str:
-    """Return what pydantic says of one value, without its own terms. item : of `ValidationError.errors`"""
-    if (known := _BY_TYPE.get(item["type"])) is not None:
-        return known
+    """Return pydantic's message about one value in plain words. item : of `ValidationError.errors`"""
+    if (text := _BY_TYPE.get(item["type"])) is not None:
+        return text
     message = _plain_words(item["msg"].removeprefix("Value error, ").replace("Input should be", "expected"))
     if item["type"] == "literal_error":
         message += did_you_mean(item["input"], re.findall(r"'(\w+)'", str(item.get("ctx", {}).get("expected"))))
@@ -115,7 +115,7 @@ _BY_TYPE = {
     "list_type": "expected a list, as in [x, y]",
     "dict_type": "expected a map, as in {key: value}",
     "string_type": "expected text",
-    "string_pattern_mismatch": "expected a name of up to 64 letters, digits, - and _, a letter or digit first",
+    "string_pattern_mismatch": "expected a name of at most 64 letters, digits, - and _ that begins with a letter or digit",
 }
 
 
@@ -145,30 +145,30 @@ def _hint(path: KeyPath) -> str:
     if (near := nearest(given, known)) is not None:
         return f"did you mean {near!r}?"
     if re.match(r"[\w-]+:\S", given) and given.split(":", 1)[0] in known:
-        return "a space is missing behind the colon; write `key: value`"
+        return "a space is missing after the colon; write `key: value`"
     if given in keys_at(Config, ()):
-        return f"`{given}` belongs at the top of the file, beside `sources`"
-    elsewhere = [place for place in _places_of(given, Config, "") if place]
-    if 1 <= len(elsewhere) <= _FEW:
-        return f"it belongs under {' or '.join(f'`{place}`' for place in elsewhere)}"
+        return f"`{given}` belongs at the top level of the file, like `sources`"
+    places = [place for place in _places_of(given, Config, "") if place]
+    if 1 <= len(places) <= _FEW:
+        return f"it belongs under {' or '.join(f'`{place}`' for place in places)}"
     return f"known here: {', '.join(known)}"
 
 
 def _places_of(key: str, model: Any, place: str) -> list[str]:
-    """Return under which keys of the configuration a key is known."""
-    found = []
+    """Return the keys of the configuration under which a key is known."""
+    places = []
     for name, annotation in _model_fields(model).items():
         if name == key:
-            found.append(place)
+            places.append(place)
         if (inner := _inner_model(annotation)) is not None:
-            found += _places_of(key, inner, f"{place}.{name}" if place else name)
-    return found
+            places += _places_of(key, inner, f"{place}.{name}" if place else name)
+    return places
 
 
 def _known_path(loc: tuple[str | int, ...], document: Document, absent: bool) -> KeyPath:
-    """Drop the parts of an error's place that name a branch of a union rather than a key of the file.
+    """Return an error's place without the parts that name a branch of a union instead of a key of the file.
 
-    absent : the last part is a key that is not in the file, or not known
+    absent : whether the last part is a key that is missing or unknown
     """
     path: KeyPath = ()
     value: Any = document.data
@@ -187,13 +187,13 @@ def _known_path(loc: tuple[str | int, ...], document: Document, absent: bool) ->
 
 
 def keys_at(model: Any, path: KeyPath) -> list[str]:
-    """Return the keys that the configuration knows at a place."""
-    found = _model_at(model, path)
-    return list(_model_fields(found)) if found is not None else []
+    """Return the known keys at a place of the configuration."""
+    inner = _model_at(model, path)
+    return list(_model_fields(inner)) if inner is not None else []
 
 
 def _model_at(model: Any, path: KeyPath) -> Any:
-    """Return which part of the configuration a place is, None for none."""
+    """Return the model at a place of the configuration, None where there is none."""
     for part in path:
         if isinstance(part, int):
             continue

@@ -1,4 +1,4 @@
-"""Files without a header: what their samples are, and which patterns can name them."""
+"""Define the configuration of files without a header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipmill.schemas.config.model import Frozen
 
 
 class Raw(Frozen):
-    """What the samples of files without a header are. Nothing in such a file says so."""
+    """Configure the sample format of files without a header, which do not state it themselves."""
 
     example: ClassVar[str] = "{sample_rate_hz: 16000, encoding: s16le}"
 
@@ -32,20 +32,23 @@ class Raw(Frozen):
         "s8",
         "mulaw",
         "alaw",
-    ] = Field(description="of a sample: signed, unsigned or float, its bits, least or most significant byte first")
+    ] = Field(
+        description="of a sample: signed, unsigned or float, number of bits, least or most significant byte first"
+    )
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one sample of each channel."""
+        """Return the bytes of one sample of every channel."""
         bits = "".join(c for c in self.encoding if c.isdigit())
         return self.channels * (int(bits) // 8 if bits else 1)
 
     @property
     def bytes_per_second(self) -> int:
+        """Return the bytes of one second of all channels."""
         return self.frame_bytes * self.sample_rate_hz
 
 
 def names_extension(pattern: str) -> bool:
-    """Return whether a pattern ends in an extension of its own, and so takes files that are not known as audio."""
+    """Return whether a pattern ends in an explicit extension, and so also selects files that are not known as audio."""
     suffix = PurePosixPath(pattern).suffix
     return len(suffix) > 1 and "*" not in suffix and "?" not in suffix

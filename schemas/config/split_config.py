@@ -1,4 +1,4 @@
-"""The configuration of the split: on which side each clip stands."""
+"""Define the configuration of the split, which decides the side of each clip."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from clipmill.schemas.config.model import Name, Share, did_you_mean, error_at, l
 
 
 class Split(BaseModel):
-    """Which side each clip stands on: shares by hash of a field, or a map of a field's values.
+    """Configure the side of each clip: shares by the hash of a field, or a map of a field's values.
 
-    It stands in no fingerprint: what it decides stands in a shard's key as the split's name.
+    The split is part of no fingerprint. Its result, the split's name, is part of a shard's key.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
@@ -24,21 +24,22 @@ class Split(BaseModel):
     default: Name | None = Field(None, description="for values that `map` does not have")
     disjoint: list[str] = Field(
         default_factory=lambda: ["recording"],
-        description="recording, or fields, such as a speaker's, no value of which may stand on two sides; [] to check nothing",
+        description="recording, or fields, such as a speaker's, no value of which may be on two sides; [] to check nothing",
     )
 
     balance: bool = later(
-        False, description="sort the groups by hash and cut the list at the shares, which then hold within one group"
+        False,
+        description="sort the groups by hash and cut the list at the shares, which are then exact up to one group",
     )
-    stratify: Literal["label"] | None = later(None, description="balance the groups of each label by itself")
+    stratify: Literal["label"] | None = later(None, description="balance the groups of each label separately")
     method: Literal["intervals", "rendezvous"] = later(
-        "intervals", description="how a hash finds its side; rendezvous moves few groups when shares change"
+        "intervals", description="how a hash selects a side; rendezvous moves few groups when shares change"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _shares_are_numbers(cls, given: Any) -> Any:
-        """Say what a misspelt key is taken for: any other key is the name of a split, with its share."""
+        """Refuse a misspelt key with a message: every unknown key is the name of a split, whose value must be a share."""
         if not isinstance(given, dict):
             return given
         known = [field.alias or name for name, field in cls.model_fields.items()]
@@ -76,7 +77,7 @@ class Split(BaseModel):
                 raise ValueError(f"the shares add up to {sum(shares.values()):g}, not to 1")
             for name in shares:
                 if not name.isidentifier():
-                    raise ValueError(f"{name!r} is no name for a split: letters, digits and _")
+                    raise ValueError(f"{name!r} cannot be the name of a split; use letters, digits and _")
         self._check_way()
         return self
 
@@ -84,8 +85,8 @@ class Split(BaseModel):
         if self.by == "label":
             raise error_at(
                 "split.by",
-                "`by: label` puts all clips of a label on one side, and what is learned of it is never judged, or the other way"
-                " round; write `stratify: label` instead, which divides the clips of each label by the shares",
+                "`by: label` puts all clips of a label on one side, so a label is trained or evaluated but never both; write"
+                " `stratify: label` instead, which divides the clips of each label by the shares",
             )
         for key, given in (
             ("balance", self.balance),
@@ -93,41 +94,41 @@ class Split(BaseModel):
             ("method", self.method != "intervals"),
         ):
             if given and self.from_ is not None:
-                raise error_at(f"split.{key}", f"`{key}` is for shares; with `from` the map alone decides")
+                raise error_at(f"split.{key}", f"`{key}` needs shares; with `from` the map alone decides")
         if self.method == "rendezvous" and self.needs_survey:
             key = "stratify" if self.stratify else "balance"
             raise error_at(
                 "split.method",
-                f"`method: rendezvous` and `{key}` exclude each other: by the one a group's own hash decides, by the other its place"
-                " among all groups; leave one of them out",
+                f"`method: rendezvous` and `{key}` exclude each other: the first uses only a group's own hash, the second its place"
+                " among all groups; remove one of them",
             )
 
     @property
     def shares(self) -> dict[str, float]:
-        """Split names with their shares, in the order of the names: the order in a file must not move a clip."""
+        """Return the shares by split, sorted by name, so that the order in the file does not move clips."""
         return dict(sorted((self.__pydantic_extra__ or {}).items()))
 
     @property
     def expected(self) -> list[str]:
-        """The splits that are to be there, sorted: with a share over 0, a value of the map, or the default."""
+        """Return the names of the splits that should have clips, sorted: shares over 0, values of the map, and the default."""
         if self.map is not None:
             return sorted({*self.map.values(), *([self.default] if self.default is not None else [])})
         return [name for name, share in self.shares.items() if share > 0]
 
     @property
     def needs_survey(self) -> bool:
-        """Whether a clip's side depends on the whole corpus."""
+        """Return whether a clip's side depends on the whole corpus."""
         return self.balance or self.stratify is not None
 
     @property
     def field(self) -> str | None:
-        """The field that decides, None for the recording itself."""
+        """Return the field that decides, None for the recording itself."""
         name = self.from_ if self.from_ is not None else self.by
         return None if name in (None, "recording") else name
 
 
 def _is_word(value: Any) -> bool:
-    """Return whether a value is a text that holds no number."""
+    """Return whether a value is a text that is not a number."""
     if not isinstance(value, str):
         return False
     try:

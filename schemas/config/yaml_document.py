@@ -1,4 +1,4 @@
-"""A YAML text as plain data, with the line of every key and all that is wrong with it."""
+"""Read a YAML text as plain data, with the line of every key and every mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipmill.schemas.errors import ConfigError, Problem
 MAX_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
 _LARGEST = 1 << 63
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # by escapes in double quotes; no file name and no UTF-8 has them
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # from escapes in double quotes; neither file names nor UTF-8 contain them
 KeyPath = tuple[str | int, ...]
 
 
@@ -27,13 +27,13 @@ def format_path(path: KeyPath) -> str:
 
 
 class Document:
-    """A YAML document as plain data.
+    """Hold a YAML document as plain data.
 
-    data : None where the text holds nothing
-    lines : of every key, from 1
-    written : the text of every scalar that is read as something else than text
-    problems : what is wrong with single keys and values
-    broken : the places of these problems, of which nothing else is to be told
+    data : the content, None for an empty document
+    lines : line of every key, from 1
+    written : type and original text of every scalar that is not read as text
+    problems : problems of single keys and values
+    broken : places of these problems; further problems at these places are not reported
 
     Raises
     ------
@@ -48,7 +48,7 @@ class Document:
         self.broken: set[KeyPath] = set()
         if (control := Reader.NON_PRINTABLE.search(text)) is not None:
             raise self._invalid(
-                f"the file holds the control character {ascii(control[0])[1:-1]}; remove it",
+                f"the file contains the control character {ascii(control[0])[1:-1]}; remove it",
                 text.count("\n", 0, control.start()) + 1,
             )
         try:
@@ -65,19 +65,19 @@ class Document:
         return ConfigError(f"not valid YAML: {message}", file=self.file, line=line, code="config.invalid_yaml")
 
     def _check_size(self, root: yaml.Node | None) -> None:
-        """Refuse a document whose aliases expand to too much, before anything is expanded."""
+        """Refuse a document whose aliases expand to too many values, before expanding any. Raises ConfigError."""
         sizes: dict[int, int] = {}
         under_way: set[int] = set()
 
         def too_much(node: yaml.Node, why: str) -> ConfigError:
             line = node.start_mark.line + 1
             return ConfigError(
-                f"the file expands to too much{why}", file=self.file, line=line, code="config.invalid_yaml"
+                f"the file expands to too many values{why}", file=self.file, line=line, code="config.invalid_yaml"
             )
 
         def size(node: yaml.Node) -> int:
             if id(node) in under_way:
-                raise too_much(node, ": an alias holds itself")
+                raise too_much(node, ": an alias contains itself")
             if id(node) not in sizes:
                 under_way.add(id(node))
                 children = (
@@ -93,7 +93,7 @@ class Document:
             size(root)
 
     def report(self, code: str, message: str, path: KeyPath, line: int | None = None) -> None:
-        """Add a problem of a key or its value, of which nothing else is told from then on."""
+        """Add a problem of a key or its value. Further problems at this place are then not reported."""
         self.broken.add(path)
         self.problems.append(Problem(code, message, format_path(path), self.file, line or self.line(path)))
 
@@ -119,9 +119,9 @@ class Document:
         return mapping
 
     def _keys_are_sound(self, node: yaml.MappingNode, path: KeyPath) -> bool:
-        """Return whether each key is a plain word; tell of those that are not, and of those that stand twice.
+        """Return whether every key is a plain word; report those that are not, and those that occur twice.
 
-        A key counts as it is written: 01 is no number and `no` no truth value where they stand for a speaker.
+        Keys are compared as they are written: 01 is not a number and `no` is not false when they name a speaker.
         """
         first: dict[str, int] = {}
         sound = True
@@ -139,10 +139,10 @@ class Document:
                 sound = False
                 continue
             key = str(key_node.value)
-            if (found := _NO_TEXT.search(key)) is not None:
-                self.report("config.invalid_value", _no_text(found), (*path, key), line)
+            if (match := _NO_TEXT.search(key)) is not None:
+                self.report("config.invalid_value", _no_text(match), (*path, key), line)
             if key in first:
-                message = f"the key is given twice, first in line {first[key]}; keep one"
+                message = f"the key occurs twice, first in line {first[key]}; remove one"
                 self.report("config.duplicate_key", message, (*path, key), line)
             first.setdefault(key, line)
         return sound
@@ -150,8 +150,8 @@ class Document:
     def _unknown_tag(self, node: yaml.Node, path: KeyPath) -> None:
         self.report(
             "config.invalid_yaml",
-            "a value cannot begin with `!`, which stands for a tag, and clipmill knows none; leave the tag out, or put the value"
-            " in quotes",
+            "a value cannot begin with `!`, which marks a tag; clipmill supports no tags; remove the tag, or put the value in"
+            " quotes",
             path,
             node.start_mark.line + 1,
         )
@@ -167,20 +167,22 @@ class Document:
         try:
             value = self._loader.construct_object(node)  # type: ignore[no-untyped-call]
         except (ValueError, IndexError, KeyError, AttributeError, OverflowError, TypeError):
-            # PyYAML's own constructors raise these on values that do not fit their tag.
+            # PyYAML's constructors raise these on values that do not fit their tag.
             message = f"{node.value[:50]!r} cannot be read as {_KINDS[kind]}; put it in quotes if it is text"
             self.report("config.invalid_value", message, path, line)
             return None
-        if isinstance(value, str) and (found := _NO_TEXT.search(value)) is not None:
-            self.report("config.invalid_value", _no_text(found), path, line)
+        if isinstance(value, str) and (match := _NO_TEXT.search(value)) is not None:
+            self.report("config.invalid_value", _no_text(match), path, line)
             return None
         if kind == "int" and abs(value) >= _LARGEST:
-            self.report("config.invalid_value", "is too large a number", path, line)
+            self.report("config.invalid_value", "the number is too large", path, line)
             return None
         if kind in ("int", "float") and (":" in node.value or re.match(r"[-+]?0[0-7_]+$", node.value)):
-            message = f"{node.value} is read as {value}: YAML counts it to the base {60 if ':' in node.value else 8}"
+            message = (
+                f"{node.value} is read as {value}: YAML takes it as a number in base {60 if ':' in node.value else 8}"
+            )
             self.report(
-                "config.invalid_value", f"{message}; put it in quotes, or write the number that is meant", path, line
+                "config.invalid_value", f"{message}; put it in quotes, or write the intended number", path, line
             )
             return None
         if kind != "str":
@@ -188,23 +190,23 @@ class Document:
         return value
 
     def line(self, path: KeyPath) -> int | None:
-        """Return the line of a key, or of the nearest key above it that is in the file."""
+        """Return the line of a key, or of its nearest parent that is in the file; None without one."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
 
     def read_as(self, path: KeyPath, wants_text: bool = True) -> str:
-        """Return what a value that is no text is read as, and how to have it as text where that is expected."""
+        """Return how a value that is not text is read and, where text is expected, how to write it as text."""
         kind, text = self.written.get(path, ("", ""))
         if kind == "null":
-            return "; there is no value; give one, or leave the key out"
+            return "; the value is empty; give one, or remove the key"
         return (
             f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'" if kind and wants_text else ""
         )
 
 
-def _no_text(found: re.Match[str]) -> str:
-    return f"holds {ascii(found[0])[1:-1]}, which no name and no path can hold"
+def _no_text(match: re.Match[str]) -> str:
+    return f"contains {ascii(match[0])[1:-1]}, which names and paths cannot contain"
 
 
 _KINDS = {

@@ -1,7 +1,7 @@
-"""What is wrong with a text that is not YAML, in words: which line, why, and what to write instead.
+"""Explain what is wrong with a text that is not YAML: the line, the reason, and what to write instead.
 
-PyYAML says what its grammar expected ("expected <block end>, but found '?'"), which helps nobody who wrote a colon too many. No value
-of the file is repeated: it can be a secret.
+PyYAML's messages describe its grammar ("expected <block end>, but found '?'"), which does not help a user who wrote one colon too many.
+Messages repeat no value of the file, since it can be a secret.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _WITH_VALUE = re.compile(r"^\s*(?:- +)*[^\s:#'\"{\[][^:]*:\s+[^\s#]")
 _MARKERS = re.compile(r"^(---|\.\.\.)(\s|$)")
 _QUOTE_IT = "put the value in quotes, as in key: '{}'"
 _INDENTATION = (
-    "this line is indented otherwise than the lines that it belongs with: the keys of one map begin in the same column,"
-    " with spaces, and those of an entry of a list below the first key behind its `- `"
+    "this line is indented differently from the lines that it belongs to: indent with spaces, begin all keys of a map in the same"
+    " column, and those of a list entry below the first key after its `- `"
 )
 
 
 def describe_yaml_error(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int | None]:
-    """Return what is wrong with a text that PyYAML refuses, and in which line, from 1."""
+    """Return what is wrong with a text that PyYAML refuses, and the line, from 1; None without a line."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return "check indentation, quotes and brackets", None
@@ -38,15 +38,15 @@ def describe_yaml_error(error: yaml.MarkedYAMLError, text: str) -> tuple[str, in
         return _quoted(problem, start, mark.line)
     if (opened := _quote_over_lines(text, mark.line)) is not None:
         return (
-            f"the quote that begins here is closed only in line {mark.line + 1}; close it in its own line",
+            f"the quote that begins here is closed only in line {mark.line + 1}; close it in the same line",
             opened + 1,
         )
-    for begins, told in _BY_CONTEXT.items():
-        if context.startswith(begins):
-            return told, start + 1
-    for begins, told in _BY_PROBLEM.items():
-        if problem.startswith(begins):
-            return told, mark.line + 1
+    for prefix, message in _BY_CONTEXT.items():
+        if context.startswith(prefix):
+            return message, start + 1
+    for prefix, message in _BY_PROBLEM.items():
+        if problem.startswith(prefix):
+            return message, mark.line + 1
     if "while parsing a flow" in context:
         return _brackets(problem, context, lines, start, mark)
     if problem.startswith("mapping values"):
@@ -63,20 +63,20 @@ def describe_yaml_error(error: yaml.MarkedYAMLError, text: str) -> tuple[str, in
 
 
 _BY_CONTEXT = {
-    "while scanning an alias": f"a value cannot begin with `*`, which stands for an alias; {_QUOTE_IT.format('*.wav')}",
-    "while scanning an anchor": f"a value cannot begin with `&`, which stands for an anchor; {_QUOTE_IT.format('& more')}",
-    "while scanning a tag": f"a value cannot begin with `!`, which stands for a tag; {_QUOTE_IT.format('!x')}",
-    "while parsing a tag": f"a value cannot begin with `!`, which stands for a tag; {_QUOTE_IT.format('!x')}",
+    "while scanning an alias": f"a value cannot begin with `*`, which marks an alias; {_QUOTE_IT.format('*.wav')}",
+    "while scanning an anchor": f"a value cannot begin with `&`, which marks an anchor; {_QUOTE_IT.format('& more')}",
+    "while scanning a tag": f"a value cannot begin with `!`, which marks a tag; {_QUOTE_IT.format('!x')}",
+    "while parsing a tag": f"a value cannot begin with `!`, which marks a tag; {_QUOTE_IT.format('!x')}",
     "while scanning a directive": "a line cannot begin with `%`; put the key in quotes, as in '%x': value",
     "while scanning a block scalar": f"a value cannot begin with `|` or `>` with text in the same line; {_QUOTE_IT.format('>x')}",
-    "found duplicate anchor": "an anchor of this name stands twice in the file; give one of them another name",
-    "while constructing a mapping": "`<<` takes in the keys of another map: give the alias of a map, as in <<: *other",
+    "found duplicate anchor": "the file has two anchors with this name; rename one of them",
+    "while constructing a mapping": "`<<` inserts the keys of another map and needs the alias of a map, as in <<: *other",
 }
 _BY_PROBLEM = {
-    "found undefined alias": f"`*` stands for an alias, and no anchor (`&`) has this name; {_QUOTE_IT.format('*name')} if none is meant",
-    "found undefined tag handle": f"a value cannot begin with `!`, which stands for a tag; {_QUOTE_IT.format('!x')}",
-    "found incompatible YAML": "this version of YAML is not known; leave the line out",
-    "found duplicate": "a line that begins with `%` stands twice; leave both out",
+    "found undefined alias": f"`*` marks an alias, but no anchor (`&`) has this name; if no alias is meant, {_QUOTE_IT.format('*name')}",
+    "found undefined tag handle": f"a value cannot begin with `!`, which marks a tag; {_QUOTE_IT.format('!x')}",
+    "found incompatible YAML": "this version of YAML is not supported; remove the line",
+    "found duplicate": "a line that begins with `%` occurs twice; remove both",
 }
 
 
@@ -84,16 +84,16 @@ def _tab(lines: list[str], start: int, end: int, column: int | None) -> tuple[st
     for number in range(start, min(end + 1, len(lines))):
         line = lines[number]
         if "\t" in line[: len(line) - len(line.lstrip())]:
-            return "the line is indented by a tab; YAML takes spaces only", number + 1
+            return "the line is indented with a tab; YAML allows only spaces", number + 1
     if column is not None:
-        return "a tab stands where a space is expected; replace it by a space", end + 1
+        return "there is a tab where a space is expected; replace it with a space", end + 1
     return None
 
 
 def _first_character(problem: str) -> str:
-    found = re.search(r"'(.)'", problem)
-    what = "this character" if found is None else "a backtick" if found[1] == "`" else f"`{found[1]}`"
-    return f"a value cannot begin with {what}; {_QUOTE_IT.format((found[1] if found else '@') + 'x')}"
+    match = re.search(r"'(.)'", problem)
+    what = "this character" if match is None else "a backtick" if match[1] == "`" else f"`{match[1]}`"
+    return f"a value cannot begin with {what}; {_QUOTE_IT.format((match[1] if match else '@') + 'x')}"
 
 
 def _quoted(problem: str, start: int, end: int) -> tuple[str, int]:
@@ -106,7 +106,7 @@ def _quoted(problem: str, start: int, end: int) -> tuple[str, int]:
 
 
 def _quote_over_lines(text: str, end: int) -> int | None:
-    """Return the line of a quote that was closed by one of line `end`, where the error is."""
+    """Return the first line of a quote that ends in line `end`, where the error is; None without one."""
     opened = None
     with contextlib.suppress(yaml.YAMLError):
         for token in yaml.scan(text, yaml.SafeLoader):  # type: ignore[no-untyped-call]
@@ -123,16 +123,16 @@ def _brackets(problem: str, context: str, lines: list[str], start: int, mark: ya
     got = problem.rsplit("got ", 1)[-1].strip("'")
     before = lines[mark.line][: mark.column] if mark.line < len(lines) else ""
     if got == "{" and before.endswith("$"):
-        return 'inside brackets ${...} must stand in quotes, as in ["${NAME}"]', mark.line + 1
+        return 'inside brackets ${...} must be in quotes, as in ["${NAME}"]', mark.line + 1
     if got == ":" and start == mark.line:
-        return "a value inside brackets holds a colon and a space; put the value in quotes, as in {key: 'a: b'}", (
+        return "a value inside brackets contains a colon and a space; put the value in quotes, as in {key: 'a: b'}", (
             mark.line + 1
         )
     if got in ("]", "}"):
-        return f"the bracket {opening} of line {start + 1} is closed by {got}; close it by {closing}", mark.line + 1
+        return f"the bracket {opening} of line {start + 1} is closed by {got}; close it with {closing}", mark.line + 1
     if start == mark.line:
-        return f"a comma is missing between the values in {opening}{closing}, or quotes around one", mark.line + 1
-    return f"the bracket {opening} that begins here is not closed, or a comma is missing; close it by {closing}", (
+        return f"a comma is missing between the values in {opening}{closing}, or quotes around a value", mark.line + 1
+    return f"the bracket {opening} that begins here is not closed, or a comma is missing; close it with {closing}", (
         start + 1
     )
 
@@ -140,42 +140,42 @@ def _brackets(problem: str, context: str, lines: list[str], start: int, mark: ya
 def _colon(lines: list[str], mark: yaml.error.Mark) -> tuple[str, int]:
     number = mark.line
     if _WITH_VALUE.match(lines[number][: mark.column]):
-        return f"a second colon with a space behind it in one line; {_QUOTE_IT.format('a: b')}", number + 1
+        return f"the line has a second colon followed by a space; {_QUOTE_IT.format('a: b')}", number + 1
     above = next(
         (n for n in range(number - 1, -1, -1) if lines[n].strip() and not lines[n].lstrip().startswith("#")), None
     )
     if above is None:
         return _INDENTATION, number + 1
     if _NO_SPACE.match(lines[above]):
-        return "a space is missing behind the colon; write `key: value`", above + 1
+        return "a space is missing after the colon; write `key: value`", above + 1
     if ":" not in lines[above]:
-        return "this line has no colon, and is no entry of a list; write `key: value` or `- value`", above + 1
-    return "this line is indented deeper than the line above, whose key has a value already; " + (
-        "begin it in the same column as that key, or give that key no value of its own"
+        return "this line has no colon and is not a list entry; write `key: value` or `- value`", above + 1
+    return "this line is indented deeper than the line above, whose key already has a value; " + (
+        "begin it in the same column as that key, or remove that value"
     ), number + 1
 
 
 def _no_colon(lines: list[str], number: int) -> tuple[str, int]:
     if number < len(lines) and _NO_SPACE.match(lines[number]):
-        return "a space is missing behind the colon; write `key: value`", number + 1
-    return "this line has no colon, and is no entry of a list; write `key: value` or `- value`", number + 1
+        return "a space is missing after the colon; write `key: value`", number + 1
+    return "this line has no colon and is not a list entry; write `key: value` or `- value`", number + 1
 
 
 def _documents(lines: list[str], number: int) -> tuple[str, int]:
     marked = [n for n, line in enumerate(lines[: number + 1]) if _MARKERS.match(line) and n > 0]
     if marked:
-        return "the file holds several documents, of which this line begins another; keep one", marked[-1] + 1
+        return "the file contains several documents, and this line begins another; keep only one", marked[-1] + 1
     return _INDENTATION, number + 1
 
 
 def _block_end(problem: str) -> str:
-    found = problem.rsplit("found ", 1)[-1].strip("'")
-    if found == "<scalar>":
-        return "text follows a closing quote; in single quotes an apostrophe is written twice, as in 'it''s'"
-    if found in ("}", "]"):
-        return f"the bracket {found} closes nothing; leave it out, or open it"
-    if found == ":":
+    symbol = problem.rsplit("found ", 1)[-1].strip("'")
+    if symbol == "<scalar>":
+        return "text follows a closing quote; within single quotes write an apostrophe twice, as in 'it''s'"
+    if symbol in ("}", "]"):
+        return f"the bracket {symbol} closes nothing; remove it, or open it"
+    if symbol == ":":
         return "a colon without a key before it"
-    if found == "-":
-        return "an entry of a list stands among keys; indent it below the key that it belongs to"
+    if symbol == "-":
+        return "a list entry is among keys; indent it below the key that it belongs to"
     return _INDENTATION
