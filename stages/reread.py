@@ -85,7 +85,7 @@ class Reread:
         """Return the shard's table of `clipmill.schemas.tables.RECORDINGS`."""
         output = self._checked(commit, "recordings")
         with contextlib.closing(self.root.open_read(output.path)) as stream:
-            return pq.read_table(stream)
+            return pq.read_table(stream, use_threads=False)
 
     def _checked(self, commit: Commit, *formats: str) -> OutputFile:
         output = commit.output(*formats)
@@ -108,7 +108,7 @@ class Reread:
         file = pq.ParquetFile(stream)
         kept = {"audio", *(field.name for field in self.fields)}
         plain = [f.name for f in file.schema_arrow if f.name in kept or not pa.types.is_nested(f.type)]
-        for batch in file.iter_batches(batch_size=TABLE_ROWS, columns=plain):
+        for batch in file.iter_batches(batch_size=TABLE_ROWS, columns=plain, use_threads=False):
             yield from batch.to_pylist()
 
     @staticmethod

@@ -109,6 +109,16 @@ def test_no_unpickling_and_no_shell() -> None:
         assert not re.search(r"shell=True|os\.system|os\.popen", path.read_text()), path
 
 
+def test_parquet_is_read_in_the_thread_that_asks() -> None:
+    """A thread of Arrow's that frees a buffer of Python's while Python ends takes the process with it: exit code 134."""
+    reads = {"read_table", "read_row_group", "read_row_groups", "iter_batches"}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in reads:
+                given = {keyword.arg for keyword in node.keywords}
+                assert "use_threads" in given or "batch_format" in given, f"{path}:{node.lineno}"
+
+
 def test_no_file_is_longer_than_one_sitting() -> None:
     for layer in (*LAYERS, "clipmill", "tests"):
         for path in (ROOT / layer).rglob("*.py"):

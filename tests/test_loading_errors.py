@@ -67,7 +67,7 @@ def _place_of(path: Path, column: str) -> tuple[int, int]:
     [
         ({"columns": "audio"}, "give a list of names"),
         ({"columns": None}, "give a list of names"),
-        ({"split": ["train"]}, "no split"),
+        ({"split": ["train"]}, "does not exist; the splits are train"),
         ({"split": "trian"}, "split 'trian' does not exist; the splits are train; did you mean 'train'?"),
         ({"seed": -1}, "seed is -1; expected a whole number of 0 or more"),
         ({"seed": None}, "seed is None"),

@@ -112,7 +112,7 @@ def draw(root: Root, commits: list[str], picture: Path, n_each: int = 4) -> None
         path = next(o.path for o in read_commit(root, key).outputs if o.format == "parquet")
         with contextlib.closing(root.open_read(path)) as stream:
             columns = ["clip_id", "label", "level_dbfs", "duration_s", "log_mel", "log_mel_shape"]
-            for row in pq.read_table(stream, columns=columns).to_pylist():
+            for row in pq.read_table(stream, columns=columns, use_threads=False).to_pylist():
                 clips.setdefault(row["label"] or "", []).append(row)
     labels = sorted(clips)
     figure, axes = pyplot.subplots(

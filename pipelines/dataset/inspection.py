@@ -119,7 +119,7 @@ def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]
     snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
     with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
-        batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit)), None)
+        batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit), use_threads=False), None)
         rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
         return rows[:limit]
 
@@ -287,5 +287,5 @@ def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
         file = pq.ParquetFile(stream)
         if not {"reason", "kind"} <= set(file.schema_arrow.names):
             raise ValueError("it is not a table of rejections")
-        for batch in file.iter_batches():
+        for batch in file.iter_batches(use_threads=False):
             yield from batch.to_pylist()

@@ -55,4 +55,4 @@ def count_remarked(commits: Iterable[Commit]) -> dict[str, int]:
 
 def _read(root: Root, path: str) -> pa.Table:
     with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
-        return pq.read_table(stream)
+        return pq.read_table(stream, use_threads=False)

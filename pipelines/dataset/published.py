@@ -99,7 +99,7 @@ class Published:
             file = pq.ParquetFile(stream)
             if columns is not None:
                 self.check_columns(columns, file.schema_arrow.names)
-            return file.read(columns=list(columns) if columns is not None else None)
+            return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
 
     @cached_property
     def commits(self) -> list[Commit]:

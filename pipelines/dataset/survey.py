@@ -120,7 +120,7 @@ class _Tables:
                 raise ClipmillError(f"{self._root.uri(commit_path(key))}: the commit record names no manifest")
             columns = ["recording_id", "version"] if output.format == "recordings" else ["recording_id"]
             with legible(self._root, output.path), contextlib.closing(self._root.open_read(output.path)) as stream:
-                table = pq.read_table(stream, columns=columns)
+                table = pq.read_table(stream, columns=columns, use_threads=False)
         except StorageError:
             raise
         except ClipmillError as error:
@@ -179,7 +179,9 @@ def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[
     except FileNotFoundError:
         return []
     with legible(root, path):
-        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content), columns=columns).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(
+            pa.BufferReader(content), columns=columns, use_threads=False
+        ).to_pylist()
     return rows
 
 
@@ -289,7 +291,7 @@ def _rows_of_manifest(root: Root, commit: Commit, recordings: Sequence[str]) -> 
     if (output := commit.output("manifest")) is None:
         return []
     with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
-        clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"])
+        clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"], use_threads=False)
     rows: list[dict[str, Any]] = clips.filter(
         pc.is_in(clips["recording_id"], pa.array(recordings, pa.string()))
     ).to_pylist()

@@ -198,7 +198,7 @@ def _in_parquet(stream: Any, needles: Needles, traces: Traces) -> bytes | None:
     columns = [f.name for f in file.schema_arrow if _holds_bytes(f.type)]
     if not columns:
         return None
-    for batch in file.iter_batches(batch_size=1000, columns=columns):
+    for batch in file.iter_batches(batch_size=1000, columns=columns, use_threads=False):
         traces.parquet_rows += batch.num_rows
         for column in batch.columns:
             if (match := _in_array(column, needles)) is not None:

@@ -94,7 +94,7 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
             rows = pq.ParquetFile(stream).metadata.num_rows
             if output.format == "manifest":
                 stream.seek(0)
-                ids.update(pq.read_table(stream, columns=["clip_id"])["clip_id"].to_pylist())
+                ids.update(pq.read_table(stream, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist())
     expected = commit.n_items if output.format == "recordings" else commit.counts.clips_kept
     if not rows == output.rows == expected:
         verdict.problems.append(

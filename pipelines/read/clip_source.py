@@ -58,7 +58,9 @@ def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row
         plain = [name for name in file.schema_arrow.names if name not in left_out]
         names = stored if features else []
         for group in range(file.metadata.num_row_groups):
-            table = file.read_row_group(group, columns=[*plain, *names, *(f"{name}_shape" for name in names)])
+            table = file.read_row_group(
+                group, columns=[*plain, *names, *(f"{name}_shape" for name in names)], use_threads=False
+            )
             values = {name: list_values(table[name]) for name in names}
             sizes = {name: table[f"{name}_shape"].to_pylist() for name in names}
             for i, row in enumerate(table.select(plain).to_pylist()):

@@ -72,7 +72,9 @@ class _Shard:
         group = int(np.searchsorted(self._starts, i, side="right")) - 1
         if group != self._group:
             features = [c for c in columns if c in self._features]
-            table = self.file.read_row_group(group, columns=[*columns, *(f"{c}_shape" for c in features)])
+            table = self.file.read_row_group(
+                group, columns=[*columns, *(f"{c}_shape" for c in features)], use_threads=False
+            )
             self._values = {name: _values(table[name]) for name in columns}
             for name in features:
                 shapes = table[f"{name}_shape"].to_pylist()

@@ -75,7 +75,7 @@ class Thin:
             )
         self._check(commit, output)
         with contextlib.closing(self.root.open_read(output.path)) as stream:
-            table = pq.read_table(stream)
+            table = pq.read_table(stream, use_threads=False)
         for name in RECORDINGS.names[table.num_columns :]:
             table = table.append_column(RECORDINGS.field(name), pa.nulls(table.num_rows, pa.string()))
         return table.filter(self._is_kept(table["recording_id"]))
@@ -160,7 +160,7 @@ class Thin:
             part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
             names = [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]
             sums = ShardStatistics(names) if with_statistics and not is_manifest else None
-            for batch in file.iter_batches(batch_size=_ROWS):
+            for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
                 rows = pa.Table.from_batches([batch]).cast(schema)
                 rows = rows.filter(self._is_kept(rows["recording_id"]))
                 if rows.num_rows:
@@ -193,7 +193,7 @@ class Thin:
         """Return the commit with sums derived from the files. Sums that no file has by recording stay as they were."""
         path = commit_manifest_path(commit.key)
         with contextlib.closing(self.root.open_read(path)) as stream:
-            clips = pq.read_table(stream, columns=["label", "duration_s"])
+            clips = pq.read_table(stream, columns=["label", "duration_s"], use_threads=False)
         by_label: dict[str, float] = {}
         clips_by_label: Counter[str] = Counter()
         for label, duration in zip(clips["label"].to_pylist(), clips["duration_s"].to_pylist(), strict=True):
@@ -204,7 +204,7 @@ class Thin:
         n_clips_rejected = sum(n for kind, n in n_by_kind.items() if kind not in ("recording", "span", "annotation"))
         rejected_ids = {r["recording_id"] for r in old.rejections if r["kind"] == "recording"}
         with contextlib.closing(self.root.open_read(old.output("recordings").path)) as stream:  # type: ignore[union-attr]
-            items = pq.read_table(stream, columns=["item_id", "recording_id"]).to_pylist()
+            items = pq.read_table(stream, columns=["item_id", "recording_id"], use_threads=False).to_pylist()
         n_removed = sum(
             row["recording_id"] in self.removed_ids - rejected_ids
             and row["item_id"] in (row["recording_id"], f"{row['recording_id']}#0")
