@@ -180,6 +180,6 @@ def test_a_split_by_a_field_that_nothing_has_is_told_with_those_that_there_are(
     write_audio(tmp_path / "in/a_1.wav", tone(0.3, 16000), 16000)
     source = {"root": tmp_path / "in", "fields": "(?P<speaker>[a-z]+)_"}
     known = "recording, label, speaker" if key == "split.from" else "recording, speaker"  # `by: label` is refused
-    with pytest.raises(ConfigError, match=f"no field 'nosuch' in this corpus; there are {known}") as told:
+    with pytest.raises(ConfigError, match=f"no field 'nosuch'; it has {known}") as told:
         make_plan(load(make_config(source, split=split)).config)
     assert told.value.key == key
