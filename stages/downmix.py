@@ -92,11 +92,11 @@ class Downmix(Stage):
 
 def _reject(table: pa.Table, rejections: Mapping[int, dict[str, Any]]) -> pa.Table:
     """Return chunks in which rejections replace some rows. rejections : annotations, reason and detail by row."""
-    nothing: dict[str, Any] = {"cuts": [], "decoded_s": None, "remarks": None}
-    for name in ("annotations", "reason", "detail", *nothing):
+    empty: dict[str, Any] = {"cuts": [], "decoded_s": None, "remarks": None}
+    for name in ("annotations", "reason", "detail", *empty):
         values = table[name].to_pylist()
         for i, row in rejections.items():
-            values[i] = {**nothing, **row}[name]
+            values[i] = {**empty, **row}[name]
         table = replace_column(table, name, pa.array(values, type=table.schema.field(name).type))
     return table
 
