@@ -41,17 +41,15 @@ def test_a_side_that_hashing_leaves_empty_holds_the_build_back_and_balance_fills
     for side in empty:
         assert f"split        {side}: 0 recordings" in plan.output
         assert (
-            f"no recording stands in split '{side}', which `split` asks for: with few groups hashing leaves"
+            f"split '{side}', which `split` asks for, has no recordings: with few groups, hashing can leave"
             in plan.output
         )
     assert [w["limit"] for w in said("plan", config)["warnings"]] == ["allow_empty_splits"] * len(empty)
     held = run("build", config)
     assert held.exit_code == 3
     for side in empty:
-        assert (
-            f"not published: no clip stands in split '{side}', which `split` asks for: with few groups" in held.output
-        )
-    assert "limits: {allow_empty_splits: true} in the configuration publishes without it" in held.output
+        assert f"not published: split '{side}', which `split` asks for, has no clips: with few groups" in held.output
+    assert "with limits: {allow_empty_splits: true} in the configuration it is published anyway" in held.output
     assert snapshot_numbers(Root(str(tmp_path / "out"))) == []
     edited(config, split={"train": 0.8, "val": 0.1, "test": 0.1, "balance": True})
     assert "warning" not in run("plan", config).output
@@ -67,7 +65,7 @@ def test_an_empty_split_is_accepted_once_or_allowed_for_good(tmp_path: Path, mak
     held = run("build", config)
     assert held.exit_code == 3
     assert (
-        "no clip stands in split 'val', which `split` asks for: 'take' has no value that leads there (`map` has '00', '07')"
+        "split 'val', which `split` asks for, has no clips: no value of 'take' is mapped to it (`map` has '00', '07')"
         in held.output
     )
     assert run("build", config, "--accept").exit_code == 0
@@ -75,7 +73,9 @@ def test_an_empty_split_is_accepted_once_or_allowed_for_good(tmp_path: Path, mak
     assert "split 'val'" in " ".join(read_snapshot(root).accepted)
     again = run("build", config)
     assert (again.exit_code, snapshot_numbers(root)) == (0, [1]), "nothing changed and nothing else is asked for"
-    assert "warning      no clip stands in split 'val'" in again.output, "but it is told every night"
+    assert "warning      split 'val', which `split` asks for, has no clips" in again.output, (
+        "but it is told every night"
+    )
     # The same recordings, and another split that is asked for: that it is not there is no matter of course.
     new_map = {"from": "take", "map": {"00": "test", "08": "dev"}, "default": "train"}
     assert run("build", edited(config, split=new_map)).exit_code == 3
@@ -98,7 +98,7 @@ def test_a_split_whose_recordings_were_all_dropped_is_told_so_and_one_with_a_sha
     held = run("build", config)
     assert held.exit_code == 3
     assert (
-        "no clip stands in split 'test', which `split` asks for: what stands there was rejected, or dropped by a rule"
+        "split 'test', which `split` asks for, has no clips: its recordings were rejected, or its clips dropped by a rule"
         in held.output
     )
     assert run("build", edited(config, split={"train": 1.0, "test": 0.0})).exit_code == 0
@@ -118,7 +118,7 @@ def test_a_class_that_a_split_lacks_is_told_held_or_ignored(small: Path) -> None
     edited(small, split={"from": "speaker", "map": {"p0": "test"}, "default": "train"})
     for path in sorted((small.parent / "in/dog").glob("*_p0.wav")):
         path.unlink()
-    message = "split 'test' has no clip of 1 of the 2 classes that the dataset has: 'dog'"
+    message = "split 'test' has no clips of 1 of the 2 classes in the dataset: 'dog'"
     told = run("build", small)
     assert told.exit_code == 0
     assert f"warning      {message}" in told.output
@@ -127,7 +127,7 @@ def test_a_class_that_a_split_lacks_is_told_held_or_ignored(small: Path) -> None
     held = run("build", edited(small, limits={"missing_classes": "hold"}))
     assert held.exit_code == 3
     assert (
-        f"not published: {message}; limits: {{missing_classes: warn}} in the configuration publishes all the same"
+        f"not published: {message}; with limits: {{missing_classes: warn}} in the configuration it is published anyway"
         in held.output
     )
     quiet = run("build", edited(small, limits={"missing_classes": "ignore"}))
@@ -143,8 +143,7 @@ def test_declared_classes_are_held_to_and_stratify_keeps_them(small: Path, monke
     monkeypatch.setattr("clipmill.pipelines.run.limits.declared_classes", lambda _: ["cat", "dog", "rain"])
     held, told = fallen_short(config, snapshot)
     assert [e.message.partition(";")[0] for e in held] == [
-        f"split '{side}' has no clip of 1 of the 3 classes that `classes` declares: 'rain'"
-        for side in ("test", "train", "val")
+        f"split '{side}' has no clips of 1 of the 3 classes in `classes`: 'rain'" for side in ("test", "train", "val")
     ]
     assert told == []
     assert declared_classes(config) is None

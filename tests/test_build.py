@@ -180,7 +180,7 @@ def test_a_limit_exceeded_builds_everything_and_publishes_nothing(
     config = make_config(source(corpus), **settings(tmp_path / "out", limits={"max_rejected_share": 0.01}))
     report = build(load(config), quiet=True)
     assert (report.status, report.exit_code) == ("not_published", 3)
-    assert "1 of 12 recordings are rejected, 8.33%" in report.limits[0].message
+    assert "1 of 12 recordings is rejected (8.33%)" in report.limits[0].message
     assert snapshot_numbers(Root(str(tmp_path / "out"))) == []
     loose = build(load(make_config(source(corpus), **settings(tmp_path / "out"))), quiet=True)
     assert (loose.status, loose.shards_built) == ("published", 0)
@@ -205,7 +205,7 @@ def test_a_clip_does_not_depend_on_how_its_recording_was_cut(tmp_path: Path, mak
 def test_an_output_inside_a_source_and_a_foreign_root_are_refused(
     corpus: Path, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
-    with pytest.raises(ConfigError, match="lies inside the source"):
+    with pytest.raises(ConfigError, match="is inside the source"):
         build(load(make_config(source(corpus), **settings(corpus / "out"))), quiet=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/dataset.json").write_text(json.dumps({"format_version": 1, "name": "another"}))

@@ -39,10 +39,10 @@ def test_each_limit_says_what_it_found_and_what_it_allows() -> None:
     old = snapshot({"dog": 60, "cat": 40}, number=7)
     new = snapshot({"dog": 60, "cat": 20}, rejected=3)
     cases = [
-        ({"max_rejected_share": 0.02}, "3 of 100 recordings are rejected, 3.00%; limits.max_rejected_share allows 2.00%"),
-        ({"min_clips": 81}, "80 clips are kept, 1 fewer than limits.min_clips demands (81)"),
+        ({"max_rejected_share": 0.02}, "3 of 100 recordings are rejected (3.00%); limits.max_rejected_share allows 2.00%"),
+        ({"min_clips": 81}, "80 clips are kept, 1 fewer than limits.min_clips requires (81)"),
         ({"max_shrink_share": 0.1}, "80 clips are kept, 20.00% fewer than the 100 of snapshot 7; limits.max_shrink_share allows 10.00%"),
-        ({"max_label_drift": 0.14}, "label 'cat' has 25.00% of the clips and had 40.00% in snapshot 7, a change of 15.00%;"
+        ({"max_label_drift": 0.14}, "label 'cat' has 25.00% of the clips, compared with 40.00% in snapshot 7, a change of 15.00%;"
          " limits.max_label_drift allows 14.00%"),
     ]  # fmt: skip
     for given_limits, message in cases:
@@ -96,9 +96,9 @@ def test_a_drifting_corpus_is_built_and_held_back_until_it_is_accepted(labelled:
     (tmp_path / "in/cat/broken.wav").write_bytes(b"no audio" * 40)
     held = run("build", labelled)
     assert held.exit_code == 3, held.output
-    assert "not published: 1 of 7 recordings are rejected, 14.29%" in held.output
+    assert "not published: 1 of 7 recordings is rejected (14.29%)" in held.output
     assert "not published: 6 clips are kept, 40.00% fewer than the 10 of snapshot 1" in held.output
-    assert "not published: label 'dog' has 16.67% of the clips and had 50.00%" in held.output
+    assert "not published: label 'dog' has 16.67% of the clips, compared with 50.00%" in held.output
     assert "the same command with --accept publishes it anyway" in held.output
     assert snapshot_numbers(root) == [1]
     said = run("status", tmp_path / "out")

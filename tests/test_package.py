@@ -192,7 +192,7 @@ def test_a_report_that_fell_short_raises_when_asked(built: Path, tmp_path: Path)
     }
     report = clipmill.build(config, quiet=True)
     assert report.status == "not_published"
-    with pytest.raises(clipmill.ClipmillError, match=r"built and not published: .*max_rejected_share") as told:
+    with pytest.raises(clipmill.ClipmillError, match=r"built but not published: .*max_rejected_share") as told:
         report.raise_for_status()
     assert told.value.code == "not_published"
     accepted = clipmill.build(config, quiet=True, accept=True)

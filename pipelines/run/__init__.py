@@ -1,1 +1,1 @@
-"""The work: the build and its steps, the graph on Ray, the decoding process."""
+"""Builds: their steps, the graph on Ray, and the decoding process."""

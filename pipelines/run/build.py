@@ -191,7 +191,7 @@ class Builder:
             self.report.startup_s = 0.0 if in_process else working - begun
             n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
             with Display(tallies, n_items, len(shards), self._quiet) as display:
-                note.describe = lambda: display.said
+                note.describe = lambda: display.text
                 # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
                     display.shard_done()

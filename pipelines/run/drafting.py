@@ -1,4 +1,4 @@
-"""Draft a snapshot: sum up the commits of a build, and what its plan left out."""
+"""Draft the snapshot of a build from its commits and its plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmill.schemas.records import Commit, Counts, Snapshot
 
 
 def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
-    """Sum up commits and what the plan itself left out."""
+    """Return the draft of a snapshot: totals of the commits, and what the plan left out or rejected."""
     commits = in_order(commits)
     by_reason: dict[str, int] = {}
     for row in plan.rejections:

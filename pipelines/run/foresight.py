@@ -1,4 +1,4 @@
-"""Foresight: what a plan tells of the split before any work is done."""
+"""Predict from a plan, before any work, what a build would make of the split."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from clipmill.stages.storage.root import Root
 class Foreseen:
     """What a build would make of the split.
 
-    splits : recordings by split; those that were asked for are there with 0 where they have none
-    warnings : limits that a build would exceed
-    side_changes : since the last snapshot
+    splits : number of recordings by split; 0 for a split of the configuration that gets none
+    warnings : limits that a build would exceed, and likely mistakes
+    side_changes : recordings that would move to another split, compared with the last snapshot
     """
 
     splits: dict[str, int]
@@ -33,7 +33,7 @@ class Foreseen:
 
 
 def foresee(config: Config, root: Root, plan: Plan) -> Foreseen:
-    """Look at the split of a plan, and at the last snapshot where shards differ from it."""
+    """Return what a build of a plan would make of the split. Of the last snapshot, only shards that are not planned are read."""
     splits = recordings_by_split(plan, config.split.expected)
     numbers = snapshot_numbers(root)
     last = read_snapshot(root, numbers[-1]) if numbers else None

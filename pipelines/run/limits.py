@@ -1,4 +1,4 @@
-"""Limits: what a finished build must not exceed to be published without a word from its owner."""
+"""Limits that a finished build must not exceed to be published without `--accept`."""
 
 from __future__ import annotations
 
@@ -19,129 +19,130 @@ _SHOWN, _LENGTH = 3, 40
 def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Finding]:
     """Return the limits that a snapshot exceeds.
 
-    last : the one published before, None when there is none; limits that compare with it are then met
+    last : the last published snapshot; None: there is none, and limits on changes are not checked
     """
-    found = _rejected(limits, new) + _too_small(limits, new) + _saturated(limits, new)
+    findings = _check_rejected(limits, new) + _check_size(limits, new) + _check_saturation(limits, new)
     if last is not None:
-        found += _moved(limits, new, last) + _shrunk(limits, new, last) + _drifted(limits, new, last)
-    return found
+        findings += _check_moves(limits, new, last) + _check_shrink(limits, new, last) + _check_drift(limits, new, last)
+    return findings
 
 
 def fallen_short(config: Config, new: Snapshot) -> tuple[list[Finding], list[Finding]]:
-    """Return where a snapshot falls short of the splits and classes that were asked for: what holds it back, and what is to be told.
+    """Return which splits and classes of the configuration a snapshot lacks: errors that keep it from being published, and warnings.
 
-    Where nothing is kept at all, `limits.min_clips` says it.
+    Both are empty if no clip was kept: `limits.min_clips` reports that.
     """
     if not new.counts.clips_kept:
         return [], []
-    found = {split: side["clips"] for split, side in new.by_split.items()}
-    empty = empty_splits(config.split, found)
+    clips = {split: side["clips"] for split, side in new.by_split.items()}
+    empty = empty_splits(config.split, clips)
     splits = [
-        Finding("allow_empty_splits", 0, 1, f"no clip stands in split {name!r}, which `split` asks for{_why(config.split, name in found)}")
+        Finding("allow_empty_splits", 0, 1, f"split {name!r}, which `split` asks for, has no clips{_why(config.split, name in clips)}")
         for name in empty
     ]  # fmt: skip
     classes = declared_classes(config)
     missing = _missing_classes(config, new, classes)
     mode = config.limits.missing_classes or ("hold" if classes else "warn")
     allowed = config.limits.allow_empty_splits
-    held = (
-        _with(splits, "limits: {allow_empty_splits: true} in the configuration publishes without it")
+    errors = (
+        _add_hint(splits, "with limits: {allow_empty_splits: true} in the configuration it is published anyway")
         if not allowed
         else []
     )
-    held += (
-        _with(missing, "limits: {missing_classes: warn} in the configuration publishes all the same")
+    errors += (
+        _add_hint(missing, "with limits: {missing_classes: warn} in the configuration it is published anyway")
         if mode == "hold"
         else []
     )
-    told = (splits if allowed else []) + (missing if mode == "warn" else [])
-    return held, told
+    warnings = (splits if allowed else []) + (missing if mode == "warn" else [])
+    return errors, warnings
 
 
-def _with(excesses: list[Finding], hint: str) -> list[Finding]:
-    return [replace(excess, message=f"{excess.message}; {hint}") for excess in excesses]
+def _add_hint(findings: list[Finding], hint: str) -> list[Finding]:
+    return [replace(finding, message=f"{finding.message}; {hint}") for finding in findings]
 
 
 def declared_classes(config: Config) -> list[str] | None:
-    """Return the classes that the configuration declares, None where it declares none."""
+    """Return the classes that the configuration declares, None if it declares none."""
     classes: list[str] | None = getattr(config, "classes", None)
     return classes or None
 
 
-def empty_splits(split: Split, found: Mapping[str, float]) -> list[str]:
-    """Return the splits that were asked for and are not there. found : clips, or recordings, by split"""
-    return [name for name in split.expected if not found.get(name)]
+def empty_splits(split: Split, sizes: Mapping[str, float]) -> list[str]:
+    """Return the splits of the configuration that are empty. sizes : numbers of clips, or of recordings, by split"""
+    return [name for name in split.expected if not sizes.get(name)]
 
 
 def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Finding]:
-    """Return what a plan tells already of limits that a build would exceed. recordings : by split; moves : as in a snapshot"""
-    limits, found = config.limits, []
+    """Return the limits that a build of a plan would exceed. recordings : numbers by split; moves : as in `SideChanges`"""
+    limits, findings = config.limits, []
     empty = empty_splits(config.split, recordings) if any(recordings.values()) else []
-    held = "" if limits.allow_empty_splits else "; a build of this is not published (limits.allow_empty_splits)"
+    result = "" if limits.allow_empty_splits else "; a build would not be published (limits.allow_empty_splits)"
     for name in empty:
-        text = f"no recording stands in split {name!r}, which `split` asks for{_why(config.split, False)}{held}"
-        found.append(Finding("allow_empty_splits", 0, 1, text))
+        text = f"split {name!r}, which `split` asks for, has no recordings{_why(config.split, False)}{result}"
+        findings.append(Finding("allow_empty_splits", 0, 1, text))
     if (n := crossing(moves)) > limits.max_side_changes:
         text = (
-            f"{counted(n, 'recording')} would change between training and evaluation, and limits.max_side_changes allows"
-            f" {limits.max_side_changes:,}; a build of this is not published without --accept"
+            f"{counted(n, 'recording')} would move between training and evaluation, but limits.max_side_changes allows"
+            f" {limits.max_side_changes:,}; a build would not be published without --accept"
         )
-        found.append(Finding("max_side_changes", n, limits.max_side_changes, text))
-    return found
+        findings.append(Finding("max_side_changes", n, limits.max_side_changes, text))
+    return findings
 
 
 def _why(split: Split, had_recordings: bool) -> str:
     if had_recordings:
-        return ": what stands there was rejected, or dropped by a rule; see `clipmill failures`"
+        return ": its recordings were rejected, or its clips dropped by a rule; see `clipmill failures`"
     if split.from_ is not None:
         known = sorted(split.map or {})
         mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
-        return f": {split.field!r} has no value that leads there (`map` has {mapped})"
+        return f": no value of {split.field!r} is mapped to it (`map` has {mapped})"
     if split.stratify is not None:
         groups = "recordings" if split.field is None else f"values of {split.field!r}"
         return (
-            f": the {groups} of each label are divided by themselves, so each label needs as many as there are splits"
-            f" ({len(split.expected)}), and labels here have fewer; name fewer splits, or write `balance: true` instead of `stratify`"
+            f": the {groups} of each label are divided separately, so each label needs at least as many as there are splits"
+            f" ({len(split.expected)}), but some have fewer; use fewer splits, or `balance: true` instead of `stratify`"
         )
     if split.needs_survey:
-        return ": there are fewer groups than splits; name fewer splits, or split `by` something that has more values"
-    return ": with few groups hashing leaves some sides empty; `balance: true` in `split` cuts them at the shares, so that none is"
+        return ": there are fewer groups than splits; use fewer splits, or split `by` something with more values"
+    return ": with few groups, hashing can leave a split empty; `balance: true` in `split` divides them by the shares, so that none is empty"
 
 
 def _short(name: str) -> str:
-    """Return a label, which may be a whole sentence, in quotes."""
+    """Return a label in quotes, shortened, since it may be a whole sentence."""
     return repr(name if len(name) <= _LENGTH else f"{name[:_LENGTH]}...")
 
 
 def _missing_classes(config: Config, new: Snapshot, classes: list[str] | None) -> list[Finding]:
-    """Return, for each split that has clips, the classes that it lacks: of those declared, else of those that others have."""
+    """Return, for each split with clips, the classes that it lacks, of the declared ones, else of all in the dataset."""
     by_split = {
-        split: {label for label, sums in of.items() if label and sums["clips"]} for split, of in new.labels.items()
+        split: {label for label, sums in labels.items() if label and sums["clips"]}
+        for split, labels in new.labels.items()
     }
     by_split = {split: labels for split, labels in by_split.items() if new.by_split.get(split, {}).get("clips")}
     clips = {label: n for label, n in new.seconds.clips_by_label.items() if label and n}
     if classes is None:
         if len(by_split) < 2:
             return []
-        # Labels most of which one clip alone has are transcripts, or names: no split could have them all.
+        # If most labels have a single clip they are transcripts, or names: no split could have them all.
         single = sum(n == 1 for n in clips.values())
         if config.limits.missing_classes is None and 2 * single > len(clips):
             return []
-    wanted = sorted(clips) if classes is None else classes
-    found = []
+    expected = sorted(clips) if classes is None else classes
+    findings = []
     for split, labels in sorted(by_split.items()):
-        lacking = [label for label in wanted if label not in labels]
-        if not lacking:
+        missing = [label for label in expected if label not in labels]
+        if not missing:
             continue
-        named = ", ".join(map(_short, lacking[:_SHOWN])) + (", ..." if len(lacking) > _SHOWN else "")
-        source = "that `classes` declares" if classes is not None else "that the dataset has"
-        of = f"the {len(wanted):,} classes" if len(wanted) > 1 else "the one class"
-        text = f"split {split!r} has no clip of {len(lacking):,} of {of} {source}: {named}"
-        found.append(Finding("missing_classes", len(lacking), 0, text))
-    return found
+        names = ", ".join(map(_short, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        source = "in `classes`" if classes is not None else "in the dataset"
+        which = f"{len(missing):,} of the {len(expected):,} classes" if len(expected) > 1 else "the only class"
+        text = f"split {split!r} has no clips of {which} {source}: {names}"
+        findings.append(Finding("missing_classes", len(missing), 0, text))
+    return findings
 
 
-def _rejected(limits: Limits, new: Snapshot) -> list[Finding]:
+def _check_rejected(limits: Limits, new: Snapshot) -> list[Finding]:
     c = new.counts
     shares = {
         "recording": (c.recordings_rejected, new.recordings_listed),
@@ -151,7 +152,7 @@ def _rejected(limits: Limits, new: Snapshot) -> list[Finding]:
     return [
         Finding(
             "max_rejected_share", rejected / total, limits.max_rejected_share,
-            f"{rejected:,} of {counted(total, what)} {'is' if total == 1 else 'are'} rejected, {rejected / total:.2%};"
+            f"{rejected:,} of {counted(total, what)} {'is' if rejected == 1 else 'are'} rejected ({rejected / total:.2%});"
             f" limits.max_rejected_share allows {limits.max_rejected_share:.2%}",
         )
         for what, (rejected, total) in shares.items()
@@ -159,22 +160,22 @@ def _rejected(limits: Limits, new: Snapshot) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _too_small(limits: Limits, new: Snapshot) -> list[Finding]:
+def _check_size(limits: Limits, new: Snapshot) -> list[Finding]:
     kept = new.counts.clips_kept
     if kept >= limits.min_clips:
         return []
-    text = f"{counted_are(kept, 'clip')} kept, {limits.min_clips - kept:,} fewer than limits.min_clips demands ({limits.min_clips:,})"
+    text = f"{counted_are(kept, 'clip')} kept, {limits.min_clips - kept:,} fewer than limits.min_clips requires ({limits.min_clips:,})"
     return [Finding("min_clips", kept, limits.min_clips, text)]
 
 
-def _saturated(limits: Limits, new: Snapshot) -> list[Finding]:
+def _check_saturation(limits: Limits, new: Snapshot) -> list[Finding]:
     allowed = limits.max_saturated_share
     if allowed is None:
         return []
     return [
         Finding(
             "max_saturated_share", sums.share, allowed,
-            f"source {source!r}: {sums.share:.3%} of the samples are at full scale, as in recordings that were clipped;"
+            f"source {source!r}: {sums.share:.3%} of the samples are at full scale, as in clipped recordings;"
             f" limits.max_saturated_share allows {allowed:.3%}",
         )
         for source, sums in new.saturation.items()
@@ -182,19 +183,19 @@ def _saturated(limits: Limits, new: Snapshot) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _moved(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
+def _check_moves(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     n = crossing(new.side_changes)
     if n <= limits.max_side_changes:
         return []
     between = {move: k for move, k in new.side_changes.items() if crossing({move: k})}
     text = (
-        f"{describe_moves(between, 'move')} of the split, compared with snapshot {last.number}; limits.max_side_changes allows"
+        f"{describe_moves(between, 'move')}, compared with snapshot {last.number}; limits.max_side_changes allows"
         f" {limits.max_side_changes:,} between training and evaluation"
     )
     return [Finding("max_side_changes", n, limits.max_side_changes, text)]
 
 
-def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
+def _check_shrink(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     before, now = last.counts.clips_kept, new.counts.clips_kept
     if limits.max_shrink_share is None or before - now <= limits.max_shrink_share * before:
         return []
@@ -206,19 +207,19 @@ def _shrunk(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     return [Finding("max_shrink_share", share, limits.max_shrink_share, text)]
 
 
-def _drifted(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
+def _check_drift(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:
     if limits.max_label_drift is None:
         return []
-    found = []
+    findings = []
     for label in sorted(new.seconds.clips_by_label.keys() | last.seconds.clips_by_label.keys()):
         before, now = _share(last, label), _share(new, label)
         if abs(now - before) > limits.max_label_drift:
             text = (
-                f"label {label or '(none)'!r} has {now:.2%} of the clips and had {before:.2%} in snapshot {last.number}, a change of"
+                f"label {label or '(none)'!r} has {now:.2%} of the clips, compared with {before:.2%} in snapshot {last.number}, a change of"
                 f" {abs(now - before):.2%}; limits.max_label_drift allows {limits.max_label_drift:.2%}"
             )
-            found.append(Finding("max_label_drift", abs(now - before), limits.max_label_drift, text))
-    return found
+            findings.append(Finding("max_label_drift", abs(now - before), limits.max_label_drift, text))
+    return findings
 
 
 def _share(snapshot: Snapshot, label: str) -> float:

@@ -1,4 +1,4 @@
-"""What is checked of an output before anything is written there."""
+"""Check an output before anything is written to it."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from clipmill.stages.storage.root import Root
 
 
 def check_output(file: ConfigFile, root: Root) -> None:
-    """Check what a build checks of its output, without writing there: whose dataset it is, and that no source holds it.
+    """Check the output as a build does, without writing: that it is not another dataset, and not inside a source.
 
     Raises
     ------
-    ConfigError, ClipmillError : it cannot be built there
+    ConfigError : the output is inside a source
+    ClipmillError : the output contains another dataset
     """
     check_apart(file, root)
     check_name(root, file.config.name)
 
 
 def check_apart(file: ConfigFile, root: Root) -> None:
-    """An output inside a source would be read as recordings by the next build."""
+    """Raise ConfigError if the output is inside a source: the next build would read its clips as recordings."""
     for source in file.config.sources:
         source_base = Root(source.root, source.storage_options)
         if source_base.is_s3 and root.is_s3:
             same_store = source.storage_options.get("endpoint_url") == root.storage_options.get("endpoint_url")
             if same_store and f"{root.full()}/".startswith(f"{source_base.full()}/") and "/." not in root.full():
                 raise ConfigError(
-                    f"{root.url} lies inside the source {source.root}: its clips would be read as recordings; move one of them",
+                    f"{root.url} is inside the source {source.root}: its clips would be read as recordings; move one of them",
                     key="output.root", file=file.path,
                 )  # fmt: skip
         if source_base.is_local and root.is_local:
             inside = os.path.realpath(root.full()) + os.sep
             if inside.startswith(os.path.realpath(source_base.full()) + os.sep) and not _hidden(inside, source_base):
                 raise ConfigError(
-                    f"{root.url} lies inside the source {source.root}: its clips would be read as recordings; move one of them",
+                    f"{root.url} is inside the source {source.root}: its clips would be read as recordings; move one of them",
                     key="output.root", file=file.path,
                 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Preview a build: what is planned, what of it is committed, and what it will come to. Nothing is written."""
+"""Preview a build: what is planned, what is already committed, and an estimate of the result. Nothing is written."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Preview:
     """What a build would do.
 
     plan : the shards with their recordings
-    committed : keys of the planned shards that are there already
-    estimate : clips, their length, bytes and working time
-    split : recordings by split, limits that would be exceeded, and recordings that would change sides
-    notes : what would keep this machine from building it
+    committed : keys of planned shards that are already committed
+    estimate : clips, their length in seconds, bytes and working time in seconds
+    split : recordings by split, limits that would be exceeded, and recordings that would move to another split
+    notes : what would prevent a build on this machine
     """
 
     plan: Plan
@@ -51,12 +51,12 @@ class Preview:
 
     @property
     def shards_missing(self) -> int:
-        """How many shards a build has to make."""
+        """Number of shards that a build would make."""
         return sum(key not in self.committed for key in self.plan.keys)
 
     @cached_property
     def shards(self) -> pa.Table:
-        """The planned shards: key, split, bucket (the hash prefix), recordings (their ids), committed."""
+        """The planned shards, one row each: key, split, bucket (the hash prefix), recordings (their ids), committed."""
         return pa.Table.from_pylist(self._shards(), schema=_SHARDS)
 
     def _shards(self) -> list[dict[str, Any]]:
@@ -111,11 +111,11 @@ _SHARDS = pa.schema(
 
 
 def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Preview:
-    """List sources and annotations, and say what `build` would do. No recording is opened, and nothing is written.
+    """List sources and annotations, and return what `build` would do. No recording is opened, and nothing is written.
 
     Parameters
     ----------
-    config : the path of a YAML file, a mapping with what one would hold, or what `load_config` returned
+    config : path of a YAML file, a mapping with its content, or the result of `load_config`
 
     Raises
     ------
@@ -127,10 +127,10 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Pre
     with guarded(file):
         check_output(file, root)
         notes = device_notes(file.config)
-        made = make_plan(file.config, forgotten=read_forgotten(root))
-        committed = frozenset(sound_commits(root, made.keys))
-        split = foresee(file.config, root, made)
+        planned = make_plan(file.config, forgotten=read_forgotten(root))
+        committed = frozenset(sound_commits(root, planned.keys))
+        split = foresee(file.config, root, planned)
         numbers = snapshot_numbers(root)
         last = read_snapshot(root, numbers[-1]) if numbers else None
-    missing_s = sum(s for key, s in zip(made.keys, made.shard_s, strict=True) if key not in committed)
-    return Preview(made, committed, estimate(file.config, file.public, made, missing_s, last), split, notes)
+    missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)
+    return Preview(planned, committed, estimate(file.config, file.public, planned, missing_s, last), split, notes)

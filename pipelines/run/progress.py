@@ -1,4 +1,4 @@
-"""Progress of a build: counted on the workers, shown on a terminal as a bar, elsewhere as plain lines."""
+"""Progress of a build: counted on the workers, and shown as a bar on a terminal, elsewhere as plain lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINE_EVERY_S = 15.0
 
 @dataclass(frozen=True)
 class Tally:
-    """How far a build is. recordings, clips kept, seconds of audio decoded."""
+    """How far a build is: numbers of recordings and of kept clips, and seconds of decoded audio."""
 
     recordings: int = 0
     clips: int = 0
@@ -31,7 +31,7 @@ class Tally:
 
 
 class Tallies(Protocol):
-    """Where workers report to, and where their sum is read."""
+    """Receives the reports of workers, and returns their sum."""
 
     def add(self, recordings: int, clips: int, decoded_s: float) -> None: ...
 
@@ -39,7 +39,7 @@ class Tallies(Protocol):
 
 
 class LocalTally:
-    """Sums up what this process reports."""
+    """Adds up what this process reports."""
 
     def __init__(self) -> None:
         self._tally = Tally()
@@ -57,7 +57,7 @@ _reported_at = 0.0
 
 
 class RayTally:
-    """Sums up, in an actor, what the workers of a Ray cluster report: each of them a few times a second, since calls cost time."""
+    """Adds up, in an actor, what the workers of a Ray cluster report. Calls cost time, so each worker reports a few times per second."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -65,6 +65,7 @@ class RayTally:
 
     @classmethod
     def start(cls) -> RayTally:
+        """Start the actor, and wait until it answers."""
         import ray
 
         actor = ray.remote(num_cpus=0, max_restarts=-1)(LocalTally).remote()
@@ -72,7 +73,7 @@ class RayTally:
         return cls(actor)
 
     def add(self, recordings: int, clips: int, decoded_s: float) -> None:
-        global _unreported, _reported_at  # of this worker: tasks work on copies of this object
+        global _unreported, _reported_at  # per worker: tasks have copies of this object
         _unreported.add(recordings, clips, decoded_s)
         if (now := time.monotonic()) - _reported_at >= _REPORT_EVERY_S:
             t = _unreported.read()
@@ -87,10 +88,10 @@ class RayTally:
         return self._last
 
     def stop(self) -> None:
-        """End the actor, and let go of all that Ray keeps in cycles.
+        """End the actor, and free the objects that Ray keeps in reference cycles.
 
-        Whatever this process forks later, such as the loading processes of a training, would else collect them: it would
-        tell Ray so over the connections of this process, which then hears nothing more from Ray.
+        Otherwise a process that this one forks later, such as the loader of a training run, would free them: it would report that to
+        Ray over this process's connections, and this process would get no more answers from Ray.
         """
         import ray
 
@@ -101,7 +102,7 @@ class RayTally:
 
 @dataclass(frozen=True)
 class Watch:
-    """A stage that passes tables on and reports what is in them. tally : None to report nothing."""
+    """A stage that passes tables through and reports their content. tally : None to report nothing"""
 
     tally: Tallies | None = None
 
@@ -114,25 +115,25 @@ class Watch:
 
 
 def phase(text: str, quiet: bool) -> AbstractContextManager[object]:
-    """Show what is going on, on a terminal and for as long as the block runs."""
+    """Return a context manager that shows a text while the block runs, if stderr is a terminal."""
     if quiet or not sys.stderr.isatty():
         return nullcontext()
     return Console(stderr=True).status(text)
 
 
 class Display:
-    """Shows a build's progress on stderr while it runs.
+    """Shows the progress of a build on stderr while the block runs.
 
-    n_recordings : to be processed
-    quiet : show nothing, and only keep `said` up to date
+    n_recordings, n_shards : to be processed
+    quiet : show nothing, and only keep `text` up to date
 
-    said : how far the build is, in words; asked of the tally while the block runs and never after
+    text : the progress, as returned by `describe`; never updated after the block
     """
 
     def __init__(self, tally: Tallies, n_recordings: int, n_shards: int, quiet: bool) -> None:
         self._tally, self._total, self._n_shards, self._quiet = tally, n_recordings, n_shards, quiet
         self._shards = 0
-        self.said = ""
+        self.text = ""
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -146,10 +147,11 @@ class Display:
     ) -> None:
         self._stop.set()
         if self._thread.is_alive():
-            # To its end, which its own timeout bounds: a thread that talks to Ray after Ray was left ends the process.
+            # Without a timeout, since the thread has its own: one that calls Ray after the shutdown would end the process.
             self._thread.join()
 
     def shard_done(self) -> None:
+        """Count one shard as finished."""
         self._shards += 1
 
     def describe(self, tally: Tally) -> str:
@@ -177,8 +179,8 @@ class Display:
             task = bar.add_task("starting", total=max(1, self._total))
             while not self._stop.wait(_POLL_S):
                 tally = self._tally.read()
-                self.said = self.describe(tally)
-                bar.update(task, completed=tally.recordings, description=self.said)
+                self.text = self.describe(tally)
+                bar.update(task, completed=tally.recordings, description=self.text)
                 if not on_terminal and not self._quiet and time.monotonic() - last_line >= _LINE_EVERY_S:
                     last_line = time.monotonic()
-                    print(f"build: {self.said}", file=sys.stderr, flush=True)
+                    print(f"build: {self.text}", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""An item that turns out to be bad when rows of it were there already: its shard is made again without it.
+"""Reject an item after some of its rows have arrived: its shard is made again without it.
 
-For what a limit decides. Limits stand in no key, so the shard keeps the one that it has.
+Only limits lead to this. Limits are not part of keys, so the shard keeps its key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clipmill.stages.arrow_rows import replace_column
 
 
 def rejecting(shard: pa.Table, bad: ItemRejectedError) -> pa.Table:
-    """Return a shard's plan in which the item is rejected unread, under the key that it has."""
+    """Return a shard's plan, with the same key, in which an item is rejected without being read."""
     is_it = pc.equal(shard["item_id"], bad.item)
     for name, value in (("reason", bad.reason), ("detail", bad.detail)):
         shard = replace_column(shard, name, pc.if_else(is_it, value, shard[name]))
@@ -23,8 +23,8 @@ def rejecting(shard: pa.Table, bad: ItemRejectedError) -> pa.Table:
 
 
 def exchanged(clips: pa.Table, item: str, rejection: Iterable[pa.Table]) -> pa.Table:
-    """Return a shard's clips with the rejection of an item in the place of its rows."""
+    """Return a shard's clips with the rows of an item replaced by its rejection."""
     is_it = pc.equal(clips["item_id"], item)
     start = pc.index(is_it, True).as_py()
-    behind = clips.slice(start).filter(pc.invert(is_it.slice(start)))
-    return pa.concat_tables([clips.slice(0, start), *rejection, behind])
+    rest = clips.slice(start).filter(pc.invert(is_it.slice(start)))
+    return pa.concat_tables([clips.slice(0, start), *rejection, rest])

@@ -1,4 +1,4 @@
-"""What a build reports."""
+"""The report of a build."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Report:
     features_busy : share of work_s in which the feature actors, one for each GPU, had something to compute; None without such
         actors. Well under 1, the CPUs that decode do not keep up with the GPUs
     remarks : notable things about recordings that were used: {code, count, meaning, remedy, examples}
-    snapshot : the published snapshot, or the one that was held back; None where shards failed
-    warnings : likely mistakes, and shortfalls that did not hold the snapshot back
-    side_changes : recordings that are on another side of the split than in the last snapshot
+    snapshot : the published snapshot, or the one that a limit kept from being published; None if shards failed
+    warnings : likely mistakes, and shortfalls that did not keep the snapshot from being published
+    side_changes : recordings that are in another split than in the last snapshot
     storage_weaknesses : what the output's file system lacks, in sentences
     """
 
@@ -80,14 +80,14 @@ class Report:
 
         Raises
         ------
-        ClipmillError : shards failed, or a limit holds the snapshot back; the message says which
+        ClipmillError : shards failed, or a limit kept the snapshot from being published; the message says which
         """
         if self.status == "failed":
             reasons = "; ".join(dict.fromkeys(self.failures)) or "the build ended before all shards were tried"
             raise ClipmillError(f"{self.root}: {counted(len(self.failures), 'shard')} failed: {reasons}")
         if self.status == "not_published":
             reasons = "; ".join(limit.message for limit in self.limits)
-            raise ClipmillError(f"{self.root}: built and not published: {reasons}", code="not_published")
+            raise ClipmillError(f"{self.root}: built but not published: {reasons}", code="not_published")
         return self
 
     def to_dict(self) -> dict[str, Any]:
