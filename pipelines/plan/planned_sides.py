@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.pipelines.dataset.sides import SideChanges, Stood, compare, shards_gone, stood
+from clipmill.pipelines.dataset.sides import Placement, SideChanges, compare, find_removed_shards, read_placements
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.records import Snapshot
 from clipmill.stages.storage.root import Root
@@ -17,9 +17,9 @@ def planned_changes(root: Root, last: Snapshot, plan: Plan) -> SideChanges:
     """Return which recordings of the last snapshot a plan puts on another side."""
     known = set(last.commits)
     come = [plan.shard(i) for i, key in enumerate(plan.keys) if key not in known]
-    gone, lost = shards_gone(root, last, set(plan.keys))
+    gone, lost = find_removed_shards(root, last, set(plan.keys))
     same = {c.clips_key for c in gone} & {shard["clips_key"][0].as_py() for shard in come}
-    before, unknown = stood(root, [c for c in gone if not c.clips_key or c.clips_key not in same])
+    before, unknown = read_placements(root, [c for c in gone if not c.clips_key or c.clips_key not in same])
     after = (row for shard in come if shard["clips_key"][0].as_py() not in same for row in _planned(shard))
     changes = compare(before, after)
     changes.shards_unknown = lost + unknown
@@ -49,7 +49,7 @@ def has_rows(items: pa.Table) -> pa.ChunkedArray:
     return pc.and_(pa.chunked_array(found, pa.bool_()), pc.is_null(items["reason"]))
 
 
-def _planned(shard: pa.Table) -> Iterator[Stood]:
+def _planned(shard: pa.Table) -> Iterator[Placement]:
     usable = shard.filter(has_rows(shard))
     columns = (usable[name].to_pylist() for name in ("recording_id", "version", "split"))
     yield from zip(*columns, strict=True)
