@@ -67,7 +67,7 @@ def _place_of(path: Path, column: str) -> tuple[int, int]:
     [
         ({"columns": "audio"}, "give a list of names"),
         ({"columns": None}, "give a list of names"),
-        ({"split": ["train"]}, "no split"),
+        ({"split": ["train"]}, "split ['train'] does not exist"),
         ({"split": "trian"}, "split 'trian' does not exist; the splits are train; did you mean 'train'?"),
         ({"seed": -1}, "seed is -1; expected a whole number of 0 or more"),
         ({"seed": None}, "seed is None"),
@@ -81,7 +81,7 @@ def _place_of(path: Path, column: str) -> tuple[int, int]:
         ({"rank": 1}, "rank is 1, n_ranks is not given"),
         ({"rank": 2, "n_ranks": 2}, "rank is 2, n_ranks is 2"),
         ({"rank": 0.0, "n_ranks": 2}, "rank is 0.0"),
-        ({"snapshot": 1.0}, "a snapshot's number is expected, not 1.0"),
+        ({"snapshot": 1.0}, "snapshot must be a number, not 1.0"),
         ({"snapshot": 7}, "snapshot 7 does not exist; the only one is 1"),
         ({"storage_options": "x"}, "must be a mapping"),
         ({"root": ""}, "is empty"),
