@@ -348,7 +348,7 @@ def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_se
         rank.join(120)
         assert not rank.is_alive(), "a rank still waits for its share"
     for wrong in (["clip_id", "lable"], "clip_id"):
-        with pytest.raises(ClipmillError, match="there are clip_id, "):
+        with pytest.raises(ClipmillError, match="the columns are clip_id, "):
             open_dataset(dataset).to_ray_dataset("train", wrong)
     assert [len(names) for names in found] == [N_CLIPS // 2, N_CLIPS // 2]
     assert sorted(n for names in found for n in names) == sorted(stored)
