@@ -122,7 +122,7 @@ def test_ids_stay_when_classes_come_and_go(
     assert moved.exit_code == 0, moved.output
     assert "published    snapshot" in moved.output
     assert "0 built" in moved.output, "no shard holds an id"
-    assert "models trained on that one do not fit this order" in moved.output
+    assert "models trained on that snapshot do not fit this order" in moved.output
     assert open_dataset(str(tmp_path / "out")).classes == ["02", "99", "08", "03", "01"]
 
 
