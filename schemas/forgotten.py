@@ -60,9 +60,9 @@ class Forgotten:
 def _names(recording_id: str) -> Iterator[str]:
     source, _, path = recording_id.partition("/")
     stem = path.rpartition(".")[0] if "." in path.rpartition("/")[2] else path
-    for whole in dict.fromkeys((path, stem)):
-        yield f"path:{source}/{whole}"
-        yield from (f"end:{source}/{end}" for end in _ends(whole))
+    for name in dict.fromkeys((path, stem)):
+        yield f"path:{source}/{name}"
+        yield from (f"end:{source}/{end}" for end in _ends(name))
 
 
 def _ends(path: str) -> Iterator[str]:

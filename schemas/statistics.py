@@ -127,10 +127,10 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         names = sorted(self.features.keys() | other.features.keys())
-        nothing = FeatureSums()
+        zero = FeatureSums()
         return Statistics(
             self.lengths + other.lengths,
-            {n: self.features.get(n, nothing) + other.features.get(n, nothing) for n in names},
+            {n: self.features.get(n, zero) + other.features.get(n, zero) for n in names},
             sum_saturation((self, other)),
         )
 

@@ -1,6 +1,6 @@
-"""What is done: one module per stage, each a pure function of an Arrow table. No Ray here.
+"""Do the work on recordings and clips: one module per stage, each a pure function of an Arrow table, without Ray.
 
-What a stage of your own needs can be imported from here: see docs/stages.md.
+Import what your own stages need from here; see docs/stages.md.
 """
 
 from importlib import import_module
@@ -41,7 +41,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up when it is asked for: the features' arithmetic also runs where most packages are missing.
+    # Imported on first use, since the arithmetic of the features must also run where most packages are missing.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"clipmill.{_MODULES.get(name, 'stages.stage')}")

@@ -1,4 +1,4 @@
-"""Collecting rows into Arrow tables, with one column of samples that is never turned into Python objects."""
+"""Collect rows into Arrow tables without turning samples into Python objects, and read them back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pyarrow as pa
 
 
 class RowBuffer:
-    """Rows as dictionaries until `table()` makes an Arrow table of them and starts anew.
+    """Collect rows as dictionaries until `table` turns them into an Arrow table and empties the buffer.
 
     schema : of the table; a column that a row lacks is null
-    values_column : a `large_list<float32>` column whose values are numpy arrays
+    values_column : a `large_list<float32>` column whose values are given as numpy arrays
     """
 
     def __init__(self, schema: pa.Schema, values_column: str) -> None:
@@ -24,9 +24,11 @@ class RowBuffer:
 
     @property
     def n_rows(self) -> int:
+        """Return the number of rows in the buffer."""
         return len(self._rows)
 
     def add(self, row: dict[str, Any]) -> None:
+        """Add a row. Its array of values is taken out of the dictionary."""
         values = row.pop(self._values_column, None)
         flat = np.empty(0, np.float32) if values is None else values.reshape(-1)
         self._rows.append(row)
@@ -34,7 +36,7 @@ class RowBuffer:
         self.n_values += len(flat)
 
     def table(self) -> pa.Table:
-        """Return the rows so far as a table of the schema."""
+        """Return the rows as a table of the schema, and empty the buffer."""
         columns = []
         for field in self._schema:
             if field.name == self._values_column:
@@ -55,14 +57,14 @@ def float_lists(values: list[npt.NDArray[Any]], dtype: str = "float32") -> pa.La
 
 
 def list_values(column: pa.ChunkedArray) -> list[npt.NDArray[Any]]:
-    """Return each row of a list column as a numpy view, no copy. A null row is an empty array."""
-    found: list[npt.NDArray[Any]] = []
+    """Return each row of a list column as a numpy view without a copy. A null row is an empty array."""
+    rows: list[npt.NDArray[Any]] = []
     for chunk in column.chunks:
         values = chunk.values.to_numpy(zero_copy_only=True)
         offsets = chunk.offsets.to_numpy()
         valid = chunk.is_valid().to_pylist() if chunk.null_count else [True] * len(chunk)
-        found.extend(values[offsets[i] : offsets[i + 1]] if valid[i] else values[:0] for i in range(len(chunk)))
-    return found
+        rows.extend(values[offsets[i] : offsets[i + 1]] if valid[i] else values[:0] for i in range(len(chunk)))
+    return rows
 
 
 def pcm_samples(payload: Any, sample_format: str) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
@@ -73,7 +75,7 @@ def pcm_samples(payload: Any, sample_format: str) -> npt.NDArray[np.int16] | npt
 
 
 def stream_bytes(table: pa.Table) -> bytes:
-    """Return a table as an Arrow stream, to be handed to another process."""
+    """Return a table as an Arrow stream, for another process."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -81,10 +83,10 @@ def stream_bytes(table: pa.Table) -> bytes:
 
 
 def stream_table(stream: Any) -> pa.Table:
-    """Return the table of an Arrow stream; a view of the bytes, no copy."""
+    """Return the table in an Arrow stream, as a view of its bytes."""
     return pa.ipc.open_stream(pa.py_buffer(stream)).read_all()
 
 
 def replace_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """Return a table with a column's values exchanged, its type kept."""
+    """Return a table with new values in a column, whose type does not change."""
     return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)

@@ -1,4 +1,4 @@
-"""The clips of one item until it has ended well: in memory, and beyond 64 MB in a temporary file."""
+"""Buffer the clips of an item until its end is decoded, in memory and, beyond 64 MiB, in a temporary file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PURPOSE = "keep clips in temporary files"
 
 
 class ClipBuffer:
-    """Takes tables of one schema, gives them back in order, or drops them.
+    """Hold tables of one schema, and return them in order or drop them.
 
-    size_bytes : of what waits in the temporary file
+    size_bytes : size of the temporary file
     """
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class ClipBuffer:
         self.clear()
 
     def clear(self) -> None:
-        """Drop what is held, and the space that it took."""
+        """Drop all tables and remove the temporary file."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # of a full disk, which has been told; nothing in it is wanted any more
+            with contextlib.suppress(OSError):  # of a full disk, which was reported before; the content is not needed
                 self._file.close()
         self._file = None
         self._writer: Any = None
@@ -45,28 +45,30 @@ class ClipBuffer:
         self.size_bytes = 0
 
     def add(self, table: pa.Table) -> None:
-        """Hold a table.
+        """Add a table.
 
         Raises
         ------
         StorageError : the temporary file cannot be written
         """
         self._tables.append(table)
-        self._n_bytes += table.get_total_buffer_size()  # of whole buffers, of which a table can be a small part
+        self._n_bytes += (
+            table.get_total_buffer_size()
+        )  # counts whole buffers, even when the table uses a small part of them
         if self._n_bytes < MEMORY_BYTES:
             return
         with temporary_file_errors(_PURPOSE):
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
                 self._writer = pa.ipc.new_stream(self._file, table.schema)
-            for waiting in self._tables:
-                self._writer.write_table(waiting)
+            for buffered in self._tables:
+                self._writer.write_table(buffered)
             self._file.flush()
             self.size_bytes = self._file.tell()
         self._tables, self._n_bytes = [], 0
 
     def release(self) -> Iterator[pa.Table]:
-        """Yield what was held, in order, and hold nothing any more.
+        """Yield all tables in order, and empty the buffer.
 
         Raises
         ------
@@ -89,7 +91,7 @@ class ClipBuffer:
 
 @contextlib.contextmanager
 def temporary_file_errors(purpose: str) -> Iterator[None]:
-    """Say of an error of the operating system that it is about temporary files: neither a recording's nor the dataset's."""
+    """Raise errors of the operating system as StorageError about temporary files, which are neither the corpus nor the dataset."""
     try:
         yield
     except OSError as error:
@@ -100,8 +102,8 @@ def temporary_file_errors(purpose: str) -> Iterator[None]:
 
 
 def _temporary_folder() -> str:
-    """Return where temporary files go; where none can be written, where they should."""
+    """Return the folder of temporary files, or, where none is writable, the folders that were tried."""
     try:
         return tempfile.gettempdir()
-    except FileNotFoundError:  # it tries them out, and none takes a file
+    except FileNotFoundError:  # gettempdir tries to write, and no folder is writable
         return os.environ.get("TMPDIR") or "/tmp, /var/tmp and /usr/tmp"  # noqa: S108

@@ -1,4 +1,4 @@
-"""The clip stages of all sources as one: each clip goes through those of its source."""
+"""Apply clip stages: each clip passes through the stages of its source."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MAX_TEXT = 500
 
 @dataclass(frozen=True)
 class ClipChain:
-    """Take clips through the clip stages of their source. Takes and gives tables of `clipmill.schemas.tables.CLIPS`; gives `fields` as well.
+    """Apply to each clip the clip stages of its source. Takes and yields tables of `clipmill.schemas.tables.CLIPS`, and adds `fields`.
 
     stages : in their order, by source
-    fields : that any of them adds; null in clips of sources that do without
-    begin : called with what to say of a stage if it never comes back before it works, and with "" after it
+    fields : columns that any of the stages adds; null in clips of sources without that stage
+    begin : called before a stage works, with the message to report if it never returns, and with "" after it
     """
 
     stages: Mapping[str, Sequence[Stage]]
@@ -31,66 +31,66 @@ class ClipChain:
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         for part in _by_source(table) if len(self.stages) > 1 else [table]:
             source = part["source"][0].as_py() if part.num_rows else next(iter(self.stages), "")
-            for done in self._through(part, list(self.stages.get(source, ()))):
-                yield self._conformed(done)
+            for result in self._apply(part, list(self.stages.get(source, ()))):
+                yield self._conform(result)
 
-    def _through(self, table: pa.Table, stages: list[Stage]) -> Iterator[pa.Table]:
+    def _apply(self, table: pa.Table, stages: list[Stage]) -> Iterator[pa.Table]:
         if not stages:
             yield table
             return
-        for done in apply_stage(stages[0], table, self.begin):
-            yield from self._through(done, stages[1:])
+        for result in apply_stage(stages[0], table, self.begin):
+            yield from self._apply(result, stages[1:])
 
-    def _conformed(self, table: pa.Table) -> pa.Table:
+    def _conform(self, table: pa.Table) -> pa.Table:
         missing = [f for f in self.fields if f.name not in table.column_names]
         for field in missing:
             table = table.append_column(field.remove_metadata(), pa.nulls(table.num_rows, field.type))
-        if len(self.fields) > 1:  # sources may name their stages in another order
+        if len(self.fields) > 1:  # the order of stages can differ between sources
             plain = [n for n in table.column_names if n not in {f.name for f in self.fields}]
             table = table.select([*plain, *(f.name for f in self.fields)])
         return table
 
 
 def apply_stage(stage: Stage, table: pa.Table, begin: Callable[[str], None] | None = None) -> list[pa.Table]:
-    """Return what a stage makes of a table of clips, checked against what it declares.
+    """Return the tables that a stage makes of a table of clips, checked against its declaration.
 
     Raises
     ------
-    StageError : the stage raised something, or did what it does not declare; names the stage and the clip
-    ClipmillError, MemoryError : as the stage raised it
+    StageError : the stage raised another exception, or did something that it does not declare; names the stage and the clip
+    ClipmillError, MemoryError : raised by the stage
     """
     if begin is not None:
-        begin(f"{stage.section!r} did not come back from {_clips_of(table)}")
+        begin(f"{stage.section!r} did not return from {_clip_range(table)}")
     try:
-        given = stage(table)
-        tables = [given] if isinstance(given, pa.Table) else list(given)
-        for made in tables:
-            _check(stage, table, made)
+        result = stage(table)
+        tables = [result] if isinstance(result, pa.Table) else list(result)
+        for output in tables:
+            _check(stage, table, output)
     except (ClipmillError, MemoryError):
         raise
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
-        raise StageError(f"stage {stage.section!r} failed on {_failing(stage, table)}: {text}") from error
+        raise StageError(f"stage {stage.section!r} failed on {_find_failing_clip(stage, table)}: {text}") from error
     if begin is not None:
         begin("")
     return tables
 
 
-def _failing(stage: Stage, table: pa.Table) -> str:
-    """Return which clip a stage fails on, by giving it one at a time."""
+def _find_failing_clip(stage: Stage, table: pa.Table) -> str:
+    """Return the clip on which a stage fails, by calling it with one clip at a time; all clips when it fails on none alone."""
     ids = table["clip_id"].to_pylist()
     rows = np.flatnonzero(is_clip(table)).tolist()
     for i in rows:
         try:
-            given = stage(table.slice(i, 1))
-            if not isinstance(given, pa.Table):
-                list(given)
+            result = stage(table.slice(i, 1))
+            if not isinstance(result, pa.Table):
+                list(result)
         except Exception:  # noqa: BLE001 - the same boundary
             return f"clip {ids[i]}"
-    return _clips_of(table)
+    return _clip_range(table)
 
 
-def _clips_of(table: pa.Table) -> str:
+def _clip_range(table: pa.Table) -> str:
     ids = table["clip_id"].filter(pa.array(is_clip(table))).to_pylist()
     if not ids:
         return "a table without clips"
@@ -98,22 +98,24 @@ def _clips_of(table: pa.Table) -> str:
 
 
 def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:
-    """Raise StageError where a stage did what it does not declare."""
+    """Raise StageError when a stage did something that it does not declare."""
     known = [f.name for f in stage.fields]
-    had, has = set(before.column_names), set(after.column_names)  # pyarrow builds the list each time it is asked
+    had, has = set(before.column_names), set(after.column_names)  # pyarrow builds the list on each access
     added = [n for n in after.column_names if n not in had]
     if wrong := [n for n in added if n not in known] + [n for n in known if n not in has]:
         raise StageError(
-            f"stage {stage.section!r} gives {', '.join(map(repr, wrong))} {'and' if wrong[0] in added else 'not, although it'} declares"
-            f" the columns {', '.join(known) or 'none'}; correct the stage"
+            f"stage {stage.section!r} {'adds' if wrong[0] in added else 'does not add'} {', '.join(map(repr, wrong))}, but declares"
+            f" {'the columns ' + ', '.join(known) if known else 'no columns'}; correct the stage"
         )
     if missing := had - has:
-        raise StageError(f"stage {stage.section!r} takes away the column {min(missing)!r}; columns can only be added")
+        raise StageError(f"stage {stage.section!r} removes the column {min(missing)!r}; stages can only add columns")
     if unknown := _new(before, after, "rule") - set(stage.drops):
-        raise StageError(f"stage {stage.section!r} drops clips by {min(unknown)!r}, which is not among its `drops`")
+        raise StageError(
+            f"stage {stage.section!r} drops clips by the rule {min(unknown)!r}, which is not in its `drops`"
+        )
     if unknown := _new(before, after, "reason") - {r.code for r in stage.rejects}:
         raise StageError(
-            f"stage {stage.section!r} rejects clips for {min(unknown)!r}, which is not among its `rejects`"
+            f"stage {stage.section!r} rejects clips for the reason {min(unknown)!r}, which is not in its `rejects`"
         )
     was_changed = after["samples"].null_count < after.num_rows and before["samples"].null_count == before.num_rows
     if was_changed and not stage.changes_samples:
@@ -121,12 +123,12 @@ def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:
 
 
 def _new(before: pa.Table, after: pa.Table, name: str) -> set[str]:
-    """Return the values of a column that a stage has added."""
+    """Return the values that a stage has added to a column."""
     return set(after[name].unique().drop_null().to_pylist()) - set(before[name].unique().drop_null().to_pylist())
 
 
 def _by_source(table: pa.Table) -> Iterator[pa.Table]:
-    """Yield stretches of rows of one source."""
+    """Yield the rows in groups of consecutive rows with the same source."""
     if table.num_rows == 0:
         yield table
         return

@@ -1,4 +1,4 @@
-"""Waveforms: the samples of clips on their way through the clip stages, as numpy arrays."""
+"""Read and replace the samples of clips as numpy arrays, between clip stages."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def waveforms(table: pa.Table) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
 
     Yields
     ------
-    row : place in the table
-    y : float32 [channels, samples], full scale 1.0. Not rounded to PCM where a stage of the chain changes samples, and then a view
+    row : index in the table
+    y : float32 [channels, samples], full scale 1.0. Where a stage of the chain changes samples, a view of samples not yet rounded to PCM
     """
     chosen = np.flatnonzero(is_clip(table)).tolist()
     if not chosen:
@@ -35,15 +35,15 @@ def waveforms(table: pa.Table) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
 
 
 def with_waveforms(table: pa.Table, changed: Mapping[int, npt.NDArray[Any]]) -> pa.Table:
-    """Return a table in which clips have other samples, and the length that follows.
+    """Return a table with new samples for some clips, and with the lengths that follow.
 
     Parameters
     ----------
-    changed : by row, float [channels, samples] with the clip's number of channels and at least one sample
+    changed : new samples by row, float [channels, samples] with the clip's number of channels and at least one sample
 
     Raises
     ------
-    ValueError : an array of another shape, or one with values that are not finite
+    ValueError : an array has a wrong shape or values that are not finite
     """
     if not changed:
         return table
@@ -53,9 +53,9 @@ def with_waveforms(table: pa.Table, changed: Mapping[int, npt.NDArray[Any]]) -> 
     lengths, durations = table["n_samples"].to_pylist(), table["duration_s"].to_pylist()
     for i, y in changed.items():
         if y.ndim != 2 or y.shape[0] != channels[i] or y.shape[1] == 0:
-            raise ValueError(f"samples of shape {y.shape}, expected [{channels[i]}, at least 1]")
+            raise ValueError(f"samples have the shape {y.shape}; expected [{channels[i]}, at least 1]")
         if not np.isfinite(y).all():
-            raise ValueError("samples that are not finite; reject the clip instead")
+            raise ValueError("samples are not finite; reject the clip instead")
         values[i], valid[i] = np.ascontiguousarray(y.T, np.float32).reshape(-1), True
         lengths[i], durations[i] = y.shape[1], y.shape[1] / rates[i]
     table = replace_column(table, "samples", nullable_floats(values, valid))
@@ -65,17 +65,17 @@ def with_waveforms(table: pa.Table, changed: Mapping[int, npt.NDArray[Any]]) -> 
 
 
 def _as_float(payload: Any, n_values: int) -> npt.NDArray[np.float32]:
-    """Return PCM, int16 or float32 by its size, as float32 with full scale 1.0."""
+    """Return PCM as float32 with full scale 1.0. Its size tells int16 from float32."""
     if len(payload) == 4 * n_values:
         return np.frombuffer(payload, np.dtype("<f4"))
     return np.frombuffer(payload, np.dtype("<i2")).astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def nullable_floats(values: list[npt.NDArray[np.float32]], valid: list[bool]) -> pa.LargeListArray:
-    """Return float32 arrays as an Arrow list column. valid : False for those that are null"""
+    """Return float32 arrays as an Arrow list column. valid : False where the row is null"""
     offsets = np.zeros(len(values) + 1, np.int64)
     np.cumsum([len(v) if ok else 0 for v, ok in zip(values, valid, strict=True)], out=offsets[1:])
-    used = [v for v, ok in zip(values, valid, strict=True) if ok]
-    flat = used[0] if len(used) == 1 else np.concatenate([np.empty(0, np.float32), *used])
+    present = [v for v, ok in zip(values, valid, strict=True) if ok]
+    flat = present[0] if len(present) == 1 else np.concatenate([np.empty(0, np.float32), *present])
     null = pa.array([not ok for ok in valid])
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.float32()), mask=null)

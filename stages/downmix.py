@@ -1,4 +1,4 @@
-"""Downmix: the channels that are asked for: their mean, one of them, or all as they are."""
+"""Downmix: mix or select the configured channels."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _ALONE = {"left": [0], "right": [1]}
 
 @dataclass(frozen=True)
 class Downmix(Stage):
-    """Mix or choose the channels of each chunk. Takes and gives a table of `clipmill.schemas.tables.CHUNKS`.
+    """Mix or select the channels of each chunk. Takes and returns a table of `clipmill.schemas.tables.CHUNKS`.
 
-    A recording that lacks a channel that was asked for becomes one rejection, where its last chunk would be. One whose mix is more than
-    20 dB under the loudest of the mixed channels, over all that was decoded of it, has a remark on its last chunk.
+    A recording that lacks a configured channel becomes one rejection, in place of its last chunk. A recording whose mix is more than
+    20 dB below the loudest of the mixed channels, over all decoded samples, gets a remark on its last chunk.
 
-    The chunks of an item come one after the other, in as many tables as they like: what is known of an item is kept until it ends.
+    The chunks of an item must be consecutive, in any number of tables: the stage keeps the state of the item until it ends.
 
-    channels : of sources that are not among `sources`
-    sources : by name
+    channels : of sources that are not in `sources`
+    sources : channels by the source's name
     """
 
     channels: Channels = "mono"
@@ -47,7 +47,7 @@ class Downmix(Stage):
     rejects = (
         Reason(
             "channel_missing",
-            "the recording does not have a channel that channels asks for",
+            "the recording lacks a channel that channels names",
             "correct channels, or exclude the recording",
         ),
     )
@@ -58,23 +58,25 @@ class Downmix(Stage):
         return cls(config.audio.channels, {s.name: config.channels_of(s) for s in config.sources})
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        asked = [self.sources.get(source, self.channels) for source in table["source"].to_pylist()]
+        wanted = [self.sources.get(source, self.channels) for source in table["source"].to_pylist()]
         counts = table["n_channels"].to_pylist()
-        if all(c in ("keep", "each") or (n in (1, None) and c == "mono") for n, c in zip(counts, asked, strict=True)):
+        if all(c in ("keep", "each") or (n in (1, None) and c == "mono") for n, c in zip(counts, wanted, strict=True)):
             self._item.clear()
             return table
-        light = table.select(["item_id", "last", "reason", "lead", "core_frames", "remarks"]).to_pylist()
+        rows = table.select(["item_id", "last", "reason", "lead", "core_frames", "remarks"]).to_pylist()
         samples = list_values(table["samples"])
-        refused: dict[int, dict[str, Any]] = {}
-        stays = [True] * len(light)
-        for i, (row, n, channels) in enumerate(zip(light, counts, asked, strict=True)):
+        rejections: dict[int, dict[str, Any]] = {}
+        keep = [True] * len(rows)
+        for i, (row, n, channels) in enumerate(zip(rows, counts, wanted, strict=True)):
             self._item.at(row["item_id"])
             if n is None or row["reason"] is not None or channels in ("keep", "each"):
                 pass
-            elif (detail := _lacks(channels, n)) is not None:
-                samples[i], counts[i], stays[i] = samples[i][:0], None, row["last"]
-                self._item.annotations += _counted(table["cuts"][i].as_py(), table["annotations"][i].as_py())
-                refused[i] = {"annotations": self._item.annotations, "reason": "channel_missing", "detail": detail}
+            elif (detail := _missing_channel(channels, n)) is not None:
+                samples[i], counts[i], keep[i] = samples[i][:0], None, row["last"]
+                self._item.annotations += _counted_annotations(
+                    table["cuts"][i].as_py(), table["annotations"][i].as_py()
+                )
+                rejections[i] = {"annotations": self._item.annotations, "reason": "channel_missing", "detail": detail}
             else:
                 samples[i] = self._item.mix(samples[i].reshape(-1, n), channels, row["lead"], row["core_frames"])
                 counts[i] = 1
@@ -83,24 +85,24 @@ class Downmix(Stage):
             if row["last"]:
                 self._item.clear()
         table = replace_column(table, "samples", float_lists(samples))
-        for name, values in (("n_channels", counts), ("remarks", [row["remarks"] for row in light])):
+        for name, values in (("n_channels", counts), ("remarks", [row["remarks"] for row in rows])):
             table = replace_column(table, name, pa.array(values, type=CHUNKS.field(name).type))
-        return _rejected(table, refused).filter(pa.array(stays)) if refused else table
+        return _reject(table, rejections).filter(pa.array(keep)) if rejections else table
 
 
-def _rejected(table: pa.Table, refused: Mapping[int, dict[str, Any]]) -> pa.Table:
-    """Return chunks with rejections in the place of some. refused : by row: annotations, reason, detail."""
-    nothing: dict[str, Any] = {"cuts": [], "decoded_s": None, "remarks": None}
-    for name in ("annotations", "reason", "detail", *nothing):
+def _reject(table: pa.Table, rejections: Mapping[int, dict[str, Any]]) -> pa.Table:
+    """Return chunks in which rejections replace some rows. rejections : annotations, reason and detail by row."""
+    empty: dict[str, Any] = {"cuts": [], "decoded_s": None, "remarks": None}
+    for name in ("annotations", "reason", "detail", *empty):
         values = table[name].to_pylist()
-        for i, row in refused.items():
-            values[i] = {**nothing, **row}[name]
+        for i, row in rejections.items():
+            values[i] = {**empty, **row}[name]
         table = replace_column(table, name, pa.array(values, type=table.schema.field(name).type))
     return table
 
 
-def _lacks(channels: Channels, n: int) -> str | None:
-    """Return what to say of a recording of n channels that lacks one that is asked for, None where it has them all."""
+def _missing_channel(channels: Channels, n: int) -> str | None:
+    """Return the detail of the rejection when a recording of n channels lacks a configured channel, otherwise None."""
     numbers = _numbers(channels)
     if numbers is None or numbers[-1] < n:
         return None
@@ -113,31 +115,34 @@ def _numbers(channels: Channels) -> list[int] | None:
     return _ALONE.get(channels) if isinstance(channels, str) else channels
 
 
-def _counted(cuts: list[dict[str, Any]] | None, annotations: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """Return those of a chunk's annotations that count by it: of one that several chunks serve, the first window tells."""
-    begun = {cut["annotation"]: False for cut in cuts or []}
-    begun |= {cut["annotation"]: True for cut in cuts or [] if cut["first"] == 0}
-    return [a for i, a in enumerate(annotations or []) if begun.get(i, True)]
+def _counted_annotations(
+    cuts: list[dict[str, Any]] | None, annotations: list[dict[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """Return the annotations that are counted in a chunk: an annotation over several chunks is counted where its first window is."""
+    starts_here = {cut["annotation"]: False for cut in cuts or []}
+    starts_here |= {cut["annotation"]: True for cut in cuts or [] if cut["first"] == 0}
+    return [a for i, a in enumerate(annotations or []) if starts_here.get(i, True)]
 
 
 class _Item:
-    """What is known of the item whose chunks are passing.
+    """Keep the state of the current item: the energies of its channels and of its mix.
 
-    annotations : of one that is rejected
+    annotations : the annotations to count, if the item is rejected
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
+        """Forget the item."""
         self._id: str | None = None
         self.annotations: list[dict[str, Any]] = []
         self._numbers: list[int] = []
         self._energies: npt.NDArray[np.float64] = np.zeros(0)
-        self._mixed = 0.0
+        self._mix_energy = 0.0
 
     def at(self, item_id: str) -> None:
-        """Go on with an item, or begin with another one."""
+        """Continue with an item, or start another one."""
         if item_id != self._id:
             self.clear()
             self._id = item_id
@@ -145,10 +150,10 @@ class _Item:
     def mix(
         self, y: npt.NDArray[np.float32], channels: Channels, lead: int | None, core: int | None
     ) -> npt.NDArray[np.float32]:
-        """Return a chunk's mix, float32 [frames], and note how loud it is, and its channels.
+        """Return a chunk's mix, float32 [frames], and add its energy and those of its channels.
 
         y : float32 [frames, channels]
-        lead, core : frames to leave out, and how many then count; the next chunk has what is behind them
+        lead, core : frames to skip, and the number of frames after them to measure; the next chunk has the rest
         """
         numbers = _numbers(channels)
         if numbers is not None and len(numbers) < y.shape[1]:
@@ -160,38 +165,38 @@ class _Item:
         first = min(lead or 0, len(y))
         last = min(first + (core or 0), len(y))
         out = np.empty(len(y), np.float32)
-        # In blocks that a processor's cache holds: what is looked at twice comes from memory once.
+        # In blocks that fit a processor's cache, so that samples that are used twice are read from memory once.
         edges = sorted({0, first, *range(first, last, _BLOCK_FRAMES), last, len(y)})
         with np.errstate(over="ignore", invalid="ignore"):
             for start, stop in pairwise(edges):
                 part = y[start:stop]
-                out[start:stop] = mixed = mono(part)
+                out[start:stop] = mix = mono(part)
                 if first <= start and stop <= last:
-                    self._measure(part, mixed)
+                    self._measure(part, mix)
         return out
 
-    def _measure(self, y: npt.NDArray[np.float32], mixed: npt.NDArray[np.float32]) -> None:
+    def _measure(self, y: npt.NDArray[np.float32], mix: npt.NDArray[np.float32]) -> None:
         """Add a block's energies.
 
-        Where the mix is within 10 dB of all channels together, as in nearly every recording, each channel is taken to have an equal
-        part: a recording whose mix loses 20 dB has at most a tenth of its energy in such blocks, so that is less than 0.5 dB off.
+        Where the mix is within 10 dB of all channels together, as in nearly every recording, the energy is divided equally among the
+        channels. A recording whose mix loses 20 dB has at most a tenth of its energy in such blocks, so the error is below 0.5 dB.
         """
         flat = y.reshape(-1)
-        energy, both = float(np.dot(mixed, mixed)), float(np.dot(flat, flat))
-        if not math.isfinite(energy + both):
+        energy, total = float(np.dot(mix, mix)), float(np.dot(flat, flat))
+        if not math.isfinite(energy + total):
             return
-        self._mixed += energy
-        self._energies += both / y.shape[1] if 10 * energy >= both else np.einsum("ij,ij->j", y, y)
+        self._mix_energy += energy
+        self._energies += total / y.shape[1] if 10 * energy >= total else np.einsum("ij,ij->j", y, y)
 
     def remarks(self) -> list[dict[str, str]]:
-        """Return what is worth knowing of the item now that it has ended."""
+        """Return the remarks on the item after its last chunk."""
         loudest = int(np.argmax(self._energies)) if self._energies.size else 0
-        if not self._energies.size or self._mixed * 10 ** (ANTIPHASE_DB / 10) >= self._energies[loudest]:
+        if not self._energies.size or self._mix_energy * 10 ** (ANTIPHASE_DB / 10) >= self._energies[loudest]:
             return []
         channel = f"channel {self._numbers[loudest]}, the loudest of {len(self._numbers)}"
-        if self._mixed == 0:
+        if self._mix_energy == 0:
             return [{"code": "antiphase", "detail": f"nothing is left of {channel}"}]
-        loss_db = 10 * math.log10(self._energies[loudest] / self._mixed)
+        loss_db = 10 * math.log10(self._energies[loudest] / self._mix_energy)
         return [{"code": "antiphase", "detail": f"the mix is {loss_db:.0f} dB under {channel}"}]
 
 
@@ -204,12 +209,12 @@ def mono(y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     Returns
     -------
-    y : float32 [frames]; each frame depends on its own samples alone, to the last bit, wherever it stands in the array
+    y : float32 [frames]; each frame depends only on its own samples, to the last bit, at every place in the array
     """
     n = y.shape[1]
     if n == 2:
-        # A product with a power of two is exact, so any order of a matrix product gives the same bits; and it is
-        # some twenty times faster than mean(axis).
+        # A product with a power of two is exact, so every order of summation in a matrix product gives the same bits.
+        # It is about twenty times as fast as mean(axis).
         return y @ np.full(2, 0.5, np.float32)
     total = y[:, 0].astype(np.float64)
     for channel in range(1, n):

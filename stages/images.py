@@ -1,7 +1,7 @@
-"""Images: a PNG of every clip's log-mel, drawn from the array itself; no figure, no axes.
+"""Images: draw every clip's log-mel as a PNG directly from the array, without figure and axes.
 
-Importable with numpy, pyarrow and Pillow alone. matplotlib, of which the table of 256 colours is taken, is loaded with the
-first clips, and without its pyplot.
+The module needs only numpy, pyarrow and Pillow to be imported. matplotlib, which has the table of 256 colours, is imported
+with the first clips, without pyplot.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _N_COLOURS = 256
 _TABLE_BYTES = 32 << 20
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
-_GRAY, _RGB, _INDEXED = 0, 2, 3  # PNG's numbers for kinds of pixels
-_LEFT, _ABOVE = 1, 2  # PNG's numbers for filters: what a pixel differs by from its neighbour there
+_GRAY, _RGB, _INDEXED = 0, 2, 3  # PNG's colour types
+_LEFT, _ABOVE = 1, 2  # PNG's filter types: a pixel minus its neighbour to the left, or above
 
 
 @dataclass(frozen=True)
 class Images(Stage):
-    """Draw the log-mel of each clip. Takes a table of `clipmill.schemas.tables.CLIPS` with the column `log_mel`, and gives tables of
-    the same rows with a column `image` of `IMAGE`, which is null where a row is no clip. A table is cut in several where its
-    pictures pass 32 MB, so that a whole shard of clips, as it comes from a GPU, does not have all of its pictures in memory.
+    """Draw the log-mel of each clip.
 
-    spec : an object with the attributes of `clipmill.schemas.config.image_config.Images`; None draws nothing and passes tables on
+    Takes a table of `clipmill.schemas.tables.CLIPS` with the column `log_mel`. Yields tables with the same rows and a column `image`
+    of type `IMAGE`, null in rows that are not clips. A table is divided where its pictures exceed 32 MiB, so that a whole shard of
+    clips, as it comes from a GPU, never has all its pictures in memory.
+
+    spec : an object with the attributes of `clipmill.schemas.config.image_config.Images`; with None tables pass unchanged
     """
 
     spec: Any = None
@@ -88,11 +90,11 @@ class Images(Stage):
 
         Parameters
         ----------
-        log_mel : dB [n_mels, frames], or [channels, n_mels, frames], whose channels stand one above the other, the first on top
+        log_mel : dB [n_mels, frames], or [channels, n_mels, frames], whose channels are drawn one above the other, the first on top
 
-        The values become levels of 0 to 255, the levels are resized, and colours come last: a mean of two levels is what lies
-        between them, a mean of two colours need not be in the map at all. On eight bits Pillow reckons in whole numbers, so
-        the pixels do not depend on the processor. The lowest band is the lowest row.
+        The values are converted to levels from 0 to 255, the levels are resized, and colours are applied last: the mean of two
+        levels lies between them, but the mean of two colours need not be in the map. Pillow resizes 8-bit levels in integer
+        arithmetic, so the pixels do not depend on the processor. The lowest band is the lowest row.
         """
         levels = self._levels(log_mel)[..., ::-1, :].reshape(-1, log_mel.shape[-1])
         size = (self.spec.width or levels.shape[1], self.spec.height or levels.shape[0])
@@ -105,26 +107,26 @@ class Images(Stage):
         return png(np.asarray(image.convert("RGB")))  # Pillow looks colours up ten times as fast as numpy
 
     def _levels(self, log_mel: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Return dB as levels of 0 to 255: ``min(255, floor(256 * (dB - low) / (high - low)))``, not below 0.
+        """Return dB as levels from 0 to 255: ``min(255, floor(256 * (dB - low) / (high - low)))``, at least 0.
 
-        This is how matplotlib finds a value's colour (`Normalize`, then `Colormap`), step by step, to the last bit. A clip
-        without range, such as digital silence, is 0 all over.
+        The steps are those of matplotlib (`Normalize`, then `Colormap`), and the results equal to the last bit. A clip without
+        range, such as digital silence, is 0 everywhere.
         """
         low, high = self._range(log_mel)
         if not 0 < high - low < math.inf:
             return np.zeros(log_mel.shape, np.uint8)
         levels = log_mel.astype(np.float32)
-        levels -= np.float64(low)  # reckoned in double precision, then rounded to float32, as matplotlib does
-        with np.errstate(over="ignore"):  # of a range that is hardly one; what overflows is the last colour
+        levels -= np.float64(low)  # in double precision, then rounded to float32, as in matplotlib
+        with np.errstate(over="ignore"):  # of a tiny range; overflowing values get the last colour
             levels /= np.float64(high - low)
         levels *= np.float32(_N_COLOURS)
-        # fmin and fmax also turn what is no number into one: features of float samples can overflow.
+        # fmin and fmax also replace NaN, which features of float samples can have after an overflow.
         np.fmin(levels, np.float32(_N_COLOURS - 1), out=levels)
         np.fmax(levels, np.float32(0), out=levels)
         return levels.astype(np.uint8)
 
     def _range(self, log_mel: npt.NDArray[np.float32]) -> tuple[float, float]:
-        """Return the dB at which the first colour begins and the last one ends."""
+        """Return the dB values at which the first colour begins and the last one ends."""
         if self.spec.range_db is None:
             return float(log_mel.min()), float(log_mel.max())
         low, high = self.spec.range_db
@@ -133,7 +135,7 @@ class Images(Stage):
 
     @cached_property
     def _palette(self) -> bytes:
-        """The map's 256 colours as RGB, 3 bytes each: those in the middle of 256 equal parts of it."""
+        """Return the map's 256 colours as RGB, 3 bytes each, taken from the middles of 256 equal parts."""
         import matplotlib
 
         middles = (np.arange(_N_COLOURS) + 0.5) / _N_COLOURS
@@ -141,21 +143,21 @@ class Images(Stage):
 
 
 def png(pixels: npt.NDArray[np.uint8], palette: bytes | None = None) -> bytes:
-    """Return a picture as a PNG file, without time or any other text in it.
+    """Return a picture as a PNG file, without a time stamp or text.
 
     Parameters
     ----------
     pixels : [height, width] levels or indexes, or [height, width, 3] RGB
     palette : of indexes, 3 bytes a colour
 
-    PNG specification, third edition: https://www.w3.org/TR/png-3/. One filter for the whole picture, the better of two, and of
-    zlib's strategies the one that shortens runs alone. Pillow's own encoder, which tries five filters on each row, takes
-    twice the time for a tenth less, and filters no picture with a palette, which makes it twice as large. Shortening runs
-    also needs no search for matches, in which some builds of zlib differ by processor, and the bytes must not.
+    PNG specification, third edition: https://www.w3.org/TR/png-3/. The whole picture uses one filter, the better of two, and zlib's
+    run-length strategy. Pillow's encoder tries five filters on each row, which takes twice the time for a tenth less, and does
+    not filter pictures with a palette, which makes them twice as large. The run-length strategy also needs no search for
+    matches, in which some builds of zlib differ by processor; the bytes must not.
     """
     height, width = pixels.shape[:2]
     colour = _RGB if pixels.ndim == 3 else _GRAY if palette is None else _INDEXED
-    filtered = _filtered(pixels.reshape(height, -1), 3 if colour == _RGB else 1)
+    filtered = _filter_rows(pixels.reshape(height, -1), 3 if colour == _RGB else 1)
     deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))]
     if palette is not None:
@@ -164,18 +166,20 @@ def png(pixels: npt.NDArray[np.uint8], palette: bytes | None = None) -> bytes:
     return b"".join((*parts, _chunk(b"IEND", b"")))
 
 
-def _filtered(rows: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
-    """Return rows as PNG's differences from the left or from above, whichever are smaller; n : bytes a pixel.
+def _filter_rows(rows: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
+    """Return rows as PNG's differences from the left or from above, whichever are smaller. n : bytes per pixel.
 
-    Differences wrap around at 256, and each row begins with the number of its filter. A short clip, which was stretched in
-    time, changes little from left to right, a long one from row to row.
+    Differences wrap around at 256, and each row begins with its filter's number. A short clip, stretched in time, changes
+    little from left to right; a long clip changes little from row to row.
     """
     left, above = (np.empty((len(rows), 1 + rows.shape[1]), np.uint8) for _ in range(2))
     left[:, 0], left[:, 1 : 1 + n] = _LEFT, rows[:, :n]
     np.subtract(rows[:, n:], rows[:, :-n], out=left[:, 1 + n :])
     above[:, 0], above[0, 1:] = _ABOVE, rows[0]
     np.subtract(rows[1:], rows[:-1], out=above[1:, 1:])
-    left_size, above_size = (int(np.minimum(f, -f).sum()) for f in (left[::4], above[::4]))  # every fourth row will do
+    left_size, above_size = (
+        int(np.minimum(f, -f).sum()) for f in (left[::4], above[::4])
+    )  # every fourth row is enough
     return left if left_size < above_size else above
 
 

@@ -1,7 +1,7 @@
-"""Lookup: stages by the name that a configuration gives.
+"""Find stages by the names in a configuration.
 
-A plain name is that of a module of `stages/clips` (for the list `clips`) or `stages/features` (under `features`), or of an entry point of
-the group `clipmill.stages`. A name with a colon, `package.module:Class`, is a class of any package.
+A plain name is a module of `stages/clips` (for the list `clips`) or of `stages/features` (under `features`), or an entry point of the
+group `clipmill.stages`. A name with a colon, `package.module:Class`, is a class of any package.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OURS = re.compile(r"clipmill(\.|$)")
 
 @dataclass(frozen=True)
 class StageClass:
-    """A stage's class. origin : the package and its version, or the digest of its file; empty for clipmill's own"""
+    """Hold the class of a stage. origin : its package and version, or the digest of its code; empty for clipmill's own stages."""
 
     kind: type[Stage]
     origin: str = ""
@@ -47,17 +47,17 @@ def own_names(scope: Scope) -> list[str]:
 
 
 def known_names(scope: Scope) -> list[str]:
-    """Return the plain names of stages, those of other packages among them, sorted."""
+    """Return the plain names of all stages, including those of other packages, sorted."""
     return sorted({*own_names(scope), *(e.name for e in importlib.metadata.entry_points(group=GROUP))})
 
 
 @cache
 def find_stage(name: str, scope: Scope) -> StageClass:
-    """Return the class of a stage by its name.
+    """Return the class of the stage with a name.
 
     Raises
     ------
-    StageError : there is none of this name, it cannot be imported, or what it names is no stage of this scope
+    StageError : no stage has this name, it cannot be imported, or it is not a stage of this scope
     """
     if _FOREIGN.fullmatch(name):
         module, _, attribute = name.partition(":")
@@ -65,7 +65,7 @@ def find_stage(name: str, scope: Scope) -> StageClass:
     else:
         kind = _by_plain_name(name, scope)
     if not (isinstance(kind, type) and issubclass(kind, Stage)):
-        raise _unknown(f"{name!r} is no stage: a subclass of clipmill.stages.stage.Stage is expected there")
+        raise _unknown(f"{name!r} is not a stage; expected a subclass of clipmill.stages.Stage")
     if getattr(kind, "scope", None) != scope:
         place = "in the list `clips`" if kind.scope == "clip" else "under `features`"
         raise _unknown(f"{name!r} has the scope {kind.scope!r}; it belongs {place}")
@@ -78,13 +78,15 @@ def _by_plain_name(name: str, scope: Scope) -> Any:
         module = _imported(f"{package}.{name}", name)
         classes = [c for c in vars(module).values() if _is_stage_of(c, module.__name__) and c.section == name]
         if len(classes) != 1:
-            raise _unknown(f"{module.__name__} should have one stage whose section is {name!r}; it has {len(classes)}")
+            raise _unknown(
+                f"{module.__name__} must contain one stage whose section is {name!r}; it contains {len(classes)}"
+            )
         return classes[0]
     entries = [e for e in importlib.metadata.entry_points(group=GROUP) if e.name == name]
     if not entries:
         known = known_names(scope)
         hint = did_you_mean(name, known) or f"; known are {', '.join(known) or 'none'}, and package.module:Class"
-        raise _unknown(f"there is no stage {name!r}{hint}")
+        raise _unknown(f"unknown stage {name!r}{hint}")
     module, _, attribute = entries[0].value.partition(":")
     return getattr(_imported(module, name), attribute, None)
 
@@ -101,7 +103,7 @@ def _is_stage_of(value: Any, module: str) -> bool:
 def _imported(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001 - importing runs code that may be anybody's
+    except Exception as error:  # noqa: BLE001 - importing runs foreign code
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise _unknown(f"stage {name!r} cannot be imported: {text}") from None
 
@@ -112,9 +114,9 @@ def _unknown(message: str) -> StageError:
 
 @cache
 def origin_of(kind: type[Stage]) -> str:
-    """Return what tells one version of a stage's code from another: its package's version, or the digest of its file.
+    """Return text that identifies a stage's code: the version of its package, or a digest of the code.
 
-    Empty for clipmill's own stages, whose `version` says it.
+    It is empty for clipmill's own stages, which have `version`.
     """
     if _OURS.match(kind.__module__):
         return ""
@@ -131,37 +133,37 @@ def origin_of(kind: type[Stage]) -> str:
 
 
 def stage_files(kind: type[Stage]) -> dict[str, str]:
-    """Return the files that a stage needs on other processes, by path, where no installed package brings them.
+    """Return the files of a stage's code by path; empty when an installed package has them.
 
-    Workers and decoding processes take the stage from them: they do not search the folder in which the command was given.
+    Workers and decoding processes import the stage from these files, since they do not search the command's current folder.
     """
     if not origin_of(kind).startswith("sha256"):
         return {}
     top = kind.__module__.partition(".")[0]
-    if importlib.metadata.packages_distributions().get(top):  # a link to its source, which workers find as well
+    if importlib.metadata.packages_distributions().get(top):  # linked to its source, where workers find it as well
         return {}
     return {path: content.decode("latin-1") for path, content in code_files(sys.modules[top]).items()}
 
 
 def receive_files(sources: Mapping[str, str]) -> None:
-    """Have stages be found that `stage_files` gave to another process."""
+    """Make stages importable whose files another process got from `stage_files`."""
     if receive(sources):
         find_stage.cache_clear()
         origin_of.cache_clear()
 
 
 def _is_editable(distribution: str) -> bool:
-    """Return whether a package is installed as a link to its source, which changes without its version."""
+    """Return whether a package is installed as a link to its source, which can change while the version stays."""
     direct = importlib.metadata.distribution(distribution).read_text("direct_url.json") or ""
     return '"editable": true' in direct
 
 
 def check_settings(kind: type[Stage], settings: Any, key: str) -> Any:
-    """Return a stage's settings as its own model.
+    """Return a stage's settings as the stage's model.
 
     Raises
     ------
-    ConfigError : they are not what the model says; one problem a key
+    ConfigError : the settings do not fit the model; one problem per key
     """
     model = kind.settings or Frozen
     try:

@@ -1,4 +1,4 @@
-"""Reread: the clips of a committed shard, for a shard that differs from it in features, pictures or file formats alone."""
+"""Reread: read the clips of a committed shard, for a shard that differs from it only in features, pictures or file formats."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ TABLE_ROWS = 256
 _ENCODED = pa.struct([("codec", pa.string()), ("bytes", pa.binary())])
 _STORED = [n for n in manifest_schema([]).names if n not in ("split", "shard")]
 SCHEMA = CLIPS.append(pa.field("encoded", _ENCODED))
-"""Clips with their audio file as it is stored."""
+"""Clips with their stored audio files."""
 
 
 @dataclass(frozen=True)
 class Reread:
-    """Read the clips of a committed shard. Takes its `clipmill.schemas.layout.Commit`, gives an iterator of tables of `SCHEMA`.
+    """Read the clips of a committed shard. Takes its `clipmill.schemas.records.Commit` and yields tables of `schema`.
 
-    The clips come in their order, bit for bit, with PCM and the stored audio file beside it. Files are hashed first.
+    The clips keep their order and have both their PCM, bit for bit, and the stored audio file. The shard's file is hashed first.
 
     root : of the dataset
     sample_format : of the clips' PCM, int16 | float32
     field_names : the corpus's own fields
-    min_samples : the shortest clip that the features to come can be computed of
+    min_samples : samples of the shortest clip from which the new features can be computed
     fields : columns of clip stages, which are kept
-    has_channel : the clips have a column `channel`, which is else a name that a field may have
+    has_channel : whether the clips have a column `channel`; otherwise a field may have this name
     """
 
     root: Root
@@ -53,14 +53,15 @@ class Reread:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the tables that it gives."""
+        """Return the schema of the tables that it yields."""
         return pa.schema([*SCHEMA, *(field.remove_metadata() for field in self.fields)])
 
     def __call__(self, commit: Commit) -> Iterator[pa.Table]:
-        """
+        """Yield the clips of a shard, in tables of at most `TABLE_ROWS` rows.
+
         Raises
         ------
-        DonorError : a file is missing or is not the one that was committed, or a clip is too short
+        DonorError : a file is missing or differs from the committed one, or a clip is too short
         """
         rows: list[dict[str, Any]] = []
         try:
@@ -83,28 +84,28 @@ class Reread:
 
     def recordings(self, commit: Commit) -> pa.Table:
         """Return the shard's table of `clipmill.schemas.tables.RECORDINGS`."""
-        output = self._checked(commit, "recordings")
+        output = self._check_output(commit, "recordings")
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             return pq.read_table(stream, use_threads=False)
 
-    def _checked(self, commit: Commit, *formats: str) -> OutputFile:
+    def _check_output(self, commit: Commit, *formats: str) -> OutputFile:
         output = commit.output(*formats)
         try:
             if output is None or sha256_of(self.root, output.path) != output.sha256:
                 raise DonorError(f"shard {commit.key[:12]} is damaged")
         except FileNotFoundError:
-            raise DonorError(f"shard {commit.key[:12]} is gone") from None
+            raise DonorError(f"a file of shard {commit.key[:12]} is missing") from None
         return output
 
     def _rows(self, commit: Commit) -> Iterator[dict[str, Any]]:
-        output = self._checked(commit, "parquet", "webdataset")
+        output = self._check_output(commit, "parquet", "webdataset")
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "parquet":
-                yield from self._of_parquet(stream)
+                yield from self._parquet_rows(stream)
             else:
-                yield from self._of_tar(stream)
+                yield from self._tar_rows(stream)
 
-    def _of_parquet(self, stream: Any) -> Iterator[dict[str, Any]]:
+    def _parquet_rows(self, stream: Any) -> Iterator[dict[str, Any]]:
         file = pq.ParquetFile(stream)
         kept = {"audio", *(field.name for field in self.fields)}
         plain = [f.name for f in file.schema_arrow if f.name in kept or not pa.types.is_nested(f.type)]
@@ -112,7 +113,7 @@ class Reread:
             yield from batch.to_pylist()
 
     @staticmethod
-    def _of_tar(stream: Any) -> Iterator[dict[str, Any]]:
+    def _tar_rows(stream: Any) -> Iterator[dict[str, Any]]:
         audio: dict[str, Any] = {}
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
@@ -133,7 +134,7 @@ class Reread:
         y, _ = decode_clip(content)
         dtype = "<i2" if self.sample_format == "int16" else "<f4"
         if y.dtype != np.dtype(dtype):
-            raise ValueError(f"clip {row['clip_id']} holds {y.dtype}, not {dtype}")
+            raise ValueError(f"clip {row['clip_id']} has {y.dtype} samples, not {dtype}")
         codec = row["audio"]["path"].rsplit(".", 1)[-1]
         return {
             **{name: row[name] for name in _STORED},

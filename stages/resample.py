@@ -1,4 +1,4 @@
-"""Resample: every chunk to the target rate, cell by cell, so that a sample never depends on how a recording was cut."""
+"""Resample: convert chunks to the target rate cell by cell, so that samples do not depend on how a recording was divided."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _QUALITY = {"soxr_hq": "HQ", "soxr_vhq": "VHQ", "soxr_mq": "MQ"}
 
 @dataclass(frozen=True)
 class Resample(Stage):
-    """Bring each chunk to the target rate. Takes and gives a table of `clipmill.schemas.tables.CHUNKS`; margins are used up.
+    """Resample each chunk to the target rate. Takes and returns a table of `clipmill.schemas.tables.CHUNKS`, and removes the margins.
 
-    sample_rate_hz : target
+    sample_rate_hz : target rate
     resampler : soxr_hq | soxr_vhq | soxr_mq
     """
 
@@ -71,12 +71,12 @@ class Resample(Stage):
 def resample_cells(
     x: npt.NDArray[np.float32], lead: int, core: int, source_rate_hz: int, target_rate_hz: int, quality: str
 ) -> npt.NDArray[np.float32]:
-    """Resample a chunk whose first sample after `lead` begins a cell.
+    """Resample a chunk whose first sample after the lead begins a cell.
 
     Parameters
     ----------
-    x : float32 [frames, channels], with a margin before (`lead` frames) and, unless the recording ends, behind
-    core : frames that count, after the lead; the last cell of a recording may be partial
+    x : float32 [frames, channels], with margins before (`lead` frames) and, unless the recording ends, after the core
+    core : frames to keep, after the lead; the last cell of a recording may be incomplete
     quality : soxr's HQ, VHQ or MQ
 
     Returns
@@ -88,7 +88,7 @@ def resample_cells(
     done = 0
     for start in range(0, core, cell):
         stop = min(start + cell, core)
-        # The same margin for a cell wherever the chunk begins; before the recording's first sample there is none.
+        # A cell has the same margin wherever the chunk begins. There is none before the recording's first sample.
         first = max(0, lead + start - margin)
         y = soxr.resample(x[first : lead + stop + margin], source_rate_hz, target_rate_hz, quality=quality)
         skip = resampled_length(lead + start - first, source_rate_hz, target_rate_hz)

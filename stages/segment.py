@@ -1,4 +1,4 @@
-"""Segment: chunks of PCM to clips in their canonical form, 16-bit PCM (or float32), with tails dropped, kept or padded."""
+"""Segment: cut chunks of PCM into clips of 16-bit or float32 PCM, with tails dropped, kept or padded."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _TABLE_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class SegmentSource:
-    """How a source's recordings are cut.
+    """Configure how a source's recordings are cut.
 
-    tolerance_s : how far an annotation may reach beyond the recording's end
-    each_channel : gives clips of its own
+    tolerance_s : seconds by which an annotation may extend beyond the recording's end
+    each_channel : whether each channel has clips of its own
     """
 
     segment: SegmentSpec
@@ -43,13 +43,13 @@ class SegmentSource:
 
 @dataclass(frozen=True)
 class Segment(Stage):
-    """Cut clips. Takes a table of `clipmill.schemas.tables.CHUNKS` at the target rate, gives tables of `clipmill.schemas.tables.CLIPS`.
+    """Cut clips. Takes a table of `clipmill.schemas.tables.CHUNKS` at the target rate and yields tables of `clipmill.schemas.tables.CLIPS`.
 
-    Each has a few megabytes of PCM: windows that overlap can be many times what they are cut from.
+    Each table has a few megabytes of PCM, since overlapping windows can be many times as large as the audio that they are cut from.
 
     sources : by name
     sample_format : int16 | float32
-    as_float : give clips as float32 that is not rounded, for stages that change samples
+    as_float : keep clips as float32, not rounded, for stages that change samples
     """
 
     sources: Mapping[str, SegmentSource]
@@ -67,19 +67,19 @@ class Segment(Stage):
         Reason(
             "annotation_channel_missing",
             "the recording does not have the channel that the row names",
-            "correct the row; channels are counted from 1 there",
+            "correct the row; its channel counts from 1",
         ),
         Reason(
             "annotation_out_of_range",
-            "the range lies beyond the end of the recording",
+            "the range extends beyond the end of the recording",
             "correct the row, check annotations.time_unit, or raise annotations.end_tolerance_s",
         ),
         Reason(
             "clip_too_long",
             "the clip is longer than segment.max_clip_s",
-            "cut it by windows, or raise segment.max_clip_s",
+            "cut it into windows, or raise segment.max_clip_s",
         ),
-        Reason("clip_empty", "the range holds no sample at the target rate", "correct the row"),
+        Reason("clip_empty", "the range contains no sample at the target rate", "correct the row"),
         Reason("clip_not_finite", "samples are not finite numbers", "repair the recording"),
         Reason("recording_rejected", "the annotation's recording was rejected", "see the recording's own rejection"),
     )
@@ -112,14 +112,14 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     samples = [row.pop("samples", None) for row in rows]
     columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS]
     if any(y is not None for y in samples):
-        given = [y if y is not None else np.empty(0, np.float32) for y in samples]
+        values = [y if y is not None else np.empty(0, np.float32) for y in samples]
         at = CLIPS.get_field_index("samples")
-        columns[at] = nullable_floats(given, [y is not None for y in samples])
+        columns[at] = nullable_floats(values, [y is not None for y in samples])
     return pa.table(columns, schema=CLIPS)
 
 
 class _Cutter:
-    """Cuts one chunk."""
+    """Cut one chunk."""
 
     def __init__(
         self,
@@ -135,10 +135,10 @@ class _Cutter:
         self.channels: int = chunk["n_channels"] or 1
         self.samples = samples.reshape(-1, self.channels)[chunk["lead"] or 0 :]
         self.offset = (chunk["start_s"] or 0) * self.rate
-        # What one clip takes: a channel of its own, or all there are.
+        # The channels of one clip: one channel, or None for all.
         self.lanes: list[int | None] = [*range(self.channels)] if source.each_channel else [None]
         self.n_candidates = self.n_annotations = 0
-        # What nearly every chunk is: finite, and converted at once without clipping anything.
+        # Nearly every chunk is finite and can be rounded as a whole, because no sample is beyond full scale.
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
         if self.is_finite and sample_format == "int16" and not as_float:
@@ -147,16 +147,17 @@ class _Cutter:
         self.is_loud = not self.is_finite or _reaches_full_scale(self.samples if self.pcm is None else self.pcm)
 
     def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the chunk's clips, dropped clips and rejections, and then its account."""
         chunk = self.chunk
         if chunk["reason"] is not None:
             kind = "recording" if chunk["primary"] else "span"
             yield {"status": "rejected", "kind": kind, "reason": chunk["reason"], "detail": chunk["detail"]}
             for a in chunk["annotations"] or []:
-                yield _rejected(a, a["reason"] or "recording_rejected", a["detail"] or chunk["reason"])
+                yield _reject_annotation(a, a["reason"] or "recording_rejected", a["detail"] or chunk["reason"])
         else:
             for a in chunk["annotations"] or []:
                 if a["reason"] is not None:
-                    yield _rejected(a, a["reason"], a["detail"])
+                    yield _reject_annotation(a, a["reason"], a["detail"])
             for cut in chunk["cuts"] or []:
                 yield from self._cut(cut)
         yield {
@@ -174,10 +175,10 @@ class _Cutter:
         if annotation is not None and annotation["channel"] is not None:
             if annotation["channel"] > self.channels:
                 if cut["first"] == 0:
-                    told = f"channel {annotation['channel']}, counted from 1, of a recording that has {self.channels}"
-                    yield _rejected(annotation, "annotation_channel_missing", told)
+                    detail = f"channel {annotation['channel']}, counted from 1, of a recording that has {self.channels}"
+                    yield _reject_annotation(annotation, "annotation_channel_missing", detail)
                 return
-            self.lanes = [annotation["channel"] - 1]  # each row of such a source names one
+            self.lanes = [annotation["channel"] - 1]  # every row of such a source names one
         total = self.chunk["total_frames"]
         end = total if total is not None else _OPEN_END
         if annotation is not None:
@@ -188,8 +189,8 @@ class _Cutter:
                 if start >= total or stop - total > max(1, to_samples(self.source.tolerance_s, self.rate)):
                     problem = "annotation_out_of_range"
             if problem:
-                if cut["first"] == 0:  # told once, and in no later cut is anything of it used
-                    yield _rejected(annotation, problem, self._range_text(annotation, total))
+                if cut["first"] == 0:  # reported once; no later cut of this annotation is used
+                    yield _reject_annotation(annotation, problem, self._range_text(annotation, total))
                 return
             if annotation["end"] is not None:
                 end = min(end, to_samples(annotation["end"], self.rate))
@@ -198,11 +199,11 @@ class _Cutter:
             if cut["first"] == 0 and end <= to_samples(start_s, self.rate):
                 yield from self._reject_clips(start_s, annotation, "clip_empty", f"no sample at {self.rate} Hz")
                 return
-            found = windows(start_s, end, cut["first"], cut["last"], self.spec, self.rate)
-            self.n_candidates += found.n_candidates * len(self.lanes)
-            for rule, count in found.dropped.items():
+            result = windows(start_s, end, cut["first"], cut["last"], self.spec, self.rate)
+            self.n_candidates += result.n_candidates * len(self.lanes)
+            for rule, count in result.dropped.items():
                 yield {"status": "dropped", "rule": rule, "count": count * len(self.lanes)}
-            for clip in found.clips:
+            for clip in result.clips:
                 for lane in self.lanes:
                     yield self._clip(clip, start_s + clip.window * self.spec.hop, annotation, lane)
             return
@@ -224,7 +225,7 @@ class _Cutter:
     def _clip(
         self, clip: Clip, nominal_start_s: float, annotation: dict[str, Any] | None, lane: int | None
     ) -> dict[str, Any]:
-        """Return the row of a clip. lane : the channel that it is of, None for all."""
+        """Return the row of a clip. lane : its channel, None for all."""
         stretch = slice(clip.start - self.offset, clip.stop - self.offset)
         place = stretch if lane is None else (stretch, slice(lane, lane + 1))
         y = self.samples[place]
@@ -262,7 +263,7 @@ class _Cutter:
             "saturated_samples": saturated_samples,
             "pcm": payload,
             **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
-            **_of_annotation(annotation),
+            **_annotation_columns(annotation),
         }
 
     def _padding(self, identity: str, n: int, channels: int) -> npt.NDArray[np.float32]:
@@ -271,20 +272,20 @@ class _Cutter:
         return white_noise(identity, n, channels, self.spec.tail_noise_dbfs)
 
     def _origin(self, annotation: dict[str, Any] | None) -> str:
-        around = None
+        range_us = None
         if annotation is not None:
             start, end = annotation["start"], annotation["end"]
-            around = (
+            range_us = (
                 round((start or 0.0) * 1e6),
                 round(end * 1e6) if end is not None else -1,
                 annotation["ordinal"] or 0,
             )
-        return clip_origin(self.chunk["recording_id"], PurePosixPath(self.chunk["path"]).stem, around)
+        return clip_origin(self.chunk["recording_id"], PurePosixPath(self.chunk["path"]).stem, range_us)
 
     def _reject_clips(
         self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str
     ) -> Iterator[dict[str, Any]]:
-        """Count a candidate for each lane and reject them."""
+        """Count a candidate in each lane, and yield its rejection."""
         self.n_candidates += len(self.lanes)
         for lane in self.lanes:
             yield self._reject_clip(start_s, annotation, reason, detail, lane)
@@ -302,7 +303,7 @@ class _Cutter:
 
 
 def _reaches_full_scale(samples: npt.NDArray[np.float32] | npt.NDArray[np.int16]) -> bool:
-    """Return whether samples may be saturated. Rounded ones can be although none of the exact ones is, but not the other way."""
+    """Return whether samples may be saturated. Rounding can make a sample saturated, but never the reverse."""
     if samples.size == 0:
         return False
     limit = FULL_SCALE - 1 if samples.dtype == np.int16 else SATURATED
@@ -310,11 +311,11 @@ def _reaches_full_scale(samples: npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
 
 def white_noise(identity: str, n: int, channels: int, dbfs: float) -> npt.NDArray[np.float32]:
-    """Return white Gaussian noise whose rms is at a level, the same for the same clip id.
+    """Return white Gaussian noise with a given rms level, always the same for a clip id.
 
     Parameters
     ----------
-    identity : seeds the noise
+    identity : id of the clip, which seeds the noise
     dbfs : level, 20 log10(rms)
 
     Returns
@@ -328,7 +329,7 @@ def white_noise(identity: str, n: int, channels: int, dbfs: float) -> npt.NDArra
     return scaled
 
 
-def _of_annotation(annotation: dict[str, Any] | None) -> dict[str, Any]:
+def _annotation_columns(annotation: dict[str, Any] | None) -> dict[str, Any]:
     if annotation is None:
         return {}
     return {
@@ -339,7 +340,7 @@ def _of_annotation(annotation: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _rejected(annotation: dict[str, Any], reason: str, detail: str | None) -> dict[str, Any]:
+def _reject_annotation(annotation: dict[str, Any], reason: str, detail: str | None) -> dict[str, Any]:
     return {
         "status": "rejected",
         "kind": "annotation",

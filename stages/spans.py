@@ -1,7 +1,7 @@
-"""Which clips a recording gives, and which pieces of it must be decoded for them: arithmetic, no audio.
+"""Compute which clips a recording has, and which pieces of it must be decoded for them, without reading audio.
 
-Time is cut into cells of a whole number of seconds from the recording's start. Each cell is resampled by itself, from
-its samples and a margin on both sides, so that a clip is the same whichever piece of the recording it was decoded in.
+Time is divided into cells of a whole number of seconds from the recording's start. Each cell is resampled separately, from
+its samples and a margin on both sides, so that a clip does not depend on the piece of the recording in which it was decoded.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from clipmill.schemas.config import Segment
 from clipmill.schemas.units import to_samples
 
 CELL_S = 2
-"""Seconds. A multiple of 1 s is a whole number of samples at every rate. Longer cells decode more than sparse
-annotations need; shorter ones resample their margins more often (`benchmarks/agreement.py`: 1 s takes 56 % more time than
-one piece, 2 s 26 %, 4 s 12 %)."""
+"""Length of a cell. Whole seconds are a whole number of samples at every rate. Longer cells decode more than sparse
+annotations need, shorter cells resample margins more often (`benchmarks/agreement.py`: 1 s takes 56 % more time than one
+piece, 2 s 26 %, 4 s 12 %)."""
 
 _MARGIN_S = 0.02
 
 
 def margin_frames(source_rate_hz: int, target_rate_hz: int) -> int:
-    """Return how many frames to decode on both sides of a cell for the resampler, 0 when the rates are equal.
+    """Return the frames to decode on each side of a cell for the resampler, 0 when the rates are equal.
 
-    At least 20 ms, which gives the whole file's result to 1e-7 with soxr HQ, and a whole number of frames at the target
-    rate too, or the resampler's grid would shift.
+    The margin is at least 20 ms, with which soxr HQ is within 1e-7 of resampling the whole file. It is a whole number of frames
+    at the target rate as well, or the resampler's grid would shift.
     """
     if source_rate_hz == target_rate_hz:
         return 0
@@ -36,10 +36,10 @@ def margin_frames(source_rate_hz: int, target_rate_hz: int) -> int:
 
 @dataclass(frozen=True)
 class Range:
-    """A part of a recording from which clips are cut: an annotated range, or the whole.
+    """Describe the part of a recording from which clips are cut: an annotated range, or all of it.
 
-    index : place in the chunk's list of annotations, -1 for none
-    end_s : None to the end of the recording
+    index : index in the list of annotations, -1 without annotation
+    end_s : None for the end of the recording
     """
 
     index: int
@@ -49,7 +49,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Cut:
-    """Clips [first, last) of a range, and the time that they need. Windows are counted from 0, last excluded."""
+    """Describe windows [first, last) of a range, counted from 0, and the time that they need."""
 
     range: Range
     first: int
@@ -60,7 +60,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Piece:
-    """A contiguous piece of a recording, in whole cells, and the cuts that it serves."""
+    """Describe a contiguous piece of a recording, in whole cells [first, last), and the cuts that it contains."""
 
     first_cell: int
     last_cell: int
@@ -68,7 +68,7 @@ class Piece:
 
 
 def first_window_at(start_s: float, spec: Segment) -> int:
-    """Return the first window whose start is at or after a point in time."""
+    """Return the number of the first window that starts at or after a time and is not skipped by keep_every."""
     first = math.ceil(start_s / spec.hop - 1e-9)
     return math.ceil(first / spec.keep_every) * spec.keep_every
 
@@ -80,14 +80,14 @@ def cuts(
     piece_s: float,
     span: tuple[float, float | None],
 ) -> Iterator[Cut]:
-    """Yield the cuts of a recording in the order of the time that they need.
+    """Return an iterator of a recording's cuts, ordered by the time at which they begin.
 
     Parameters
     ----------
     ranges : sorted by start
-    total_s : gives the recording's length, None while unknown; asked again before each window of an open range
-    piece_s : longest stretch of windows to put into one cut
-    span : the part of the recording that this item stands for; windows that start in it are its own
+    total_s : returns the recording's length, None while unknown; called again before each cut of an open range
+    piece_s : length of the longest cut of several windows
+    span : start and end of the item's part of the recording; windows that start in it belong to the item
     """
     streams = [_range_cuts(r, spec, total_s, piece_s, span) for r in ranges]
     return heapq.merge(*streams, key=lambda c: (c.need_start_s, c.range.index))
@@ -97,7 +97,7 @@ def _range_cuts(
     r: Range, spec: Segment, total_s: Callable[[], float | None], piece_s: float, span: tuple[float, float | None]
 ) -> Iterator[Cut]:
     if spec.mode != "window":
-        # One cell more than the longest clip is enough to see that a clip is too long.
+        # One cell more than the longest clip is enough to detect that a clip is too long.
         longest_s = r.start_s + spec.max_clip_s + CELL_S
         if r.end_s is None:
             yield Cut(r, 0, 1, r.start_s, longest_s)
@@ -108,7 +108,7 @@ def _range_cuts(
     whole = r.index < 0
     first = first_window_at(span[0], spec) if whole else 0
     stop = first_window_at(span[1], spec) if whole and span[1] is not None else None
-    # Far apart, each window is read by itself; else as many together as fit a piece.
+    # Windows that are far apart get a cut each. Otherwise a cut has as many windows as fit into a piece.
     apart = spec.keep_every * hop - length > 2 * CELL_S
     together = 1 if apart else max(1, int((piece_s - length) / hop / spec.keep_every)) * spec.keep_every
     stride = spec.keep_every if apart else together
@@ -118,7 +118,7 @@ def _range_cuts(
         if end_s is not None and first > 0 and start_s >= end_s:
             break
         if r.end_s is not None and first > 0 and (total := total_s()) is not None and start_s >= total:
-            break  # an end of years is no reason to go through years of windows
+            break  # do not enumerate years of windows when an end says so
         last = first + stride if stop is None else min(first + stride, stop)
         need_end_s = r.start_s + ((first if apart else last - 1) * hop) + length
         if end_s is not None:
@@ -128,7 +128,7 @@ def _range_cuts(
 
 
 def pieces(all_cuts: Iterator[Cut], piece_s: float) -> Iterator[Piece]:
-    """Group cuts that lie near each other into pieces of at most about `piece_s`, unless one clip alone is longer."""
+    """Group cuts that are close to each other into pieces of about `piece_s` at most, or longer for a single clip."""
     group: list[Cut] = []
     end_s = 0.0
     for cut in all_cuts:
@@ -145,14 +145,14 @@ def pieces(all_cuts: Iterator[Cut], piece_s: float) -> Iterator[Piece]:
 
 def _piece(group: list[Cut], end_s: float) -> Piece:
     first = math.floor(group[0].need_start_s / CELL_S)
-    # A little over the end: the sample at which a clip ends may round up.
+    # Slightly beyond the end, since a clip's last sample may be rounded up.
     last = max(first + 1, math.ceil((end_s + 1e-3) / CELL_S))
     return Piece(first, last, tuple(group))
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Where a clip lies, in frames at the target rate. `n_padded` frames of it are behind the end of its range."""
+    """Describe the place of a clip, in frames at the target rate. `n_padded` frames of padding follow `stop`."""
 
     window: int
     start: int
@@ -162,7 +162,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Windows:
-    """What a stretch of windows gives: the clips, and how many candidates each rule dropped."""
+    """Hold the clips of some windows, and how many candidates each rule dropped."""
 
     clips: list[Clip]
     n_candidates: int
@@ -174,15 +174,15 @@ def windows(start_s: float, end: int, first: int, last: int, spec: Segment, rate
 
     Parameters
     ----------
-    start_s : of the range
+    start_s : start of the range
     end : frame at which the range ends, at the target rate
-    first, last : windows to look at, counted from the range's start
+    first, last : numbers of the windows, counted from the range's start
     rate_hz : target rate
 
     Notes
     -----
-    Window k starts at the sample nearest to ``start_s + k * hop`` and has ``length`` samples. Windows that are full are
-    candidates; so is the first one that is not, when the full ones leave samples of the range uncovered.
+    Window k starts at the sample nearest to ``start_s + k * hop`` and has ``length`` samples. Full windows are candidates,
+    and so is the first incomplete one if the full windows leave samples of the range uncovered.
     """
     length = to_samples(float(spec.length_s or 0), rate_hz)
     clips: list[Clip] = []

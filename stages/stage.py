@@ -1,7 +1,7 @@
-"""Stage: the base of what is done to recordings and clips. A stage is one module.
+"""Define Stage, the base class of all work on recordings and clips. Each stage is one module.
 
-It declares what it is. Its part in the keys, the columns of shards, manifests and exports, the rules and reasons of the accounting and
-the libraries that a commit records all follow from what it declares. docs/stages.md writes one from nothing.
+A stage declares its properties. Its part of the keys, its columns in shards, manifests and exports, its rules and reasons in the counts and
+the libraries that commits record all follow from this declaration. docs/stages.md explains how to write one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Scope = Literal["chunk", "clip", "derived"]
 
 
 class Stage(ABC):
-    """One step of the pipeline. Subclasses are frozen dataclasses; calling one does its work on an Arrow table.
+    """Define one step of the pipeline. Subclasses are frozen dataclasses; calling a stage processes an Arrow table.
 
     section : its name in a configuration: in the list `clips`, under `features`, or a section of its own
-    identity : its name in keys, fixed for good, whatever the class is called; default: the section
-    version : raised when equal input and settings give other output
+    identity : its name in keys, which never changes, even if the class is renamed; default: the section
+    version : to be raised when equal input and settings give different output
     scope : "chunk" works on pieces of recordings, "clip" changes, measures or drops clips, "derived" computes from stored clips
-    settings : model of what stands under `section`, None for a stage without settings
-    columns : that it adds to each clip; made by `clipmill.schemas.columns.column`, which gives unit and meaning
+    settings : model of its settings under `section`, None for a stage without settings
+    columns : columns that it adds to each clip, made by `clipmill.schemas.columns.column`, which sets unit and meaning
     drops : meaning of each rule by which it drops clips
-    rejects : reasons for which it rejects something. A clip that a derived stage rejects is in no shard
+    rejects : reasons for which it rejects clips or recordings. A clip that a derived stage rejects is in no shard
     libraries : packages that its output depends on; commits record their versions
-    on_gpu : whether it works on a GPU where there is one
-    changes_samples : whether clips have other samples behind it; it is then given float32 that was never rounded
+    on_gpu : whether it uses a GPU where there is one
+    changes_samples : whether it changes the samples of clips; it then gets float32 samples that were never rounded
     """
 
     section: ClassVar[str]
@@ -55,43 +55,44 @@ class Stage(ABC):
 
     @classmethod
     def of(cls, config: Config, settings: Any = None) -> Self | None:
-        """Return the stage as a configuration asks for it, None where it does not.
+        """Return the stage as configured, None when the configuration does not use it.
 
         Parameters
         ----------
-        settings : a `cls.settings`, for a stage of the list `clips` or of `features`
+        settings : instance of `cls.settings`, for a stage of the list `clips` or of `features`
         """
         return None if settings is None else cls(settings)  # type: ignore[call-arg]
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
-        """The columns that it adds with these settings."""
+        """Return the columns that the stage adds with these settings."""
         return self.columns
 
     @abstractmethod
     def __call__(self, table: pa.Table) -> pa.Table | Iterator[pa.Table]:
-        """Do the work on a table of some rows, which can be none.
+        """Process a table, which can be empty, and return one table or yield several.
 
-        A clip stage and a derived one take `clipmill.schemas.tables.CLIPS`. Only rows with the status "clip" are clips; all others pass.
+        Clip stages and derived stages take `clipmill.schemas.tables.CLIPS`. Only rows with the status "clip" are clips; the others must
+        pass unchanged.
         """
 
 
 def is_clip(table: pa.Table) -> npt.NDArray[np.bool_]:
     """Return which rows of a table of clips are clips: bool [n_rows]."""
-    found: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(table["status"], "clip"), False).to_numpy()
-    return found
+    mask: npt.NDArray[np.bool_] = pc.fill_null(pc.equal(table["status"], "clip"), False).to_numpy()
+    return mask
 
 
 def dropped(table: pa.Table, mask: Sequence[bool] | npt.NDArray[np.bool_], rule: str) -> pa.Table:
-    """Return a table of clips in which some are dropped. mask : bool [n_rows], True for those; rule : one of the stage's `drops`."""
+    """Return a table in which some clips are dropped. mask : bool [n_rows], True for these clips; rule : one of the stage's `drops`."""
     chosen = np.asarray(mask, bool) & is_clip(table)
     if not chosen.any():
         return table
-    return _changed(table, chosen, {"status": "dropped", "rule": rule, "count": 1, "pcm": None, "samples": None})
+    return _set_values(table, chosen, {"status": "dropped", "rule": rule, "count": 1, "pcm": None, "samples": None})
 
 
 def rejected(table: pa.Table, details: Mapping[int, str], reason: str) -> pa.Table:
-    """Return a table of clips in which some are rejected. details : what is wrong with each, by row; reason : a code of `rejects`."""
+    """Return a table in which some clips are rejected. details : what is wrong with them, by row; reason : a code of `rejects`."""
     chosen = np.zeros(table.num_rows, bool)
     chosen[list(details)] = True
     chosen &= is_clip(table)
@@ -99,20 +100,20 @@ def rejected(table: pa.Table, details: Mapping[int, str], reason: str) -> pa.Tab
         return table
     texts = pa.array([details.get(i) for i in range(table.num_rows)], pa.string())
     table = replace_column(table, "detail", pc.if_else(pa.array(chosen), texts, table["detail"].combine_chunks()))
-    return _changed(
+    return _set_values(
         table, chosen, {"status": "rejected", "kind": "clip", "reason": reason, "pcm": None, "samples": None}
     )
 
 
 def with_column(table: pa.Table, field: pa.Field, values: Mapping[int, Any]) -> pa.Table:
-    """Return a table with a column more, or with the values of one that it has. values : by row, null in all others."""
+    """Return a table with a column added or replaced. values : by row; the other rows are null."""
     column = pa.array([values.get(i) for i in range(table.num_rows)], field.type)
     at = table.schema.get_field_index(field.name)
     plain = field.remove_metadata()
     return table.append_column(plain, column) if at < 0 else table.set_column(at, plain, column)
 
 
-def _changed(table: pa.Table, chosen: npt.NDArray[np.bool_], values: Mapping[str, Any]) -> pa.Table:
+def _set_values(table: pa.Table, chosen: npt.NDArray[np.bool_], values: Mapping[str, Any]) -> pa.Table:
     mask = pa.array(chosen)
     for name, value in values.items():
         if (at := table.schema.get_field_index(name)) >= 0 and not (

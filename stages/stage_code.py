@@ -14,18 +14,18 @@ from pathlib import Path, PurePosixPath
 from clipmill.schemas.errors import StageError
 
 DIGEST = "__clipmill_digest__"
-"""Name in a carried module of the digest of all the code that came with it."""
+"""Attribute of a module received from another process: the digest of all its code."""
 _MAX_FILES, _MAX_BYTES = 1000, 4_000_000
 
 
 def code_files(module: types.ModuleType) -> dict[str, bytes]:
-    """Return the Python files of a top-level module or package, by their path below the folder that it lies in.
+    """Return the Python files of a top-level module or package, by their path relative to its parent folder.
 
-    Any module of a package can decide what a stage does, so all of them count.
+    All modules of a package are included, since each can affect what a stage does.
 
     Raises
     ------
-    StageError : the package has too many files, or lies in several folders
+    StageError : the package has too many files or too much code
     """
     name = module.__name__
     folders = [Path(folder) for folder in getattr(module, "__path__", [])]
@@ -39,7 +39,7 @@ def code_files(module: types.ModuleType) -> dict[str, bytes]:
             size += len(content)
             if len(files) > _MAX_FILES or size > _MAX_BYTES:
                 raise StageError(
-                    f"the package {name!r} in {folder} holds more than {_MAX_FILES:,} Python files or {_MAX_BYTES // 1_000_000} MB of code;"
+                    f"the package {name!r} in {folder} contains more than {_MAX_FILES:,} Python files or {_MAX_BYTES // 1_000_000} MB of code;"
                     " put the stage into a smaller package, or install the package on all machines",
                     code="stage.unknown",
                 )
@@ -47,7 +47,7 @@ def code_files(module: types.ModuleType) -> dict[str, bytes]:
 
 
 def digest_of(files: Mapping[str, bytes]) -> str:
-    """Return 16 hexadecimal digits that tell these files from all others."""
+    """Return 16 hexadecimal digits that identify the content of files."""
     total = hashlib.sha256()
     for path in sorted(files, key=lambda p: PurePosixPath(p).parts):
         total.update(files[path])
@@ -55,15 +55,15 @@ def digest_of(files: Mapping[str, bytes]) -> str:
 
 
 def receive(sources: Mapping[str, str]) -> bool:
-    """Have modules that another process sent be found when they are imported.
+    """Make modules importable that another process sent.
 
     Parameters
     ----------
-    sources : files as `code_files` gives them, decoded as Latin-1, by which every byte survives JSON
+    sources : result of `code_files`, decoded as Latin-1, which keeps every byte in JSON
 
     Returns
     -------
-    whether any of them is new here, or another one than before
+    whether any of the modules is new or has changed
     """
     tops: dict[str, dict[str, bytes]] = {}
     for path, text in sources.items():
@@ -113,5 +113,5 @@ class _Finder(MetaPathFinder, InspectLoader):
 
 
 def _folders(paths: Iterable[str]) -> frozenset[str]:
-    """Return the folders that files lie in, however deep."""
+    """Return all folders that contain files, directly or in subfolders."""
     return frozenset(str(parent) for path in paths for parent in PurePosixPath(path).parents if str(parent) != ".")

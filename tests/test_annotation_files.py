@@ -60,7 +60,7 @@ def test_other_encodings_are_read_when_named() -> None:
 
 @pytest.mark.parametrize("encoding", ["hex", "latin-99", "utf-8\0"])
 def test_an_unknown_encoding_is_a_mistake_in_the_configuration(encoding: str) -> None:
-    with pytest.raises(ValueError, match="is no text encoding"):
+    with pytest.raises(ValueError, match="has no text encoding"):
         Annotations(table="t.csv", recording=0, encoding=encoding)
 
 

@@ -68,7 +68,7 @@ def test_splits_that_are_not_there(built: Path) -> None:
     found = open_dataset(built)
     none = Published(found.root, replace(found.snapshot, by_split={}))
     for root, split, said in (
-        (none, "train", "snapshot 1 has no clips, and so no splits; see `clipmill failures"),
+        (none, "train", "snapshot 1 has no clips and therefore no splits; see `clipmill failures"),
         (built, "trian", "split 'trian' does not exist; the splits are train; did you mean 'train'?"),
         (built, "val", "split 'val' has no clips; the splits with clips are train"),
         (built, "dev-clean", "split 'dev-clean' does not exist; the splits are train"),

@@ -21,7 +21,7 @@ from clipmill.schemas.errors import StageError
 from clipmill.stages import lookup
 
 RATE = 8000
-AWAY = "stage 'odd' did not come back from the 12 clips from c-ID to a-ID: "
+AWAY = "stage 'odd' did not return from the 12 clips from c-ID to a-ID: "
 MODULE = """
 import os, time
 from dataclasses import dataclass

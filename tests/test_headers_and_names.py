@@ -158,7 +158,7 @@ def test_a_plan_shows_the_first_of_what_it_rejects_and_counts_no_seconds_of_it(
     config = str(make_config({"root": tmp_path / "in", "annotations": annotations, "segment": {"mode": "annotation"}}))
     told = CliRunner().invoke(main, ["plan", config]).output
     assert "t.csv:2: start is 'x'" in told and "t.csv:4: start 2, end 1" in told and "t.csv:5: 'c.wav'" in told
-    assert "start is 'y'" not in told and "about        1 clip, 0.2 s" in told
+    assert "start is 'y'" not in told and "estimate     1 clip, 0.2 s" in told
     found = json.loads(CliRunner().invoke(main, ["plan", config, "--json"]).output)
     assert found["rejected_examples"].keys() == found["rejected"].keys()
     example = found["rejected_examples"]["annotation_not_a_number"]

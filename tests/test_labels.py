@@ -122,7 +122,7 @@ def test_ids_stay_when_classes_come_and_go(
     assert moved.exit_code == 0, moved.output
     assert "published    snapshot" in moved.output
     assert "0 built" in moved.output, "no shard holds an id"
-    assert "models trained on that one do not fit this order" in moved.output
+    assert "models trained on that snapshot do not fit this order" in moved.output
     assert open_dataset(str(tmp_path / "out")).classes == ["02", "99", "08", "03", "01"]
 
 
@@ -217,5 +217,6 @@ def test_a_text_for_all_labels_that_is_the_column_s_name_is_told(
     annotations = {"sidecar": "{stem}.csv", "columns": {"label": "kind"}}
     plan = make_plan(load(make_config({"root": tmp_path / "in", "annotations": annotations, "label": label})).config)
     assert [
-        f"label: {label} is the text" in w.message and "{from: annotation}" in w.message for w in plan.warnings
+        f"label: {label} gives every clip the text" in w.message and "{from: annotation}" in w.message
+        for w in plan.warnings
     ] == [True] * told

@@ -103,13 +103,14 @@ def test_a_split_by_take_leaks_speakers_and_one_by_speaker_does_not(
     here = corpus(tmp_path)
     make_plan(load(configured(here, make_config, **by_take)).config)
     with pytest.raises(
-        ClipmillError, match=r"4 values of 'speaker' .* 'take' decides: 'ann' \(0_ann.wav in test, 1_ann.wav in train\)"
+        ClipmillError,
+        match=r"4 values of 'speaker' .* decided by 'take': 'ann' \(0_ann.wav in test, 1_ann.wav in train\)",
     ):
         make_plan(load(configured(here, make_config, **by_take, disjoint=["speaker"])).config)
     make_plan(
         load(configured(here, make_config, train=0.5, test=0.5, by="speaker", disjoint=["speaker", "recording"])).config
     )
-    with pytest.raises(ConfigError, match="no field 'session' in this corpus; there are recording, speaker, take"):
+    with pytest.raises(ConfigError, match="has no field 'session'; it has recording, speaker, take"):
         make_plan(load(configured(here, make_config, train=1.0, disjoint=["session"])).config)
 
 
@@ -121,7 +122,7 @@ def test_rows_of_one_recording_on_two_sides_are_refused_unless_that_is_meant(
     table = {"table": "rows.csv", "recording": "file", "columns": {"start": "start", "end": "end", "fold": "fold"}}
     source = {"root": tmp_path / "in", "annotations": table, "segment": {"mode": "annotation"}}
     split = {"from": "fold", "map": {1: "train", 2: "test"}}
-    with pytest.raises(ClipmillError, match=r"by address: 1, as '.*long.wav'"):
+    with pytest.raises(ClipmillError, match=r"by address: 1, such as '.*long.wav'"):
         make_plan(load(make_config(source, split=split)).config)
     plan = make_plan(load(make_config(source, split={**split, "disjoint": []})).config)
     assert set(plan.table["split"].to_pylist()) == {"train", "test"}
@@ -156,12 +157,12 @@ def test_the_same_recording_in_two_sources_or_under_two_names(
     whole = {"segment": {"mode": "whole"}, "version": version}
     twice = [{"name": n, "root": tmp_path / "in/a", **whole} for n in ("one", "two")]
     with pytest.raises(
-        ClipmillError, match=r"by address: \d, as '.*/in/a/r\d.wav' \(r\d.wav in test, r\d.wav in train\)"
+        ClipmillError, match=r"by address: \d, such as '.*/in/a/r\d.wav' \(r\d.wav in test, r\d.wav in train\)"
     ):
         make_plan(load(make_config(twice, split=halves)).config)
     copies = {"name": "s", "root": tmp_path / "in", **whole}
     if version == "sha256":
-        with pytest.raises(ClipmillError, match=r"by content: \d, as 'sha256-.*other"):
+        with pytest.raises(ClipmillError, match=r"by content: \d, such as 'sha256-.*other"):
             make_plan(load(make_config(copies, split=halves)).config)
     make_plan(load(make_config(copies, split={**halves, "disjoint": []})).config)
 
@@ -179,6 +180,6 @@ def test_a_split_by_a_field_that_nothing_has_is_told_with_those_that_there_are(
     write_audio(tmp_path / "in/a_1.wav", tone(0.3, 16000), 16000)
     source = {"root": tmp_path / "in", "fields": "(?P<speaker>[a-z]+)_"}
     known = "recording, label, speaker" if key == "split.from" else "recording, speaker"  # `by: label` is refused
-    with pytest.raises(ConfigError, match=f"no field 'nosuch' in this corpus; there are {known}") as told:
+    with pytest.raises(ConfigError, match=f"no field 'nosuch'; it has {known}") as told:
         make_plan(load(make_config(source, split=split)).config)
     assert told.value.key == key

@@ -69,15 +69,15 @@ def _place_of(path: Path, column: str) -> tuple[int, int]:
         ({"columns": None}, "give a list of names"),
         ({"split": ["train"]}, "does not exist; the splits are train"),
         ({"split": "trian"}, "split 'trian' does not exist; the splits are train; did you mean 'train'?"),
-        ({"seed": -1}, "seed is -1; expected a whole number of 0 or more"),
+        ({"seed": -1}, "seed is -1; expected a whole number of at least 0"),
         ({"seed": None}, "seed is None"),
         ({"buffer_size": 2.5}, "buffer_size is 2.5"),
-        ({"buffer_size": 0}, "buffer_size is 0; expected a whole number of 1 or more"),
+        ({"buffer_size": 0}, "buffer_size is 0; expected a whole number of at least 1"),
         ({"shuffle": "no"}, "shuffle is 'no'; it can be False or True"),
         ({"even": "Drop"}, "even is 'Drop'; it can be None or 'drop' or 'repeat'"),
         ({"normalise": "bins", "columns": ["log_mel"]}, "normalise is 'bins'"),
-        ({"normalise": "bin"}, "none among the columns audio, label_id"),
-        ({"normalise": "bin", "columns": ["log_mel"], "normalise_by": "trian"}, "no such split; there are train"),
+        ({"normalise": "bin"}, "the columns audio, label_id have none"),
+        ({"normalise": "bin", "columns": ["log_mel"], "normalise_by": "trian"}, "is not a split; the splits are train"),
         ({"rank": 1}, "rank is 1, n_ranks is not given"),
         ({"rank": 2, "n_ranks": 2}, "rank is 2, n_ranks is 2"),
         ({"rank": 0.0, "n_ranks": 2}, "rank is 0.0"),
@@ -138,5 +138,5 @@ output: {{root: {tmp_path}/out}}
     assert list(ClipDataset(tmp_path / "out", "train", columns)) == [
         dict(zip(columns, ("dog", "round", "7"), strict=True))
     ]
-    with pytest.raises(ClipmillError, match="'audio_length' has the name of"):
+    with pytest.raises(ClipmillError, match="'audio_length' has the name that"):
         padded(ClipDataset(tmp_path / "out", "train", ("audio", "audio_length")))

@@ -394,7 +394,7 @@ def test_a_split_by_a_column_that_a_table_does_not_have_is_an_error(
         write_audio(tmp_path / f"in/r{i}.wav", tone(1.0, 8000, seed=i), 8000)
     (tmp_path / "in/t.csv").write_text("f,s,l,fold\nr0.wav,0,a,1\nr1.wav,0,b,2\n")
     source = {"annotations": {"table": "t.csv", "recording": "f", "columns": columns}}
-    with pytest.raises(ConfigError, match=r"no field 'Fold' .*; did you mean 'fold'\?") as refused:
+    with pytest.raises(ConfigError, match=r"has no field 'Fold'; .*; did you mean 'fold'\?") as refused:
         planned(tmp_path / "in", given, **source)
     assert refused.value.key == key
     # A column that is there, and empty in a row, costs that row.

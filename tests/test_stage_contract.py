@@ -170,12 +170,12 @@ class Odd(Stage):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("column", "gives 'extra' and declares the columns none"),
-        ("takes away", "takes away the column 'level_dbfs'"),
-        ("rule", "drops clips by 'a rule', which is not among its `drops`"),
-        ("reason", "rejects clips for 'a reason', which is not among its `rejects`"),
+        ("column", "adds 'extra', but declares no columns"),
+        ("takes away", "removes the column 'level_dbfs'"),
+        ("rule", "drops clips by the rule 'a rule', which is not in its `drops`"),
+        ("reason", "rejects clips for the reason 'a reason', which is not in its `rejects`"),
         ("samples", "changes samples without declaring"),
-        ("shape", "failed on clip a-0: ValueError: samples of shape"),
+        ("shape", "failed on clip a-0: ValueError: samples have the shape"),
         ("raise", "failed on clip a-0: KeyError: 'nothing'"),
     ],
 )
@@ -213,7 +213,7 @@ def test_both_spellings_of_silence_are_one_and_giving_both_is_an_error() -> None
         ([{"silence": {"min_db": -40}}], "clips[0].silence.min_db", "known here: min_dbfs"),
         ([{"silence": {"min_dbfs": 3}}], "clips[0].silence.min_dbfs", "less than or equal to 0"),
         ([{"nowhere.at:All": {}}], "clips[0].nowhere.at:All", "No module named 'nowhere'"),
-        ([{"clipmill.stages.stage:dropped": {}}], "clips[0].clipmill.stages.stage:dropped", "is no stage"),
+        ([{"clipmill.stages.stage:dropped": {}}], "clips[0].clipmill.stages.stage:dropped", "is not a stage"),
         (
             [{"clipmill.stages.features:Features": {}}],
             "clips[0].clipmill.stages.features:Features",

@@ -211,7 +211,7 @@ def test_ranks_get_other_clips_in_another_epoch_however_few_the_shards(tmp_path:
 
 def test_an_epoch_goes_on_only_with_what_it_began_with(dataset: Path) -> None:
     state = ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=1).state_dict()
-    with pytest.raises(ClipmillError, match="seed was 1 when it was left and is 2 now"):
+    with pytest.raises(ClipmillError, match="seed was 1 when the state was taken and is 2 now"):
         ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=2).load_state_dict(state)
     with pytest.raises(ClipmillError, match="n_ranks"):
         ClipDataset(str(dataset), "train", ("clip_id",), shuffle=True, seed=1, rank=0, n_ranks=2).load_state_dict(state)
@@ -348,7 +348,7 @@ def test_ray_splits_a_stream_of_it(dataset: Path, stored: dict[str, Any], ray_se
         rank.join(120)
         assert not rank.is_alive(), "a rank still waits for its share"
     for wrong in (["clip_id", "lable"], "clip_id"):
-        with pytest.raises(ClipmillError, match="there are clip_id, "):
+        with pytest.raises(ClipmillError, match="the columns are clip_id, "):
             open_dataset(dataset).to_ray_dataset("train", wrong)
     assert [len(names) for names in found] == [N_CLIPS // 2, N_CLIPS // 2]
     assert sorted(n for names in found for n in names) == sorted(stored)

@@ -21,7 +21,7 @@ from clipmill.pipelines.dataset.records_io import (
     snapshot_numbers,
     write_retries,
 )
-from clipmill.pipelines.dataset.stale_exports import stale_exports
+from clipmill.pipelines.dataset.stale_exports import find_stale_exports
 from clipmill.schemas.layout import (
     BUILDS,
     OWN_FILES,
@@ -112,7 +112,7 @@ def find_garbage_beyond(
     needed = _find_needed(root, kept, excluded, protected)
     garbage = Garbage(kept=kept, dropped=[n for n in snapshot_numbers(root) if n not in kept], held=needed.n_held)
     garbage.snapshots = _unnamed_snapshots(root, kept)
-    garbage.exports, folders = stale_exports(root, needed.identities, needed.files)
+    garbage.exports, folders = find_stale_exports(root, needed.identities, needed.files)
     garbage.shards = _unnamed_shards(root, needed.files)
     garbage.notes = _ended_notes(root, needed.notes)
     garbage.leftovers = _leftovers(root, folders)

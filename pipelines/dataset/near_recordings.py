@@ -41,23 +41,22 @@ def no_such_recordings(root: Root, unknown: Sequence[str], known: Collection[str
 def near_recordings(given: str, known: Collection[str], addresses: Addresses) -> list[str]:
     """Return up to three ids that may be meant: of recordings at this address or with this ending, else with a similar spelling."""
     plain = given.replace("\\", "/").removeprefix("./")
-    found = _of_an_address(plain, known)
-    if found:
-        read_from = addresses(found)
-        at_it = [k for k in found if plain in read_from.get(k, ())]
-        found = at_it or [
-            k for k in found if k.count("/") > 1
-        ]  # a file's name alone does not identify a file in another place
-    if not found:
-        found = [k for k in known if k.endswith(f"/{plain.lstrip('/')}")] if plain.strip("/") else []
-    if not found:
+    matches = _match_address(plain, known)
+    if matches:
+        read_from = addresses(matches)
+        read_there = [k for k in matches if plain in read_from.get(k, ())]
+        # A file's name alone does not identify a file in another place.
+        matches = read_there or [k for k in matches if k.count("/") > 1]
+    if not matches:
+        matches = [k for k in known if k.endswith(f"/{plain.lstrip('/')}")] if plain.strip("/") else []
+    if not matches:
         name = plain.rpartition("/")[2]
         same = [k for k in known if name and k.rpartition("/")[2] == name]
-        found = same if len(same) == 1 else []
-    return sorted(found)[:_NEAR] or _spelt_alike(plain, known)
+        matches = same if len(same) == 1 else []
+    return sorted(matches)[:_NEAR] or _spelt_alike(plain, known)
 
 
-def _of_an_address(address: str, known: Collection[str]) -> list[str]:
+def _match_address(address: str, known: Collection[str]) -> list[str]:
     """Return the recordings whose path is the longest one that the address ends with."""
     ends = {k: path for k in known if (path := k.partition("/")[2]) and address.endswith(f"/{path}")}
     longest = max(map(len, ends.values()), default=0)

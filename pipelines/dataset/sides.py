@@ -23,7 +23,7 @@ _SHOWN = 3
 _AT_ONCE = 32
 _TO, _AND = " to ", " and "
 
-Stood = tuple[str, str, str]
+Placement = tuple[str, str, str]
 """A recording's id, its version and its split."""
 
 
@@ -65,7 +65,7 @@ def describe_moves(moves: dict[str, int], verb: str) -> str:
     return ", ".join(parts)
 
 
-def compare(before: Iterable[Stood], after: Iterable[Stood]) -> SideChanges:
+def compare(before: Iterable[Placement], after: Iterable[Placement]) -> SideChanges:
     """Return what moved between two states. Recordings are matched by id, and by content if the version is a hash of it."""
     old, old_content = _sides(before)
     new, new_content = _sides(after)
@@ -91,7 +91,7 @@ def built_changes(root: Root, last: Snapshot, commits: list[Commit]) -> SideChan
     """Return which recordings of the last snapshot are in another split in the shards of a build."""
     known = set(last.commits)
     added = [c for c in commits if c.key not in known]
-    removed, n_unreadable = shards_gone(root, last, {c.key for c in commits})
+    removed, n_unreadable = find_removed_shards(root, last, {c.key for c in commits})
     changes = changes_between(root, removed, added)
     changes.shards_unknown += n_unreadable
     return changes
@@ -101,24 +101,24 @@ def changes_between(root: Root, removed: list[Commit], added: list[Commit]) -> S
     """Return which recordings of the removed shards are in another split in the added ones."""
     # Shards with equal clips keys hold the same recordings in the same split.
     same = {c.clips_key for c in removed} & {c.clips_key for c in added} - {""}
-    before, n_unknown_before = stood(root, [c for c in removed if c.clips_key not in same])
-    after, n_unknown_after = stood(root, [c for c in added if c.clips_key not in same])
+    before, n_unknown_before = read_placements(root, [c for c in removed if c.clips_key not in same])
+    after, n_unknown_after = read_placements(root, [c for c in added if c.clips_key not in same])
     changes = compare(before, after)
     changes.shards_unknown = n_unknown_before + n_unknown_after
     return changes
 
 
-def shards_gone(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Commit], int]:
+def find_removed_shards(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Commit], int]:
     """Return the commits of a snapshot that are not among the keys, and the number of those that cannot be read."""
     removed = set(last.commits) - keys
     commits = list(sound_commits(root, removed).values()) if removed else []
     return commits, len(removed) - len(commits)
 
 
-def stood(root: Root, commits: list[Commit]) -> tuple[list[Stood], int]:
+def read_placements(root: Root, commits: list[Commit]) -> tuple[list[Placement], int]:
     """Return the placements of recordings that have clips, and the number of shards whose recordings are unknown."""
 
-    def read(commit: Commit) -> list[Stood] | None:
+    def read(commit: Commit) -> list[Placement] | None:
         if commit.output("recordings") is None:
             return None
         try:
@@ -138,12 +138,12 @@ def stood(root: Root, commits: list[Commit]) -> tuple[list[Stood], int]:
     return [row for rows in known for row in rows], len(placements) - len(known)
 
 
-def _sides(stood: Iterable[Stood]) -> tuple[dict[str, frozenset[str]], dict[str, set[str]]]:
+def _sides(placements: Iterable[Placement]) -> tuple[dict[str, frozenset[str]], dict[str, set[str]]]:
     """Return the splits by recording, and the recordings by content hash where it is known."""
     single: dict[str, frozenset[str]] = {}
     sides: dict[str, frozenset[str]] = {}
     by_content: dict[str, set[str]] = {}
-    for name, version, split in stood:
+    for name, version, split in placements:
         side = single.setdefault(split, frozenset([split]))
         known = sides.get(name)
         sides[name] = side if known is None or known == side else known | side

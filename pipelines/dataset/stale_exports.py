@@ -13,7 +13,9 @@ from clipmill.stages.storage.root import Root
 _NAMED = re.compile(rb"shards/\w+/\w+-b[01]*-[0-9a-f]{12}\.(?:parquet|tar)|snapshots/\d{6}/manifest\.parquet")
 
 
-def stale_exports(root: Root, identities: Collection[str], needed: Collection[str]) -> tuple[dict[str, int], list[str]]:
+def find_stale_exports(
+    root: Root, identities: Collection[str], needed: Collection[str]
+) -> tuple[dict[str, int], list[str]]:
     """Return the files of exports of other than the kept snapshots, with their sizes in bytes, and the folders that hold nothing else.
 
     Files without a mark or signature of `clipmill export` are never returned. Everything in a marked folder belongs to the export.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.pipelines.dataset.sides import SideChanges, Stood, compare, shards_gone, stood
+from clipmill.pipelines.dataset.sides import Placement, SideChanges, compare, find_removed_shards, read_placements
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.records import Snapshot
 from clipmill.stages.storage.root import Root
@@ -17,9 +17,9 @@ def planned_changes(root: Root, last: Snapshot, plan: Plan) -> SideChanges:
     """Return the recordings of the last snapshot that a plan puts on another side of the split."""
     known = set(last.commits)
     added = [plan.shard(i) for i, key in enumerate(plan.keys) if key not in known]
-    removed, lost = shards_gone(root, last, set(plan.keys))
+    removed, lost = find_removed_shards(root, last, set(plan.keys))
     same = {c.clips_key for c in removed} & {shard["clips_key"][0].as_py() for shard in added}
-    before, unknown = stood(root, [c for c in removed if not c.clips_key or c.clips_key not in same])
+    before, unknown = read_placements(root, [c for c in removed if not c.clips_key or c.clips_key not in same])
     after = (row for shard in added if shard["clips_key"][0].as_py() not in same for row in _planned(shard))
     changes = compare(before, after)
     changes.shards_unknown = lost + unknown
@@ -51,7 +51,7 @@ def has_rows(items: pa.Table) -> pa.ChunkedArray:
     return pc.and_(pa.chunked_array(masks, pa.bool_()), pc.is_null(items["reason"]))
 
 
-def _planned(shard: pa.Table) -> Iterator[Stood]:
+def _planned(shard: pa.Table) -> Iterator[Placement]:
     usable = shard.filter(has_rows(shard))
     columns = (usable[name].to_pylist() for name in ("recording_id", "version", "split"))
     yield from zip(*columns, strict=True)

@@ -1,4 +1,4 @@
-"""Training: clips of a snapshot for PyTorch, in any number of processes, each of them once, and from where an interrupted epoch was left.
+"""Load the clips of a snapshot in PyTorch: each clip once, in any number of processes, and from where an epoch was interrupted.
 
 dataset = ClipDataset("s3://bucket/dataset", "train", columns=("log_mel", "label_id"))
 loader = torch.utils.data.DataLoader(dataset, batch_size=64, num_workers=4, collate_fn=padded)
@@ -33,40 +33,39 @@ Sample = dict[str, Any]
 
 
 class ClipDataset(torch.utils.data.IterableDataset[Sample]):
-    """The clips of a split.
+    """The clips of a split, as an iterable dataset of PyTorch.
 
-    Gives a dictionary a clip, with the columns that were asked for: `audio` as a float32 tensor [channels, samples] in [-1, 1),
-    features as float32 tensors of their shapes, `label_id` as the label's place in `classes` (-1 without a label), pictures as the
+    Yields one dictionary per clip with the requested columns: `audio` as a float32 tensor [channels, samples] in [-1, 1),
+    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), pictures as the
     bytes of a PNG, anything else as stored.
 
-    Ranks of a distributed job and loading processes get disjoint parts that together are the split (`read.sampling`). All ranks must
+    Ranks of a distributed job and their loading processes get disjoint parts that together make up the split. All ranks must
     have the same number of loading processes. `state_dict` and `load_state_dict` follow torchdata's StatefulDataLoader: each loading
-    process goes on with exactly the clips that it has not given.
+    process continues with exactly the clips that it has not yielded yet.
 
-    root : of the dataset, or a `Published` snapshot
-    split : as in the configuration
-    columns : of the shards' Parquet files, and `label_id`
-    snapshot : its number, the newest by default; an interrupted epoch goes on only in the snapshot that it began in
-    shuffle : draw shards in an order of each epoch, and clips out of the next `buffer_size` ones
-    buffer_size : clips in memory in each loading process, encoded audio and features
-    seed : same seed, epoch and number of processes, same order
-    even : "drop" or "repeat" a few clips so that all ranks have equally many, and with that equally many batches
-    rank, n_ranks : of a distributed job; by default as torch.distributed or the environment (RANK, WORLD_SIZE) says when clips are first
-        asked for. What accelerate prepares gets all clips in every process, since accelerate shares them out
-    group : the torch.distributed.ProcessGroup whose ranks share the split, where that is not the job's own; "none": all of it, or what
-        rank and n_ranks say, whatever the process group says
-    batch_size : of the loader, so that loading processes get whole batches and `len(loader)` holds with them, too
-    normalise : have features come with mean 0 and standard deviation 1, of each "bin" or of "all" values
-    normalise_by : the split whose statistics to normalise by; never one that is evaluated on
-    storage_options : of the root
+    root : root of the dataset, or what `open_dataset` returned
+    split : name of the split, as in the configuration
+    columns : columns of the Parquet shards, and `label_id`
+    snapshot : number of the snapshot, the newest by default; an interrupted epoch can only continue in the same snapshot
+    shuffle : draw shards in another order each epoch, and clips at random from the next `buffer_size` ones
+    buffer_size : number of clips that each loading process keeps in memory (encoded audio and features)
+    seed : the same seed, epoch and number of processes give the same order
+    even : "drop" or "repeat" a few clips so that all ranks have the same number of clips, and so of batches
+    rank, n_ranks : place in a distributed job. By default they come from torch.distributed or the environment (RANK, WORLD_SIZE) when
+        clips are first requested. With a loader that accelerate prepares, every process reads all clips, since accelerate divides them
+    group : the torch.distributed.ProcessGroup whose ranks share the split, if it is not the default group; "none": ignore process groups
+    batch_size : the loader's batch size, so that loading processes get whole batches and `len(loader)` is right with them
+    normalise : scale features to mean 0 and standard deviation 1, per "bin" or over "all" values
+    normalise_by : the split whose statistics are used; never one that you evaluate on
+    storage_options : for fsspec, as in a configuration
 
     classes : labels of all splits, in the order of their ids
-    n_clips : that this rank gets in an epoch, as the job is now; also `len()`
+    n_clips : number of clips that this rank gets per epoch in the present job; also `len()`
 
     Raises
     ------
-    ClipmillError : no such dataset, snapshot, split or column; or its shards are stored as WebDataset only. On reading: the process group
-        says otherwise than rank and n_ranks, or than it did before; or accelerate runs the job and has not prepared the loader
+    ClipmillError : the dataset, snapshot, split or column does not exist, or the shards are stored as WebDataset only. While reading: the
+        process group contradicts rank and n_ranks, or has changed; or accelerate runs the job and has not prepared the loader
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return self._epoch.get()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next epoch. Reaches loading processes that live on, too; what is under way stays as it is."""
+        """Set the epoch, which decides the order of the next iteration, also in persistent loading processes. Running iterations stay as they are."""
         _check_whole("epoch", epoch, 0)
         self._epoch.set(epoch)
 
@@ -131,7 +130,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return self.n_clips
 
     def __getstate__(self) -> dict[str, Any]:
-        # Which loading process this goes to, and what it is to do, the process that starts it knows; ranks find out by themselves.
+        # The process that starts a loading process knows its place in the job, and hands it over.
         return {**self.__dict__, "_ranks": self._ranks.handed_over(self), "_pass": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -140,9 +139,9 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self.__dict__.update(state, _ranks=ranks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far this process is in the iteration that it began last, and what the order depends on: numbers and text.
+        """Return how far this process is in its latest iteration, and what the order depends on, as numbers and text.
 
-        A StatefulDataLoader asks the iterator itself, which has the same two methods.
+        A StatefulDataLoader uses the iterator instead, which has the same two methods.
         """
         if self._pass is not None:
             return self._pass.state_dict()
@@ -150,24 +149,24 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         return {"given": given, "epoch": epoch, **self._order_depends_on(self._ranks.expected(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Have the next iteration, and it alone, go on behind what was given when the state was taken, in the epoch of then.
+        """Make the next iteration, and only that one, continue where the state was taken, in the same epoch.
 
         Raises
         ------
-        ClipmillError : this is no state, or the order is another one now: other snapshot, seed, ranks or loading processes
+        ClipmillError : the argument is not a state, or the order has changed: another snapshot, seed, number of ranks or of loading processes
         """
         self._resumed, self._pass = self.place_of(state), None
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the epoch of a state and how many clips were given in it. Raises what `load_state_dict` does."""
+        """Return the epoch of a state and the number of clips that were yielded in it. Raises what `load_state_dict` does."""
         now = self._order_depends_on(self._ranks.expected(self))
         if not isinstance(state, Mapping) or {"epoch", "given", *now} != state.keys():
-            raise ClipmillError(f"this is no state of a ClipDataset, which holds epoch, given, {', '.join(now)}")
+            raise ClipmillError(f"this is not the state of a ClipDataset, which has epoch, given, {', '.join(now)}")
         for name, value in now.items():
             if state[name] != value:
                 raise ClipmillError(
-                    f"cannot go on in this epoch: {name} was {state[name]} when it was left and is {value} now; begin a new epoch, or"
-                    " use what was used then"
+                    f"cannot continue this epoch: {name} was {state[name]} when the state was taken and is {value} now; start a new epoch, or"
+                    " use the former value"
                 )
         _check_whole("the state's epoch", state["epoch"], 0)
         _check_whole("what the state says was given", state["given"], 0)
@@ -184,15 +183,15 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         if torch.utils.data.get_worker_info() is not None:
-            # What a loading process has inherited is not its own to collect: the parent's connections to Ray, for one, would be
-            # closed under it. It also leaves the memory shared.
+            # A loading process must not collect inherited objects: that could close the parent's connections to Ray, for example.
+            # It also keeps memory shared.
             gc.freeze()
         epoch, given = self._resumed or (self.epoch, 0)
         self._resumed, self._pass = None, _Pass(self, epoch, given)
         return self._pass
 
     def samples(self, epoch: int, given: int) -> Iterator[Sample]:
-        """Yield this process's clips of an epoch, but for the first that were `given` before."""
+        """Yield this process's clips of an epoch, without the first `given` ones."""
         place, rows = self._ranks.place(self), [f.rows for f in self._files]
         who = _consumer(place)
         order = shard_order(len(rows), self.seed, epoch, self.shuffle)
@@ -224,7 +223,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 yield sample
 
     def _finished(self, row: Sample) -> Sample:
-        """Return a row as training wants it: tensors, the audio decoded."""
+        """Return a row for training: tensors, with decoded audio."""
         sample: Sample = {}
         for name in self.columns:
             if name == "label_id":
@@ -252,7 +251,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
 
 class _Pass(Iterator[Sample]):
-    """One iteration over a dataset, which says how far it is and can go on from there."""
+    """One iteration over a dataset, with a state from which it can continue."""
 
     def __init__(self, clips: ClipDataset, epoch: int, given: int) -> None:
         self._clips = clips
@@ -276,24 +275,24 @@ class _Pass(Iterator[Sample]):
 
 
 def padded(samples: Iterable[Sample]) -> dict[str, Any]:
-    """Put samples of unequal lengths together: a `collate_fn`.
+    """Collate samples of different lengths into a batch: a `collate_fn` for a DataLoader.
 
-    Tensors are padded with zeros at their ends to the longest in the batch and stacked, and `<name>_length` says how long each one was in
-    its last dimension (int64 [batch]); numbers become a tensor, int64 or float64; anything else stays a list. Zero is the mean of
-    normalised features; of decibels it is a loud sound, so mask by the length.
+    Tensors are padded with zeros at the end to the longest in the batch and stacked, and `<name>_length` (int64 [batch]) has their sizes in the
+    last dimension. Numbers become an int64 or float64 tensor; anything else stays a list. Zero is the mean of normalised features,
+    but in decibels it is a loud sound, so mask by the length.
 
     Raises
     ------
-    ClipmillError : there is no sample, or a column is called as the length of another one is
+    ClipmillError : there are no samples, or a column has the name of another one's length
     """
     rows = list(samples)
     if not rows:
-        raise ClipmillError("there is no sample to put into a batch")
+        raise ClipmillError("there are no samples to put into a batch")
     batch: dict[str, Any] = {}
     for name in rows[0]:
         if f"{name}_length" in rows[0] and isinstance(rows[0][name], torch.Tensor):
             raise ClipmillError(
-                f"the column '{name}_length' has the name of what says how long {name!r} is; leave one of them out"
+                f"the column '{name}_length' has the name that {name!r} needs for its length; leave one of them out"
             )
         values = [row[name] for row in rows]
         if isinstance(values[0], torch.Tensor):
@@ -325,27 +324,27 @@ def _stacked(values: list[torch.Tensor]) -> torch.Tensor:
 def _scales(
     published: Published, split: str, by: Literal["bin", "all"], columns: Sequence[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return what to subtract from features and then to multiply them by, [bins, 1] or [1, 1]. A constant bin becomes 0."""
+    """Return the mean and the factor for normalising each feature, float32 [bins, 1] or [1, 1]. A constant bin becomes 0."""
     if split not in published.splits:
         raise ClipmillError(
-            f"{published.root.url}: normalise_by is {split!r}, and there is no such split; there are {', '.join(published.splits)}"
+            f"{published.root.url}: normalise_by is {split!r}, which is not a split; the splits are {', '.join(published.splits)}"
         )
     scaled = set(columns) & set(published.feature_names)
     if not scaled:
-        raise ClipmillError(f"normalise is for features, and there is none among the columns {', '.join(columns)}")
+        raise ClipmillError(f"normalise needs a feature, and the columns {', '.join(columns)} have none")
     statistics = published.snapshot.statistics.get(split)
     n_clips = published.snapshot.by_split.get(split, {}).get("clips", 0)
     if statistics is None or statistics.lengths.clips != n_clips or not n_clips:
         raise ClipmillError(
-            f"{published.root.url}: there are no statistics of all of split {split!r} to normalise by: give another normalise_by; shards"
-            " that an older clipmill has built get them when they are built anew"
+            f"{published.root.url}: the statistics of split {split!r} are incomplete: give another normalise_by; shards"
+            " that an older clipmill has built get statistics when they are built again"
         )
     found = {}
     for name in sorted(scaled & statistics.features.keys()):
         sums = statistics.features[name]
         if not math.isfinite(sums.std):
             raise ClipmillError(
-                f"{published.root.url}: clips of split {split!r} hold infinite values in {name}, from before such clips were rejected: build"
+                f"{published.root.url}: clips of split {split!r} have infinite values in {name}, from before clipmill rejected such clips: build"
                 " again"
             )
         mean, std = (sums.mean_by_bin, sums.std_by_bin) if by == "bin" else ([sums.mean], [sums.std])
@@ -367,7 +366,7 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
 
 def _check_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ClipmillError(f"{name} is {value!r}; expected a whole number of {least} or more")
+        raise ClipmillError(f"{name} is {value!r}; expected a whole number of at least {least}")
 
 
 def _waveform(content: bytes) -> torch.Tensor:

@@ -49,7 +49,7 @@ class Segment(Frozen):
             if self.length_s is None:
                 raise ValueError("mode window needs length_s")
             if self.length_s > self.max_clip_s:
-                raise ValueError(f"length_s {self.length_s:g} is over max_clip_s {self.max_clip_s:g}")
+                raise ValueError(f"length_s {self.length_s:g} exceeds max_clip_s {self.max_clip_s:g}")
         elif self.model_fields_set & {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"}:
             raise ValueError(f"length_s, hop_s, tail and keep_every belong to mode window, not {self.mode}")
         return self
@@ -216,7 +216,7 @@ class Config(Frozen):
         return source.channels if source.channels is not None else self.audio.channels
 
     def steps_of(self, source: Source | None = None) -> list[tuple[str, Any, str]]:
-        """Return name, settings and key of each clip stage of a source, or without one, of the sources that have no list of their own."""
+        """Return name, settings and key of each clip stage: of one source, or of the sources without a list of their own."""
         if source is not None and source.clips is not None:
             at = next(i for i, s in enumerate(self.sources) if s.name == source.name)
             return [
@@ -275,9 +275,9 @@ class Config(Frozen):
             if mel is None:
                 continue
             if mel.fmax is not None and mel.fmax > nyquist:
-                raise error_at(f"features.{name}.fmax", f"fmax {mel.fmax:g} is over half the sample rate, {nyquist:g}")
+                raise error_at(f"features.{name}.fmax", f"fmax {mel.fmax:g} exceeds half the sample rate, {nyquist:g}")
             if mel.fmin >= (mel.fmax or nyquist):
-                raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not under fmax, {mel.fmax or nyquist:g}")
+                raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not below fmax, {mel.fmax or nyquist:g}")
         return self
 
     def _check_label_columns(self) -> None:
@@ -299,15 +299,15 @@ class Config(Frozen):
             return
         known = set(self.classes)
         if len(known) < len(self.classes):
-            twice = next(c for i, c in enumerate(self.classes) if c in self.classes[:i])
-            raise error_at("classes", f"{twice!r} is listed twice; list each class once")
+            duplicate = next(c for i, c in enumerate(self.classes) if c in self.classes[:i])
+            raise error_at("classes", f"{duplicate!r} is listed twice; list each class once")
         for i, source in enumerate(self.sources):
             label = source.label
-            given = {"label": label} if isinstance(label, str) else {}
+            labels = {"label": label} if isinstance(label, str) else {}
             if isinstance(label, From):
-                given = {f"label.map.{k}": v for k, v in (label.map or {}).items() if v not in label.drop}
-                given |= {"label.default": label.default} if label.default is not None else {}
-            for key, name in given.items():
+                labels = {f"label.map.{k}": v for k, v in (label.map or {}).items() if v not in label.drop}
+                labels |= {"label.default": label.default} if label.default is not None else {}
+            for key, name in labels.items():
                 if name not in known:
                     raise error_at(f"sources[{i}].{key}", f"{name!r} is not one of classes{did_you_mean(name, known)}")
 

@@ -14,10 +14,10 @@ from clipmill.schemas.config.model import Frozen, later
 
 def _text_encoding(name: str) -> str:
     try:
-        known = name == "auto" or codecs.lookup(name)._is_text_encoding
+        is_known = name == "auto" or codecs.lookup(name)._is_text_encoding
     except (LookupError, ValueError):
-        known = False
-    if not known:
+        is_known = False
+    if not is_known:
         raise ValueError(f"Python has no text encoding {name!r}; give one such as utf-8, utf-16 or latin-1")
     return name
 
@@ -141,16 +141,16 @@ class Annotations(Frozen):
     @classmethod
     def _role_first(cls, columns: dict[str, int | str]) -> dict[str, int | str]:
         """Refuse a map of columns to roles, as {0: start}, which would make a field named 0 of a column named start."""
-        turned = {}
+        swapped = {}
         for name, where in columns.items():
             role = (near_miss(where, ()) or where.lower()) if isinstance(where, str) else ""
             if name.isdecimal() and role in ROLES:
-                turned[role] = name
-        if turned:
-            first = next(name for name in columns if name in turned.values())
+                swapped[role] = name
+        if swapped:
+            first = next(name for name in columns if name in swapped.values())
             raise ValueError(
                 f"{{{first}: {columns[first]}}} is the wrong way round; under annotations.columns the role comes first, then its column:"
-                f" write {{{', '.join(f'{role}: {index}' for role, index in turned.items())}}}"
+                f" write {{{', '.join(f'{role}: {index}' for role, index in swapped.items())}}}"
             )
         return columns
 

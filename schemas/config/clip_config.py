@@ -20,9 +20,9 @@ def _steps(value: Any) -> Any:
     for i, step in enumerate(value):
         plain = {step: {}} if isinstance(step, str) else step
         if not isinstance(plain, dict) or len(plain) != 1 or not isinstance(next(iter(plain)), str):
-            given = ", ".join(map(str, plain)) if isinstance(plain, dict) else repr(plain)
+            entry = ", ".join(map(str, plain)) if isinstance(plain, dict) else repr(plain)
             raise ValueError(
-                f"entry {i + 1} is {given or 'empty'}; expected one stage with its settings, as in `- silence: {{min_dbfs: -40}}`"
+                f"entry {i + 1} is {entry or 'empty'}; expected one stage with its settings, as in `- silence: {{min_dbfs: -40}}`"
             )
         ((name, settings),) = plain.items()
         steps.append({name: {} if settings is None else settings})

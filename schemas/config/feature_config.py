@@ -22,7 +22,7 @@ class Stft(Frozen):
     @model_validator(mode="after")
     def _check_window(self) -> Stft:
         if self.win_length is not None and self.win_length > self.n_fft:
-            raise ValueError(f"win_length {self.win_length} is over n_fft {self.n_fft}")
+            raise ValueError(f"win_length {self.win_length} exceeds n_fft {self.n_fft}")
         return self
 
     @property
@@ -111,14 +111,14 @@ class Features(Frozen):
             except ValidationError as error:
                 raise ValueError(f"mfcc: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
             if self.mfcc.n_mfcc > mel.n_mels:
-                raise ValueError(f"n_mfcc {self.mfcc.n_mfcc} is over n_mels {mel.n_mels}")
+                raise ValueError(f"n_mfcc {self.mfcc.n_mfcc} exceeds n_mels {mel.n_mels}")
         return self
 
     @property
     def derived_stages(self) -> dict[str, Any]:
         """Return the settings of the configured derived stages by name, in the order of the file."""
-        given = self.model_extra or {}
-        return {name: {} if value in (None, True) else value for name, value in given.items() if value is not False}
+        extra = self.model_extra or {}
+        return {name: {} if value in (None, True) else value for name, value in extra.items() if value is not False}
 
     @property
     def min_samples(self) -> int:

@@ -37,17 +37,17 @@ class Images(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _shape(cls, given: Any) -> Any:
-        if given is not None and not isinstance(given, dict | cls):
+    def _shape(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, dict | cls):
             raise ValueError("expected keys and values, as in {height: 224, width: 224}, or {} for the defaults")
-        return given
+        return value
 
     @field_validator("range_db", mode="before")
     @classmethod
-    def _two_numbers(cls, given: Any) -> Any:
-        if given is not None and not (isinstance(given, list | tuple) and len(given) == 2):
+    def _two_numbers(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
             raise ValueError("expected two numbers, the dB of the first and of the last colour, as in [-80, 0]")
-        return given
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Images:

@@ -49,7 +49,7 @@ def explain(error: ValidationError, document: Document) -> list[Problem]:
 
 def find_misspelt_features(document: Document) -> list[Problem]:
     """Return the problems of keys of `features` that resemble known ones. Other unknown keys name stages, which are looked up later."""
-    given = document.data.get("features") if isinstance(document.data, dict) else None
+    section = document.data.get("features") if isinstance(document.data, dict) else None
     known = keys_at(Config, ("features",))
     return [
         Problem(
@@ -59,7 +59,7 @@ def find_misspelt_features(document: Document) -> list[Problem]:
             document.file,
             document.line(("features", key)),
         )
-        for key in (given if isinstance(given, dict) else ())
+        for key in (section if isinstance(section, dict) else ())
         if key not in known and (near := nearest(str(key), known)) is not None
     ]
 
@@ -141,14 +141,14 @@ def _plain_words(message: str) -> str:
 
 def _hint(path: KeyPath) -> str:
     """Return what to write instead of an unknown key."""
-    given, known = str(path[-1]), keys_at(Config, path[:-1])
-    if (near := nearest(given, known)) is not None:
+    key, known = str(path[-1]), keys_at(Config, path[:-1])
+    if (near := nearest(key, known)) is not None:
         return f"did you mean {near!r}?"
-    if re.match(r"[\w-]+:\S", given) and given.split(":", 1)[0] in known:
+    if re.match(r"[\w-]+:\S", key) and key.split(":", 1)[0] in known:
         return "a space is missing after the colon; write `key: value`"
-    if given in keys_at(Config, ()):
-        return f"`{given}` belongs at the top level of the file, like `sources`"
-    places = [place for place in _places_of(given, Config, "") if place]
+    if key in keys_at(Config, ()):
+        return f"`{key}` belongs at the top level of the file, like `sources`"
+    places = [place for place in _places_of(key, Config, "") if place]
     if 1 <= len(places) <= _FEW:
         return f"it belongs under {' or '.join(f'`{place}`' for place in places)}"
     return f"known here: {', '.join(known)}"

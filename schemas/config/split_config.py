@@ -38,17 +38,17 @@ class Split(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _shares_are_numbers(cls, given: Any) -> Any:
+    def _shares_are_numbers(cls, data: Any) -> Any:
         """Refuse a misspelt key with a message: every unknown key is the name of a split, whose value must be a share."""
-        if not isinstance(given, dict):
-            return given
+        if not isinstance(data, dict):
+            return data
         known = [field.alias or name for name, field in cls.model_fields.items()]
-        for name, value in given.items():
+        for name, value in data.items():
             if name not in known and (isinstance(value, bool | list | dict | None) or _is_word(value)):
                 raise error_at(
                     f"split.{name}", f"expected a share of the split {name!r}, from 0 to 1{did_you_mean(name, known)}"
                 )
-        return given
+        return data
 
     @field_validator("map", mode="before")
     @classmethod
@@ -88,12 +88,12 @@ class Split(BaseModel):
                 "`by: label` puts all clips of a label on one side, so a label is trained or evaluated but never both; write"
                 " `stratify: label` instead, which divides the clips of each label by the shares",
             )
-        for key, given in (
+        for key, is_set in (
             ("balance", self.balance),
             ("stratify", self.stratify),
             ("method", self.method != "intervals"),
         ):
-            if given and self.from_ is not None:
+            if is_set and self.from_ is not None:
                 raise error_at(f"split.{key}", f"`{key}` needs shares; with `from` the map alone decides")
         if self.method == "rendezvous" and self.needs_survey:
             key = "stratify" if self.stratify else "balance"

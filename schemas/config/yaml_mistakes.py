@@ -36,10 +36,10 @@ def describe_yaml_error(error: yaml.MarkedYAMLError, text: str) -> tuple[str, in
         return _first_character(problem), mark.line + 1
     if "quoted scalar" in context:
         return _quoted(problem, start, mark.line)
-    if (opened := _quote_over_lines(text, mark.line)) is not None:
+    if (quote_line := _quote_over_lines(text, mark.line)) is not None:
         return (
             f"the quote that begins here is closed only in line {mark.line + 1}; close it in the same line",
-            opened + 1,
+            quote_line + 1,
         )
     for prefix, message in _BY_CONTEXT.items():
         if context.startswith(prefix):
@@ -107,29 +107,32 @@ def _quoted(problem: str, start: int, end: int) -> tuple[str, int]:
 
 def _quote_over_lines(text: str, end: int) -> int | None:
     """Return the first line of a quote that ends in line `end`, where the error is; None without one."""
-    opened = None
+    quote_line = None
     with contextlib.suppress(yaml.YAMLError):
         for token in yaml.scan(text, yaml.SafeLoader):  # type: ignore[no-untyped-call]
             if token.start_mark.line > end:
                 break
             if isinstance(token, yaml.ScalarToken) and token.style in ("'", '"'):
                 is_long = token.start_mark.line < token.end_mark.line == end
-                opened = token.start_mark.line if is_long else opened
-    return opened
+                quote_line = token.start_mark.line if is_long else quote_line
+    return quote_line
 
 
 def _brackets(problem: str, context: str, lines: list[str], start: int, mark: yaml.error.Mark) -> tuple[str, int]:
     opening, closing = ("{", "}") if "mapping" in context else ("[", "]")
-    got = problem.rsplit("got ", 1)[-1].strip("'")
+    symbol = problem.rsplit("got ", 1)[-1].strip("'")
     before = lines[mark.line][: mark.column] if mark.line < len(lines) else ""
-    if got == "{" and before.endswith("$"):
+    if symbol == "{" and before.endswith("$"):
         return 'inside brackets ${...} must be in quotes, as in ["${NAME}"]', mark.line + 1
-    if got == ":" and start == mark.line:
+    if symbol == ":" and start == mark.line:
         return "a value inside brackets contains a colon and a space; put the value in quotes, as in {key: 'a: b'}", (
             mark.line + 1
         )
-    if got in ("]", "}"):
-        return f"the bracket {opening} of line {start + 1} is closed by {got}; close it with {closing}", mark.line + 1
+    if symbol in ("]", "}"):
+        return (
+            f"the bracket {opening} of line {start + 1} is closed by {symbol}; close it with {closing}",
+            mark.line + 1,
+        )
     if start == mark.line:
         return f"a comma is missing between the values in {opening}{closing}, or quotes around a value", mark.line + 1
     return f"the bracket {opening} that begins here is not closed, or a comma is missing; close it with {closing}", (
@@ -162,9 +165,9 @@ def _no_colon(lines: list[str], number: int) -> tuple[str, int]:
 
 
 def _documents(lines: list[str], number: int) -> tuple[str, int]:
-    marked = [n for n, line in enumerate(lines[: number + 1]) if _MARKERS.match(line) and n > 0]
-    if marked:
-        return "the file contains several documents, and this line begins another; keep only one", marked[-1] + 1
+    separators = [n for n, line in enumerate(lines[: number + 1]) if _MARKERS.match(line) and n > 0]
+    if separators:
+        return "the file contains several documents, and this line begins another; keep only one", separators[-1] + 1
     return _INDENTATION, number + 1
 
 

@@ -1,1 +1,1 @@
-"""Clip stages by the name of their module: what `clips:` in a configuration names."""
+"""Clip stages. Their module names are the names in the list `clips` of a configuration."""

@@ -1,4 +1,4 @@
-"""Silence: drop clips under a level."""
+"""Silence: drop clips below a level."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from clipmill.stages.stage import Stage, dropped, is_clip
 
 @dataclass(frozen=True)
 class SilenceFilter(Stage):
-    """Drop clips whose level is under a threshold. A clip is judged as the PCM that it would be stored as at this place.
+    """Drop clips whose level is below a threshold. The level is that of the clip rounded to the stored format.
 
-    min_dbfs : clips at or above it are kept; None keeps all
+    min_dbfs : clips at or above this level are kept; None keeps all
     sample_format : of stored clips, int16 | float32
     """
 
@@ -29,7 +29,7 @@ class SilenceFilter(Stage):
     section = "silence"
     scope = "clip"
     settings = Silence
-    drops: ClassVar[Mapping[str, str]] = {"silence": "level under silence.min_dbfs"}
+    drops: ClassVar[Mapping[str, str]] = {"silence": "level below silence.min_dbfs"}
 
     @classmethod
     def of(cls, config: Config, settings: Any = None) -> Self | None:

@@ -1,7 +1,7 @@
-"""Features: spectrogram, log-mel and MFCC columns for every clip, on the CPU or a CUDA device with the same code.
+"""Features: compute spectrogram, log-mel and MFCC columns for every clip, with the same code on the CPU and on CUDA devices.
 
-Importable with numpy, pyarrow and torch alone. torch, which takes seconds and half a gigabyte to load, is loaded with the
-first clips: planning, decoding and a build that has nothing to do are done without it.
+The module needs only numpy, pyarrow and torch. torch takes seconds and half a gigabyte to import, so it is imported with the
+first clips; planning, decoding and builds without work do not need it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Features(Stage):
-    """Compute features of the canonical clips. Takes a table of `clipmill.schemas.tables.CLIPS` and adds, for each feature, a
-    column of float32 (or float16) values in row-major order and a column `<name>_shape`.
+    """Compute features of the canonical clips.
+
+    Takes a table of `clipmill.schemas.tables.CLIPS` and adds two columns for each feature: float32 (or float16) values in row-major
+    order, and `<name>_shape`.
 
     spec : an object with the attributes of `clipmill.schemas.config.feature_config.Features`
     sample_rate_hz : of the clips
     sample_format : of their PCM, int16 | float32
     device : cpu | cuda | auto (CUDA when there is a device)
 
-    A mono clip's shape is [bins, frames]. With several channels it is [channels, bins, frames], each channel computed by
-    itself (its own top_db floor too). A clip with fewer samples than one frame, with `center` off, is rejected, and one with
-    values beyond what the stored dtype holds.
+    The shape is [bins, frames] for a mono clip and [channels, bins, frames] for several channels, which are computed separately,
+    including the floor of top_db. Clips that are shorter than a frame while `center` is off are rejected, and so are clips with
+    values that the stored dtype cannot represent.
     """
 
     spec: Any
@@ -49,13 +51,13 @@ class Features(Stage):
     rejects = (
         Reason(
             "clip_too_short_for_features",
-            "fewer samples than one analysis frame and center is off",
+            "the clip is shorter than one analysis frame, and center is off",
             "set center: true, or drop such clips",
         ),
         Reason(
             "features_not_finite",
-            "a feature is beyond what its stored type holds, as of samples far over full scale",
-            "bring the recording to full scale 1.0, or set features.dtype: float32",
+            "a feature is beyond the range of its stored type, as from samples far over full scale",
+            "scale the recording to full scale 1.0, or set features.dtype: float32",
         ),
     )
     libraries = ("torch",)
@@ -129,7 +131,7 @@ class Features(Stage):
 
 
 def _not_finite(column: pa.LargeListArray) -> list[int]:
-    """Return the rows that hold infinite values, or none that are numbers."""
+    """Return the indexes of rows that contain infinities or NaN."""
     finite = np.isfinite(column.values.to_numpy())
     if finite.all():
         return []

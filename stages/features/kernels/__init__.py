@@ -1,1 +1,1 @@
-"""The arithmetic of the features, which needs numpy and torch alone."""
+"""Do the arithmetic of features with numpy and torch only."""

@@ -1,4 +1,4 @@
-"""Mel filters and the DCT as matrices, as librosa 0.11 defines them (`librosa.filters.mel`, `scipy.fft.dct`), ready to multiply by."""
+"""Compute mel filters and the DCT as matrices, as librosa 0.11 defines them (`librosa.filters.mel`, `scipy.fft.dct`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def hz_to_mel(hz: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
-    """Return mels. slaney: linear to 1 kHz, then logarithmic (Auditory Toolbox, 1998); htk: 2595 log10(1 + f / 700)."""
+    """Return frequencies in mel. slaney: linear up to 1 kHz, then logarithmic (Auditory Toolbox, 1998); htk: 2595 log10(1 + f / 700)."""
     if scale == "htk":
         return 2595.0 * np.log10(1.0 + hz / 700.0)
     linear = hz * 3.0 / 200.0
@@ -19,7 +19,7 @@ def hz_to_mel(hz: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64
 
 
 def mel_to_hz(mel: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
-    """The inverse of `hz_to_mel`."""
+    """Return frequencies in Hz, the inverse of `hz_to_mel`."""
     if scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     return np.where(mel >= 15.0, 1000.0 * np.exp((math.log(6.4) / 27.0) * (mel - 15.0)), mel * 200.0 / 3.0)
@@ -32,9 +32,9 @@ def mel_filters(
 
     Parameters
     ----------
-    fmin, fmax : Hz, edges of the lowest and highest filter; None: half the sample rate
+    fmin, fmax : edges of the lowest and the highest filter in Hz; fmax None: half the sample rate
     scale : slaney | htk
-    norm : "slaney" gives every filter the area 1 (in Hz), None the peak 1
+    norm : "slaney" gives each filter an area of 1 (in Hz), None a peak of 1
     """
     top = sample_rate_hz / 2 if fmax is None else fmax
     bins = (
@@ -53,7 +53,7 @@ def mel_filters(
 
 
 def dct_matrix(n_in: int, n_out: int) -> npt.NDArray[np.float32]:
-    """Return the orthonormal DCT-II as float32 [n_in, n_out]: ``x @ matrix`` are the first n_out coefficients."""
+    """Return the orthonormal DCT-II as float32 [n_in, n_out]; ``x @ matrix`` gives the first n_out coefficients."""
     k = np.arange(n_out)[None, :]
     n = np.arange(n_in)[:, None]
     matrix = np.cos(np.pi * (n + 0.5) * k / n_in) * math.sqrt(2.0 / n_in)
@@ -62,7 +62,7 @@ def dct_matrix(n_in: int, n_out: int) -> npt.NDArray[np.float32]:
 
 
 class Band(NamedTuple):
-    """Filters [first, last) and the bins [low, high) outside of which they are zero. weights : float32 [bins, filters]."""
+    """Hold filters [first, last), which are zero outside the bins [low, high). weights : float32 [bins, filters]."""
 
     first: int
     last: int
@@ -72,22 +72,22 @@ class Band(NamedTuple):
 
 
 def bands(filters: npt.NDArray[np.float32], at_once: int) -> list[Band]:
-    """Divide filters, float32 [n_mels, bins], into bands: a triangle covers few bins, and a product with all is mostly zeros."""
-    found = []
+    """Divide filters, float32 [n_mels, bins], into bands, since a triangle covers few bins and most of the matrix is zeros."""
+    result = []
     for first in range(0, len(filters), at_once):
         group = filters[first : first + at_once]
         used = np.flatnonzero(group.any(axis=0))
         low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        # From a multiple of 16 on, of a multiple of 16: whole vector registers.
+        # Start and size are multiples of 16, which fill whole vector registers.
         low, high = low // 16 * 16, min(-(-high // 16) * 16, filters.shape[1])
-        found.append(Band(first, first + len(group), low, high, even_columns(group[:, low:high].T)))
-    return found
+        result.append(Band(first, first + len(group), low, high, even_columns(group[:, low:high].T)))
+    return result
 
 
 def even_columns(matrix: npt.NDArray[np.float32]) -> torch.Tensor:
-    """Return a matrix with zero columns added to a multiple of 16.
+    """Return a matrix padded with zero columns to a multiple of 16.
 
-    MKL multiplies by small odd-sized matrices with a kernel that rounds every other row differently (seen with 5 and 10
-    columns); a frame's result would depend on its place in the block.
+    MKL multiplies by small matrices of odd sizes with a kernel that rounds every other row differently (seen with 5 and 10
+    columns), so a frame's result would depend on its place in the block.
     """
     return torch.from_numpy(np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 16))))

@@ -1,8 +1,8 @@
-"""Spectrogram, log-mel and MFCC of many signals at once, from one short-time Fourier transform of each.
+"""Compute spectrogram, log-mel and MFCC of many signals at once, from one short-time Fourier transform of each.
 
-The unit of work is a block of frames, not of clips: the frames of all signals are laid under each other and transformed
-in blocks of a fixed shape. Every kernel then runs on the same shapes whatever the batch holds, so the features of a
-signal are the same to the last bit in any company, and nothing is padded to the longest clip.
+The unit of work is a block of frames, not of clips: the frames of all signals are stacked and transformed in blocks of a
+fixed shape. Every kernel then has the same shapes for every batch, so the features of a signal are equal to the last bit
+whatever other signals are in the batch, and nothing is padded to the longest clip.
 
 Formulas and defaults are librosa's (0.11): `librosa.stft`, `librosa.power_to_db`, `librosa.amplitude_to_db`,
 `librosa.feature.mfcc`. Needs torch and numpy only.
@@ -23,8 +23,8 @@ from clipmill.stages.features.kernels.transfer import DeviceBatch, Pending, Tran
 
 BLOCK_FRAMES = {"cpu": 512, "cuda": 16384}
 BATCH_S = {"cpu": 60.0, "cuda": 300.0}
-"""Seconds of signal that are computed together: bounds memory; on a GPU the next batch travels meanwhile."""
-_FILTERS_AT_ONCE = 16  # on a CPU; docs/performance.md has the times
+"""Seconds of signal per batch. This limits memory; a GPU computes one batch while the next is copied to it."""
+_FILTERS_AT_ONCE = 16  # on a CPU; see the times in docs/performance.md
 _AMIN_POWER, _AMIN_MAGNITUDE = 1e-10, 1e-5
 Signal = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 Feature = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -33,15 +33,15 @@ _WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window, "blackma
 
 @dataclass(frozen=True)
 class _Mel:
-    """One log-mel to compute of a transform. name : column, None when only its coefficients are stored."""
+    """Describe one log-mel to compute from a transform. name : its column, None when only its coefficients are stored."""
 
     name: str | None
     spec: Any
-    mfcc: Any  # None when no coefficients are made of it
+    mfcc: Any  # None without coefficients
 
 
 class Spectral:
-    """Computes what a configuration asks for.
+    """Compute the configured features.
 
     Parameters
     ----------
@@ -82,23 +82,23 @@ class Spectral:
 
         Returns
         -------
-        by column name, for each signal [bins, frames], float32 or float16 as the configuration says
+        by column name, for each signal, [bins, frames], float32 or float16 as configured
         """
-        found: dict[str, list[Feature]] = {}
+        features: dict[str, list[Feature]] = {}
         with torch.inference_mode():
             for stft, (spectrogram, mels) in self._plans.items():
-                waiting: Pending | None = None
+                pending: Pending | None = None
                 for batch in batches(signals, self._batch_samples):
                     launched = self._launch(batch, stft, spectrogram, mels)
-                    if waiting is not None:
-                        waiting.collect(found)
-                    waiting = launched
-                if waiting is not None:
-                    waiting.collect(found)
-        return found
+                    if pending is not None:
+                        pending.collect(features)
+                    pending = launched
+                if pending is not None:
+                    pending.collect(features)
+        return features
 
     def _launch(self, signals: Sequence[Signal], stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]) -> Pending:
-        """Begin with a batch. On a GPU this returns before anything is computed."""
+        """Start a batch. On a GPU this returns before the batch is computed."""
         n_fft, hop, _, _, center, pad_mode = stft
         batch = self._transfer.upload(signals, n_fft, hop, n_fft // 2 if center else 0, pad_mode)
         return self._transfer.download(self._features(batch, stft, spectrogram, mels), batch)
@@ -106,7 +106,7 @@ class Spectral:
     def _features(
         self, batch: DeviceBatch, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
     ) -> dict[str, torch.Tensor]:
-        """Return all features of a batch on the device, each [frames in whole blocks, bins] in its final type."""
+        """Return all features of a batch on the device, each [frames, bins] in its final type, the frames filled up to whole blocks."""
         values = self._values(batch, stft, spectrogram, mels)
         if spectrogram is not None and spectrogram.output == "magnitude_db":
             _limit_range(values["spectrogram"], batch, spectrogram.top_db)
@@ -121,47 +121,47 @@ class Spectral:
     def _values(
         self, batch: DeviceBatch, stft: tuple[Any, ...], spectrogram: Any, mels: list[_Mel]
     ) -> dict[str, torch.Tensor]:
-        """Return all features of all frames, each [frames in whole blocks, bins], before what depends on a clip's maximum."""
+        """Return all features before top_db, each [frames, bins], the frames filled up to whole blocks."""
         n_fft, window = stft[0], self._window(stft)
-        # Every place at which a frame could start, as a view; the frames of all signals are rows of it.
+        # A view with a row for every possible start of a frame. The frames of all signals are rows of it.
         everywhere = batch.samples.as_strided((len(batch.samples) - n_fft + 1, n_fft), (1, 1))
         n_rows = -(-batch.n_frames // self._block) * self._block
         starts = torch.full(
             (n_rows,), len(everywhere) - 1, dtype=torch.int64, device=self.device
-        )  # silence, behind all
+        )  # silence, after all signals
         starts[: batch.n_frames] = batch.frame_starts
-        whole: dict[str, torch.Tensor] = {}
+        result: dict[str, torch.Tensor] = {}
         frames = torch.empty((self._block, n_fft), device=self.device)
         for row in range(0, n_rows, self._block):
             torch.index_select(everywhere, 0, starts[row : row + self._block], out=frames)
             for name, values in self._block_features(frames.mul_(window), spectrogram, mels).items():
-                if name not in whole:
-                    whole[name] = torch.empty((n_rows, values.shape[1]), device=self.device)
-                whole[name][row : row + self._block] = values
-        return whole
+                if name not in result:
+                    result[name] = torch.empty((n_rows, values.shape[1]), device=self.device)
+                result[name][row : row + self._block] = values
+        return result
 
     def _block_features(self, frames: torch.Tensor, spectrogram: Any, mels: list[_Mel]) -> dict[str, torch.Tensor]:
         bins = torch.fft.rfft(frames)
         power = bins.real.square().add_(bins.imag.square())
-        found: dict[str, torch.Tensor] = {}
+        result: dict[str, torch.Tensor] = {}
         if spectrogram is not None:
             if spectrogram.output == "power":
-                found["spectrogram"] = power
+                result["spectrogram"] = power
             elif spectrogram.output == "magnitude":
-                found["spectrogram"] = power.sqrt()
+                result["spectrogram"] = power.sqrt()
             else:
-                found["spectrogram"] = torch.log10(power.clamp(min=_AMIN_MAGNITUDE**2)).mul_(10.0)
+                result["spectrogram"] = torch.log10(power.clamp(min=_AMIN_MAGNITUDE**2)).mul_(10.0)
             if spectrogram.phase:
-                found["phase"] = torch.angle(bins)
+                result["phase"] = torch.angle(bins)
         for mel in mels:
             base = power if mel.spec.power == 2 else power.sqrt()
             amin, factor = (_AMIN_POWER, 10.0) if mel.spec.power == 2 else (_AMIN_MAGNITUDE, 20.0)
             energies = self._mel_energies(base, mel.spec)
-            found[mel.name or "mel of mfcc"] = energies.clamp_(min=amin).log10_().mul_(factor)
-        return found
+            result[mel.name or "mel of mfcc"] = energies.clamp_(min=amin).log10_().mul_(factor)
+        return result
 
     def _mel_energies(self, base: torch.Tensor, spec: Any) -> torch.Tensor:
-        """Return mel energies, [frames, n_mels], of a power or magnitude spectrogram, [frames, 1 + n_fft // 2]."""
+        """Return the mel energies, [frames, n_mels], of a power or magnitude spectrogram, [frames, 1 + n_fft // 2]."""
         energies = torch.empty((len(base), spec.n_mels), device=self.device)
         for first, last, low, high, weights in self._filters(spec):
             energies[:, first:last] = (base[:, low:high] @ weights)[:, : last - first]
@@ -209,7 +209,7 @@ class Spectral:
 
 
 def _limit_range(db: torch.Tensor, batch: DeviceBatch, top_db: float | None) -> None:
-    """Raise values that are more than top_db under their signal's maximum, in place. db : [frames in whole blocks, bins]."""
+    """Raise values more than top_db below their signal's maximum to that floor, in place. db : [frames, bins], in whole blocks."""
     if top_db is None:
         return
     values = db[: batch.n_frames]
