@@ -13,7 +13,7 @@ from split_corpora import BALANCED, ROUND, edited, on, run, said, small_corpus, 
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
 from clipmill.pipelines.plan.split_rule import SplitRule
-from clipmill.pipelines.run.limits import declared_classes, fallen_short
+from clipmill.pipelines.run.limits import declared_classes, find_shortfalls
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -139,9 +139,9 @@ def test_a_class_that_a_split_lacks_is_told_held_or_ignored(small: Path) -> None
 def test_declared_classes_are_held_to_and_stratify_keeps_them(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("build", edited(small, split={**ROUND, "stratify": "label"})).exit_code == 0
     config, snapshot = load(small).config, read_snapshot(Root(str(small.parent / "out")))
-    assert fallen_short(config, snapshot) == ([], [])
+    assert find_shortfalls(config, snapshot) == ([], [])
     monkeypatch.setattr("clipmill.pipelines.run.limits.declared_classes", lambda _: ["cat", "dog", "rain"])
-    held, told = fallen_short(config, snapshot)
+    held, told = find_shortfalls(config, snapshot)
     assert [e.message.partition(";")[0] for e in held] == [
         f"split '{side}' has no clips of 1 of the 3 classes in `classes`: 'rain'" for side in ("test", "train", "val")
     ]

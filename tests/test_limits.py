@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.cli.wording import size
 from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
-from clipmill.pipelines.run.limits import exceeded
+from clipmill.pipelines.run.limits import find_exceeded_limits
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.stages.storage.root import Root
@@ -46,20 +46,24 @@ def test_each_limit_says_what_it_found_and_what_it_allows() -> None:
          " limits.max_label_drift allows 14.00%"),
     ]  # fmt: skip
     for given_limits, message in cases:
-        found = exceeded(limits(**given_limits), new, old)
+        found = find_exceeded_limits(limits(**given_limits), new, old)
         assert message in [e.message for e in found]
         assert {e.limit for e in found} == set(given_limits)
         assert all(e.found > e.allowed or e.limit == "min_clips" for e in found)
     every = {name: value for given_limits, _ in cases for name, value in given_limits.items()}
-    assert {e.limit for e in exceeded(limits(**every), new, old)} == set(every), "all of them are said, not the first"
-    assert exceeded(limits(min_clips=80, max_shrink_share=0.2, max_label_drift=0.16), new, old) == []
-    assert exceeded(limits(max_shrink_share=0.0, max_label_drift=0.0), new, None) == [], "nothing to compare with"
+    assert {e.limit for e in find_exceeded_limits(limits(**every), new, old)} == set(every), (
+        "all of them are said, not the first"
+    )
+    assert find_exceeded_limits(limits(min_clips=80, max_shrink_share=0.2, max_label_drift=0.16), new, old) == []
+    assert find_exceeded_limits(limits(max_shrink_share=0.0, max_label_drift=0.0), new, None) == [], (
+        "nothing to compare with"
+    )
 
 
 def test_one_is_no_plural() -> None:
-    (few,) = exceeded(limits(min_clips=9), snapshot({"a": 1}), None)
+    (few,) = find_exceeded_limits(limits(min_clips=9), snapshot({"a": 1}), None)
     assert few.message.startswith("1 clip is kept, 8 fewer")
-    (rejected,) = exceeded(limits(max_rejected_share=0.5), snapshot({}, rejected=1, listed=1), None)
+    (rejected,) = find_exceeded_limits(limits(max_rejected_share=0.5), snapshot({}, rejected=1, listed=1), None)
     assert rejected.message.startswith("1 of 1 recording is rejected")
     assert [size(n) for n in (0, 1, 2, 999, 1000)] == ["0 bytes", "1 byte", "2 bytes", "999 bytes", "1.0 kB"]
 
@@ -71,7 +75,7 @@ def test_one_is_no_plural() -> None:
 def test_drift_is_seen_on_every_label_of_either_side(old: dict[str, int], new: dict[str, int]) -> None:
     total_old, total_new = max(1, sum(old.values())), max(1, sum(new.values()))
     drift = {k: abs(new.get(k, 0) / total_new - old.get(k, 0) / total_old) for k in old.keys() | new.keys()}
-    found = exceeded(limits(max_label_drift=0.2), snapshot(new), snapshot(old))
+    found = find_exceeded_limits(limits(max_label_drift=0.2), snapshot(new), snapshot(old))
     assert sorted(e.found for e in found) == pytest.approx(sorted(d for d in drift.values() if d > 0.2))
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.dataset.records_io import read_snapshot
-from clipmill.pipelines.run.limits import exceeded
+from clipmill.pipelines.run.limits import find_exceeded_limits
 from clipmill.schemas.config import Segment
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.records import Commit
@@ -187,4 +187,7 @@ def test_only_what_is_over_the_limit_is_an_excess(
     snapshot = read_snapshot(Root(str(tmp_path / "out")))
     share = snapshot.saturation["loud"].share
     for allowed, expected in ((share, 0), (share - 1e-9, 1), (0.0, 2), (None, 0)):
-        assert len(exceeded(Limits(max_rejected_share=1, max_saturated_share=allowed), snapshot, None)) == expected
+        assert (
+            len(find_exceeded_limits(Limits(max_rejected_share=1, max_saturated_share=allowed), snapshot, None))
+            == expected
+        )

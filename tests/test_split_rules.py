@@ -20,7 +20,7 @@ from clipmill.pipelines.plan import split_rule
 from clipmill.pipelines.plan.planned_sides import recordings_by_split
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.plan.split_rule import SplitRule, Survey, cut_points, rendezvous
-from clipmill.pipelines.run.limits import foreseen
+from clipmill.pipelines.run.limits import predict_exceeded_limits
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError, ConfigError
@@ -408,7 +408,7 @@ def test_what_stratify_lacks_is_told(make_config: Callable[..., Path], tmp_path:
     source = {"root": tmp_path / "in", "label": {"from": "folder"}, **FIELDS}
     given = {"train": 0.5, "val": 0.25, "test": 0.25, "by": "speaker", "stratify": "label"}
     config = load(make_config(source, split=given)).config
-    told = foreseen(config, recordings_by_split(make_plan(config), config.split.expected), {})
+    told = predict_exceeded_limits(config, recordings_by_split(make_plan(config), config.split.expected), {})
     assert len(told) == 2 and all(
         "each label needs at least as many as there are splits (3)" in t.message for t in told
     )

@@ -37,7 +37,7 @@ from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
 from clipmill.pipelines.run.cluster import connected, warm_up, worker_environment
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
-from clipmill.pipelines.run.limits import exceeded, fallen_short
+from clipmill.pipelines.run.limits import find_exceeded_limits, find_shortfalls
 from clipmill.pipelines.run.output_check import check_apart
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from clipmill.pipelines.run.report import Report
@@ -255,7 +255,7 @@ class Builder:
             raise ClipmillError(
                 "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
             )
-        short, warned = fallen_short(self._file.config, draft.snapshot)
+        short, warned = find_shortfalls(self._file.config, draft.snapshot)
         report.warnings += warned
         for _ in range(_PUBLISH_ATTEMPTS):
             numbers = snapshot_numbers(root)
@@ -274,7 +274,9 @@ class Builder:
                 report.side_changes = built_changes(root, last, draft.commits)
                 draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
                 report.snapshot = draft.snapshot
-            report.limits = short if same else short + exceeded(self._file.config.limits, draft.snapshot, last)
+            report.limits = (
+                short if same else short + find_exceeded_limits(self._file.config.limits, draft.snapshot, last)
+            )
             if report.limits and not accept:
                 report.status = "not_published"
                 write_rejections(root, REJECTED_FILE, draft)

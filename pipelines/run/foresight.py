@@ -9,7 +9,7 @@ from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_number
 from clipmill.pipelines.dataset.sides import SideChanges
 from clipmill.pipelines.plan.planned_sides import planned_changes, recordings_by_split
 from clipmill.pipelines.plan.planning import Plan
-from clipmill.pipelines.run.limits import foreseen
+from clipmill.pipelines.run.limits import predict_exceeded_limits
 from clipmill.schemas.config import Config
 from clipmill.schemas.findings import Finding
 from clipmill.stages.storage.root import Root
@@ -38,4 +38,4 @@ def foresee(config: Config, root: Root, plan: Plan) -> Foreseen:
     numbers = snapshot_numbers(root)
     last = read_snapshot(root, numbers[-1]) if numbers else None
     changes = planned_changes(root, last, plan) if last is not None else SideChanges()
-    return Foreseen(splits, plan.warnings + foreseen(config, splits, changes.moves), changes)
+    return Foreseen(splits, plan.warnings + predict_exceeded_limits(config, splits, changes.moves), changes)

@@ -16,7 +16,7 @@ from clipmill.schemas.records import Snapshot
 _SHOWN, _LENGTH = 3, 40
 
 
-def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Finding]:
+def find_exceeded_limits(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Finding]:
     """Return the limits that a snapshot exceeds.
 
     last : the last published snapshot; None: there is none, and limits on changes are not checked
@@ -27,7 +27,7 @@ def exceeded(limits: Limits, new: Snapshot, last: Snapshot | None) -> list[Findi
     return findings
 
 
-def fallen_short(config: Config, new: Snapshot) -> tuple[list[Finding], list[Finding]]:
+def find_shortfalls(config: Config, new: Snapshot) -> tuple[list[Finding], list[Finding]]:
     """Return which splits and classes of the configuration a snapshot lacks: errors that keep it from being published, and warnings.
 
     Both are empty if no clip was kept: `limits.min_clips` reports that.
@@ -73,7 +73,7 @@ def empty_splits(split: Split, sizes: Mapping[str, float]) -> list[str]:
     return [name for name in split.expected if not sizes.get(name)]
 
 
-def foreseen(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Finding]:
+def predict_exceeded_limits(config: Config, recordings: Mapping[str, int], moves: dict[str, int]) -> list[Finding]:
     """Return the limits that a build of a plan would exceed. recordings : numbers by split; moves : as in `SideChanges`"""
     limits, findings = config.limits, []
     empty = empty_splits(config.split, recordings) if any(recordings.values()) else []
