@@ -12,7 +12,7 @@ from clipmill.pipelines.dataset.sides import SideChanges, describe_moves
 from clipmill.pipelines.plan.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
 from clipmill.pipelines.plan.inventory import passed_over_text
 from clipmill.pipelines.plan.planning import Plan
-from clipmill.pipelines.run.foresight import Foreseen
+from clipmill.pipelines.run.foresight import SplitForecast
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.annotation_notes import annotation_note
 from clipmill.schemas.plural import counted
@@ -253,7 +253,7 @@ def moved(changes: SideChanges, verb: str) -> list[str]:
     return lines
 
 
-def foreseen(found: Foreseen) -> list[str]:
+def foreseen(found: SplitForecast) -> list[str]:
     """Return what the split would look like."""
     lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
     lines += moved(found.side_changes, "move")

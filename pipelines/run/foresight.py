@@ -16,7 +16,7 @@ from clipmill.stages.storage.root import Root
 
 
 @dataclass
-class Foreseen:
+class SplitForecast:
     """What a build would make of the split.
 
     splits : number of recordings by split; 0 for a split of the configuration that gets none
@@ -32,10 +32,10 @@ class Foreseen:
         return asdict(self)
 
 
-def foresee(config: Config, root: Root, plan: Plan) -> Foreseen:
+def forecast_split(config: Config, root: Root, plan: Plan) -> SplitForecast:
     """Return what a build of a plan would make of the split. Of the last snapshot, only shards that are not planned are read."""
     splits = recordings_by_split(plan, config.split.expected)
     numbers = snapshot_numbers(root)
     last = read_snapshot(root, numbers[-1]) if numbers else None
     changes = planned_changes(root, last, plan) if last is not None else SideChanges()
-    return Foreseen(splits, plan.warnings + predict_exceeded_limits(config, splits, changes.moves), changes)
+    return SplitForecast(splits, plan.warnings + predict_exceeded_limits(config, splits, changes.moves), changes)

@@ -21,7 +21,7 @@ from clipmill.pipelines.plan.estimates import (
 )
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.build import device_notes, guarded
-from clipmill.pipelines.run.foresight import Foreseen, foresee
+from clipmill.pipelines.run.foresight import SplitForecast, forecast_split
 from clipmill.pipelines.run.graph import output_root
 from clipmill.pipelines.run.output_check import check_output
 from clipmill.schemas.plural import counted
@@ -41,7 +41,7 @@ class Preview:
     plan: Plan
     committed: frozenset[str]
     estimate: Estimate
-    split: Foreseen
+    split: SplitForecast
     notes: list[str]
 
     def __repr__(self) -> str:
@@ -129,7 +129,7 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Pre
         notes = device_notes(file.config)
         planned = make_plan(file.config, forgotten=read_forgotten(root))
         committed = frozenset(sound_commits(root, planned.keys))
-        split = foresee(file.config, root, planned)
+        split = forecast_split(file.config, root, planned)
         numbers = snapshot_numbers(root)
         last = read_snapshot(root, numbers[-1]) if numbers else None
     missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)
