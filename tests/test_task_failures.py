@@ -16,7 +16,7 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run.graph import run_graph, stages_of
 from clipmill.pipelines.run.progress import Watch
-from clipmill.pipelines.run.task_failures import ray_gave_up
+from clipmill.pipelines.run.task_failures import describe_ray_error
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.stage import Stage
 
@@ -131,6 +131,9 @@ def test_an_error_of_ray_itself_is_one_line(ray_session: None) -> None:
 
     with pytest.raises(ray.exceptions.RayTaskError) as raised:
         ray.get(ray.remote(work).remote())
-    assert ray_gave_up(raised.value) == "Ray failed: ValueError: not a value; what is committed is kept; build again"
+    assert (
+        describe_ray_error(raised.value)
+        == "Ray failed: ValueError: not a value; what is committed is kept; build again"
+    )
     several = ray.exceptions.RayError("The actor died.\n  Traceback\n\nNameError: x")
-    assert ray_gave_up(several).startswith("Ray failed: The actor died. ... NameError: x;")
+    assert describe_ray_error(several).startswith("Ray failed: The actor died. ... NameError: x;")

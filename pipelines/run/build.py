@@ -41,7 +41,7 @@ from clipmill.pipelines.run.limits import find_exceeded_limits, find_shortfalls
 from clipmill.pipelines.run.output_check import check_apart
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from clipmill.pipelines.run.report import Report
-from clipmill.pipelines.run.task_failures import ReportingTask, checked
+from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.layout import OWN_FILES, REJECTED_FILE, Retries, commit_path
@@ -229,7 +229,7 @@ class Builder:
         tally = LocalTally()
         stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
         run = ReportingTask(whole_shard(stages, self.plan.config_digest, Watch(tally)), logged=False)
-        return (checked(row) for shard in shards for row in run(shard).to_pylist()), tally
+        return (check_row(row) for shard in shards for row in run(shard).to_pylist()), tally
 
     def _on_ray(
         self, shards: list[pa.Table], stack: ExitStack

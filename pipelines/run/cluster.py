@@ -18,7 +18,7 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.run.ray_folder import check_ray_can_start, ray_did_not_start
 from clipmill.pipelines.run.sandbox import Sandbox
 from clipmill.pipelines.run.search_path import TOP, job_config
-from clipmill.pipelines.run.task_failures import ray_gave_up
+from clipmill.pipelines.run.task_failures import describe_ray_error
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
@@ -176,7 +176,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
     except ray.exceptions.RayError as error:
-        raise ClipmillError(ray_gave_up(error), code="ray.failed") from None
+        raise ClipmillError(describe_ray_error(error), code="ray.failed") from None
     finally:
         if ours:
             await_executors()

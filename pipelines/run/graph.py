@@ -21,7 +21,7 @@ from clipmill.pipelines.run.environment import Environment
 from clipmill.pipelines.run.ray_private import resources_looked_for_at_once
 from clipmill.pipelines.run.sandbox import Sandbox
 from clipmill.pipelines.run.shard_work import ClipsOfShard, MakeBlock, OnGpu, Stages, Work, WriteBlock, WriteShard
-from clipmill.pipelines.run.task_failures import ReportingActor, ReportingTask, checked, ray_gave_up
+from clipmill.pipelines.run.task_failures import ReportingActor, ReportingTask, check_row, describe_ray_error
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.tables import shard_schema
@@ -143,6 +143,6 @@ def run_graph(
             at_first.enter_context(resources_looked_for_at_once())
             for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 at_first.close()
-                yield from map(checked, batch.to_pylist())
+                yield from map(check_row, batch.to_pylist())
     except ray.exceptions.RayError as error:
-        raise ClipmillError(ray_gave_up(error), code="ray.failed") from None
+        raise ClipmillError(describe_ray_error(error), code="ray.failed") from None

@@ -73,14 +73,14 @@ def _failure(message: str) -> pa.Table:
     return pa.table({_FAILURE_COLUMN: [message]})
 
 
-def checked(row: dict[str, Any]) -> dict[str, Any]:
+def check_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row of a task. Raises ClipmillError with its message if the task failed."""
     if (message := row.get(_FAILURE_COLUMN)) is not None:
         raise ClipmillError(message)
     return row
 
 
-def ray_gave_up(error: Exception) -> str:
+def describe_ray_error(error: Exception) -> str:
     """Return a one-line message for a `ray.exceptions.RayError`, without its traceback."""
     cause = getattr(error, "cause", None)
     if cause is not None:
