@@ -263,10 +263,10 @@ def test_too_many_open_files_are_told_as_such(dataset: Path, tmp_path: Path) -> 
 
 
 def test_ray_that_cannot_write_names_its_folders() -> None:
-    from clipmill.pipelines.run.ray_folder import ray_did_not_start
+    from clipmill.pipelines.run.ray_folder import describe_start_failure
 
-    told = ray_did_not_start(PermissionError(13, "Permission denied", "/home/x/.ray"), None)
+    told = describe_start_failure(PermissionError(13, "Permission denied", "/home/x/.ray"), None)
     assert (
         told.code == "ray.unavailable" and "/home/x/.ray: Permission denied" in str(told) and "RAY_TMPDIR" in str(told)
     )
-    assert "cannot connect to the Ray cluster at auto" in str(ray_did_not_start(ConnectionError("no"), "auto"))
+    assert "cannot connect to the Ray cluster at auto" in str(describe_start_failure(ConnectionError("no"), "auto"))

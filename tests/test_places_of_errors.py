@@ -14,7 +14,7 @@ from conftest import tone, write_audio
 from clipmill.pipelines.cli.wording import outcome
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.run.build import build
-from clipmill.pipelines.run.ray_folder import ray_did_not_start
+from clipmill.pipelines.run.ray_folder import describe_start_failure
 from clipmill.stages.storage import local_files
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
@@ -185,10 +185,10 @@ def test_rays_places_are_named(tmp_path: Path, small_corpus: Path, small_disk: P
 def test_a_ray_that_says_nothing_of_use_gets_a_hint(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(small_disk))
     (small_disk / "ray").mkdir()
-    text = str(ray_did_not_start(Exception("The current node timed out during startup."), None))
+    text = str(describe_start_failure(Exception("The current node timed out during startup."), None))
     assert f"bytes are free under {small_disk}/ray" in text
     assert "RAY_TMPDIR" in text
-    assert "RAY_TMPDIR" not in str(ray_did_not_start(ConnectionError("no answer"), "ray://head:10001"))
+    assert "RAY_TMPDIR" not in str(describe_start_failure(ConnectionError("no answer"), "ray://head:10001"))
 
 
 def test_too_few_files_or_too_small_ones_are_told_as_limits(small_corpus: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipmill.pipelines.chain import chain_of
-from clipmill.pipelines.run.ray_folder import check_ray_can_start, ray_did_not_start
+from clipmill.pipelines.run.ray_folder import check_ray_can_start, describe_start_failure
 from clipmill.pipelines.run.sandbox import Sandbox
 from clipmill.pipelines.run.search_path import TOP, job_config
 from clipmill.pipelines.run.task_failures import describe_ray_error
@@ -158,7 +158,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
             environment.close()
             if not isinstance(error, OSError | RuntimeError | ValueError) and type(error) is not Exception:
                 raise
-            raise ray_did_not_start(error, address) from None
+            raise describe_start_failure(error, address) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler prints a stack trace
     try:

@@ -51,7 +51,7 @@ def check_ray_can_start() -> None:
             probe.unlink()
 
 
-def ray_did_not_start(error: Exception, address: str | None) -> ClipmillError:
+def describe_start_failure(error: Exception, address: str | None) -> ClipmillError:
     """Return the error to report for an error of `ray.init`. address : of the cluster, None for a Ray on this machine"""
     where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
     why = " ".join(str(error).split())
