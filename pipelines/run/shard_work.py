@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from clipmill.pipelines.dataset.records_io import sound_commit
 from clipmill.pipelines.plan.planning import without
 from clipmill.pipelines.run.environment import Environment
-from clipmill.pipelines.run.rejecting import exchanged, rejecting
+from clipmill.pipelines.run.item_rejection import reject_item, replace_rows
 from clipmill.schemas.errors import DonorError, InputChangedError, ItemRejectedError, StorageError
 from clipmill.schemas.layout import commit_path
 from clipmill.schemas.records import Commit
@@ -153,7 +153,7 @@ class WriteShard:
             except InputChangedError as change:
                 shard = without(shard, change.items, self.config_digest)
             except ItemRejectedError as bad:
-                shard = rejecting(shard, bad)
+                shard = reject_item(shard, bad)
         raise AssertionError("rejected items appeared again")
 
 
@@ -246,7 +246,7 @@ class _Block:
         for i in pc.indices_nonzero(is_bad).to_pylist():
             # An item with a reason is not decoded, so nothing needs the GPU.
             stages = (self.stages.clips, *self.stages.before_cut, *self.stages.within_cut)
-            clips = exchanged(clips, shard["item_id"][i].as_py(), through(stages, [shard.slice(i, 1)]))
+            clips = replace_rows(clips, shard["item_id"][i].as_py(), through(stages, [shard.slice(i, 1)]))
         return [clips]
 
 

@@ -14,7 +14,7 @@ from clipmill.schemas.errors import ItemRejectedError
 from clipmill.stages.arrow_rows import replace_column
 
 
-def rejecting(shard: pa.Table, bad: ItemRejectedError) -> pa.Table:
+def reject_item(shard: pa.Table, bad: ItemRejectedError) -> pa.Table:
     """Return a shard's plan, with the same key, in which an item is rejected without being read."""
     is_it = pc.equal(shard["item_id"], bad.item)
     for name, value in (("reason", bad.reason), ("detail", bad.detail)):
@@ -22,7 +22,7 @@ def rejecting(shard: pa.Table, bad: ItemRejectedError) -> pa.Table:
     return shard
 
 
-def exchanged(clips: pa.Table, item: str, rejection: Iterable[pa.Table]) -> pa.Table:
+def replace_rows(clips: pa.Table, item: str, rejection: Iterable[pa.Table]) -> pa.Table:
     """Return a shard's clips with the rows of an item replaced by its rejection."""
     is_it = pc.equal(clips["item_id"], item)
     start = pc.index(is_it, True).as_py()
