@@ -30,14 +30,14 @@ def run(config: str) -> Outcome:
     from clipmill.pipelines.config_file import loads
     from clipmill.pipelines.plan.planning import make_plan
     from clipmill.pipelines.run.graph import stages_of
-    from clipmill.pipelines.run.shard_work import through
+    from clipmill.pipelines.run.shard_work import apply_stages
 
     torch.set_num_threads(1)
     file = loads(config)
     plan = make_plan(file.config)
     stages = stages_of(file.config, plan, "cpu")
     chain = (*chain_of(file.config).to_clips, *stages.derived)
-    list(through(chain, [plan.shard(0).slice(0, 1)]))
+    list(apply_stages(chain, [plan.shard(0).slice(0, 1)]))
     names = [type(stage).__name__.lower() for stage in chain]
     until = dict.fromkeys(names, 0.0)
     clips, in_statistics = 0, 0.0
@@ -53,7 +53,7 @@ def run(config: str) -> Outcome:
     for i in range(len(plan.keys)):
         tables: Any = [plan.shard(i)]
         for name, stage in zip(names, chain, strict=True):
-            tables = _timed(name, through([stage], tables), until)
+            tables = _timed(name, apply_stages([stage], tables), until)
         clips += stages.write(plan.shard(i), tables).counts.clips_kept
     total = time.perf_counter() - started
     ShardStatistics.add = plain  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from odd_signal import N_TONES, Case
 
 from clipmill.pipelines.chain import chain_of, known_reasons
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.run.shard_work import through
+from clipmill.pipelines.run.shard_work import apply_stages
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.remarks import REMARKS
@@ -90,7 +90,7 @@ def run_items(
     for i, path in enumerate(paths):
         if path in names:
             try:
-                rows = [r for t in through(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
+                rows = [r for t in apply_stages(stages, [table.slice(i, 1)]) for r in t.to_pylist()]
             except Exception as error:  # noqa: BLE001 - the boundary of a case: any exception is a finding
                 yield path, Outcome(reason="EXCEPTION", detail=f"{type(error).__name__}: {error}"[:200])
             else:

@@ -313,7 +313,7 @@ def test_with_feature_actors_the_shard_is_the_same(
         if name == "together":
             row = whole_shard(work, plan.config_digest, Watch())(plan.shard(0))
         else:
-            work = replace(work, cut=work.for_gpu)
+            work = replace(work, cut=work.gpu_range)
             block = MakeBlock(work, ClipsOfShard(work, Watch()))(plan.shard(0))
             row = WriteBlock(work, plan.config_digest)(OnGpu(work)(block))
         os.utime(moving, ns=(planned_ns, planned_ns))

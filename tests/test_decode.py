@@ -22,7 +22,7 @@ from conftest import tone, write_audio
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.planning import Plan, make_plan
-from clipmill.pipelines.run.shard_work import through
+from clipmill.pipelines.run.shard_work import apply_stages
 from clipmill.schemas.config import Config
 from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import float_lists, list_values
@@ -40,7 +40,7 @@ def planned(path: Path) -> tuple[Config, Plan]:
 
 def tables(config: Config, plan: Plan) -> Iterator[pa.Table]:
     """Pass a plan through Decode, Downmix and Resample."""
-    return through(chain_of(config).to_clips[:3], [plan.table])
+    return apply_stages(chain_of(config).to_clips[:3], [plan.table])
 
 
 def rows_of(some: Iterator[pa.Table]) -> list[dict[str, Any]]:
@@ -227,7 +227,7 @@ def test_tables_and_memory_stay_small_for_a_recording_of_20_minutes(make_config:
     decode, downmix, resample = chain_of(config).to_clips[:3]
     tracemalloc.start()
     n_frames, largest = 0, 0
-    for table in through([decode], [plan.table]):
+    for table in apply_stages([decode], [plan.table]):
         largest = max(largest, table.nbytes)
         n_frames += sum(resample(downmix(table))["core_frames"].drop_null().to_pylist())
     peak = tracemalloc.get_traced_memory()[1]

@@ -18,7 +18,7 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.run.shard_work import through
+from clipmill.pipelines.run.shard_work import apply_stages
 from clipmill.schemas.config import Segment
 from clipmill.stages.decode import lookahead, recording
 from clipmill.stages.decode.containers import Container
@@ -96,7 +96,7 @@ def configured(
 def outcome(config_path: Path) -> dict[str, Any]:
     """Pass the plan through the stages; return what came of it: clips, rejections and sums."""
     config = load(config_path).config
-    rows = [row for t in through(chain_of(config).to_clips, [make_plan(config).table]) for row in t.to_pylist()]
+    rows = [row for t in apply_stages(chain_of(config).to_clips, [make_plan(config).table]) for row in t.to_pylist()]
     accounts = [r for r in rows if r["status"] == "account"]
     clips = [(r["line"], r["start_s"], r["clip_id"]) for r in rows if r["status"] == "clip"]
     dropped = sum(r["count"] for r in rows if r["status"] == "dropped")
@@ -171,7 +171,7 @@ def test_a_recording_that_was_cut_is_held_against_what_is_left(
 
 def test_a_length_that_is_not_believed_is_told_rightly(recordings: dict[str, Path], make_config: MakeConfig) -> None:
     config = load(configured(make_config, recordings["wav"], WINDOWS, [(80, 90)], audio={"truncated": "keep"})).config
-    rows = [row for t in through(chain_of(config).to_clips, [make_plan(config).table]) for row in t.to_pylist()]
+    rows = [row for t in apply_stages(chain_of(config).to_clips, [make_plan(config).table]) for row in t.to_pylist()]
     assert [r["detail"] for r in rows if r["reason"]] == ["80 to 90 s, the recording has 70.000000 s"]
 
 

@@ -22,7 +22,7 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.pipelines.run import sandbox
 from clipmill.pipelines.run.sandbox import Sandbox
-from clipmill.pipelines.run.shard_work import through
+from clipmill.pipelines.run.shard_work import apply_stages
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.arrow_rows import replace_column
 
@@ -203,7 +203,7 @@ def test_answers_to_another_request_are_passed_over(
 def test_the_sandbox_gives_what_the_stages_give(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     file = load(make_config(corpus(tmp_path / "in")))
     plan = make_plan(file.config)
-    here = list(through(chain_of(file.config).to_clips, [plan.table]))
+    here = list(apply_stages(chain_of(file.config).to_clips, [plan.table]))
     assert [t.to_pylist() for t in Sandbox(file.config)(plan.table)] == [t.to_pylist() for t in here]
 
 

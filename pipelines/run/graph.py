@@ -93,7 +93,7 @@ def operators(
         return [{"fn": ReportingTask(whole_shard(stages, config_digest, watch)), "num_cpus": 1}]
     import ray
 
-    stages = replace(stages, cut=stages.for_gpu)
+    stages = replace(stages, cut=stages.gpu_range)
     return [
         {"fn": ReportingTask(MakeBlock(stages, ClipsOfShard(stages, watch))), "num_cpus": 1},
         {
@@ -125,7 +125,7 @@ def run_graph(
     """
     import ray
 
-    for name in stages.carried_modules:  # a worker does not find them
+    for name in stages.uninstalled_modules:  # a worker does not find them
         ray.cloudpickle.register_pickle_by_value(sys.modules[name])
     # A copy: the settings of the process that builds are not clipmill's to change, and other datasets may follow in it.
     context = ray.data.DataContext.get_current().copy()

@@ -34,7 +34,7 @@ import pyarrow as pa
 
 from clipmill.pipelines.chain import Chain, same_chain
 from clipmill.pipelines.run.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, STAGE, STORAGE, TABLE
-from clipmill.pipelines.run.shard_work import Work, through
+from clipmill.pipelines.run.shard_work import Work, apply_stages
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StorageError
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
@@ -86,7 +86,7 @@ def main(from_parent: int, to_parent: int) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
         pulse.reset()
         try:
-            for table in through(stages, [plan]):
+            for table in apply_stages(stages, [plan]):
                 answer(TABLE, stream_bytes(table))
         except MemoryError:
             answer(MEMORY)

@@ -66,12 +66,12 @@ class Stages:
     cut: tuple[int, int] | None = None
 
     @property
-    def carried_modules(self) -> list[str]:
+    def uninstalled_modules(self) -> list[str]:
         """Names of top-level modules of derived stages that are not part of an installed package, sorted."""
         return sorted({type(stage).__module__.partition(".")[0] for stage in self.derived if stage_files(type(stage))})
 
     @property
-    def for_gpu(self) -> tuple[int, int]:
+    def gpu_range(self) -> tuple[int, int]:
         """The cut: from the first derived stage that uses a GPU to the last one; an empty range at the end if none does."""
         places = [i for i, stage in enumerate(self.derived) if stage.on_gpu]
         return (places[0], places[-1] + 1) if places else (len(self.derived), len(self.derived))
@@ -97,7 +97,7 @@ def _check_results(stages: tuple[Stage, ...]) -> tuple[Work, ...]:
     return tuple(partial(apply_stage, stage) for stage in stages)
 
 
-def through(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def apply_stages(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yield what comes of tables that pass through stages in their order, one table at a time."""
     for stage in stages:
         tables = _apply(stage, tables)
@@ -124,8 +124,10 @@ class ClipsOfShard:
     watch: Work
 
     def __call__(self, shard: pa.Table, donor: Commit | None) -> Iterator[pa.Table]:
-        clips = self.stages.reread(donor) if donor is not None else through((self.stages.clips, self.watch), [shard])
-        return through(self.stages.before_cut, clips)
+        clips = (
+            self.stages.reread(donor) if donor is not None else apply_stages((self.stages.clips, self.watch), [shard])
+        )
+        return apply_stages(self.stages.before_cut, clips)
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,9 @@ class WriteShard:
         return _commit_shard(self.stages.write.root, shard, self._write)
 
     def _write(self, shard: pa.Table) -> Commit:
-        write, donor = self.stages.write, donor_of(shard, self.stages)
+        write, donor = self.stages.write, find_donor(shard, self.stages)
         for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
-            tables = through(self.stages.after_cut, self.clips_of(shard, donor))
+            tables = apply_stages(self.stages.after_cut, self.clips_of(shard, donor))
             try:
                 if donor is not None:
                     return write.rewrite(shard, donor, self.stages.reread.recordings(donor), tables)
@@ -182,11 +184,13 @@ class MakeBlock:
 
     def _clips(self, shard: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Return the clips and the plan, from which a donor that proved unusable is removed."""
-        if (donor := donor_of(shard, self.stages)) is not None:
+        if (donor := find_donor(shard, self.stages)) is not None:
             with contextlib.suppress(DonorError):
                 tables = list(self.clips_of(shard, donor))
                 if sum(table.num_rows for table in tables) == donor.counts.clips_kept:
-                    empty = pa.concat_tables(through(self.stages.before_cut, [self.stages.reread.schema.empty_table()]))
+                    empty = pa.concat_tables(
+                        apply_stages(self.stages.before_cut, [self.stages.reread.schema.empty_table()])
+                    )
                     return pa.concat_tables([empty, *tables]), shard
             shard = replace_column(shard, "donor", pa.nulls(shard.num_rows, pa.string()))
         return pa.concat_tables(self.clips_of(shard, None)), shard
@@ -202,7 +206,7 @@ class OnGpu:
         if _ERROR_COLUMN in block.column_names:
             return block
         start_s = time.monotonic()
-        computed = pa.concat_tables(through(self._stages, [block]))
+        computed = pa.concat_tables(apply_stages(self._stages, [block]))
         features_s = pa.array([time.monotonic() - start_s] * block.num_rows, pa.float64())
         return computed.append_column(_FEATURES_S_COLUMN, features_s)
 
@@ -246,11 +250,11 @@ class _Block:
         for i in pc.indices_nonzero(is_bad).to_pylist():
             # An item with a reason is not decoded, so nothing needs the GPU.
             stages = (self.stages.clips, *self.stages.before_cut, *self.stages.within_cut)
-            clips = replace_rows(clips, shard["item_id"][i].as_py(), through(stages, [shard.slice(i, 1)]))
+            clips = replace_rows(clips, shard["item_id"][i].as_py(), apply_stages(stages, [shard.slice(i, 1)]))
         return [clips]
 
 
-def donor_of(shard: pa.Table, stages: Stages) -> Commit | None:
+def find_donor(shard: pa.Table, stages: Stages) -> Commit | None:
     """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings."""
     key = shard["donor"][0].as_py()
     return sound_commit(stages.write.root, key) if key is not None else None
