@@ -9,16 +9,16 @@ import pytest
 import ray
 
 from clipmill.pipelines.run import ray_private
-from clipmill.pipelines.run.ray_private import job_config_with, resource_manager, resources_looked_for_at_once
+from clipmill.pipelines.run.ray_private import find_resource_manager, job_config_with, update_limits_often
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_names_are_there() -> None:
-    manager = resource_manager()
+    manager = find_resource_manager()
     assert manager is not None, f"Ray {ray.__version__} has no interval of resources: a build's first second is lost"
     usual_s = manager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
-    with resources_looked_for_at_once():
+    with update_limits_often():
         assert usual_s > manager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
     assert usual_s == manager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
     config = job_config_with(["/somewhere"])
@@ -32,8 +32,8 @@ def test_without_them_the_work_goes_on_and_says_so(
 ) -> None:
     monkeypatch.setattr(ray_private, "_RESOURCE_MANAGER", ("ray.data.gone", "ResourceManager", "X"))
     monkeypatch.setattr(ray_private, "SEARCH_PATH", "_gone")
-    with resources_looked_for_at_once():
-        assert resource_manager() is None
+    with update_limits_often():
+        assert find_resource_manager() is None
     assert b"/somewhere" not in job_config_with(["/somewhere"])._serialize()
     told = [record.getMessage() for record in caplog.records if record.name == "clipmill.pipelines.run.ray_private"]
     assert any("ray.data.gone" in text for text in told) and any("workers also search" in text for text in told)

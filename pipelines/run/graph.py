@@ -18,7 +18,7 @@ import pyarrow as pa
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.environment import Environment
-from clipmill.pipelines.run.ray_private import resources_looked_for_at_once
+from clipmill.pipelines.run.ray_private import update_limits_often
 from clipmill.pipelines.run.sandbox import Sandbox
 from clipmill.pipelines.run.shard_work import ClipsOfShard, MakeBlock, OnGpu, Stages, Work, WriteBlock, WriteShard
 from clipmill.pipelines.run.task_failures import ReportingActor, ReportingTask, check_row, describe_ray_error
@@ -140,7 +140,7 @@ def run_graph(
         results = results.map_batches(**operator, batch_format="pyarrow", batch_size=None)
     try:
         with contextlib.ExitStack() as at_first:
-            at_first.enter_context(resources_looked_for_at_once())
+            at_first.enter_context(update_limits_often())
             for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 at_first.close()
                 yield from map(check_row, batch.to_pylist())

@@ -22,13 +22,13 @@ SEARCH_PATH = "_py_driver_sys_path"
 
 
 @contextlib.contextmanager
-def resources_looked_for_at_once() -> Iterator[None]:
+def update_limits_often() -> Iterator[None]:
     """Let Ray Data update its resource limits more often than once per second while the block runs.
 
     Ray 2.60 requests the limits without waiting, takes the first answer to be nothing, and runs a single task until the next update:
     all other workers are idle for a second. Without the name, that second is lost.
     """
-    manager = resource_manager()
+    manager = find_resource_manager()
     if manager is None:
         yield
         return
@@ -41,7 +41,7 @@ def resources_looked_for_at_once() -> Iterator[None]:
         setattr(manager, name, default_s)
 
 
-def resource_manager() -> Any:
+def find_resource_manager() -> Any:
     """Return the class that has the update interval, None if this Ray does not have it."""
     module, kind, name = _RESOURCE_MANAGER
     try:
