@@ -34,7 +34,7 @@ from clipmill.pipelines.dataset.records_io import (
 from clipmill.pipelines.dataset.sides import built_changes
 from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
-from clipmill.pipelines.run.cluster import connected, warm_up, worker_environment
+from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shortfalls
@@ -235,7 +235,7 @@ class Builder:
         self, shards: list[pa.Table], stack: ExitStack
     ) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
         with phase("starting Ray", self._quiet):
-            cluster = stack.enter_context(connected(self._file.config, self._workers, self._address))
+            cluster = stack.enter_context(connect_to_ray(self._file.config, self._workers, self._address))
             tally = RayTally.start()
             stack.callback(tally.stop)
             warm_up(cluster, self._file.config)

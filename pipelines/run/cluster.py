@@ -17,7 +17,7 @@ import pyarrow as pa
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.run.ray_folder import check_ray_can_start, describe_start_failure
 from clipmill.pipelines.run.sandbox import Sandbox
-from clipmill.pipelines.run.search_path import TOP, job_config
+from clipmill.pipelines.run.search_path import TOP, make_job_config
 from clipmill.pipelines.run.task_failures import describe_ray_error
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
@@ -108,7 +108,7 @@ def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]
 
 
 @contextmanager
-def connected(config: Config, workers: int | None, address: str | None) -> Iterator[Cluster]:
+def connect_to_ray(config: Config, workers: int | None, address: str | None) -> Iterator[Cluster]:
     """Connect to Ray while the block runs.
 
     Parameters
@@ -140,7 +140,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     logging_level=logging.ERROR,
                     runtime_env={"env_vars": WORKER_ENV, "py_modules": [f"{TOP}/clipmill"]},
                     # Ray's client would send it to a server that has no clipmill, and does not add folders.
-                    job_config=None if address.startswith("ray://") else job_config(carried=True),
+                    job_config=None if address.startswith("ray://") else make_job_config(code_is_sent=True),
                 )
             else:
                 check_ray_can_start()
@@ -152,7 +152,7 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    job_config=job_config(carried=False),
+                    job_config=make_job_config(code_is_sent=False),
                 )
         except Exception as error:  # Ray raises a plain Exception if a node does not start
             environment.close()

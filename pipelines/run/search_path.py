@@ -29,10 +29,10 @@ def without_current_folder(path: Iterable[str]) -> list[str]:
     return absolute if here == os.path.realpath(TOP) else [p for p in absolute if os.path.realpath(p) != here]
 
 
-def job_config(carried: bool) -> Any:
+def make_job_config(code_is_sent: bool) -> Any:
     """Return a `ray.job_config.JobConfig` whose workers search Python's own folders, and clipmill's if it is not installed there.
 
-    carried : clipmill's code is sent to the workers, so they need no folder of this machine for it
+    code_is_sent : clipmill's code is sent to the workers, so they need no folder of this machine for it
     """
-    needed = not carried and str(TOP) not in map(os.path.realpath, site.getsitepackages())
+    needed = not code_is_sent and str(TOP) not in map(os.path.realpath, site.getsitepackages())
     return job_config_with([str(TOP)] if needed else [])
