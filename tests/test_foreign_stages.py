@@ -86,10 +86,10 @@ def corpus(tmp_path: Path) -> dict[str, Any]:
     ("what", "words"),
     [
         ("raise", "stage 'odd' failed on clip b-ID: OverflowError: too much"),
-        ("crash", f"{AWAY}the decoding process was ended by SIGABRT"),
-        ("exit", f"{AWAY}the decoding process ended by itself, with exit code 0"),
-        ("memory", f"{AWAY}it takes more than 4000 MB"),
-        ("sleep", f"{AWAY}nothing came for 3 s"),
+        ("crash", f"{AWAY}the decoding process was killed by SIGABRT"),
+        ("exit", f"{AWAY}the decoding process exited with code 0"),
+        ("memory", f"{AWAY}it needs more than 4000 MB"),
+        ("sleep", f"{AWAY}it returned nothing for 3 s"),
     ],
 )
 def test_a_stage_that_fails_ends_the_build_and_blames_no_recording(

@@ -178,7 +178,7 @@ def test_rays_places_are_named(tmp_path: Path, small_corpus: Path, small_disk: P
     assert "shorter path" in text
     code, text = run_build(small_corpus, "--workers", "1", wrap="ulimit -n 60")
     assert code == 1
-    assert "60 open files are allowed" in text
+    assert "the limit of 60 open files is too low" in text
     assert "ulimit -n" in text
 
 

@@ -46,13 +46,13 @@ def corpus(folder: Path, *bad: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("bad", "reason", "detail"),
     [
-        ("abort", "decoder_crashed", "ended by SIGABRT"),
-        ("abort-late", "decoder_crashed", "ended by SIGABRT"),
-        ("segv", "decoder_crashed", "ended by SIGSEGV"),
-        ("memory", "decoder_crashed", "takes more than 500 MB"),
-        ("sleep", "decoder_timeout", "nothing was decoded of it for 2 s"),
-        ("sleep-late", "decoder_timeout", "nothing was decoded of it for 2 s"),
-        ("exit", "decoder_crashed", "ended by itself, with exit code 1"),
+        ("abort", "decoder_crashed", "killed by SIGABRT"),
+        ("abort-late", "decoder_crashed", "killed by SIGABRT"),
+        ("segv", "decoder_crashed", "killed by SIGSEGV"),
+        ("memory", "decoder_crashed", "needs more than 500 MB"),
+        ("sleep", "decoder_timeout", "nothing was decoded for 2 s"),
+        ("sleep-late", "decoder_timeout", "nothing was decoded for 2 s"),
+        ("exit", "decoder_crashed", "exited with code 1"),
         ("defect", "decoder_failed", "AssertionError: a stage's own mistake, in two lines (sitecustomize.py, line "),
         ("defect-late", "decoder_failed", "AssertionError: a stage's own mistake"),
         (

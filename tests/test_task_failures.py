@@ -20,7 +20,7 @@ from clipmill.pipelines.run.task_failures import ray_gave_up
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.stage import Stage
 
-DEFECT = "error: a stage failed, which is a defect of clipmill: "
+DEFECT = "error: a stage failed, which is a bug in clipmill: "
 CASES = [
     (ClipmillError("the disk says no; free some space"), "error: the disk says no; free some space"),
     (ValueError("not\na value"), f"{DEFECT}ValueError: not a value (in shard train-KEY of s0/r.wav)"),
@@ -28,8 +28,8 @@ CASES = [
     (pa.ArrowInvalid("bad offsets"), f"{DEFECT}ArrowInvalid: bad offsets (in shard train-KEY of s0/r.wav)"),
     (
         MemoryError(),
-        "error: the memory of this machine was used up (in shard train-KEY of s0/r.wav): take fewer --workers, or lower"
-        " output.shard_seconds, then build again: what is committed is kept",
+        "error: the machine ran out of memory (in shard train-KEY of s0/r.wav): use fewer --workers, or lower"
+        " output.shard_seconds, then build again; what is committed is kept",
     ),
 ]
 
@@ -131,6 +131,6 @@ def test_an_error_of_ray_itself_is_one_line(ray_session: None) -> None:
 
     with pytest.raises(ray.exceptions.RayTaskError) as raised:
         ray.get(ray.remote(work).remote())
-    assert ray_gave_up(raised.value) == "Ray gave up: ValueError: not a value; what is committed is kept, build again"
+    assert ray_gave_up(raised.value) == "Ray failed: ValueError: not a value; what is committed is kept; build again"
     several = ray.exceptions.RayError("The actor died.\n  Traceback\n\nNameError: x")
-    assert ray_gave_up(several).startswith("Ray gave up: The actor died. ... NameError: x;")
+    assert ray_gave_up(several).startswith("Ray failed: The actor died. ... NameError: x;")

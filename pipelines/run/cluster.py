@@ -1,4 +1,4 @@
-"""Connecting to Ray: a private one on this machine, or the cluster at an address."""
+"""Connect to Ray: a private one on this machine, or the cluster at an address."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from clipmill.pipelines.run.task_failures import ray_gave_up
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
-# One thread a worker: the bytes of features are promised for that, and more would fight over the cores. Memory that is freed
-# is kept for the next block (glibc's malloc, also for Arrow): given back, its pages would be cleared anew by the kernel.
+# One thread per worker: the bytes of features are guaranteed for that only, and more threads would compete for the cores. Freed memory
+# is kept for the next block (glibc's malloc, also for Arrow); if it were returned, the kernel would have to clear its pages again.
 WORKER_ENV = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -37,14 +37,14 @@ WORKER_ENV = {
 }
 
 
-# Ray Data itself waits for 2 s only, which a busy machine exceeds.
+# Ray Data itself waits for only 2 s, which is too short on a busy machine.
 _EXECUTOR_END_S = 60.0
 _MAX_WHY = 500
 
 
 @contextmanager
 def worker_environment() -> Iterator[None]:
-    """Set the variables that workers need for as long as processes are started that inherit them."""
+    """Set the variables that workers need, for the processes that are started within the block."""
     before = {name: os.environ.get(name) for name in WORKER_ENV}
     os.environ.update(WORKER_ENV)
     try:
@@ -59,11 +59,12 @@ def worker_environment() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to work with.
+    """The resources of a Ray cluster.
 
+    n_cpus, n_gpus : numbers of CPUs and GPUs
     device : cpu | cuda, where features are computed
-    feature_actors : 0 on the CPU
-    is_private : started for this build alone
+    feature_actors : number of actors that compute features, one per GPU; 0 on the CPU
+    is_private : whether it was started for this build only
     """
 
     n_cpus: int
@@ -74,13 +75,13 @@ class Cluster:
 
 
 def warm_up(cluster: Cluster, config: Config) -> None:
-    """Have a private Ray's workers load and try what they need, so that the time for it is not taken for work."""
+    """Let the workers of a private Ray load and try what they need, so that this time does not count as work."""
     if not cluster.is_private:
         return
     import ray
     import ray.data
 
-    # First what Ray Data starts with the first dataset: actors, each of which takes a worker that waits for work.
+    # First a dataset, with which Ray Data starts its actors: each of them takes an idle worker.
     ray.data.DataContext.get_current().enable_progress_bars = False
     first = ray.data.from_arrow(pa.table({"x": [0]})).map_batches(_pass_on, batch_format="pyarrow", batch_size=None)
     first.materialize()
@@ -108,17 +109,17 @@ def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]
 
 @contextmanager
 def connected(config: Config, workers: int | None, address: str | None) -> Iterator[Cluster]:
-    """Connect to Ray for the duration of a build.
+    """Connect to Ray while the block runs.
 
     Parameters
     ----------
-    workers : CPUs of a private Ray; None: all of this machine's
-    address : of a running cluster; None: the environment's RAY_ADDRESS, and without one a private Ray
+    workers : CPUs of a private Ray; None: all CPUs of this machine
+    address : of a running cluster; None: that of RAY_ADDRESS in the environment, else a private Ray is started
 
     Raises
     ------
-    ClipmillError : the cluster does not answer
-    ConfigError : it lacks the GPU that the configuration asks for
+    ClipmillError : Ray does not start, the cluster does not answer, or Ray fails within the block
+    ConfigError : the cluster lacks the GPU that the configuration asks for
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -132,18 +133,18 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if ours:
         try:
-            if address:  # workers need this very clipmill
+            if address:  # workers need the same clipmill
                 ray.init(
                     address=address,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     runtime_env={"env_vars": WORKER_ENV, "py_modules": [f"{TOP}/clipmill"]},
-                    # Ray's client sends it to a server that has no clipmill, and adds no folders.
+                    # Ray's client would send it to a server that has no clipmill, and does not add folders.
                     job_config=None if address.startswith("ray://") else job_config(carried=True),
                 )
             else:
                 check_ray_can_start()
-                # Inherited by the workers; a runtime_env would make Ray start its workers anew, a second later.
+                # Inherited by the workers; with a runtime_env, Ray would restart its workers, which takes a second.
                 environment.enter_context(worker_environment())
                 ray.init(
                     address="local",
@@ -153,25 +154,25 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
                     logging_level=logging.ERROR,
                     job_config=job_config(carried=False),
                 )
-        except Exception as error:  # Ray's own is a plain Exception when a node does not come up
+        except Exception as error:  # Ray raises a plain Exception if a node does not start
             environment.close()
             if not isinstance(error, OSError | RuntimeError | ValueError) and type(error) is not Exception:
                 raise
             raise ray_did_not_start(error, address) from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own there, which prints a stack trace
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler prints a stack trace
     try:
         resources = ray.cluster_resources()
         n_gpus = int(resources.get("GPU", 0))
-        wanted = config.features.device
+        requested = config.features.device
         can_use_gpu = chain_of(config).can_use_gpu
-        if wanted == "cuda" and n_gpus == 0 and can_use_gpu:
+        if requested == "cuda" and n_gpus == 0 and can_use_gpu:
             raise ConfigError(
-                "is cuda, and the Ray cluster has no GPU: add GPU workers, or set auto or cpu",
+                "is cuda, but the Ray cluster has no GPU: add GPU workers, or set it to auto or cpu",
                 key="features.device",
                 code="config.no_gpu",
             )
-        on_gpu = wanted != "cpu" and n_gpus > 0 and can_use_gpu
+        on_gpu = requested != "cpu" and n_gpus > 0 and can_use_gpu
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
     except ray.exceptions.RayError as error:
@@ -184,9 +185,9 @@ def connected(config: Config, workers: int | None, address: str | None) -> Itera
 
 
 def await_executors() -> None:
-    """Wait for Ray Data's threads, which an interrupted build leaves behind when they are slow to notice.
+    """Wait for the threads of Ray Data, which can outlive an interrupted build.
 
-    One that asks Ray after it was left ends the process, before a user is told anything.
+    A thread that calls Ray after the shutdown would end the process before any message is printed.
     """
     for thread in threading.enumerate():
         if thread.name.startswith(("StreamingExecutor-", "ray-data-metadata-prefetch", "iter_threaded")):

@@ -1,6 +1,6 @@
-"""All that clipmill uses of Ray's private names, each with what it is for and what is done without it.
+"""All private names of Ray that clipmill uses, each with its purpose and what happens without it.
 
-A version of Ray that renames one of them costs what the name is for, not the build; `tests/test_ray_private.py` says which one it was.
+If a version of Ray renames one of them, builds lose only what the name is for; `tests/test_ray_private.py` shows which one it was.
 """
 
 from __future__ import annotations
@@ -23,52 +23,53 @@ SEARCH_PATH = "_py_driver_sys_path"
 
 @contextlib.contextmanager
 def resources_looked_for_at_once() -> Iterator[None]:
-    """Have Ray Data look for the answer to how much it may use more often than each second, while the first tasks start.
+    """Let Ray Data update its resource limits more often than once per second while the block runs.
 
-    Ray 2.60 asks without waiting, takes "nothing" for the first answer, and lets one task alone run until it looks again: a
-    second in which all other workers stand still. Without the name, that second is lost.
+    Ray 2.60 requests the limits without waiting, takes the first answer to be nothing, and runs a single task until the next update:
+    all other workers are idle for a second. Without the name, that second is lost.
     """
     manager = resource_manager()
     if manager is None:
         yield
         return
     name = _RESOURCE_MANAGER[2]
-    usual_s = getattr(manager, name)
+    default_s = getattr(manager, name)
     setattr(manager, name, _RESOURCES_EVERY_S)
     try:
         yield
     finally:
-        setattr(manager, name, usual_s)
+        setattr(manager, name, default_s)
 
 
 def resource_manager() -> Any:
-    """Return the class that has the interval, None where this Ray has none."""
+    """Return the class that has the update interval, None if this Ray does not have it."""
     module, kind, name = _RESOURCE_MANAGER
     try:
-        found = getattr(importlib.import_module(module), kind)
-        float(getattr(found, name))
+        manager = getattr(importlib.import_module(module), kind)
+        float(getattr(manager, name))
     except (ImportError, AttributeError, TypeError, ValueError):
-        _LOG.warning("Ray has no %s.%s.%s any more: a build loses its first second", module, kind, name)
+        _LOG.warning("this version of Ray has no %s.%s.%s: a build loses its first second", module, kind, name)
         return None
-    return found
+    return manager
 
 
 def job_config_with(search_path: list[str]) -> Any:
-    """Return a `ray.job_config.JobConfig` whose workers search these folders and no others of the driver.
+    """Return a `ray.job_config.JobConfig` that adds only these folders to the module search path of workers.
 
-    Ray 2.60 puts the folder of the driver's script and the current one in front of all that its workers search, and has no
-    setting for it. Without the name workers search these as well.
+    Ray 2.60 puts the folder of the driver's script and the current folder first in that path, and has no setting for it. Without the
+    name, workers search these two as well.
     """
     from ray.job_config import JobConfig
 
     class PlainPath(JobConfig):  # type: ignore[misc]
         def _serialize(self) -> Any:
-            # `ray.init` writes the attribute just before it calls this.
+            # `ray.init` sets the attribute just before this call.
             if hasattr(self, SEARCH_PATH):
                 setattr(self, SEARCH_PATH, search_path)
             else:
                 _LOG.warning(
-                    "Ray has no JobConfig.%s any more: workers also search the folder of the command", SEARCH_PATH
+                    "this version of Ray has no JobConfig.%s: workers also search the folder of the command",
+                    SEARCH_PATH,
                 )
             return super()._serialize()
 

@@ -1,15 +1,14 @@
-"""Sandbox: recordings become clips in a process of their own, since a decoder can crash, take all memory, or never end.
+"""Decode recordings in a separate process, since a decoder can crash, use up all memory, or never end.
 
-The process lives as long as the worker that started it and does one plan after the other. When it dies or falls silent,
-the recording that it was at is rejected and a new process goes on with the others. Which one that was is made sure of:
-after a crash, or an exception that no stage expects, the recordings that were under way are tried one by one, and only one
-that fails alone is to blame.
+The process lives as long as the worker that started it, and works on one plan after the other. If it dies or stops responding, the
+recording at fault is rejected and a new process continues with the others. To find that recording after a crash, or after an unexpected
+exception, the recordings in progress are tried one by one, and only one that fails alone is rejected.
 
-A process is lent to one request at a time. It is used again when it has said that the request has ended, never before: what is
-still to come of an earlier one (its consumer may have gone, or may come back) must not be taken for the answer to the next.
+A process serves one request at a time. It is used again only after it has reported the end of a request: a late answer to an earlier
+request, whose consumer may have stopped reading or may resume, must not be taken for an answer to the next one.
 
-What passes between the two is in `clipmill.pipelines.run.sandbox_child`. Of what the process says only Arrow tables and plain text are
-read, nothing is unpickled.
+`clipmill.pipelines.run.sandbox_child` describes the messages between the two processes. Only Arrow tables and plain text are read
+from the decoding process; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -40,21 +39,21 @@ from clipmill.stages.clip_buffer import temporary_file_errors
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
 ID_BYTES = 8
-"""Of a request: before its configuration and plan on the way there, behind the letter of each message on the way back."""
+"""Size of a request's id, which precedes its configuration and plan, and follows the letter of each answer."""
 _PIPE_BYTES = 1 << 20
 _REPORT_BYTES = 1 << 16
 _START_S = 120.0
-"""What a busy machine may take to start a process that loads its libraries; no recording is to blame for it."""
+"""Time that a busy machine may need to start a process and load its libraries, in seconds; it is not charged to a recording."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Make clips of recordings in a process of its own. Takes a plan, gives an iterator of `clipmill.schemas.tables.CLIPS`.
+    """Makes clips of recordings in a separate process. Takes a plan, returns an iterator of `clipmill.schemas.tables.CLIPS`.
 
-    A row with the status `void` says that what was given of its item so far is void, and that the item comes again.
+    A row with the status `void` cancels the rows of its item so far; the item follows again.
 
+    config : of the build; its limits bound a decoder's silence, in seconds, and its memory
     origins, sources : of stages of other packages, see `clipmill.pipelines.chain.Chain`
-    config : of the build; its limits say how long a decoder may be silent and how much memory it may take
     """
 
     config: Config
@@ -62,7 +61,7 @@ class Sandbox:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Start the process, which otherwise comes with the first plan, and wait until it can work."""
+        """Start the process, which otherwise starts with the first plan, and wait until it is ready."""
         for _ in self(PLAN.empty_table()):
             pass
 
@@ -70,68 +69,69 @@ class Sandbox:
         waiting = deque([table])
         while waiting:
             part = waiting.popleft()
-            seen = _Seen()
-            fall = yield from self._run(part, seen)
-            if fall is None:
+            state = _Progress()
+            failure = yield from self._run(part, state)
+            if failure is None:
                 continue
-            if seen.unfinished:
-                yield _void(part, seen.unfinished)
-            waiting.extendleft(reversed(_rest(part, seen.ended, fall)))
+            if state.unfinished:
+                yield _void_rows(part, state.unfinished)
+            waiting.extendleft(reversed(_remaining_parts(part, state.ended, failure)))
 
-    def _run(self, part: pa.Table, seen: _Seen) -> Generator[pa.Table, None, _Fall | None]:
+    def _run(self, part: pa.Table, state: _Progress) -> Generator[pa.Table, None, _Failure | None]:
         child = _idle_child(self.origins)
-        ended = False
+        is_reusable = False
         try:
             child.request(self.config, [dict(self.origins), dict(self.sources)], part)
             timeout_s = self.config.limits.decoder_timeout_s
             while True:
-                kind, payload = child.answer(timeout_s if seen.current else max(timeout_s, _START_S))
+                kind, payload = child.answer(timeout_s if state.current else max(timeout_s, _START_S))
                 if kind == END:
-                    ended = True
+                    is_reusable = True
                     return None
                 if kind == BEGIN:
-                    seen.current = bytes(payload).decode()
+                    state.current = bytes(payload).decode()
                 elif kind == TABLE:
                     clips = stream_table(payload)
-                    seen.note(clips)
+                    state.add(clips)
                     yield clips
                 elif kind == FAILED:
-                    ended = True  # it has closed what was open, and waits for the next
+                    is_reusable = True  # it has closed its files, and waits for the next request
                     raise _SilentError("decoder_failed", bytes(payload).decode())
                 elif kind == STORAGE:
-                    failure = json.loads(bytes(payload))
-                    raise StorageError(str(failure["message"]), transient=bool(failure["transient"]))
+                    error = json.loads(bytes(payload))
+                    raise StorageError(str(error["message"]), transient=bool(error["transient"]))
                 elif kind == REFUSED:
                     refusal = json.loads(bytes(payload))
                     raise ClipmillError(str(refusal["message"]), code=str(refusal["code"]))
                 elif kind == STAGE:
-                    seen.stage = bytes(payload).decode()
+                    state.stage = bytes(payload).decode()
                 else:
                     limit = self.config.limits.decoder_memory_mb
                     raise _SilentError(
-                        "decoder_crashed", f"decoding it takes more than {limit} MB (limits.decoder_memory_mb)"
+                        "decoder_crashed",
+                        f"decoding it needs more than {limit} MB of memory (limits.decoder_memory_mb)",
                     )
         except _SilentError as error:
-            if seen.stage:
+            if state.stage:
                 raise StageError(
-                    f"stage {seen.stage}: {_of_stage(error)}; no recording is to blame: correct the stage, then build again"
+                    f"stage {state.stage}: {_stage_detail(error)}; no recording is at fault: correct the stage, then build again"
                 ) from None
-            if seen.current is None:
+            if state.current is None:
                 raise ClipmillError(f"the decoding process does not work: {error.detail}; {child.report()}") from None
-            return _Fall(seen.current, error.reason, error.detail)
+            return _Failure(state.current, error.reason, error.detail)
         finally:
-            if ended:
+            if is_reusable:
                 _give_back(child)
             else:
                 child.end()
 
 
-def _of_stage(error: _SilentError) -> str:
-    return error.detail.replace("decoding it takes", "it takes").replace("nothing was decoded of it", "nothing came")
+def _stage_detail(error: _SilentError) -> str:
+    return error.detail.replace("decoding it needs", "it needs").replace("nothing was decoded", "it returned nothing")
 
 
 class _SilentError(Exception):
-    """The process died, says nothing any more, or says that it failed."""
+    """The process died, stopped responding, or reported a failure."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason, self.detail = reason, detail
@@ -139,17 +139,21 @@ class _SilentError(Exception):
 
 
 @dataclass(frozen=True)
-class _Fall:
-    """At which item the process fell, and why."""
+class _Failure:
+    """The item at which the process failed, and why."""
 
     item: str
     reason: str
     detail: str
 
 
-class _Seen:
-    """How far the process has come. current : the item last begun; stage : the clip stage at work;
-    ended, unfinished : of those whose rows arrived."""
+class _Progress:
+    """How far the process is with a part of a plan.
+
+    current : id of the item that it began last
+    stage : description of the running clip stage; empty without one
+    ended, unfinished : ids of items whose rows arrived completely, and in part
+    """
 
     def __init__(self) -> None:
         self.current: str | None = None
@@ -157,51 +161,52 @@ class _Seen:
         self.ended: set[str] = set()
         self.unfinished: set[str] = set()
 
-    def note(self, clips: pa.Table) -> None:
+    def add(self, clips: pa.Table) -> None:
+        """Record the rows that arrived."""
         self.unfinished |= set(clips["item_id"].unique().to_pylist())
-        done = set(clips.filter(pc.equal(clips["last"], True))["item_id"].to_pylist())
-        self.ended |= done
-        self.unfinished -= done
+        ended = set(clips.filter(pc.equal(clips["last"], True))["item_id"].to_pylist())
+        self.ended |= ended
+        self.unfinished -= ended
 
 
-def _rest(part: pa.Table, ended: set[str], fall: _Fall) -> list[pa.Table]:
-    """Return what is still to be done, in the plan's order.
+def _remaining_parts(part: pa.Table, ended: set[str], failure: _Failure) -> list[pa.Table]:
+    """Return what remains to be done, in the plan's order.
 
-    A crash or a failure may have been any of the recordings under way: each is tried alone, and one that fell alone is
-    rejected. Silence is always the last one's.
+    Any recording in progress can have caused a crash or an exception: each is tried alone, and rejected if it fails alone. A timeout
+    is always caused by the last one.
     """
     items = part["item_id"].to_pylist()
-    if fall.item not in items or fall.item in ended:
-        raise ClipmillError(f"the decoding process names an item that it was not given: {fall.item!r}")
+    if failure.item not in items or failure.item in ended:
+        raise ClipmillError(f"the decoding process reports an item that it was not given: {failure.item!r}")
     start = next(i for i, item in enumerate(items) if item not in ended)
-    at = items.index(fall.item)
-    behind = part.slice(at + 1)
-    if fall.reason != "decoder_timeout" and part.num_rows > 1:
+    at = items.index(failure.item)
+    rest = part.slice(at + 1)
+    if failure.reason != "decoder_timeout" and part.num_rows > 1:
         parts = [part.slice(i, 1) for i in range(start, at + 1)]
     elif part["reason"][at].is_valid:
-        raise ClipmillError(f"the decoding process does not work: {fall.detail}, without reading anything")
+        raise ClipmillError(f"the decoding process does not work: {failure.detail}, without reading anything")
     else:
-        parts = [part.slice(start, at - start), _rejected(part.slice(at, 1), fall)]
-    return [p for p in (*parts, behind) if p.num_rows]
+        parts = [part.slice(start, at - start), _reject(part.slice(at, 1), failure)]
+    return [p for p in (*parts, rest) if p.num_rows]
 
 
-def _rejected(row: pa.Table, fall: _Fall) -> pa.Table:
-    row = replace_column(row, "reason", pa.array([fall.reason], pa.string()))
-    return replace_column(row, "detail", pa.array([fall.detail], pa.string()))
+def _reject(row: pa.Table, failure: _Failure) -> pa.Table:
+    row = replace_column(row, "reason", pa.array([failure.reason], pa.string()))
+    return replace_column(row, "detail", pa.array([failure.detail], pa.string()))
 
 
-def _void(part: pa.Table, items: set[str]) -> pa.Table:
+def _void_rows(part: pa.Table, items: set[str]) -> pa.Table:
     rows = part.filter(pc.is_in(part["item_id"], pa.array(sorted(items)))).select(ITEM_COLUMNS).to_pylist()
     return pa.Table.from_pylist([{**row, "status": "void"} for row in rows], schema=CLIPS)
 
 
 class _Child:
-    """The process and the pipes to it."""
+    """The decoding process and the pipes to it."""
 
     def __init__(self) -> None:
-        with temporary_file_errors("keep what the decoding process says in a temporary file"):
+        with temporary_file_errors("keep the output of the decoding process in a temporary file"):
             self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="clipmill-")  # noqa: SIM115
-        self._searched = without_current_folder(sys.path)
+        self._search_path = without_current_folder(sys.path)
         to_child, ours_out = os.pipe()
         ours_in, from_child = os.pipe()
         try:
@@ -213,7 +218,7 @@ class _Child:
                 pass_fds=(to_child, from_child),
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join(self._searched),
+                    "PYTHONPATH": os.pathsep.join(self._search_path),
                     "OMP_NUM_THREADS": "1",
                 },
             )
@@ -224,42 +229,43 @@ class _Child:
         self._request = b""
         self._origins: Mapping[str, str] | None = None
         self._to, self._from = Connection(ours_out, readable=False), Connection(ours_in, writable=False)
-        fcntl.fcntl(ours_in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # the next table is made while this one is worked on
+        fcntl.fcntl(ours_in, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # room for the next table while this one is processed
 
     @property
     def is_fit(self) -> bool:
-        """Whether it is alive, and finds the modules that this process finds: a notebook may have added a folder since."""
-        return self._process.poll() is None and self._searched == without_current_folder(sys.path)
+        """Whether it is alive, and has this process's module search path: a notebook may have added a folder since."""
+        return self._process.poll() is None and self._search_path == without_current_folder(sys.path)
 
     def knows(self, origins: Mapping[str, str]) -> bool:
-        """Whether it has not loaded another version of a stage: modules stay as they were when they were imported."""
+        """Return whether it has loaded no other versions of stages: modules are not imported again."""
         return self._origins is None or self._origins == origins
 
     def request(self, config: Config, stages: list[dict[str, str]], plan: pa.Table) -> None:
+        """Send a plan. stages : origins and sources of stages of other packages"""
         self._origins = stages[0]
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:
             self._to.send_bytes(self._request)
-            # Through the pipe alone, since it can hold credentials. Checking how to draw would load matplotlib there.
-            told = config.model_dump_json(by_alias=True, exclude_unset=True, exclude={"output": {"images"}})
-            self._to.send_bytes(told.encode())
+            # Only through the pipe, since it can contain credentials. Validating `images` would load matplotlib in the process.
+            config_json = config.model_dump_json(by_alias=True, exclude_unset=True, exclude={"output": {"images"}})
+            self._to.send_bytes(config_json.encode())
             self._to.send_bytes(json.dumps(stages).encode())
             self._to.send_bytes(stream_bytes(plan))
-        except OSError:  # it is gone; the first answer will say so
+        except OSError:  # it has died, which `answer` reports
             return
 
     def answer(self, timeout_s: float) -> tuple[bytes, memoryview]:
-        """Return the kind and the content of the next message about the last request.
+        """Return the kind and the content of the next message that answers the last request.
 
         Raises
         ------
-        _SilentError : the process is dead, or was silent for too long
+        _SilentError : the process is dead, or sent nothing for `timeout_s` seconds
         """
         while True:
             try:
                 if not self._from.poll(timeout_s):
                     raise _SilentError(
-                        "decoder_timeout", f"nothing was decoded of it for {timeout_s:g} s (limits.decoder_timeout_s)"
+                        "decoder_timeout", f"nothing was decoded for {timeout_s:g} s (limits.decoder_timeout_s)"
                     )
                 message = self._from.recv_bytes()
             except (EOFError, OSError):
@@ -270,8 +276,8 @@ class _Child:
     def _cause_of_death(self) -> str:
         code = self._process.wait()
         if code < 0:
-            return f"the decoding process was ended by {signal.Signals(-code).name}"
-        return f"the decoding process ended by itself, with exit code {code}"  # a library can call exit()
+            return f"the decoding process was killed by {signal.Signals(-code).name}"
+        return f"the decoding process exited with code {code}"  # a library can call exit()
 
     def report(self) -> str:
         """Return the end of what the process wrote to its standard error."""
@@ -279,6 +285,7 @@ class _Child:
         return self._errors.read(_REPORT_BYTES).decode("utf-8", "replace").strip()[-2000:]
 
     def end(self) -> None:
+        """Kill the process and close its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._to, self._from):
@@ -287,11 +294,11 @@ class _Child:
 
 
 _children: list[_Child] = []
-"""This worker's processes that wait for a request."""
+"""Idle processes of this worker."""
 
 
 def _idle_child(origins: Mapping[str, str]) -> _Child:
-    """Return a process that is the caller's until it is given back or ended."""
+    """Return an idle process, or a new one. The caller gives it back or ends it."""
     while _children:
         child = _children.pop()
         if child.is_fit and child.knows(origins):
@@ -301,7 +308,7 @@ def _idle_child(origins: Mapping[str, str]) -> _Child:
 
 
 def _give_back(child: _Child) -> None:
-    """Keep a process whose request has ended for the next one. One is enough: two requests at once are rare."""
+    """Keep a process whose request has ended for the next one. Only one is kept, since two requests at once are rare."""
     if _children:
         child.end()
     else:

@@ -1,7 +1,7 @@
-"""Where workers and decoding processes look for modules: not in the folder in which a user happens to be.
+"""Module search paths for workers and decoding processes, without the current folder.
 
-A file called `queue.py` or `numpy.py` in it would be taken for the library. The command itself does not look there, but Ray adds
-the driver's current folder, and its script's, in front of all else that its workers search.
+A file called `queue.py` or `numpy.py` in it would be imported in place of the library. The command itself does not search it, but Ray
+puts the driver's current folder, and that of its script, first in the search path of its workers.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import clipmill
 from clipmill.pipelines.run.ray_private import job_config_with
 
 TOP = Path(clipmill.__file__).parents[1]
-"""The folder that the package lies in: of an installation, or of a checkout."""
+"""The folder that contains the package, in an installation or a checkout."""
 
 
 def without_current_folder(path: Iterable[str]) -> list[str]:
-    """Return a search path without the current folder, unless clipmill itself lies in it."""
+    """Return a search path without the current folder, unless that contains clipmill itself."""
     try:
         here = os.path.realpath(os.getcwd())
-    except FileNotFoundError:  # it was removed
+    except FileNotFoundError:  # the current folder was removed
         return [p for p in path if p]
     absolute = [p or here for p in path]
     return absolute if here == os.path.realpath(TOP) else [p for p in absolute if os.path.realpath(p) != here]
 
 
 def job_config(carried: bool) -> Any:
-    """Return a `ray.job_config.JobConfig` whose workers search what Python itself says, and clipmill's folder where it is another.
+    """Return a `ray.job_config.JobConfig` whose workers search Python's own folders, and clipmill's if it is not installed there.
 
-    carried : workers are given clipmill's code, so that they need no folder of this machine for it
+    carried : clipmill's code is sent to the workers, so they need no folder of this machine for it
     """
     needed = not carried and str(TOP) not in map(os.path.realpath, site.getsitepackages())
     return job_config_with([str(TOP)] if needed else [])

@@ -1,8 +1,8 @@
-"""What is done to one shard: from its row in the plan to its commit.
+"""The work on one shard, from its plan to its commit.
 
-`WriteShard` does it, and `ClipsOfShard` gives it the clips. Both lie in one task where nothing needs a GPU. Where something does, the
-shard is cut: `MakeBlock` collects its clips in a block, `OnGpu` computes in an actor, and `WriteBlock` writes what came of it.
-Stages pass tables of a few megabytes to each other, so without a cut a worker's memory depends neither on the shard nor on a recording.
+`WriteShard` writes the shard, and `ClipsOfShard` provides its clips, both in one task if nothing needs a GPU. Otherwise the work is cut
+into three tasks: `MakeBlock` collects the clips in a block, `OnGpu` computes in an actor, and `WriteBlock` writes the result. Stages
+pass tables of a few megabytes to each other, so without a cut the memory of a worker does not depend on the size of a shard or recording.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from clipmill.stages.write import Write
 
 Work = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 ClipsOf = Callable[[pa.Table, Commit | None], Iterable[pa.Table]]
-"""Gives the clips of a shard by its plan, from recordings or from the committed shard that is its donor."""
+"""Returns the clips of a shard, given its plan, from recordings or from its donor, a committed shard."""
 _SHARD_ATTEMPTS = 5
 _NOTHING = "nothing"
 T = TypeVar("T")
@@ -48,14 +48,14 @@ _FEATURES_S_COLUMN = "shard_features_s"
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages that a shard goes through.
+    """The stages that make a shard.
 
     clips : from the plan to the PCM of clips
-    reread : or to the clips of a committed shard, when they are the same
-    derived : compute columns of each clip
-    write : to the shard's files and its commit
-    environment : in which they find their storage
-    cut : first and last + 1 of the derived stages that run in an actor with a GPU; None: all run in the shard's one task
+    reread : reads the same clips from a committed shard instead
+    derived : compute columns of clips
+    write : writes the shard's files and its commit
+    environment : variables that the stages need to reach storage
+    cut : the half-open range of derived stages that run in an actor with a GPU; None: all run in one task
     """
 
     clips: Work
@@ -67,35 +67,38 @@ class Stages:
 
     @property
     def carried_modules(self) -> list[str]:
-        """Top-level modules of derived stages that no installed package brings."""
+        """Names of top-level modules of derived stages that are not part of an installed package, sorted."""
         return sorted({type(stage).__module__.partition(".")[0] for stage in self.derived if stage_files(type(stage))})
 
     @property
     def for_gpu(self) -> tuple[int, int]:
-        """Where to cut: before the first derived stage that wants a GPU, and behind the last one."""
+        """The cut: from the first derived stage that uses a GPU to the last one; an empty range at the end if none does."""
         places = [i for i, stage in enumerate(self.derived) if stage.on_gpu]
         return (places[0], places[-1] + 1) if places else (len(self.derived), len(self.derived))
 
     @property
     def before_cut(self) -> tuple[Work, ...]:
-        return _checked(self.derived[: self.cut[0] if self.cut else None])
+        """The derived stages before the cut; all of them without one."""
+        return _check_results(self.derived[: self.cut[0] if self.cut else None])
 
     @property
     def within_cut(self) -> tuple[Work, ...]:
-        return _checked(self.derived[slice(*self.cut)] if self.cut else ())
+        """The derived stages that run in an actor with a GPU."""
+        return _check_results(self.derived[slice(*self.cut)] if self.cut else ())
 
     @property
-    def behind_cut(self) -> tuple[Work, ...]:
-        return _checked(self.derived[self.cut[1] :] if self.cut else ())
+    def after_cut(self) -> tuple[Work, ...]:
+        """The derived stages after the cut."""
+        return _check_results(self.derived[self.cut[1] :] if self.cut else ())
 
 
-def _checked(stages: tuple[Stage, ...]) -> tuple[Work, ...]:
-    """Return stages that are held to what they declare, and whose exceptions name them."""
+def _check_results(stages: tuple[Stage, ...]) -> tuple[Work, ...]:
+    """Return the stages with a check that each returns what it declares; their exceptions then name the stage."""
     return tuple(partial(apply_stage, stage) for stage in stages)
 
 
 def through(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Pass tables through stages one after the other, a table at a time."""
+    """Yield what comes of tables that pass through stages in their order, one table at a time."""
     for stage in stages:
         tables = _apply(stage, tables)
     return iter(tables)
@@ -103,16 +106,16 @@ def through(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator[pa.T
 
 def _apply(stage: Work, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
-        given = stage(table)
-        if isinstance(given, pa.Table):
-            yield given
+        result = stage(table)
+        if isinstance(result, pa.Table):
+            yield result
         else:
-            yield from given
+            yield from result
 
 
 @dataclass(frozen=True)
 class ClipsOfShard:
-    """Give the clips of a shard, a table at a time, with the columns that are computed in front of the cut.
+    """Yields the clips of a shard, one table at a time, with the columns that are computed before the cut.
 
     watch : a pass-through stage that counts progress
     """
@@ -121,13 +124,13 @@ class ClipsOfShard:
     watch: Work
 
     def __call__(self, shard: pa.Table, donor: Commit | None) -> Iterator[pa.Table]:
-        made = self.stages.reread(donor) if donor is not None else through((self.stages.clips, self.watch), [shard])
-        return through(self.stages.before_cut, made)
+        clips = self.stages.reread(donor) if donor is not None else through((self.stages.clips, self.watch), [shard])
+        return through(self.stages.before_cut, clips)
 
 
 @dataclass(frozen=True)
 class WriteShard:
-    """Write and commit a shard. Takes its plan, gives one row of `RESULT`: its commit, or why there is none."""
+    """Writes and commits a shard. Takes its plan, returns one row of `RESULT` with its commit, or why there is none."""
 
     stages: Stages
     config_digest: str
@@ -135,28 +138,28 @@ class WriteShard:
 
     def __call__(self, shard: pa.Table) -> pa.Table:
         self.stages.environment.enter()
-        return _committed(self.stages.write.root, shard, self._write)
+        return _commit_shard(self.stages.write.root, shard, self._write)
 
     def _write(self, shard: pa.Table) -> Commit:
         write, donor = self.stages.write, donor_of(shard, self.stages)
-        for _ in range(shard.num_rows + 2):  # each time without its donor, or without one item more
-            tables = through(self.stages.behind_cut, self.clips_of(shard, donor))
+        for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
+            tables = through(self.stages.after_cut, self.clips_of(shard, donor))
             try:
                 if donor is not None:
                     return write.rewrite(shard, donor, self.stages.reread.recordings(donor), tables)
                 return write(shard, tables)
             except DonorError:
                 donor = None
-            except InputChangedError as moved:
-                shard = without(shard, moved.items, self.config_digest)
+            except InputChangedError as change:
+                shard = without(shard, change.items, self.config_digest)
             except ItemRejectedError as bad:
                 shard = rejecting(shard, bad)
-        raise AssertionError("items that were rejected came again")
+        raise AssertionError("rejected items appeared again")
 
 
 @dataclass(frozen=True)
 class MakeBlock:
-    """Collect the clips of a shard in front of the cut. Takes its plan, gives one block, with the plan beside the clips."""
+    """Collects the clips of a shard before the cut. Takes its plan, returns one block of its clips, with the plan as a column."""
 
     stages: Stages
     clips_of: ClipsOf
@@ -166,19 +169,19 @@ class MakeBlock:
         root = self.stages.write.root
         try:
             if sound_commit(root, shard["key"][0].as_py()) is not None:
-                clips = CLIPS.empty_table()  # another builder's, or that of a task whose answer got lost
+                clips = CLIPS.empty_table()  # committed by another build, or by a task whose answer was lost
             else:
-                clips, shard = _patiently(root, partial(self._clips, shard))
+                clips, shard = _retry_storage(root, partial(self._clips, shard))
         except StorageError as error:
             failure = {_ERROR_COLUMN: [str(error)], _LASTING_COLUMN: [not error.transient]}
             return pa.table({_PLAN_COLUMN: [stream_bytes(shard)], **failure})
-        if clips.num_rows == 0:  # a block without rows would take the plan with it
+        if clips.num_rows == 0:  # a block without rows would lose the plan
             clips = pa.Table.from_pylist([{"status": _NOTHING}], schema=clips.schema)
-        beside = pa.array([stream_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
-        return clips.combine_chunks().append_column(_PLAN_COLUMN, beside)
+        plan_column = pa.array([stream_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
+        return clips.combine_chunks().append_column(_PLAN_COLUMN, plan_column)
 
     def _clips(self, shard: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Return the clips, and the plan: without a donor that turned out to be of no use."""
+        """Return the clips and the plan, from which a donor that proved unusable is removed."""
         if (donor := donor_of(shard, self.stages)) is not None:
             with contextlib.suppress(DonorError):
                 tables = list(self.clips_of(shard, donor))
@@ -190,7 +193,7 @@ class MakeBlock:
 
 
 class OnGpu:
-    """The stages within the cut, of one shard's block, in an actor that keeps their constants on the device."""
+    """Runs the stages within the cut on a shard's block, in an actor that keeps their constants on the device."""
 
     def __init__(self, stages: Stages) -> None:
         self._stages = stages.within_cut
@@ -198,15 +201,15 @@ class OnGpu:
     def __call__(self, block: pa.Table) -> pa.Table:
         if _ERROR_COLUMN in block.column_names:
             return block
-        begun = time.monotonic()
+        start_s = time.monotonic()
         computed = pa.concat_tables(through(self._stages, [block]))
-        took = pa.array([time.monotonic() - begun] * block.num_rows, pa.float64())
-        return computed.append_column(_FEATURES_S_COLUMN, took)
+        features_s = pa.array([time.monotonic() - start_s] * block.num_rows, pa.float64())
+        return computed.append_column(_FEATURES_S_COLUMN, features_s)
 
 
 @dataclass(frozen=True)
 class WriteBlock:
-    """Write and commit a shard behind the cut. Takes its block, gives one row of `RESULT`."""
+    """Writes and commits a shard after the cut. Takes its block, returns one row of `RESULT`."""
 
     stages: Stages
     config_digest: str
@@ -216,49 +219,49 @@ class WriteBlock:
         if _ERROR_COLUMN in block.column_names:
             failure = StorageError(block[_ERROR_COLUMN][0].as_py(), transient=not block[_LASTING_COLUMN][0].as_py())
             return _result(shard, error=failure)
-        took = block[_FEATURES_S_COLUMN][0].as_py()
+        features_s = block[_FEATURES_S_COLUMN][0].as_py()
         clips = block.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN])
         clips = clips.filter(pc.not_equal(clips["status"], _NOTHING))
         result = WriteShard(self.stages, self.config_digest, _Block(self.stages, shard, clips))(shard)
-        return replace_column(result, "features_s", pa.array([took], pa.float64()))
+        return replace_column(result, "features_s", pa.array([features_s], pa.float64()))
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Give the clips of a block, with rejections in the place of items that turned out to be bad since.
+    """Returns the clips of a block, with rejections in place of items that have been rejected since.
 
-    made_by : the plan that the clips were made by
+    plan : that the clips were made from
     """
 
     stages: Stages
-    made_by: pa.Table
+    plan: pa.Table
     clips: pa.Table
 
     def __call__(self, shard: pa.Table, donor: Commit | None) -> list[pa.Table]:
-        key = self.made_by["donor"][0].as_py()
+        key = self.plan["donor"][0].as_py()
         if key is not None and donor is None:
-            raise StorageError(f"the clips of shard {key[:12]} were removed while they were used; build again")
+            raise StorageError(f"the clips of shard {key[:12]} were removed while they were in use; build again")
         clips = self.clips
-        is_bad = pc.and_(pc.is_valid(shard["reason"]), pc.is_null(self.made_by["reason"]))
+        is_bad = pc.and_(pc.is_valid(shard["reason"]), pc.is_null(self.plan["reason"]))
         for i in pc.indices_nonzero(is_bad).to_pylist():
-            # Nothing is decoded of an item that has a reason, and so nothing needs the GPU.
+            # An item with a reason is not decoded, so nothing needs the GPU.
             stages = (self.stages.clips, *self.stages.before_cut, *self.stages.within_cut)
             clips = exchanged(clips, shard["item_id"][i].as_py(), through(stages, [shard.slice(i, 1)]))
         return [clips]
 
 
 def donor_of(shard: pa.Table, stages: Stages) -> Commit | None:
-    """Return the commit whose clips a shard is to be made from, None when it is to be made from recordings."""
+    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings."""
     key = shard["donor"][0].as_py()
     return sound_commit(stages.write.root, key) if key is not None else None
 
 
-def _patiently(root: Root, work: Callable[[], T]) -> T:
-    """Work on a shard, from its start again while a failure of storage may pass.
+def _retry_storage(root: Root, work: Callable[[], T]) -> T:
+    """Return the result of work on a shard. After a transient failure of storage the work is repeated from its start.
 
     Raises
     ------
-    StorageError : it did not pass, or it is not of the kind that does
+    StorageError : storage kept failing, or the failure is not transient
     """
     try:
         return patiently(work, (StorageError, *root.errors), root.is_local, _SHARD_ATTEMPTS)
@@ -266,10 +269,10 @@ def _patiently(root: Root, work: Callable[[], T]) -> T:
         raise describe_os_error(error, root, "build a shard under") from None
 
 
-def _committed(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
-    """Build and commit a shard, unless it is there by now: another builder's, or that of a task whose answer got lost.
+def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
+    """Build and commit a shard, unless another build, or a task whose answer was lost, has committed it by now.
 
-    A failure of storage becomes a row: the shard stays uncommitted, the others go on.
+    A failure of storage becomes a row of the result: this shard stays uncommitted, and the others continue.
     """
 
     def work() -> tuple[Commit, bool]:
@@ -281,7 +284,7 @@ def _committed(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit])
         return commit, True
 
     try:
-        commit, built = _patiently(root, work)
+        commit, built = _retry_storage(root, work)
     except StorageError as error:
         return _result(shard, error=error)
     return _result(shard, commit=commit, built=built)
@@ -289,16 +292,16 @@ def _committed(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit])
 
 RESULT = pa.schema(
     [
-        ("key", pa.string()),  # as it turned out: a shard whose inputs moved has another than planned
-        ("built", pa.bool_()),  # false when it was there
+        ("key", pa.string()),  # not the planned one if inputs of the shard changed
+        ("built", pa.bool_()),  # false if it was committed already
         ("n_items", pa.int64()),
         ("commit", pa.string()),  # the record as JSON
-        ("error", pa.string()),  # set: there is no commit, and why
-        ("lasting", pa.bool_()),  # whether waiting does not mend that
-        ("features_s", pa.float64()),  # that a feature actor worked on it; null without such actors
+        ("error", pa.string()),  # why there is no commit; null if there is one
+        ("lasting", pa.bool_()),  # whether the error is not transient
+        ("features_s", pa.float64()),  # working time of the feature actor; null without such actors
     ]
 )
-"""What a shard's task tells the driver."""
+"""The row that a shard's task returns to the driver."""
 
 
 def _result(

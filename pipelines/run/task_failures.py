@@ -1,8 +1,8 @@
-"""What an exception in a task on Ray comes out as: its message, in one line, whatever it is.
+"""Pass exceptions of tasks on Ray to the driver as one-line messages.
 
-Ray Data 2.60 wraps an exception of a task in a UserCodeException that arrives without its cause, which is left to the text of a
-traceback; told to raise the original it adds advice of its own to the message and prints the traceback. So an exception travels as
-what stages hand on: a table.
+Ray Data 2.60 wraps an exception of a task in a UserCodeException that arrives without its cause, which is only in the text of a
+traceback. Configured to raise the original exception, it adds advice of its own to the message and prints the traceback. So an
+exception travels in the form of what stages return: a table.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _MAX_TEXT = 500
 
 @dataclass(frozen=True)
 class ReportingTask:
-    """A task's work, which gives a table with the message where it raises. What another task has told is passed on.
+    """A task that returns a table with the message if its work raises. A table with the message of an earlier task is passed on.
 
-    logged : the traceback goes to stderr, which is a worker's log
+    logged : print tracebacks to stderr, which on a worker is its log
     """
 
     work: Callable[[pa.Table], pa.Table]
@@ -39,28 +39,28 @@ class ReportingTask:
             return _failure(str(error))
         except MemoryError:
             return _failure(
-                f"the memory of this machine was used up{_place(table)}: take fewer --workers, or lower output.shard_seconds, then"
-                " build again: what is committed is kept"
+                f"the machine ran out of memory{_place(table)}: use fewer --workers, or lower output.shard_seconds, then"
+                " build again; what is committed is kept"
             )
-        except Exception as error:  # noqa: BLE001 - the process boundary: Ray would make a page of it
+        except Exception as error:  # noqa: BLE001 - the process boundary: Ray would print a page
             if self.logged:
                 traceback.print_exc()
             text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
-            return _failure(f"a stage failed, which is a defect of clipmill: {text}{_place(table)}")
+            return _failure(f"a stage failed, which is a bug in clipmill: {text}{_place(table)}")
 
 
 class ReportingActor:
-    """The same for the work of an actor, which is made there. make : returns it when called with the arguments."""
+    """The same for an actor. make : called with the arguments in the actor, returns its work"""
 
     def __init__(self, make: Callable[..., Callable[[pa.Table], pa.Table]], *arguments: Any) -> None:
-        self._told = ReportingTask(make(*arguments))
+        self._task = ReportingTask(make(*arguments))
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return self._told(table)
+        return self._task(table)
 
 
 def _place(table: pa.Table) -> str:
-    """Return which shard a table is of, with one of its recordings, to add to a message."""
+    """Return the shard of a table and one of its recordings, as text to append to a message."""
     if table.num_rows == 0 or not {"key", "split", "recording_id"} <= set(table.column_names):
         return ""
     first = {name: table[name][0].as_py() for name in ("key", "split", "recording_id")}
@@ -74,18 +74,18 @@ def _failure(message: str) -> pa.Table:
 
 
 def checked(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a task's row. Raises ClipmillError with the message where the task failed."""
+    """Return the row of a task. Raises ClipmillError with its message if the task failed."""
     if (message := row.get(_FAILURE_COLUMN)) is not None:
         raise ClipmillError(message)
     return row
 
 
 def ray_gave_up(error: Exception) -> str:
-    """Return what to tell of a `ray.exceptions.RayError`: one line, without the traceback that it carries."""
+    """Return a one-line message for a `ray.exceptions.RayError`, without its traceback."""
     cause = getattr(error, "cause", None)
     if cause is not None:
         text = f"{type(cause).__name__}: {cause}"
     else:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         text = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
-    return f"Ray gave up: {' '.join(text.split())[:_MAX_TEXT]}; what is committed is kept, build again"
+    return f"Ray failed: {' '.join(text.split())[:_MAX_TEXT]}; what is committed is kept; build again"
