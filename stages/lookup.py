@@ -69,6 +69,9 @@ def find_stage(name: str, scope: Scope) -> StageClass:
     if getattr(kind, "scope", None) != scope:
         place = "in the list `clips`" if kind.scope == "clip" else "under `features`"
         raise _unknown(f"{name!r} has the scope {kind.scope!r}; it belongs {place}")
+    if kind.__module__ == "__main__":
+        # Workers would have to run the user's script again, or a notebook's cells.
+        raise _unknown(f"{name!r} is defined in a script or a notebook; put it into a module of its own and name that")
     return StageClass(kind, origin_of(kind))
 
 

@@ -266,6 +266,41 @@ def test_a_users_modules_of_the_same_names(
     assert 0 < float(loudest) < 0.01
 
 
+MAIN = """
+import dataclasses, sys
+import clipmill
+
+@dataclasses.dataclass(frozen=True)
+class Pass(clipmill.Stage):
+    section, scope = "pass", "clip"
+
+    @classmethod
+    def of(cls, config, settings=None):
+        return cls()
+
+    def __call__(self, table):
+        return table
+
+if __name__ == "__main__":
+    print("once")
+    clipmill.build(sys.argv[1], quiet=True)
+"""
+
+
+def test_a_stage_of_a_script_is_refused_before_a_worker_runs_the_script_again(
+    tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    write_audio(tmp_path / "in/a.wav", tone(1.0, 8000), 8000)
+    (tmp_path / "script.py").write_text(MAIN)
+    config = make_config({"root": tmp_path / "in"}, clips=[{"__main__:Pass": {}}])
+    command = [sys.executable, str(tmp_path / "script.py"), str(config)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "once\n"
+    assert "is defined in a script or a notebook; put it into a module of its own" in done.stderr.splitlines()[-1]
+
+
 def test_the_page_of_the_api_is_made_from_the_docstrings() -> None:
     code = "import sys; sys.path.insert(0, 'docs'); import make_api; sys.exit(make_api.page() != make_api.PAGE.read_text())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
