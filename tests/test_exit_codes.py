@@ -85,11 +85,11 @@ def test_an_export_names_splits_without_clips(built: Path, tmp_path: Path) -> No
 
 
 def test_show_counts_recordings_that_were_used(built: Path, tmp_path: Path) -> None:
-    assert "from 3 recordings of 4 listed" in run("show", built)
+    assert "from 3 of 4 listed recordings" in run("show", built)
     out = tmp_path / "out"
     shutil.copytree(built, out)
     run("forget", out, "s/r0.wav", "--yes")
-    assert "from 2 recordings of 4 listed (1 forgotten)" in run("show", out)
+    assert "from 2 of 4 listed recordings (1 forgotten)" in run("show", out)
 
 
 def test_wrong_usage_has_its_code(built: Path, tmp_path: Path) -> None:

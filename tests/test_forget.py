@@ -147,10 +147,10 @@ def test_nothing_is_left_and_it_does_not_come_back(
         assert_nothing_left(out)
     dry = said("forget", out, GONE, code=2)
     assert (dry["recordings"], dry["snapshots"], dry["done"]) == ([GONE], [1, 2], False)
-    assert "Go on?" in run("forget", out, GONE, answer="n\n", code=2)
+    assert "Continue?" in run("forget", out, GONE, answer="n\n", code=2)
     assert snapshot_numbers(root) == [1, 2]
     text = run("forget", out, GONE, answer="y\n")
-    assert "no id, address or clip name of theirs is left" in text
+    assert "none of their ids, addresses or clip names is left" in text
     assert "not reached" in text
     assert_nothing_left(out)
     all_clean(out)
@@ -369,7 +369,7 @@ def test_a_split_or_all_of_it_may_go(corpus: Path, tmp_path: Path, make_config: 
     assert said("build", config, "--accept")["status"] == "unchanged"
     everything = sorted({r["recording_id"] for r in rows if r["split"] == "train"})
     text = run("forget", out, *everything, "--yes")
-    assert "nothing is left in train" in text
+    assert "no clips are left in train" in text
     assert read_snapshot(Root(str(out))).commits == []
     all_clean(out)
     assert said("build", config, "--accept")["status"] == "unchanged"

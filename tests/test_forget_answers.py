@@ -102,7 +102,7 @@ def test_work_that_was_not_done_is_no_success(built: Path) -> None:
     assert (found["done"], found["recordings"]) == (False, ["s/one.wav"])
     assert json.loads(run("forget", built / "out", "--json"))["done"] is False  # there was nothing to do
     told = run("forget", built / "out", "s/one.wav", code=2)  # its input has ended
-    assert "nothing was done; give --yes" in told
+    assert "nothing was done; with --yes" in told
     assert not (built / "out/forgotten.json").exists()
 
 

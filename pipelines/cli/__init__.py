@@ -1,1 +1,1 @@
-"""The commands of the command line, by what they are about."""
+"""The command line: its commands, and the text that they print."""

@@ -1,4 +1,4 @@
-"""Commands that plan and build: build, retry, plan, demo."""
+"""The commands that plan and build: build, retry, plan, demo."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
     Only what is missing is built: shards whose recordings, annotations and configuration are unchanged are reused, and shards that
-    differ only in features, pictures or file formats are made from committed clips. After an interrupt or a crash the same command
+    differ only in features, pictures or file formats are made from committed clips. After an interruption or a crash, the same command
     continues from what is committed. Small builds run in this process, larger ones on Ray.
     """
     from clipmill.pipelines.run.build import build as run
@@ -50,7 +50,10 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
 @click.command()
 @config_argument
 @click.option(
-    "--reason", "reasons", multiple=True, help="Only recordings rejected for this reason; can be given several times."
+    "--reason",
+    "reasons",
+    multiple=True,
+    help="Try only recordings rejected for this reason; can be given several times.",
 )
 @workers_option
 @address_option
@@ -60,11 +63,11 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
 def retry(
     config: str, reasons: tuple[str, ...], workers: int | None, address: str | None, accept: bool, as_json: bool
 ) -> None:
-    """Try rejected recordings of CONFIG's dataset again.
+    """Try the rejected recordings of CONFIG's dataset again.
 
-    A rejection is committed with its shard and stays until the recording changes. After an upgrade of a decoder, a raised
-    limit or a granted permission, this decodes those recordings again, with the shards that hold them, and publishes a
-    snapshot if anything changed.
+    A rejection is committed with its shard and stays until the recording changes. After a decoder was upgraded, a limit raised or
+    a permission granted, this command decodes the rejected recordings again, rebuilds their shards, and publishes a snapshot if
+    anything changed.
     """
     from clipmill.pipelines.config_file import load
     from clipmill.pipelines.run.retry import retry as run
@@ -114,12 +117,12 @@ def plan(config: str, as_json: bool) -> None:
     from clipmill.pipelines.cli.wording import foreseen, planned
     from clipmill.pipelines.run.preview import plan as preview
 
-    ahead = preview(config)
+    result = preview(config)
     if as_json:
-        click.echo(json.dumps(ahead.to_dict()))
+        click.echo(json.dumps(result.to_dict()))
         return
-    notes = (f"note         {note}" for note in ahead.notes)
-    say(*planned(ahead.plan, ahead.shards_missing, ahead.estimate), *foreseen(ahead.split), *notes)
+    notes = (f"note         {note}" for note in result.notes)
+    say(*planned(result.plan, result.shards_missing, result.estimate), *foreseen(result.split), *notes)
 
 
 @click.command()
@@ -134,7 +137,10 @@ def plan(config: str, as_json: bool) -> None:
 @json_option
 @reported
 def demo(out: Path, workers: int | None, as_json: bool) -> None:
-    """Make a small corpus, build a dataset of it and draw a few of its spectrograms."""
+    """Build a dataset from a small synthetic corpus.
+
+    It is built in a folder with its configuration, and spectrograms of a few clips are drawn.
+    """
     from clipmill.pipelines.cli.demo import run
 
     result = run(out, workers=workers, quiet=as_json)

@@ -1,4 +1,4 @@
-"""What the commands share: options, reporting of errors, and finding a dataset."""
+"""What all commands share: options, reporting of errors, and opening a dataset's root."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ class WholeNumber(click.IntRange):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 number_option = click.option(
-    "--snapshot", "number", type=WholeNumber(min=1), help="Which snapshot; default: the newest."
+    "--snapshot", "number", type=WholeNumber(min=1), help="Number of the snapshot; default: the newest."
 )
-workers_option = click.option("--workers", type=WholeNumber(min=1), help="CPUs to use on this machine; default: all.")
+workers_option = click.option(
+    "--workers", type=WholeNumber(min=1), help="Number of CPUs to use on this machine; default: all."
+)
 address_option = click.option(
-    "--address", help="A running Ray cluster, as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
+    "--address", help="Running Ray cluster, such as ray://host:10001 or auto; default: RAY_ADDRESS, else this machine."
 )
 accept_option = click.option(
-    "--accept", is_flag=True, help="Publish even if limits are exceeded; the snapshot records which and by how much."
+    "--accept",
+    is_flag=True,
+    help="Publish even if limits are exceeded; the snapshot records which ones and by how much.",
 )
 _INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept; run the same command to continue")
 _MAX_WHY = 300
@@ -54,6 +58,7 @@ root_argument = click.argument("root")  # a folder or an address, or the configu
 
 
 def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raise ConfigError if one of the codes is not a reason for rejections. others : codes that are allowed as well"""
     from clipmill.pipelines.chain import known_reasons
     from clipmill.schemas.remarks import REMARKS
 
@@ -75,7 +80,7 @@ def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoRetur
     if as_json:
         click.echo(json.dumps(error.to_dict()))
     else:
-        # Of several problems each has a line of its own; a line break in a single message is part of a name.
+        # Several problems have one line each; a line break in a single message is part of a name.
         lines = str(error).split("\n") if len(error.problems) > 1 else [str(error)]
         say(*(f"error: {line}" for line in lines), err=True)
     sys.exit(exit_code)
@@ -83,13 +88,13 @@ def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoRetur
 
 def _damage() -> tuple[type[Exception], ...]:
     """Return the exceptions that libraries raise on damaged files."""
-    import pyarrow as pa  # a tenth of a second, which a command that works need not spend here
+    import pyarrow as pa  # takes a tenth of a second, so only on errors
 
     return (pa.ArrowException, UnicodeError)
 
 
 def reported(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn the errors that users are meant to read into one line and an exit code."""
+    """Return a command that reports errors as lines, or as JSON, and exits with their exit code."""
 
     @wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -116,7 +121,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             again = {} if builds else {"then": "give the same command again"}
             fail(describe_os_error(error, place, "use" if builds else "read", **again), 1, as_json)
         except _damage() as error:
-            # Damaged files that no reader has named.
+            # Damaged files whose reader did not name them.
             root = str(kwargs.get("root") or kwargs.get("config") or "")
             why = " ".join(str(error).split())[:_MAX_WHY]
             fail(
@@ -129,7 +134,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def dataset_at(root: str) -> Root:
-    """Return a dataset's root. root : its address, or the configuration that it was built with"""
+    """Return a dataset's root. root : its address, or the path of the configuration that it was built with"""
     from clipmill.pipelines.dataset.records_io import dataset_name
 
     if root.endswith((".yaml", ".yml")) and Path(root).is_file():

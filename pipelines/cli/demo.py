@@ -1,4 +1,4 @@
-"""The demo: the whole job on a corpus that the project makes itself, and how to load what came out."""
+"""The demo: build a dataset from a synthetic corpus, and print how to load it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.storage.root import Root
 
 _CONFIG = """\
-# The demo's configuration: dogs against everything else, as `recipes/urbansound.yaml` does it on real recordings.
+# The configuration of the demo: dogs against everything else, as in `recipes/urbansound.yaml` for real recordings.
 name: demo-dogs
 sources:
   - name: dogs
@@ -66,7 +66,7 @@ Look further:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made. text : what to tell the user."""
+    """What the demo made. picture : path of the spectrograms; text : to print"""
 
     report: Report
     config: Path
@@ -85,7 +85,7 @@ def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoRe
             synthesise(corpus)
         config.write_text(_CONFIG.format(corpus=corpus, dataset=dataset))
     except OSError as error:
-        raise ClipmillError(f"cannot write the demo into {folder}: {error.strerror}") from None
+        raise ClipmillError(f"cannot write the demo to {folder}: {error.strerror}") from None
     report = build(load(config), workers=workers, quiet=quiet)
     picture = folder / "spectrograms.png"
     lines = outcome(report)

@@ -1,4 +1,4 @@
-"""The demo's corpus, synthesised: dog-bark-like and other events in noise, annotated, some silent, one corrupt."""
+"""Synthesise the corpus of the demo: events such as dog barks in noise, annotated; some recordings are silent, one is corrupt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = (
 
 
 def _bark(rng: np.random.Generator, rate: int) -> Audio:
-    """Two short yelps: a falling harmonic tone with breath noise, each with a sharp attack."""
+    """Return two short yelps: falling harmonic tones with breath noise and a sharp attack."""
     yelps = []
     for _ in range(2):
         t = np.arange(int(0.22 * rate)) / rate
@@ -57,7 +57,7 @@ _EVENTS: dict[str, Callable[[np.random.Generator, int], Audio]] = {
 
 
 def synthesise(folder: Path, seed: int = 0) -> int:
-    """Write 25 recordings of 8 s with their annotations into a folder of each class; return how many."""
+    """Write 25 recordings of 8 s and their annotations, one folder per class; return their number."""
     n = 0
     for number, (name, event) in enumerate(_EVENTS.items()):
         place = folder / name
@@ -80,7 +80,7 @@ def synthesise(folder: Path, seed: int = 0) -> int:
             sf.write(place / f"{stem}.{extension}", np.clip(y, -0.99, 0.99), rate, subtype=subtype)
             (place / f"{stem}.csv").write_text("".join(rows))
             n += 1
-    # A file that stops in the middle, as a broken copy would.
+    # A file that ends in the middle, like an interrupted copy.
     whole = (folder / "dog_bark" / "101.flac").read_bytes()
     (folder / "dog_bark" / "199.flac").write_bytes(whole[: len(whole) // 2])
     (folder / "dog_bark" / "199.csv").write_text("0.500000,1.500000,1,dog_bark\n")

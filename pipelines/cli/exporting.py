@@ -1,4 +1,4 @@
-"""The command that writes what other libraries read: export."""
+"""The command that writes files for other libraries: export."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from clipmill.pipelines.exports import FORMATS
 
 @click.command()
 @root_argument
-@click.argument("format", type=click.Choice(list(FORMATS)))
+@click.argument("format", type=click.Choice(list(FORMATS)), metavar="FORMAT")
 @number_option
-@click.option("--to", "target", help="Folder or URL for the files; by default <ROOT>/exports/<format>-<snapshot>.")
+@click.option("--to", "target", help="Folder or URL for the files; default: <ROOT>/exports/<format>-<snapshot>.")
 @click.option(
     "--text",
-    help="Field with the transcripts; by default text, transcript or normalized_text if there is one, else the label.",
+    help="Field with the transcripts; default: text, transcript or normalized_text if it exists, else the label.",
 )
-@click.option("--replace", is_flag=True, help="Remove what an earlier export has left in the folder.")
+@click.option("--replace", is_flag=True, help="Remove an earlier export from the folder first.")
 @json_option
 @reported
 def export(
     root: str, format: str, number: int | None, target: str | None, text: str | None, replace: bool, as_json: bool
 ) -> None:
-    """Write what other libraries need to read a snapshot of the dataset under ROOT.
+    """Write files with which other libraries read a snapshot.
+
+    FORMAT is one of:
 
     \b
-    huggingface  README.md in ROOT, by which load_dataset(ROOT) gives splits, audio and labels
-    croissant    croissant.json in ROOT: metadata of MLCommons Croissant 1.1
-    webdataset   the tar shards' addresses, a list a split
-    nemo         JSONL manifests: of the tar shards, or of WAV files where there are none
-    lhotse       a Lhotse Shar directory a split, with features
-    kaldi        a Kaldi data directory a split, with WAV files
-    csv          a table a split: every clip, its fields, and the shard that holds it
+    huggingface  README.md in ROOT, so that load_dataset(ROOT) returns splits, audio and labels
+    croissant    croissant.json in ROOT: metadata in MLCommons Croissant 1.1
+    webdataset   the addresses of the tar shards, one list per split
+    nemo         JSONL manifests of the tar shards, or of WAV files if there are no tar shards
+    lhotse       one Lhotse Shar directory per split, with features
+    kaldi        one Kaldi data directory per split, with WAV files
+    csv          one table per split: every clip, its fields, and the shard that contains it
 
-    Only lhotse and kaldi, and nemo without tar shards, repeat the audio. The folder must be empty, new, or of the same export.
+    Only lhotse and kaldi, and nemo without tar shards, copy the audio. The folder must be new or empty, or contain the same export.
     """
     from clipmill.pipelines.exports.snapshot_export import export_snapshot
 

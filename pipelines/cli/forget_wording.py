@@ -1,4 +1,4 @@
-"""Lines that `clipmill forget` prints."""
+"""The lines that `clipmill forget` prints."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from clipmill.pipelines.dataset.survey import Survey
 from clipmill.schemas.plural import counted
 from clipmill.stages.storage.root import Root
 
-_NOT_REACHED = "not reached  exports outside of this folder, copies and backups, versions that a store keeps of objects, and the corpus itself"
+_NOT_REACHED = "not reached  exports outside of this folder, copies and backups, old versions of objects in a store, and the corpus itself"
 
 
 def forgetting(found: Survey) -> list[str]:
-    """Return what `forget` is about to do."""
+    """Return the lines about what `forget` is going to do."""
     ids = [*found.recordings, *found.absent]
+    them = "it" if len(ids) == 1 else "them"
     lines = (
         [f"to forget    {counted(len(ids), 'recording')}: {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''}"]
         if ids
@@ -29,68 +30,72 @@ def forgetting(found: Survey) -> list[str]:
         lines.append(f"not here     {counted(len(found.absent), 'recording')} of these; no build will add them")
     lines += _twins(found.twins)
     if found.last is not None:
-        touched = len(found.last.commits) - len(found.untouched)
+        affected = len(found.last.commits) - len(found.untouched)
         lines.append(
-            f"publishes    a snapshot without them: {counted(touched, 'shard')} made from what is stored, {len(found.untouched):,} as they are"
+            f"publishes    a snapshot without {them}: {counted(affected, 'shard')} made again, {len(found.untouched):,} unchanged"
         )
     if found.holding:
         lines.append(
-            f"removes      {_numbers(found.holding)}, {'which holds or names them' if len(found.holding) == 1 else 'which hold or name them'}"
+            f"removes      {_numbers(found.holding)}, which {'contains or names' if len(found.holding) == 1 else 'contain or name'} {them}"
         )
     groups = {"exports": found.garbage.exports, "shards": found.garbage.shards}
     for name, files in groups.items():
         if files:
             lines.append(f"removes      {counted(len(files), 'file')} of {name}, {size(sum(files.values()))}")
     if found.n_retries:
-        lines.append(f"removes      {found.n_retries:,} of the records of retries")
+        lines.append(f"removes      {counted(found.n_retries, 'record')} of retries")
     n_files = len(list(found.garbage.paths))
     if n_files:
         lines.append(
             f"in total     {counted(n_files, 'file')}, {size(found.garbage.size_bytes)}, including what no snapshot names"
         )
     if not found.is_anything:
-        lines.append("nothing to do: nothing of what was forgotten is left here")
+        lines.append("nothing to do: no trace of forgotten recordings is left here")
     return lines
 
 
 def forgot(done: Done, root: Root) -> list[str]:
-    """Return what `forget` did, and what it still found."""
+    """Return the lines about what `forget` did and what it still found."""
     n = len(done.recordings) + len(done.absent)
     lines = [
-        f"forgotten    {counted(n, 'recording')}; no build brings them back"
+        f"forgotten    {counted(n, 'recording')}; no build brings {'it' if n == 1 else 'them'} back"
         if n
-        else "forgotten    nothing that was still here"
+        else "forgotten    nothing: no forgotten recording was left here"
     ]
     lines += _twins(done.twins)
     if done.published is not None:
         lines.append(
-            f"published    snapshot {done.published}: {counted(done.shards_made, 'shard')} made without them,"
-            f" {done.shards_dropped:,} left out that held nothing else"
+            f"published    snapshot {done.published}: {counted(done.shards_made, 'shard')} made again,"
+            f" {done.shards_dropped:,} dropped because nothing else was in {'it' if done.shards_dropped == 1 else 'them'}"
         )
     if done.nothing_left:
-        lines.append(f"             nothing is left in {', '.join(done.nothing_left)}; limits do not stop a deletion")
+        lines.append(
+            f"             no clips are left in {', '.join(done.nothing_left)}; limits do not prevent forgetting"
+        )
     if done.inexact:
         lines.append(
-            f"             {counted(len(done.inexact), 'shard')} from an older clipmill: their sums still count annotations, dropped clips"
-            " and decoded seconds of what was removed; the next build makes them from their recordings"
+            f"             {counted(len(done.inexact), 'shard')} from an older clipmill: the sums still include annotations, dropped clips"
+            " and decoded seconds of what was removed; the next build corrects this by reading the recordings again"
         )
     if done.removed_files:
-        gone = f"{_numbers(done.removed_snapshots)} with what nothing else needs, " if done.removed_snapshots else ""
-        lines.append(f"removed      {gone}{counted(done.removed_files, 'file')}, {size(done.removed_bytes)}")
+        removed = (
+            f"{_numbers(done.removed_snapshots)} and files that nothing else needs: " if done.removed_snapshots else ""
+        )
+        lines.append(f"removed      {removed}{counted(done.removed_files, 'file')}, {size(done.removed_bytes)}")
     if not done.searched:
         lines.append(
             "searched     nothing: the ids cannot be derived from their hashes; give the ids to search for them"
         )
         return [*lines, _NOT_REACHED]
     t = done.traces
-    searched = f"{counted(t.files, 'file')}, {size(t.size_bytes)}, and {counted(t.parquet_rows, 'row')} of Parquet"
+    scope = f"{counted(t.files, 'file')}, {size(t.size_bytes)}, and {counted(t.parquet_rows, 'row')} of Parquet"
     if done.is_clean:
-        lines.append(f"searched     {searched}: no id, address or clip name of theirs is left under {root.url}")
+        lines.append(f"searched     {scope}: none of their ids, addresses or clip names is left under {root.url}")
     else:
-        lines.append(f"searched     {searched}:")
+        lines.append(f"searched     {scope}:")
         lines += [f"  still named in {row['path']}: {row['name']}" for row in t.found[:20]]
         lines += [f"  cannot be read: {row['path']}: {row['reason']}" for row in t.not_read[:20]]
-        lines.append("             remove the ones that are yours, then run the same command to search again")
+        lines.append("             remove these files if they are yours, then run the same command to search again")
     return [*lines, _NOT_REACHED]
 
 

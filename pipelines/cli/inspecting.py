@@ -1,4 +1,4 @@
-"""Commands that look at a dataset: status, failures, diff, verify, show."""
+"""The commands that inspect a dataset: status, failures, diff, verify, show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from clipmill.schemas.plural import counted
 @json_option
 @reported
 def status(root: str, as_json: bool) -> None:
-    """Show what is published under ROOT, and how far running or interrupted builds are."""
+    """Show what is published and the progress of builds.
+
+    Lists builds that are running or were interrupted, and the last one. Exit code 1 if shards of the newest snapshot are missing.
+    """
     from clipmill.pipelines.cli.wording import standing
     from clipmill.pipelines.dataset.inspection import status as look
 
@@ -41,14 +44,16 @@ def status(root: str, as_json: bool) -> None:
 @click.command()
 @root_argument
 @number_option
-@click.option("--reason", help="Only rejections for this reason.")
-@click.option("--examples", type=WholeNumber(min=0), default=3, show_default=True, help="How many of each reason.")
+@click.option("--reason", help="Show only rejections for this reason.")
+@click.option(
+    "--examples", type=WholeNumber(min=0), default=3, show_default=True, help="Number of examples for each reason."
+)
 @json_option
 @reported
 def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
-    """List what was rejected under ROOT, by reason, with examples and remedies, and remarks on recordings that were used.
+    """List rejections by reason, with examples and remedies.
 
-    By default for the last build, even if it was not published.
+    Also lists remarks on recordings that were used. Shows the last build by default, even if it was not published.
     """
     from clipmill.pipelines.cli.wording import rejected
     from clipmill.pipelines.dataset.inspection import failures as look
@@ -64,12 +69,15 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
 @click.argument("a", type=WholeNumber(min=1))
 @click.argument("b", type=WholeNumber(min=1))
 @click.option(
-    "--names", type=WholeNumber(min=0), default=5, show_default=True, help="How many names of each list to print."
+    "--names", type=WholeNumber(min=0), default=5, show_default=True, help="Number of names to print in each list."
 )
 @json_option
 @reported
 def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
-    """Show what changed from snapshot A to snapshot B of ROOT: recordings, clips, seconds by label and split, configuration."""
+    """Show what changed from snapshot A to snapshot B.
+
+    Compares recordings, clips, seconds by label and split, and the configuration.
+    """
     from clipmill.pipelines.cli.wording import differences
     from clipmill.pipelines.dataset.diff import diff as compare
 
@@ -83,7 +91,10 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 @json_option
 @reported
 def verify(root: str, number: int | None, as_json: bool) -> None:
-    """Check every shard of ROOT: hash its files, count its rows and repeat the accounting."""
+    """Check the files, rows and sums of a snapshot.
+
+    The files of all shards are hashed, their rows counted, and the accounting is repeated.
+    """
     from clipmill.pipelines.cli.wording import size
     from clipmill.pipelines.dataset.verify import verify as check
     from clipmill.stages.storage.failures import REBUILD_HINT
@@ -109,22 +120,23 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
     sys.exit(1 if verdict.problems else 0)
 
 
-def _of_listed(found: dict[str, Any]) -> str:
-    """Return how many recordings were listed, if not all of them were used."""
-    listed, forgotten = found["recordings_listed"], found["recordings_forgotten"]
-    if listed == found["counts"]["recordings_used"]:
-        return ""
-    return f" of {listed:,} listed" + (f" ({forgotten:,} forgotten)" if forgotten else "")
+def _describe_recordings(snapshot: dict[str, Any]) -> str:
+    """Return ``24 recordings``, or ``24 of 27 listed recordings (2 forgotten)`` if not all were used."""
+    used, listed = snapshot["counts"]["recordings_used"], snapshot["recordings_listed"]
+    if listed == used:
+        return counted(used, "recording")
+    forgotten = snapshot["recordings_forgotten"]
+    return f"{used:,} of {counted(listed, 'listed recording')}" + (f" ({forgotten:,} forgotten)" if forgotten else "")
 
 
 @click.command()
 @root_argument
 @number_option
-@click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="How many clips to list.")
+@click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="Number of clips to list.")
 @json_option
 @reported
 def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
-    """Show what the dataset under ROOT holds: splits, labels, columns and a few clips."""
+    """Show splits, labels, columns and a few clips."""
     from clipmill.pipelines.cli.wording import columns, duration, labels, remarked, saturation, size, splits, statistics
     from clipmill.pipelines.dataset.inspection import clip_rows, finite
     from clipmill.pipelines.dataset.inspection import show as look
@@ -138,7 +150,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
         f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
-        f" from {counted(found['counts']['recordings_used'], 'recording')}{_of_listed(found)}"
+        f" from {_describe_recordings(found)}"
     )
     notes = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
     say(*splits(found["splits"]), *notes)

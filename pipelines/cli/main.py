@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration, 3 built but not published."""
+"""The command line. Exit codes: 0 success, 1 the work failed, 2 wrong usage or configuration, 3 built but not published."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from clipmill.schemas.errors import ClipmillError, ConfigError
 
 
 class _Group(click.Group):
-    """The commands, with errors of usage in the form of all other errors where --json is given."""
+    """The commands. With --json, usage errors are printed in the form of all other errors."""
 
     def main(self, args: Sequence[str] | None = None, *_: Any, standalone_mode: bool = True, **options: Any) -> Any:
-        given = sys.argv[1:] if args is None else list(args)
+        arguments = sys.argv[1:] if args is None else list(args)
         if not standalone_mode:
-            return super().main(given, standalone_mode=False, **options)
+            return super().main(arguments, standalone_mode=False, **options)
         try:
-            code = super().main(given, standalone_mode=False, **{**options, "prog_name": "clipmill"})
+            code = super().main(arguments, standalone_mode=False, **{**options, "prog_name": "clipmill"})
         except click.ClickException as error:
-            if "--json" in given:
+            if "--json" in arguments:
                 fail(ConfigError(" ".join(error.format_message().split()), code="usage"), error.exit_code, as_json=True)
-            shown = io.StringIO()
-            error.show(file=shown)
-            say(*shown.getvalue().rstrip("\n").split("\n"), err=True)
+            text = io.StringIO()
+            error.show(file=text)
+            say(*text.getvalue().rstrip("\n").split("\n"), err=True)
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            fail(ClipmillError("interrupted", code="interrupted"), 1, "--json" in given)
+            fail(ClipmillError("interrupted", code="interrupted"), 1, "--json" in arguments)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -46,8 +46,8 @@ class _Group(click.Group):
 def main() -> None:
     """Raw audio corpora in, training shards out.
 
-    A build reads recordings and annotations as a YAML configuration says, cuts them into clips, computes features, and
-    writes Parquet and WebDataset shards under a root. Run it again and it does only what is missing.
+    A build reads recordings and annotations as described in a YAML configuration, cuts them into clips, computes features, and
+    writes Parquet and WebDataset shards under a root. Run again, it builds only what is missing.
     """
 
 
@@ -56,13 +56,13 @@ for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, v
 
 
 def run() -> None:
-    """Run the command line and leave at once: libraries' threads that are still there when Python takes itself apart can abort
-    the process, and turn a success into exit code 134 (seen with pyarrow 26's)."""
+    """Run the command line, and exit without Python's shutdown: threads of libraries that are still running then can abort the process
+    and turn a success into exit code 134 (seen with pyarrow 26)."""
     code: object = 0
     try:
         main()
-    except SystemExit as leaving:
-        code = leaving.code
+    except SystemExit as end:
+        code = end.code
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Lines that the commands print: sums, sizes, places."""
+"""The lines that the commands print."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clipmill.schemas.records import Snapshot
 _SATURATED = 1e-3
 """Shares from here on are printed: 16 samples per second at 16 kHz. Music that is normalised to its peak only touches full scale and
 stays far below; recordings that were clipped are far above."""
-_ESCAPES = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
+_SATURATION_ADVICE = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
 _BUSY = 0.9  # from here on the GPUs are the bottleneck, not the CPUs that decode
 
 
@@ -48,58 +48,58 @@ def size(n_bytes: int) -> str:
 
 
 def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return a line for each source with files whose names are not those of recordings."""
+    """Return a line for each source that has files which are not recordings by name. found : numbers by source and kind"""
     return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
 
 
 def noted(found: Mapping[str, int]) -> list[str]:
-    """Return a line for each note on how annotations were understood."""
+    """Return a line for each note on how annotations were interpreted. found : counts by code"""
     return [f"noted        {annotation_note(code, n)}" for code, n in sorted(found.items()) if n]
 
 
-def accounting(s: Snapshot) -> list[str]:
-    """Return the accounting, one line per sum."""
-    c = s.counts
-    lines = [f"recordings   {s.recordings_listed:,} listed = {_summed(s.recording_outcomes)}"]
-    if s.annotations_read:
-        lines.append(f"annotations  {s.annotations_read:,} read = {_summed(s.annotation_outcomes)}")
-    lines += noted(s.noted)
+def accounting(snapshot: Snapshot) -> list[str]:
+    """Return the accounting of a snapshot, one line per sum."""
+    c = snapshot.counts
+    lines = [f"recordings   {snapshot.recordings_listed:,} listed = {_sum_text(snapshot.recording_outcomes)}"]
+    if snapshot.annotations_read:
+        lines.append(f"annotations  {snapshot.annotations_read:,} read = {_sum_text(snapshot.annotation_outcomes)}")
+    lines += noted(snapshot.noted)
     dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
     lines.append(
-        f"clips        {c.clips_candidates:,} candidates = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
+        f"clips        {counted(c.clips_candidates, 'candidate')} = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
     )
     return lines
 
 
-def _summed(outcomes: Mapping[str, int]) -> str:
+def _sum_text(outcomes: Mapping[str, int]) -> str:
     return " + ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items())
 
 
 def remarked(counts: Mapping[str, int]) -> list[str]:
-    """Return a line with the remarks on recordings that were used and their counts; no line if there are none."""
+    """Return a line with the counts of remarks on recordings that were used; no line if there are none."""
     parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     return [f"remarks on recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
 
 
 def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
-    """Return a line per reason. words : meanings in a snapshot, for reasons of other packages' stages"""
+    """Return a line per reason. words : texts in a snapshot, for reasons of stages of other packages"""
     from clipmill.pipelines.chain import known_reasons
 
-    meanings = {code: about[0] for code, about in (words or {}).items()}
+    meanings = {code: texts[0] for code, texts in (words or {}).items()}
     meanings |= {code: reason.meaning for code, reason in known_reasons().items()}
     return [f"{n:>8,}  {code}: {meanings.get(code, '')}" for code, n in sorted(counts.items())]
 
 
 def rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
-    """Return a line per rule. words : meanings in a snapshot, for rules of other packages' stages"""
+    """Return a line per rule. words : texts in a snapshot, for rules of stages of other packages"""
     from clipmill.pipelines.chain import known_rules
 
-    meanings = {rule: about[0] for rule, about in (words or {}).items()} | known_rules()
+    meanings = {rule: texts[0] for rule, texts in (words or {}).items()} | known_rules()
     return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in sorted(dropped.items())]
 
 
 def aligned(n: float, noun: str, width: int) -> str:
-    """Return a number with its noun, as ``       1 clip `` or ``      12 clips``, for lines that stand in columns."""
+    """Return a number with its noun, as ``       1 clip `` or ``      12 clips``, for lines in columns."""
     return f"{int(n):>{width},} {noun if n == 1 else noun + 's'}{' ' if n == 1 else ''}"
 
 
@@ -126,14 +126,14 @@ def labels(
 
 
 def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a line per column: name, type, shape of a value, meaning and unit. Columns of shapes are left out."""
+    """Return a line per column: name, type, shape of a value, meaning and unit. Columns that store shapes are left out."""
     lines = []
     for column in found:
         if column.get("kind") == "shape":
             continue
         shape = f" [{', '.join(map(str, column['shape']))}]" if column.get("shape") else ""
-        about = ", in ".join(column[key] for key in ("meaning", "unit") if column.get(key))
-        lines.append(f"  {column['name']}: {column['type']}{shape}{f'  {about}' if about else ''}")
+        description = ", in ".join(column[key] for key in ("meaning", "unit") if column.get(key))
+        lines.append(f"  {column['name']}: {column['type']}{shape}{f'  {description}' if description else ''}")
     return lines
 
 
@@ -172,7 +172,7 @@ def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
     if found["clips_unknown"] > 0:
         lines.append(
             f"saturated    unknown for {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
-            + _ESCAPES * is_limited
+            + _SATURATION_ADVICE * is_limited
         )
     return lines
 
