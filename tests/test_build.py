@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import build_here, clips_of, shard_hashes, tone, write_audio
 
-from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import committed_keys, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
@@ -318,6 +318,6 @@ def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, ma
 
 @pytest.mark.parametrize(("busy", "words"), [(0.25, "decoding is 4.0 x too slow"), (0.97, "decoding keeps ahead")])
 def test_a_report_says_whether_decoding_keeps_ahead_of_the_gpus(busy: float, words: str) -> None:
-    text = "\n".join(outcome(Report("unchanged", "out", 1, 1, 0, 1.0, features_busy=busy)))
+    text = "\n".join(describe_build(Report("unchanged", "out", 1, 1, 0, 1.0, features_busy=busy)))
     assert f"busy for {busy:.0%}" in text
     assert words in text

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.cli.wording import size
+from clipmill.pipelines.cli.wording import format_size
 from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
 from clipmill.pipelines.run.limits import find_exceeded_limits
 from clipmill.schemas.config.limits_config import Limits
@@ -65,7 +65,7 @@ def test_one_is_no_plural() -> None:
     assert few.message.startswith("1 clip is kept, 8 fewer")
     (rejected,) = find_exceeded_limits(limits(max_rejected_share=0.5), snapshot({}, rejected=1, listed=1), None)
     assert rejected.message.startswith("1 of 1 recording is rejected")
-    assert [size(n) for n in (0, 1, 2, 999, 1000)] == ["0 bytes", "1 byte", "2 bytes", "999 bytes", "1.0 kB"]
+    assert [format_size(n) for n in (0, 1, 2, 999, 1000)] == ["0 bytes", "1 byte", "2 bytes", "999 bytes", "1.0 kB"]
 
 
 @given(

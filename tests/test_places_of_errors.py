@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import tone, write_audio
 
-from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.ray_folder import describe_start_failure
@@ -211,6 +211,6 @@ def test_a_weaker_file_system_is_told_at_the_end(small_corpus: Path, monkeypatch
         monkeypatch.setattr(place, name, refuse)
     report = build(load(small_corpus), quiet=True)
     assert report.status == "published"
-    assert [line for line in outcome(report) if "one machine at a time" in line]
-    assert [line for line in outcome(report) if "clipmill verify" in line]
+    assert [line for line in describe_build(report) if "one machine at a time" in line]
+    assert [line for line in describe_build(report) if "clipmill verify" in line]
     assert len(report.to_dict()["storage_weaknesses"]) == 2

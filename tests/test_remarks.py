@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_segment import ITEM, chunk_of
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.run.build import build
@@ -69,7 +69,7 @@ def test_antiphase_is_told_from_decoding_to_the_user(make_config: MakeConfig, tm
         ("s0/cancels.wav", "nothing is left of channel 0, the loudest of 2"),
     }
     assert set(rows[0]) == {"code", "source", "recording_id", "source_uri", "detail"} and rows[0]["code"] == "antiphase"
-    said = outcome(report)
+    said = describe_build(report)
     place = next(i for i, line in enumerate(said) if line.startswith("remarks on"))
     assert said[place + 1] == f"       2  antiphase: {REMARKS['antiphase'].meaning}"
     assert (
@@ -132,7 +132,7 @@ def test_records_without_remarks_are_as_they_were(make_config: MakeConfig, tmp_p
     assert not {"remarks", "has_channel"} & (plain.keys() | snapshot.keys())
     assert "remarked" not in plain["counts"].keys() | snapshot["counts"].keys()
     assert commit.remarks == [] and commit.counts.remarked == {} and report.remarks == []
-    assert not any("remarks on" in line for line in outcome(report))
+    assert not any("remarks on" in line for line in describe_build(report))
     told = replace(commit, remarks=[{"code": "joined"}], counts=replace(commit.counts, remarked={"joined": 1}))
     assert Commit.from_json(told.to_json(), "x") == told
     assert Snapshot.from_json(json.dumps(snapshot).encode(), "x") == read_snapshot(root)

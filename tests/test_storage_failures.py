@@ -13,7 +13,7 @@ from conftest import build_here, tone, write_audio
 from crash_matrix import files_of
 from poison import lay_out
 
-from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
@@ -222,6 +222,6 @@ def test_a_build_stops_after_a_few_failures_that_last_and_the_next_one_ends_it(
     assert report.status == "failed"
     assert 3 <= len(report.failures) < 3 + 2 * (workers or 1)
     assert report.shards_untried == report.shards_planned - len(report.failures) > 20
-    assert f"{report.shards_untried} not tried because too many failed" in "\n".join(outcome(report))
+    assert f"{report.shards_untried} not tried because too many failed" in "\n".join(describe_build(report))
     (tmp_path / "out/shards").unlink()
     assert build(load(config), quiet=True).status == "published"

@@ -89,9 +89,9 @@ def retry(
 
 
 def _say(report: Any) -> None:
-    from clipmill.pipelines.cli.wording import outcome
+    from clipmill.pipelines.cli.wording import describe_build
 
-    say(*outcome(report))
+    say(*describe_build(report))
     for message in dict.fromkeys(report.failures):
         say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0
@@ -114,7 +114,7 @@ def _say(report: Any) -> None:
 @reported
 def plan(config: str, as_json: bool) -> None:
     """Show what `build CONFIG` would do, without doing it."""
-    from clipmill.pipelines.cli.wording import foreseen, planned
+    from clipmill.pipelines.cli.wording import describe_forecast, describe_plan
     from clipmill.pipelines.run.preview import plan as preview
 
     result = preview(config)
@@ -122,7 +122,7 @@ def plan(config: str, as_json: bool) -> None:
         click.echo(json.dumps(result.to_dict()))
         return
     notes = (f"note         {note}" for note in result.notes)
-    say(*planned(result.plan, result.shards_missing, result.estimate), *foreseen(result.split), *notes)
+    say(*describe_plan(result.plan, result.shards_missing, result.estimate), *describe_forecast(result.split), *notes)
 
 
 @click.command()

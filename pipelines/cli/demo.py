@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.cli.demo_corpus import synthesise
-from clipmill.pipelines.cli.wording import outcome
+from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit
 from clipmill.pipelines.run.build import build
@@ -88,7 +88,7 @@ def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoRe
         raise ClipmillError(f"cannot write the demo to {folder}: {error.strerror}") from None
     report = build(load(config), workers=workers, quiet=quiet)
     picture = folder / "spectrograms.png"
-    lines = outcome(report)
+    lines = describe_build(report)
     if report.snapshot is not None and report.exit_code == 0:
         draw(Root(str(dataset)), report.snapshot.commits, picture)
         lines += [

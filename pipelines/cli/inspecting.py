@@ -30,11 +30,11 @@ def status(root: str, as_json: bool) -> None:
 
     Lists builds that are running or were interrupted, and the last one. Exit code 1 if shards of the newest snapshot are missing.
     """
-    from clipmill.pipelines.cli.wording import standing
+    from clipmill.pipelines.cli.wording import describe_status
     from clipmill.pipelines.dataset.inspection import status as look
 
     found = look(dataset_at(root))
-    click.echo(json.dumps(found)) if as_json else say(*standing(found))
+    click.echo(json.dumps(found)) if as_json else say(*describe_status(found))
     if found["published"] and (damage := found["published"]["damage"]):
         if not as_json:
             say(f"error: {damage}", err=True)
@@ -55,13 +55,13 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
 
     Also lists remarks on recordings that were used. Shows the last build by default, even if it was not published.
     """
-    from clipmill.pipelines.cli.wording import rejected
+    from clipmill.pipelines.cli.wording import describe_failures
     from clipmill.pipelines.dataset.inspection import failures as look
     from clipmill.schemas.remarks import REMARKS
 
     check_reasons([reason] if reason else [], REMARKS)
     found = look(dataset_at(root), number, reason, examples)
-    click.echo(json.dumps(found)) if as_json else say(*rejected(found))
+    click.echo(json.dumps(found)) if as_json else say(*describe_failures(found))
 
 
 @click.command()
@@ -78,11 +78,11 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 
     Compares recordings, clips, seconds by label and split, and the configuration.
     """
-    from clipmill.pipelines.cli.wording import differences
+    from clipmill.pipelines.cli.wording import describe_diff
     from clipmill.pipelines.dataset.diff import diff as compare
 
     found = compare(dataset_at(root), a, b)
-    click.echo(json.dumps(found.to_dict())) if as_json else say(*differences(found, names))
+    click.echo(json.dumps(found.to_dict())) if as_json else say(*describe_diff(found, names))
 
 
 @click.command()
@@ -95,7 +95,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
 
     The files of all shards are hashed, their rows counted, and the accounting is repeated.
     """
-    from clipmill.pipelines.cli.wording import size
+    from clipmill.pipelines.cli.wording import format_size
     from clipmill.pipelines.dataset.verify import verify as check
     from clipmill.stages.storage.failures import REBUILD_HINT
 
@@ -110,7 +110,7 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         click.echo(json.dumps(verdict.to_dict()))
     else:
         click.echo(
-            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {size(verdict.size_bytes)},"
+            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {format_size(verdict.size_bytes)},"
             f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
         )
         for problem in verdict.problems:
@@ -137,7 +137,16 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
 @reported
 def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     """Show splits, labels, columns and a few clips."""
-    from clipmill.pipelines.cli.wording import columns, duration, labels, remarked, saturation, size, splits, statistics
+    from clipmill.pipelines.cli.wording import (
+        describe_columns,
+        describe_labels,
+        describe_remark_counts,
+        describe_saturated_sources,
+        describe_splits,
+        describe_statistics,
+        format_duration,
+        format_size,
+    )
     from clipmill.pipelines.dataset.inspection import clip_rows, finite
     from clipmill.pipelines.dataset.inspection import show as look
 
@@ -149,16 +158,16 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
         return
     say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
     click.echo(
-        f"{counted(found['clips'], 'clip')}, {duration(found['seconds'])}, {size(found['bytes'])},"
+        f"{counted(found['clips'], 'clip')}, {format_duration(found['seconds'])}, {format_size(found['bytes'])},"
         f" from {_describe_recordings(found)}"
     )
-    notes = [*saturation(found["saturation"]), *remarked(found["counts"]["remarked"])]
-    say(*splits(found["splits"]), *notes)
-    say(*statistics(found["statistics"], found["splits"]))
+    notes = [*describe_saturated_sources(found["saturation"]), *describe_remark_counts(found["counts"]["remarked"])]
+    say(*describe_splits(found["splits"]), *notes)
+    say(*describe_statistics(found["statistics"], found["splits"]))
     if found["labels"]:
-        say("labels:", *labels(found["labels"], found["labels_by_split"]))
+        say("labels:", *describe_labels(found["labels"], found["labels_by_split"]))
     if found["columns"]:
-        say("columns:", *columns(found["columns"]))
+        say("columns:", *describe_columns(found["columns"]))
     for row in rows:
         level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
         say(

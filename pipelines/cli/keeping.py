@@ -34,7 +34,7 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     shards of the last build stay if it was interrupted or not published, so that it can continue. Nothing is removed while a build
     is running.
     """
-    from clipmill.pipelines.cli.wording import garbage
+    from clipmill.pipelines.cli.removal_wording import describe_garbage
     from clipmill.pipelines.dataset.gc import collect, find_garbage
 
     place = dataset_at(root)
@@ -42,7 +42,7 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "removed": delete}))
     else:
-        say(*garbage(found, delete))
+        say(*describe_garbage(found, delete))
 
 
 @click.command()
@@ -65,7 +65,7 @@ def forget(
     their ids. Finally, all files under ROOT are searched for their names. Without RECORDING, an interrupted forget is finished. With
     --json but without --yes nothing is done, and the exit code is 2 if there is something to do.
     """
-    from clipmill.pipelines.cli.forget_wording import forgetting, forgot
+    from clipmill.pipelines.cli.removal_wording import describe_forgotten, describe_survey
     from clipmill.pipelines.dataset.forget import forget as carry_out
     from clipmill.pipelines.dataset.survey import survey
 
@@ -76,7 +76,7 @@ def forget(
         if as_json:
             click.echo(json.dumps({**found.to_dict(), "done": False}))
             sys.exit(2 if found.is_anything else 0)
-        say(*forgetting(found))
+        say(*describe_survey(found))
         if not found.is_anything:
             return
         if not _confirm():
@@ -85,7 +85,7 @@ def forget(
     if as_json:
         click.echo(json.dumps({**done.to_dict(), "done": True}))
     else:
-        say(*forgot(done, place))
+        say(*describe_forgotten(done, place))
     if not done.is_clean:
         sys.exit(1)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmill.pipelines.dataset.diff import Diff
-from clipmill.pipelines.dataset.gc import Garbage
 from clipmill.pipelines.dataset.inspection import describe_saturation
 from clipmill.pipelines.dataset.sides import SideChanges, describe_moves
 from clipmill.pipelines.plan.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
@@ -19,13 +18,13 @@ from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 
 _SATURATED = 1e-3
-"""Shares from here on are printed: 16 samples per second at 16 kHz. Music that is normalised to its peak only touches full scale and
-stays far below; recordings that were clipped are far above."""
-_SATURATION_ADVICE = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
-_BUSY = 0.9  # from here on the GPUs are the bottleneck, not the CPUs that decode
+"""Shares from this one on are printed: 16 samples per second at 16 kHz. Music that is normalised to its peak stays far below, clipped
+recordings are far above."""
+_ADVICE = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
+_BUSY = 0.9  # from this share on, the GPUs are the bottleneck, not the CPUs that decode
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return ``0.4 s``, ``3 min 5 s`` or ``2 h 10 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -35,7 +34,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
-def size(n_bytes: int) -> str:
+def format_size(n_bytes: int) -> str:
     """Return ``1 byte``, ``12.3 kB`` or ``4.5 GB``."""
     value = float(n_bytes)
     if n_bytes < 1000:
@@ -47,23 +46,23 @@ def size(n_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
-def passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
+def describe_passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Return a line for each source that has files which are not recordings by name. found : numbers by source and kind"""
     return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
 
 
-def noted(found: Mapping[str, int]) -> list[str]:
+def describe_notes(found: Mapping[str, int]) -> list[str]:
     """Return a line for each note on how annotations were interpreted. found : counts by code"""
     return [f"noted        {annotation_note(code, n)}" for code, n in sorted(found.items()) if n]
 
 
-def accounting(snapshot: Snapshot) -> list[str]:
+def describe_accounting(snapshot: Snapshot) -> list[str]:
     """Return the accounting of a snapshot, one line per sum."""
     c = snapshot.counts
     lines = [f"recordings   {snapshot.recordings_listed:,} listed = {_sum_text(snapshot.recording_outcomes)}"]
     if snapshot.annotations_read:
         lines.append(f"annotations  {snapshot.annotations_read:,} read = {_sum_text(snapshot.annotation_outcomes)}")
-    lines += noted(snapshot.noted)
+    lines += describe_notes(snapshot.noted)
     dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
     lines.append(
         f"clips        {counted(c.clips_candidates, 'candidate')} = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
@@ -75,13 +74,13 @@ def _sum_text(outcomes: Mapping[str, int]) -> str:
     return " + ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items())
 
 
-def remarked(counts: Mapping[str, int]) -> list[str]:
+def describe_remark_counts(counts: Mapping[str, int]) -> list[str]:
     """Return a line with the counts of remarks on recordings that were used; no line if there are none."""
     parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     return [f"remarks on recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
 
 
-def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
+def describe_rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
     """Return a line per reason. words : texts in a snapshot, for reasons of stages of other packages"""
     from clipmill.pipelines.chain import known_reasons
 
@@ -90,7 +89,7 @@ def rejections(counts: dict[str, int], words: Mapping[str, list[str]] | None = N
     return [f"{n:>8,}  {code}: {meanings.get(code, '')}" for code, n in sorted(counts.items())]
 
 
-def rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
+def describe_rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
     """Return a line per rule. words : texts in a snapshot, for rules of stages of other packages"""
     from clipmill.pipelines.chain import known_rules
 
@@ -98,34 +97,37 @@ def rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None)
     return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in sorted(dropped.items())]
 
 
-def aligned(n: float, noun: str, width: int) -> str:
+def align_count(n: float, noun: str, width: int) -> str:
     """Return a number with its noun, as ``       1 clip `` or ``      12 clips``, for lines in columns."""
     return f"{int(n):>{width},} {noun if n == 1 else noun + 's'}{' ' if n == 1 else ''}"
 
 
-def splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
+def describe_splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
     """Return a line per split: clips, duration, shards."""
     return [
-        f"{name:<12} {aligned(side['clips'], 'clip', 8)}  {duration(side['seconds']):>12}  {aligned(side['shards'], 'shard', 5).rstrip()}"
+        f"{name:<12} {align_count(side['clips'], 'clip', 8)}  {format_duration(side['seconds']):>12}"
+        f"  {align_count(side['shards'], 'shard', 5).rstrip()}"
         for name, side in sorted(by_split.items())
     ]
 
 
-def labels(
+def describe_labels(
     totals: Mapping[str, Mapping[str, float]], by_split: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> list[str]:
     """Return a line per label: its clips and duration, also by split if there are several."""
     lines = []
     for label, sums in totals.items():
-        line = f"  {' '.join(label.split()) or '(none)':<24} {aligned(sums['clips'], 'clip', 8)}  {duration(sums['seconds']):>12}"
+        line = f"  {' '.join(label.split()) or '(none)':<24} {align_count(sums['clips'], 'clip', 8)}  {format_duration(sums['seconds']):>12}"
         if len(by_split) > 1:
             parts = ((split, found.get(label)) for split, found in by_split.items())
-            line += "  " + ", ".join(f"{s} {int(p['clips']):,} ({duration(p['seconds'])})" for s, p in parts if p)
+            line += "  " + ", ".join(
+                f"{s} {int(p['clips']):,} ({format_duration(p['seconds'])})" for s, p in parts if p
+            )
         lines.append(line.rstrip())
     return lines
 
 
-def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def describe_columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line per column: name, type, shape of a value, meaning and unit. Columns that store shapes are left out."""
     lines = []
     for column in found:
@@ -137,7 +139,7 @@ def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
+def describe_statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
     """Return the lengths of clips, and mean and standard deviation of features, by split."""
     lines = []
     for split, sums_of_split in found.items():
@@ -159,7 +161,7 @@ def statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, A
     return lines
 
 
-def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
+def describe_saturated_sources(found: dict[str, Any], is_limited: bool = False) -> list[str]:
     """Return a line for each source with a share of samples at full scale that suggests clipped recordings.
 
     is_limited : whether limits.max_saturated_share is set, which cannot apply to clips whose share is unknown
@@ -172,28 +174,28 @@ def saturation(found: dict[str, Any], is_limited: bool = False) -> list[str]:
     if found["clips_unknown"] > 0:
         lines.append(
             f"saturated    unknown for {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
-            + _SATURATION_ADVICE * is_limited
+            + _ADVICE * is_limited
         )
     return lines
 
 
-def outcome(report: Report) -> list[str]:
-    """Return what a build did, as `clipmill build` prints it."""
-    lines = passed_over(report.passed_over)
+def describe_build(report: Report) -> list[str]:
+    """Return the lines about what a build did, for `clipmill build`."""
+    lines = describe_passed_over(report.passed_over)
     s = report.snapshot
     if s is not None:
-        lines += accounting(s)
+        lines += describe_accounting(s)
         if s.counts.rejected:
-            lines += ["rejected by reason (see `clipmill failures`):", *rejections(s.counts.rejected, s.words)]
+            lines += ["rejected by reason (see `clipmill failures`):", *describe_rejections(s.counts.rejected, s.words)]
         if report.remarks:
             lines.append("remarks on recordings that were used (see `clipmill failures`):")
         for group in report.remarks:
             lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
             lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
-        lines += splits(s.by_split)
+        lines += describe_splits(s.by_split)
         lines += report.classes
         lines += _saturated(report, s)
-        lines += moved(report.side_changes, "moved")
+        lines += describe_side_changes(report.side_changes, "moved")
     lines += [f"warning      {finding.message}" for finding in report.warnings]
     speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
     lines.append(
@@ -209,17 +211,17 @@ def outcome(report: Report) -> list[str]:
     lines.append(
         f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s,"
         + (f" starting and stopping Ray {report.startup_s:.1f} s," if report.startup_s else "")
-        + f" work {report.work_s:.1f} s ({duration(report.decoded_s)} of audio{speed})"
+        + f" work {report.work_s:.1f} s ({format_duration(report.decoded_s)} of audio{speed})"
     )
     if report.features_busy is not None:
-        busy = f"features     the GPUs were busy for {report.features_busy:.0%} of the work's time: "
-        keeps_ahead = report.features_busy >= _BUSY
-        slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them, more CPUs would help"
-        lines.append(busy + ("decoding keeps up with them" if keeps_ahead else slow))
+        busy = f"features     the GPUs were busy for {report.features_busy:.0%} of the working time: "
+        keeps_up = report.features_busy >= _BUSY
+        slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them; more CPUs would help"
+        lines.append(busy + ("decoding keeps up with them" if keeps_up else slow))
     lines += [f"storage      {weakness}" for weakness in report.storage_weaknesses]
     if report.status == "published" and s is not None:
         lines.append(
-            f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {size(s.bytes_stored)}, in {report.root}"
+            f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {format_size(s.bytes_stored)}, in {report.root}"
         )
     elif report.status == "unchanged" and s is not None:
         lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
@@ -227,15 +229,15 @@ def outcome(report: Report) -> list[str]:
 
 
 def _saturated(report: Report, s: Snapshot) -> list[str]:
-    """Return the lines about saturation. Unknown shares are mentioned only if the build changed something."""
+    """Return the lines about saturation. Clips whose share is unknown are mentioned only if the build changed something."""
     found = describe_saturation(s)
     if report.status == "unchanged":
         found["clips_unknown"] = 0
-    return saturation(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
+    return describe_saturated_sources(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
 
 
-def moved(changes: SideChanges, verb: str) -> list[str]:
-    """Return how many recordings are on another side of the split than before. verb : "move" or "moved" """
+def describe_side_changes(changes: SideChanges, verb: str) -> list[str]:
+    """Return the lines about recordings that changed to another split. verb : "move" or "moved" """
     lines = []
     if changes.moves:
         examples = changes.examples
@@ -247,21 +249,21 @@ def moved(changes: SideChanges, verb: str) -> list[str]:
         )
     if changes.shards_unknown:
         lines.append(
-            f"sides        unknown for {counted(changes.shards_unknown, 'shard')}, whose records do not name their recordings or cannot be"
+            f"sides        unknown for {counted(changes.shards_unknown, 'shard')}, whose records do not name the recordings or cannot be"
             " read; limits.max_side_changes does not apply to them"
         )
     return lines
 
 
-def foreseen(found: SplitForecast) -> list[str]:
-    """Return what the split would look like."""
+def describe_forecast(found: SplitForecast) -> list[str]:
+    """Return the lines about what the split would look like."""
     lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
-    lines += moved(found.side_changes, "move")
+    lines += describe_side_changes(found.side_changes, "move")
     return lines + [f"warning      {finding.message}" for finding in found.warnings]
 
 
-def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
-    """Return what a build would do."""
+def describe_plan(plan: Plan, missing: int, about: Estimate) -> list[str]:
+    """Return the lines about what a build would do. missing : number of shards to build; about : what they amount to"""
     n_used = (
         plan.recordings_listed
         - plan.recordings_without_annotations
@@ -274,25 +276,25 @@ def planned(plan: Plan, missing: int, about: Estimate) -> list[str]:
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
         f" {plan.recordings_without_annotations:,} without annotations{rest}",
-        *passed_over(plan.passed_over),
+        *describe_passed_over(plan.passed_over),
     ]
     if plan.annotations_read:
         lines.append(
             f"annotations  {plan.annotations_read:,} read, {annotations_rejected(plan):,} rejected{_left_out(plan)}"
         )
-    lines += noted(plan.noted)
+    lines += describe_notes(plan.noted)
     lines.append(
         f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} already committed"
     )
     lines.append(
-        f"estimate     {counted(about.clips, 'clip')}, {duration(about.clip_s)}, {size(about.stored_bytes)}, from file sizes and annotations;"
-        f" {duration(about.work_s)} of work on {counted(about.cores, 'core')}"
+        f"estimate     {counted(about.clips, 'clip')}, {format_duration(about.clip_s)}, {format_size(about.stored_bytes)},"
+        f" from file sizes and annotations; {format_duration(about.work_s)} of work on {counted(about.cores, 'core')}"
     )
     if counts := rejected_by_reason(plan):
         examples = rejected_examples(plan)
         lines.append("rejected by reason, with the first example of each:")
         for code in sorted(counts):
-            lines += [*rejections({code: counts[code]}), *_example(examples[code])]
+            lines += [*describe_rejections({code: counts[code]}), *_example(examples[code])]
     return lines
 
 
@@ -309,8 +311,8 @@ def _left_out(plan: Plan) -> str:
     return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
 
 
-def standing(found: dict[str, Any]) -> list[str]:
-    """Return what is published and how far builds are, for `clipmill status`."""
+def describe_status(found: dict[str, Any]) -> list[str]:
+    """Return the lines about what is published and the progress of builds, for `clipmill status`."""
     published = found["published"]
     lines = ["published    nothing yet"]
     if published:
@@ -320,31 +322,31 @@ def standing(found: dict[str, Any]) -> list[str]:
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
     if found["forget"]:
-        since = f"one was started {found['forget']['started']}"
+        since = f"started {found['forget']['started']}"
         lines.append(
-            f"forget       {since} and is running"
+            f"forget       {since}, still running"
             if found["forget"]["running"]
-            else f"forget       {since} and was interrupted: what it was to remove may still be here; run it again, or"
-            f" `clipmill forget {found['root']}` without its ids"
+            else f"forget       {since}, was interrupted: what it was to remove may still be here; run it again, or"
+            f" `clipmill forget {found['root']}` without ids"
         )
-    for run in found["builds"]:
-        done = f"{run['shards_committed']:,} of {run['shards_planned']:,} shards are committed"
-        where = f"started {run['started']} on {run['host']}, process {run['pid']}"
-        progress = f"; {run['progress']}" if run["progress"] else ""
-        said = {
+    for build in found["builds"]:
+        done = f"{build['shards_committed']:,} of {counted(build['shards_planned'], 'shard')} committed"
+        where = f"started {build['started']} on {build['host']}, process {build['pid']}"
+        progress = f"; {build['progress']}" if build["progress"] else ""
+        by_state = {
             "running": f"running      {where}: {done}{progress}",
             "interrupted": f"interrupted  {where}: {done}; `clipmill build` with the same configuration continues from there",
-            "failed": f"failed       {where}: {done}: {run['message']}",
-            "not_published": f"not published  {where}: {done}: {run['message']}",
+            "failed": f"failed       {where}: {done}: {build['message']}",
+            "not_published": f"not published  {where}: {done}: {build['message']}",
         }
-        lines.append(said.get(run["state"], f"finished     {where}: {run['state']}"))
+        lines.append(by_state.get(build["state"], f"finished     {where}: {build['state']}"))
     if not found["builds"]:
         lines.append("builds       none so far")
     return lines
 
 
-def rejected(found: dict[str, Any]) -> list[str]:
-    """Return what was rejected, by reason, for `clipmill failures`."""
+def describe_failures(found: dict[str, Any]) -> list[str]:
+    """Return the lines about what was rejected, by reason, for `clipmill failures`."""
     for_this = " for this reason" if found["reason"] else ""
     lines = [f"{found['of']}: {found['rejected']:,} rejected{for_this}"]
     for group in found["reasons"]:
@@ -366,12 +368,12 @@ def rejected(found: dict[str, Any]) -> list[str]:
         if group["count"] > len(group["examples"]):
             lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
     if found["dropped"]:
-        lines += ["", "dropped by rule, as configured:", *rules(found["dropped"], found["words"])]
+        lines += ["", "dropped by rule, as configured:", *describe_rules(found["dropped"], found["words"])]
     return lines
 
 
-def differences(found: Diff, n_names: int) -> list[str]:
-    """Return what changed between two snapshots, for `clipmill diff`."""
+def describe_diff(found: Diff, n_names: int) -> list[str]:
+    """Return the lines about what changed between two snapshots, for `clipmill diff`. n_names : to print in each list"""
     shards = found.shards
     lines = [
         f"snapshot {found.a} to {found.b}: {counted(shards['kept'], 'shard')} kept, {shards['added']:,} added, {shards['removed']:,} removed"
@@ -397,7 +399,7 @@ def differences(found: Diff, n_names: int) -> list[str]:
                     f"{what} {name or '(none)':<14} {c0:>10,.0f} -> {c1:>10,.0f} clips ({_signed(c1 - c0)}), {s0:,.1f} -> {s1:,.1f} s"
                     f" ({_signed(s1 - s0)})"
                 )
-    lines += moved(found.side_changes, "moved")
+    lines += describe_side_changes(found.side_changes, "moved")
     for entry in found.config:
         lines.append(f"config {entry['key']}: {_value(entry['before'])} -> {_value(entry['after'])}")
     return lines
@@ -409,34 +411,3 @@ def _signed(value: float) -> str:
 
 def _value(value: Any) -> str:
     return "(not set)" if value is None else str(value)
-
-
-def garbage(found: Garbage, removed: bool) -> list[str]:
-    """Return what `gc` found, or removed."""
-    verb = "removed" if removed else "to remove"
-    groups = {
-        "snapshots": (found.snapshots, f"snapshots {', '.join(map(str, found.dropped))}" if found.dropped else "unfinished snapshots"),
-        "exports": (found.exports, "exports of snapshots that are not kept"),
-        "shards": (found.shards, "shards that no kept snapshot names"),
-        "builds": (found.notes, "notes of earlier builds"),
-        "leftovers": (found.leftovers, "from interrupted writes"),
-    }  # fmt: skip
-    lines = [
-        f"{name:<12} {aligned(len(files), 'file', 8)} {size(sum(files.values())):>12}  {what}"
-        for name, (files, what) in groups.items()
-        if files
-    ]
-    if found.held:
-        lines.append(
-            f"held         {aligned(found.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so that it can continue"
-        )
-    if found.retries:
-        lines.append(f"retries      {found.retries:>8,} for recordings that are in no kept shard")
-    n_files = len(list(found.paths))
-    if not n_files and not found.retries:
-        lines.append("nothing to remove")
-    else:
-        lines.append(f"{verb:<12} {aligned(n_files, 'file', 8)} {size(found.size_bytes):>12}")
-        if not removed:
-            lines.append("nothing has been removed; the same command with --delete removes it")
-    return lines

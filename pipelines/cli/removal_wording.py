@@ -1,11 +1,12 @@
-"""The lines that `clipmill forget` prints."""
+"""The lines that `clipmill gc` and `clipmill forget` print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from clipmill.pipelines.cli.wording import size
+from clipmill.pipelines.cli.wording import align_count, format_size
 from clipmill.pipelines.dataset.forget import Done
+from clipmill.pipelines.dataset.gc import Garbage
 from clipmill.pipelines.dataset.survey import Survey
 from clipmill.schemas.plural import counted
 from clipmill.stages.storage.root import Root
@@ -13,7 +14,38 @@ from clipmill.stages.storage.root import Root
 _NOT_REACHED = "not reached  exports outside of this folder, copies and backups, old versions of objects in a store, and the corpus itself"
 
 
-def forgetting(found: Survey) -> list[str]:
+def describe_garbage(found: Garbage, removed: bool) -> list[str]:
+    """Return the lines about what `gc` found, or removed."""
+    verb = "removed" if removed else "to remove"
+    groups = {
+        "snapshots": (found.snapshots, _number_snapshots(found.dropped) if found.dropped else "unfinished snapshots"),
+        "exports": (found.exports, "exports of snapshots that are not kept"),
+        "shards": (found.shards, "shards that no kept snapshot names"),
+        "builds": (found.notes, "notes of earlier builds"),
+        "leftovers": (found.leftovers, "remains of interrupted writes"),
+    }  # fmt: skip
+    lines = [
+        f"{name:<12} {align_count(len(files), 'file', 8)} {format_size(sum(files.values())):>12}  {what}"
+        for name, (files, what) in groups.items()
+        if files
+    ]
+    if found.held:
+        lines.append(
+            f"held         {align_count(found.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so that it can continue"
+        )
+    if found.retries:
+        lines.append(f"retries      {found.retries:>8,} for recordings that are in no kept shard")
+    n_files = len(list(found.paths))
+    if not n_files and not found.retries:
+        lines.append("nothing to remove")
+    else:
+        lines.append(f"{verb:<12} {align_count(n_files, 'file', 8)} {format_size(found.size_bytes):>12}")
+        if not removed:
+            lines.append("nothing has been removed; the same command with --delete removes it")
+    return lines
+
+
+def describe_survey(found: Survey) -> list[str]:
     """Return the lines about what `forget` is going to do."""
     ids = [*found.recordings, *found.absent]
     them = "it" if len(ids) == 1 else "them"
@@ -36,25 +68,25 @@ def forgetting(found: Survey) -> list[str]:
         )
     if found.holding:
         lines.append(
-            f"removes      {_numbers(found.holding)}, which {'contains or names' if len(found.holding) == 1 else 'contain or name'} {them}"
+            f"removes      {_number_snapshots(found.holding)}, which {'contains or names' if len(found.holding) == 1 else 'contain or name'} {them}"
         )
     groups = {"exports": found.garbage.exports, "shards": found.garbage.shards}
     for name, files in groups.items():
         if files:
-            lines.append(f"removes      {counted(len(files), 'file')} of {name}, {size(sum(files.values()))}")
+            lines.append(f"removes      {counted(len(files), 'file')} of {name}, {format_size(sum(files.values()))}")
     if found.n_retries:
         lines.append(f"removes      {counted(found.n_retries, 'record')} of retries")
     n_files = len(list(found.garbage.paths))
     if n_files:
         lines.append(
-            f"in total     {counted(n_files, 'file')}, {size(found.garbage.size_bytes)}, including what no snapshot names"
+            f"in total     {counted(n_files, 'file')}, {format_size(found.garbage.size_bytes)}, including what no snapshot names"
         )
     if not found.is_anything:
         lines.append("nothing to do: no trace of forgotten recordings is left here")
     return lines
 
 
-def forgot(done: Done, root: Root) -> list[str]:
+def describe_forgotten(done: Done, root: Root) -> list[str]:
     """Return the lines about what `forget` did and what it still found."""
     n = len(done.recordings) + len(done.absent)
     lines = [
@@ -79,16 +111,18 @@ def forgot(done: Done, root: Root) -> list[str]:
         )
     if done.removed_files:
         removed = (
-            f"{_numbers(done.removed_snapshots)} and files that nothing else needs: " if done.removed_snapshots else ""
+            f"{_number_snapshots(done.removed_snapshots)} and files that nothing else needs: "
+            if done.removed_snapshots
+            else ""
         )
-        lines.append(f"removed      {removed}{counted(done.removed_files, 'file')}, {size(done.removed_bytes)}")
+        lines.append(f"removed      {removed}{counted(done.removed_files, 'file')}, {format_size(done.removed_bytes)}")
     if not done.searched:
         lines.append(
             "searched     nothing: the ids cannot be derived from their hashes; give the ids to search for them"
         )
         return [*lines, _NOT_REACHED]
     t = done.traces
-    scope = f"{counted(t.files, 'file')}, {size(t.size_bytes)}, and {counted(t.parquet_rows, 'row')} of Parquet"
+    scope = f"{counted(t.files, 'file')}, {format_size(t.size_bytes)}, and {counted(t.parquet_rows, 'row')} of Parquet"
     if done.is_clean:
         lines.append(f"searched     {scope}: none of their ids, addresses or clip names is left under {root.url}")
     else:
@@ -99,12 +133,13 @@ def forgot(done: Done, root: Root) -> list[str]:
     return [*lines, _NOT_REACHED]
 
 
-def _numbers(snapshots: list[int]) -> str:
-    return f"snapshot{'s' if len(snapshots) > 1 else ''} {', '.join(map(str, snapshots))}"
-
-
 def _twins(twins: Mapping[str, list[str]]) -> list[str]:
     return [
         f"same content {recording} is also {', '.join(others[:5])}, which stays unless it is forgotten too"
         for recording, others in list(twins.items())[:10]
     ]
+
+
+def _number_snapshots(numbers: Sequence[int]) -> str:
+    """Return ``snapshot 2``, or ``snapshots 1, 2``."""
+    return f"snapshot{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
