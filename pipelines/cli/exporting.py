@@ -49,15 +49,15 @@ def export(
     """
     from clipmill.pipelines.exports.snapshot_export import export_snapshot
 
-    done = export_snapshot(dataset_at(root), format, number=number, target=target, text=text, replace=replace)
+    result = export_snapshot(dataset_at(root), format, number=number, target=target, text=text, replace=replace)
     if as_json:
-        click.echo(json.dumps(done.to_dict()))
+        click.echo(json.dumps(result.to_dict()))
         return
-    snapshot = done.published.snapshot
+    snapshot = result.published.snapshot
     say(f"snapshot {snapshot.number} of {snapshot.name} as {format}:")
-    for path in done.written:
+    for path in result.written:
         say(f"  {path}")
-    for split in done.published.splits_without_clips:
+    for split in result.published.splits_without_clips:
         say(f"  nothing for split {split}, which has no clips")
-    for note in done.notes:
+    for note in result.notes:
         say(f"note: {note}")

@@ -33,9 +33,9 @@ def status(root: str, as_json: bool) -> None:
     from clipmill.pipelines.cli.wording import describe_status
     from clipmill.pipelines.dataset.inspection import status as look
 
-    found = look(dataset_at(root))
-    click.echo(json.dumps(found)) if as_json else say(*describe_status(found))
-    if found["published"] and (damage := found["published"]["damage"]):
+    result = look(dataset_at(root))
+    click.echo(json.dumps(result)) if as_json else say(*describe_status(result))
+    if result["published"] and (damage := result["published"]["damage"]):
         if not as_json:
             say(f"error: {damage}", err=True)
         sys.exit(1)
@@ -60,8 +60,8 @@ def failures(root: str, number: int | None, reason: str | None, examples: int, a
     from clipmill.schemas.remarks import REMARKS
 
     check_reasons([reason] if reason else [], REMARKS)
-    found = look(dataset_at(root), number, reason, examples)
-    click.echo(json.dumps(found)) if as_json else say(*describe_failures(found))
+    result = look(dataset_at(root), number, reason, examples)
+    click.echo(json.dumps(result)) if as_json else say(*describe_failures(result))
 
 
 @click.command()
@@ -81,8 +81,8 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
     from clipmill.pipelines.cli.wording import describe_diff
     from clipmill.pipelines.dataset.diff import diff as compare
 
-    found = compare(dataset_at(root), a, b)
-    click.echo(json.dumps(found.to_dict())) if as_json else say(*describe_diff(found, names))
+    result = compare(dataset_at(root), a, b)
+    click.echo(json.dumps(result.to_dict())) if as_json else say(*describe_diff(result, names))
 
 
 @click.command()
@@ -150,27 +150,27 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     from clipmill.pipelines.dataset.inspection import clip_rows, finite
     from clipmill.pipelines.dataset.inspection import show as look
 
-    found = look(dataset_at(root), number)
+    result = look(dataset_at(root), number)
     rows = clip_rows(dataset_at(root), number, clips)
     if as_json:
         plain = [{k: finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-        click.echo(json.dumps({**found, "examples": plain}))
+        click.echo(json.dumps({**result, "examples": plain}))
         return
-    say(f"{found['name']}, snapshot {found['snapshot']} of {found['created']}, in {found['root']}")
+    say(f"{result['name']}, snapshot {result['snapshot']} of {result['created']}, in {result['root']}")
     click.echo(
-        f"{counted(found['clips'], 'clip')}, {format_duration(found['seconds'])}, {format_size(found['bytes'])},"
-        f" from {_describe_recordings(found)}"
+        f"{counted(result['clips'], 'clip')}, {format_duration(result['seconds'])}, {format_size(result['bytes'])},"
+        f" from {_describe_recordings(result)}"
     )
-    notes = [*describe_saturated_sources(found["saturation"]), *describe_remark_counts(found["counts"]["remarked"])]
-    say(*describe_splits(found["splits"]), *notes)
-    say(*describe_statistics(found["statistics"], found["splits"]))
-    if found["labels"]:
-        say("labels:", *describe_labels(found["labels"], found["labels_by_split"]))
-    if found["columns"]:
-        say("columns:", *describe_columns(found["columns"]))
+    notes = [*describe_saturated_sources(result["saturation"]), *describe_remark_counts(result["counts"]["remarked"])]
+    say(*describe_splits(result["splits"]), *notes)
+    say(*describe_statistics(result["statistics"], result["splits"]))
+    if result["labels"]:
+        say("labels:", *describe_labels(result["labels"], result["labels_by_split"]))
+    if result["columns"]:
+        say("columns:", *describe_columns(result["columns"]))
     for row in rows:
         level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
         say(
             f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
         )
-    say(f"manifest: {found['manifest']}")
+    say(f"manifest: {result['manifest']}")

@@ -38,11 +38,11 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     from clipmill.pipelines.dataset.gc import collect, find_garbage
 
     place = dataset_at(root)
-    found = collect(place, keep) if delete else find_garbage(place, keep)
+    garbage = collect(place, keep) if delete else find_garbage(place, keep)
     if as_json:
-        click.echo(json.dumps({**found.to_dict(), "removed": delete}))
+        click.echo(json.dumps({**garbage.to_dict(), "removed": delete}))
     else:
-        say(*describe_garbage(found, delete))
+        say(*describe_garbage(garbage, delete))
 
 
 @click.command()
@@ -72,12 +72,12 @@ def forget(
     place = dataset_at(root)
     ids = [*recordings, *(_lines(list_file) if list_file is not None else ())]
     if not yes:
-        found = survey(place, ids, also_unknown)
+        plan = survey(place, ids, also_unknown)
         if as_json:
-            click.echo(json.dumps({**found.to_dict(), "done": False}))
-            sys.exit(2 if found.is_anything else 0)
-        say(*describe_survey(found))
-        if not found.is_anything:
+            click.echo(json.dumps({**plan.to_dict(), "done": False}))
+            sys.exit(2 if plan.is_anything else 0)
+        say(*describe_survey(plan))
+        if not plan.is_anything:
             return
         if not _confirm():
             raise ConfigError("nothing was done; with --yes the command does not ask", code="usage")

@@ -14,74 +14,74 @@ from clipmill.stages.storage.root import Root
 _NOT_REACHED = "not reached  exports outside of this folder, copies and backups, old versions of objects in a store, and the corpus itself"
 
 
-def describe_garbage(found: Garbage, removed: bool) -> list[str]:
+def describe_garbage(garbage: Garbage, removed: bool) -> list[str]:
     """Return the lines about what `gc` found, or removed."""
     verb = "removed" if removed else "to remove"
     groups = {
-        "snapshots": (found.snapshots, _number_snapshots(found.dropped) if found.dropped else "unfinished snapshots"),
-        "exports": (found.exports, "exports of snapshots that are not kept"),
-        "shards": (found.shards, "shards that no kept snapshot names"),
-        "builds": (found.notes, "notes of earlier builds"),
-        "leftovers": (found.leftovers, "remains of interrupted writes"),
+        "snapshots": (garbage.snapshots, _number_snapshots(garbage.dropped) if garbage.dropped else "unfinished snapshots"),
+        "exports": (garbage.exports, "exports of snapshots that are not kept"),
+        "shards": (garbage.shards, "shards that no kept snapshot names"),
+        "builds": (garbage.notes, "notes of earlier builds"),
+        "leftovers": (garbage.leftovers, "remains of interrupted writes"),
     }  # fmt: skip
     lines = [
         f"{name:<12} {align_count(len(files), 'file', 8)} {format_size(sum(files.values())):>12}  {what}"
         for name, (files, what) in groups.items()
         if files
     ]
-    if found.held:
+    if garbage.held:
         lines.append(
-            f"held         {align_count(found.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so that it can continue"
+            f"held         {align_count(garbage.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so that it can continue"
         )
-    if found.retries:
-        lines.append(f"retries      {found.retries:>8,} for recordings that are in no kept shard")
-    n_files = len(list(found.paths))
-    if not n_files and not found.retries:
+    if garbage.retries:
+        lines.append(f"retries      {garbage.retries:>8,} for recordings that are in no kept shard")
+    n_files = len(list(garbage.paths))
+    if not n_files and not garbage.retries:
         lines.append("nothing to remove")
     else:
-        lines.append(f"{verb:<12} {align_count(n_files, 'file', 8)} {format_size(found.size_bytes):>12}")
+        lines.append(f"{verb:<12} {align_count(n_files, 'file', 8)} {format_size(garbage.size_bytes):>12}")
         if not removed:
             lines.append("nothing has been removed; the same command with --delete removes it")
     return lines
 
 
-def describe_survey(found: Survey) -> list[str]:
+def describe_survey(survey: Survey) -> list[str]:
     """Return the lines about what `forget` is going to do."""
-    ids = [*found.recordings, *found.absent]
+    ids = [*survey.recordings, *survey.absent]
     them = "it" if len(ids) == 1 else "them"
     lines = (
         [f"to forget    {counted(len(ids), 'recording')}: {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''}"]
         if ids
         else []
     )
-    if found.cut_off:
+    if survey.cut_off:
         lines.append(
-            f"finishes     a forget of {found.cut_off} that was interrupted; give its ids again if they are not listed here"
+            f"finishes     a forget of {survey.cut_off} that was interrupted; give its ids again if they are not listed here"
         )
-    if found.absent:
-        lines.append(f"not here     {counted(len(found.absent), 'recording')} of these; no build will add them")
-    lines += _twins(found.twins)
-    if found.last is not None:
-        affected = len(found.last.commits) - len(found.untouched)
+    if survey.absent:
+        lines.append(f"not here     {counted(len(survey.absent), 'recording')} of these; no build will add them")
+    lines += _twins(survey.twins)
+    if survey.last is not None:
+        affected = len(survey.last.commits) - len(survey.untouched)
         lines.append(
-            f"publishes    a snapshot without {them}: {counted(affected, 'shard')} made again, {len(found.untouched):,} unchanged"
+            f"publishes    a snapshot without {them}: {counted(affected, 'shard')} made again, {len(survey.untouched):,} unchanged"
         )
-    if found.holding:
+    if survey.holding:
         lines.append(
-            f"removes      {_number_snapshots(found.holding)}, which {'contains or names' if len(found.holding) == 1 else 'contain or name'} {them}"
+            f"removes      {_number_snapshots(survey.holding)}, which {'contains or names' if len(survey.holding) == 1 else 'contain or name'} {them}"
         )
-    groups = {"exports": found.garbage.exports, "shards": found.garbage.shards}
+    groups = {"exports": survey.garbage.exports, "shards": survey.garbage.shards}
     for name, files in groups.items():
         if files:
             lines.append(f"removes      {counted(len(files), 'file')} of {name}, {format_size(sum(files.values()))}")
-    if found.n_retries:
-        lines.append(f"removes      {counted(found.n_retries, 'record')} of retries")
-    n_files = len(list(found.garbage.paths))
+    if survey.n_retries:
+        lines.append(f"removes      {counted(survey.n_retries, 'record')} of retries")
+    n_files = len(list(survey.garbage.paths))
     if n_files:
         lines.append(
-            f"in total     {counted(n_files, 'file')}, {format_size(found.garbage.size_bytes)}, including what no snapshot names"
+            f"in total     {counted(n_files, 'file')}, {format_size(survey.garbage.size_bytes)}, including what no snapshot names"
         )
-    if not found.is_anything:
+    if not survey.is_anything:
         lines.append("nothing to do: no trace of forgotten recordings is left here")
     return lines
 

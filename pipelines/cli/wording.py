@@ -46,14 +46,14 @@ def format_size(n_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
-def describe_passed_over(found: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return a line for each source that has files which are not recordings by name. found : numbers by source and kind"""
-    return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in found.items()]
+def describe_passed_over(files: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line for each source that has files which are not recordings by name. files : numbers by source and kind"""
+    return [f"passed over  {source}: {passed_over_text(counts)}" for source, counts in files.items()]
 
 
-def describe_notes(found: Mapping[str, int]) -> list[str]:
-    """Return a line for each note on how annotations were interpreted. found : counts by code"""
-    return [f"noted        {annotation_note(code, n)}" for code, n in sorted(found.items()) if n]
+def describe_notes(notes: Mapping[str, int]) -> list[str]:
+    """Return a line for each note on how annotations were interpreted. notes : counts by code"""
+    return [f"noted        {annotation_note(code, n)}" for code, n in sorted(notes.items()) if n]
 
 
 def describe_accounting(snapshot: Snapshot) -> list[str]:
@@ -119,7 +119,7 @@ def describe_labels(
     for label, sums in totals.items():
         line = f"  {' '.join(label.split()) or '(none)':<24} {align_count(sums['clips'], 'clip', 8)}  {format_duration(sums['seconds']):>12}"
         if len(by_split) > 1:
-            parts = ((split, found.get(label)) for split, found in by_split.items())
+            parts = ((split, sums_by_label.get(label)) for split, sums_by_label in by_split.items())
             line += "  " + ", ".join(
                 f"{s} {int(p['clips']):,} ({format_duration(p['seconds'])})" for s, p in parts if p
             )
@@ -127,10 +127,10 @@ def describe_labels(
     return lines
 
 
-def describe_columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def describe_columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line per column: name, type, shape of a value, meaning and unit. Columns that store shapes are left out."""
     lines = []
-    for column in found:
+    for column in columns:
         if column.get("kind") == "shape":
             continue
         shape = f" [{', '.join(map(str, column['shape']))}]" if column.get("shape") else ""
@@ -139,10 +139,10 @@ def describe_columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def describe_statistics(found: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
+def describe_statistics(statistics: dict[str, dict[str, Any]], by_split: dict[str, dict[str, Any]]) -> list[str]:
     """Return the lengths of clips, and mean and standard deviation of features, by split."""
     lines = []
-    for split, sums_of_split in found.items():
+    for split, sums_of_split in statistics.items():
         if not sums_of_split["clips"]:
             continue
         lengths = sums_of_split["lengths"]
@@ -161,19 +161,19 @@ def describe_statistics(found: dict[str, dict[str, Any]], by_split: dict[str, di
     return lines
 
 
-def describe_saturated_sources(found: dict[str, Any], is_limited: bool = False) -> list[str]:
+def describe_saturated_sources(saturation: dict[str, Any], is_limited: bool = False) -> list[str]:
     """Return a line for each source with a share of samples at full scale that suggests clipped recordings.
 
     is_limited : whether limits.max_saturated_share is set, which cannot apply to clips whose share is unknown
     """
     lines = [
         f"saturated    {source}: {sums['share']:.2%} of the samples are at full scale, as in recordings that were clipped"
-        for source, sums in found["sources"].items()
+        for source, sums in saturation["sources"].items()
         if sums["share"] >= _SATURATED
     ]
-    if found["clips_unknown"] > 0:
+    if saturation["clips_unknown"] > 0:
         lines.append(
-            f"saturated    unknown for {counted(found['clips_unknown'], 'clip')}, whose shards were built before it was counted"
+            f"saturated    unknown for {counted(saturation['clips_unknown'], 'clip')}, whose shards were built before it was counted"
             + _ADVICE * is_limited
         )
     return lines
@@ -230,10 +230,10 @@ def describe_build(report: Report) -> list[str]:
 
 def _saturated(report: Report, s: Snapshot) -> list[str]:
     """Return the lines about saturation. Clips whose share is unknown are mentioned only if the build changed something."""
-    found = describe_saturation(s)
+    saturation = describe_saturation(s)
     if report.status == "unchanged":
-        found["clips_unknown"] = 0
-    return describe_saturated_sources(found, s.config.get("limits", {}).get("max_saturated_share") is not None)
+        saturation["clips_unknown"] = 0
+    return describe_saturated_sources(saturation, s.config.get("limits", {}).get("max_saturated_share") is not None)
 
 
 def describe_side_changes(changes: SideChanges, verb: str) -> list[str]:
@@ -255,15 +255,15 @@ def describe_side_changes(changes: SideChanges, verb: str) -> list[str]:
     return lines
 
 
-def describe_forecast(found: SplitForecast) -> list[str]:
+def describe_forecast(forecast: SplitForecast) -> list[str]:
     """Return the lines about what the split would look like."""
-    lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in found.splits.items()]
-    lines += describe_side_changes(found.side_changes, "move")
-    return lines + [f"warning      {finding.message}" for finding in found.warnings]
+    lines = [f"split        {name}: {counted(n, 'recording')}" for name, n in forecast.splits.items()]
+    lines += describe_side_changes(forecast.side_changes, "move")
+    return lines + [f"warning      {finding.message}" for finding in forecast.warnings]
 
 
-def describe_plan(plan: Plan, missing: int, about: Estimate) -> list[str]:
-    """Return the lines about what a build would do. missing : number of shards to build; about : what they amount to"""
+def describe_plan(plan: Plan, missing: int, estimate: Estimate) -> list[str]:
+    """Return the lines about what a build would do. missing : number of shards to build; estimate : of the whole dataset"""
     n_used = (
         plan.recordings_listed
         - plan.recordings_without_annotations
@@ -287,8 +287,8 @@ def describe_plan(plan: Plan, missing: int, about: Estimate) -> list[str]:
         f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} already committed"
     )
     lines.append(
-        f"estimate     {counted(about.clips, 'clip')}, {format_duration(about.clip_s)}, {format_size(about.stored_bytes)},"
-        f" from file sizes and annotations; {format_duration(about.work_s)} of work on {counted(about.cores, 'core')}"
+        f"estimate     {counted(estimate.clips, 'clip')}, {format_duration(estimate.clip_s)}, {format_size(estimate.stored_bytes)},"
+        f" from file sizes and annotations; {format_duration(estimate.work_s)} of work on {counted(estimate.cores, 'core')}"
     )
     if counts := rejected_by_reason(plan):
         examples = rejected_examples(plan)
@@ -298,10 +298,10 @@ def describe_plan(plan: Plan, missing: int, about: Estimate) -> list[str]:
     return lines
 
 
-def _example(found: Mapping[str, Any]) -> list[str]:
+def _example(row: Mapping[str, Any]) -> list[str]:
     """Return a line with the place of a rejection and its detail."""
-    place = f"{found['file']}:{found['line']}" if found["file"] else found["source_uri"]
-    text = ": ".join(part for part in (place, found["detail"]) if part)
+    place = f"{row['file']}:{row['line']}" if row["file"] else row["source_uri"]
+    text = ": ".join(part for part in (place, row["detail"]) if part)
     return [f"          {text}"] if text else []
 
 
@@ -311,9 +311,9 @@ def _left_out(plan: Plan) -> str:
     return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
 
 
-def describe_status(found: dict[str, Any]) -> list[str]:
+def describe_status(status: dict[str, Any]) -> list[str]:
     """Return the lines about what is published and the progress of builds, for `clipmill status`."""
-    published = found["published"]
+    published = status["published"]
     lines = ["published    nothing yet"]
     if published:
         lines = [
@@ -321,15 +321,15 @@ def describe_status(found: dict[str, Any]) -> list[str]:
             f" in {counted(published['shards'], 'shard')}",
             *(f"accepted     {message}" for message in published["accepted"]),
         ]
-    if found["forget"]:
-        since = f"started {found['forget']['started']}"
+    if status["forget"]:
+        since = f"started {status['forget']['started']}"
         lines.append(
             f"forget       {since}, still running"
-            if found["forget"]["running"]
+            if status["forget"]["running"]
             else f"forget       {since}, was interrupted: what it was to remove may still be here; run it again, or"
-            f" `clipmill forget {found['root']}` without ids"
+            f" `clipmill forget {status['root']}` without ids"
         )
-    for build in found["builds"]:
+    for build in status["builds"]:
         done = f"{build['shards_committed']:,} of {counted(build['shards_planned'], 'shard')} committed"
         where = f"started {build['started']} on {build['host']}, process {build['pid']}"
         progress = f"; {build['progress']}" if build["progress"] else ""
@@ -340,16 +340,16 @@ def describe_status(found: dict[str, Any]) -> list[str]:
             "not_published": f"not published  {where}: {done}: {build['message']}",
         }
         lines.append(by_state.get(build["state"], f"finished     {where}: {build['state']}"))
-    if not found["builds"]:
+    if not status["builds"]:
         lines.append("builds       none so far")
     return lines
 
 
-def describe_failures(found: dict[str, Any]) -> list[str]:
+def describe_failures(failures: dict[str, Any]) -> list[str]:
     """Return the lines about what was rejected, by reason, for `clipmill failures`."""
-    for_this = " for this reason" if found["reason"] else ""
-    lines = [f"{found['of']}: {found['rejected']:,} rejected{for_this}"]
-    for group in found["reasons"]:
+    for_this = " for this reason" if failures["reason"] else ""
+    lines = [f"{failures['of']}: {failures['rejected']:,} rejected{for_this}"]
+    for group in failures["reasons"]:
         lines += [
             "",
             f"{group['count']:,} x {group['reason']} ({group['kind']}): {group['meaning']}",
@@ -360,27 +360,27 @@ def describe_failures(found: dict[str, Any]) -> list[str]:
             lines.append("  " + "  ".join(p for p in (row["source_uri"], place, row["detail"]) if p))
         if group["count"] > len(group["examples"]):
             lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
-    if found["remarks"]:
+    if failures["remarks"]:
         lines += ["", "remarks on recordings that were used:"]
-    for group in found["remarks"]:
+    for group in failures["remarks"]:
         lines += [f"{group['count']:,} x {group['code']}: {group['meaning']}", f"  what to do: {group['remedy']}"]
         lines += [f"  {row['source_uri']}  {row['detail']}" for row in group["examples"]]
         if group["count"] > len(group["examples"]):
             lines.append(f"  ... and {group['count'] - len(group['examples']):,} more")
-    if found["dropped"]:
-        lines += ["", "dropped by rule, as configured:", *describe_rules(found["dropped"], found["words"])]
+    if failures["dropped"]:
+        lines += ["", "dropped by rule, as configured:", *describe_rules(failures["dropped"], failures["words"])]
     return lines
 
 
-def describe_diff(found: Diff, n_names: int) -> list[str]:
+def describe_diff(diff: Diff, n_names: int) -> list[str]:
     """Return the lines about what changed between two snapshots, for `clipmill diff`. n_names : to print in each list"""
-    shards = found.shards
+    shards = diff.shards
     lines = [
-        f"snapshot {found.a} to {found.b}: {counted(shards['kept'], 'shard')} kept, {shards['added']:,} added, {shards['removed']:,} removed"
+        f"snapshot {diff.a} to {diff.b}: {counted(shards['kept'], 'shard')} kept, {shards['added']:,} added, {shards['removed']:,} removed"
     ]
-    if found.is_empty:
+    if diff.is_empty:
         return [*lines, "the same content"]
-    for what, change in (("recordings", found.recordings), ("clips", found.clips)):
+    for what, change in (("recordings", diff.recordings), ("clips", diff.clips)):
         lines.append(
             f"{what:<12} {len(change.added):,} added, {len(change.removed):,} removed, {len(change.changed):,} changed"
         )
@@ -388,10 +388,10 @@ def describe_diff(found: Diff, n_names: int) -> list[str]:
             lines += [f"  {sign} {name}" for name in names[:n_names]]
             if len(names) > n_names > 0:
                 lines.append(f"  {sign} ... and {len(names) - n_names:,} more")
-    for name, (before, after) in found.totals.items():
+    for name, (before, after) in diff.totals.items():
         if before != after:
             lines.append(f"{name:<20} {before:>14,.0f} -> {after:>14,.0f}  {_signed(after - before)}")
-    for what, sides in (("split", found.splits), ("label", found.labels)):
+    for what, sides in (("split", diff.splits), ("label", diff.labels)):
         for name, side in sides.items():
             if len(set(side["clips"])) > 1 or len(set(side["seconds"])) > 1:
                 (c0, c1), (s0, s1) = side["clips"], side["seconds"]
@@ -399,8 +399,8 @@ def describe_diff(found: Diff, n_names: int) -> list[str]:
                     f"{what} {name or '(none)':<14} {c0:>10,.0f} -> {c1:>10,.0f} clips ({_signed(c1 - c0)}), {s0:,.1f} -> {s1:,.1f} s"
                     f" ({_signed(s1 - s0)})"
                 )
-    lines += describe_side_changes(found.side_changes, "moved")
-    for entry in found.config:
+    lines += describe_side_changes(diff.side_changes, "moved")
+    for entry in diff.config:
         lines.append(f"config {entry['key']}: {_value(entry['before'])} -> {_value(entry['after'])}")
     return lines
 
