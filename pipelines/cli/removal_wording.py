@@ -31,7 +31,7 @@ def describe_garbage(garbage: Garbage, removed: bool) -> list[str]:
     ]
     if garbage.held:
         lines.append(
-            f"held         {align_count(garbage.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so that it can continue"
+            f"held         {align_count(garbage.held, 'shard', 8).rstrip()} for a build that was interrupted or not published, so it can continue"
         )
     if garbage.retries:
         lines.append(f"retries      {garbage.retries:>8,} for recordings that are in no kept shard")
