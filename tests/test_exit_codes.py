@@ -138,7 +138,7 @@ def test_damaged_records_of_shards_end_status_and_exports(built: Path, tmp_path:
     assert told("export", out, "csv", code=1)["code"] == "root.damaged"
     for path in records:
         path.unlink()
-    assert "1 of 1 records of its shards is missing" in run("status", out, code=1)
+    assert "1 of 1 shard record is missing" in run("status", out, code=1)
 
 
 def test_a_damaged_mark_of_an_export_is_told(built: Path, tmp_path: Path) -> None:

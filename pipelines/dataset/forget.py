@@ -76,12 +76,12 @@ class Done:
         return {**asdict(self), "clean": self.is_clean}
 
 
-def forget(root: Root, given: Sequence[str], also_unknown: bool = False, report: Report = lambda line: None) -> Done:
+def forget(root: Root, ids: Sequence[str], also_unknown: bool = False, report: Report = lambda line: None) -> Done:
     """Forget recordings, and finish an earlier run that was interrupted.
 
     Parameters
     ----------
-    given : ids of recordings; recordings that were forgotten before and are still in the dataset are always included
+    ids : of recordings; recordings that were forgotten before and are still in the dataset are always included
     also_unknown : as in `survey`
     report : called with a line of text before each step
 
@@ -91,7 +91,7 @@ def forget(root: Root, given: Sequence[str], also_unknown: bool = False, report:
     ClipmillError : a build is running, or a shard that must be copied is damaged; no snapshot was removed
     """
     with collecting(root, "forget"):
-        targets = survey(root, given, also_unknown)
+        targets = survey(root, ids, also_unknown)
         done = Done(targets.recordings, targets.absent, targets.twins)
         begin_forgetting(root)
         new = [r for r in (*targets.recordings, *targets.absent) if not targets.forgotten.holds(r)]

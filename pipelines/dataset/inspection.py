@@ -24,6 +24,7 @@ from clipmill.pipelines.dataset.records_io import (
 )
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, snapshot_name
+from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.remarks import REMARKS
 from clipmill.schemas.statistics import LENGTH_EDGES_S, Statistics
@@ -146,7 +147,7 @@ def _describe_damage(root: Root, last: Snapshot, committed: set[str]) -> str | N
     """Return which commit records of a snapshot are missing or damaged, None if none are. Existence is checked for all, contents for a few."""
     if missing := [key for key in last.commits if key not in committed]:
         is_or_are = "is" if len(missing) == 1 else "are"
-        return f"{len(missing):,} of {len(last.commits):,} records of its shards {is_or_are} missing: {repair_hint(root.url)}"
+        return f"{len(missing):,} of {counted(len(last.commits), 'shard record')} {is_or_are} missing: {repair_hint(root.url)}"
     for key in last.commits[:: max(1, len(last.commits) // _RECORDS_CHECKED)]:
         try:
             read_commit(root, key)
@@ -263,7 +264,7 @@ def _rejections(root: Root, number: int | None) -> _Rejections:
     if last is not None and not numbers:
         commits = _in_order(sound_commits(root, last.keys).values())
         rows = (row for commit in commits for row in commit.rejections)
-        of = f"{len(commits)} of {len(last.keys)} shards of the build of {last.started}, not finished"
+        of = f"{len(commits):,} of {counted(len(last.keys), 'shard')} of the build of {last.started}, not finished"
         return of, {}, count_remarked(commits), commits, rows
     snapshot: Snapshot = read_snapshot(root, number)
     path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet"

@@ -38,9 +38,9 @@ def no_such_recordings(root: Root, unknown: Sequence[str], known: Collection[str
     )
 
 
-def near_recordings(given: str, known: Collection[str], addresses: Addresses) -> list[str]:
+def near_recordings(text: str, known: Collection[str], addresses: Addresses) -> list[str]:
     """Return up to three ids that may be meant: of recordings at this address or with this ending, else with a similar spelling."""
-    plain = given.replace("\\", "/").removeprefix("./")
+    plain = text.replace("\\", "/").removeprefix("./")
     matches = _match_address(plain, known)
     if matches:
         read_from = addresses(matches)
@@ -65,10 +65,10 @@ def _match_address(address: str, known: Collection[str]) -> list[str]:
     return [k for k, path in ends.items() if len(path) == longest] if is_address else []
 
 
-def _spelt_alike(given: str, known: Collection[str]) -> list[str]:
+def _spelt_alike(text: str, known: Collection[str]) -> list[str]:
     """Return ids that differ by a typing error, but not in a number, because numbers distinguish recordings."""
-    numbers, parts = re.findall(r"\d+", given), given.split("/")
-    near = difflib.get_close_matches(given, sorted(known)[:_COMPARED], _NEAR, _ALIKE)
+    numbers, parts = re.findall(r"\d+", text), text.split("/")
+    near = difflib.get_close_matches(text, sorted(known)[:_COMPARED], _NEAR, _ALIKE)
     return [k for k in near if re.findall(r"\d+", k) == numbers and _are_like(parts, k.split("/"))]
 
 

@@ -47,7 +47,7 @@ class Survey:
     """What `forget` will remove, and where it is.
 
     recordings : ids of the recordings, as the dataset spells them
-    absent : ids that were given but are not in the dataset
+    absent : requested ids that are not in the dataset
     shards : commits of shards that hold one of the recordings, by key
     unreadable : keys of shards that cannot be read, which no snapshot names
     holding : numbers of the snapshots that hold or name one of the recordings
@@ -185,12 +185,12 @@ def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[
     return rows
 
 
-def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Survey:
+def survey(root: Root, ids: Sequence[str], also_unknown: bool = False) -> Survey:
     """Find recordings under a root, and what must be removed to forget them.
 
     Recordings that were forgotten before and are still, or again, in the dataset are always included.
 
-    given : ids of recordings; if empty, only what was forgotten before
+    ids : of recordings; if empty, only what was forgotten before
     also_unknown : accept ids that are not in the dataset, so that no build adds them
 
     Raises
@@ -217,7 +217,7 @@ def survey(root: Root, given: Sequence[str], also_unknown: bool = False) -> Surv
     unfinished = unfinished_forget(root)
     result = Survey(forgotten, unreadable=set(tables.unreadable), cut_off=unfinished[0] if unfinished else "")
     all_rejections = [*(r for rows in rejections.values() for r in rows), *unpublished]
-    unknown = _match_ids(result, given, known, also_unknown)
+    unknown = _match_ids(result, ids, known, also_unknown)
     if unknown:
         raise no_such_recordings(root, unknown, known, lambda near: _addresses(root, tables, all_rejections, near))
     _collect_names(root, result, tables, all_rejections, known)
@@ -251,14 +251,14 @@ def name_any(rows: list[dict[str, Any]], recordings: Iterable[str], needles: Nee
     return any(r["recording_id"] in ids or needles.is_in_text(r["detail"] or "") for r in rows)
 
 
-def _match_ids(result: Survey, given: Sequence[str], known: set[str], also_unknown: bool) -> list[str]:
-    """Match the given ids, in any Unicode normal form, and add those forgotten before. Return the given ids that match nothing."""
+def _match_ids(result: Survey, ids: Sequence[str], known: set[str], also_unknown: bool) -> list[str]:
+    """Find the recordings that ids name, in any Unicode normal form, and those forgotten before. Return the ids that match nothing."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for recording in known:
         by_name[_plain(recording)].append(recording)
     chosen = {recording for recording in known if result.forgotten.holds(recording)}
     unknown: list[str] = []
-    for recording in dict.fromkeys(given):
+    for recording in dict.fromkeys(ids):
         if same := by_name.get(_plain(recording)):
             chosen.update(same)
         elif result.forgotten.holds(recording) or (also_unknown and "/" in recording):
