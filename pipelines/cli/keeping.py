@@ -75,9 +75,9 @@ def forget(
         plan = survey(place, ids, also_unknown)
         if as_json:
             click.echo(json.dumps({**plan.to_dict(), "done": False}))
-            sys.exit(2 if plan.is_anything else 0)
+            sys.exit(2 if plan.has_work else 0)
         say(*describe_survey(plan))
-        if not plan.is_anything:
+        if not plan.has_work:
             return
         if not _confirm():
             raise ConfigError("nothing was done; with --yes the command does not ask", code="usage")

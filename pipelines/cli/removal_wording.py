@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clipmill.pipelines.cli.wording import align_count, format_size
-from clipmill.pipelines.dataset.forget import Done
+from clipmill.pipelines.dataset.forget import ForgetResult
 from clipmill.pipelines.dataset.gc import Garbage
 from clipmill.pipelines.dataset.survey import Survey
 from clipmill.schemas.plural import counted
@@ -81,12 +81,12 @@ def describe_survey(survey: Survey) -> list[str]:
         lines.append(
             f"in total     {counted(n_files, 'file')}, {format_size(survey.garbage.size_bytes)}, including what no snapshot names"
         )
-    if not survey.is_anything:
+    if not survey.has_work:
         lines.append("nothing to do: no trace of forgotten recordings is left here")
     return lines
 
 
-def describe_forgotten(done: Done, root: Root) -> list[str]:
+def describe_forgotten(done: ForgetResult, root: Root) -> list[str]:
     """Return the lines about what `forget` did and what it still found."""
     n = len(done.recordings) + len(done.absent)
     lines = [

@@ -38,7 +38,7 @@ Report = Callable[[str], None]
 
 
 @dataclass
-class Done:
+class ForgetResult:
     """The outcome of `forget`.
 
     recordings, absent, twins : as in `Survey`
@@ -76,7 +76,9 @@ class Done:
         return {**asdict(self), "clean": self.is_clean}
 
 
-def forget(root: Root, ids: Sequence[str], also_unknown: bool = False, report: Report = lambda line: None) -> Done:
+def forget(
+    root: Root, ids: Sequence[str], also_unknown: bool = False, report: Report = lambda line: None
+) -> ForgetResult:
     """Forget recordings, and finish an earlier run that was interrupted.
 
     Parameters
@@ -92,7 +94,7 @@ def forget(root: Root, ids: Sequence[str], also_unknown: bool = False, report: R
     """
     with collecting(root, "forget"):
         targets = survey(root, ids, also_unknown)
-        done = Done(targets.recordings, targets.absent, targets.twins)
+        done = ForgetResult(targets.recordings, targets.absent, targets.twins)
         begin_forgetting(root)
         new = [r for r in (*targets.recordings, *targets.absent) if not targets.forgotten.holds(r)]
         if new:
@@ -108,7 +110,7 @@ def forget(root: Root, ids: Sequence[str], also_unknown: bool = False, report: R
     return done
 
 
-def _publish_without(root: Root, targets: Survey, last: Snapshot, done: Done, report: Report) -> None:
+def _publish_without(root: Root, targets: Survey, last: Snapshot, done: ForgetResult, report: Report) -> None:
     """Publish the newest snapshot again without the recordings."""
     committed = sound_commits(root, last.commits)
     if missing := [key for key in last.commits if key not in committed]:
@@ -140,7 +142,7 @@ def _publish_without(root: Root, targets: Survey, last: Snapshot, done: Done, re
     done.nothing_left = sorted(s for s, side in last.by_split.items() if side["clips"] and s not in remaining)
 
 
-def _thin_shard(root: Root, thin: Thin, commit: Commit, done: Done) -> Commit | None:
+def _thin_shard(root: Root, thin: Thin, commit: Commit, done: ForgetResult) -> Commit | None:
     """Return a shard without the recordings, making it unless it exists; None if it would be empty."""
     try:
         kept = thin.remaining_rows(commit)
@@ -208,7 +210,7 @@ def _outcomes(counts: Counts, kind: str) -> int:
     return int(getattr(counts, f"{kind}_used") + getattr(counts, f"{kind}_rejected"))
 
 
-def _remove(root: Root, targets: Survey, done: Done, report: Report) -> None:
+def _remove(root: Root, targets: Survey, done: ForgetResult, report: Report) -> None:
     """Remove the snapshots that hold the recordings, and the files that no other snapshot needs."""
     kept = [n for n in snapshot_numbers(root) if n not in targets.holding]
     needles = Needles(targets.names)

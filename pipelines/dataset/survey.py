@@ -80,7 +80,7 @@ class Survey:
         return {*self.shards, *self.unreadable}
 
     @property
-    def is_anything(self) -> bool:
+    def has_work(self) -> bool:
         """Whether there is anything to do."""
         new = any(not self.forgotten.holds(r) for r in (*self.recordings, *self.absent))
         return bool(self.cut_off or new or self.recordings or list(self.garbage.paths) or self.garbage.retries)
