@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from clipmill.pipelines.dataset.near_recordings import suggest_recordings
 from conftest import run, tone, write_audio
 
-from clipmill.pipelines.dataset.near_recordings import near_recordings
 from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.records_io import snapshot_numbers
 from clipmill.stages.storage.root import Root
@@ -71,7 +71,7 @@ def test_an_address_is_looked_up_only_where_an_end_of_it_is_known() -> None:
     def never(_: object) -> dict[str, set[str]]:
         raise AssertionError
 
-    assert near_recordings("s/u/two.wave", ["s/u/two.wav"], never) == ["s/u/two.wav"]
+    assert suggest_recordings("s/u/two.wave", ["s/u/two.wav"], never) == ["s/u/two.wav"]
 
 
 def test_an_unknown_id_has_its_code(built: Path) -> None:

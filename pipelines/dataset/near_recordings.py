@@ -16,14 +16,16 @@ _ALIKE, _ALIKE_PART = 0.9, 0.75
 Addresses = Callable[[Sequence[str]], Mapping[str, Collection[str]]]
 
 
-def no_such_recordings(root: Root, unknown: Sequence[str], known: Collection[str], addresses: Addresses) -> ConfigError:
+def unknown_recordings_error(
+    root: Root, unknown: Sequence[str], known: Collection[str], addresses: Addresses
+) -> ConfigError:
     """Return an error that recordings are not in a dataset, with suggestions, and with the place where the ids can be found.
 
     addresses : returns the addresses that recordings were read from, by id
     """
     messages = []
     for recording in unknown[:_SHOWN]:
-        near = near_recordings(recording, known, addresses)
+        near = suggest_recordings(recording, known, addresses)
         hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         messages.append(f"recording {recording!r} is not in this dataset{hint}")
     more = f"; and {len(unknown) - _SHOWN} more unknown ids" if len(unknown) > _SHOWN else ""
@@ -38,7 +40,7 @@ def no_such_recordings(root: Root, unknown: Sequence[str], known: Collection[str
     )
 
 
-def near_recordings(text: str, known: Collection[str], addresses: Addresses) -> list[str]:
+def suggest_recordings(text: str, known: Collection[str], addresses: Addresses) -> list[str]:
     """Return up to three ids that may be meant: of recordings at this address or with this ending, else with a similar spelling."""
     plain = text.replace("\\", "/").removeprefix("./")
     matches = _match_address(plain, known)

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from clipmill.pipelines.dataset.near_recordings import unknown_recordings_error
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.gc import Garbage, find_garbage_beyond
-from clipmill.pipelines.dataset.near_recordings import no_such_recordings
 from clipmill.pipelines.dataset.notes import unfinished_forget
 from clipmill.pipelines.dataset.records_io import (
     committed_keys,
@@ -219,7 +219,9 @@ def survey(root: Root, ids: Sequence[str], also_unknown: bool = False) -> Survey
     all_rejections = [*(r for rows in rejections.values() for r in rows), *unpublished]
     unknown = _match_ids(result, ids, known, also_unknown)
     if unknown:
-        raise no_such_recordings(root, unknown, known, lambda near: _addresses(root, tables, all_rejections, near))
+        raise unknown_recordings_error(
+            root, unknown, known, lambda near: _addresses(root, tables, all_rejections, near)
+        )
     _collect_names(root, result, tables, all_rejections, known)
     needles = Needles(result.names)
     is_stray = stray_matcher(result.recordings)
