@@ -1,4 +1,4 @@
-"""Fingerprints: what of a configuration, a source and an item enters the keys of shards."""
+"""Compute fingerprints: the parts of a configuration, a source and an item that enter the keys of shards."""
 
 from __future__ import annotations
 
