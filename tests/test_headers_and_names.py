@@ -139,7 +139,7 @@ def test_a_tab_has_a_name(name: str) -> None:
 
 
 def test_a_field_s_missing_column_is_told_under_fields(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no column 'who'") as refused:
+    with pytest.raises(ConfigError, match="the file has no column 'who'") as refused:
         join(tmp_path, ["a.wav"], {"t.csv": "f,s\na,0\n"}, table="t.csv", recording="f", fields=["who"])
     assert refused.value.key == "sources.s.annotations.fields"
 
