@@ -31,7 +31,7 @@ class ConfigFile:
 
     config : with environment variables filled in
     public : the configuration as plain data, with ``${VAR}`` as written and without storage_options: safe to publish
-    path : of the file
+    path : path of the file
     lines : line number of each key, from 1; empty for a mapping
     """
 
@@ -54,9 +54,7 @@ class ConfigFile:
 
     def _line(self, path: KeyPath) -> int | None:
         names = [source.name for source in self.config.sources]
-        if (
-            path[:1] == ("sources",) and len(path) > 1 and path[1] in names
-        ):  # the source is given by name rather than by index
+        if path[:1] == ("sources",) and len(path) > 1 and path[1] in names:  # by name, not by index
             path = ("sources", names.index(str(path[1])), *path[2:])
         while path and path not in self.lines:
             path = path[:-1]

@@ -124,7 +124,7 @@ def test_lines_above_the_header_are_told() -> None:
     with pytest.raises(MissingColumnError, match=r"set annotations\.comment: '#'"):
         read(text, header=True, columns=BY_NAME)
     assert len(read(text, header=True, columns=BY_NAME, comment="#")) == 1
-    with pytest.raises(MissingColumnError, match="stands above the header"):
+    with pytest.raises(MissingColumnError, match="is above the real header"):
         read("Corpus of birds\n\ns,e,l\n0,1,a\n", header=True, columns=BY_NAME)
 
 

@@ -18,9 +18,8 @@ from clipmill.schemas.config.annotation_config import Annotations
 MAX_SIDECAR_BYTES = 64 << 20
 MAX_TABLE_BYTES = 4 << 30
 _MAX_FIELD_CHARS = 1 << 20
-_SEPARATOR = re.compile(
-    r'"?sep=([,;|\t])"?(?:\r\n?|\n|\Z)', re.IGNORECASE
-)  # a first line that tells Excel the delimiter
+_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?(?:\r\n?|\n|\Z)', re.IGNORECASE)
+"""A first line that tells Excel the delimiter."""
 _AUDACITY = "\\"
 _AROUND = ' "\t\r\n'
 _LABEL_HEADERS = frozenset("label labels class category species event_label sound_class".split())
