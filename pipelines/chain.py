@@ -1,4 +1,4 @@
-"""The pipeline in one screen: the stages that a recording and its clips go through, and what follows from what these declare."""
+"""Put the stages of a configuration in order, and derive columns, reasons and versions from what they declare."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from clipmill.stages.write import Write
 
 CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Downmix, Resample, Segment)
 DERIVED_STAGES: tuple[type[Stage], ...] = (Features, Images)
-"""Around those that `features` names: pictures come last."""
+"""The first and the last derived stage; stages named in `features` come between them."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of a list in the configuration. key : where it stands; settings : a model; origin : see `clipmill.stages.lookup.Found`"""
+    """A stage named in the configuration. key : its configuration key; settings : a model; origin : see `clipmill.stages.lookup.Found`"""
 
     stage: Stage
     key: str
@@ -45,13 +45,13 @@ class Step:
 
     @property
     def origin_name(self) -> str:
-        """The package that the stage is of, or the module's name for one that is of none."""
+        """The package of the stage, or its module if it belongs to no package."""
         package = self.origin.split(" ")[0]
         return type(self.stage).__module__ if package == "sha256" else package
 
     @property
     def identity(self) -> list[Any]:
-        """What of it stands in keys."""
+        """What identifies the stage in keys: name, version, settings, and origin if it is not clipmill's own."""
         kind = type(self.stage)
         about = [kind.identity or kind.section, kind.version, fingerprint(self.settings, by_alias=True)]
         return [*about, self.origin] if self.origin else about
@@ -61,10 +61,12 @@ class Step:
 class Chain:
     """The stages of a configuration, in order.
 
-    chunk : pieces of recordings, up to clips
+    chunk : stages that read recordings in chunks, up to the cutting of clips
     clips : clip stages by source
-    canonical : makes PCM of clips
-    derived : computed from stored clips
+    common : clip stages of sources without a list of their own
+    canonical : the stage that makes PCM of clips
+    derived : stages that work on stored clips
+    computed : those of `derived` that `features` names
     """
 
     config: Config
@@ -77,7 +79,7 @@ class Chain:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """Stages of the configuration's lists: for all sources, for one, and computed from clips."""
+        """All stages that the configuration names: for all sources, for single ones, and for features."""
         return (*self.common, *(step for steps in self.clips.values() for step in steps), *self.computed)
 
     @property
@@ -89,44 +91,46 @@ class Chain:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """All of them; each clip stage once for every place where it is named."""
+        """All stages. A clip stage occurs once for each place where it is named."""
         clip_stages = {step.key: step.stage for step in self.steps if step.stage.scope == "clip"}
         return (*self.chunk, *clip_stages.values(), self.canonical, *self.derived)
 
     @cached_property
     def clip_fields(self) -> tuple[pa.Field, ...]:
-        """Columns that clip stages add, of all sources."""
+        """Columns that the clip stages of all sources add."""
         return _distinct(step.stage for step in self.steps if step.stage.scope == "clip")
 
     @cached_property
     def derived_fields(self) -> tuple[pa.Field, ...]:
+        """Columns that derived stages add."""
         return _distinct(self.derived)
 
     @cached_property
     def measured(self) -> tuple[pa.Field, ...]:
-        """Columns of stages that hold one value a clip, which stand in manifests too."""
+        """Columns of stages with one value per clip. Manifests have them too."""
         return tuple(f for f in (*self.clip_fields, *self.derived_fields) if not pa.types.is_nested(f.type))
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns with features."""
         return tuple(f.name for f in self.derived_fields if role_of(f) == "feature")
 
     def fields(self, field_names: Sequence[str]) -> list[pa.Field]:
         """Return the columns of shards in their order. field_names : the corpus's own"""
         nested = [f for f in (*self.clip_fields, *self.derived_fields) if pa.types.is_nested(f.type)]
-        nested.sort(key=lambda f: role_of(f) != "image")  # pictures stand beside the audio
+        nested.sort(key=lambda f: role_of(f) != "image")  # pictures come right after the audio
         return [
             *base_fields(self.config), *self.measured, *corpus_fields(field_names), audio_field(self.config), *nested,
         ]  # fmt: skip
 
     @cached_property
     def stage_of_reason(self) -> dict[str, str]:
-        """The section of the stage that rejects for a reason."""
+        """Section of the stage that rejects for a reason, by reason code."""
         return {reason.code: stage.section for stage in reversed(self.stages) for reason in stage.rejects}
 
     @property
     def can_use_gpu(self) -> bool:
-        """Whether any of the stages works on a GPU where there is one."""
+        """Whether any stage uses a GPU if one is present."""
         return any(stage.on_gpu for stage in self.derived)
 
     @property
@@ -137,7 +141,7 @@ class Chain:
 
     @property
     def words(self) -> dict[str, list[str]]:
-        """Meanings of rules and reasons that are not clipmill's own, for a snapshot; of a reason the remedy, too."""
+        """Meanings of rules and reasons of other packages' stages, by code, for snapshots; for a reason also the remedy."""
         rules = {rule: [meaning] for stage in self.stages for rule, meaning in stage.drops.items()}
         reasons = {reason.code: [reason.meaning, reason.remedy] for stage in self.stages for reason in stage.rejects}
         return {
@@ -156,12 +160,12 @@ class Chain:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Of stages of other packages, by the name that the configuration gives them, which code they are."""
+        """Origins of other packages' stages, by configuration key: which code they are."""
         return {step.key: step.origin for step in self._foreign}
 
     @property
     def sources(self) -> dict[str, str]:
-        """Texts of the files of stages that are no part of an installed package, by the module's name, for other processes."""
+        """Source texts of stages that are not part of an installed package, by module name, for other processes."""
         return {name: text for step in self._foreign for name, text in stage_files(type(step.stage)).items()}
 
     @property
@@ -169,7 +173,7 @@ class Chain:
         return [step for step in self.steps if step.origin]
 
     def check_names(self, field_names: Sequence[str]) -> None:
-        """Raise ConfigError where a field of the corpus has the name of a stage's column."""
+        """Raise ConfigError if a field of the corpus has the name of a stage's column."""
         own = set(field_names)
         for step in self.steps:
             for field in step.stage.fields:
@@ -184,11 +188,11 @@ class Chain:
 def chain_of(config: Config, device: str | None = None) -> Chain:
     """Return the stages of a configuration.
 
-    device : on which derived stages that can work on a GPU do, cpu | cuda | auto; None: as the configuration says
+    device : of derived stages that can use a GPU, cpu | cuda | auto; None: as configured
 
     Raises
     ------
-    ConfigError, StageError : a stage that it names is not known, or its settings are wrong
+    ConfigError, StageError : a stage is unknown, or its settings are wrong
     """
     common = tuple(_steps(config, None))
     clips = {s.name: tuple(_steps(config, s)) if s.clips is not None else common for s in config.sources}
@@ -197,7 +201,7 @@ def chain_of(config: Config, device: str | None = None) -> Chain:
     if changes:
         chunk = tuple(replace(s, as_float=True) if isinstance(s, Segment) else s for s in chunk)
     canonical = CanonicalPcm.of(config)
-    assert canonical is not None  # noqa: S101 - it is in every chain
+    assert canonical is not None  # noqa: S101 - every chain has it
     computed = tuple(_computed(config))
     first, last = (kind.of(config) for kind in DERIVED_STAGES)
     derived = tuple(stage for stage in (first, *(step.stage for step in computed), last) if stage is not None)
@@ -209,18 +213,18 @@ def chain_of(config: Config, device: str | None = None) -> Chain:
 def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str, str]) -> Chain:
     """Return the stages of a configuration on a worker.
 
-    origins, sources : of the chain where the build was started
+    origins, sources : those of the chain on the machine that started the build
 
     Raises
     ------
-    StageError : one is not here, or is another version
+    StageError : a stage is missing here, or has another version
     """
     receive_files(sources)
     chain = chain_of(config)
     for key, origin in origins.items():
-        if (here := chain.origins.get(key)) != origin:
+        if (local := chain.origins.get(key)) != origin:
             raise StageError(
-                f"{key}: the code of this stage is {here or 'missing'} on a worker and {origin} where the build was started; install the same"
+                f"{key}: the code of this stage is {local or 'missing'} on a worker and {origin} where the build was started; install the same"
                 " version on all machines",
                 code="stage.other_version",
             )
@@ -239,22 +243,22 @@ def _computed(config: Config) -> Iterator[Step]:
 
 def _step(config: Config, name: str, settings: Any, key: str, scope: Any) -> Iterator[Step]:
     try:
-        found = find_stage(name, scope)
+        match = find_stage(name, scope)
     except StageError as error:
         raise ConfigError(str(error), key=key, code=error.code) from None
-    checked = check_settings(found.kind, settings, key)
-    stage = found.kind.of(config, checked)
+    checked = check_settings(match.kind, settings, key)
+    stage = match.kind.of(config, checked)
     if stage is not None:
-        yield Step(stage, key, checked, found.origin)
+        yield Step(stage, key, checked, match.origin)
 
 
 def stage_problems(plain: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with the stages that a configuration names, also where other parts of it are wrong.
+    """Return the problems with the stages that a configuration names, even if other parts of it are wrong.
 
-    plain : the configuration as it was written
+    plain : the configuration as written, as plain data
     """
     problems: list[Problem] = []
-    for name, settings, key, scope in _named(plain):
+    for name, settings, key, scope in _stages_named_in(plain):
         try:
             check_settings(find_stage(name, scope).kind, {} if settings is None else settings, key)
         except ConfigError as error:
@@ -264,17 +268,17 @@ def stage_problems(plain: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _named(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Scope]]:
-    """Yield name, settings, key and scope of each stage; what has not the form of one is none of them."""
+def _stages_named_in(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Scope]]:
+    """Yield name, settings, key and scope of each stage. Skips what does not have the form of a stage."""
     lists = [("clips", plain.get("clips"))]
     sources = plain.get("sources")
     for i, source in enumerate(sources if isinstance(sources, list) else ()):
         lists.append((f"sources[{i}].clips", source.get("clips") if isinstance(source, dict) else None))
     for key, steps in lists:
         for i, step in enumerate(steps if isinstance(steps, list) else ()):
-            named = {step: None} if isinstance(step, str) else step
-            if isinstance(named, dict) and len(named) == 1 and all(isinstance(name, str) for name in named):
-                for name, settings in named.items():
+            entry = {step: None} if isinstance(step, str) else step
+            if isinstance(entry, dict) and len(entry) == 1 and all(isinstance(name, str) for name in entry):
+                for name, settings in entry.items():
                     yield name, settings, f"{key}[{i}].{name}", "clip"
     features = plain.get("features")
     known = keys_at(Config, ("features",))
@@ -284,26 +288,26 @@ def _named(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Scope]]:
 
 
 def _distinct(stages: Any) -> tuple[pa.Field, ...]:
-    """Return the columns of stages, each once. Raises StageError where two give one name to different things."""
-    found: dict[str, tuple[pa.Field, str]] = {}
+    """Return the columns of stages, each once. Raises StageError if two columns have one name and differ."""
+    columns: dict[str, tuple[pa.Field, str]] = {}
     for stage in stages:
         for field in stage.fields:
-            before = found.setdefault(field.name, (field, stage.section))
+            before = columns.setdefault(field.name, (field, stage.section))
             if before[0] != field:
                 raise StageError(
-                    f"the stages {before[1]!r} and {stage.section!r} both have a column {field.name!r}, of {before[0].type} and of {field.type}"
+                    f"the stages {before[1]!r} and {stage.section!r} both have a column {field.name!r}, with types {before[0].type} and {field.type}"
                 )
-    return tuple(field for field, _ in found.values())
+    return tuple(field for field, _ in columns.values())
 
 
 def own_stages(scope: Scope) -> list[type[Stage]]:
-    """Return clipmill's own stages for a list of the configuration. Snapshots say what the words of other packages' stages mean."""
+    """Return clipmill's own stages for a list of the configuration. Snapshots explain the codes of other packages' stages."""
     return [find_stage(name, scope).kind for name in own_names(scope)]
 
 
 @cache
 def known_reasons() -> dict[str, Reason]:
-    """Return the reasons of clipmill's own stages, and of all that comes before them, by code."""
+    """Return the reasons of planning and of clipmill's own stages, by code."""
     kinds = (*CHUNK_STAGES, *own_stages("clip"), *DERIVED_STAGES, *own_stages("derived"))
     declared = (reason for kind in kinds for reason in kind.rejects)
     return {reason.code: reason for reason in (*PLAN_REASONS, *declared)}
@@ -311,17 +315,17 @@ def known_reasons() -> dict[str, Reason]:
 
 @cache
 def known_rules() -> dict[str, str]:
-    """Return the rules by which clipmill's own stages drop clips, with their meanings."""
+    """Return the meanings of the rules by which clipmill's own stages drop clips, by rule."""
     kinds = (*CHUNK_STAGES, *own_stages("clip"))
     return {rule: meaning for kind in kinds for rule, meaning in kind.drops.items()}
 
 
 def _version(library: str, section: str) -> str:
-    """Return the version of a library. Raises StageError when it is not installed. section : of a stage that declares it"""
+    """Return the version of a library. Raises StageError if it is not installed. section : of a stage that declares it"""
     try:
         return zlib.ZLIB_RUNTIME_VERSION if library == "zlib" else importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         raise StageError(
             f"stage {section!r} declares the library {library!r}, and no package of this name is installed: install it, or correct"
-            " the stage's `libraries`"
+            " `libraries` of the stage"
         ) from None

@@ -1,4 +1,4 @@
-"""Reading a configuration from YAML, with errors that name the file, the line and the key."""
+"""Read a configuration from YAML, with errors that name the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _NO_SPACE = re.compile(r"[\w-]+:\S")
 
 @dataclass(frozen=True, repr=False)
 class ConfigFile:
-    """A checked configuration and the text it came from.
+    """A checked configuration and where it came from.
 
     config : with environment variables filled in
-    public : the same as plain data with ``${VAR}`` as written and without storage_options: safe to publish
-    path : the file
-    lines : of every key, from 1
+    public : the configuration as plain data, with ``${VAR}`` as written and without storage_options: safe to publish
+    path : path of the file
+    lines : line number of each key, from 1; empty for a mapping
     """
 
     config: Config
@@ -45,7 +45,7 @@ class ConfigFile:
         return f"ConfigFile({self.path!r}, name={self.config.name!r}, sources={sources}, root={self.public['output']['root']!r})"
 
     def located(self, error: ConfigError) -> ConfigError:
-        """Return an error about keys with the file and the lines of these, if it came without."""
+        """Return the same error with the file and the line of each problem that has a key but no line."""
         problems = [
             replace(p, file=self.path, line=p.line or self._line(key_path(p.key))) if p.key and p.line is None else p
             for p in error.problems
@@ -54,7 +54,7 @@ class ConfigFile:
 
     def _line(self, path: KeyPath) -> int | None:
         names = [source.name for source in self.config.sources]
-        if path[:1] == ("sources",) and len(path) > 1 and path[1] in names:  # written by name rather than by number
+        if path[:1] == ("sources",) and len(path) > 1 and path[1] in names:  # by name, not by index
             path = ("sources", names.index(str(path[1])), *path[2:])
         while path and path not in self.lines:
             path = path[:-1]
@@ -68,12 +68,12 @@ def load_config(
 
     Parameters
     ----------
-    config : the path of a YAML file, or what one would hold as a mapping; paths, tuples and numpy's numbers may stand in it
-    environ : what ``${VAR}`` is filled in from; None: the environment of this process
+    config : path of a YAML file, or its content as a mapping, which may hold paths, tuples, sets and numpy scalars
+    environ : values for ``${VAR}``; None: the environment of this process
 
     Raises
     ------
-    ConfigError : all that is wrong at once, each with its key, and with file and line where it is a file
+    ConfigError : all problems at once, each with its key, and for a file with path and line
     """
     if isinstance(config, ConfigFile):
         return config
@@ -87,7 +87,7 @@ def load_config(
     try:
         text = yaml.safe_dump(_plain(config, 0), sort_keys=False, allow_unicode=True)
         file = loads(text, file=_MAPPING, environ=environ)
-    except ConfigError as error:  # the lines of a text that nobody has written
+    except ConfigError as error:  # drop the lines of the generated text
         raise ConfigError.of([replace(p, file="", line=None) for p in error.problems]) from None
     return replace(file, lines={})
 
@@ -110,18 +110,18 @@ def _plain(value: Any, depth: int, key: str = "") -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     raise ConfigError(
-        f"is {type(value).__name__}, which no YAML file can hold; give text, a number, a list or a mapping",
+        f"is {type(value).__name__}, which YAML cannot represent; give text, a number, a list or a mapping",
         key=key,
         code="config.invalid_value",
     )
 
 
 def load(path: str | Path, *, environ: Mapping[str, str] | None = None) -> ConfigFile:
-    """Read and check a configuration.
+    """Read and check the YAML file of a configuration.
 
     Raises
     ------
-    ConfigError : all that is wrong, in the order of the lines, each with file, line and key
+    ConfigError : all problems in the order of their lines, each with file, line and key
     """
     file = str(path)
     try:
@@ -129,18 +129,18 @@ def load(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Confi
             raw = stream.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise _unreadable("is a folder; give the YAML file of a configuration", file) from None
-    except (OSError, ValueError) as error:  # ValueError: of a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise _unreadable(f"cannot read the configuration: {why}", file) from None
     if len(raw) > MAX_BYTES:
-        raise _unreadable(f"the configuration has more than {MAX_BYTES} bytes, which are not read", file)
+        raise _unreadable(f"the configuration has more than {MAX_BYTES} bytes, the most that is read", file)
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 in raw[:2]:
-        raise _unreadable("is UTF-16 text, or no text at all; save it as UTF-8", file)
+        raise _unreadable("is UTF-16 text, or not text at all; save it as UTF-8", file)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte, line = raw[error.start], raw.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8 text: here is the byte 0x{byte:02x}; save the file as UTF-8"
+        message = f"not UTF-8 text: this line has the byte 0x{byte:02x}; save the file as UTF-8"
         raise _unreadable(message, file, line) from None
     return loads(text, file=file, environ=environ)
 
@@ -153,12 +153,12 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
     """Check a configuration given as text. See `load`."""
     document = Document(text, file)
     if not isinstance(document.data, dict) and not document.problems:
-        found = {list: "a list was found", type(None): "the file is empty"}.get(type(document.data), "text was found")
+        content = {list: "it is a list", type(None): "the file is empty"}.get(type(document.data), "it is text")
         hint = ""
         if isinstance(document.data, str) and _NO_SPACE.match(document.data):
-            hint = "; a space is missing behind the colon"
+            hint = "; a space is missing after the colon"
         raise ConfigError(
-            f"the configuration must be a mapping that starts with `name:`; {found}{hint}",
+            f"the configuration must be a mapping that starts with `name:`; {content}{hint}",
             file=file,
             line=1,
             code="config.invalid_yaml",
@@ -199,7 +199,7 @@ def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str
         return value
 
     if (open_ := _UNCLOSED.search(_VARIABLE.sub("", value))) is not None:
-        name = open_[1]  # and not what follows, which may be a secret
+        name = open_[1]  # the rest is not shown, since it may be a secret
         document.report(
             "config.invalid_value",
             f"the brace of ${{{name} is not closed; write ${{{name}}}, or ${{{name}:-default}}",
@@ -209,12 +209,12 @@ def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str
 
     def substitute(match: re.Match[str]) -> str:
         name, default = match.groups()
-        found = environ.get(name) or default
-        if found is None:
+        variable = environ.get(name) or default
+        if variable is None:
             message = f"the environment variable {name} is not set (or empty); set it, or write ${{{name}:-default}}"
             document.report("config.environment", message, path)
             return match[0]
-        return found
+        return variable
 
     return _VARIABLE.sub(substitute, value)
 

@@ -159,11 +159,11 @@ def test_a_column_is_found_by_its_exact_name_first_and_then_in_any_case() -> Non
 def test_a_missing_column_is_named(where: str | int, shown: str, tmp_path: Path) -> None:
     spec = {"columns": {"start": where, "end": "end"}}
     files = {"a.csv": "filename,start,end\na.wav,0,1\n"}
-    with pytest.raises(ConfigError, match=rf"a\.csv: columns\.start: there is no column {shown}") as caught:
+    with pytest.raises(ConfigError, match=rf"a\.csv: columns\.start: the file has no column {shown}") as caught:
         join(tmp_path, ["a.wav"], files, table="a.csv", recording="filename", **spec)
     assert caught.value.key == "sources.s.annotations.columns"
     ((_, row),) = join(tmp_path, [], {}, sidecar="{stem}.csv", **spec).by_path["a.wav"]
-    assert row.reason == "annotation_unreadable" and f"columns.start: there is no column {shown}" in str(row.detail)
+    assert row.reason == "annotation_unreadable" and f"columns.start: the file has no column {shown}" in str(row.detail)
 
 
 # Rows

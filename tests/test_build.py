@@ -316,7 +316,7 @@ def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, ma
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
-@pytest.mark.parametrize(("busy", "words"), [(0.25, "decoding is 4.0 x too slow"), (0.97, "decoding keeps ahead")])
+@pytest.mark.parametrize(("busy", "words"), [(0.25, "decoding is 4.0 x too slow"), (0.97, "decoding keeps up with")])
 def test_a_report_says_whether_decoding_keeps_ahead_of_the_gpus(busy: float, words: str) -> None:
     text = "\n".join(describe_build(Report("unchanged", "out", 1, 1, 0, 1.0, features_busy=busy)))
     assert f"busy for {busy:.0%}" in text

@@ -190,8 +190,8 @@ def test_no_word_that_is_far_is_proposed() -> None:
         ("root: [${X}]\n", 1, "must be in quotes"),
         ('regex: "\\d+"\n', 1, "use single quotes"),
         ("a: >x\n", 1, "cannot begin with `|` or `>`"),
-        ("name = x\n", 1, "text was found"),
-        ("- a\n- b\n", 1, "a list was found"),
+        ("name = x\n", 1, "it is text"),
+        ("- a\n- b\n", 1, "it is a list"),
         ("# nothing\n", 1, "the file is empty"),
         ("name: a,\nb\n", 2, "no colon"),
         ("a: {<<: 3}\n", 1, "`<<` inserts the keys"),
@@ -230,7 +230,7 @@ def test_no_text_gets_a_message_in_the_words_of_a_grammar(text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (HEAD.encode() + b"# caf\xe9\n", ":6: not UTF-8 text: here is the byte 0xe9"),
+        (HEAD.encode() + b"# caf\xe9\n", ":6: not UTF-8 text: this line has the byte 0xe9"),
         (HEAD.encode("utf-16"), "UTF-16"),
         (HEAD.encode("utf-16-le"), "UTF-16"),
         (b"\x7fELF\x02\x01\x01\x00\x80\xff", "not UTF-8 text"),

@@ -124,7 +124,7 @@ def test_lines_above_the_header_are_told() -> None:
     with pytest.raises(MissingColumnError, match=r"set annotations\.comment: '#'"):
         read(text, header=True, columns=BY_NAME)
     assert len(read(text, header=True, columns=BY_NAME, comment="#")) == 1
-    with pytest.raises(MissingColumnError, match="stands above the header"):
+    with pytest.raises(MissingColumnError, match="is above the real header"):
         read("Corpus of birds\n\ns,e,l\n0,1,a\n", header=True, columns=BY_NAME)
 
 
@@ -139,7 +139,7 @@ def test_a_tab_has_a_name(name: str) -> None:
 
 
 def test_a_field_s_missing_column_is_told_under_fields(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no column 'who'") as refused:
+    with pytest.raises(ConfigError, match="the file has no column 'who'") as refused:
         join(tmp_path, ["a.wav"], {"t.csv": "f,s\na,0\n"}, table="t.csv", recording="f", fields=["who"])
     assert refused.value.key == "sources.s.annotations.fields"
 

@@ -165,7 +165,7 @@ def test_no_class_ever_changes_its_id(nights: list[set[str]]) -> None:
 def test_nothing_kept_is_no_dataset(emotions: dict[str, Any], make_config: Callable[..., Path]) -> None:
     held = run("build", make_config(emotions, silence={"min_dbfs": -0.1}))
     assert held.exit_code == 3
-    assert "limits.min_clips demands (1)" in held.output
+    assert "limits.min_clips requires (1)" in held.output
     assert "--accept" not in held.output, "there is nothing to publish"
 
 

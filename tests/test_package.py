@@ -100,7 +100,10 @@ def test_a_mapping_may_hold_what_python_code_holds() -> None:
     ("config", "messages"),
     [
         ({"name": "t", "sorces": []}, ["sorces: unknown key; did you mean 'sources'?", "output: is missing"]),
-        ({"name": "t", "sources": [{"name": "s", "root": object()}]}, ["sources[0].root: is object, which no YAML"]),
+        (
+            {"name": "t", "sources": [{"name": "s", "root": object()}]},
+            ["sources[0].root: is object, which YAML cannot"],
+        ),
         (7, ["a configuration is the path of a YAML file, or a mapping; this is int"]),
         ("nowhere.yaml", ["nowhere.yaml: cannot read the configuration: No such file"]),
         ({}, ["name: is missing"]),

@@ -140,7 +140,7 @@ def test_a_quote_that_swallows_rows_of_a_table_is_refused_with_its_line(recordin
     names = [f"{i}.wav" for i in range(500)]
     table = "file,text\n0.wav,fine\n" + '1.wav,"open\n' + "".join(f"{n},x\n" for n in names[2:-1]) + '499.wav,shut"\n'
     spec = {"table": "t.csv", "recording": recording, "columns": {"label": 1}}
-    with pytest.raises(ConfigError, match=r"line 3: a quoted cell goes on to line 501, and line 4") as refused:
+    with pytest.raises(ConfigError, match=r"line 3: a quoted cell ends on line 501, and line 4") as refused:
         join(tmp_path, names, {"t.csv": table}, **spec)
     assert "annotations.quote: none" in str(refused.value)
     assert len(join(tmp_path, names, {}, **spec, quote="none").by_path) == 500

@@ -214,7 +214,7 @@ def test_fields_can_be_a_list_of_names_and_can_be_called_as_a_role_is() -> None:
 
 @pytest.mark.parametrize("where", ["speaker", 9])
 def test_a_field_s_column_that_is_missing_is_named(where: str | int) -> None:
-    with pytest.raises(UnreadableError, match=r"^fields\.who: there is no column"):
+    with pytest.raises(UnreadableError, match=r"^fields\.who: the file has no column"):
         read(f"start,end,label\n{ROWS}", header=True, columns=CELLS_BY_NAME, fields={"who": where})
 
 

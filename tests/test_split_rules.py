@@ -420,5 +420,5 @@ def test_a_label_that_came_after_the_survey_is_told() -> None:
     survey = Survey(split)
     for name in ("a", "b"):
         survey.choose(f"s/{name}", {}, "dog")
-    with pytest.raises(ClipmillError, match="the label 'cat' was not there when the sources were first read"):
+    with pytest.raises(ClipmillError, match="no clip had the label 'cat' when the sources were first read"):
         survey.rule().choose("s/c", {}, "cat")

@@ -1,4 +1,4 @@
-"""Collect the rows of the plan as they come, and return them in the order of the shards.
+"""Collect the rows of the plan as they are made, and return them in the order of the shards.
 
 A million recordings as Python objects take gigabytes. So items become Arrow columns in batches, and the objects are dropped. numpy arrays
 keep what decides a row's shard. At the end the columns are sorted one by one, and each is freed before the next.

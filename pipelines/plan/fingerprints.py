@@ -1,4 +1,4 @@
-"""Fingerprints: what of a configuration, a source and an item enters the keys of shards."""
+"""Compute fingerprints: the parts of a configuration, a source and an item that enter the keys of shards."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ def source_fingerprint(chain: Chain, source: Source) -> str:
     tolerance = source.annotations.end_tolerance_s if source.annotations else None
     decoded = fingerprint(source)
     # A source that repeats the choice of `audio` has no choice of its own.
-    asked: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
+    choices: dict[str, Any] = {"channels": config.channels_of(source), "track": config.track_of(source)}
     if source.channel_by_row:
-        decoded["channels"] = asked["channels"] = "by row"
-    given = {name: decoded[name] for name, value in asked.items() if value != getattr(config.audio, name)}
+        decoded["channels"] = choices["channels"] = "by row"
+    different = {name: decoded[name] for name, value in choices.items() if value != getattr(config.audio, name)}
     own, common = ([step.identity for step in steps] for steps in (chain.clips[source.name], chain.common))
     if own != common:
-        given["clips"] = own
+        different["clips"] = own
     # The root is in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
-    chosen = [given] if given else []
-    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *chosen])
+    changes = [different] if different else []
+    return digest([source_root(source).uri(""), fingerprint(source.segment), unit, tolerance, *raw, *changes])
 
 
 def item_digest(item: Item, source_digest: str, retries: Retries) -> str:

@@ -9,16 +9,16 @@ from clipmill.schemas.forgotten import Forgotten
 
 
 def leave_out_forgotten(source: Source, forgotten: Forgotten, inventory: Inventory, annotated: Annotated) -> int:
-    """Leave out the recordings of a source that are forgotten; return how many there are.
+    """Remove the forgotten recordings of a source and their annotations; return the number of recordings removed.
 
-    Their annotations go with them, unread: also those by which a table goes on naming a recording that is in the source no more, since
-    the rejection of such a row would bring its name back.
+    Rows of a table that name a forgotten recording are removed even if the source no longer has it: rejecting such a row would
+    write its name into the dataset again.
     """
-    gone = {path for path in inventory.paths if forgotten.holds(f"{source.name}/{path}")}
+    paths = {path for path in inventory.paths if forgotten.holds(f"{source.name}/{path}")}
     n_listed = len(inventory.recordings) + len(inventory.refusals)
-    inventory.recordings[:] = [r for r in inventory.recordings if r.path not in gone]
-    inventory.refusals[:] = [r for r in inventory.refusals if r.path not in gone]
-    for path in gone:
+    inventory.recordings[:] = [r for r in inventory.recordings if r.path not in paths]
+    inventory.refusals[:] = [r for r in inventory.refusals if r.path not in paths]
+    for path in paths:
         annotated.by_path.pop(path, None)
     annotated.strays[:] = [s for s in annotated.strays if not any(forgotten.names_one(source.name, n) for n in s.names)]
     return n_listed - len(inventory.recordings) - len(inventory.refusals)

@@ -43,7 +43,7 @@ _WHOLE: tuple[float, float | None] = (0.0, None)
 
 @dataclass(slots=True)
 class Entry:
-    """An annotation row of an item. See `clipmill.schemas.tables.ANNOTATION`; fields : by name, the recording's own among them."""
+    """An annotation row of an item. See `clipmill.schemas.tables.ANNOTATION`; fields : by name, including the recording's own."""
 
     start: float | None
     end: float | None
@@ -110,21 +110,21 @@ class PathReader:
 
 def configured_fields(source: Source) -> set[str]:
     """Return the fields that a source's configuration gives to all of its clips."""
-    found = {name for pattern in PathReader(source).patterns for name in pattern.groupindex}
+    names = {name for pattern in PathReader(source).patterns for name in pattern.groupindex}
     if isinstance(source.label, From) and source.label.from_ == "path":
-        found.discard("label")
+        names.discard("label")
     if source.annotations is not None:
-        found |= source.annotations.field_columns.keys()
-    return {field_name(name) for name in found}
+        names |= source.annotations.field_columns.keys()
+    return {field_name(name) for name in names}
 
 
 def noted_of(items: list[Item]) -> dict[str, int]:
     """Return the counts of notes on the rows that are used, by code of `clipmill.schemas.annotation_notes`; no zeros."""
     used = [row for item in items for row in item.annotations or () if row.reason is None]
-    found = Counter(code for row in used for code in row.noted)
-    found["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)
-    found["rows_of_one_channel"] = sum(row.channel is not None for row in used)
-    return {code: n for code, n in found.items() if n}
+    counts = Counter(code for row in used for code in row.noted)
+    counts["rows_to_the_end"] = sum(row.start is not None and row.end is None for row in used)
+    counts["rows_of_one_channel"] = sum(row.channel is not None for row in used)
+    return {code: n for code, n in counts.items() if n}
 
 
 def clips_of(items: list[Item], source: Source) -> float:
@@ -217,7 +217,7 @@ class ItemMaker:
         whole_s = self._estimate_s(recording, extension)
         longest_s = self._longest_of(recording, extension, whole_s)
         primary = min(by_split)
-        n_at: Counter[tuple[Any, ...]] = Counter()  # over all splits: an id is of one clip of the dataset
+        n_at: Counter[tuple[Any, ...]] = Counter()  # over all splits: ids are unique in the dataset
         items = []
         for split in sorted(by_split):
             entries = by_split[split]
@@ -238,9 +238,9 @@ class ItemMaker:
         return items
 
     def _place(self, entry: Entry) -> tuple[Any, ...]:
-        """Return what of a row stands in the ids of its clips: see `clipmill.schemas.keys.clip_origin`, which rounds to microseconds.
+        """Return the part of a row that enters the ids of its clips: see `clipmill.schemas.keys.clip_origin`, which rounds to microseconds.
 
-        Samples at a rate that is not known yet are whole, and 1 us apart at least.
+        Positions in samples are whole numbers at a rate not known yet; two of them are at least 1 us apart.
         """
         if self._is_sample:
             return entry.start or 0.0, entry.end, entry.channel
@@ -249,8 +249,7 @@ class ItemMaker:
 
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
         own = {**fields, **row.fields}
-        told = (file, row.line, row.reason, row.detail)
-        entry = Entry(row.start, row.end, 0, label, own, *told, row.channel, row.noted)
+        entry = Entry(row.start, row.end, 0, label, own, file, row.line, row.reason, row.detail, row.channel, row.noted)
         if row.label is not None:
             if self.label_from_rows:
                 try:
@@ -269,14 +268,14 @@ class ItemMaker:
         return entry
 
     def _longest_of(self, recording: Recording, extension: str, whole_s: float) -> float:
-        """Return the seconds that a file of this size can hold at most: known where samples have no header, else on the high side."""
+        """Return the most seconds that a file of this size can hold: exact for files without a header, otherwise a generous limit."""
         if self._seekable:
             return whole_s
         lowest = _LOWEST_BYTES_PER_S.get(extension, _LOWEST_OF_CODED)
         return max(_SHORT_S, whole_s, recording.size_bytes / lowest)
 
     def _annotated_s(self, entries: list[Entry], whole_s: float, longest_s: float) -> float:
-        """Return the seconds of good rows, a row without an end being as long as its recording, and none longer than it can be."""
+        """Return the total seconds of valid rows. A row without an end counts as its whole recording; no row exceeds `longest_s`."""
         return float(
             sum(
                 min((e.end - (e.start or 0.0)) * self._unit_s, longest_s) if e.end is not None else whole_s
@@ -286,7 +285,7 @@ class ItemMaker:
 
 
 def _spans(seconds: float, longest_s: float) -> list[tuple[float, float | None]]:
-    """Cut a long recording whose container can seek exactly, so that several shards share it. The last span is open."""
+    """Return the spans of a long recording that several shards share; its container can seek exactly. The last span is open."""
     n = math.ceil(seconds / longest_s)
     return [(k * longest_s, (k + 1) * longest_s if k + 1 < n else None) for k in range(n)]
 

@@ -14,10 +14,10 @@ class LabelRule:
 
     def __init__(self, config: Config, source: Source) -> None:
         label = source.label
-        given = label if isinstance(label, From) else None
-        self._map = given.map if given is not None else None
-        self._default = given.default if given is not None else None
-        self._drop = frozenset(given.drop) if given is not None else frozenset()
+        rules = label if isinstance(label, From) else None
+        self._map = rules.map if rules is not None else None
+        self._default = rules.default if rules is not None else None
+        self._drop = frozenset(rules.drop) if rules is not None else frozenset()
         self._classes = frozenset(config.classes) if config.classes is not None else None
         self._met: set[str] = set()
         self._trusting = self._map is None and self._classes is None
@@ -26,8 +26,8 @@ class LabelRule:
         """Return whether clips with a label of the corpus are left out."""
         if label is None or not self._drop:
             return False
-        called = (self._map or {}).get(label, label)
-        if dropped := {label, called} & self._drop:
+        name = (self._map or {}).get(label, label)
+        if dropped := {label, name} & self._drop:
             self._met |= dropped
             if self._map is not None and label in self._map:
                 self._met.add(label)
@@ -42,20 +42,20 @@ class LabelRule:
         """
         if self._trusting:
             return label
-        called: str | None = label
+        name: str | None = label
         if self._map is not None:
-            called = self._map.get(label)
-            if called is None:
+            name = self._map.get(label)
+            if name is None:
                 if self._default is None:
                     raise RefusedError("label_not_mapped", f"{label[:80]!r}{did_you_mean(label, self._map)}")
-                called = self._default
+                name = self._default
             else:
                 self._met.add(label)
-        if self._classes is not None and called not in self._classes:
+        if self._classes is not None and name not in self._classes:
             if self._default is None:
-                raise RefusedError("label_not_a_class", f"{str(called)[:80]!r}{did_you_mean(called, self._classes)}")
-            called = self._default
-        return str(called)
+                raise RefusedError("label_not_a_class", f"{str(name)[:80]!r}{did_you_mean(name, self._classes)}")
+            name = self._default
+        return str(name)
 
     def of_unlabelled(self) -> str | None:
         """Return the label for something without one: the default, or None if labels are not restricted.
@@ -65,7 +65,8 @@ class LabelRule:
         RefusedError : `map` or `classes` restrict the labels, and there is no default
         """
         if not self._trusting and self._default is None:
-            raise RefusedError("label_missing", "it is empty, and neither label.map nor classes has an entry for that")
+            # The detail of a rejected row is in its shard's key, so its words cannot change.
+            raise RefusedError("label_missing", "it is empty, and neither label.map nor classes knows that")
         return None if self._trusting else self._default
 
     @property

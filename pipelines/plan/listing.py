@@ -43,7 +43,7 @@ class Listing:
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
     def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
-        """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError where they cannot be read."""
+        """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
         each = self.annotated.each(members)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Divide the hash space into partitions, one a shard."""
+"""Divide the hash space into partitions, one per shard."""
 
 from __future__ import annotations
 

@@ -213,8 +213,8 @@ def _take_in(
     rejected_items : takes the rejections of single items, which come after those of all listings and tables in the plan
     """
     source, annotated = listing.source, listing.annotated
-    for refusal, given in listing.annotated_each(listing.inventory.refusals):
-        rows = None if isinstance(given, Unusable) else given
+    for refusal, result in listing.annotated_each(listing.inventory.refusals):
+        rows = None if isinstance(result, Unusable) else result
         plan.annotations_read += len(rows or ())
         plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or [])
     for stray in annotated.strays:

@@ -1,6 +1,6 @@
-"""The split's rule: on which side a clip stands, by a field's value, by its hash, or by its place among all values.
+"""Choose the side of the split for each clip: by a field's value, by its hash, or by its rank among all values.
 
-The side is a function of the corpus and the configuration, never of what was published before.
+The side depends on the corpus and the configuration, never on what was published before.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import position_hash
 
 _SHOWN = 3
-_BEHIND_ALL = (2**64, "")
+_AFTER_ALL = (2**64, "")
 _EXACT = decimal.Context(prec=50)
 _NEAR = 1e-9
-"""Costs that are apart by less than this share are compared exactly. The logarithms of two machines differ by some 1e-16."""
+"""Costs whose relative difference is smaller are compared exactly. Logarithms differ between machines by about 1e-16."""
 
 
 class SplitRule:
-    """Says on which split a clip stands. It depends on one value alone, so it never changes as the corpus grows.
+    """Choose the split of a clip from one value alone, so that it never changes as the corpus grows.
 
-    n_without : of how many clips the value that decides was missing so far
+    n_without : number of clips so far without the value that decides
     """
 
     def __init__(self, split: Split) -> None:
@@ -37,19 +37,19 @@ class SplitRule:
         self._map = (split.map or {}) if split.from_ is not None else None
         self._default = split.default
         self._shares = list(split.shares.items())
-        self._asked = [(name, share) for name, share in self._shares if share > 0]
+        self._positive = [(name, share) for name, share in self._shares if share > 0]
         self._rendezvous = split.method == "rendezvous"
         self.n_without = 0
 
     @property
     def first(self) -> str:
-        """The split of a recording that no row gives one."""
+        """The split of a recording without usable rows."""
         if self._map is not None:
             return [*self._map.values(), *([self._default] if self._default else [])][0]
         return self._shares[0][0]
 
     def group(self, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-        """Return the value that decides: clips that have it in common stand on one side. Raises RefusedError when it is missing."""
+        """Return the value that decides: clips with the same value are on the same side. Raises RefusedError if it is missing."""
         name = self._field
         if name is None:
             return recording_id
@@ -60,7 +60,7 @@ class SplitRule:
         return value
 
     def choose(self, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-        """Return a clip's split. Raises RefusedError when the value that decides is missing or not mapped."""
+        """Return a clip's split. Raises RefusedError if the value that decides is missing or not mapped."""
         value = self.group(recording_id, fields, label)
         if self._map is not None:
             mapped = self._map.get(value, self._default)
@@ -73,17 +73,17 @@ class SplitRule:
         if len(self._shares) == 1:
             return self._shares[0][0]
         if self._rendezvous:
-            return rendezvous(value, self._asked)
+            return rendezvous(value, self._positive)
         point = position_hash(f"split:{value}") / 2**64
         for split, share in self._shares:
             point -= share
             if point < 0:
                 return split
-        return self._asked[-1][0]
+        return self._positive[-1][0]
 
 
 class Survey(SplitRule):
-    """Looks at all clips of a corpus before any of them gets its side, for `balance` and `stratify`."""
+    """Read all clips of a corpus before any gets its side, for `balance` and `stratify`."""
 
     def __init__(self, split: Split) -> None:
         super().__init__(split)
@@ -92,7 +92,7 @@ class Survey(SplitRule):
         self._torn: dict[str, set[str]] = {}
 
     def choose(self, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-        """Take note of a clip, and return any split."""
+        """Record the group and the label of a clip, and return any split."""
         value = self.group(recording_id, fields, label)
         stratum = (label or None) if self._split.stratify is not None else None
         known = self._stratum.setdefault(value, stratum)
@@ -101,11 +101,11 @@ class Survey(SplitRule):
         return self.first
 
     def rule(self) -> SplitRule:
-        """Return the rule for the corpus that was looked at.
+        """Return the rule for the corpus that was surveyed.
 
         Raises
         ------
-        ClipmillError : groups have several labels, and each label is to be divided by itself
+        ClipmillError : a group has several labels, so that labels cannot be divided separately
         """
         if self._torn:
             what = "recording" if self._field is None else f"value of {self._field!r}"
@@ -116,15 +116,15 @@ class Survey(SplitRule):
             ]
             raise ClipmillError(
                 f"split.stratify: {len(self._torn):,} {named} {'has' if len(self._torn) == 1 else 'have'} clips of several labels:"
-                f" {'; '.join(examples)}{'; ...' if len(self._torn) > _SHOWN else ''}. All clips of one {what} stand on one side, so labels"
-                " cannot be divided each by itself; split `by` something that has one label, or write `balance: true` instead of"
+                f" {'; '.join(examples)}{'; ...' if len(self._torn) > _SHOWN else ''}. All clips of one {what} are on the same side, so"
+                " labels cannot be divided separately; split `by` something that has one label, or write `balance: true` instead of"
                 " `stratify`"
             )
         return _Cut(self._split, self._stratum)
 
 
 class _Cut(SplitRule):
-    """Values sorted by hash, within each stratum, and the list cut at the shares. Only the borders are kept."""
+    """Sort the values of each stratum by hash and cut the list at the shares. Only the borders are kept."""
 
     def __init__(self, split: Split, stratum_of: dict[str, str | None]) -> None:
         super().__init__(split)
@@ -135,17 +135,17 @@ class _Cut(SplitRule):
         self._borders: dict[str | None, list[tuple[int, str]]] = {}
         for stratum, positions in strata.items():
             positions.sort()
-            cuts = cut_points([share for _, share in self._asked], len(positions))
-            self._borders[stratum] = [positions[c] if c < len(positions) else _BEHIND_ALL for c in cuts]
+            cuts = cut_points([share for _, share in self._positive], len(positions))
+            self._borders[stratum] = [positions[c] if c < len(positions) else _AFTER_ALL for c in cuts]
 
     def _side(self, value: str, label: str | None) -> str:
         borders = self._borders.get((label or None) if self._stratified else None)
         if borders is None:
             raise ClipmillError(
-                f"split.stratify: the label {label!r} was not there when the sources were first read: an annotation file or a folder"
-                " changed meanwhile; run it again"
+                f"split.stratify: no clip had the label {label!r} when the sources were first read: an annotation file or a folder"
+                " changed meanwhile; run the command again"
             )
-        return self._asked[bisect_right(borders, _position(value))][0]
+        return self._positive[bisect_right(borders, _position(value))][0]
 
 
 def _position(value: str) -> tuple[int, str]:
@@ -153,14 +153,14 @@ def _position(value: str) -> tuple[int, str]:
 
 
 def cut_points(shares: Sequence[float], n_groups: int) -> list[int]:
-    """Return where a sorted list of groups is cut: for each border between two sides, how many groups stand before it.
+    """Return where a sorted list of groups is cut: for each border between two sides, the number of groups before it.
 
-    Each side has its share to the nearest group, and at least one group. Where there are fewer groups than sides, the sides with
-    the largest shares have one each. One more group moves no border, or moves it by one.
+    Each side gets its share, rounded to whole groups, and at least one group. If there are fewer groups than sides, the sides with
+    the largest shares get one each. Adding a group moves each border by one at most.
 
     Parameters
     ----------
-    shares : of the sides in their order, each over 0
+    shares : one per side, in order, each above 0
     """
     # Fractions, since a sum of floats may fall on either side of a half.
     exact = [Fraction(repr(float(share))) for share in shares]
@@ -178,16 +178,16 @@ def cut_points(shares: Sequence[float], n_groups: int) -> list[int]:
 
 
 def rendezvous(value: str, shares: Sequence[tuple[str, float]]) -> str:
-    """Return a value's split by weighted rendezvous hashing: each split draws a number for it, and the least cost wins.
+    """Return a value's split by weighted rendezvous hashing: each split draws a number, and the lowest cost wins.
 
-    The cost is -ln(u) / share, u being the split's and the value's own hash in (0, 1). When shares change, a value moves only
-    to a split whose share grew by a greater factor than that of the split that it leaves.
+    The cost is -ln(u) / share, where u in (0, 1) is a hash of the split and the value. When shares change, a value moves only
+    to a split whose share grew by a larger factor than that of the split it leaves.
 
     Parameters
     ----------
-    shares : split and share, each over 0
+    shares : splits and their shares, each above 0
     """
-    # 53 bits that are never 0 or 1: every machine has the same float.
+    # 53 bits, never 0 or 1: the float is the same on every machine.
     draws = [(((position_hash(f"split:{name}:{value}") >> 12) * 2 + 1) / 2**53, share, name) for name, share in shares]
     costs = [-math.log(u) / share for u, share, _ in draws]
     least = min(costs)
@@ -200,7 +200,7 @@ def rendezvous(value: str, shares: Sequence[tuple[str, float]]) -> str:
 
 
 def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
-    """Return the split of one clip; see `SplitRule.choose`. Not for a split that all of a corpus decides."""
+    """Return the split of one clip; see `SplitRule.choose`. Raises ClipmillError if the split depends on the whole corpus."""
     if config.split.needs_survey:
         raise ClipmillError("with split.balance and split.stratify, the side of a clip depends on the whole corpus")
     return SplitRule(config.split).choose(recording_id, fields, label)

@@ -1,6 +1,6 @@
-"""Ranks: which of the processes of a training job this one is, found out when clips are first asked for.
+"""Find out a process's rank in a training job when clips are first requested.
 
-By then a job has set up what it shares work by: torch.distributed, or accelerate, which shares what it prepares by itself.
+By then the job has set up torch.distributed, or accelerate, which divides the clips of loaders that it prepares itself.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch.utils.data
 from clipmill.schemas.errors import ClipmillError
 
 Group = Any
-"""A torch.distributed.ProcessGroup, "none", or None for the job's own."""
+"""A torch.distributed.ProcessGroup, "none", or None for the default group."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which share of a split a process of a job gets.
+    """The share of a split that a process of a job gets.
 
-    rank, n_ranks : of those that share it
-    said_by : who says so
-    batch_size : of the loader, where it is known: its loading processes get whole batches
+    rank, n_ranks : index and number of the processes that share the split
+    said_by : the source of rank and n_ranks, for messages
+    batch_size : the loader's batch size, if known; its loading processes then get whole batches
     """
 
     rank: int = 0
@@ -43,10 +43,10 @@ class Place:
 
 
 class Ranks:
-    """Finds out a dataset's place in a job, and holds on to it: another answer later would lose clips or give them twice.
+    """Find out a dataset's place in a job once: a different answer later would lose or repeat clips.
 
-    rank, n_ranks : as they were given, None to find out
-    group : whose ranks share the split; "none": look at no process group
+    rank, n_ranks : as given by the user; None: find out
+    group : the process group whose ranks share the split; "none": ignore process groups
     """
 
     def __init__(self, rank: int | None, n_ranks: int | None, group: Group = None) -> None:
@@ -55,16 +55,16 @@ class Ranks:
             raise ClipmillError(f"group is {group!r}; it can be a torch.distributed.ProcessGroup, 'none' or None")
         self._group = group
         self._first: tuple[int, Place] | None = None
-        self._told: tuple[int, Place | str] | None = None
+        self._inherited: tuple[int, Place | str] | None = None
         if self.given is None and group is None:
-            _of_environment()  # half of it is told at once
+            _of_environment()  # raises at once if only one of the variables is set
 
     def place(self, dataset: object) -> Place:
         """Return the place of this process. In a loading process it is that of the process that started it.
 
         Raises
         ------
-        ClipmillError : the job says otherwise than what was given or found before, or accelerate does not share this dataset
+        ClipmillError : the job contradicts the arguments or an earlier result, or accelerate does not divide this dataset
         """
         place = self._here(dataset, begun=True)
         if self._first is not None and self._first[0] == os.getpid() and self._first[1].share != place.share:
@@ -76,29 +76,29 @@ class Ranks:
         return place
 
     def expected(self, dataset: object) -> Place:
-        """Return the place as far as it can be told before an iteration: for lengths and states."""
+        """Return the place as far as it is known before an iteration, for lengths and states."""
         return self._here(dataset, begun=False)
 
     def handed_over(self, dataset: object) -> dict[str, Any]:
-        """Return what a process gets that is started by pickling: for a loading process, what this one has found out."""
-        told: Place | str
+        """Return the state for a process that is started by pickling: a loading process gets the place of this one."""
+        result: Place | str
         try:
-            told = self._find(dataset, begun=True)
-        except ClipmillError as error:  # for a loading process to say; a rank finds out by itself
-            told = str(error)
+            result = self._find(dataset, begun=True)
+        except ClipmillError as error:  # raised in a loading process; a rank finds out by itself
+            result = str(error)
         given, group = self.given, self._group
-        if group is not None and group != "none" and isinstance(told, Place):  # it cannot be pickled
-            given, group = told, "none"
-        return {"given": given, "_group": group, "_first": None, "_told": (os.getpid(), told)}
+        if group is not None and group != "none" and isinstance(result, Place):  # it cannot be pickled
+            given, group = result, "none"
+        return {"given": given, "_group": group, "_first": None, "_inherited": (os.getpid(), result)}
 
     def _here(self, dataset: object, begun: bool) -> Place:
         parent = multiprocessing.parent_process()
         is_loading = torch.utils.data.get_worker_info() is not None
-        if is_loading and parent is not None and self._told is not None and self._told[0] == parent.pid:
-            if isinstance(self._told[1], str):
-                raise ClipmillError(self._told[1])
-            return self._told[1]
-        return self._find(dataset, begun)  # where it was forked, what the process that started it knew is all here
+        if is_loading and parent is not None and self._inherited is not None and self._inherited[0] == parent.pid:
+            if isinstance(self._inherited[1], str):
+                raise ClipmillError(self._inherited[1])
+            return self._inherited[1]
+        return self._find(dataset, begun)  # a forked process knows what its parent knew
 
     def _find(self, dataset: object, begun: bool) -> Place:
         if self._group != "none" and (shared := _by_accelerate(dataset, self.given, begun)) is not None:
@@ -106,27 +106,27 @@ class Ranks:
         if self._group == "none":
             return self.given or Place(said_by='group="none"')
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            found = Place(
+            place = Place(
                 torch.distributed.get_rank(self._group),
                 torch.distributed.get_world_size(self._group),
                 "torch.distributed",
             )
-            if found.rank < 0:
+            if place.rank < 0:
                 raise ClipmillError("this process is not in the process group that was given by group")
-            if self.given is not None and self.given.share != found.share:
+            if self.given is not None and self.given.share != place.share:
                 raise ClipmillError(
-                    f"the arguments say rank {self.given.rank} of {self.given.n_ranks}, torch.distributed says rank {found.rank} of"
-                    f" {found.n_ranks}: leave rank and n_ranks out; or say by group= which process group shares the split; or give"
+                    f"the arguments say rank {self.given.rank} of {self.given.n_ranks}, torch.distributed says rank {place.rank} of"
+                    f" {place.n_ranks}: leave rank and n_ranks out; or say by group= which process group shares the split; or give"
                     ' group="none", by which rank and n_ranks hold whatever the process group says'
                 )
-            return found
+            return place
         return self.given or _of_environment() or Place()
 
 
 def _by_accelerate(dataset: object, given: Place | None, begun: bool) -> Place | None:
-    """Return the place of a dataset that accelerate shares: it wants all clips in every process. None where it does not share it.
+    """Return the place of a dataset whose clips accelerate divides: every process reads all of them. None if it does not divide them.
 
-    begun : it is known whether it does, since an iteration has begun
+    begun : whether an iteration has begun, so that this is known
     """
     state = sys.modules.get("accelerate.state")
     if state is None or not state.is_initialized() or state.PartialState().num_processes == 1:
@@ -152,7 +152,7 @@ def _by_accelerate(dataset: object, given: Place | None, begun: bool) -> Place |
 
 
 def _prepared(state: Any, dataset: object) -> Any:
-    """Return the loader of accelerate's that iterates over a dataset now, None if there is none."""
+    """Return accelerate's loader that is iterating over a dataset, None if there is none."""
     for loader in reversed(state.GradientState().dataloader_references):
         inner = getattr(loader, "dataset", None)
         if loader is not None and (inner is dataset or getattr(inner, "dataset", None) is dataset):
@@ -161,7 +161,7 @@ def _prepared(state: Any, dataset: object) -> Any:
 
 
 def _whole_batch(loader: Any) -> int | None:
-    """Return how many clips one loading process must give for a whole batch: of all ranks where each takes its part out of it."""
+    """Return the number of clips in a whole batch of one loading process: that of all ranks if each takes its part of it."""
     shard = loader.dataset  # accelerate's IterableDatasetShard, or the dataset itself where one process reads for all
     n = getattr(shard, "num_processes", 1)
     size = shard.batch_size * (1 if shard.split_batches else n) if n > 1 else loader.batch_size
@@ -169,19 +169,19 @@ def _whole_batch(loader: Any) -> int | None:
 
 
 def _of_environment() -> Place | None:
-    told: dict[str, object] = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
-    if told["RANK"] is None and told["WORLD_SIZE"] in (None, "1"):
+    variables: dict[str, object] = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+    if variables["RANK"] is None and variables["WORLD_SIZE"] in (None, "1"):
         return None
-    return _checked(told, "RANK and WORLD_SIZE")
+    return _checked(variables, "RANK and WORLD_SIZE")
 
 
-def _checked(told: dict[str, object], said_by: str) -> Place | None:
-    """Return a place as it was told, None when nothing was."""
-    if all(value is None for value in told.values()):
+def _checked(values: dict[str, object], said_by: str) -> Place | None:
+    """Return the place that two values give, None if both are missing."""
+    if all(value is None for value in values.values()):
         return None
-    if all(str(value).isdecimal() for value in told.values()):
-        rank, n_ranks = (int(str(value)) for value in told.values())
+    if all(str(value).isdecimal() for value in values.values()):
+        rank, n_ranks = (int(str(value)) for value in values.values())
         if rank < n_ranks:
             return Place(rank, n_ranks, said_by)
-    said = ", ".join(f"{name} is {'not given' if value is None else repr(value)}" for name, value in told.items())
+    said = ", ".join(f"{name} is {'not given' if value is None else repr(value)}" for name, value in values.items())
     raise ClipmillError(f"{said}; expected whole numbers, the first from 0 to one less than the second")

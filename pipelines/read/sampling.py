@@ -1,8 +1,8 @@
-"""Sampling: which clips of a split each of many consumers gets, and in which order. Integers only; nothing is read here.
+"""Divide the clips of a split among consumers, and order them. Integers only; nothing is read here.
 
-All shards of a split, one behind the other in an order drawn for each epoch, make one line of clips. Each rank gets a stretch of the
-line, and each of its loading processes a stretch of that. So the stretches are disjoint, together they are the whole, and none is
-longer than another by more than a clip, however few the shards are.
+The shards of a split, in an order drawn for each epoch, form one line of clips. Each rank gets a stretch of the line, and each of its
+loading processes a part of that. So the stretches are disjoint and cover everything, and their lengths differ by at most one clip,
+however few shards there are.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Even = Literal["drop", "repeat"]
 
 @dataclass(frozen=True)
 class Consumer:
-    """One of those that share a split: a loading process of a rank.
+    """One of the processes that share a split: a loading process of a rank.
 
-    rank, n_ranks : of the training job's processes
-    worker, n_workers : of the rank's loading processes
+    rank, n_ranks : index and number of the training job's processes
+    worker, n_workers : index and number of the rank's loading processes
     """
 
     rank: int = 0
@@ -37,12 +37,11 @@ class Consumer:
             )
 
     def stretch(self, n_clips: int, even: Even | None = None, batch_size: int = 1) -> range:
-        """Return the places in the line that this consumer gets. With "repeat" the last ranks' may be beyond its end, which
-        stands for its beginning.
+        """Return this consumer's places in the line. With "repeat" the last ones can lie beyond its end, which means its beginning.
 
-        even : have all ranks get the same number: "drop" leaves out the line's last clips, fewer than there are ranks; "repeat" gives
-            as many of its first ones twice
-        batch_size : give each of a rank's loading processes whole batches, the last one the rest
+        even : give all ranks the same number of clips: "drop" leaves out the last clips of the line (fewer than there are ranks),
+            "repeat" gives some of the first ones twice
+        batch_size : give each loading process of a rank whole batches, and the last one the rest
         """
         if even is None or n_clips == 0:
             start, stop = _part(0, n_clips, self.rank, self.n_ranks)
@@ -58,23 +57,23 @@ def _part(start: int, stop: int, i: int, n: int) -> tuple[int, int]:
 
 
 def shard_order(n_shards: int, seed: int, epoch: int, shuffle: bool) -> npt.NDArray[np.int64]:
-    """Return the order of the shards in an epoch: the same for all consumers."""
+    """Return the order of the shards in an epoch, which is the same for all consumers."""
     if not shuffle:
         return np.arange(n_shards)
     return np.random.default_rng([seed, epoch]).permutation(n_shards)
 
 
 def first_place(n_clips: int, seed: int, epoch: int, shuffle: bool) -> int:
-    """Return where the line begins in an epoch, the same for all consumers: so that each gets others of few shards' clips."""
+    """Return where the line begins in an epoch, the same for all consumers, so that a rank sees other clips even if there are few shards."""
     return int(np.random.default_rng([seed, epoch, 1]).integers(n_clips)) if shuffle and n_clips else 0
 
 
 class Line:
-    """The clips of a split, one shard behind the other, in a circle.
+    """The clips of a split as a circle, one shard after the other.
 
-    rows : of each shard
-    order : of the shards
-    first : which of the clips so arranged is at place 0
+    rows : number of rows of each shard
+    order : order of the shards
+    first : the clip at place 0, counted in that order
     """
 
     def __init__(self, rows: Sequence[int], order: npt.NDArray[np.int64], first: int = 0) -> None:
@@ -83,7 +82,7 @@ class Line:
         self.n_clips = int(self._ends[-1]) if len(rows) else 0
 
     def find(self, place: int) -> tuple[int, int]:
-        """Return the shard and the row in it at a place of the line, which begins anew behind its end."""
+        """Return the shard and its row at a place of the line. The line is a circle: it starts again after its end."""
         place = (place + self._first) % self.n_clips
         k = int(np.searchsorted(self._ends, place, side="right"))
         start = int(self._ends[k - 1]) if k else 0
@@ -91,12 +90,12 @@ class Line:
 
 
 class Buffer:
-    """Draws from a stretch of places at random, out of the next `size` of them; with a size of 1 in their order.
+    """Draw places from a stretch at random, always from the next `size` of them; with a size of 1 in order.
 
-    What it draws depends on nothing but the stretch, the size and the seed, so that a reader that was interrupted can go on: it `skip`s
-    what was drawn before.
+    The draws depend only on the stretch, the size and the seed. So an interrupted reader can continue: it `skip`s the places that were
+    drawn before.
 
-    waiting : what may be drawn next; `fill` returns what came in
+    waiting : the places that can be drawn next
     """
 
     def __init__(self, stretch: range, size: int, seed: Sequence[int]) -> None:
@@ -108,15 +107,15 @@ class Buffer:
         self._drawn = 0
 
     def fill(self) -> list[int]:
-        """Take in as many places as there is room for; return them."""
-        came: list[int] = []
-        while len(self.waiting) + len(came) < self._size and (place := next(self._coming, None)) is not None:
-            came.append(place)
-        self.waiting += came
-        return came
+        """Add as many places as there is room for, and return them."""
+        added: list[int] = []
+        while len(self.waiting) + len(added) < self._size and (place := next(self._coming, None)) is not None:
+            added.append(place)
+        self.waiting += added
+        return added
 
     def draw(self) -> int | None:
-        """Return one of the waiting places, None when there is none."""
+        """Draw one of the waiting places; return None if there are none."""
         if not self.waiting:
             return None
         if self._size == 1:

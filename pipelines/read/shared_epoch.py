@@ -1,4 +1,4 @@
-"""An epoch's number that loading processes share with the process that chooses it, without a file in /dev/shm."""
+"""Share the number of an epoch with loading processes, without a file in /dev/shm."""
 
 from __future__ import annotations
 

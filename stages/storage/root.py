@@ -298,7 +298,7 @@ class Root:
 
     @patient
     def remove(self, path: str) -> None:
-        """Remove a file; one that is not there is as good as removed."""
+        """Remove a file; do nothing if it does not exist."""
         with contextlib.suppress(FileNotFoundError):
             if self.is_local:
                 os.unlink(self.full(path))

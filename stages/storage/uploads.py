@@ -189,7 +189,7 @@ def unfinished(fs: Any, folder: str) -> Iterator[Unfinished]:
 
 
 def forget(fs: Any, path: str, upload_id: str) -> None:
-    """Have a store forget an upload; one that it does not know is as good as forgotten."""
+    """Abort an upload; do nothing if the store does not know it."""
     bucket, key = bucket_and_key(path)
     try:
         fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)

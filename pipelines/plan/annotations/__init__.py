@@ -1,1 +1,1 @@
-"""Annotations: files of rows about recordings, read and joined to the recordings."""
+"""Read annotation files and join their rows to the recordings."""

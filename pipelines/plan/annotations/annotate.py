@@ -1,4 +1,4 @@
-"""Annotate: find the annotations of a source, and join a table's rows to its recordings."""
+"""Find the annotations of a source, and join the rows of a table to its recordings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
-    """Read the annotations of a source: a table at once, sidecars as their recordings are gone through.
+    """Read the annotations of a source: a table at once, sidecars as their recordings are iterated.
 
     Raises
     ------
-    ConfigError : the table is missing, unreadable, or lacks a column that the configuration names
+    ConfigError : the table is missing, unreadable, or lacks a configured column; or several recordings share one sidecar
     """
     spec = source.annotations
     if spec is None:
@@ -49,9 +49,9 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")
         sheet = read_sheet(root.read_bytes(table), spec)
-        listed = spec.recording if isinstance(spec.recording, list) else [spec.recording]
-        namers = [_Namer(where, sheet, f"{key}.recording") for where in listed if where is not None]
-        return _joined(source, table, sheet, namers, inventory)
+        columns = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        namers = [_Namer(where, sheet, f"{key}.recording") for where in columns if where is not None]
+        return _join_rows(source, table, sheet, namers, inventory)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{root.uri(table)} does not exist", key=f"{key}.table") from None
     except MissingColumnError as error:
@@ -59,15 +59,15 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
     except HeaderError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.header") from None
     except AmbiguousError as error:
-        raise ConfigError(f"{table}: {error}; say which sign is decimal, '.' or ','", key=f"{key}.decimal") from None
+        raise ConfigError(f"{table}: {error}; set the decimal sign, '.' or ','", key=f"{key}.decimal") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
 
-def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
-    """Give a table's rows to the recordings that they name."""
+def _join_rows(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
+    """Return the rows of a table by the recording that they name. Raises HeaderError if the header names a recording."""
     join, refused = Join([r.path for r in inventory.recordings]), Join([r.path for r in inventory.refusals])
-    found = Annotated()
+    annotated = Annotated()
     ignores = source.annotations is not None and source.annotations.missing_recordings == "ignore"
 
     def names_one(cells: list[str]) -> bool:
@@ -77,14 +77,14 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
             if join.find(name)[0] is not None or refused.find(name)[0] is not None:
                 return True
             if namer.is_one_column and split_name(name)[2] in AUDIO_EXTENSIONS:
-                return True  # of a recording that is not there
+                return True  # the recording is missing from the source
         return False
 
     if sheet.header is not None and all(namer.by_index for namer in namers) and names_one(sheet.first):
-        named = ", ".join(repr(namer.name(sheet.first)) for namer in namers)
+        names = ", ".join(repr(namer.name(sheet.first)) for namer in namers)
         raise HeaderError(
-            f"the first row names a recording, {named}, so it is no header: write header: false (if it is one, give `recording` by"
-            " its name)"
+            f"the first row names a recording, {names}, so it is not a header: write header: false; if it is a header, give `recording`"
+            " as a column name"
         )
     sheet.is_row = names_one
     for n, (cells, row) in enumerate(sheet):
@@ -98,8 +98,10 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
             if reason == "recording_not_found":
                 path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
             if path is None and reason == "recording_not_found" and ignores:
-                found.n_ignored += 1
-                found.first_ignored = found.first_ignored or Stray(source.name, table, row, tuple(wanted), reason)
+                annotated.n_ignored += 1
+                annotated.first_ignored = annotated.first_ignored or Stray(
+                    source.name, table, row, tuple(wanted), reason
+                )
                 continue
             if path is None:
                 if n == 0 and sheet.header is None and reason == "recording_not_found" and _is_header(wanted, cells):
@@ -109,30 +111,30 @@ def _joined(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inve
                     )
                 row.reason = row.reason or reason
                 row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
-                found.strays.append(Stray(source.name, table, row, tuple(wanted), reason))
+                annotated.strays.append(Stray(source.name, table, row, tuple(wanted), reason))
                 continue
-        rows = found.by_path.get(path)
+        rows = annotated.by_path.get(path)
         if rows is None:
-            found.by_path[path] = [(table, row)]
+            annotated.by_path[path] = [(table, row)]
         else:
             rows.append((table, row))
-    found.noted.update(sheet.noted)
-    found.unnamed_roles = sheet.unnamed_roles
-    found.n_annotated = len(found.by_path)
-    return found
+    annotated.noted.update(sheet.noted)
+    annotated.unnamed_roles = sheet.unnamed_roles
+    annotated.n_annotated = len(annotated.by_path)
+    return annotated
 
 
 def _is_header(names: list[str], cells: list[str]) -> bool:
-    """Return whether a row that names no recording is a header: it has a usual word in the name's place, or letters for all cells."""
+    """Return whether a row that names no recording is a header: a usual header word stands for the name, or every cell is one letter."""
     plain = [re.sub(r"[^a-z]", "", name.lower()) for name in names]
     return any(name in _NAME_HEADERS for name in plain) or all(len(c) == 1 and c.isalpha() for c in cells)
 
 
 class _Namer:
-    """Reads the name of a row's recording off one column, or puts it together from several by a template.
+    """Read the name of a row's recording from one column, or compose it from several by a template.
 
-    by_index : of a column that is not given by its name
-    is_one_column : and no template
+    by_index : whether the column is given by its index
+    is_one_column : whether the name is one column, unchanged
     """
 
     def __init__(self, where: str | int, sheet: Sheet, key: str) -> None:
@@ -145,7 +147,7 @@ class _Namer:
                 known = (
                     f"it has: {', '.join(sheet.header)}{sheet.hint_above}"
                     if sheet.header
-                    else "it has no header, give the column's index"
+                    else "it has no header; give the column by its index, counted from 0"
                 )
                 raise ConfigError(f"the table has no column {name!r}; {known}", key=key)
             self._places[name] = place
@@ -153,7 +155,7 @@ class _Namer:
         self.is_one_column = self._alone is not None
 
     def name(self, cells: list[str]) -> str:
-        """Return the name in a row; a cell that the row lacks is empty."""
+        """Return the name in a row. Missing cells count as empty."""
         if self._alone is not None:
             return cells[self._alone] if self._alone < len(cells) else ""
 

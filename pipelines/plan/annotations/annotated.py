@@ -1,4 +1,4 @@
-"""Annotated recordings: each with the rows of annotation files that are about it."""
+"""Hold the rows of annotation files by recording."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipmill.pipelines.plan.annotations.rows import Row
 
 
 class HasPath(Protocol):
-    """A recording, or one that was refused."""
+    """A recording or a refusal."""
 
     @property
     def path(self) -> str: ...
@@ -20,15 +20,15 @@ class HasPath(Protocol):
 T = TypeVar("T")
 M = TypeVar("M", bound=HasPath)
 Rows = list[tuple[str, Row]]
-"""Each with the file in which it stands."""
+"""Rows, each with the path of its file."""
 
 
 @dataclass(frozen=True)
 class Stray:
     """A row that belongs to no recording.
 
-    names : by which it was looked for
-    why : why by no such name a recording was found, whatever else is wrong with the row
+    names : names in the row, each looked up in turn
+    why : reason why none of them gave a recording, whatever else is wrong with the row
     """
 
     source: str
@@ -40,7 +40,7 @@ class Stray:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A recording's annotation file that cannot be used as a whole. How many rows it has is not known, so the recording is rejected.
+    """A recording's annotation file that cannot be used at all. Its number of rows is unknown, so the recording is rejected.
 
     file : its path; reason, detail : for the rejection
     """
@@ -52,12 +52,14 @@ class Unusable:
 
 @dataclass
 class Annotated:
-    """Rows by path of a recording, refused ones too, in file order. by_path has no entry for one without annotations.
+    """The annotations of a source.
 
-    n_annotated : recordings that have a row
-    n_ignored : rows whose recording is not there, where the configuration says to ignore them; first_ignored : the first of them
-    unnamed_roles : columns of the first file that has such, which are likely to be meant as a role and are not named as one, by role
-    noted : how files were understood, by `clipmill.schemas.annotation_notes`
+    by_path : rows by the path of their recording, refused recordings too, in file order; no entry for one without annotations
+    strays : rows that fit no recording, or several
+    n_annotated : number of recordings with a row
+    n_ignored : number of rows that were ignored, as configured, since their recording is missing; first_ignored : the first of them
+    unnamed_roles : columns, by role, that are probably meant as a role and not named as one, in the first file with any
+    noted : counts of notes on how files were read, by code of `clipmill.schemas.annotation_notes`
     """
 
     by_path: dict[str, Rows] = field(default_factory=dict)
@@ -71,19 +73,19 @@ class Annotated:
     def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings in order, each with its rows, or None if it has none.
 
-        Recordings and rows are removed as they are yielded, to free their memory: `members` is empty afterwards, and the rows can be
-        read only once.
+        Recordings and rows are removed as they are yielded, to free memory: `members` is empty afterwards, and the rows can be read
+        only once.
         """
         for member in drained(members):
             yield member, self.by_path.pop(member.path, None)
 
     def again(self) -> Self:
-        """Return the same, to be gone through by itself."""
+        """Return a copy that can be iterated independently."""
         by_path = {path: rows.copy() for path, rows in self.by_path.items()}
         return replace(self, by_path=by_path, noted=Counter(self.noted))
 
     def check(self) -> None:
-        """Raise ConfigError when what was gone through shows that the configuration is wrong."""
+        """Raise ConfigError if the files read so far show that the configuration is wrong."""
 
 
 def drained(values: list[T]) -> Iterator[T]:

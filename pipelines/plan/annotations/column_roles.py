@@ -1,4 +1,4 @@
-"""Columns: where each thing stands in a row of an annotation file."""
+"""Find the columns of an annotation file: times, label, channel and fields."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CHANNEL = re.compile(r"0*([1-9][0-9]{0,4})(?:\.0*)?")
 
 
 def is_number_like(text: str) -> bool:
-    """Return whether a cell is a number in any of the ways in which times are written, 0:01.5 and 1,5 among them."""
+    """Return whether a cell is a number in any notation for times, such as 0:01.5 or 1,5."""
     return _NUMBER.fullmatch(text) is not None
 
 
 class _Shared(dict[str, str]):
-    """Gives one and the same string, in NFC, for equal ones: most columns of a large table say few things many times."""
+    """Map equal strings to one string in NFC, which saves memory: most columns of a large table repeat a few values."""
 
     def __missing__(self, text: str) -> str:
         name = to_nfc(text)
@@ -35,7 +35,7 @@ class _Shared(dict[str, str]):
 
 
 class Columns:
-    """Where each thing stands in a row."""
+    """Read rows of an annotation file by its columns."""
 
     def __init__(self, spec: Annotations, header: list[str] | None) -> None:
         self.written = [to_nfc(name) for name in header] if header is not None else []
@@ -47,14 +47,14 @@ class Columns:
         if self.header is not None and spec.extra_columns == "carry":
             used = {*self._known.values(), *carried.values()}
             own = spec.recording if isinstance(spec.recording, str) else None
-            taken = {*self._known, *carried, own}
-            extra = {name: i for i, name in enumerate(self.header) if i not in used and name not in taken}
+            reserved = {*self._known, *carried, own}
+            extra = {name: i for i, name in enumerate(self.header) if i not in used and name not in reserved}
         carried_first = _unique([field_name(name) for name in (*carried, *extra)])
         by_stored = dict(zip(carried_first, (*carried.values(), *extra.values()), strict=True))
         self._names, self._places = tuple(by_stored), list(by_stored.values())
         self._from_left = sorted((at, name) for name, at in by_stored.items())
-        asked = carried | self._known
-        self._needed = [(name, asked[name]) for name in {**spec.columns, **spec.fields}]
+        configured = carried | self._known
+        self._needed = [(name, configured[name]) for name in {**spec.columns, **spec.fields}]
         self._label, self._channel = self._known.get("label"), self._known.get("channel")
         self._width = max((*self._places, *self._known.values()), default=-1) + 1
         self._time_places: dict[str, int] = {
@@ -65,18 +65,18 @@ class Columns:
         self._shared = _Shared()
 
     def looks_like_row(self, cells: list[str], spec: Annotations) -> str | None:
-        """Return what makes a header look like a row, None where nothing does: a number where a time is to be.
+        """Return the cells that make a header look like a row, numbers in the columns of times; None if there are none.
 
-        A column that is given by its name is one of the header's, whatever it is called.
+        A column given by name is in the header, even if its name is a number.
         """
         times = self._time_places
         if not times or any(isinstance(spec.roles[name], str) for name in times):
             return None
-        told = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
-        return " and ".join(told) or None
+        numbers = [f"{cells[at]!r} for columns.{name}" for name, at in times.items() if is_number_like(cells[at])]
+        return " and ".join(numbers) or None
 
     def unnamed_roles(self, spec: Annotations) -> dict[str, str]:
-        """Return the header's columns that are likely to be meant as a role and are not named as one, by role."""
+        """Return the columns of the header, by role, that are probably meant as a role and not named as one."""
         if self.header is None:
             return {}
         header = self.header
@@ -88,21 +88,22 @@ class Columns:
         return guess_roles(tuple(header), frozenset(used), frozenset(spec.roles))
 
     def looks_like_header(self, cells: list[str]) -> bool:
-        """Return whether a row has words where its times are to be, as a header has."""
+        """Return whether a row has words in the columns of times, like a header."""
         times = self._time_places.values()
         return bool(times) and all(at < len(cells) and _WORDS.match(cells[at]) for at in times)
 
     def has_times(self, cells: list[str]) -> bool:
-        """Return whether cells of a piece of text have a number for each time, stray quotes aside; False where no time is read."""
+        """Return whether cells have a number for each time, apart from stray quotes; False if no time is read."""
         times = self._time_places.values()
         return bool(times) and all(at < len(cells) and is_number_like(cells[at].strip(' "')) for at in times)
 
     @property
     def timed(self) -> bool:
+        """Whether rows have times."""
         return self._timed
 
     def label_of(self, cells: list[str]) -> str | None:
-        """Return the cell that is read as the label, None where none is."""
+        """Return the cell that is read as the label, or None."""
         return self._shared[cells[self._label]] if self._label is not None and self._label < len(cells) else None
 
     def _find(self, name: str, where: int | str, under_fields: bool = False) -> int:
@@ -110,12 +111,14 @@ class Columns:
         key = f"{under}.{name}"
         if isinstance(where, int):
             if self.header is not None and where >= len(self.header):
-                raise MissingColumnError(f"{key}: there is no column {where}; the header has {len(self.header)}", under)
+                raise MissingColumnError(
+                    f"{key}: the file has no column {where}; the header has {len(self.header)}", under
+                )
             return where
         header = self.header or []
         if (at := self.place(where, key, under)) is not None:
             return at
-        missing = f"{key}: there is no column {where!r}"
+        missing = f"{key}: the file has no column {where!r}"
         if sum(map(is_number_like, header)) * 2 >= len(header) > 0:
             raise HeaderError(
                 f"{missing}; the first row is {', '.join(header[:10])}, which looks like data: if it is, write header: false and give"
@@ -124,11 +127,11 @@ class Columns:
         raise MissingColumnError(f"{missing}; the header has: {', '.join(header)}{self.hint_above()}", under)
 
     def place(self, name: str, key: str, under: str) -> int | None:
-        """Return where the header has a name, in any case of its letters; None where it does not.
+        """Return the index of a name in the header, in any case of its letters; None if it is missing.
 
         Raises
         ------
-        MissingColumnError : it has the name more than once
+        MissingColumnError : the header has the name more than once
         """
         same = [at for at, written in enumerate(self.written) if written == name]
         if not same and self.header is not None and name in self.header:
@@ -137,23 +140,24 @@ class Columns:
         if len(same) > 1:
             places = " and ".join(map(str, same[:10]))
             raise MissingColumnError(
-                f"{key}: columns {places} of the header are all called {name!r}; give the index of the one that is meant, counted from"
+                f"{key}: columns {places} of the header are all called {name!r}; give the index of the right one, counted from"
                 f" 0, as in {key.rpartition('.')[2]}: {same[0]}",
                 under,
             )
         return same[0] if same else None
 
     def hint_above(self) -> str:
-        """Return what to do where the header looks like a line above it."""
+        """Return what to do if the header looks like a line above the real header; otherwise an empty text."""
         first = next(iter(self.header or []), "")
         sign = _REMARK.match(first)
         if sign is not None and self._comment is None:
-            return f"{HINT}if lines that begin with {sign[0]} are remarks, set annotations.comment: '{sign[0]}'"
+            return f"{HINT}if lines that begin with {sign[0]} are comments, set annotations.comment: '{sign[0]}'"
         if self.header is not None and len(self.header) == 1 and " " in first:
-            return f"{HINT}if this line stands above the header, remove it, or set annotations.comment to how it begins"
+            return f"{HINT}if this line is above the real header, remove it, or set annotations.comment to its first characters"
         return ""
 
     def row(self, cells: list[str], line: int) -> Row:
+        """Return a row, with a reason if it is rejected. line : number of its first line, from 1"""
         if len(cells) < self._width:
             row = self._short(cells, line)
         else:
@@ -170,10 +174,10 @@ class Columns:
         return row
 
     def _short(self, cells: list[str], line: int) -> Row:
-        """Read a row that ends before the last column that is read. It costs what its own cells do, not what the header does."""
+        """Read a row that ends before the last column in use. The cost depends on its own cells, not on the header."""
         row = Row(line)
-        here = self._from_left[: bisect_left(self._from_left, (len(cells), ""))]
-        row.names, row.values = tuple(name for _, name in here), tuple(self._shared[cells[at]] for at, _ in here)
+        present = self._from_left[: bisect_left(self._from_left, (len(cells), ""))]
+        row.names, row.values = tuple(name for _, name in present), tuple(self._shared[cells[at]] for at, _ in present)
         for name, at in self._needed:
             if at >= len(cells):
                 row.reason = "annotation_missing_column"
@@ -182,14 +186,14 @@ class Columns:
         return row
 
     def _too_wide(self, row: Row, cells: list[str], n_columns: int) -> None:
-        """Note that a row goes on behind the header's last column; reject it where its times may have been cut at their thousands."""
+        """Note that a row has more cells than the header; reject it if its times may have been cut at a comma in them."""
         row.noted += ("rows_too_wide",)
         whole = self._rejoined(cells, n_columns, _HUNDREDS) or self._rejoined(cells, n_columns, _DIGITS)
         times = [whole[at] for at in self._time_places.values()] if whole is not None else []
         cut = [time for time in times if "," in time]
         by_chance = len(cut) < len(times) and any(
             len(time.rsplit(",", 1)[1]) != 3 for time in cut
-        )  # a cell too much, no decimals
+        )  # one cell too many, not decimals
         if whole is not None and cut and not by_chance and all(map(is_number_like, times)):
             row.reason = "annotation_split_number"
             row.detail = f"the row has {len(cells)} cells and the header {n_columns}: " + ", ".join(
@@ -197,9 +201,9 @@ class Columns:
             )
 
     def _rejoined(self, cells: list[str], n_columns: int, first: re.Pattern[str]) -> list[str] | None:
-        """Return cells with times put together that may have been cut at a comma in them; None when that does not give the header's width.
+        """Return cells in which times that may have been cut at a comma are joined again; None if the width is not the header's then.
 
-        first : of what can follow a time's whole part, thousands or any digits
+        first : pattern of the cell that can follow a time's whole part, thousands or any digits
         """
         times, whole, at = set(self._time_places.values()), list[str](), 0
         surplus = len(cells) - n_columns
@@ -209,7 +213,7 @@ class Columns:
             group = first
             while is_time and surplus and at < len(cells) and group.fullmatch(cells[at]):
                 cell, at, surplus = f"{cell},{cells[at]}", at + 1, surplus - 1
-                group = _HUNDREDS  # more can follow thousands, and nothing a fraction
+                group = _HUNDREDS  # more groups can follow thousands, none can follow a fraction
                 if len(cells[at - 1]) != 3:
                     break
             whole.append(cell)
@@ -225,15 +229,15 @@ class Columns:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Return names, each once: empty ones by their place, and later ones of a name with a number behind it."""
-    found: dict[str, None] = {}
+    """Return unique names: an empty one becomes `column_` and its index, a repeated one gets a number."""
+    result: dict[str, None] = {}
     last: dict[str, int] = {}
     for i, name in enumerate(names):
         plain = unique = name or f"column_{i}"
         n = last.get(plain, 1)
-        while unique in found:
+        while unique in result:
             n += 1
             unique = f"{plain}_{n}"
         last[plain] = n
-        found[unique] = None
-    return list(found)
+        result[unique] = None
+    return list(result)

@@ -1,4 +1,4 @@
-"""Dialects of CSV: delimiters, quotes and comments."""
+"""Find the dialect of a CSV file: delimiter, quotes and comments."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DELIMITERS = (",", "\t", ";", "|")
 
 
 def sniff_delimiter(text: str, spec: Annotations) -> str:
-    """Return the delimiter by which the first lines hold the columns that are asked for, and all as many."""
+    """Return the delimiter that gives the first lines the configured columns and the same number of cells."""
     head = "".join(islice(lines(text), 4 * _SAMPLE_LINES)).splitlines()[: 4 * _SAMPLE_LINES]
     kept = [line for line in head if line.strip() and not is_comment(line, spec)][:_SAMPLE_LINES]
     best, best_score = ",", (0.0, 0.0, 0)
     present = [d for d in _DELIMITERS if any(d in line for line in kept)]
     absent = [d for d in _DELIMITERS if d not in present]
-    for delimiter in (*present, *absent[:1]):  # all that do not occur cut the lines alike
+    for delimiter in (*present, *absent[:1]):  # all absent ones cut the lines alike
         quote = "none" if delimiter == "\t" and spec.quote == "auto" and not all(map(pair_up, kept)) else spec.quote
         try:
             rows = [
@@ -40,7 +40,7 @@ def sniff_delimiter(text: str, spec: Annotations) -> str:
 
 
 def _share_that_fits(rows: list[list[str]], spec: Annotations) -> float:
-    """Return the share of rows that have a number where a time is to be, 0 when the header lacks a column."""
+    """Return the share of rows with a number for each time, 0 if the header lacks a column."""
     try:
         columns = Columns(spec, rows[0] if spec.header and rows else None)
     except (MissingColumnError, HeaderError):
@@ -53,10 +53,12 @@ def _share_that_fits(rows: list[list[str]], spec: Annotations) -> float:
 
 
 def is_comment(line: str, spec: Annotations) -> bool:
+    """Return whether a line is a comment. Without `annotations.comment` none is."""
     return spec.comment is not None and line.startswith(spec.comment)
 
 
 def dialect(delimiter: str, quote: str, strict: bool = True) -> dict[str, Any]:
+    """Return the arguments of `csv.reader` for a delimiter and a setting of `annotations.quote`."""
     if quote == "none" or (quote == "auto" and delimiter == "|"):
         return {"delimiter": delimiter, "quoting": csv.QUOTE_NONE}
     return {

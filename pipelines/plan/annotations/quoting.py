@@ -1,4 +1,4 @@
-"""Quotes: whether the quotes of an annotation file are its quoting, or part of its text."""
+"""Find out whether the quotes in an annotation file quote its cells or are part of its text."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _PAIRED = re.compile(rf"{_TAB_CELL}(?:\t{_TAB_CELL})*+")
 
 
 def pair_up(line: str) -> bool:
-    """Return whether each cell of a line that begins with a quote ends with one, the line being cut by tabs."""
+    """Return whether, in a line cut at tabs, each cell that begins with a quote ends with one."""
     return QUOTE not in line or _PAIRED.fullmatch(line.rstrip("\r\n")) is not None
 
 
-def quoted_by_tabs(lines: Callable[[], Iterable[str]], spoken: dict[str, Any]) -> bool:
-    """Return whether the quotes of a file whose cells tabs part are its quoting. In many such files they are text.
+def is_quoted_tsv(lines: Callable[[], Iterable[str]], dialect: dict[str, Any]) -> bool:
+    """Return whether the quotes of a tab-separated file quote its cells. In many such files they are text.
 
-    They are quoting where they pair up on every line. Else they are only where the lines, cut by tabs, do not all have as many
-    cells, while the quoted rows do, and no cell that goes over several lines holds a tab, as one does that swallows rows.
+    They quote cells if they pair up on every line. Otherwise they do only if three things hold: lines cut at tabs differ in their
+    number of cells, quoted rows do not, and no cell of several lines holds a tab, which would be a sign of swallowed rows.
 
-    lines : gives the file's lines, from the first
-    spoken : how `csv` reads quotes
+    lines : returns the file's lines, from the first
+    dialect : arguments of `csv.reader` with quoting
     """
     if all(map(pair_up, lines())):
         return True
@@ -33,7 +33,7 @@ def quoted_by_tabs(lines: Callable[[], Iterable[str]], spoken: dict[str, Any]) -
         return False
     widths = set()
     try:
-        for row in csv.reader(lines(), **spoken):
+        for row in csv.reader(lines(), **dialect):
             if any("\t" in cell and ("\n" in cell or "\r" in cell) for cell in row):
                 return False
             if row:

@@ -1,4 +1,4 @@
-"""Rows of annotation files, and the errors of reading one."""
+"""Define the rows of annotation files and the errors of reading them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from clipmill.schemas.tables import RESERVED
 
 HINT = "; hint: "
-"""Before what a detail says besides what is wrong. What stands behind it stands in no key, so that words may be added."""
+"""Separates the hint in the detail of a rejection. Text before it enters keys and must not change; text after it may."""
 
 
 class UnreadableError(Exception):
-    """The file is no table that can be read."""
+    """The file cannot be read as a table."""
 
 
 class MissingColumnError(UnreadableError):
-    """The header lacks a column that the configuration names, or has it twice. under : the key of the configuration"""
+    """The header lacks a configured column, or has it twice. under : configuration key, `columns`, `fields` or `recording`"""
 
     def __init__(self, message: str, under: str = "columns") -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class MissingColumnError(UnreadableError):
 
 
 class AmbiguousError(Exception):
-    """Nothing in the file shows which sign of its times is decimal. value : one of them"""
+    """No time in the file shows which sign is decimal. value : one of the ambiguous times"""
 
     def __init__(self, message: str, value: str) -> None:
         super().__init__(message)
@@ -31,17 +31,18 @@ class AmbiguousError(Exception):
 
 
 class HeaderError(Exception):
-    """A row of data stands where the configuration says that the header is."""
+    """The row that should be the header holds data."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One annotation. start, end : in the file's time unit, None for the recording's own ends.
+    """One annotation.
 
-    names, values : of its fields. A million rows are in memory at once: they share the names, and have no dictionary each
-    channel : counted from 1, None for what `channels` says
-    reason : set when the row is rejected; detail : what is wrong with it
-    noted : what was understood or left out of it, by `clipmill.schemas.annotation_notes`
+    start, end : in the file's time unit, None for the recording's own start and end
+    names, values : its fields. A million rows are in memory at once, so they share the names instead of having a dictionary each
+    channel : counted from 1, None if `channels` decides
+    reason : set if the row is rejected; detail : what is wrong with it
+    noted : codes of notes on how it was read, of `clipmill.schemas.annotation_notes`
     """
 
     line: int
@@ -61,5 +62,5 @@ class Row:
 
 
 def field_name(name: str) -> str:
-    """Return the column under which a corpus's field is stored: its own name unless clipmill uses that one."""
+    """Return the column that stores a field of the corpus: the field's name, or a prefixed one if clipmill uses that name."""
     return f"annotation_{name}" if name in RESERVED else name

@@ -1,4 +1,4 @@
-"""Sheets: one annotation file as checked rows."""
+"""Read one annotation file as checked rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from clipmill.pipelines.plan.annotations.column_roles import Columns, is_number_like
 from clipmill.pipelines.plan.annotations.dialect import dialect, is_comment, sniff_delimiter
-from clipmill.pipelines.plan.annotations.quoting import QUOTE, quoted_by_tabs
+from clipmill.pipelines.plan.annotations.quoting import QUOTE, is_quoted_tsv
 from clipmill.pipelines.plan.annotations.rows import HeaderError, Row, UnreadableError
 from clipmill.pipelines.plan.annotations.text import decode_text, lines
 from clipmill.pipelines.plan.annotations.times import EITHER, Times, decimal_of
@@ -18,7 +18,8 @@ from clipmill.schemas.config.annotation_config import Annotations
 MAX_SIDECAR_BYTES = 64 << 20
 MAX_TABLE_BYTES = 4 << 30
 _MAX_FIELD_CHARS = 1 << 20
-_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?(?:\r\n?|\n|\Z)', re.IGNORECASE)  # by which Excel is told the delimiter
+_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?(?:\r\n?|\n|\Z)', re.IGNORECASE)
+"""A first line that tells Excel the delimiter."""
 _AUDACITY = "\\"
 _AROUND = ' "\t\r\n'
 _LABEL_HEADERS = frozenset("label labels class category species event_label sound_class".split())
@@ -26,18 +27,18 @@ _REMEDY = "if quotes are part of the text, set annotations.quote: none"
 
 
 class Sheet:
-    """A file's rows, read as they are asked for, once; the bad ones come with their reason.
+    """The rows of an annotation file. They are read while iterating, once; rejected rows have a reason.
 
-    header : as unique names, None without one; first : its cells as they stand there
-    noted : what was understood where there was something to understand, by `clipmill.schemas.annotation_notes`; whole when all rows were read
-    unnamed_roles : columns of the header that are likely to be meant as a role, by role
-    is_row : says of cells whether they name a recording, where that is known. Rows that an unpaired quote would swallow are found
-        by it where no time tells them
+    header : unique column names, None without a header; first : the header's cells as written
+    noted : counts of notes on how the file was read, by code of `clipmill.schemas.annotation_notes`; complete after the last row
+    unnamed_roles : columns of the header that are probably meant as a role, by role
+    is_row : returns whether cells name a recording; None if that is unknown. In a file without times, it finds rows that an
+        unpaired quote would swallow
 
     Raises
     ------
     UnreadableError : no row can be read; MissingColumnError : the header lacks a configured column; HeaderError : the first row is
-        none; AmbiguousError : nothing shows which sign of its times is decimal. Here or while iterating.
+        not a header; AmbiguousError : no time shows which sign is decimal. Raised here or while iterating.
     """
 
     def __init__(self, content: bytes, spec: Annotations) -> None:
@@ -47,27 +48,27 @@ class Sheet:
         csv.field_size_limit(_MAX_FIELD_CHARS)
         self._text = decode_text(content, spec.encoding).lstrip("\ufeff")
         self._first_line = 1
-        said = _SEPARATOR.match(self._text)
-        if said is not None:
-            self._text, self._first_line = self._text[said.end() :], 2
-        told = said[1] if said is not None else ""
-        self._delimiter = spec.delimiter if spec.delimiter != "auto" else told or sniff_delimiter(self._text, spec)
-        self._spoken = dialect(self._delimiter, spec.quote)
+        separator = _SEPARATOR.match(self._text)
+        if separator is not None:
+            self._text, self._first_line = self._text[separator.end() :], 2
+        declared = separator[1] if separator is not None else ""
+        self._delimiter = spec.delimiter if spec.delimiter != "auto" else declared or sniff_delimiter(self._text, spec)
+        self._dialect = dialect(self._delimiter, spec.quote)
         unsure = spec.quote == "auto" and self._delimiter == "\t" and QUOTE in self._text
-        if unsure and not quoted_by_tabs(self._plain_lines, self._spoken):
-            self._spoken = dialect(self._delimiter, "none")
+        if unsure and not is_quoted_tsv(self._plain_lines, self._dialect):
+            self._dialect = dialect(self._delimiter, "none")
             self.noted["files_read_unquoted"] += 1
-        self._found = self._cells()
+        self._remaining = self._cells()
         self._columns: Columns | None = None
         self.first: list[str] = []
-        first = next(self._found, None) if spec.header else None
+        first = next(self._remaining, None) if spec.header else None
         if first is not None or not spec.header:
             self._columns = Columns(spec, first[1] if first is not None else None)
         if first is not None and self._columns is not None:
             self.first = first[1]
             if (data := self._columns.looks_like_row(self.first, spec)) is not None:
                 raise HeaderError(
-                    f"the first row has {data}, so it is no header: write header: false (if it is one, give the columns by its names)"
+                    f"the first row has {data}, so it is not a header: write header: false; if it is a header, give the columns by name"
                 )
         self.header = self._columns.header if self._columns else None
         self.unnamed_roles = self._columns.unnamed_roles(spec) if self._columns is not None else {}
@@ -79,7 +80,7 @@ class Sheet:
             self._columns.times.settle(self._decimal(self._columns.times))
 
     def _has_numbers_above(self) -> bool:
-        """Return whether the header may be data: it holds a number, and no column that was found in it by a name."""
+        """Return whether the header may be data: it holds a number, and no column is configured by name."""
         spec = self._spec
         by_name = isinstance(spec.recording, str | list) or any(
             isinstance(where, str) for where in (*spec.columns.values(), *spec.fields.values())
@@ -87,8 +88,8 @@ class Sheet:
         return not by_name and any(map(is_number_like, self.first))
 
     def _decimal(self, times: Times) -> str:
-        """Return the decimal sign, by a look at as many rows as it takes; None are looked at where it cannot matter."""
-        quote = self._spoken.get("quotechar")
+        """Return the decimal sign. Reads rows until one shows it, or none if the sign cannot matter."""
+        quote = self._dialect.get("quotechar")
         is_cut_by_commas = self._delimiter == "," and (quote is None or quote not in self._text)
         signs = ("" if is_cut_by_commas else ",") + ("" if self._spec.time_unit == "s" else ".")
         if not signs or re.search(rf"[{signs}][0-9]", self._text) is None:
@@ -99,14 +100,14 @@ class Sheet:
         return decimal_of(times.separated(cells), str(self._spec.time_unit))
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
-        """Yield all cells of each row, for the name of its recording, and what they say."""
+        """Yield the cells of each row, from which the recording's name is read, and the row."""
         if self._columns is None:
             return
         read, first = self._columns.row, not self._spec.header
         above = None if self._columns.timed or first else self._columns.label_of(self.first)
         has_label_above = bool(above) and isinstance(self._spec.columns.get("label"), int)
         n_rows = 0
-        for line, cells in self._found:
+        for line, cells in self._remaining:
             if cells[0] == _AUDACITY and n_rows and self._is_frequency_range(cells):
                 self.noted["frequency_ranges"] += 1
                 continue
@@ -121,7 +122,7 @@ class Sheet:
             yield cells, row
 
     def _look_for_header(self, row: Row, cells: list[str]) -> None:
-        """Say of the first row of a file without header if it looks like one."""
+        """Reject the first row of a file without a header if it looks like a header, or count a note."""
         columns = self._columns
         if columns is None:
             return
@@ -137,6 +138,7 @@ class Sheet:
 
     @property
     def rows(self) -> list[Row]:
+        """All remaining rows. Reading them uses them up."""
         return [row for _, row in self]
 
     def _lines(self) -> Iterator[tuple[int, str]]:
@@ -151,17 +153,17 @@ class Sheet:
 
     def _cells(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the line on which each row starts, from 1, and its cells; empty rows are skipped."""
-        numbers: list[int] = []  # of the lines that the row at hand stands on
+        numbers: list[int] = []  # of the lines of the current row
         texts: list[str] = []
 
-        def told() -> Iterator[str]:
+        def record_lines() -> Iterator[str]:
             for number, line in self._lines():
                 numbers.append(number)
                 texts.append(line)
                 yield line
 
         try:
-            for row in csv.reader(told(), **self._spoken):
+            for row in csv.reader(record_lines(), **self._dialect):
                 if len(texts) > 1 and self._spec.quote == "auto":
                     self._check_not_swallowed(numbers, texts)
                 first_line = numbers[0]
@@ -171,16 +173,16 @@ class Sheet:
                 if any(cells):
                     yield first_line, cells
         except csv.Error as error:
-            hint = f"; {_REMEDY}" if "quoting" not in self._spoken else ""
+            hint = f"; {_REMEDY}" if "quoting" not in self._dialect else ""
             raise UnreadableError(f"line {numbers[0] if numbers else '?'}: {error}{hint}") from None
 
     def _check_not_swallowed(self, numbers: list[int], texts: list[str]) -> None:
-        """Refuse a quoted cell that goes over lines which are rows by themselves. Tabs were seen to before.
+        """Refuse a quoted cell that spans lines which are rows of their own. Tab-separated files were checked before.
 
         Raises
         ------
-        UnreadableError : a line of a row, other than its first, has a time where one is to be, or names a recording; or, where
-            neither is known, all its lines have as many cells
+        UnreadableError : a line of a row, other than its first, has a time in the time's column or names a recording; or, if
+            neither can be checked, all lines of the row have the same number of cells
         """
         if self._delimiter == "\t":
             return
@@ -195,12 +197,12 @@ class Sheet:
         if True in swallowed:
             line = numbers[1 + swallowed.index(True)]
             raise UnreadableError(
-                f"line {numbers[0]}: a quoted cell goes on to line {numbers[-1]}, and line {line} in it is a row by itself: close the"
-                f" quote; {_REMEDY}; if all is as it should be, set it to '\"'"
+                f"line {numbers[0]}: a quoted cell ends on line {numbers[-1]}, and line {line} inside it looks like a row of its own: close"
+                f" the quote; {_REMEDY}; if the cell is correct, set it to '\"'"
             )
 
     def column(self, where: str | int) -> int | None:
-        """Return the place of a column given by name (any case) or index, None when there is none. Raises MissingColumnError."""
+        """Return the index of a column given by name (in any case) or index, or None. Raises MissingColumnError if a name is not unique."""
         if isinstance(where, int) or self.header is None:
             at = int(where) if str(where).isdigit() else None
             return at if at is not None and (self.header is None or at < len(self.header)) else None
@@ -208,7 +210,7 @@ class Sheet:
 
     @property
     def hint_above(self) -> str:
-        """What to do where the header looks like a line above it."""
+        """What to do if the header looks like a line above the real header; otherwise empty."""
         return self._columns.hint_above() if self._columns is not None else ""
 
 

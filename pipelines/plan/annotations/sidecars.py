@@ -1,6 +1,6 @@
-"""Sidecars: annotation files that stand beside their recordings, read as these are gone through.
+"""Read sidecars: annotation files next to their recordings, one per recording.
 
-A recording's rows are in memory while it is its turn, so that many large sidecars do not add up.
+The rows of a recording are in memory only while it is processed, so that many large sidecars do not add up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clipmill.stages.storage.root import Root, split_name
 
 _READERS, _BATCH, _AT_ONCE = 16, 32, 32
 _LARGE_BYTES, _BATCH_BYTES = 1 << 20, 8 << 20
-"""Sidecars that are read ahead are at most this long, and those of a batch together; 32 batches are 288 MB at the very most."""
+"""Largest size of a sidecar that is read ahead, and of those of a batch together; 32 batches take 288 MB at most."""
 _HEADLESS_ENOUGH = 100
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
@@ -34,10 +34,10 @@ Content = bytes | OSError
 
 @dataclass(kw_only=True)
 class Sidecars(Annotated):
-    """A source's sidecars. `n_annotated` and `noted` count what was gone through so far.
+    """The sidecars of a source. `n_annotated` and `noted` count the sidecars read so far.
 
-    other_files : paths that are no recordings
-    key : of the annotations in the configuration
+    other_files : paths of files that are not recordings
+    key : configuration key of the annotations
     """
 
     spec: Annotations
@@ -50,10 +50,10 @@ class Sidecars(Annotated):
 
         Raises
         ------
-        ConfigError : the first row of many sidecars is data, and the configuration says that it is a header
-        OSError : a sidecar cannot be read, and neither can others
+        ConfigError : the first row of many sidecars is data where the configuration says that it is a header
+        OSError : the store fails, so that other sidecars cannot be read either
         """
-        for member, sidecar, content in _contents(self.root, ((m, self._beside(m.path)) for m in drained(members))):
+        for member, sidecar, content in _contents(self.root, ((m, self._sidecar_of(m.path)) for m in drained(members))):
             rows = self._rows(sidecar, content) if content is not None else []
             if self.noted["roles_not_named"] and not self.unnamed_roles and isinstance(content, bytes):
                 self.unnamed_roles = read_sheet(content, self.spec).unnamed_roles
@@ -72,35 +72,36 @@ class Sidecars(Annotated):
 
     @cached_property
     def _spelled(self) -> dict[str, str]:
+        """Paths of other files by their NFC form."""
         return paths_by_nfc(self.other_files)
 
-    def _beside(self, path: str) -> str | None:
-        """Return the path of a recording's sidecar, None where it has none."""
+    def _sidecar_of(self, path: str) -> str | None:
+        """Return the path of a recording's sidecar, or None."""
         folder, stem, _ = split_name(path)
         values = {"stem": stem, "name": path[len(folder) + 1 if folder else 0 :]}
-        name = _PLACEHOLDER.sub(partial(_filled, values), str(self.spec.sidecar))
+        name = _PLACEHOLDER.sub(partial(_replacement, values), str(self.spec.sidecar))
         sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
         return sidecar if sidecar in self.other_files else self._spelled.get(to_nfc(sidecar))
 
     def check_one_each(self, paths: list[str]) -> None:
-        """Refuse a file that would be the sidecar of several recordings, each of which would get all of its rows.
+        """Refuse a sidecar of several recordings, since each would get all of its rows.
 
         Raises
         ------
-        ConfigError : names the file and two of the recordings
+        ConfigError : the message names the file and two of the recordings
         """
         first: dict[str, str] = {}
         for path in paths:
-            sidecar = self._beside(path)
+            sidecar = self._sidecar_of(path)
             if sidecar is not None and (other := first.setdefault(sidecar, path)) != path:
                 raise ConfigError(
-                    f"{sidecar} stands beside several recordings, {other} and {path} among them, and all of its rows would be those of"
-                    ' each; did you mean `table` with `recording`, or a file for each recording, as in "{stem}.csv"?',
+                    f"{sidecar} is the sidecar of several recordings, such as {other} and {path}, and each would get all of its rows;"
+                    ' did you mean `table` with `recording`, or one file per recording, as in "{stem}.csv"?',
                     key=f"{self.key}.sidecar",
                 )
 
     def _rows(self, sidecar: str, content: Content) -> Rows | Unusable:
-        """Return the rows of a sidecar, or why it cannot be used, which is its recording's matter alone."""
+        """Return the rows of a sidecar, or the reason to reject its recording if it cannot be used."""
         try:
             if isinstance(content, OSError):
                 raise content
@@ -117,53 +118,54 @@ class Sidecars(Annotated):
             return Unusable(sidecar, "annotation_unreadable", str(error))
         self.noted.update(sheet.noted)
         self.noted["empty_sidecars"] += not rows
-        self._headless.passed(bool(rows))
+        self._headless.count_other(bool(rows))
         return rows
 
 
 class _Headless:
-    """Sidecars whose first row is data where a header should be: a mistake of the configuration, or of a few files."""
+    """Count sidecars with data where the header should be: a mistake in the configuration, or in a few files."""
 
     def __init__(self, key: str) -> None:
         self._key, self._first, self._n, self._n_others = key, "", 0, 0
 
-    def passed(self, has_rows: bool) -> None:
+    def count_other(self, has_rows: bool) -> None:
+        """Count a sidecar that was read, if it has rows."""
         self._n_others += has_rows
 
     def add(self, sidecar: str, error: HeaderError) -> None:
-        """Count a sidecar. Raises ConfigError when so many are so and no other that the rest need not be read."""
+        """Count a sidecar without header. Raises ConfigError after many of them and no other, to avoid reading the rest."""
         self._first = self._first or f"{sidecar}: {error}"
         self._n += 1
         if self._n >= _HEADLESS_ENOUGH and not self._n_others:
             self.check()
 
     def check(self) -> None:
-        """Raise ConfigError when at least half of the sidecars are so. Fewer are rejected, each for itself."""
+        """Raise ConfigError if at least half of the sidecars lack the header. If fewer do, only their recordings are rejected."""
         if self._n and self._n >= self._n_others:
             total = self._n + self._n_others
-            also = f" (it is so with {self._n:,} of {total:,} sidecars that were read)" if total > 1 else ""
+            also = f" (as in {self._n:,} of the {total:,} sidecars read so far)" if total > 1 else ""
             raise ConfigError(f"{self._first}{also}", key=f"{self._key}.header")
 
 
-def _contents(root: Root, beside: Iterator[tuple[M, str | None]]) -> Iterator[tuple[M, str, Content | None]]:
-    """Yield recordings with the contents of their sidecars in order, None of one that has none.
+def _contents(root: Root, pairs: Iterator[tuple[M, str | None]]) -> Iterator[tuple[M, str, Content | None]]:
+    """Yield recordings in order, each with the path and content of its sidecar, or with an empty path and None.
 
-    They are read ahead by many threads, since each waits for a disk or a store.
+    Many threads read ahead, since each waits for a disk or a store.
     """
     with ThreadPoolExecutor(_READERS, thread_name_prefix="sidecar") as pool:
         running: deque[tuple[list[tuple[M, str | None]], Future[list[Content | None]]]] = deque()
-        while batch := list(islice(beside, _BATCH)):
+        while batch := list(islice(pairs, _BATCH)):
             running.append((batch, pool.submit(_read_batch, root, [sidecar for _, sidecar in batch])))
             if len(running) == _AT_ONCE:
-                yield from _whole(root, *running.popleft())
+                yield from _complete(root, *running.popleft())
         while running:
-            yield from _whole(root, *running.popleft())
+            yield from _complete(root, *running.popleft())
 
 
-def _whole(
+def _complete(
     root: Root, batch: list[tuple[M, str | None]], read: Future[list[Content | None]]
 ) -> Iterator[tuple[M, str, Content | None]]:
-    """Yield the contents of a batch; those that are too long to be read ahead are read one by one."""
+    """Yield the contents of a batch. Those too long to be read ahead are read one by one."""
     contents = read.result()
     contents.reverse()
     for member, sidecar in batch:
@@ -174,7 +176,7 @@ def _whole(
 
 
 def _read_batch(root: Root, paths: list[str | None]) -> list[Content | None]:
-    """Return contents, None of files that are not there or too long, and of all that come when the batch has enough."""
+    """Return contents; None for a recording without sidecar, a sidecar too long, and all after the batch's limit of bytes."""
     contents: list[Content | None] = []
     left = _BATCH_BYTES
     for path in paths:
@@ -186,13 +188,12 @@ def _read_batch(root: Root, paths: list[str | None]) -> list[Content | None]:
     return contents
 
 
-def _filled(values: dict[str, str], match: re.Match[str]) -> str:
+def _replacement(values: dict[str, str], match: re.Match[str]) -> str:
     return values.get(match[1], match[0])
 
 
 def _content(root: Root, path: str, limit: int) -> Content:
-    """Return a sidecar's bytes, one more than `limit` at most; or what went wrong, since one that cannot be read is that recording's
-    matter alone."""
+    """Return a sidecar's bytes, at most `limit` + 1; or the error, since it concerns a single recording."""
     try:
         return root.read_bytes(path, limit=limit + 1)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The text of annotation files, in any of the usual encodings."""
+"""Decode annotation files in any of the usual encodings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _FILES = (
 
 
 def decode_text(content: bytes, encoding: str) -> str:
-    """Return a file's text. Raises UnreadableError."""
-    if (told := next((what for magic, what in _FILES if content.startswith(magic)), None)) is not None:
-        raise UnreadableError(f"it is no text but {told}")
+    """Return the text of a file. Raises UnreadableError if it is not text in this encoding. encoding : a name, or `auto`"""
+    if (other := next((what for magic, what in _FILES if content.startswith(magic)), None)) is not None:
+        raise UnreadableError(f"it is not text but {other}")
     name = encoding
     if encoding == "auto":
         name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
@@ -42,5 +42,5 @@ def decode_text(content: bytes, encoding: str) -> str:
 
 
 def lines(text: str) -> Iterator[str]:
-    """Yield lines with their ends, as a file does that is opened with ``newline=""``; StringIO would copy it, 4 bytes a letter."""
+    """Yield lines with their ends, like a file opened with ``newline=""``. StringIO would copy the text at 4 bytes per character."""
     return (match[0] for match in _LINE.finditer(text))

@@ -1,4 +1,4 @@
-"""Start and end of annotation rows: how numbers and clock times are written, and their units."""
+"""Read the start and end of annotation rows: numbers, clock times and units."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _CLOCK_EXPECTED = "expected hh:mm:ss.fff or mm:ss.fff"
 _LONGEST_S = 1e9
 _HIGHEST_RATE_HZ = 1e6
 _LOWEST_RATE_HZ = 8000
-"""Of recordings whose rate is not known yet: 0.05 s are then 400 samples, which are no more than 0.05 s at any higher rate."""
+"""Assumed for recordings of unknown rate: 0.05 s are then 400 samples, which are at most 0.05 s at any higher rate."""
 
 
 def number(text: str, decimal: str = EITHER) -> float | None:
-    """Return a finite number, None for what is none.
+    """Return a finite number, or None for any other text.
 
-    decimal : the sign before the fraction, ``.`` or ``,``; the other one may part thousands, as in ``1.234,5``. With `EITHER` one
-        of the two alone is decimal, and nothing parts thousands
+    decimal : the sign before the fraction, ``.`` or ``,``; the other one may separate thousands, as in ``1.234,5``. With `EITHER`,
+        a single one of the two is decimal, and nothing separates thousands
     """
     if decimal == EITHER:
         text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
@@ -45,7 +45,7 @@ def number(text: str, decimal: str = EITHER) -> float | None:
 
 
 def clock_seconds(text: str) -> float | None:
-    """Return the seconds of ``hh:mm:ss.fff``, ``mm:ss`` or ``mm:ss.fff`` (a comma is as good), the nearest float64; None for other text."""
+    """Return the seconds of ``hh:mm:ss.fff``, ``mm:ss`` or ``mm:ss.fff`` to the nearest float64 (comma or point), or None for other text."""
     match = _CLOCK.fullmatch(text)
     if match is None:
         return None
@@ -54,14 +54,14 @@ def clock_seconds(text: str) -> float | None:
 
 
 def decimal_of(texts: Iterable[str], time_unit: str) -> str:
-    """Return the decimal sign of a file, by the first of its times that shows it; a point where none holds a separator.
+    """Return the decimal sign of a file, as shown by the first of its times that can; a point if no time has a separator.
 
-    A point in seconds is always decimal, so `EITHER` is where a comma in seconds is shown to be, too. What could be thousands as well
-    as thousandths shows nothing.
+    A point in seconds is always decimal, so the result is `EITHER` if a comma in seconds turns out to be decimal too. A time that
+    can be read with thousands or with thousandths, such as 16,000, shows nothing.
 
     Raises
     ------
-    AmbiguousError : there are such values, and none that shows it
+    AmbiguousError : some times can be read in both ways, and no time shows which is right
     """
     unsure = ""
     for text in texts:
@@ -83,9 +83,9 @@ def decimal_of(texts: Iterable[str], time_unit: str) -> str:
 
 
 class Times:
-    """Reads start and end off the cells of a row, into the unit `Annotations.row_unit`.
+    """Read start and end from the cells of a row, in the unit `Annotations.row_unit`.
 
-    asks_decimal : the decimal sign is to be found out, and told by `settle`; until then whatever can be a number is one
+    asks_decimal : whether `settle` must be called with the decimal sign; before that, all that can be a number is read as one
     """
 
     def __init__(self, spec: Annotations, places: dict[str, int]) -> None:
@@ -101,18 +101,18 @@ class Times:
         self._also = ("." if self._unit == "s" else ".,") if self.asks_decimal else ""
 
     def settle(self, decimal: str) -> None:
-        """Read by a decimal sign from now on; see `decimal_of`."""
+        """Set the decimal sign for the rows to come; see `decimal_of`."""
         self._decimal, self._also = decimal, ""
 
     def separated(self, rows: Iterable[list[str]]) -> Iterator[str]:
-        """Yield the times that hold a point or a comma."""
+        """Yield the times with a point or a comma."""
         for cells in rows:
             for _, at in self._places:
                 if at < len(cells) and ("." in cells[at] or "," in cells[at]):
                     yield cells[at]
 
     def read(self, row: Row, cells: list[str]) -> None:
-        """Fill in start and end, or the reason why there are none."""
+        """Fill in start and end, or the reason why the row is rejected."""
         values: dict[str, float] = {}
         for name, at in self._places:
             text = cells[at]
@@ -151,7 +151,7 @@ class Times:
         if self._is_clock:
             return f"; {_CLOCK_EXPECTED}"
         if clock_seconds(text) is not None:
-            return f"{HINT}it looks like a clock time, set annotations.time_unit: clock"
+            return f"{HINT}it looks like a clock time; set annotations.time_unit: clock"
         if self._decimal != EITHER and ("." in text or "," in text):
             return f", and the decimal sign is {self._decimal!r} here"
         return ""
