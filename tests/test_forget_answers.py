@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clipmill.pipelines.dataset.near_recordings import suggest_recordings
 from conftest import run, tone, write_audio
 
+from clipmill.pipelines.dataset.near_recordings import suggest_recordings
 from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.records_io import snapshot_numbers
 from clipmill.stages.storage.root import Root

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from clipmill.pipelines.dataset.near_recordings import unknown_recordings_error
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.gc import Garbage, find_garbage_beyond
+from clipmill.pipelines.dataset.near_recordings import unknown_recordings_error
 from clipmill.pipelines.dataset.notes import unfinished_forget
 from clipmill.pipelines.dataset.records_io import (
     committed_keys,
