@@ -71,7 +71,7 @@ def test_build_then_look_at_it(
 def test_a_limit_exceeded_exits_with_3(corpus: Path, make_config: Callable[..., Path], ray_session: None) -> None:
     result = run("build", make_config({"root": corpus}))
     assert result.exit_code == 3
-    assert "not published: 1 of 5 recordings are rejected" in result.stderr
+    assert "not published: 1 of 5 recordings is rejected" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])
