@@ -178,7 +178,7 @@ def test_gc_removes_what_no_kept_snapshot_names(history: Path, tmp_path: Path) -
     (out / "shards/z").unlink()
     assert after == before
     kept = run("gc", out, "--keep", 2, "--delete")
-    assert "snapshots 1" in kept.output
+    assert "snapshot 1" in kept.output
     assert snapshot_numbers(Root(str(out))) == [2, 3]
     for number in (2, 3):
         assert files_of(out, number) == wanted[number]
