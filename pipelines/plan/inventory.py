@@ -182,7 +182,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                     _count(path, inventory.passed_over)
                 continue
             if _leads_out(path):
-                detail = "its key has . or .. as a part, or begins with /"
+                detail = "its key has . or .. for a part, or begins with /"
                 inventory.refusals.append(Refusal(source.name, _printable(path), "bad_name", detail))
                 continue
             if not (path.isascii() or _is_text(path)):
@@ -245,7 +245,7 @@ def _hash(source: Source, root: Root, inventory: Inventory) -> None:
         try:
             return replace(recording, version=version_of(root, recording.path, "sha256"))
         except FileNotFoundError:
-            return Refusal(source.name, recording.path, "recording_missing", "the file was removed while it was listed")
+            return Refusal(source.name, recording.path, "recording_missing", "the file went while it was listed")
         except PermissionError as error:
             return Refusal(source.name, recording.path, "unreadable", str(error.strerror))
 
@@ -292,7 +292,7 @@ class _Walk:
                     if not (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
                         raise
                     if self._patterns.match(path):
-                        self._refuse(path, "recording_missing", "a broken link")
+                        self._refuse(path, "recording_missing", "a link that leads nowhere")
 
     def _enter_link(self, entry: os.DirEntry[str], path: str) -> bool:
         """Return whether to list a link. If not, it may be refused with a reason."""
