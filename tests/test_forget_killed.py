@@ -83,10 +83,10 @@ def test_killed_anywhere_it_goes_on_to_its_end(tmp_path: Path) -> None:
             break
         *_, verdict = verify(Root(str(out)))
         assert verdict.problems == [], at
-        told.append("was cut off" in run("status", out))
+        told.append("was interrupted" in run("status", out))
         run("forget", out, GONE, "--yes")
         assert traces(out) == [], at
-        assert "was cut off" not in run("status", out)
+        assert "was interrupted" not in run("status", out)
         *_, verdict = verify(Root(str(out)))
         assert verdict.problems == []
         shutil.rmtree(out)

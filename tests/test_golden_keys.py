@@ -8,10 +8,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.plan.annotations.rows import HINT
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.schemas.config import AUDIO_EXTENSIONS
 from clipmill.schemas.config.model import Frozen, fingerprint, later
@@ -165,3 +167,48 @@ def test_later_keys_at_their_default_are_in_no_fingerprint(rate_hz: int, mode: s
     assert fingerprint(_New(rate_hz=rate_hz, mode=mode, gaps="fill", extra={})) == fingerprint(before)
     assert fingerprint(_New(rate_hz=rate_hz, mode=mode, gaps="reject")) == {**before.model_dump(), "gaps": "reject"}
     assert fingerprint(_NewHolder(old=after, track=0))["track"] == 0
+
+
+BAD_ROWS = """file,start,end,label,channel
+a.wav,0,0.1,,1
+a.wav,x,1,dog,1
+a.wav,0.2,0.1,dog,1
+a.wav,-5,0.1,dog,1
+a.wav,0,0.1,bird,1
+a.wav,0,1e17,dog,1
+a.wav,0,0.1,dog,zero
+a.wav,"1,5","2,5",dog,1
+a.wav,1:99,2:00,dog,1
+a.wav,0,0.1
+"""
+BAD_DETAILS = [
+    ("label_missing", "it is empty, and neither label.map nor classes knows that"),
+    ("annotation_not_a_number", "start is 'x'"),
+    ("annotation_end_before_start", "start 0.2, end 0.1"),
+    ("annotation_negative", "start is -5"),
+    ("label_not_mapped", "'bird'"),
+    ("annotation_out_of_range", "start 0, end 1e+17: no recording is so long"),
+    ("annotation_not_a_channel", "channel is 'zero'"),
+    ("annotation_not_a_number", "start is '1,5', and the decimal sign is '.' here"),
+    ("annotation_not_a_number", "start is '1:99'"),
+    ("annotation_missing_column", "no column 'channel': the row has 3 cells"),
+]
+
+
+def test_the_details_of_rejected_rows_do_not_change(tmp_path: Path) -> None:
+    """They are part of item digests, and so of keys: a nicer sentence would build shards again."""
+    write_audio(tmp_path / "in/a.wav", tone(1.0, 8000), 8000)
+    (tmp_path / "in/t.csv").write_text(BAD_ROWS)
+    text = f"""
+name: t
+sources:
+  - name: s
+    root: {tmp_path}/in
+    label: {{from: annotation, map: {{dog: dog}}}}
+    annotations: {{table: t.csv, recording: file, columns: {{start: start, end: end, label: label, channel: channel}}}}
+output: {{root: {tmp_path}/out}}
+"""
+    plan = make_plan(loads(text).config)
+    rows = [row for rows in plan.table["annotations"].to_pylist() for row in rows]
+    by_line = sorted(rows, key=lambda row: row["line"])
+    assert [(row["reason"], row["detail"].partition(HINT)[0]) for row in by_line] == BAD_DETAILS
