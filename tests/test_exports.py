@@ -136,7 +136,7 @@ def test_webdataset(dataset: Path, rows: Rows, tmp_path: Path) -> None:
 
     done = export(dataset, "webdataset", "--to", str(tmp_path / "w"))
     if not has_tars(dataset):
-        assert done.exit_code == 1 and "not as webdataset: add webdataset to output.formats" in done.output
+        assert done.exit_code == 1 and "not as webdataset; add webdataset to output.formats" in done.output
         return
     assert done.exit_code == 0, done.output
     seen = 0
