@@ -1,0 +1,1 @@
+"""Measures of clips. `clipmill.stages.clips.measure` applies them."""
