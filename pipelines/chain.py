@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -17,8 +18,12 @@ from clipmill.schemas.config.model import fingerprint, nearest
 from clipmill.schemas.config.problems import keys_at
 from clipmill.schemas.errors import ConfigError, Problem, StageError
 from clipmill.schemas.reasons import PLAN_REASONS, Reason
+from clipmill.schemas.thresholds import is_number
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain
+from clipmill.stages.clipping import Clipping
+from clipmill.stages.clips.keep import Keep
+from clipmill.stages.clips.measure import MODULES, MeasureClips, find_measure
 from clipmill.stages.decode import Decode
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.features import Features
@@ -27,11 +32,14 @@ from clipmill.stages.lookup import check_settings, find_stage, own_names, receiv
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
 from clipmill.stages.stage import Scope, Stage
+from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write import Write
 
-CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Downmix, Resample, Segment)
+CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Clipping, Downmix, Resample, Segment)
 DERIVED_STAGES: tuple[type[Stage], ...] = (Features, Images)
 """The first and the last derived stage; stages named in `features` come between them."""
+_COUNTED = ("clipped_share",)
+"""Columns of measures that are counted while clips are cut."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,9 @@ class Step:
     def identity(self) -> list[Any]:
         """What identifies the stage in keys: name, version, settings, and origin if it is not clipmill's own."""
         kind = type(self.stage)
-        about = [kind.identity or kind.section, kind.version, fingerprint(self.settings, by_alias=True)]
+        about: list[Any] = [kind.identity or kind.section, kind.version, fingerprint(self.settings, by_alias=True)]
+        if revisions := dict(self.stage.revisions):
+            about.append(revisions)
         return [*about, self.origin] if self.origin else about
 
 
@@ -62,8 +72,9 @@ class Chain:
     """The stages of a configuration, in order.
 
     chunk : stages that read recordings in chunks, up to the cutting of clips
-    clips : clip stages by source
-    common : clip stages of sources without a list of their own
+    clips : clip stages by source, up to the canonical PCM
+    common : clip stages of sources without a list of their own, up to the canonical PCM
+    stored, common_stored : the last clip stages of the lists, if these can work on stored clips, so that they need no recording
     canonical : the stage that makes PCM of clips
     derived : stages that work on stored clips
     computed : those of `derived` that `features` names
@@ -73,6 +84,8 @@ class Chain:
     chunk: tuple[Stage, ...]
     clips: Mapping[str, tuple[Step, ...]]
     common: tuple[Step, ...]
+    stored: Mapping[str, tuple[Step, ...]]
+    common_stored: tuple[Step, ...]
     canonical: Stage
     derived: tuple[Stage, ...]
     computed: tuple[Step, ...]
@@ -80,20 +93,47 @@ class Chain:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """All stages that the configuration names: for all sources, for single ones, and for features."""
-        return (*self.common, *(step for steps in self.clips.values() for step in steps), *self.computed)
+        of_sources = (step for name in self.clips for step in self.of_source(name))
+        return (*self.common, *self.common_stored, *of_sources, *self.computed)
+
+    def of_source(self, name: str) -> tuple[Step, ...]:
+        """Return the list of clip stages that the clips of a source pass through."""
+        return (*self.clips[name], *self.stored[name])
 
     @property
     def to_clips(self) -> tuple[Stage | ClipChain, ...]:
         """The stages from a plan to the PCM of clips."""
-        by_source = {name: tuple(step.stage for step in steps) for name, steps in self.clips.items()}
-        through = (ClipChain(by_source, self.clip_fields),) if any(by_source.values()) else ()
+        by_source = {name: tuple(step.stage for step in own) for name, own in self.clips.items()}
+        through = (ClipChain(by_source, self.cut_fields),) if any(by_source.values()) else ()
         return (*self.chunk, *through, self.canonical)
+
+    @property
+    def on_stored(self) -> StoredClips:
+        """The clip stages that work on stored clips, before all derived stages."""
+        stored, earlier = (
+            {name: tuple(step.stage for step in own) for name, own in lists.items()}
+            for lists in (self.stored, self.clips)
+        )
+        fields = _distinct(step.stage for steps in self.stored.values() for step in steps)
+        measured = [f for f in self.clip_fields if not pa.types.is_nested(f.type)]
+        return StoredClips(stored, earlier, fields, measured)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """All stages. A clip stage occurs once for each place where it is named."""
         clip_stages = {step.key: step.stage for step in self.steps if step.stage.scope == "clip"}
         return (*self.chunk, *clip_stages.values(), self.canonical, *self.derived)
+
+    @cached_property
+    def cut_fields(self) -> tuple[pa.Field, ...]:
+        """Columns that clips have before the stages that work on stored clips."""
+        counted = [f for f in self.clip_fields if f.name in _COUNTED] if self._counts_clipping else []
+        fields = _distinct(step.stage for steps in self.clips.values() for step in steps)
+        return (*fields, *(f for f in counted if f not in fields))
+
+    @property
+    def _counts_clipping(self) -> bool:
+        return any(isinstance(stage, Clipping) for stage in self.chunk)
 
     @cached_property
     def clip_fields(self) -> tuple[pa.Field, ...]:
@@ -142,7 +182,7 @@ class Chain:
     @property
     def words(self) -> dict[str, list[str]]:
         """Meanings of rules and reasons of other packages' stages, by code, for snapshots; for a reason also the remedy."""
-        rules = {rule: [meaning] for stage in self.stages for rule, meaning in stage.drops.items()}
+        rules = {rule: [meaning] for stage in self.stages for rule, meaning in stage.rules.items()}
         reasons = {reason.code: [reason.meaning, reason.remedy] for stage in self.stages for reason in stage.rejects}
         return {
             code: words
@@ -153,7 +193,7 @@ class Chain:
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the libraries that a shard's bytes depend on."""
-        wanted = {name: stage.section for stage in reversed(self.stages) for name in stage.libraries}
+        wanted = {name: stage.section for stage in reversed(self.stages) for name in stage.packages}
         wanted |= dict.fromkeys((*Write.libraries, "ray"), "write")
         own = {step.origin_name: step.origin.split(" ")[1] for step in self._foreign}
         return {name: _version(name, section) for name, section in wanted.items()} | own
@@ -194,11 +234,15 @@ def chain_of(config: Config, device: str | None = None) -> Chain:
     ------
     ConfigError, StageError : a stage is unknown, or its settings are wrong
     """
-    common = tuple(_steps(config, None))
-    clips = {s.name: tuple(_steps(config, s)) if s.clips is not None else common for s in config.sources}
-    changes = any(step.stage.changes_samples for steps in clips.values() for step in steps)
-    chunk = tuple(stage for kind in CHUNK_STAGES if (stage := kind.of(config)) is not None)
-    if changes:
+    whole = tuple(_steps(config, None))
+    lists = {s.name: tuple(_steps(config, s)) if s.clips is not None else whole for s in config.sources}
+    for steps in lists.values():
+        check_keep(steps)
+    common, common_stored = _divided(whole)
+    clips, stored = ({name: _divided(steps)[i] for name, steps in lists.items()} for i in (0, 1))
+    kinds = [k for k in CHUNK_STAGES if k is not Clipping or any(map(_asks_for_clipping, lists.values()))]
+    chunk = tuple(stage for kind in kinds if (stage := kind.of(config)) is not None)
+    if any(step.stage.changes_samples for steps in clips.values() for step in steps):
         chunk = tuple(replace(s, as_float=True) if isinstance(s, Segment) else s for s in chunk)
     canonical = CanonicalPcm.of(config)
     assert canonical is not None  # noqa: S101 - every chain has it
@@ -207,7 +251,53 @@ def chain_of(config: Config, device: str | None = None) -> Chain:
     derived = tuple(stage for stage in (first, *(step.stage for step in computed), last) if stage is not None)
     if device is not None:
         derived = tuple(replace(s, device=device) if isinstance(s, Features) else s for s in derived)
-    return Chain(config, chunk, clips, common, canonical, derived, computed)
+    return Chain(config, chunk, clips, common, stored, common_stored, canonical, derived, computed)
+
+
+def _divided(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """Return the stages of a list up to the canonical PCM, and those behind it, which work on stored clips.
+
+    These are as many from the end as can work on them, from the first that measures on. The order of the list stays.
+    """
+    at = len(steps)
+    while at > 0 and steps[at - 1].stage.suits_stored:
+        at -= 1
+    while at < len(steps) and not isinstance(steps[at].stage, MeasureClips | Keep):
+        at += 1
+    return steps[:at], steps[at:]
+
+
+def check_keep(steps: Sequence[Step]) -> None:
+    """Raise ConfigError if a stage `keep` bounds a column that clips do not have at its place."""
+    known = {"start_s", "duration_s", "n_samples", "n_channels", "sample_rate_hz"}
+    stored = {step.key for step in _divided(tuple(steps))[1]}
+    for step in steps:
+        if isinstance(step.stage, Keep):
+            of_stored = {"level_dbfs", "n_clipped"}
+            try:
+                if step.key not in stored and (early := of_stored & set(step.stage.spec.columns)):
+                    raise ValueError(
+                        f"{min(early)} describes the stored clip, which is made later than this; put this behind the last stage that changes"
+                        " samples, or use `silence`"
+                    )
+                step.stage.spec.check_columns(known | of_stored)
+            except ValueError as error:
+                raise ConfigError(f"{error}{_which_measure(step.stage, known)}", key=step.key) from None
+        known |= {field.name for field in step.stage.fields if is_number(field.type)}
+
+
+def _which_measure(keep: Keep, known: Collection[str]) -> str:
+    """Return a hint at the measure that would add the missing column."""
+    for name in MODULES:
+        with contextlib.suppress(ImportError):
+            columns = {field.name for field in find_measure(name).columns}
+            if missing := columns & set(keep.spec.columns) - set(known):
+                return f" (put `- measure: [{name}]` before it, which adds {min(missing)})"
+    return ""
+
+
+def _asks_for_clipping(steps: Sequence[Step]) -> bool:
+    return any("clipping" in s.stage.spec.root for s in steps if isinstance(s.stage, MeasureClips))
 
 
 def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str, str]) -> Chain:

@@ -14,11 +14,13 @@ class Account:
     """Hold an item's part of a commit's sums. Remarks are not part of it: the commit lists them by recording.
 
     saturation : of the item's clips
+    saturated_clips : samples at full scale by clip, of clips that have any
     """
 
     counts: Counts = field(default_factory=Counts)
     seconds: Seconds = field(default_factory=Seconds)
     saturation: Saturation = field(default_factory=Saturation)
+    saturated_clips: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return one line of JSON, without zeros and empty parts."""
@@ -36,6 +38,7 @@ class Account:
                 Counts(**plain.get("counts", {})),
                 Seconds(**plain.get("seconds", {})),
                 Saturation(**plain.get("saturation", {})),
+                dict(plain.get("saturated_clips", {})),
             )
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not an account of an item: {error}") from None

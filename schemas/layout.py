@@ -6,6 +6,7 @@
     shards/<split>/<split>-<partition>-<key12>.parquet | .tar
     commits/<key>.json                     a shard is committed when this exists
     commits/<key>.manifest.parquet, <key>.recordings.parquet    its part of the manifest, and its recordings
+    commits/<key>.dropped.parquet          clips that `keep` dropped, with what was measured of them; only if there are any
     builds/<id>.json                       what a build does, and its heartbeat; see `clipmill.pipelines.dataset.notes`
     builds/rejections.parquet              of the last build that was not published
     retries.json                           which rejected recordings were tried again, and how often
@@ -26,7 +27,7 @@ FORGOTTEN_FILE = "forgotten.json"
 COMMITS = "commits"
 SNAPSHOTS = "snapshots"
 OWN_FILES = re.compile(
-    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings)\.parquet)"
+    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)|builds/rejections\.parquet"
 )
 """Names of the files that clipmill writes. Files with other names belong to somebody else and are not touched."""
@@ -51,6 +52,11 @@ def commit_manifest_path(key: str) -> str:
 def commit_recordings_path(key: str) -> str:
     """Return the path of the table of a shard's recordings."""
     return f"{COMMITS}/{key}.recordings.parquet"
+
+
+def commit_dropped_path(key: str) -> str:
+    """Return the path of the table of clips that `keep` dropped from a shard."""
+    return f"{COMMITS}/{key}.dropped.parquet"
 
 
 def snapshot_name(number: int) -> str:

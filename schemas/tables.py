@@ -158,6 +158,40 @@ RECORDINGS = pa.schema(
 )
 """One row per item of a shard, with its outcome: the file `<key>.recordings.parquet` beside a commit."""
 
+DROPPED = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("item_id", pa.string()),
+        ("recording_id", pa.string()),
+        ("source", pa.string()),
+        ("source_uri", pa.string()),
+        ("label", pa.string()),
+        ("start_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("sample_rate_hz", pa.int32()),
+        ("n_channels", pa.int32()),
+        ("n_samples", pa.int64()),
+        ("level_dbfs", pa.float64()),
+        ("n_clipped", pa.int64()),
+        ("rule", pa.string()),
+        (
+            "on_stored",
+            pa.bool_(),
+        ),  # whether the rule was applied to the stored clip, so that another threshold needs no recording
+        (
+            "not_measured",
+            pa.list_(pa.string()),
+        ),  # columns that are null because the clip was dropped before they were measured
+    ]
+)
+"""One row per clip that was dropped by its measured columns, which follow: the file `<key>.dropped.parquet` beside a commit."""
+
+
+def dropped_schema(measured: Iterable[pa.Field]) -> pa.Schema:
+    """Return the schema of the clips that a shard dropped. measured : columns of clip stages with one value per clip"""
+    return pa.schema([*DROPPED, *(field.remove_metadata() for field in measured)])
+
+
 RESERVED = frozenset(
     "clip_id recording_id source source_uri start_s duration_s sample_rate_hz n_channels n_samples label split level_dbfs "
     "n_clipped audio label_id spectrogram phase log_mel mfcc spectrogram_shape phase_shape log_mel_shape mfcc_shape shard".split()

@@ -109,7 +109,7 @@ def _check(stage: Stage, before: pa.Table, after: pa.Table) -> None:
         )
     if missing := had - has:
         raise StageError(f"stage {stage.section!r} removes the column {min(missing)!r}; stages can only add columns")
-    if unknown := _new(before, after, "rule") - set(stage.drops):
+    if unknown := _new(before, after, "rule") - set(stage.rules):
         raise StageError(
             f"stage {stage.section!r} drops clips by the rule {min(unknown)!r}, which is not in its `drops`"
         )

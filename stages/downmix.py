@@ -103,15 +103,15 @@ def _reject(table: pa.Table, rejections: Mapping[int, dict[str, Any]]) -> pa.Tab
 
 def _missing_channel(channels: Channels, n: int) -> str | None:
     """Return the detail of the rejection when a recording of n channels lacks a configured channel, otherwise None."""
-    numbers = _numbers(channels)
+    numbers = channel_numbers(channels)
     if numbers is None or numbers[-1] < n:
         return None
     has = "it has 1 channel" if n == 1 else f"it has {n} channels"
     return f"{has}, and channels: {channels} asks for channel {numbers[-1]}, counted from 0"
 
 
-def _numbers(channels: Channels) -> list[int] | None:
-    """Return the channels to mix, None for all."""
+def channel_numbers(channels: Channels) -> list[int] | None:
+    """Return the numbers of the channels that clips are made of, None for all."""
     return _ALONE.get(channels) if isinstance(channels, str) else channels
 
 
@@ -155,7 +155,7 @@ class _Item:
         y : float32 [frames, channels]
         lead, core : frames to skip, and the number of frames after them to measure; the next chunk has the rest
         """
-        numbers = _numbers(channels)
+        numbers = channel_numbers(channels)
         if numbers is not None and len(numbers) < y.shape[1]:
             y = np.ascontiguousarray(y[:, numbers])
         if y.shape[1] == 1:

@@ -14,11 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile as sf
 
+from clipmill.schemas.account import Account
 from clipmill.schemas.errors import DonorError
 from clipmill.schemas.records import Commit, OutputFile
 from clipmill.schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
+from clipmill.stages.arrow_rows import replace_column
+from clipmill.stages.closing_rows import ClosingRows
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
+from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write.encode import decode_clip
 
 TABLE_ROWS = 256
@@ -32,41 +36,47 @@ SCHEMA = CLIPS.append(pa.field("encoded", _ENCODED))
 class Reread:
     """Read the clips of a committed shard. Takes its `clipmill.schemas.records.Commit` and yields tables of `schema`.
 
-    The clips keep their order and have both their PCM, bit for bit, and the stored audio file. The shard's file is hashed first.
+    The tables have what the recordings gave when the shard was built: its clips in their order, with their PCM, bit for bit, and the
+    stored audio file, and behind the clips of each item what was dropped or rejected of it, and its account. Clips that were dropped
+    by what was measured of them have the rule that applies to them now. The shard's files are hashed first.
 
     root : of the dataset
     sample_format : of the clips' PCM, int16 | float32
     field_names : the corpus's own fields
-    min_samples : samples of the shortest clip from which the new features can be computed
-    fields : columns of clip stages, which are kept
+    fields : columns of clip stages that the stored clips have, which are kept
     has_channel : whether the clips have a column `channel`; otherwise a field may have this name
+    stored : the clip stages that work on stored clips
     """
 
     root: Root
     sample_format: str
     field_names: Sequence[str]
-    min_samples: int = 1
     has_channel: bool = False
     fields: Sequence[pa.Field] = ()
+    stored: StoredClips = StoredClips({}, {})  # noqa: RUF009 - it is frozen
 
     version: ClassVar[int] = 1
 
     @property
     def schema(self) -> pa.Schema:
         """Return the schema of the tables that it yields."""
-        return pa.schema([*SCHEMA, *(field.remove_metadata() for field in self.fields)])
+        plain = [field.remove_metadata() for field in self.fields]
+        if not self.stored.measured:
+            return pa.schema([*SCHEMA, *plain])
+        listed = [f for f in self.stored.schema if f.name not in {g.name for g in (*SCHEMA, *plain)}]
+        return pa.schema([*SCHEMA, *plain, *listed])
 
     def __call__(self, commit: Commit) -> Iterator[pa.Table]:
-        """Yield the clips of a shard, in tables of at most `TABLE_ROWS` rows.
+        """Yield the rows of a shard, in tables of at most `TABLE_ROWS` rows.
 
         Raises
         ------
-        DonorError : a file is missing or differs from the committed one, or a clip is too short
+        DonorError : a file is missing or differs from the committed one, or does not say enough for the shard that is to be made
         """
         rows: list[dict[str, Any]] = []
         try:
             for row in self._rows(commit):
-                rows.append(self._clip(row))
+                rows.append(row)
                 if len(rows) == TABLE_ROWS:
                     yield pa.Table.from_pylist(rows, schema=self.schema)
                     rows = []
@@ -82,9 +92,46 @@ class Reread:
         if rows:
             yield pa.Table.from_pylist(rows, schema=self.schema)
 
-    def recordings(self, commit: Commit) -> pa.Table:
-        """Return the shard's table of `clipmill.schemas.tables.RECORDINGS`."""
-        output = self._check_output(commit, "recordings")
+    def dropped(self, commit: Commit) -> pa.Table | None:
+        """Return the clips that a shard dropped by what was measured of them; None if there are none.
+
+        `rule` is the rule that applies to a clip now, null if the clip may be kept now; `rule_then` is the one in the shard's records.
+
+        Raises
+        ------
+        DonorError : the file is missing or differs from the committed one
+        """
+        if commit.output("dropped") is None:
+            return None
+        table = self._table(commit, "dropped")
+        table = table.append_column("rule_then", table["rule"])
+        return replace_column(table, "rule", self.stored.rules_of(table))
+
+    def _rows(self, commit: Commit) -> Iterator[dict[str, Any]]:
+        items = self._table(commit, "recordings").to_pylist()
+        closing = ClosingRows(commit, items, self.dropped(commit))
+        clips = self._clip_rows(commit)
+        for item in items:
+            account = self._account(closing, item)
+            # Older records do not say which clips the saturated samples are in, which is of no consequence if all clips stay.
+            elsewhere = account.saturation.n_saturated - sum(account.saturated_clips.values())
+            for i in range(item["clips"]):
+                row = next(clips, None)
+                if row is None:
+                    raise DonorError(f"shard {commit.key[:12]} has fewer clips than its record says")
+                clip = self._clip(row, item["item_id"])
+                n_saturated = account.saturated_clips.get(clip["clip_id"], 0) + (0 if i else elsewhere)
+                yield {**clip, "saturated_samples": n_saturated}
+            yield from closing.rows(item, account)
+
+    def _account(self, closing: ClosingRows, item: dict[str, Any]) -> Account:
+        account = closing.account(item)
+        if account.saturation.n_saturated and not account.saturated_clips and any(self.stored.stages.values()):
+            raise DonorError(f"{item['item_id']}: which of its clips are saturated was not recorded")
+        return account
+
+    def _table(self, commit: Commit, format: str) -> pa.Table:
+        output = self._check_output(commit, format)
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             return pq.read_table(stream, use_threads=False)
 
@@ -97,7 +144,7 @@ class Reread:
             raise DonorError(f"a file of shard {commit.key[:12]} is missing") from None
         return output
 
-    def _rows(self, commit: Commit) -> Iterator[dict[str, Any]]:
+    def _clip_rows(self, commit: Commit) -> Iterator[dict[str, Any]]:
         output = self._check_output(commit, "parquet", "webdataset")
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "parquet":
@@ -127,9 +174,7 @@ class Reread:
                 else:
                     audio = {"bytes": content, "path": member.name}
 
-    def _clip(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row["n_samples"] < self.min_samples:
-            raise DonorError(f"clip {row['clip_id']} is too short for the features")
+    def _clip(self, row: dict[str, Any], item_id: str) -> dict[str, Any]:
         content = row["audio"]["bytes"]
         y, _ = decode_clip(content)
         dtype = "<i2" if self.sample_format == "int16" else "<f4"
@@ -139,7 +184,7 @@ class Reread:
         return {
             **{name: row[name] for name in _STORED},
             **{field.name: row[field.name] for field in self.fields},
-            "item_id": row["recording_id"],
+            "item_id": item_id,
             CHANNEL_COLUMN: row[CHANNEL_COLUMN] if self.has_channel else None,
             "fields": [row[name] for name in self.field_names],
             "status": "clip",

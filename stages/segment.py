@@ -21,11 +21,14 @@ from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
 from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from clipmill.stages.arrow_rows import list_values
 from clipmill.stages.clip_samples import nullable_floats
+from clipmill.stages.clipping import COLUMNS, FullScale
 from clipmill.stages.spans import Clip, windows
 from clipmill.stages.stage import Stage
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20
+CLIPPING = COLUMNS.names[0]
+"""Column of chunks that is there if the measure `clipping` is asked for."""
 
 
 @dataclass(frozen=True)
@@ -93,29 +96,38 @@ class Segment(Stage):
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         samples = list_values(table["samples"])
+        counts_clipping = CLIPPING in table.column_names
+        places = list_values(table[CLIPPING]) if counts_clipping else []
         rows: list[dict[str, Any]] = []
         n_bytes = 0
-        for i, chunk in enumerate(table.drop_columns(["samples"]).to_pylist()):
+        for i, chunk in enumerate(
+            table.drop_columns(["samples", *([CLIPPING] if counts_clipping else [])]).to_pylist()
+        ):
             identity = {name: chunk[name] for name in ITEM_COLUMNS}
             cutter = _Cutter(chunk, samples[i], self.sources[chunk["source"]], self.sample_format, self.as_float)
+            if counts_clipping and chunk["decoder_rate_hz"] is not None:
+                cutter.full_scale = FullScale(
+                    places[i], chunk["full_scale_channels"], chunk["decoder_rate_hz"], chunk["start_s"] or 0
+                )
             for row in cutter.rows():
                 rows.append({**identity, **row})
                 n_bytes += len(row.get("pcm") or b"") + 4 * len(row.get("samples", ()))
                 if n_bytes >= _TABLE_BYTES:
-                    yield _table(rows)
+                    yield _table(rows, counts_clipping)
                     rows, n_bytes = [], 0
         if rows:
-            yield _table(rows)
+            yield _table(rows, counts_clipping)
 
 
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
+def _table(rows: list[dict[str, Any]], counts_clipping: bool) -> pa.Table:
+    schema = CLIPS.append(pa.field("clipped_share", pa.float64())) if counts_clipping else CLIPS
     samples = [row.pop("samples", None) for row in rows]
-    columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in CLIPS]
+    columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema]
     if any(y is not None for y in samples):
         values = [y if y is not None else np.empty(0, np.float32) for y in samples]
         at = CLIPS.get_field_index("samples")
         columns[at] = nullable_floats(values, [y is not None for y in samples])
-    return pa.table(columns, schema=CLIPS)
+    return pa.table(columns, schema=schema)
 
 
 class _Cutter:
@@ -138,6 +150,7 @@ class _Cutter:
         # The channels of one clip: one channel, or None for all.
         self.lanes: list[int | None] = [*range(self.channels)] if source.each_channel else [None]
         self.n_candidates = self.n_annotations = 0
+        self.full_scale: FullScale | None = None
         # Nearly every chunk is finite and can be rounded as a whole, because no sample is beyond full scale.
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
@@ -261,10 +274,16 @@ class _Cutter:
             "n_samples": len(y),
             "n_clipped": clipped_samples,
             "saturated_samples": saturated_samples,
+            **self._clipped_share(clip, lane),
             "pcm": payload,
             **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
             **_annotation_columns(annotation),
         }
+
+    def _clipped_share(self, clip: Clip, lane: int | None) -> dict[str, float]:
+        if self.full_scale is None:
+            return {}
+        return {"clipped_share": self.full_scale.share(clip.start / self.rate, clip.stop / self.rate, lane)}
 
     def _padding(self, identity: str, n: int, channels: int) -> npt.NDArray[np.float32]:
         if self.spec.tail == "pad_zero":

@@ -39,6 +39,7 @@ class Stage(ABC):
     libraries : packages that its output depends on; commits record their versions
     on_gpu : whether it uses a GPU where there is one
     changes_samples : whether it changes the samples of clips; it then gets float32 samples that were never rounded
+    suits_stored : whether it can also work on stored clips. Where no other clip stage follows it does, and needs no recording
     """
 
     section: ClassVar[str]
@@ -52,6 +53,7 @@ class Stage(ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     on_gpu: ClassVar[bool] = False
     changes_samples: ClassVar[bool] = False
+    suits_stored: ClassVar[bool] = False
 
     @classmethod
     def of(cls, config: Config, settings: Any = None) -> Self | None:
@@ -67,6 +69,21 @@ class Stage(ABC):
     def fields(self) -> tuple[pa.Field, ...]:
         """Return the columns that the stage adds with these settings."""
         return self.columns
+
+    @property
+    def rules(self) -> Mapping[str, str]:
+        """Return the rules by which the stage drops clips with these settings, and their meanings."""
+        return self.drops
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages that the stage's output depends on with these settings."""
+        return self.libraries
+
+    @property
+    def revisions(self) -> Mapping[str, int]:
+        """Return the versions of parts that these settings use, without those of version 1. They enter keys."""
+        return {}
 
     @abstractmethod
     def __call__(self, table: pa.Table) -> pa.Table | Iterator[pa.Table]:
@@ -106,9 +123,11 @@ def rejected(table: pa.Table, details: Mapping[int, str], reason: str) -> pa.Tab
 
 
 def with_column(table: pa.Table, field: pa.Field, values: Mapping[int, Any]) -> pa.Table:
-    """Return a table with a column added or replaced. values : by row; the other rows are null."""
+    """Return a table with a column added or replaced. values : by row; clips without a value are null, other rows keep what they have."""
     column = pa.array([values.get(i) for i in range(table.num_rows)], field.type)
     at = table.schema.get_field_index(field.name)
+    if at >= 0 and table[field.name].null_count < table.num_rows:
+        column = pc.if_else(pa.array(is_clip(table)), column, table[field.name].combine_chunks().cast(field.type))
     plain = field.remove_metadata()
     return table.append_column(plain, column) if at < 0 else table.set_column(at, plain, column)
 

@@ -19,9 +19,11 @@ from clipmill.pipelines.config_file import loads
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.tables import CLIPS, RESERVED
+from clipmill.schemas.thresholds import as_thresholds
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain, apply_stage
 from clipmill.stages.clip_samples import waveforms, with_waveforms
+from clipmill.stages.clips.keep import Keep
 from clipmill.stages.clips.silence import SilenceFilter
 from clipmill.stages.lookup import find_stage, known_names
 from clipmill.stages.stage import Stage, dropped, rejected, with_column
@@ -56,7 +58,8 @@ class Louder(Stage):
 
 def every_stage() -> list[Stage]:
     chain = chain_of(config(features=FEATURES, output={"images": True, "root": "/out"}), "cpu")
-    return [SilenceFilter(-20.0), CanonicalPcm(), Louder(), *chain.derived]
+    keep = Keep(as_thresholds({"n_samples": {"min": 200}, "n_channels": {"max": 1}}))
+    return [SilenceFilter(-20.0), keep, CanonicalPcm(), Louder(), *chain.derived]
 
 
 def clips(kinds: list[str], as_float: bool = False, seed: int = 0) -> pa.Table:

@@ -27,6 +27,25 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
 
+class YamlText(click.ParamType):  # type: ignore[type-arg]
+    """A value in YAML's short form, as in '{snr_db: {min: 15}}'; the braces around all of it can be left out."""
+
+    name = "yaml"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value as plain data."""
+        import yaml
+
+        if not isinstance(value, str):
+            return value
+        if len(value) > _MAX_YAML:
+            self.fail(f"is longer than {_MAX_YAML:,} characters", param, ctx)
+        try:
+            return yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            self.fail(f"{value!r} is not YAML; expected a value as in '{{snr_db: {{min: 15}}}}'", param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 number_option = click.option(
     "--snapshot", "number", type=WholeNumber(min=1), help="Number of the snapshot; default: the newest."
@@ -44,6 +63,7 @@ accept_option = click.option(
 )
 _INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept; run the same command to continue")
 _MAX_WHY = 300
+_MAX_YAML = 10_000
 
 
 class _ConfigPath(click.Path):

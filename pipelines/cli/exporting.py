@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from clipmill.pipelines.cli.command_line import (
+    YamlText,
     dataset_at,
     json_option,
     number_option,
@@ -26,11 +28,19 @@ from clipmill.pipelines.exports import FORMATS
     "--text",
     help="Field with the transcripts; default: text, transcript or normalized_text if it exists, else the label.",
 )
+@click.option("--where", type=YamlText(), help="Only clips within thresholds, as in '{snr_db: {min: 15}}'.")
 @click.option("--replace", is_flag=True, help="Remove an earlier export from the folder first.")
 @json_option
 @reported
 def export(
-    root: str, format: str, number: int | None, target: str | None, text: str | None, replace: bool, as_json: bool
+    root: str,
+    format: str,
+    number: int | None,
+    target: str | None,
+    text: str | None,
+    where: Any,
+    replace: bool,
+    as_json: bool,
 ) -> None:
     """Write files with which other libraries read a snapshot.
 
@@ -49,7 +59,9 @@ def export(
     """
     from clipmill.pipelines.exports.snapshot_export import export_snapshot
 
-    result = export_snapshot(dataset_at(root), format, number=number, target=target, text=text, replace=replace)
+    result = export_snapshot(
+        dataset_at(root), format, number=number, target=target, text=text, where=where, replace=replace
+    )
     if as_json:
         click.echo(json.dumps(result.to_dict()))
         return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from clipmill.pipelines.cli.command_line import (
     WholeNumber,
+    YamlText,
     check_reasons,
     dataset_at,
     json_option,
@@ -133,10 +135,20 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
 @root_argument
 @number_option
 @click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="Number of clips to list.")
+@click.option(
+    "--keep",
+    "where",
+    type=YamlText(),
+    help="Say what thresholds would drop, as in '{snr_db: {min: 15}}'; nothing is built.",
+)
 @json_option
 @reported
-def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
-    """Show splits, labels, columns and a few clips."""
+def show(root: str, number: int | None, clips: int, where: Any, as_json: bool) -> None:
+    """Show splits, labels, columns and a few clips, or with --keep what thresholds would drop."""
+    if where is not None:
+        _show_forecast(root, number, where, as_json)
+        return
+    from clipmill.pipelines.cli.measured_wording import describe_measured
     from clipmill.pipelines.cli.wording import (
         describe_columns,
         describe_labels,
@@ -163,7 +175,7 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
     )
     notes = [*describe_saturated_sources(result["saturation"]), *describe_remark_counts(result["counts"]["remarked"])]
     say(*describe_splits(result["splits"]), *notes)
-    say(*describe_statistics(result["statistics"], result["splits"]))
+    say(*describe_statistics(result["statistics"], result["splits"]), *describe_measured(result["measured"]))
     if result["labels"]:
         say("labels:", *describe_labels(result["labels"], result["labels_by_split"]))
     if result["columns"]:
@@ -174,3 +186,25 @@ def show(root: str, number: int | None, clips: int, as_json: bool) -> None:
             f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
         )
     say(f"manifest: {result['manifest']}")
+
+
+def _show_forecast(root: str, number: int | None, where: Any, as_json: bool) -> None:
+    """Print what thresholds would drop of a snapshot."""
+    from clipmill.pipelines.cli.measured_wording import describe_forecast_of_keep
+    from clipmill.pipelines.dataset.measured import forecast
+    from clipmill.pipelines.dataset.published import open_dataset
+    from clipmill.pipelines.read.selection import thresholds_for
+
+    published = open_dataset(root, number)
+    thresholds = thresholds_for(published, where, "--keep")
+    assert thresholds is not None  # noqa: S101 - `where` is not None
+    result = forecast(published.root, published.commits, thresholds)
+    if as_json:
+        about = {
+            "root": published.root.uri(""),
+            "snapshot": published.snapshot.number,
+            "keep": thresholds.model_dump(exclude_none=True),
+        }
+        click.echo(json.dumps({**about, **asdict(result)}))
+        return
+    say(*describe_forecast_of_keep(result, published.snapshot))

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
+from clipmill.pipelines.dataset.measured import distributions, measured_names
 from clipmill.pipelines.dataset.notes import Note, read_notes, unfinished_forget
 from clipmill.pipelines.dataset.outcomes import count_remarked, remarks_of
 from clipmill.pipelines.dataset.published import Published
@@ -43,8 +44,10 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
     """
     snapshot = read_snapshot(root, number)
     files: dict[str, int] = {}
-    for key in snapshot.commits:
-        for output in read_commit(root, key).outputs:
+    commits = [read_commit(root, key) for key in snapshot.commits]
+    published = Published(root, snapshot)
+    for commit in commits:
+        for output in commit.outputs:
             if output.format in ("parquet", "webdataset"):
                 files[output.format] = files.get(output.format, 0) + 1
     labels = {
@@ -68,8 +71,9 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "saturation": describe_saturation(snapshot),
         "fields": snapshot.fields,
         "files": files,
-        "columns": Published(root, snapshot).columns,
-        "classes": Published(root, snapshot).classes,
+        "columns": published.columns,
+        "measured": distributions(root, commits, measured_names(published.columns)),
+        "classes": published.classes,
         "counts": asdict(snapshot.counts),
         "recordings_listed": snapshot.recordings_listed,
         "recordings_without_annotations": snapshot.recordings_without_annotations,

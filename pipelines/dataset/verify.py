@@ -95,7 +95,8 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
             if output.format == "manifest":
                 stream.seek(0)
                 ids.update(pq.read_table(stream, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist())
-    expected = commit.n_items if output.format == "recordings" else commit.counts.clips_kept
+    others = {"recordings": commit.n_items, "dropped": min(output.rows, commit.counts.clips_dropped)}
+    expected = others.get(output.format, commit.counts.clips_kept)
     if not rows == output.rows == expected:
         verdict.problems.append(
             f"{place}: it has {counted(rows, 'row')}; the commit says {output.rows}, and its counts say {expected}"

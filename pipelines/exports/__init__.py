@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
+from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
@@ -24,6 +26,7 @@ class Export:
     published : the snapshot
     target : where the files go; of the dataset itself for `huggingface` and `croissant`
     text : the field that holds a clip's transcript; None: `text`, `transcript` or `normalized_text` if there is one, else the label
+    where : only clips within these thresholds; None: all
     notes : what the reader of the files will not do, to be told to the user
 
     Raises
@@ -34,6 +37,7 @@ class Export:
     published: Published
     target: Root
     text: str | None = None
+    where: Thresholds | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -47,7 +51,10 @@ class Export:
     @property
     def splits(self) -> list[str]:
         """Those that have clips. Most readers fail on one without."""
-        return [s for s in self.published.splits if self.published.snapshot.by_split[s]["clips"]]
+        splits = [s for s in self.published.splits if self.published.snapshot.by_split[s]["clips"]]
+        if self.where is None:
+            return splits
+        return [s for s in splits if next(clip_rows(self.published, s, self.where), None) is not None]
 
     @property
     def text_field(self) -> str:
@@ -108,6 +115,8 @@ FORMATS = {
     "kaldi": "a Kaldi data directory a split, with WAV files",
     "csv": "one table a split: every clip with its fields, and the shard that holds it",
 }
+WHOLE_SHARDS = ("huggingface", "croissant", "webdataset")
+"""Formats that name the shards as they are, and so all of their clips."""
 IN_PLACE = ("huggingface", "croissant")
 """Formats whose files belong in the dataset's root."""
 

@@ -22,7 +22,7 @@ def export(asked: Export) -> list[str]:
             plain = csv.DictWriter(text, names, lineterminator="\n")
             quoted = csv.DictWriter(text, names, lineterminator="\n", quoting=csv.QUOTE_ALL)
             plain.writeheader()
-            for row in clip_rows(asked.published, split):
+            for row in clip_rows(asked.published, split, asked.where):
                 row["shard"] = asked.published.root.uri(row["shard"])
                 # Readers take a carriage return for the end of a line, and the writer does not quote for it.
                 alone = any("\r" in value for value in row.values() if isinstance(value, str))

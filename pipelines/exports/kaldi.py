@@ -29,7 +29,7 @@ def check(asked: Export) -> None:
     if not asked.target.is_local:
         raise ClipmillError(f"{asked.target.url}: Kaldi reads files of this machine; give a folder by --to")
     for split in asked.splits:
-        for row in clip_rows(asked.published, split):
+        for row in clip_rows(asked.published, split, asked.where):
             _words(asked, row)
 
 
@@ -43,7 +43,7 @@ def export(asked: Export) -> list[str]:
     written = []
     for split in asked.splits:
         all_of_them = []
-        for row in clips(asked.published, split):
+        for row in clips(asked.published, split, where=asked.where):
             speaker, path = _speaker(asked, row), write_wav(asked, split, row)
             name, length = f"{speaker}-{row['clip_id']}", f"{row['duration_s']:.6f}"
             all_of_them.append(_Utterance(name, speaker, path, length, _words(asked, row)))

@@ -79,7 +79,7 @@ def _write_shar(asked: Export, split: str, place: Path) -> None:
         folder, fields=dict.fromkeys(names, "numpy"), shard_size=_CLIPS_A_FILE, warn_unused_fields=False
     )
     with recordings, others:
-        for row in clips(asked.published, split, features=True):
+        for row in clips(asked.published, split, features=True, where=asked.where):
             with legible(asked.published.root, row["shard"]):
                 decode_waveform(row["audio"])  # or damage would go unnoticed: the bytes are only copied
             cut = _cut(asked, row, names)

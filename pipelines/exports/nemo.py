@@ -43,7 +43,7 @@ def export(asked: Export) -> list[str]:
 
 
 def _of_files(asked: Export, split: str) -> Iterator[str]:
-    for row in clips(asked.published, split):
+    for row in clips(asked.published, split, where=asked.where):
         address = write_wav(asked, split, row)
         yield _line(asked, row, wav_path(split, row) if asked.target.is_local else address)
 
@@ -56,7 +56,7 @@ def _of_tars(asked: Export, split: str) -> Iterator[str]:
         if shard is not None and tar is not None:
             tar_of[shard.path] = tar.path
     codec = asked.published.audio_codec
-    for row in clip_rows(asked.published, split):
+    for row in clip_rows(asked.published, split, asked.where):
         name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"
         yield _line(asked, row, name, shard_id=places[tar_of[row["shard"]]])
 

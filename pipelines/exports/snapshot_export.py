@@ -9,8 +9,9 @@ from typing import Any
 from clipmill.pipelines.dataset.notes import refuse_while_collecting
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import read_snapshot
-from clipmill.pipelines.exports import IN_PLACE, Export, exporter
+from clipmill.pipelines.exports import IN_PLACE, WHOLE_SHARDS, Export, exporter
 from clipmill.pipelines.exports.target import claimed, target_root
+from clipmill.pipelines.read.selection import thresholds_for
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.layout import snapshot_name, snapshot_path
 from clipmill.stages.storage.root import Root
@@ -51,6 +52,7 @@ def export_snapshot(
     number: int | None = None,
     target: str | None = None,
     text: str | None = None,
+    where: Any = None,
     replace: bool = False,
 ) -> Exported:
     """Write what other libraries need to read a snapshot.
@@ -62,6 +64,7 @@ def export_snapshot(
     number : of the snapshot; None: the newest
     target : folder or URL for the files; None: under the dataset's root
     text : field with the transcripts; None: the usual one
+    where : only clips within thresholds on their columns, as in `{"snr_db": {"min": 15}}`; not for formats that name whole shards
     replace : remove what an earlier export has left in the folder
 
     Raises
@@ -71,7 +74,9 @@ def export_snapshot(
     """
     refuse_while_collecting(root, "nothing was exported")
     published = Published(root, read_snapshot(root, number))
-    asked = Export(published, _target(published, format, target), text)
+    if where is not None and format in WHOLE_SHARDS:
+        raise ConfigError(f"{format} names whole shards, so --where cannot apply to it; leave it out", code="usage")
+    asked = Export(published, _target(published, format, target), text, thresholds_for(published, where))
     _check_not_empty(published, asked)
     with nullcontext() if format in IN_PLACE else claimed(asked, format, replace):
         written = exporter(format)(asked)
@@ -96,8 +101,9 @@ def _target(published: Published, format: str, target: str | None) -> Root:
 def _check_not_empty(published: Published, asked: Export) -> None:
     if not asked.splits:
         url = published.root.url
+        which = " within --where" if asked.where is not None else ""
         raise ClipmillError(
-            f"{url}: snapshot {published.snapshot.number} has no clips, so there is nothing to export; see `clipmill failures {url}`"
+            f"{url}: snapshot {published.snapshot.number} has no clips{which}, so there is nothing to export; see `clipmill failures {url}`"
         )
 
 

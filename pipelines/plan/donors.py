@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from clipmill.pipelines.chain import DERIVED_STAGES
+from clipmill.pipelines.chain import DERIVED_STAGES, Chain
 from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers, sound_commits
 from clipmill.pipelines.plan.planning import Plan
+from clipmill.schemas.errors import DonorError
 from clipmill.schemas.records import Commit
+from clipmill.stages.reread import Reread
 from clipmill.stages.storage.root import Root
 
 
-def find_donors(root: Root, plan: Plan, clip_sections: Collection[str]) -> dict[str, str]:
-    """Return the keys of the last snapshot's shards from whose clips planned shards can be made, by clips key.
-
-    clip_sections : sections of the stages up to clips
-    """
+def find_donors(root: Root, plan: Plan, chain: Chain) -> dict[str, str]:
+    """Return the keys of the last snapshot's shards from whose clips planned shards can be made, by clips key."""
     numbers = snapshot_numbers(root)
     if not numbers:
         return {}
     others = set(read_snapshot(root, numbers[-1]).commits) - set(plan.keys)
+    wanted = set(plan.table["clips_key"].unique().to_pylist()) - {""}
+    reread = Reread(root, "", (), stored=chain.on_stored)
+    sections = chain.clip_sections
     return {
         commit.clips_key: key
         for key, commit in sound_commits(root, others).items()
-        if commit.clips_key and not _lacks_clips(commit, clip_sections)
+        if commit.clips_key in wanted and not _lacks_clips(commit, sections) and not _may_gain_clips(commit, reread)
     }
+
+
+def _may_gain_clips(commit: Commit, reread: Reread) -> bool:
+    """Return whether clips that a shard dropped may be kept now, which only their recordings can tell or give."""
+    try:
+        dropped = reread.dropped(commit)
+    except DonorError:
+        return True
+    return dropped is not None and dropped["rule"].null_count > 0
 
 
 def _lacks_clips(commit: Commit, clip_sections: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ from clipmill.schemas.config.model import fingerprint
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
 from clipmill.stages.canonical import CanonicalPcm
+from clipmill.stages.clipping import Clipping
 from clipmill.stages.clips.silence import SilenceFilter
 from clipmill.stages.decode.families import decode_version
 from clipmill.stages.features import Features
@@ -22,7 +23,7 @@ from clipmill.stages.stage import Stage
 from clipmill.stages.storage.root import split_name
 from clipmill.stages.write import Write
 
-_UP_TO_CLIPS: tuple[type[Stage], ...] = (*CHUNK_STAGES, CanonicalPcm)
+_UP_TO_CLIPS: tuple[type[Stage], ...] = (*(kind for kind in CHUNK_STAGES if kind is not Clipping), CanonicalPcm)
 
 
 def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
@@ -59,12 +60,24 @@ def files_fingerprint(chain: Chain) -> dict[str, Any]:
     return {
         **drawn,
         **computed,
+        **_stored_fingerprint(chain),
         "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
         "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
         "formats": sorted(config.output.formats),
         "audio_codec": config.output.audio_codec,
         "stages": {Features.identity: Features.version, Write.identity: Write.version},
     }
+
+
+def _stored_fingerprint(chain: Chain) -> dict[str, Any]:
+    """Return the clip stages that work on stored clips; nothing if there are none.
+
+    Those of one source change the keys of all shards, but all of them get their clips from committed ones.
+    """
+    common = [step.identity for step in chain.common_stored]
+    own = {name: [step.identity for step in steps] for name, steps in chain.stored.items()}
+    different = {name: steps for name, steps in own.items() if steps != common}
+    return {"stored": [common, different]} if common or different else {}
 
 
 def source_fingerprint(chain: Chain, source: Source) -> str:

@@ -14,26 +14,39 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
+from clipmill.pipelines.read.selection import selected
 from clipmill.schemas.tables import IMAGE_COLUMN
+from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.arrow_rows import list_values
 
 Row = dict[str, Any]
 
 
-def clip_rows(published: Published, split: str) -> Iterator[Row]:
-    """Yield the manifest's rows of a split, in the order of the shards; `shard` is the path of the file that holds the clip."""
+def clip_rows(published: Published, split: str, where: Thresholds | None = None) -> Iterator[Row]:
+    """Yield the manifest's rows of a split, in the order of the shards; `shard` is the path of the file that holds the clip.
+
+    where : only clips within these thresholds
+    """
     for commit in published.commits:
         if commit.split == split:
             output = commit.output("parquet", "webdataset")
-            for row in clips_of(published.root, commit).to_pylist():
+            for row in selected(clips_of(published.root, commit), where).to_pylist():
                 yield {**row, "shard": output.path if output is not None else None}
 
 
-def clips(published: Published, split: str, features: bool = False) -> Iterator[Row]:
+def clips(published: Published, split: str, features: bool = False, where: Thresholds | None = None) -> Iterator[Row]:
     """Yield rows as `clip_rows` does, with `audio`: the bytes of a FLAC or WAV file, and `audio_name`: the clip's id and extension.
 
     features : have them as well, as float arrays of their shapes
     """
+    if where is None:
+        yield from _all_clips(published, split, features)
+        return
+    ids = {row["clip_id"] for row in clip_rows(published, split, where)}
+    yield from (row for row in _all_clips(published, split, features) if row["clip_id"] in ids)
+
+
+def _all_clips(published: Published, split: str, features: bool) -> Iterator[Row]:
     for commit in published.commits:
         if commit.split != split:
             continue

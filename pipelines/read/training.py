@@ -24,6 +24,7 @@ from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.published import Published, open_dataset
 from clipmill.pipelines.read.ranks import Group, Place, Ranks
 from clipmill.pipelines.read.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
+from clipmill.pipelines.read.selection import selected_rows, thresholds_for
 from clipmill.pipelines.read.shard_rows import ShardRows
 from clipmill.pipelines.read.shared_epoch import SharedEpoch
 from clipmill.schemas.errors import ClipmillError
@@ -57,6 +58,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     batch_size : the loader's batch size, so that loading processes get whole batches and `len(loader)` is right with them
     normalise : scale features to mean 0 and standard deviation 1, per "bin" or over "all" values
     normalise_by : the split whose statistics are used; never one that you evaluate on
+    where : only clips within thresholds on their columns, as in `{"snr_db": {"min": 15}}`; bounds are included, unknown values are not
     storage_options : for fsspec, as in a configuration
 
     classes : labels of all splits, in the order of their ids
@@ -85,6 +87,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         batch_size: int | None = None,
         normalise: Literal["bin", "all"] | None = None,
         normalise_by: str = "train",
+        where: Mapping[str, Any] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.published = root if isinstance(root, Published) else open_dataset(root, snapshot, storage_options)
@@ -100,6 +103,11 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self.batch_size = batch_size
         self.classes = self.published.classes
         self._files = self.published.shards(split)
+        self._where = thresholds_for(self.published, where)
+        # Rows of the shards' files; None: all.
+        self._rows = (
+            selected_rows(self.published, [f.path for f in self._files], split, self._where) if self._where else None
+        )
         self._ranks = Ranks(rank, n_ranks, group)
         self._epoch = SharedEpoch()  # seen by loading processes that live on
         self._pass: _Pass | None = None
@@ -124,7 +132,11 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     @property
     def n_clips(self) -> int:
         place = self._ranks.expected(self)
-        return len(Consumer(*place.share).stretch(sum(f.rows for f in self._files), self.even))
+        return len(Consumer(*place.share).stretch(sum(self._row_counts), self.even))
+
+    @property
+    def _row_counts(self) -> list[int]:
+        return [f.rows for f in self._files] if self._rows is None else [len(rows) for rows in self._rows]
 
     def __len__(self) -> int:
         return self.n_clips
@@ -179,6 +191,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
             "shuffle": self.shuffle, "buffer_size": self.buffer_size, "seed": self.seed, "even": self.even,
             "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
             **({"batch_size": self.batch_size} if self.batch_size is not None else {}),
+            **({"where": self._where.model_dump_json()} if self._where is not None else {}),
         }  # fmt: skip
 
     def __iter__(self) -> Iterator[Sample]:
@@ -192,7 +205,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def samples(self, epoch: int, given: int) -> Iterator[Sample]:
         """Yield this process's clips of an epoch, without the first `given` ones."""
-        place, rows = self._ranks.place(self), [f.rows for f in self._files]
+        place, rows = self._ranks.place(self), self._row_counts
         who = _consumer(place)
         order = shard_order(len(rows), self.seed, epoch, self.shuffle)
         line = Line(rows, order, first_place(sum(rows), self.seed, epoch, self.shuffle))
@@ -209,6 +222,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
             def take(places: Iterable[int]) -> None:
                 for place in places:
                     shard, row = line.find(place)
+                    row = row if self._rows is None else int(self._rows[shard][row])
                     held[place] = paths[shard], shards.take(shard, row)
 
             take(sorted(buffer.waiting))

@@ -19,6 +19,7 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.inspection import describe_remarks
+from clipmill.pipelines.dataset.measured import distributions, measured_names
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
 from clipmill.pipelines.dataset.publish import publish as publish_draft
 from clipmill.pipelines.dataset.publish import repair, write_rejections
@@ -178,7 +179,7 @@ class Builder:
         """
         if not todo:
             return
-        donors = find_donors(self.root, self.plan, chain_of(self._file.config).clip_sections)
+        donors = find_donors(self.root, self.plan, chain_of(self._file.config))
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
         shards = [shards[i] for i in _order([self.plan.shard_s[i] for i in todo])]
@@ -274,6 +275,7 @@ class Builder:
                 report.side_changes = built_changes(root, last, draft.commits)
                 draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
                 report.snapshot = draft.snapshot
+            report.measured = distributions(root, draft.commits, measured_names(draft.snapshot.columns))
             report.limits = (
                 short if same else short + find_exceeded_limits(self._file.config.limits, draft.snapshot, last)
             )

@@ -45,10 +45,11 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             output_root(config),
             audio.sample_format,
             tuple(plan.field_names),
-            config.features.min_samples,
             config.has_channel_column,
-            chain.clip_fields,
+            chain.cut_fields,
+            chain.on_stored,
         ),
+        on_stored=chain.on_stored,
         derived=chain.derived,
         write=Write(
             root=output_root(config),
@@ -64,6 +65,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             digests=(plan.config_digest, plan.clips_digest),
             measured=chain.measured,
             stage_of_reason=chain.stage_of_reason,
+            stored=chain.on_stored if chain.clip_fields else None,
         ),
         environment=Environment.of_this_process(),
     )

@@ -34,6 +34,7 @@ class Report:
     snapshot : the published snapshot, or the one that a limit kept from being published; None if shards failed
     warnings : likely mistakes, and shortfalls that did not keep the snapshot from being published
     side_changes : recordings that are in another split than in the last snapshot
+    measured : how the values of measured columns are distributed, by column; see `clipmill.pipelines.dataset.measured.distributions`
     storage_weaknesses : what the output's file system lacks, in sentences
     """
 
@@ -58,6 +59,7 @@ class Report:
     classes: list[str] = field(default_factory=list)
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
     side_changes: SideChanges = field(default_factory=SideChanges)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     storage_weaknesses: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:

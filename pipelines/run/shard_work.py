@@ -52,6 +52,7 @@ class Stages:
 
     clips : from the plan to the PCM of clips
     reread : reads the same clips from a committed shard instead
+    on_stored : measure and drop clips by their PCM
     derived : compute columns of clips
     write : writes the shard's files and its commit
     environment : variables that the stages need to reach storage
@@ -60,6 +61,7 @@ class Stages:
 
     clips: Work
     reread: Reread
+    on_stored: Work
     derived: tuple[Stage, ...]
     write: Write
     environment: Environment
@@ -78,8 +80,8 @@ class Stages:
 
     @property
     def before_cut(self) -> tuple[Work, ...]:
-        """The derived stages before the cut; all of them without one."""
-        return _check_results(self.derived[: self.cut[0] if self.cut else None])
+        """The stages behind the PCM of clips and before the cut; all of them without one."""
+        return (self.on_stored, *_check_results(self.derived[: self.cut[0] if self.cut else None]))
 
     @property
     def within_cut(self) -> tuple[Work, ...]:
@@ -147,9 +149,7 @@ class WriteShard:
         for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
             tables = apply_stages(self.stages.after_cut, self.clips_of(shard, donor))
             try:
-                if donor is not None:
-                    return write.rewrite(shard, donor, self.stages.reread.recordings(donor), tables)
-                return write(shard, tables)
+                return write(shard, tables, donor)
             except DonorError:
                 donor = None
             except InputChangedError as change:
@@ -186,12 +186,7 @@ class MakeBlock:
         """Return the clips and the plan, from which a donor that proved unusable is removed."""
         if (donor := find_donor(shard, self.stages)) is not None:
             with contextlib.suppress(DonorError):
-                tables = list(self.clips_of(shard, donor))
-                if sum(table.num_rows for table in tables) == donor.counts.clips_kept:
-                    empty = pa.concat_tables(
-                        apply_stages(self.stages.before_cut, [self.stages.reread.schema.empty_table()])
-                    )
-                    return pa.concat_tables([empty, *tables]), shard
+                return pa.concat_tables(self.clips_of(shard, donor)), shard
             shard = replace_column(shard, "donor", pa.nulls(shard.num_rows, pa.string()))
         return pa.concat_tables(self.clips_of(shard, None)), shard
 

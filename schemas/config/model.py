@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationInfo, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,11 +24,13 @@ def later(default: Any, **about: Any) -> Any:
 _LATER = "later"
 
 
-def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
+def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[str] = frozenset()) -> Any:
     """Return a configuration's values as plain data for a digest, without `later` keys that have their default.
 
     exclude : names of fields to leave out, of this model only
     """
+    if isinstance(model, RootModel):  # a list or a map whose keys are the user's: it has no keys that came later
+        return model.model_dump(mode="json")
     values: dict[str, Any] = {}
     dumped = model.model_dump(by_alias=by_alias, exclude=set(exclude))
     for name, field in type(model).model_fields.items():

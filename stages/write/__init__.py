@@ -11,13 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.schemas.errors import DonorError, ItemRejectedError
-from clipmill.schemas.layout import EXTENSIONS, commit_manifest_path, commit_recordings_path, shard_path
+from clipmill.schemas.errors import ClipmillError, DonorError, ItemRejectedError
+from clipmill.schemas.layout import (
+    EXTENSIONS,
+    commit_dropped_path,
+    commit_manifest_path,
+    commit_recordings_path,
+    shard_path,
+)
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
 from clipmill.stages.clip_buffer import ClipBuffer
 from clipmill.stages.storage.root import Root
+from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write.clip_sums import ShardStatistics
 from clipmill.stages.write.encode import codec_of, encode
 from clipmill.stages.write.ledger import Ledger
@@ -42,6 +49,7 @@ class Write:
     feature_names : columns of features, each of which has a second column with shapes
     measured : columns of stages that hold one value per clip
     stage_of_reason : the section of the stage that rejects for a reason, by reason
+    stored : the clip stages that work on stored clips, which tell what of the dropped clips is listed
     versions, device : for the commit record
     digests : of the whole configuration and of what concerns clips, as used in the keys; for the commit record
     max_temporary_mb : space that the clips of one item may take on disk until the item has ended; None: no limit
@@ -60,19 +68,22 @@ class Write:
     digests: tuple[str, str] = ("", "")
     measured: Sequence[pa.Field] = ()
     stage_of_reason: Mapping[str, str] = field(default_factory=dict)
+    stored: StoredClips | None = None
 
     identity: ClassVar[str] = "Write"
     version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "soundfile")
 
-    def __call__(self, plan: pa.Table, tables: Iterable[pa.Table]) -> Commit:
+    def __call__(self, plan: pa.Table, tables: Iterable[pa.Table], donor: Commit | None = None) -> Commit:
         """Write the shard that a plan describes, and return its commit.
 
         plan : rows of `clipmill.schemas.tables.PLAN`, all of one shard
         tables : its clips, in order
+        donor : the committed shard that the clips were read from, None if they were made from recordings
 
         Raises
         ------
+        DonorError : a clip of the donor is rejected now, and the reason cannot be told without its recording; nothing was written
         ClipmillError : the sums do not hold, which is a bug in a stage; nothing was written
         InputChangedError : recordings changed after they were planned; nothing was written
         ItemRejectedError : the clips of an item take too much temporary space; nothing was written
@@ -83,45 +94,41 @@ class Write:
         with contextlib.ExitStack() as files, ClipBuffer() as buffer, self._parts(plan, files) as (parts, recordings):
             statistics = self._fill(parts, ledger, buffer, tables, plan["split"][0].as_py())
             statistics = replace(statistics, saturation=dict(sorted(ledger.saturation.items())))
-            ledger.check()
+            self._check(ledger, donor)
             recordings.add(pa.Table.from_pylist(ledger.recordings, schema=RECORDINGS))
             outputs = [part.finish() for part in (*parts, recordings)]
-        return self._commit(plan, outputs, ledger.counts, ledger.seconds, statistics, ledger.rejections, ledger.remarks)
-
-    def rewrite(self, plan: pa.Table, donor: Commit, recordings: pa.Table, tables: Iterable[pa.Table]) -> Commit:
-        """Write a shard with the clips of a committed one, but with other features or in other formats; return its commit.
-
-        donor : the committed shard; its counts, rejections and remarks also hold for the new one
-        recordings : its table of `clipmill.schemas.tables.RECORDINGS`
-        tables : its clips as `clipmill.stages.reread.Reread` returns them, with features
-
-        Raises
-        ------
-        DonorError : not every clip could be used; nothing was written
-        """
-        split = plan["split"][0].as_py()
-        with contextlib.ExitStack() as files, self._parts(plan, files) as (parts, sheet):
-            n_clips, statistics = 0, ShardStatistics(self.feature_names)
-            for table in tables:
-                clips = self._encoded(_clips(table), split)
-                n_clips += clips.num_rows
-                statistics.add(clips)
-                for part in parts:
-                    part.add(clips)
-            if n_clips != donor.counts.clips_kept:
-                raise DonorError(
-                    f"{n_clips} of the {donor.counts.clips_kept} clips of shard {donor.key[:12]} are usable"
-                )
-            for name in RECORDINGS.names[recordings.num_columns :]:  # shards of older versions lack the last columns
-                recordings = recordings.append_column(
-                    RECORDINGS.field(name), pa.nulls(recordings.num_rows, pa.string())
-                )
-            sheet.add(recordings)
-            outputs = [part.finish() for part in (*parts, sheet)]
-        sums = replace(statistics.finish(), saturation=donor.statistics.saturation)
+            if ledger.dropped_clips:
+                outputs.append(self._write_dropped(plan["key"][0].as_py(), ledger.dropped_clips, files))
         return self._commit(
-            plan, outputs, donor.counts, donor.seconds, sums, donor.rejections, donor.remarks, donor.key
+            plan,
+            outputs,
+            ledger.counts,
+            ledger.seconds,
+            statistics,
+            ledger.rejections,
+            ledger.remarks,
+            donor.key if donor is not None else None,
         )
+
+    @staticmethod
+    def _check(ledger: Ledger, donor: Commit | None) -> None:
+        if donor is None:
+            ledger.check()
+            return
+        try:
+            ledger.check()
+        except ClipmillError as error:
+            raise DonorError(str(error)) from None
+        if ledger.counts.clips_rejected != donor.counts.clips_rejected:
+            raise DonorError(f"not all clips of shard {donor.key[:12]} are usable")
+
+    def _write_dropped(self, key: str, tables: list[pa.Table], files: contextlib.ExitStack) -> OutputFile:
+        """Write which clips were dropped by what was measured of them."""
+        path = commit_dropped_path(key)
+        part = ParquetFile("dropped", path, files.enter_context(self.root.write(path)), tables[0].schema)
+        for table in tables:
+            part.add(table)
+        return part.finish()
 
     @contextlib.contextmanager
     def _parts(self, plan: pa.Table, files: contextlib.ExitStack) -> Iterator[tuple[list[ShardFile], ShardFile]]:
@@ -179,10 +186,13 @@ class Write:
                 rows = rows.slice(start)
             clips = _clips(rows)
             ledger.count(item, rows, clips)
+            if self.stored is not None and (listed := self.stored.dropped_clips(rows)).num_rows:
+                ledger.list_dropped(listed)
             if clips.num_rows:
                 buffer.add(self._encoded(clips, split))
                 self._check_space(item, buffer)
             if is_last:
+                ledger.end(item)
                 for table in buffer.release():
                     statistics.add(table)
                     for part in parts:

@@ -23,6 +23,7 @@ class Ledger:
     stage_of_reason : the section of the stage that rejects for a reason, by reason
     counts, seconds, saturation : sums over the items that have ended; saturation by source
     rejections : rows for the commit
+    dropped_clips : of the items that have ended, tables of the clips that were dropped by their measured columns
     recordings : rows of `clipmill.schemas.tables.RECORDINGS`
     """
 
@@ -47,6 +48,7 @@ class Ledger:
         self._ids: set[str] = set()
         self._changed_inputs: dict[str, tuple[str, str]] = {}
         self.rejections: list[dict[str, Any]] = []
+        self.dropped_clips: list[pa.Table] = []
         self.recordings: list[dict[str, Any]] = []
         self._first_remarks: dict[tuple[str, str], dict[str, Any]] = {}
         self._more_remarks: Counter[tuple[str, str]] = Counter()
@@ -66,10 +68,12 @@ class Ledger:
 
     def _clear_item(self) -> None:
         self._item, self._item_seconds = Counts(), Seconds()
-        self._item_saturation = Saturation()
+        self._item_kept_s, self._item_by_label = 0.0, dict[str, float]()
+        self._item_saturation, self._item_saturated = Saturation(), dict[str, int]()
         self._item_rejections: list[dict[str, Any]] = []
         self._item_remarks: list[dict[str, Any]] = []
         self._item_ids: list[str] = []
+        self._item_dropped: list[pa.Table] = []
 
     def count(self, item: str, rows: pa.Table, clips: pa.Table) -> None:
         """Add rows of one item to the sums. clips : those of the rows that are clips"""
@@ -84,21 +88,27 @@ class Ledger:
             elif status == "rejected":
                 self._reject(item, row)
         labels = ["" if label is None else label for label in clips["label"].to_pylist()]
-        durations = clips["duration_s"].to_pylist()
-        by_label: dict[str, float] = {}
-        for label, duration in zip(labels, durations, strict=True):
-            by_label[label] = by_label.get(label, 0.0) + duration
+        # One after the other, so that the sums do not depend on how clips are divided among tables.
+        for label, duration in zip(labels, clips["duration_s"].to_pylist(), strict=True):
+            self._item_kept_s += duration
+            self._item_by_label[label] = self._item_by_label.get(label, 0.0) + duration
         self._item += Counts(clips_kept=clips.num_rows)
         self._item_ids.extend(clips["clip_id"].to_pylist())
-        self._item_seconds += Seconds(kept_s=sum(durations), by_label=by_label, clips_by_label=dict(Counter(labels)))
+        self._item_seconds += Seconds(clips_by_label=dict(Counter(labels)))
         if rows["remarks"].null_count < rows.num_rows:
             self._item_remarks += rows.select(_REMARK_COLUMNS).filter(pc.is_valid(rows["remarks"])).to_pylist()
         n_samples = sum(
             n * k for n, k in zip(clips["n_samples"].to_pylist(), clips["n_channels"].to_pylist(), strict=True)
         )
-        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(clips["saturated_samples"].to_pylist()))
-        if any(light["last"].to_pylist()):
-            self._end(item)
+        saturated = clips["saturated_samples"].to_pylist()
+        self._item_saturation += Saturation(clips.num_rows, n_samples, sum(saturated))
+        if any(saturated):
+            ids = clips["clip_id"].to_pylist()
+            self._item_saturated |= {clip: n for clip, n in zip(ids, saturated, strict=True) if n}
+
+    def list_dropped(self, clips: pa.Table) -> None:
+        """Keep the rows of clips that were dropped by their measured columns. clips : see `StoredClips.dropped_clips`"""
+        self._item_dropped.append(clips)
 
     def _reject(self, item: str, row: dict[str, Any]) -> None:
         kind, reason = row["kind"], row["reason"]
@@ -118,9 +128,10 @@ class Ledger:
         if reason in INPUT_CHANGED and item not in self._rejected_in_plan:
             self._changed_inputs[item] = (reason, row["detail"])
 
-    def _end(self, item: str) -> None:
+    def end(self, item: str) -> None:
         """Check the sums of an item that has ended, and add them to those of the shard."""
         c = self._item
+        self._item_seconds += Seconds(kept_s=self._item_kept_s, by_label=self._item_by_label)
         if self._primary.get(item) and not c.recordings_rejected:
             self._item += Counts(recordings_used=1)
         if c.annotations_used + c.annotations_rejected != self._annotations.get(item):
@@ -139,6 +150,7 @@ class Ledger:
             source = self._sources[item]
             self.saturation[source] = self.saturation.get(source, Saturation()) + self._item_saturation
         self.rejections.extend(self._item_rejections)
+        self.dropped_clips.extend(self._item_dropped)
         self._n_ends[item] += 1
         recording_id, version, item_digest = self._planned.get(item, (None, None, None))
         whole = [r["reason"] for r in self._item_rejections if r["kind"] in ("recording", "span")]
@@ -150,7 +162,9 @@ class Ledger:
                 "clips": self._item.clips_kept,
                 "reason": whole[0] if whole else None,
                 "item_digest": item_digest,
-                "account": Account(self._item, self._item_seconds, self._item_saturation).to_json(),
+                "account": Account(
+                    self._item, self._item_seconds, self._item_saturation, self._item_saturated
+                ).to_json(),
             }
         )
         if not whole:

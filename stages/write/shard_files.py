@@ -131,7 +131,7 @@ def _row_bytes(rows: pa.Table) -> list[int]:
     """Return the approximate size of each row in bytes: its audio, its picture and its features."""
     sizes = np.full(rows.num_rows, 256, np.int64)
     for field in rows.schema:
-        if pa.types.is_list(field.type):
+        if pa.types.is_list(field.type) and pa.types.is_primitive(field.type.value_type):
             width = field.type.value_type.byte_width
             sizes += width * np.array([len(v) for v in list_values(rows[field.name])], np.int64)
         elif pa.types.is_struct(field.type):

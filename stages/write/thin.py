@@ -23,7 +23,13 @@ import pyarrow.parquet as pq
 from clipmill.schemas.account import Account
 from clipmill.schemas.errors import DonorError
 from clipmill.schemas.keys import digest, shard_key
-from clipmill.schemas.layout import EXTENSIONS, commit_manifest_path, commit_recordings_path, shard_path
+from clipmill.schemas.layout import (
+    EXTENSIONS,
+    commit_dropped_path,
+    commit_manifest_path,
+    commit_recordings_path,
+    shard_path,
+)
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Saturation, Statistics
 from clipmill.schemas.tables import RECORDINGS
@@ -105,7 +111,7 @@ class Thin:
             parts: list[ShardFile] = []
             try:
                 for output in commit.outputs:
-                    if output.format == "recordings":
+                    if output.format in ("recordings", "dropped"):
                         continue
                     self._check(commit, output)
                     part, copied = self._copy(commit, output, key, files, statistics is None)
@@ -115,6 +121,7 @@ class Thin:
                 sheet = ParquetFile("recordings", path, files.enter_context(self.root.write(path)), RECORDINGS)
                 parts.append(sheet)
                 sheet.add(kept)
+                parts += self._copy_dropped(commit, key, files)
                 outputs = [part.finish() for part in parts]
             except (FileNotFoundError, pa.ArrowInvalid, tarfile.TarError, KeyError, ValueError) as error:
                 _abandon(parts)
@@ -168,6 +175,22 @@ class Thin:
                     if sums is not None:
                         sums.add(rows)
             return part, sums.finish() if sums is not None else None
+
+    def _copy_dropped(self, commit: Commit, key: str, files: contextlib.ExitStack) -> list[ShardFile]:
+        """Copy the remaining rows of the dropped clips; return the new file, not finished, or nothing if no rows remain."""
+        output = commit.output("dropped")
+        if output is None:
+            return []
+        self._check(commit, output)
+        with contextlib.closing(self.root.open_read(output.path)) as stream:
+            rows = pq.read_table(stream, use_threads=False)
+        rows = rows.cast(_as_written(rows.schema)).filter(self._is_kept(rows["recording_id"]))
+        if not rows.num_rows:
+            return []
+        path = commit_dropped_path(key)
+        part = ParquetFile("dropped", path, files.enter_context(self.root.write(path)), rows.schema)
+        part.add(rows)
+        return [part]
 
     def _copy_tar(
         self, path: str, stream: Any, files: contextlib.ExitStack, with_statistics: bool
