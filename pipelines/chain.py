@@ -32,7 +32,7 @@ from clipmill.stages.lookup import check_settings, find_stage, own_names, receiv
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
 from clipmill.stages.stage import Scope, Stage
-from clipmill.stages.stored_clips import StoredClips
+from clipmill.stages.stored_clips import Declared, StoredClips
 from clipmill.stages.write import Write
 
 CHUNK_STAGES: tuple[type[Stage], ...] = (Decode, Clipping, Downmix, Resample, Segment)
@@ -110,10 +110,8 @@ class Chain:
     @property
     def on_stored(self) -> StoredClips:
         """The clip stages that work on stored clips, before all derived stages."""
-        stored, earlier = (
-            {name: tuple(step.stage for step in own) for name, own in lists.items()}
-            for lists in (self.stored, self.clips)
-        )
+        stored = {name: tuple(step.stage for step in own) for name, own in self.stored.items()}
+        earlier = {name: tuple(Declared.by(step.stage) for step in own) for name, own in self.clips.items()}
         fields = _distinct(step.stage for steps in self.stored.values() for step in steps)
         measured = [f for f in self.clip_fields if not pa.types.is_nested(f.type)]
         return StoredClips(stored, earlier, fields, measured)

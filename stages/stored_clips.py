@@ -19,17 +19,35 @@ ON_STORED, NOT_MEASURED = "on_stored", "not_measured"
 
 
 @dataclass(frozen=True)
+class Declared:
+    """What counts here of a stage that works before clips are stored; its code is not at hand on all machines.
+
+    columns : names of the columns that it adds
+    rules : by which it drops clips by their columns; empty for any stage but `keep`
+    """
+
+    columns: frozenset[str]
+    rules: frozenset[str]
+
+    @classmethod
+    def by(cls, stage: Stage, all_rules: bool = False) -> Declared:
+        """Return what a stage declares. all_rules : not only those of `keep`"""
+        rules = frozenset(stage.rules) if all_rules or isinstance(stage, Keep) else frozenset[str]()
+        return cls(frozenset(field.name for field in stage.fields), rules)
+
+
+@dataclass(frozen=True)
 class StoredClips:
     """Apply clip stages to clips that are stored, or are about to be. Takes tables of `clipmill.schemas.tables.CLIPS`.
 
     stages : by source, the stages that work on stored clips
-    earlier : by source, the stages before the clips' samples were final
+    earlier : by source, what the stages declare that work before the clips' samples are final
     fields : columns that `stages` add
     measured : columns of all clip stages with one value per clip
     """
 
     stages: Mapping[str, Sequence[Stage]]
-    earlier: Mapping[str, Sequence[Stage]]
+    earlier: Mapping[str, Sequence[Declared]]
     fields: Sequence[pa.Field] = ()
     measured: Sequence[pa.Field] = ()
 
@@ -54,10 +72,7 @@ class StoredClips:
     def dropped_clips(self, rows: pa.Table) -> pa.Table:
         """Return the clips among rows that were dropped by what was measured of them, as a table of `schema`."""
         by_stored = pc.fill_null(rows[ON_STORED], False) if ON_STORED in rows.column_names else pa.scalar(False)
-        early = pa.array(
-            sorted({rule for steps in self.earlier.values() for s in steps if isinstance(s, Keep) for rule in s.rules}),
-            pa.string(),
-        )
+        early = pa.array(sorted({rule for own in self.earlier.values() for s in own for rule in s.rules}), pa.string())
         listed = pc.or_(by_stored, pc.is_in(rows["rule"], early))
         is_dropped = pc.fill_null(
             pc.and_(pc.equal(rows["status"], "dropped"), pc.and_(listed, pc.is_valid(rows["clip_id"]))), False
@@ -80,11 +95,11 @@ class StoredClips:
     def unmeasured(self, source: str, rule: str, on_stored: bool) -> set[str]:
         """Return the columns that are not measured of a source's clips when a rule drops them."""
         before = list(self.earlier.get(source, ()))
-        steps = [*before, *self.stages.get(source, ())]
+        steps = [*before, *(Declared.by(stage, all_rules=True) for stage in self.stages.get(source, ()))]
         first = len(before) if on_stored else 0
         at = next((i for i, s in enumerate(steps) if i >= first and rule in s.rules), len(steps))
-        later = {field.name for s in steps[at:] for field in s.fields}
-        return later - {field.name for s in steps[:at] for field in s.fields}
+        later = {name for s in steps[at:] for name in s.columns}
+        return later - {name for s in steps[:at] for name in s.columns}
 
     def rules_of(self, dropped: pa.Table) -> pa.Array:
         """Return the rule by which each listed clip is dropped now: string [n_rows]. Null: it may be kept, or that cannot be told.

@@ -33,6 +33,7 @@ from clipmill.stages.stage import Stage
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
+from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write import Write
 
 Work = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
@@ -61,7 +62,7 @@ class Stages:
 
     clips: Work
     reread: Reread
-    on_stored: Work
+    on_stored: StoredClips
     derived: tuple[Stage, ...]
     write: Write
     environment: Environment
@@ -69,8 +70,9 @@ class Stages:
 
     @property
     def uninstalled_modules(self) -> list[str]:
-        """Names of top-level modules of derived stages that are not part of an installed package, sorted."""
-        return sorted({type(stage).__module__.partition(".")[0] for stage in self.derived if stage_files(type(stage))})
+        """Names of top-level modules of stages on stored clips that are not part of an installed package, sorted."""
+        stages = [*self.derived, *(stage for own in self.on_stored.stages.values() for stage in own)]
+        return sorted({type(stage).__module__.partition(".")[0] for stage in stages if stage_files(type(stage))})
 
     @property
     def gpu_range(self) -> tuple[int, int]:
