@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clipmill.schemas.config.model import Frozen, did_you_mean
-from clipmill.schemas.config.problems import describe_problem
+from clipmill.schemas.config.problems import describe_problem, keys_at
 from clipmill.schemas.errors import ConfigError, Problem, StageError
 from clipmill.stages.stage import Scope, Stage
 from clipmill.stages.stage_code import DIGEST, code_files, digest_of, receive
@@ -178,7 +178,7 @@ def check_settings(kind: type[Stage], settings: Any, key: str) -> Any:
 def _problem(item: Any, kind: type[Stage], key: str) -> Problem:
     place = ".".join((key, *map(str, item["loc"])))
     if item["type"] == "extra_forbidden":
-        known = list((kind.settings or Frozen).model_fields)
+        known = keys_at(kind.settings or Frozen, item["loc"][:-1])
         hint = did_you_mean(item["loc"][-1], known) or f"; known here: {', '.join(known) or 'none'}"
         return Problem("config.unknown_key", f"unknown key{hint}", place)
     if item["type"] == "missing":

@@ -103,7 +103,7 @@ class Reread:
         """
         if commit.output("dropped") is None:
             return None
-        table = self._table(commit, "dropped")
+        table = self.stored.completed(self._table(commit, "dropped"))
         table = table.append_column("rule_then", table["rule"])
         return replace_column(table, "rule", self.stored.rules_of(table))
 

@@ -101,13 +101,24 @@ class StoredClips:
         later = {name for s in steps[at:] for name in s.columns}
         return later - {name for s in steps[:at] for name in s.columns}
 
+    def completed(self, dropped: pa.Table) -> pa.Table:
+        """Return the clips that another shard dropped, with the columns that it did not have: these were not measured."""
+        missing = [field for field in self.measured if field.name not in dropped.column_names]
+        if not missing:
+            return dropped
+        names = [sorted({*(before or ()), *(f.name for f in missing)}) for before in dropped[NOT_MEASURED].to_pylist()]
+        column = pa.array(names, DROPPED.field(NOT_MEASURED).type)
+        dropped = dropped.set_column(dropped.schema.get_field_index(NOT_MEASURED), NOT_MEASURED, column)
+        for field in missing:
+            dropped = dropped.append_column(field.remove_metadata(), pa.nulls(dropped.num_rows, field.type))
+        return dropped
+
     def rules_of(self, dropped: pa.Table) -> pa.Array:
         """Return the rule by which each listed clip is dropped now: string [n_rows]. Null: it may be kept, or that cannot be told.
 
-        dropped : clips that another shard with the same clips dropped, in a schema of its own
+        dropped : clips that another shard with the same clips dropped; see `completed`
         """
         rules: list[str | None] = [None] * dropped.num_rows
-        missing = {field.name for field in self.measured} - set(dropped.column_names)
         groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         columns = (dropped[name].to_pylist() for name in ("source", "rule", ON_STORED, NOT_MEASURED))
         for i, (source, rule, on_stored, unmeasured) in enumerate(zip(*columns, strict=True)):
@@ -116,7 +127,7 @@ class StoredClips:
             else:  # dropped before the clip was stored, and again by any shard with the same clips
                 rules[i] = rule
         for (source, unmeasured), rows in groups.items():
-            found = self._judge(dropped.take(rows), source, missing | set(unmeasured))
+            found = self._judge(dropped.take(rows), source, set(unmeasured))
             for i, rule in zip(rows, found.to_pylist(), strict=True):
                 rules[i] = rule
         return pa.array(rules, pa.string())

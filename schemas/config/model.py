@@ -30,7 +30,8 @@ def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[
     exclude : names of fields to leave out, of this model only
     """
     if isinstance(model, RootModel):  # a list or a map whose keys are the user's: it has no keys that came later
-        return model.model_dump(mode="json")
+        plain = model.model_dump(mode="json")
+        return [list(pair) for pair in plain.items()] if isinstance(plain, dict) else plain  # the order counts
     values: dict[str, Any] = {}
     dumped = model.model_dump(by_alias=by_alias, exclude=set(exclude))
     for name, field in type(model).model_fields.items():

@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.model import did_you_mean, nearest
@@ -197,7 +197,10 @@ def _model_at(model: Any, path: KeyPath) -> Any:
     for part in path:
         if isinstance(part, int):
             continue
-        annotation = _model_fields(model).get(str(part))
+        if issubclass(model, RootModel):  # a map, whose keys are the user's
+            annotation = typing.get_args(model.model_fields["root"].annotation)[-1]
+        else:
+            annotation = _model_fields(model).get(str(part))
         model = _inner_model(annotation) if annotation is not None else None
         if model is None:
             return None

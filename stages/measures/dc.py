@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipmill.schemas.columns import column
-from clipmill.stages.measures.measure import Measure
+from clipmill.stages.measures.declaration import Measure
 
 
 def compute_dc(y: npt.NDArray[np.float32], sample_rate_hz: int) -> Sequence[float | None]:

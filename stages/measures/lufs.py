@@ -16,7 +16,7 @@ import pyarrow as pa
 from scipy import signal  # type: ignore[import-untyped]
 
 from clipmill.schemas.columns import column
-from clipmill.stages.measures.measure import Measure
+from clipmill.stages.measures.declaration import Measure
 
 LOWEST_RATE_HZ = 4000
 """At a lower sample rate the standard's high shelf, at 1,682 Hz, would be at the end of the band or beyond it."""

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipmill.schemas.columns import column
+from clipmill.stages.measures.declaration import Measure
 from clipmill.stages.measures.frame_power import frame_power, mean_of_channels
-from clipmill.stages.measures.measure import Measure
 
 SILENCE_DBFS = -50.0
 _SILENCE_POWER = 10.0 ** (SILENCE_DBFS / 10.0)

@@ -150,7 +150,9 @@ class Ledger:
             source = self._sources[item]
             self.saturation[source] = self.saturation.get(source, Saturation()) + self._item_saturation
         self.rejections.extend(self._item_rejections)
-        self.dropped_clips.extend(self._item_dropped)
+        if self._item_dropped:  # in an order that does not depend on which of them were dropped before
+            clips = pa.concat_tables(self._item_dropped)
+            self.dropped_clips.append(clips.sort_by([("start_s", "ascending"), ("clip_id", "ascending")]))
         self._n_ends[item] += 1
         recording_id, version, item_digest = self._planned.get(item, (None, None, None))
         whole = [r["reason"] for r in self._item_rejections if r["kind"] in ("recording", "span")]
