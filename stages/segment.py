@@ -22,7 +22,7 @@ from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from clipmill.stages.arrow_rows import list_values
 from clipmill.stages.clip_samples import nullable_floats
 from clipmill.stages.clipping import COLUMNS, FullScale
-from clipmill.stages.spans import Clip, windows
+from clipmill.stages.spans import Clip, fixed_clip, windows
 from clipmill.stages.stage import Stage
 
 _OPEN_END = 1 << 62
@@ -221,7 +221,11 @@ class _Cutter:
                     yield self._clip(clip, start_s + clip.window * self.spec.hop, annotation, lane)
             return
         start = to_samples(start_s, self.rate)
-        if end <= start:
+        if self.spec.mode == "fixed" and end > start:
+            self.n_candidates += len(self.lanes)
+            for lane in self.lanes:
+                yield self._clip(fixed_clip(start, end, self.spec, self.rate), start_s, annotation, lane)
+        elif end <= start:
             yield from self._reject_clips(
                 start_s, annotation, "clip_empty", f"no sample between {start} and {end} at {self.rate} Hz"
             )
@@ -252,7 +256,7 @@ class _Cutter:
             return self._reject_clip(nominal_start_s, annotation, "clip_not_finite", what, lane)
         saturated_samples = int(np.count_nonzero(np.abs(y) >= np.float32(SATURATED))) if self.is_loud else 0
         if clip.n_padded:
-            y = np.concatenate([y, self._padding(identity, clip.n_padded, y.shape[1])])
+            y = np.concatenate([y, self._padding(identity, clip.n_padded, y)])
         clipped_samples, payload = 0, None
         if self.as_float:
             pass
@@ -285,10 +289,16 @@ class _Cutter:
             return {}
         return {"clipped_share": self.full_scale.share(clip.start / self.rate, clip.stop / self.rate, lane)}
 
-    def _padding(self, identity: str, n: int, channels: int) -> npt.NDArray[np.float32]:
-        if self.spec.tail == "pad_zero":
-            return np.zeros((n, channels), np.float32)
-        return white_noise(identity, n, channels, self.spec.tail_noise_dbfs)
+    def _padding(self, identity: str, n: int, y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what follows a clip that is too short: float32 [n, channels]. y : the clip, float32 [frames, channels]"""
+        kind = self.spec.pad if self.spec.mode == "fixed" else self.spec.tail.removeprefix("pad_")
+        if kind == "zero":
+            return np.zeros((n, y.shape[1]), np.float32)
+        if kind == "repeat":
+            return np.resize(y, (n, y.shape[1]))
+        if kind == "edge":
+            return np.repeat(y[-1:], n, axis=0)
+        return white_noise(identity, n, y.shape[1], self.spec.tail_noise_dbfs)
 
     def _origin(self, annotation: dict[str, Any] | None) -> str:
         range_us = None

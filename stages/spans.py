@@ -20,6 +20,8 @@ annotations need, shorter cells resample margins more often (`benchmarks/agreeme
 piece, 2 s 26 %, 4 s 12 %)."""
 
 _MARGIN_S = 0.02
+_ROUNDING_S = 1e-3
+"""Decoded beyond a clip whose place follows from rounded times."""
 
 
 def margin_frames(source_rate_hz: int, target_rate_hz: int) -> int:
@@ -96,6 +98,10 @@ def cuts(
 def _range_cuts(
     r: Range, spec: Segment, total_s: Callable[[], float | None], piece_s: float, span: tuple[float, float | None]
 ) -> Iterator[Cut]:
+    if spec.mode == "fixed":
+        first_s, stop_s = fixed_range(r.start_s, r.end_s if r.end_s is not None else total_s(), spec)
+        yield Cut(r, 0, 1, max(r.start_s, first_s - _ROUNDING_S), stop_s + _ROUNDING_S)
+        return
     if spec.mode != "window":
         # One cell more than the longest clip is enough to detect that a clip is too long.
         longest_s = r.start_s + spec.max_clip_s + CELL_S
@@ -125,6 +131,25 @@ def _range_cuts(
             need_end_s = max(start_s, min(need_end_s, end_s))
         yield Cut(r, first, last, start_s, need_end_s)
         first = last
+
+
+def fixed_range(start_s: float, end_s: float | None, spec: Segment) -> tuple[float, float]:
+    """Return the time that a clip of fixed length needs of a range. end_s : None while unknown; then the clip is at the start"""
+    length_s = float(spec.length_s or 0)
+    if end_s is None:
+        return start_s, start_s + length_s
+    spare_s = max(0.0, end_s - start_s - length_s)
+    first_s = start_s + spare_s / 2 if spec.crop == "center" else start_s
+    return first_s, min(first_s + length_s, end_s)
+
+
+def fixed_clip(start: int, end: int, spec: Segment, rate_hz: int) -> Clip:
+    """Return the place of a clip of fixed length in a range. start, end : frames at the target rate, half-open"""
+    length = to_samples(float(spec.length_s or 0), rate_hz)
+    spare = max(0, end - start - length)
+    first = start + spare // 2 if spec.crop == "center" else start
+    stop = min(first + length, end)
+    return Clip(0, first, stop, length - (stop - first))
 
 
 def pieces(all_cuts: Iterator[Cut], piece_s: float) -> Iterator[Piece]:

@@ -47,6 +47,10 @@ NOT_IN_KEYS = {
     "name", "limits", "sources[].storage_options", "sources[].bytes_per_second", "output.root", "output.storage_options",
     "output.shard_seconds", "features.device",
 }  # fmt: skip
+OF_MODES: dict[str, dict[str, Any]] = {
+    "sources[].segment.pad": {"mode": "fixed", "length_s": 1.0}, "sources[].segment.crop": {"mode": "fixed", "length_s": 1.0},
+}  # fmt: skip
+"""Keys of single modes of cutting, with a configuration of that mode."""
 ALTERNATIVES: dict[str, Any] = {
     "sources[].root": "/elsewhere", "sources[].segment.mode": "whole", "sources[].segment.tail_noise_dbfs": -40.0,
     "sources[].raw.encoding": "s24le", "sources[].channels": "left", "sources[].track": 1, "sources[].clips": [{"silence": {"min_dbfs": -10}}],
@@ -116,12 +120,15 @@ def value_at(config: Any, path: tuple[Any, ...]) -> Any:
 
 @pytest.mark.parametrize(("key", "path", "info"), [pytest.param(*leaf, id=leaf[0]) for leaf in leaves()])
 def test_each_leaf_moves_a_key_or_is_known_not_to(key: str, path: tuple[Any, ...], info: Any) -> None:
-    before = Config.model_validate(PLAIN)
+    base = copy.deepcopy(PLAIN)
+    if (segment := OF_MODES.get(key)) is not None:
+        base["sources"][0]["segment"] = segment
+    before = Config.model_validate(base)
     now = value_at(before, path)
     if any(key == name or key.startswith(f"{name}.") for name in OF_ITEMS):
         return
     for other in others(key, info, now):
-        plain = copy.deepcopy(PLAIN)
+        plain = copy.deepcopy(base)
         place = plain
         for part in path[:-1]:
             place = place[part] if isinstance(part, int) else place.setdefault(part, {})

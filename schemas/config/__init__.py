@@ -20,6 +20,7 @@ from clipmill.schemas.config.label_config import From, Label, as_label, named_gr
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.config.model import Frozen, Name, Positive, did_you_mean, error_at, later
 from clipmill.schemas.config.raw_config import Raw, names_extension
+from clipmill.schemas.config.segment_config import Segment as Segment
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.names import normalize_names
 
@@ -30,34 +31,6 @@ AUDIO_EXTENSIONS = (
 ).split()
 """Extensions of audio files. Video containers that accompany extracted audio in many corpora (avi, flv, mpg, vob) are left out, because
 each recording would occur twice. The plan reports them as passed over; they are used when `include` names them."""
-
-
-class Segment(Frozen):
-    """Configure how a recording, or each annotated range of it, is cut into clips."""
-
-    mode: Literal["annotation", "window", "whole"] = "whole"
-    length_s: Positive | None = None
-    hop_s: Positive | None = Field(None, description="default: length_s")
-    tail: Literal["drop", "keep", "pad_zero", "pad_noise"] = "drop"
-    tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = -50.0
-    keep_every: Annotated[int, Field(ge=1)] = 1
-    max_clip_s: Annotated[float, Field(gt=0, le=3600)] = Field(600.0, description="a longer clip is rejected")
-
-    @model_validator(mode="after")
-    def _check(self) -> Segment:
-        if self.mode == "window":
-            if self.length_s is None:
-                raise ValueError("mode window needs length_s")
-            if self.length_s > self.max_clip_s:
-                raise ValueError(f"length_s {self.length_s:g} exceeds max_clip_s {self.max_clip_s:g}")
-        elif self.model_fields_set & {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"}:
-            raise ValueError(f"length_s, hop_s, tail and keep_every belong to mode window, not {self.mode}")
-        return self
-
-    @property
-    def hop(self) -> float:
-        """Return the seconds from the start of one window to the start of the next."""
-        return self.hop_s if self.hop_s is not None else float(self.length_s or 0)
 
 
 class Source(Frozen):
@@ -251,13 +224,11 @@ class Config(Frozen):
             )
         for i, source in enumerate(self.sources):
             segment = source.segment
-            if (
-                segment.mode == "window"
-                and min(float(segment.length_s or 0), segment.hop) * self.audio.sample_rate_hz < 1
-            ):
+            if segment.length_s and min(segment.length_s, segment.hop) * self.audio.sample_rate_hz < 1:
+                lengths = "length_s and hop_s" if segment.mode == "window" else "length_s"
                 raise error_at(
                     f"sources[{i}].segment",
-                    f"length_s and hop_s must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
+                    f"{lengths} must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
                 )
         self._check_label_columns()
         self._check_classes()

@@ -15,6 +15,7 @@ from clipmill.stages.decode.cursor import Cursor
 from clipmill.stages.decode.readers import DecodeError, Reader
 from clipmill.stages.spans import Range, cuts
 
+_ALL_S = 1e8
 _ROUNDING_S = 1e-6
 """Far less than a frame, so that a row that ends exactly with its recording is not doubtful."""
 
@@ -31,6 +32,8 @@ def lookahead_end_s(
     least_s : length that the recording has at least, unless it is rejected
     tolerance_s : how far a range may reach beyond the recording's end
     """
+    if spec.mode == "fixed" and spec.crop == "center" and any(r.end_s is None for r in ranges):
+        return _ALL_S  # the middle of a range is not known before its end
     doubtful = [
         r.end_s
         for r in ranges

@@ -186,7 +186,7 @@ class RecordingDecoder:
         if reader.n_frames is not None and not keep:
             return reader, None
         until_s = lookahead_end_s(
-            _ranges(self._annotations(rate), annotated=True),
+            _ranges(self._annotations(rate), annotated=self.item["annotations"] is not None),
             _bound_clip(self.source.segment, values_per_s),
             _piece_s(values_per_s),
             minimum_length_s(container, rate, self.rules.gaps),
@@ -219,6 +219,7 @@ class RecordingDecoder:
 
         def total_s() -> float | None:
             total = cursor.total if cursor.total is not None else reader.n_frames
+            total = length if total is None else total
             return None if total is None else total / rate
 
         waiting: dict[str, Any] | None = None

@@ -1,0 +1,50 @@
+"""Define the section `segment` of a source: how clips are cut out of recordings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from clipmill.schemas.config.model import Frozen, Positive, later
+
+Mode = Literal["annotation", "window", "whole", "fixed"]
+_KEYS: dict[str, set[str]] = {
+    "window": {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"},
+    "fixed": {"length_s", "pad", "crop", "tail_noise_dbfs"},
+}
+"""Keys of single modes. The other keys belong to all of them."""
+
+
+class Segment(Frozen):
+    """Configure how a recording, or each annotated range of it, is cut into clips."""
+
+    mode: Mode = "whole"
+    length_s: Positive | None = None
+    hop_s: Positive | None = Field(None, description="default: length_s")
+    tail: Literal["drop", "keep", "pad_zero", "pad_noise"] = "drop"
+    tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = -50.0
+    keep_every: Annotated[int, Field(ge=1)] = 1
+    max_clip_s: Annotated[float, Field(gt=0, le=3600)] = Field(600.0, description="a longer clip is rejected")
+    pad: Literal["zero", "noise", "repeat", "edge"] = later(
+        "zero", description="what follows a range that is too short"
+    )
+    crop: Literal["start", "center"] = later("start", description="which part is taken of a range that is too long")
+
+    @model_validator(mode="after")
+    def _check(self) -> Segment:
+        if "length_s" in _KEYS.get(self.mode, set()):
+            if self.length_s is None:
+                raise ValueError(f"mode {self.mode} needs length_s")
+            if self.length_s > self.max_clip_s:
+                raise ValueError(f"length_s {self.length_s:g} exceeds max_clip_s {self.max_clip_s:g}")
+        for key in sorted(self.model_fields_set):
+            modes = [mode for mode, keys in _KEYS.items() if key in keys]
+            if modes and self.mode not in modes:
+                raise ValueError(f"{key} belongs to mode {' and '.join(modes)}, not {self.mode}")
+        return self
+
+    @property
+    def hop(self) -> float:
+        """Return the seconds from the start of one window to the start of the next."""
+        return self.hop_s if self.hop_s is not None else float(self.length_s or 0)
