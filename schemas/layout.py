@@ -12,7 +12,7 @@
     retries.json                           which rejected recordings were tried again, and how often
     forgotten.json                         salted hashes of recordings that must never be used again; see `clipmill.schemas.forgotten`
     snapshots/000001.json                  which shards make up the dataset; written last
-    snapshots/000001/manifest.parquet, rejections.parquet
+    snapshots/000001/manifest.parquet, rejections.parquet, duplicates.parquet
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMITS = "commits"
 SNAPSHOTS = "snapshots"
 OWN_FILES = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
-    r"|snapshots/\d{6}(\.json|/(manifest|rejections)\.parquet)|builds/rejections\.parquet"
+    r"|snapshots/\d{6}(\.json|/(manifest|rejections|duplicates)\.parquet)|builds/rejections\.parquet"
 )
 """Names of the files that clipmill writes. Files with other names belong to somebody else and are not touched."""
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}

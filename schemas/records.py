@@ -15,6 +15,7 @@ _OMITTED_IF_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
+        "has_pcm_sha256", "duplicates",
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
@@ -114,6 +115,7 @@ class Commit:
     statistics : of its clips and features; without clips in records that are older than statistics
     remarks : {code, source, recording_id, source_uri, detail}, one for each code and recording that was used
     config_digest, clips_digest : of the configuration, the parts of `key` and `clips_key`; empty in older records
+    has_pcm_sha256 : its part of the manifest has a column with the sha256 of each clip's samples; false in older records
     """
 
     key: str
@@ -132,6 +134,7 @@ class Commit:
     remarks: list[dict[str, Any]] = field(default_factory=list)
     config_digest: str = ""
     clips_digest: str = ""
+    has_pcm_sha256: bool = False
     format_version: int = FORMAT_VERSION
 
     def __repr__(self) -> str:
@@ -179,7 +182,7 @@ class Snapshot:
     plan_digest : of what the plan rejected or left out, by which a rebuild detects changes
     config : as written by the user, without secrets
     accepted : exceeded limits that the user accepted
-    files : sha256 of manifest.parquet and rejections.parquet
+    files : sha256 of manifest.parquet, rejections.parquet and, if there are any, duplicates.parquet
     labels : clips and seconds by split and label
     statistics : of clips and features by split: sums over the commits
     has_channel : clips have a column `channel`
@@ -192,6 +195,7 @@ class Snapshot:
     columns : of the shards: name, type, unit, meaning, shape and resolved settings; see `clipmill.schemas.columns`
     words : meanings of rules and reasons that stages of other packages declare, with the remedies of reasons
     side_changes : recordings that moved to another split since the last snapshot, by "train to test"
+    duplicates : numbers of clips with the samples of others; see `clipmill.pipelines.dataset.duplicates.Duplicates`
     """
 
     number: int
@@ -223,6 +227,7 @@ class Snapshot:
     columns: list[dict[str, Any]] = field(default_factory=list)
     side_changes: dict[str, int] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def __repr__(self) -> str:

@@ -198,6 +198,9 @@ RESERVED = frozenset(
 )
 """Column names that a corpus's own field must not have."""
 
+PCM_SHA256 = pa.field("pcm_sha256", pa.string())
+"""Column of manifests, not of shards: the sha256 of a clip's stored samples, little-endian and interleaved, as 64 hex digits."""
+
 IMAGE_COLUMN = "image"
 """Not reserved: in datasets without pictures, a field may have this name."""
 

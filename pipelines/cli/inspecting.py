@@ -135,6 +135,7 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
 @root_argument
 @number_option
 @click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="Number of clips to list.")
+@click.option("--duplicates", is_flag=True, help="List clips that are exact copies of others.")
 @click.option(
     "--keep",
     "where",
@@ -143,12 +144,15 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
 )
 @json_option
 @reported
-def show(root: str, number: int | None, clips: int, where: Any, as_json: bool) -> None:
+def show(root: str, number: int | None, clips: int, duplicates: bool, where: Any, as_json: bool) -> None:
     """Show splits, labels, columns and a few clips, or with --keep what thresholds would drop."""
     if where is not None:
         _show_forecast(root, number, where, as_json)
         return
-    from clipmill.pipelines.cli.measured_wording import describe_measured
+    if duplicates:
+        _show_duplicates(root, number, as_json)
+        return
+    from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured
     from clipmill.pipelines.cli.wording import (
         describe_columns,
         describe_labels,
@@ -174,6 +178,7 @@ def show(root: str, number: int | None, clips: int, where: Any, as_json: bool) -
         f" from {_describe_recordings(result)}"
     )
     notes = [*describe_saturated_sources(result["saturation"]), *describe_remark_counts(result["counts"]["remarked"])]
+    notes += describe_duplicates(result["duplicates"])
     say(*describe_splits(result["splits"]), *notes)
     say(*describe_statistics(result["statistics"], result["splits"]), *describe_measured(result["measured"]))
     if result["labels"]:
@@ -208,3 +213,23 @@ def _show_forecast(root: str, number: int | None, where: Any, as_json: bool) -> 
         click.echo(json.dumps({**about, **asdict(result)}))
         return
     say(*describe_forecast_of_keep(result, published.snapshot))
+
+
+def _show_duplicates(root: str, number: int | None, as_json: bool) -> None:
+    """Print the groups of equal clips."""
+    from clipmill.pipelines.cli.measured_wording import describe_duplicates
+    from clipmill.pipelines.dataset.published import open_dataset
+
+    published = open_dataset(root, number)
+    rows = published.duplicates().to_pylist()
+    if as_json:
+        about = {"root": published.root.uri(""), "snapshot": published.snapshot.number}
+        click.echo(json.dumps({**about, "counts": published.snapshot.duplicates, "duplicates": rows}))
+        return
+    say(*(describe_duplicates(published.snapshot.duplicates) or ["duplicates   none"]))
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["pcm_sha256"], []).append(row)
+    for sha256, group in groups.items():
+        say(f"{sha256[:12]}")
+        say(*(f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}".rstrip() for row in group))

@@ -56,3 +56,19 @@ def describe_forecast_of_keep(forecast: Forecast, snapshot: Snapshot) -> list[st
             f"unknown      {counted(forecast.unknown, 'clip')} were dropped before these columns were measured; a build decides about them"
         )
     return lines
+
+
+def describe_duplicates(duplicates: Mapping[str, int]) -> list[str]:
+    """Return a line on clips that are copies of others; nothing if there are none. duplicates : as in a snapshot"""
+    lines = []
+    if n := duplicates.get("clips"):
+        notes = []
+        if across := duplicates.get("across_splits"):
+            notes.append(f"{counted(across, 'clip')} in more than one split")
+        if labels := duplicates.get("labels"):
+            notes.append(f"{counted(labels, 'clip')} with more than one label")
+        what = "is an exact copy" if n == 1 else "are exact copies"
+        lines.append(", ".join([f"duplicates   {counted(n, 'clip')} {what} of others", *notes]))
+    if unknown := duplicates.get("unknown"):
+        lines.append(f"duplicates   unknown for {counted(unknown, 'clip')} of shards that an older clipmill built")
+    return lines

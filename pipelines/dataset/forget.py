@@ -15,7 +15,7 @@ from typing import Any
 from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
-from clipmill.pipelines.dataset.publish import Draft, in_order, publish, sum_up
+from clipmill.pipelines.dataset.publish import Draft, in_order, publish, sum_up, with_duplicates
 from clipmill.pipelines.dataset.records_io import (
     describe_missing_shards,
     read_retries,
@@ -129,7 +129,7 @@ def _publish_without(root: Root, targets: Survey, last: Snapshot, done: ForgetRe
         else:
             done.shards_made += 1
             commits.append(thinned)
-    draft = _draft(root, targets, last, list(committed.values()), in_order(commits))
+    draft = with_duplicates(root, _draft(root, targets, last, list(committed.values()), in_order(commits)))
     if problems := draft.snapshot.problems():
         raise ClipmillError("the accounting does not add up; nothing was published or removed: " + "; ".join(problems))
     published = publish(root, draft, last.number)

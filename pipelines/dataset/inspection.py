@@ -69,6 +69,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "labels_by_split": snapshot.labels,
         "statistics": {split: _describe_statistics(s) for split, s in sorted(snapshot.statistics.items())},
         "saturation": describe_saturation(snapshot),
+        "duplicates": snapshot.duplicates,
         "fields": snapshot.fields,
         "files": files,
         "columns": published.columns,

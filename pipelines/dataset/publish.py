@@ -10,12 +10,13 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmill.pipelines.dataset.duplicates import find_duplicates
 from clipmill.pipelines.dataset.outcomes import clips_of, count_remarked
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
-from clipmill.schemas.tables import REJECTIONS, manifest_schema
+from clipmill.schemas.tables import PCM_SHA256, REJECTIONS, manifest_schema
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
@@ -35,6 +36,12 @@ class Draft:
     snapshot: Snapshot
     commits: list[Commit]
     rejections: list[dict[str, object]]
+
+    @property
+    def tables(self) -> dict[str, Callable[[Root, IO[bytes] | HashingStream, Draft], None]]:
+        """The tables of the snapshot: what writes each, by name."""
+        duplicates = {"duplicates": _write_duplicates} if self.snapshot.duplicates.get("clips") else {}
+        return {"manifest": _write_manifest, "rejections": _write_rejections, **duplicates}
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,12 @@ def sum_up(commits: list[Commit], counts: Counts) -> Sums:
     return Sums(counts, seconds, by_split, labels, statistics, stored)
 
 
+def with_duplicates(root: Root, draft: Draft) -> Draft:
+    """Return a draft that says how many of its clips are copies of others."""
+    counts = find_duplicates(root, draft.commits).counts
+    return replace(draft, snapshot=replace(draft.snapshot, duplicates=counts))
+
+
 def in_order(commits: Iterable[Commit]) -> list[Commit]:
     """Return commits in the order of a snapshot: by split and partition."""
     return sorted(commits, key=lambda c: (c.split, c.bucket))
@@ -94,7 +107,7 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
                 name: patiently(
                     partial(_write_once, root, f"{folder}/{name}.parquet", draft, write), root.errors, root.is_local
                 )
-                for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections))
+                for name, write in draft.tables.items()
             }
         except FileExistsError:
             if root.exists(snapshot_path(number)):
@@ -110,7 +123,7 @@ def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
 
     draft : a draft with the content of the snapshot
     """
-    for name, write in (("manifest", _write_manifest), ("rejections", _write_rejections)):
+    for name, write in replace(draft, snapshot=snapshot).tables.items():
         path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet"
         expected = snapshot.files.get(name)
         try:
@@ -147,12 +160,21 @@ def _write_once(
 
 def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
     schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel, measured_fields(draft.snapshot.columns))
+    if any(commit.has_pcm_sha256 for commit in draft.commits):
+        schema = schema.append(PCM_SHA256)
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for commit in draft.commits:
             table = clips_of(root, commit)
             output = commit.output("parquet", "webdataset")  # the file that a manifest names for a shard's clips
             shard = pa.array([output.path if output else None] * table.num_rows, pa.string())
-            writer.write_table(table.append_column("shard", shard).cast(schema), row_group_size=_ROWS)
+            table = table.append_column("shard", shard)
+            if PCM_SHA256.name in schema.names and not commit.has_pcm_sha256:
+                table = table.append_column(PCM_SHA256, pa.nulls(table.num_rows, PCM_SHA256.type))
+            writer.write_table(table.select(schema.names).cast(schema), row_group_size=_ROWS)
+
+
+def _write_duplicates(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
+    pq.write_table(find_duplicates(root, draft.commits).table, stream, compression="zstd")
 
 
 def _write_rejections(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from clipmill.pipelines.dataset.classes import classes_of
 from clipmill.pipelines.dataset.damage import legible
+from clipmill.pipelines.dataset.duplicates import DUPLICATES
 from clipmill.pipelines.dataset.records_io import dataset_name, describe_missing_shards, read_snapshot, sound_commits
 from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
 from clipmill.pipelines.dataset.statistics_table import statistics_table
@@ -82,6 +83,15 @@ class Published:
         ClipmillError : the file is missing or damaged
         """
         return self._table("rejections", None)
+
+    def duplicates(self) -> pa.Table:
+        """Return the clips whose samples are those of another clip: one row per clip, the first of each group marked by `first`.
+
+        Raises
+        ------
+        ClipmillError : the file is missing or damaged
+        """
+        return self._table("duplicates", None) if "duplicates" in self.snapshot.files else DUPLICATES.empty_table()
 
     def statistics(self) -> pa.Table:
         """Return the statistics of the clips, one row per split.

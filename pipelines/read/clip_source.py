@@ -15,7 +15,8 @@ from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.read.selection import selected
-from clipmill.schemas.tables import IMAGE_COLUMN
+from clipmill.schemas.records import Commit
+from clipmill.schemas.tables import IMAGE_COLUMN, PCM_SHA256
 from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.arrow_rows import list_values
 
@@ -30,8 +31,17 @@ def clip_rows(published: Published, split: str, where: Thresholds | None = None)
     for commit in published.commits:
         if commit.split == split:
             output = commit.output("parquet", "webdataset")
-            for row in selected(clips_of(published.root, commit), where).to_pylist():
+            for row in _rows(published, commit, where):
                 yield {**row, "shard": output.path if output is not None else None}
+
+
+def _rows(published: Published, commit: Commit, where: Thresholds | None = None) -> list[Row]:
+    """Return the rows of a shard's part of the manifest, with the columns that clips have in shards as well."""
+    table = selected(clips_of(published.root, commit), where)
+    if PCM_SHA256.name in table.column_names:
+        table = table.drop_columns([PCM_SHA256.name])
+    rows: list[Row] = table.to_pylist()
+    return rows
 
 
 def clips(published: Published, split: str, features: bool = False, where: Thresholds | None = None) -> Iterator[Row]:
@@ -53,7 +63,7 @@ def _all_clips(published: Published, split: str, features: bool) -> Iterator[Row
         if (output := commit.output("parquet")) is not None:
             yield from _of_parquet(published, output.path, features)
         elif (output := commit.output("webdataset")) is not None:
-            rows = {row["clip_id"]: row for row in clips_of(published.root, commit).to_pylist()}
+            rows = {row["clip_id"]: row for row in _rows(published, commit)}
             n_clips = 0
             for row in _of_tar(published, output.path, rows, features):
                 n_clips += 1

@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipmill.pipelines.dataset.duplicates import copies
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
-from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.plural import counted
 from clipmill.schemas.thresholds import Thresholds, as_thresholds, is_number
 
 
@@ -53,13 +55,37 @@ def selected(table: pa.Table, where: Thresholds | None) -> pa.Table:
     return table if where is None else table.filter(pc.is_null(where.rule_of(table)))
 
 
-def selected_rows(published: Published, paths: list[str], split: str, where: Thresholds) -> list[npt.NDArray[np.int64]]:
-    """Return the rows that are within the thresholds, for each of some shards of a split. paths : of the shards' files"""
-    by_path = {
-        output.path: commit for commit in published.commits if commit.split == split for output in commit.outputs
-    }
+def selected_rows(
+    published: Published, paths: list[str], split: str, where: Thresholds | None, without_copies: bool = False
+) -> list[npt.NDArray[np.int64]]:
+    """Return the rows of some shards of a split that are wanted, for each shard.
+
+    Parameters
+    ----------
+    paths : of the shards' files
+    where : only clips within these thresholds
+    without_copies : leave out clips with the samples of an earlier clip of the dataset
+
+    Raises
+    ------
+    ClipmillError : a shard is too old to tell which of its clips are copies
+    """
+    by_path = {output.path: c for c in published.commits if c.split == split for output in c.outputs}
+    left_out = pa.array(sorted(_copies(published)) if without_copies else [], pa.string())
     rows = []
     for path in paths:
         clips = clips_of(published.root, by_path[path])
-        rows.append(np.flatnonzero(pc.is_null(where.rule_of(clips)).to_numpy(zero_copy_only=False)))
+        wanted = pc.invert(pc.is_in(clips["clip_id"], left_out)).to_numpy()
+        if where is not None:
+            wanted = wanted & pc.is_null(where.rule_of(clips)).to_numpy(zero_copy_only=False)
+        rows.append(np.flatnonzero(wanted))
     return rows
+
+
+def _copies(published: Published) -> set[str]:
+    if old := sum(not commit.has_pcm_sha256 for commit in published.commits):
+        raise ClipmillError(
+            f"{published.root.url}: {counted(old, 'shard')} of snapshot {published.snapshot.number} were built before clipmill kept the sha256"
+            ' of clips, so duplicates="first" cannot be told; build the dataset again under a new root'
+        )
+    return copies(published.root, published.commits)

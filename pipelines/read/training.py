@@ -59,6 +59,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     normalise : scale features to mean 0 and standard deviation 1, per "bin" or over "all" values
     normalise_by : the split whose statistics are used; never one that you evaluate on
     where : only clips within thresholds on their columns, as in `{"snr_db": {"min": 15}}`; bounds are included, unknown values are not
+    duplicates : "first": leave out clips with the samples of an earlier clip of the dataset, in any split; the order is the manifest's
     storage_options : for fsspec, as in a configuration
 
     classes : labels of all splits, in the order of their ids
@@ -88,6 +89,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         normalise: Literal["bin", "all"] | None = None,
         normalise_by: str = "train",
         where: Mapping[str, Any] | None = None,
+        duplicates: Literal["first"] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.published = root if isinstance(root, Published) else open_dataset(root, snapshot, storage_options)
@@ -104,10 +106,13 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self.classes = self.published.classes
         self._files = self.published.shards(split)
         self._where = thresholds_for(self.published, where)
+        _check_choice("duplicates", duplicates, (None, "first"))
+        self._duplicates = duplicates
         # Rows of the shards' files; None: all.
-        self._rows = (
-            selected_rows(self.published, [f.path for f in self._files], split, self._where) if self._where else None
-        )
+        self._rows: list[Any] | None = None
+        if self._where is not None or duplicates is not None:
+            paths = [f.path for f in self._files]
+            self._rows = selected_rows(self.published, paths, split, self._where, duplicates is not None)
         self._ranks = Ranks(rank, n_ranks, group)
         self._epoch = SharedEpoch()  # seen by loading processes that live on
         self._pass: _Pass | None = None
@@ -192,6 +197,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
             "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
             **({"batch_size": self.batch_size} if self.batch_size is not None else {}),
             **({"where": self._where.model_dump_json()} if self._where is not None else {}),
+            **({"duplicates": self._duplicates} if self._duplicates is not None else {}),
         }  # fmt: skip
 
     def __iter__(self) -> Iterator[Sample]:

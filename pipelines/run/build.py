@@ -22,7 +22,7 @@ from clipmill.pipelines.dataset.inspection import describe_remarks
 from clipmill.pipelines.dataset.measured import distributions, measured_names
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
 from clipmill.pipelines.dataset.publish import publish as publish_draft
-from clipmill.pipelines.dataset.publish import repair, write_rejections
+from clipmill.pipelines.dataset.publish import repair, with_duplicates, write_rejections
 from clipmill.pipelines.dataset.records_io import (
     claim_root,
     read_forgotten,
@@ -38,7 +38,7 @@ from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
 from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
-from clipmill.pipelines.run.limits import find_exceeded_limits, find_shortfalls
+from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.output_check import check_apart
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from clipmill.pipelines.run.report import Report
@@ -275,7 +275,11 @@ class Builder:
                 report.side_changes = built_changes(root, last, draft.commits)
                 draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
                 report.snapshot = draft.snapshot
+            draft = with_duplicates(root, draft)
+            report.snapshot = draft.snapshot
             report.measured = distributions(root, draft.commits, measured_names(draft.snapshot.columns))
+            report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
+            report.warnings += find_shared_clips(draft.snapshot)
             report.limits = (
                 short if same else short + find_exceeded_limits(self._file.config.limits, draft.snapshot, last)
             )

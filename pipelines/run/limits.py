@@ -22,6 +22,7 @@ def find_exceeded_limits(limits: Limits, new: Snapshot, last: Snapshot | None) -
     last : the last published snapshot; None: there is none, and limits on changes are not checked
     """
     findings = _check_rejected(limits, new) + _check_size(limits, new) + _check_saturation(limits, new)
+    findings += _check_duplicates(limits, new)
     if last is not None:
         findings += _check_moves(limits, new, last) + _check_shrink(limits, new, last) + _check_drift(limits, new, last)
     return findings
@@ -181,6 +182,31 @@ def _check_saturation(limits: Limits, new: Snapshot) -> list[Finding]:
         for source, sums in new.saturation.items()
         if sums.share > allowed
     ]  # fmt: skip
+
+
+def _check_duplicates(limits: Limits, new: Snapshot) -> list[Finding]:
+    allowed, n, known = limits.max_duplicate_share, new.duplicates.get("clips", 0), new.counts.clips_kept
+    known -= new.duplicates.get("unknown", 0)
+    if allowed is None or n <= allowed * known:
+        return []
+    text = (
+        f"{n:,} of {counted(known, 'clip')} are exact copies of others ({n / known:.2%}); limits.max_duplicate_share allows {allowed:.2%}."
+        " duplicates.parquet of the snapshot, or `clipmill show --duplicates` after publishing, lists them"
+    )
+    return [Finding("max_duplicate_share", n / known, allowed, text)]
+
+
+def find_shared_clips(new: Snapshot) -> list[Finding]:
+    """Return a warning if splits have clips in common."""
+    n = new.duplicates.get("across_splits", 0)
+    if not n:
+        return []
+    what = f"{counted(n, 'clip')} {'is' if n == 1 else 'are'} in more than one split, sample by sample"
+    text = (
+        f"{what}: what is measured on one split is known from another; see `clipmill show --duplicates`, and split `by` what the copies"
+        ' share, or load with ClipDataset(duplicates="first")'
+    )
+    return [Finding("shared_clips", n, 0, text)]
 
 
 def _check_moves(limits: Limits, new: Snapshot, last: Snapshot) -> list[Finding]:

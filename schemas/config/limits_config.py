@@ -31,6 +31,9 @@ class Limits(Frozen):
     max_saturated_share: Share | None = Field(
         None, description="share of each source's samples that may be at full scale, as in recordings that were clipped"
     )
+    max_duplicate_share: Share | None = Field(
+        None, description="share of the clips that may be exact copies of an earlier one"
+    )
     decoder_timeout_s: Annotated[float, Field(gt=0, le=86400)] = Field(
         300.0, description="a recording is rejected when nothing of it was decoded for this long"
     )

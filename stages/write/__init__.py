@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from clipmill.schemas.layout import (
 )
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Statistics
-from clipmill.schemas.tables import CHANNEL_COLUMN, RECORDINGS, manifest_schema
+from clipmill.schemas.tables import CHANNEL_COLUMN, PCM_SHA256, RECORDINGS, manifest_schema
 from clipmill.stages.clip_buffer import ClipBuffer
 from clipmill.stages.storage.root import Root
 from clipmill.stages.stored_clips import StoredClips
@@ -173,6 +174,7 @@ class Write:
             donor=donor,
             config_digest=self.digests[0],
             clips_digest=self.digests[1],
+            has_pcm_sha256=True,
         )
 
     def _fill(
@@ -208,18 +210,17 @@ class Write:
         if name == "manifest":
             path = commit_manifest_path(key)
             has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
-            manifest = pa.schema(
-                [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
-            )
+            fields = [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
+            manifest = pa.schema([*fields, PCM_SHA256])
             return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
         path = shard_path(split, partition, key, EXTENSIONS[name])
         sink = files.enter_context(self.root.write(path))
         if name == "parquet":
             return ParquetFile(name, path, sink, self.schema)
-        return TarFile(path, sink, self.feature_names)
+        return TarFile(path, sink, self.schema.names, self.feature_names)
 
     def _encoded(self, clips: pa.Table, split: str) -> pa.Table:
-        """Return clips as rows of the shard: audio encoded unless it already is, and each field in a column of its own."""
+        """Return clips as rows of the shard and its manifest: audio encoded unless it already is, and a column for each field."""
         rates, channels = clips["sample_rate_hz"].to_pylist(), clips["n_channels"].to_pylist()
         pcm = clips["pcm"].combine_chunks()
         encoded = clips["encoded"].to_pylist() if "encoded" in clips.column_names else None
@@ -248,7 +249,8 @@ class Write:
                 columns.append(clips[column.name].cast(column.type))
             else:
                 columns.append(clips[column.name].cast(column.type).take(every_row))
-        return pa.table(columns, schema=self.schema)
+        hashes = [hashlib.sha256(pcm[i].as_buffer()).hexdigest() for i in range(clips.num_rows)]
+        return pa.table([*columns, pa.array(hashes, PCM_SHA256.type)], schema=self.schema.append(PCM_SHA256))
 
 
 def _clips(rows: pa.Table) -> pa.Table:

@@ -140,17 +140,21 @@ def _row_bytes(rows: pa.Table) -> list[int]:
 
 
 class TarFile:
-    """A WebDataset shard. Each clip has its audio, its picture as .png, its metadata as .json, and each feature as .npy."""
+    """A WebDataset shard. Each clip has its audio, its picture as .png, its metadata as .json, and each feature as .npy.
+
+    columns : of a clip that are stored
+    """
 
     format = "webdataset"
 
-    def __init__(self, path: str, sink: IO[bytes], feature_names: Sequence[str]) -> None:
-        self._path, self._features = path, feature_names
+    def __init__(self, path: str, sink: IO[bytes], columns: Sequence[str], feature_names: Sequence[str]) -> None:
+        self._path, self._columns, self._features = path, list(columns), feature_names
         self._stream = HashingStream(sink)
         self._tar = tarfile.open(fileobj=self._stream, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 18)  # noqa: SIM115
         self._n_rows = 0
 
     def add(self, clips: pa.Table) -> None:
+        clips = clips.select(self._columns)
         plain = [f.name for f in clips.schema if not pa.types.is_nested(f.type)]
         files = [f.name for f in clips.schema if pa.types.is_struct(f.type)]
         values = {name: list_values(clips[name]) for name in self._features}

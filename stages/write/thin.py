@@ -195,7 +195,7 @@ class Thin:
     def _copy_tar(
         self, path: str, stream: Any, files: contextlib.ExitStack, with_statistics: bool
     ) -> tuple[ShardFile, Statistics | None]:
-        part = TarFile(path, files.enter_context(self.root.write(path)), [])
+        part = TarFile(path, files.enter_context(self.root.write(path)), [], [])
         sums: ShardStatistics | None = None
         for members in _samples(stream):
             row = json.loads(next(content for name, content in members.items() if name.endswith(".json")))

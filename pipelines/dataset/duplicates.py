@@ -1,0 +1,106 @@
+"""Find clips that are exact copies of others by the sha256 of their samples, and splits that share clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill.pipelines.dataset.outcomes import clips_of
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
+
+DUPLICATES = pa.schema(
+    [
+        ("pcm_sha256", pa.string()),
+        ("clip_id", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+        ("recording_id", pa.string()),
+        ("first", pa.bool_()),  # the first of the clips with these samples, in the order of the manifest
+    ]
+)
+"""One row per clip that has the samples of another: the file `duplicates.parquet` of a snapshot."""
+
+_READ = ["pcm_sha256", "clip_id", "label", "recording_id"]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What a snapshot's clips have in common.
+
+    table : rows of `DUPLICATES`, in the order of the manifest
+    clips : clips that are copies of an earlier one
+    across_splits : groups of equal clips that are in more than one split
+    labels : groups of equal clips with different labels
+    unknown : clips in shards that were built before the samples' sha256 was kept
+    """
+
+    table: pa.Table
+    clips: int
+    across_splits: int
+    labels: int
+    unknown: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers without zeros, for a snapshot's record."""
+        counts = {
+            "clips": self.clips,
+            "across_splits": self.across_splits,
+            "labels": self.labels,
+            "unknown": self.unknown,
+        }
+        return {name: n for name, n in counts.items() if n}
+
+
+def find_duplicates(root: Root, commits: Sequence[Commit]) -> Duplicates:
+    """Return the clips of shards that have the samples of another clip. commits : in the order of the manifest
+
+    Raises
+    ------
+    ClipmillError : a shard's part of the manifest is missing or damaged
+    """
+    tables, unknown = [], 0
+    for commit in commits:
+        if not commit.has_pcm_sha256:
+            unknown += commit.counts.clips_kept
+            continue
+        rows = clips_of(root, commit)
+        if "augmented_from" in rows.column_names:
+            rows = rows.filter(pc.is_null(rows["augmented_from"]))
+        rows = rows.select(_READ)
+        tables.append(rows.append_column("split", pa.array([commit.split] * rows.num_rows, pa.string())))
+    if not tables:
+        return Duplicates(DUPLICATES.empty_table(), 0, 0, 0, unknown)
+    clips = pa.concat_tables(tables)
+    again = is_repeated(clips["pcm_sha256"])
+    groups = clips.filter(pc.is_in(clips["pcm_sha256"], pc.unique(clips["pcm_sha256"].filter(pa.array(again)))))
+    groups = groups.append_column("first", pa.array(~is_repeated(groups["pcm_sha256"])))
+    across, labels = (_n_mixed(groups, name) for name in ("split", "label"))
+    return Duplicates(groups.select(DUPLICATES.names).cast(DUPLICATES), int(again.sum()), across, labels, unknown)
+
+
+def is_repeated(values: pa.ChunkedArray) -> np.ndarray:
+    """Return which values occurred before: bool [n_rows]."""
+    _, first = np.unique(values.combine_chunks().dictionary_encode().indices.to_numpy(), return_index=True)
+    repeated = np.ones(len(values), bool)
+    repeated[first] = False
+    return repeated
+
+
+def _n_mixed(groups: pa.Table, name: str) -> int:
+    """Return the number of groups of equal clips with several values in a column."""
+    if not groups.num_rows:
+        return 0
+    counts = groups.group_by("pcm_sha256").aggregate([(name, "count_distinct", pc.CountOptions(mode="all"))])
+    return int(pc.sum(pc.greater(counts[f"{name}_count_distinct"], 1)).as_py() or 0)
+
+
+def copies(root: Root, commits: Iterable[Commit]) -> set[str]:
+    """Return the ids of the clips that are copies of an earlier one, over all splits."""
+    table = find_duplicates(root, list(commits)).table
+    return set(table.filter(pc.invert(table["first"]))["clip_id"].to_pylist())
