@@ -173,8 +173,9 @@ def _noise_powers(powers: Floats, n_bins: npt.NDArray[np.int64]) -> Floats:
 
 def _active(excess: Floats, noise: Floats, n_bins: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return which frames hold speech: bool [frames]. excess : powers less noise, [bands, frames]; noise : its power, [bands]."""
-    deviations = np.where(noise > _NOTHING, np.sqrt(_shapes(n_bins)) / noise, 0)
-    evidence = np.minimum(excess * deviations[:, None], _MAX_EVIDENCE).sum(axis=0) / math.sqrt(len(noise))
+    scaled = excess * (np.sqrt(_shapes(n_bins)) / noise)[:, None]
+    least = np.where(noise > _NOTHING, -np.inf, 0)  # empty bands are no evidence against speech
+    evidence = np.clip(scaled, least[:, None], _MAX_EVIDENCE).sum(axis=0) / math.sqrt(len(noise))
     evidence = uniform_filter1d(evidence, _SMOOTHED)
     if evidence.max() < _MIN_EVIDENCE:
         return np.zeros(len(evidence), bool)
