@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from clipmill.stages.measures import bandwidth, dc, peak, silence_share
+from clipmill.schemas.columns import describe_columns
+from clipmill.stages.measures import bandwidth, dc, peak, pitch, silence_share, snr
 from clipmill.stages.measures.frame_power import frame_power
 
 RATES_HZ = (1000, 8000, 11025, 16000, 44100, 48000, 192000, 384000)
@@ -208,3 +209,64 @@ def test_clipping_does_not_widen_the_band() -> None:
     x = soxr.resample(noise(16000, 0.1)[0], 8000, 44100)
     x[20000:20200] *= 30
     assert bandwidth_hz(x, 44100) < 4100
+
+
+MEASURES = [module.MEASURE for module in (peak, dc, silence_share, snr, bandwidth, pitch)]
+
+
+def awkward(kind: str, shape: tuple[int, int], rate_hz: int) -> np.ndarray:
+    """Return a signal that measures could trip over, float32 of a shape [channels, samples]."""
+    rng = np.random.default_rng(0)
+    t = np.arange(shape[1]) / rate_hz
+    signals = {
+        "silence": lambda: np.zeros(shape),
+        "dc": lambda: np.full(shape, 0.7),
+        "full scale": lambda: np.sign(np.sin(2 * np.pi * 100 * t) + 1e-9),
+        "impulse": lambda: np.arange(shape[1]) == shape[1] // 2,
+        "least bits": lambda: rng.integers(-1, 2, shape) / 32768,
+        "gated": lambda: rng.standard_normal(shape) * (np.sin(2 * np.pi * 4 * t) > 0),
+        "tiny": lambda: rng.standard_normal(shape) * 1e-40,
+        "huge": lambda: rng.standard_normal(shape) * 1e30,
+        "fastest": lambda: np.resize([0.5, -0.5], shape[1]),
+    }
+    return np.broadcast_to(signals[kind](), shape).astype(np.float32)
+
+
+@given(
+    st.sampled_from(RATES_HZ),
+    st.one_of(st.integers(1, 200), st.integers(1, 30000)),
+    st.sampled_from([1, 2, 6]),
+    st.sampled_from(["silence", "dc", "full scale", "impulse", "least bits", "gated", "tiny", "huge", "fastest"]),
+)
+def test_values_are_finite_or_unknown_and_the_same_each_time(rate_hz: int, n: int, n_channels: int, kind: str) -> None:
+    y = awkward(kind, (n_channels, n), rate_hz)
+    before = y.copy()
+    for measure in MEASURES:
+        values = measure.compute(y, rate_hz)
+        assert len(values) == len(measure.columns)
+        assert values == measure.compute(before, rate_hz)
+        for value in values:
+            is_silence = measure.name == "peak" and value == -math.inf and not y.any()
+            assert value is None or (isinstance(value, float) and math.isfinite(value)) or is_silence
+    assert np.array_equal(y, before), "the samples are left as they were"
+
+
+def test_columns_have_units_and_meanings() -> None:
+    assert [measure.name for measure in MEASURES] == ["peak", "dc", "silence", "snr", "bandwidth", "pitch"]
+    described = {
+        c["name"]: (c["type"], c.get("unit")) for c in describe_columns(f for m in MEASURES for f in m.columns)
+    }
+    assert described == {
+        "peak_dbfs": ("double", "dBFS"),
+        "dc_offset": ("double", "full scale"),
+        "silence_share": ("double", None),
+        "snr_db": ("double", "dB"),
+        "bandwidth_hz": ("double", "Hz"),
+        "pitch_hz": ("double", "Hz"),
+        "voiced_share": ("double", None),
+    }
+
+
+def test_no_samples_have_no_measures() -> None:
+    for measure in MEASURES:
+        assert set(measure.compute(np.zeros((1, 0), np.float32), 16000)) == {None}

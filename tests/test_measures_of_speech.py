@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile as sf
 import soxr
 
-from clipmill.stages.measures import snr
+from clipmill.stages.measures import pitch, snr
 from clipmill.stages.measures.frame_power import frame_power
 
 SNRS_DB = (0, 5, 10, 15, 20, 25, 30)
@@ -30,11 +32,12 @@ def speech(corpora: Path, rate_hz: int) -> list[np.ndarray]:
 
 def noise_of(colour: str, n_samples: int, rate_hz: int, seed: int) -> np.ndarray:
     """Return Gaussian noise of power 1, float32 [samples]; pink noise goes down to 1 Hz."""
-    white = np.random.default_rng(seed).standard_normal(n_samples)
+    white = np.random.default_rng(seed).standard_normal(scipy.fft.next_fast_len(n_samples, real=True))
     if colour == "pink":
-        frequencies = np.fft.rfftfreq(n_samples, 1 / rate_hz)
+        frequencies = np.fft.rfftfreq(len(white), 1 / rate_hz)
         gains = np.where(frequencies < 1, 0, 1 / np.sqrt(np.maximum(frequencies, 1)))
-        white = np.fft.irfft(np.fft.rfft(white) * gains, n_samples)
+        white = np.fft.irfft(np.fft.rfft(white) * gains, len(white))
+    white = white[:n_samples]
     return (white / white.std()).astype(np.float32)
 
 
@@ -96,3 +99,65 @@ def test_the_ratio_is_high_without_noise_and_has_an_upper_limit(monkeypatch: pyt
         assert lowest_db <= ratio <= snr.MAX_SNR_DB == 100
     monkeypatch.setattr(snr, "MAX_SNR_DB", 70.0)
     assert snr.compute_snr(y, 16000) == (70.0,)
+
+
+def harmonic(frequency_hz: float, rate_hz: int, amplitudes: tuple[float, ...]) -> np.ndarray:
+    """Return one second of a tone with harmonics below half the sample rate, float32 [1, samples]."""
+    t = np.arange(rate_hz) / rate_hz
+    parts = [
+        amplitude * np.sin(2 * np.pi * k * frequency_hz * t + k)
+        for k, amplitude in enumerate(amplitudes, 1)
+        if k * frequency_hz < 0.45 * rate_hz
+    ]
+    return (0.1 * np.sum(parts, axis=0))[None].astype(np.float32)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100, 48000, 384000])
+@pytest.mark.parametrize("frequency_hz", [51, 60, 82.4, 123.4, 200, 261.63, 440, 523.25, 580, 598])
+@pytest.mark.parametrize(
+    "amplitudes", [(1.0,), tuple(1 / k for k in range(1, 30)), (0.3, 1, 0.5), (0.1, 0.3, 1, 0.7, 0.3)], ids=str
+)
+def test_pitch_of_tones_is_exact(frequency_hz: float, rate_hz: int, amplitudes: tuple[float, ...]) -> None:
+    if len(amplitudes) == 5 and frequency_hz > 550:
+        pytest.skip("documented: the strongest harmonic is near 2 kHz")
+    y = harmonic(frequency_hz, rate_hz, amplitudes)
+    pitch_hz, voiced_share = pitch.compute_pitch(y, rate_hz)
+    assert pitch_hz == pytest.approx(frequency_hz, rel=0.001)
+    assert voiced_share == 1.0
+
+
+@pytest.mark.parametrize("colour", ["white", "pink"])
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])
+def test_noise_is_unvoiced(colour: str, rate_hz: int) -> None:
+    for seed in range(5):
+        y = noise_of(colour, 5 * rate_hz, rate_hz, seed)[None] * np.float32(0.1)
+        assert pitch.compute_pitch(y, rate_hz)[1] < 0.01
+
+
+def test_silence_and_dc_are_unvoiced_and_very_short_clips_unknown() -> None:
+    for constant in (0.0, 0.5):
+        for rate_hz in (1000, 16000):
+            assert pitch.compute_pitch(np.full((2, rate_hz), constant, np.float32), rate_hz) == (None, 0.0)
+    assert pitch.compute_pitch(np.ones((1, 800), np.float32), 16000) == (None, None)
+
+
+def test_the_voiced_share_is_that_of_the_time_and_quiet_hum_is_no_voice() -> None:
+    voice, hum = harmonic(150, 16000, (1, 0.5, 0.3)), harmonic(100, 16000, (0.003,))
+    pitch_hz, voiced_share = pitch.compute_pitch(np.concatenate([voice, hum, hum, voice], axis=1), 16000)
+    assert pitch_hz == pytest.approx(150, rel=0.001)
+    assert voiced_share == pytest.approx(0.5, abs=0.02)
+
+
+def test_pitch_of_real_speech_is_librosas(corpora: Path) -> None:
+    clips = [x[:32000] for x in speech(corpora, 16000)]
+    for path in sorted((corpora / "lhotse/test/fixtures/mix_cut_test/audio/storage").glob("*.flac")):
+        clips.append(sf.read(path, dtype="float32")[0][16000:48000])
+    errors, differences = [], []
+    for x in clips:
+        theirs, voiced, _ = librosa.pyin(x, fmin=50, fmax=600, sr=16000, frame_length=1024, hop_length=320)
+        pitch_hz, voiced_share = pitch.compute_pitch(x[None], 16000)
+        errors.append(abs(pitch_hz / np.median(theirs[voiced]) - 1))
+        differences.append(voiced_share - voiced.mean())
+    assert np.median(errors) < 0.03
+    assert np.quantile(errors, 0.95) < 0.1, "no octave errors"
+    assert abs(np.mean(differences)) < 0.1
