@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from clipmill.pipelines.chain import CHUNK_STAGES, DERIVED_STAGES, chain_of, known_reasons, known_rules
 from clipmill.pipelines.config_file import loads
 from clipmill.schemas.config import Config
+from clipmill.schemas.config.level_config import Level
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.tables import CLIPS, RESERVED
 from clipmill.schemas.thresholds import as_thresholds
@@ -24,6 +25,7 @@ from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain, apply_stage
 from clipmill.stages.clip_samples import waveforms, with_waveforms
 from clipmill.stages.clips.keep import Keep
+from clipmill.stages.clips.level import LevelGain
 from clipmill.stages.clips.silence import SilenceFilter
 from clipmill.stages.lookup import find_stage, known_names
 from clipmill.stages.stage import Stage, dropped, rejected, with_column
@@ -59,7 +61,8 @@ class Louder(Stage):
 def every_stage() -> list[Stage]:
     chain = chain_of(config(features=FEATURES, output={"images": True, "root": "/out"}), "cpu")
     keep = Keep(as_thresholds({"n_samples": {"min": 200}, "n_channels": {"max": 1}}))
-    return [SilenceFilter(-20.0), keep, CanonicalPcm(), Louder(), *chain.derived]
+    level = LevelGain(Level(to="rms", target=-12, true_peak_dbtp=-1))
+    return [SilenceFilter(-20.0), keep, level, CanonicalPcm(), Louder(), *chain.derived]
 
 
 def clips(kinds: list[str], as_float: bool = False, seed: int = 0) -> pa.Table:

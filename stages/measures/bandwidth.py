@@ -12,8 +12,8 @@ from scipy.ndimage import median_filter, uniform_filter1d
 
 from clipmill.schemas.columns import column
 from clipmill.schemas.units import FULL_SCALE, SATURATED
+from clipmill.stages.measures.declaration import Measure
 from clipmill.stages.measures.frame_power import mean_of_channels
-from clipmill.stages.measures.measure import Measure
 
 WINDOW_S = 0.032
 MARGIN_DB = 10.0

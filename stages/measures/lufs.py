@@ -21,8 +21,11 @@ from clipmill.stages.measures.declaration import Measure
 LOWEST_RATE_HZ = 4000
 """At a lower sample rate the standard's high shelf, at 1,682 Hz, would be at the end of the band or beyond it."""
 
+BLOCK_S = 0.4
+"""Length of the blocks whose powers are averaged. A shorter clip has no loudness."""
+
 _HOPS_PER_S, _HOPS_PER_BLOCK = 10, 4
-"""Blocks of 400 ms overlap by 75 %."""
+"""Blocks overlap by 75 %."""
 
 _OFFSET = -0.691
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, -10.0

@@ -11,8 +11,8 @@ import scipy.fft
 import soxr
 
 from clipmill.schemas.columns import column
+from clipmill.stages.measures.declaration import Measure
 from clipmill.stages.measures.frame_power import mean_of_channels
-from clipmill.stages.measures.measure import Measure
 
 LOWEST_HZ, HIGHEST_HZ = 50.0, 600.0
 HOP_S = 0.01

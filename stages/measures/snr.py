@@ -14,8 +14,8 @@ from scipy.special import gammaln
 
 from clipmill.schemas.columns import column
 from clipmill.schemas.units import to_samples
+from clipmill.stages.measures.declaration import Measure
 from clipmill.stages.measures.frame_power import FRAME_S, mean_of_channels
-from clipmill.stages.measures.measure import Measure
 
 WINDOW_S, HOP_S = 0.025, 0.01
 """Hann windows of 25 ms, which weigh about as much of the signal as 20 ms do."""
