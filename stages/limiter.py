@@ -43,16 +43,21 @@ def limited(
     """
     ceiling = 10 ** (ceiling_dbtp / 20)
     aim = ceiling * _MARGIN
-    gain = np.ones(y.shape[1])
+    gain = np.ones(y.shape[1], np.float32)
     out = y
     for _ in range(_PASSES):
         if peaks is None:
             peaks = peak_envelope(out)
         if peaks.max() <= ceiling:
             return out
-        needed = np.where(peaks > ceiling, 1 - aim / np.maximum(peaks, ceiling, dtype=np.float64), 0.0)
-        gain *= 1 - _smooth_reduction(needed, sample_rate_hz)
-        out, peaks = y * gain.astype(np.float32), None
+        reduction = np.maximum(peaks, ceiling, dtype=np.float64)
+        np.divide(aim, reduction, out=reduction)
+        np.subtract(1.0, reduction, out=reduction)
+        reduction[peaks <= ceiling] = 0.0
+        peaks = None
+        reduction = _smooth_reduction(reduction, sample_rate_hz)
+        gain *= np.subtract(1.0, reduction, out=reduction)
+        out = y * gain
         aim *= _MARGIN
     # What is left is a small part of a decibel, in clips whose gain cannot be smooth, as those of a few samples.
     peak = float(peak_envelope(out).max())
@@ -64,7 +69,7 @@ def _smooth_reduction(needed: npt.NDArray[np.float64], sample_rate_hz: int) -> n
 
     Parameters
     ----------
-    needed : float64 [samples], in [0, 1): 1 minus the gain that each sample needs
+    needed : float64 [samples], in [0, 1): 1 minus the gain that each sample needs. It is overwritten, since clips can be long
 
     Returns
     -------
@@ -74,12 +79,19 @@ def _smooth_reduction(needed: npt.NDArray[np.float64], sample_rate_hz: int) -> n
     # values that are at least what its sample needs.
     half = max(1, round(ATTACK_S * sample_rate_hz / 2))
     held = ndimage.maximum_filter1d(needed, 2 * half + 1, mode="constant", cval=0.0)
-    # d[n] = max(held[n], d[n - 1] exp(-1 / release)), as a running maximum of logarithms.
+    # d[n] = max(held[n], d[n - 1] exp(-1 / release)), as a running maximum of logarithms, in place.
     decay = np.arange(len(held)) / (RELEASE_S * sample_rate_hz)
     with np.errstate(divide="ignore"):
-        decaying = np.exp(np.maximum.accumulate(np.log(held) + decay) - decay)
-    reduction = np.where(decaying > _NEGLIGIBLE, np.maximum(decaying, held), held)
+        decaying = np.log(held, out=needed)
+    decaying += decay
+    np.maximum.accumulate(decaying, out=decaying)
+    decaying -= decay
+    np.exp(decaying, out=decaying)
+    decaying[decaying <= _NEGLIGIBLE] = 0.0
+    reduction: npt.NDArray[np.float64] = np.maximum(decaying, held, out=decaying)
     for width in (half // 2, half - half // 2):  # two means in a row, so that the gain has no corners
-        reduction = ndimage.uniform_filter1d(reduction, 2 * width + 1, mode="nearest")
+        ndimage.uniform_filter1d(reduction, 2 * width + 1, mode="nearest", output=held)
+        reduction, held = held, reduction
     # The means are running sums, whose rounding errors must not reach samples that need no reduction.
-    return np.where(reduction > 1e-9, reduction, 0.0)
+    reduction[reduction <= 1e-9] = 0.0
+    return reduction

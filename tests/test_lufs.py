@@ -122,9 +122,10 @@ def test_the_last_part_of_100_ms_does_not_count() -> None:
     st.integers(1, 10),
     st.integers(0, 30000),
     st.lists(st.integers(0, 30000), max_size=8),
+    st.sampled_from([0, 1]),
 )
-def test_a_recording_can_be_divided_anywhere(rate: int, channels: int, n: int, cuts: list[int]) -> None:
-    y = noise(n, channels, n)
+def test_a_recording_can_be_divided_anywhere(rate: int, channels: int, n: int, cuts: list[int], scale: int) -> None:
+    y = noise(n, channels, n) * np.float32(scale)
     meter = LoudnessMeter(rate, channels)
     for start, stop in pairwise(sorted({0, *(min(c, n) for c in cuts), n})):
         meter.add(y[:, start:stop])
@@ -172,8 +173,10 @@ def test_the_relative_gate_is_10_lu_under_the_blocks_above_the_absolute_gate() -
     assert gated_lufs(power[:0]) is None and gated_lufs(power[3:]) is None
 
 
-def test_it_is_2500_times_as_fast_as_the_sound() -> None:
+@pytest.mark.parametrize("is_mostly_silent", [False, True])
+def test_it_is_2500_times_as_fast_as_the_sound(is_mostly_silent: bool) -> None:
     y = noise(80000)
+    y[:, 10000:] *= not is_mostly_silent
     best = math.inf
     for _ in range(20):
         start = time.perf_counter()
