@@ -15,7 +15,7 @@ _OMITTED_IF_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
-        "has_pcm_sha256", "duplicates",
+        "has_pcm_sha256", "duplicates", "clips_augmented",
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
@@ -30,6 +30,7 @@ class Counts:
     dropped : clips, by rule
     rejected : everything rejected, by reason
     remarked : recordings used that have a remark, by the codes of `clipmill.schemas.remarks`
+    clips_augmented : changed copies of kept clips, which are stored beside them and are not candidates
     """
 
     recordings_used: int = 0
@@ -43,6 +44,12 @@ class Counts:
     dropped: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     remarked: dict[str, int] = field(default_factory=dict)
+    clips_augmented: int = 0
+
+    @property
+    def clips_stored(self) -> int:
+        """Return the number of clips in the shards: those that were kept, and copies of them."""
+        return self.clips_kept + self.clips_augmented
 
     @property
     def clips_dropped(self) -> int:

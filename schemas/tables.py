@@ -41,12 +41,12 @@ _ITEM_FIELDS = [
     ("label", pa.string()),
     ("fields", pa.list_(pa.string())),
     ("primary", pa.bool_()),  # of the items of one recording, the one by which it is counted
+    ("split", pa.string()),
 ]
 ITEM_COLUMNS = [name for name, _ in _ITEM_FIELDS]
 
 PLAN = pa.schema(
     [
-        ("split", pa.string()),
         ("bucket", pa.string()),  # the shard's partition of the hash space
         ("key", pa.string()),
         ("clips_key", pa.string()),  # key of what the shard's clips depend on: not features and file formats
@@ -128,6 +128,9 @@ CLIPS = pa.schema(
 """One row per clip, per group of dropped clips and per rejection, and one `account` row per chunk, by which the sums are checked.
 Features add two columns each, `<name>` (list of float32, row-major) and `<name>_shape` (list of int32). Pictures add the column
 `image` (struct of bytes and path)."""
+
+AUGMENTED_FROM = "augmented_from"
+"""Column of clips that are copies, which the stage `augment` adds: the id of the clip that it was made from, null in that clip itself."""
 
 REJECTIONS = pa.schema(
     [

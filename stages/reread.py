@@ -115,7 +115,7 @@ class Reread:
             account = self._account(closing, item)
             # Older records do not say which clips the saturated samples are in, which is of no consequence if all clips stay.
             elsewhere = account.saturation.n_saturated - sum(account.saturated_clips.values())
-            for i in range(item["clips"]):
+            for i in range(account.counts.clips_stored):
                 row = next(clips, None)
                 if row is None:
                     raise DonorError(f"shard {commit.key[:12]} has fewer clips than its record says")

@@ -67,6 +67,10 @@ def describe_accounting(snapshot: Snapshot) -> list[str]:
     lines.append(
         f"clips        {counted(c.clips_candidates, 'candidate')} = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
     )
+    if c.clips_augmented:
+        lines.append(
+            f"augmented    {c.clips_augmented:,} {'copy' if c.clips_augmented == 1 else 'copies'} of kept clips"
+        )
     return lines
 
 

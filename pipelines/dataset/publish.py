@@ -69,6 +69,8 @@ def sum_up(commits: list[Commit], counts: Counts) -> Sums:
         side["clips"] += commit.counts.clips_kept
         side["seconds"] += commit.seconds.kept_s
         side["shards"] += 1
+        if commit.counts.clips_augmented:
+            side["augmented"] = side.get("augmented", 0) + commit.counts.clips_augmented
         statistics[commit.split] = statistics.get(commit.split, Statistics()) + commit.statistics
         for label, clips in commit.seconds.clips_by_label.items():
             of_label = labels.setdefault(commit.split, {}).setdefault(label, {"clips": 0, "seconds": 0.0})

@@ -96,7 +96,7 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
                 stream.seek(0)
                 ids.update(pq.read_table(stream, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist())
     others = {"recordings": commit.n_items, "dropped": min(output.rows, commit.counts.clips_dropped)}
-    expected = others.get(output.format, commit.counts.clips_kept)
+    expected = others.get(output.format, commit.counts.clips_stored)
     if not rows == output.rows == expected:
         verdict.problems.append(
             f"{place}: it has {counted(rows, 'row')}; the commit says {output.rows}, and its counts say {expected}"
@@ -107,14 +107,14 @@ def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[s
     duplicates = [clip for clip, n in ids.items() if n > 1]
     if duplicates:
         verdict.problems.append(f"clip ids that occur more than once: {len(duplicates):,}, e.g. {duplicates[0]}")
-    if sum(ids.values()) != snapshot.counts.clips_kept or sums.clips_kept != snapshot.counts.clips_kept:
+    if not sum(ids.values()) == snapshot.counts.clips_stored == sums.clips_stored:
         verdict.problems.append(
-            f"the numbers of clips differ: {sum(ids.values())} in the shards, {sums.clips_kept} in the commits, {snapshot.counts.clips_kept}"
+            f"the numbers of clips differ: {sum(ids.values())} in the shards, {sums.clips_stored} in the commits, {snapshot.counts.clips_stored}"
             " in the snapshot"
         )
     folder = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}"
     for name, expected in (
-        ("manifest", snapshot.counts.clips_kept),
+        ("manifest", snapshot.counts.clips_stored),
         ("rejections", sum(snapshot.counts.rejected.values())),
         *((("duplicates", None),) if "duplicates" in snapshot.files else ()),
     ):

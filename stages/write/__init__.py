@@ -28,7 +28,7 @@ from clipmill.stages.storage.root import Root
 from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write.clip_sums import ShardStatistics
 from clipmill.stages.write.encode import codec_of, encode
-from clipmill.stages.write.ledger import Ledger
+from clipmill.stages.write.ledger import Ledger, originals
 from clipmill.stages.write.shard_files import ParquetFile, ShardFile, TarFile
 
 _ROWS_PER_VIEW = 8  # shorter stretches are cheaper to copy
@@ -196,7 +196,7 @@ class Write:
             if is_last:
                 ledger.end(item)
                 for table in buffer.release():
-                    statistics.add(table)
+                    statistics.add(originals(table))
                     for part in parts:
                         part.add(table)
         return statistics.finish()

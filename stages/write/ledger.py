@@ -14,6 +14,7 @@ from clipmill.schemas.errors import ClipmillError, InputChangedError
 from clipmill.schemas.reasons import INPUT_CHANGED
 from clipmill.schemas.records import Counts, Seconds
 from clipmill.schemas.statistics import Saturation
+from clipmill.schemas.tables import AUGMENTED_FROM
 
 
 class Ledger:
@@ -87,13 +88,14 @@ class Ledger:
                 self._item += Counts(dropped={row["rule"]: row["count"]})
             elif status == "rejected":
                 self._reject(item, row)
+        self._item_ids.extend(clips["clip_id"].to_pylist())
+        n_stored, clips = clips.num_rows, originals(clips)
+        self._item += Counts(clips_kept=clips.num_rows, clips_augmented=n_stored - clips.num_rows)
         labels = ["" if label is None else label for label in clips["label"].to_pylist()]
         # One after the other, so that the sums do not depend on how clips are divided among tables.
         for label, duration in zip(labels, clips["duration_s"].to_pylist(), strict=True):
             self._item_kept_s += duration
             self._item_by_label[label] = self._item_by_label.get(label, 0.0) + duration
-        self._item += Counts(clips_kept=clips.num_rows)
-        self._item_ids.extend(clips["clip_id"].to_pylist())
         self._item_seconds += Seconds(clips_by_label=dict(Counter(labels)))
         if rows["remarks"].null_count < rows.num_rows:
             self._item_remarks += rows.select(_REMARK_COLUMNS).filter(pc.is_valid(rows["remarks"])).to_pylist()
@@ -210,6 +212,13 @@ class Ledger:
             raise ClipmillError(
                 "the accounting of a shard does not add up, so it is not committed: " + "; ".join(self._problems[:5])
             )
+
+
+def originals(clips: pa.Table) -> pa.Table:
+    """Return clips without the copies that `augment` made of them, which sums and statistics leave out."""
+    if AUGMENTED_FROM not in clips.column_names:
+        return clips
+    return clips.filter(pc.is_null(clips[AUGMENTED_FROM]))
 
 
 _STAGES = {"recording": "decode", "span": "decode"}

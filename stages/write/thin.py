@@ -32,11 +32,12 @@ from clipmill.schemas.layout import (
 )
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Saturation, Statistics
-from clipmill.schemas.tables import RECORDINGS
+from clipmill.schemas.tables import AUGMENTED_FROM, RECORDINGS
 from clipmill.stages.arrow_rows import float_lists
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.write.clip_sums import ShardStatistics
+from clipmill.stages.write.ledger import originals
 from clipmill.stages.write.shard_files import ParquetFile, ShardFile, TarFile
 
 _ROWS = 100
@@ -173,7 +174,7 @@ class Thin:
                 if rows.num_rows:
                     part.add(rows)
                     if sums is not None:
-                        sums.add(rows)
+                        sums.add(originals(rows))
             return part, sums.finish() if sums is not None else None
 
     def _copy_dropped(self, commit: Commit, key: str, files: contextlib.ExitStack) -> list[ShardFile]:
@@ -207,7 +208,8 @@ class Thin:
                     n.split(".", 1)[1].removesuffix(".npy"): c for n, c in members.items() if n.endswith(".npy")
                 }
                 sums = sums or ShardStatistics(list(features))
-                sums.add(_row_of(row, features))
+                if row.get(AUGMENTED_FROM) is None:
+                    sums.add(_row_of(row, features))
         if not with_statistics:
             return part, None
         return part, (sums or ShardStatistics([])).finish()
