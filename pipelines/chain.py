@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -22,12 +22,15 @@ from clipmill.schemas.thresholds import is_number
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.clipping import Clipping
+from clipmill.stages.clips.augment import AugmentClips
 from clipmill.stages.clips.keep import Keep
+from clipmill.stages.clips.level import LevelGain
 from clipmill.stages.clips.measure import MODULES, MeasureClips, find_measure
 from clipmill.stages.decode import Decode
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.features import Features
 from clipmill.stages.images import Images
+from clipmill.stages.noise_library import Noises
 from clipmill.stages.lookup import check_settings, find_stage, own_names, receive_files, stage_files
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
@@ -167,6 +170,11 @@ class Chain:
         return {reason.code: stage.section for stage in reversed(self.stages) for reason in stage.rejects}
 
     @property
+    def noise_names(self) -> set[str]:
+        """Names of the trees of noises that stages use."""
+        return {name for step in self.steps if isinstance(step.stage, AugmentClips) for name in step.stage.noise_names}
+
+    @property
     def can_use_gpu(self) -> bool:
         """Whether any stage uses a GPU if one is present."""
         return any(stage.on_gpu for stage in self.derived)
@@ -223,19 +231,23 @@ class Chain:
                     )
 
 
-def chain_of(config: Config, device: str | None = None) -> Chain:
+def chain_of(config: Config, device: str | None = None, noises: Noises | None = None) -> Chain:
     """Return the stages of a configuration.
 
     device : of derived stages that can use a GPU, cpu | cuda | auto; None: as configured
+    noises : the files of the trees of noises that stages use, by the trees' names; None: they are not needed
 
     Raises
     ------
     ConfigError, StageError : a stage is unknown, or its settings are wrong
     """
-    whole = tuple(_steps(config, None))
-    lists = {s.name: tuple(_steps(config, s)) if s.clips is not None else whole for s in config.sources}
+    whole = tuple(_with_noises(_steps(config, None), noises))
+    lists = {
+        s.name: tuple(_with_noises(_steps(config, s), noises)) if s.clips is not None else whole for s in config.sources
+    }
     for steps in lists.values():
         check_keep(steps)
+        check_augment(steps)
     common, common_stored = _divided(whole)
     clips, stored = ({name: _divided(steps)[i] for name, steps in lists.items()} for i in (0, 1))
     kinds = [k for k in CHUNK_STAGES if k is not Clipping or any(map(_asks_for_clipping, lists.values()))]
@@ -284,6 +296,16 @@ def check_keep(steps: Sequence[Step]) -> None:
         known |= {field.name for field in step.stage.fields if is_number(field.type)}
 
 
+def check_augment(steps: Sequence[Step]) -> None:
+    """Raise ConfigError if a stage follows `augment` that would treat copies as clips of their own."""
+    after: Step | None = None
+    for step in steps:
+        if after is not None and not isinstance(step.stage, LevelGain):
+            raise ConfigError(f"only `level` can follow `augment` in the list; put this before {after.key}", key=step.key)
+        if isinstance(step.stage, AugmentClips):
+            after = step
+
+
 def _which_measure(keep: Keep, known: Collection[str]) -> str:
     """Return a hint at the measure that would add the missing column."""
     for name in MODULES:
@@ -298,17 +320,19 @@ def _asks_for_clipping(steps: Sequence[Step]) -> bool:
     return any("clipping" in s.stage.spec.root for s in steps if isinstance(s.stage, MeasureClips))
 
 
-def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str, str]) -> Chain:
+def same_chain(
+    config: Config, origins: Mapping[str, str], sources: Mapping[str, str], noises: Noises | None = None
+) -> Chain:
     """Return the stages of a configuration on a worker.
 
-    origins, sources : those of the chain on the machine that started the build
+    origins, sources, noises : those of the chain on the machine that started the build
 
     Raises
     ------
     StageError : a stage is missing here, or has another version
     """
     receive_files(sources)
-    chain = chain_of(config)
+    chain = chain_of(config, noises=noises)
     for key, origin in origins.items():
         if (local := chain.origins.get(key)) != origin:
             raise StageError(
@@ -317,6 +341,14 @@ def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str,
                 code="stage.other_version",
             )
     return chain
+
+
+def _with_noises(steps: Iterable[Step], noises: Noises | None) -> Iterator[Step]:
+    for step in steps:
+        if noises is not None and isinstance(step.stage, AugmentClips):
+            yield replace(step, stage=replace(step.stage, library=replace(step.stage.library, files=noises)))
+        else:
+            yield step
 
 
 def _steps(config: Config, source: Source | None) -> Iterator[Step]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import sound_commits
+from clipmill.schemas.config.split_config import is_training as is_training
 from clipmill.schemas.errors import ClipmillError, StorageError
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
 
-_TRAINING = "train"
 _SHOWN = 3
 _AT_ONCE = 32
 _TO, _AND = " to ", " and "
@@ -44,11 +44,6 @@ class SideChanges:
     def crossing(self) -> int:
         """Number of recordings that moved between training and evaluation."""
         return crossing(self.moves)
-
-
-def is_training(split: str) -> bool:
-    """Return whether a split is for training, judged by its name."""
-    return split.lower().startswith(_TRAINING)
 
 
 def crossing(moves: dict[str, int]) -> int:

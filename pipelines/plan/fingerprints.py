@@ -26,8 +26,11 @@ from clipmill.stages.write import Write
 _UP_TO_CLIPS: tuple[type[Stage], ...] = (*(kind for kind in CHUNK_STAGES if kind is not Clipping), CanonicalPcm)
 
 
-def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
-    """Return what changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own."""
+def clips_fingerprint(chain: Chain, field_names: list[str], noises: str = "") -> dict[str, Any]:
+    """Return what changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own.
+
+    noises : digest of the noises that stages use; empty if they use none
+    """
     config = chain.config
     # Clips of all sources have the column if any source has a clip for each channel.
     more = {"channel_column": True} if config.has_channel_column else {}
@@ -35,6 +38,7 @@ def clips_fingerprint(chain: Chain, field_names: list[str]) -> dict[str, Any]:
     return {
         **more,
         **({"clips": steps} if steps else {}),
+        **({"noises": noises} if noises else {}),
         "audio": fingerprint(config.audio),
         "silence": {"min_dbfs": silence},
         "fields": field_names,

@@ -30,6 +30,7 @@ from clipmill.pipelines.plan.leaks import check_decides, check_disjoint
 from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
 from clipmill.pipelines.plan.listing import Listing, list_source
 from clipmill.pipelines.plan.listing import source_root as source_root
+from clipmill.pipelines.plan.noises import digest_of_noises, list_noises
 from clipmill.pipelines.plan.partitions import partition_hashes
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule, Survey
@@ -42,6 +43,7 @@ from clipmill.schemas.keys import digest, shard_key
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from clipmill.stages.arrow_rows import replace_column
+from clipmill.stages.noise_library import Listed
 
 
 @dataclass(repr=False)
@@ -57,6 +59,7 @@ class Plan:
     recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
     clips_estimated, clips_estimated_s : estimated number of clips, and their seconds
     warnings : likely mistakes, for people to read
+    noises : files of the trees of noises that stages use, by the trees' names
     """
 
     table: pa.Table
@@ -81,6 +84,7 @@ class Plan:
     clips_estimated: int = 0
     clips_estimated_s: float = 0.0
     warnings: list[Finding] = field(default_factory=list)
+    noises: dict[str, list[Listed]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Plan({self.recordings_listed} recordings, {len(self.keys)} shards)"
@@ -145,7 +149,9 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
                 key=_asks_for_each(config),
             )
         chain.check_names(plan.field_names)
-        plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names))
+        plan.noises = list_noises(config, chain.noise_names)
+        noises = digest_of_noises(plan.noises) if plan.noises else ""
+        plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names, noises))
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
         _divide(config, collector, plan)
         check_disjoint(config.split, plan.table, plan.field_names)

@@ -40,7 +40,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
     audio = config.audio
     chain = chain_of(config, device)
     return Stages(
-        clips=Sandbox(config, chain.origins, chain.sources),
+        clips=Sandbox(config, chain.origins, chain.sources, plan.noises),
         reread=Reread(
             output_root(config),
             audio.sample_format,

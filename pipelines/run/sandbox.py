@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +35,7 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StageError, StorageError
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
+from clipmill.stages.noise_library import Noises
 from clipmill.stages.clip_buffer import temporary_file_errors
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
@@ -54,11 +55,13 @@ class Sandbox:
 
     config : of the build; its limits bound a decoder's silence, in seconds, and its memory
     origins, sources : of stages of other packages, see `clipmill.pipelines.chain.Chain`
+    noises : files of the trees of noises that stages use
     """
 
     config: Config
     origins: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    noises: Noises = field(default_factory=dict)
 
     def start(self) -> None:
         """Start the process, which otherwise starts with the first plan, and wait until it is ready."""
@@ -81,7 +84,7 @@ class Sandbox:
         child = _idle_child(self.origins)
         is_reusable = False
         try:
-            child.request(self.config, [dict(self.origins), dict(self.sources)], part)
+            child.request(self.config, [dict(self.origins), dict(self.sources), dict(self.noises)], part)
             timeout_s = self.config.limits.decoder_timeout_s
             while True:
                 kind, payload = child.answer(timeout_s if state.current else max(timeout_s, _START_S))
@@ -240,8 +243,8 @@ class _Child:
         """Return whether it has loaded no other versions of stages: modules are not imported again."""
         return self._origins is None or self._origins == origins
 
-    def request(self, config: Config, stages: list[dict[str, str]], plan: pa.Table) -> None:
-        """Send a plan. stages : origins and sources of stages of other packages"""
+    def request(self, config: Config, stages: list[dict[str, Any]], plan: pa.Table) -> None:
+        """Send a plan. stages : origins and sources of stages of other packages, and the files of noises"""
         self._origins = stages[0]
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:

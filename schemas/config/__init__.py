@@ -10,6 +10,7 @@ from pydantic import (
     model_validator,
 )
 
+from clipmill.schemas.config.address import check_address as check_address
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.annotation_roles import LABEL_COLUMNS
 from clipmill.schemas.config.audio_config import Audio, Channels, Track
@@ -19,6 +20,7 @@ from clipmill.schemas.config.image_config import Images
 from clipmill.schemas.config.label_config import From, Label, as_label, named_groups
 from clipmill.schemas.config.limits_config import Limits
 from clipmill.schemas.config.model import Frozen, Name, Positive, did_you_mean, error_at, later
+from clipmill.schemas.config.noise_config import Noise
 from clipmill.schemas.config.raw_config import Raw, names_extension
 from clipmill.schemas.config.segment_config import Segment as Segment
 from clipmill.schemas.config.split_config import Split
@@ -164,6 +166,7 @@ class Config(Frozen):
     audio: Audio = Audio()
     silence: Silence = Silence()
     clips: Steps | None = later(None, description="stages that clips go through, in this order; see docs/stages.md")
+    noises: list[Noise] = later([], description="noises and impulse responses for `augment`; no clips are made of them")
     features: Features = Features()
     split: Split = Split.model_validate({"train": 1.0})
     output: Output
@@ -230,6 +233,10 @@ class Config(Frozen):
                     f"sources[{i}].segment",
                     f"{lengths} must be at least one sample, {1 / self.audio.sample_rate_hz:g} s",
                 )
+        noises = [noise.name for noise in self.noises]
+        for i, name in enumerate(noises):
+            if name in noises[:i]:
+                raise error_at(f"noises[{i}].name", f"two trees of noises are named {name!r}; each needs a name of its own")
         self._check_label_columns()
         self._check_classes()
         if self.clips is not None and self.silence.min_dbfs is not None:
@@ -281,16 +288,3 @@ class Config(Frozen):
             for key, name in labels.items():
                 if name not in known:
                     raise error_at(f"sources[{i}].{key}", f"{name!r} is not one of classes{did_you_mean(name, known)}")
-
-
-def check_address(root: str) -> str:
-    """Return a root's address. Raises ValueError when it is empty or incomplete, or may contain secrets."""
-    if not root:
-        raise ValueError("is empty; give a folder or a URL")
-    if root.startswith(("s3://", "s3a://")) and not root.split("://", 1)[1].split("/", 1)[0]:
-        raise ValueError("names no bucket; give s3://BUCKET/FOLDER")
-    if "://" in root and "@" in root.split("://", 1)[1].split("/", 1)[0]:
-        raise ValueError("contains credentials; put them into storage_options, preferably as ${VAR}")
-    if "://" in root and "?" in root:
-        raise ValueError("has a query after ?, which can contain a signature or a version; give a plain address")
-    return root

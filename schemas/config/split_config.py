@@ -136,3 +136,11 @@ def _is_word(value: Any) -> bool:
     except ValueError:
         return True
     return False
+
+
+_TRAINING = "train"
+
+
+def is_training(split: str) -> bool:
+    """Return whether a split is for training, judged by its name."""
+    return split.lower().startswith(_TRAINING)
