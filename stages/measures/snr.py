@@ -36,7 +36,7 @@ _MIN_FRAMES = 20
 _MAX_GAP = 6
 _THRESHOLD, _MIN_EVIDENCE, _MAX_EVIDENCE = 1.0, 8.0, 30.0
 _STEPS = 12
-_BLOCK = 256
+_BLOCK = 128
 _DIGITAL_SILENCE_S = 0.005
 
 Floats = npt.NDArray[np.float32]
@@ -168,7 +168,7 @@ def _noise_powers(powers: Floats, n_bins: npt.NDArray[np.int64]) -> Floats:
         # Log-likelihood of noise, minus that of speech, both as densities of the logarithm of the power.
         ratio = scale + shapes * (above - smooth / noise - np.minimum(above, 0))
         span = np.maximum(np.log(np.maximum(high, _NOTHING) / noise), 1)
-        weights = 1 / (1 + share / ((1 - share) * span) * np.exp(np.clip(-ratio, -80, 80)))
+        weights = 1 / (1 + share / ((1 - share) * span) * np.exp(np.clip(-ratio, -40, 40)))
         total = weights.sum(axis=1, keepdims=True)
         noise = np.maximum(np.einsum("ij,ij->i", weights, smooth)[:, None] / np.maximum(total, _NOTHING), _NOTHING)
         share = np.clip(1 - total / n_frames, 0.02, 0.95)
