@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any
@@ -14,14 +14,16 @@ import pyarrow as pa
 from clipmill.pipelines.clip_lists import Step, asks_for_clipping, check_keep, computed_steps, divided, steps_of
 from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, role_of
 from clipmill.schemas.config import Config
+from clipmill.schemas.config import Segment as SegmentSpec
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.reasons import PLAN_REASONS, Reason
+from clipmill.stages.activity import Activity
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.clipping import Clipping
 from clipmill.stages.clips.level import LevelGain
 from clipmill.stages.decode import Decode
-from clipmill.stages.decode.first_pass import FirstPass
+from clipmill.stages.decode.first_pass import ActivityListener, FirstPass
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.features import Features
 from clipmill.stages.images import Images
@@ -238,10 +240,19 @@ def _with_first_pass(decode: Decode, config: Config, lists: Mapping[str, Sequenc
         if len(gains) > 1:
             raise ConfigError("only one `level` of a list can have `of: recording`", key=lists[source.name][-1].key)
         level = partial(RecordingLevel, gains[0].to) if gains else None
-        if level is not None:
-            first = FirstPass(config.channels_of(source), level=level)
+        activity = _activity(source.segment)
+        if level is not None or activity is not None:
+            first = FirstPass(config.channels_of(source), activity, level)
             sources[source.name] = replace(sources[source.name], first_pass=first)
     return replace(decode, sources=sources)
+
+
+def _activity(segment: SegmentSpec) -> Callable[[int], ActivityListener] | None:
+    """Return what makes what finds out where clips are, given the sample rate; None if that does not depend on what is heard."""
+    if segment.mode == "silence":
+        about = {name: getattr(segment, name) for name in ("below_dbfs", "min_silence_s", "pad_s")}
+        return partial(Activity, **about)
+    return None
 
 
 def same_chain(config: Config, origins: Mapping[str, str], sources: Mapping[str, str]) -> Chain:
