@@ -66,7 +66,7 @@ class Report:
 
     def __repr__(self) -> str:
         number = f", snapshot {self.snapshot.number}" if self.snapshot is not None and self.snapshot.number else ""
-        shards = f"{self.shards_built} of {self.shards_planned} shards built, {self.shards_reused} reused"
+        shards = f"{self.shards_built} of {counted(self.shards_planned, 'shard')} built, {self.shards_reused} reused"
         return f"Report({self.status}{number}: {shards}, {len(self.failures)} failed; {self.root})"
 
     @property
