@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import pyarrow as pa
 
+from clipmill.pipelines.clip_lists import (
+    Step,
+    asks_for_clipping,
+    check_augment,
+    check_keep,
+    computed_steps,
+    divided,
+    steps_of,
+)
 from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, role_of
-from clipmill.schemas.config import Config, Source
-from clipmill.schemas.config.model import fingerprint, nearest
-from clipmill.schemas.config.problems import keys_at
-from clipmill.schemas.errors import ConfigError, Problem, StageError
+from clipmill.schemas.config import Config
+from clipmill.schemas.config import Segment as SegmentSpec
+from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.reasons import PLAN_REASONS, Reason
-from clipmill.schemas.thresholds import is_number
+from clipmill.stages.activity import Activity
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.clipping import Clipping
 from clipmill.stages.clips.augment import AugmentClips
-from clipmill.stages.clips.keep import Keep
 from clipmill.stages.clips.level import LevelGain
-from clipmill.stages.clips.measure import MODULES, MeasureClips, find_measure
 from clipmill.stages.decode import Decode
+from clipmill.stages.decode.first_pass import ActivityListener, FirstPass
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.features import Features
 from clipmill.stages.images import Images
+from clipmill.stages.lookup import find_stage, own_names, receive_files, stage_files
 from clipmill.stages.noise_library import Noises
-from clipmill.stages.lookup import check_settings, find_stage, own_names, receive_files, stage_files
+from clipmill.stages.recording_level import RecordingLevel
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
 from clipmill.stages.stage import Scope, Stage
@@ -43,31 +50,6 @@ DERIVED_STAGES: tuple[type[Stage], ...] = (Features, Images)
 """The first and the last derived stage; stages named in `features` come between them."""
 _COUNTED = ("clipped_share",)
 """Columns of measures that are counted while clips are cut."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage named in the configuration. key : its configuration key; settings : a model; origin : see `clipmill.stages.lookup.Found`"""
-
-    stage: Stage
-    key: str
-    settings: Any
-    origin: str = ""
-
-    @property
-    def origin_name(self) -> str:
-        """The package of the stage, or its module if it belongs to no package."""
-        package = self.origin.split(" ")[0]
-        return type(self.stage).__module__ if package == "sha256" else package
-
-    @property
-    def identity(self) -> list[Any]:
-        """What identifies the stage in keys: name, version, settings, and origin if it is not clipmill's own."""
-        kind = type(self.stage)
-        about: list[Any] = [kind.identity or kind.section, kind.version, fingerprint(self.settings, by_alias=True)]
-        if revisions := dict(self.stage.revisions):
-            about.append(revisions)
-        return [*about, self.origin] if self.origin else about
 
 
 @dataclass(frozen=True)
@@ -241,22 +223,21 @@ def chain_of(config: Config, device: str | None = None, noises: Noises | None = 
     ------
     ConfigError, StageError : a stage is unknown, or its settings are wrong
     """
-    whole = tuple(_with_noises(_steps(config, None), noises))
-    lists = {
-        s.name: tuple(_with_noises(_steps(config, s), noises)) if s.clips is not None else whole for s in config.sources
-    }
+    whole = tuple(steps_of(config, None, noises))
+    lists = {s.name: tuple(steps_of(config, s, noises)) if s.clips is not None else whole for s in config.sources}
     for steps in lists.values():
         check_keep(steps)
         check_augment(steps)
-    common, common_stored = _divided(whole)
-    clips, stored = ({name: _divided(steps)[i] for name, steps in lists.items()} for i in (0, 1))
-    kinds = [k for k in CHUNK_STAGES if k is not Clipping or any(map(_asks_for_clipping, lists.values()))]
+    common, common_stored = divided(whole)
+    clips, stored = ({name: divided(steps)[i] for name, steps in lists.items()} for i in (0, 1))
+    kinds = [k for k in CHUNK_STAGES if k is not Clipping or any(map(asks_for_clipping, lists.values()))]
     chunk = tuple(stage for kind in kinds if (stage := kind.of(config)) is not None)
+    chunk = tuple(_with_first_pass(s, config, lists) if isinstance(s, Decode) else s for s in chunk)
     if any(step.stage.changes_samples for steps in clips.values() for step in steps):
         chunk = tuple(replace(s, as_float=True) if isinstance(s, Segment) else s for s in chunk)
     canonical = CanonicalPcm.of(config)
     assert canonical is not None  # noqa: S101 - every chain has it
-    computed = tuple(_computed(config))
+    computed = tuple(computed_steps(config))
     first, last = (kind.of(config) for kind in DERIVED_STAGES)
     derived = tuple(stage for stage in (first, *(step.stage for step in computed), last) if stage is not None)
     if device is not None:
@@ -264,60 +245,31 @@ def chain_of(config: Config, device: str | None = None, noises: Noises | None = 
     return Chain(config, chunk, clips, common, stored, common_stored, canonical, derived, computed)
 
 
-def _divided(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """Return the stages of a list up to the canonical PCM, and those behind it, which work on stored clips.
-
-    These are as many from the end as can work on them, from the first that measures on. The order of the list stays.
-    """
-    at = len(steps)
-    while at > 0 and steps[at - 1].stage.suits_stored:
-        at -= 1
-    while at < len(steps) and not isinstance(steps[at].stage, MeasureClips | Keep):
-        at += 1
-    return steps[:at], steps[at:]
-
-
-def check_keep(steps: Sequence[Step]) -> None:
-    """Raise ConfigError if a stage `keep` bounds a column that clips do not have at its place."""
-    known = {"start_s", "duration_s", "n_samples", "n_channels", "sample_rate_hz"}
-    stored = {step.key for step in _divided(tuple(steps))[1]}
-    for step in steps:
-        if isinstance(step.stage, Keep):
-            of_stored = {"level_dbfs", "n_clipped"}
-            try:
-                if step.key not in stored and (early := of_stored & set(step.stage.spec.columns)):
-                    raise ValueError(
-                        f"{min(early)} describes the stored clip, which is made later than this; put this behind the last stage that changes"
-                        " samples, or use `silence`"
-                    )
-                step.stage.spec.check_columns(known | of_stored)
-            except ValueError as error:
-                raise ConfigError(f"{error}{_which_measure(step.stage, known)}", key=step.key) from None
-        known |= {field.name for field in step.stage.fields if is_number(field.type)}
+def _with_first_pass(decode: Decode, config: Config, lists: Mapping[str, Sequence[Step]]) -> Decode:
+    """Return the stage with what it must find out about whole recordings before clips are cut from them."""
+    sources = dict(decode.sources)
+    for source in config.sources:
+        gains = [
+            s.stage.spec
+            for s in lists[source.name]
+            if isinstance(s.stage, LevelGain) and s.stage.spec.of == "recording"
+        ]
+        if len(gains) > 1:
+            raise ConfigError("only one `level` of a list can have `of: recording`", key=lists[source.name][-1].key)
+        level = partial(RecordingLevel, gains[0].to) if gains else None
+        activity = _activity(source.segment)
+        if level is not None or activity is not None:
+            first = FirstPass(config.channels_of(source), activity, level)
+            sources[source.name] = replace(sources[source.name], first_pass=first)
+    return replace(decode, sources=sources)
 
 
-def check_augment(steps: Sequence[Step]) -> None:
-    """Raise ConfigError if a stage follows `augment` that would treat copies as clips of their own."""
-    after: Step | None = None
-    for step in steps:
-        if after is not None and not isinstance(step.stage, LevelGain):
-            raise ConfigError(f"only `level` can follow `augment` in the list; put this before {after.key}", key=step.key)
-        if isinstance(step.stage, AugmentClips):
-            after = step
-
-
-def _which_measure(keep: Keep, known: Collection[str]) -> str:
-    """Return a hint at the measure that would add the missing column."""
-    for name in MODULES:
-        with contextlib.suppress(ImportError):
-            columns = {field.name for field in find_measure(name).columns}
-            if missing := columns & set(keep.spec.columns) - set(known):
-                return f" (put `- measure: [{name}]` before it, which adds {min(missing)})"
-    return ""
-
-
-def _asks_for_clipping(steps: Sequence[Step]) -> bool:
-    return any("clipping" in s.stage.spec.root for s in steps if isinstance(s.stage, MeasureClips))
+def _activity(segment: SegmentSpec) -> Callable[[int], ActivityListener] | None:
+    """Return what makes what finds out where clips are, given the sample rate; None if that does not depend on what is heard."""
+    if segment.mode == "silence":
+        about = {name: getattr(segment, name) for name in ("below_dbfs", "min_silence_s", "pad_s")}
+        return partial(Activity, **about)
+    return None
 
 
 def same_chain(
@@ -341,70 +293,6 @@ def same_chain(
                 code="stage.other_version",
             )
     return chain
-
-
-def _with_noises(steps: Iterable[Step], noises: Noises | None) -> Iterator[Step]:
-    for step in steps:
-        if noises is not None and isinstance(step.stage, AugmentClips):
-            yield replace(step, stage=replace(step.stage, library=replace(step.stage.library, files=noises)))
-        else:
-            yield step
-
-
-def _steps(config: Config, source: Source | None) -> Iterator[Step]:
-    for name, settings, key in config.steps_of(source):
-        yield from _step(config, name, settings, key, "clip")
-
-
-def _computed(config: Config) -> Iterator[Step]:
-    for name, settings in config.features.derived_stages.items():
-        yield from _step(config, name, settings, f"features.{name}", "derived")
-
-
-def _step(config: Config, name: str, settings: Any, key: str, scope: Any) -> Iterator[Step]:
-    try:
-        match = find_stage(name, scope)
-    except StageError as error:
-        raise ConfigError(str(error), key=key, code=error.code) from None
-    checked = check_settings(match.kind, settings, key)
-    stage = match.kind.of(config, checked)
-    if stage is not None:
-        yield Step(stage, key, checked, match.origin)
-
-
-def stage_problems(plain: Mapping[str, Any]) -> list[Problem]:
-    """Return the problems with the stages that a configuration names, even if other parts of it are wrong.
-
-    plain : the configuration as written, as plain data
-    """
-    problems: list[Problem] = []
-    for name, settings, key, scope in _stages_named_in(plain):
-        try:
-            check_settings(find_stage(name, scope).kind, {} if settings is None else settings, key)
-        except ConfigError as error:
-            problems += error.problems
-        except StageError as error:
-            problems.append(Problem(error.code, str(error), key))
-    return problems
-
-
-def _stages_named_in(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Scope]]:
-    """Yield name, settings, key and scope of each stage. Skips what does not have the form of a stage."""
-    lists = [("clips", plain.get("clips"))]
-    sources = plain.get("sources")
-    for i, source in enumerate(sources if isinstance(sources, list) else ()):
-        lists.append((f"sources[{i}].clips", source.get("clips") if isinstance(source, dict) else None))
-    for key, steps in lists:
-        for i, step in enumerate(steps if isinstance(steps, list) else ()):
-            entry = {step: None} if isinstance(step, str) else step
-            if isinstance(entry, dict) and len(entry) == 1 and all(isinstance(name, str) for name in entry):
-                for name, settings in entry.items():
-                    yield name, settings, f"{key}[{i}].{name}", "clip"
-    features = plain.get("features")
-    known = keys_at(Config, ("features",))
-    for name, settings in (features if isinstance(features, dict) else {}).items():
-        if name not in known and nearest(str(name), known) is None:
-            yield str(name), settings, f"features.{name}", "derived"
 
 
 def _distinct(stages: Any) -> tuple[pa.Field, ...]:

@@ -179,7 +179,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
 def _stage_problems(filled: Any, document: Document) -> list[Problem]:
     if not isinstance(filled, dict):
         return []
-    from clipmill.pipelines.chain import stage_problems
+    from clipmill.pipelines.clip_lists import stage_problems
 
     problems = []
     for problem in stage_problems(filled):

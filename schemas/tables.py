@@ -66,7 +66,15 @@ PLAN = pa.schema(
 )
 """One row per item, which is a recording or a span of a long one. A shard's plan is the rows with its key, in this order."""
 
-CUT = pa.struct([("annotation", pa.int32()), ("first", pa.int64()), ("last", pa.int64())])
+CUT = pa.struct(
+    [
+        ("annotation", pa.int32()),
+        ("first", pa.int64()),
+        ("last", pa.int64()),
+        ("start_s", pa.float64()),  # set where recordings are cut by what is heard in them; equal to end_s: nothing is
+        ("end_s", pa.float64()),
+    ]
+)
 """Which clips to cut: windows [first, last) of an annotation, given by its index in the chunk's list, or -1 without annotation."""
 
 CHUNKS = pa.schema(
@@ -88,6 +96,10 @@ CHUNKS = pa.schema(
         ("remarks", pa.list_(REMARK)),  # on the last row
         ("reason", pa.string()),  # set: the recording is rejected
         ("detail", pa.string()),
+        (
+            "recording_levels",
+            pa.list_(pa.float64()),
+        ),  # of each channel if each has clips of its own; null unless `level` asks for it
     ]
 )
 """One row per chunk: a contiguous piece of a recording as float32 PCM, with the clips to cut from it."""
@@ -108,6 +120,10 @@ CLIPS = pa.schema(
         ("n_samples", pa.int64()),  # frames, padding included
         ("level_dbfs", pa.float64()),
         ("n_clipped", pa.int64()),  # samples that were beyond full scale
+        (
+            "recording_level",
+            pa.float64(),
+        ),  # of the whole recording, as the stage `level` measures it; null unless it asks; not stored
         ("saturated_samples", pa.int64()),  # of all channels, at full scale or beyond before rounding; not stored
         ("samples", pa.large_list(pa.float32())),  # interleaved, not rounded; null where `pcm` is set
         ("pcm", pa.large_binary()),  # little-endian int16 or float32, interleaved

@@ -65,6 +65,7 @@ class Segment(Stage):
     drops: ClassVar[Mapping[str, str]] = {
         "tail": "a last window that is not full, with segment.tail: drop",
         "keep_every": "not the first of every segment.keep_every windows",
+        "no_activity": "a recording or range in which nothing is heard, by the thresholds of its segment.mode",
     }
     rejects = (
         Reason(
@@ -208,6 +209,9 @@ class _Cutter:
             if annotation["end"] is not None:
                 end = min(end, to_samples(annotation["end"], self.rate))
             self.n_annotations += cut["first"] == 0
+        if cut["start_s"] is not None:
+            yield from self._heard(cut, annotation)
+            return
         if self.spec.mode == "window":
             if cut["first"] == 0 and end <= to_samples(start_s, self.rate):
                 yield from self._reject_clips(start_s, annotation, "clip_empty", f"no sample at {self.rate} Hz")
@@ -229,7 +233,25 @@ class _Cutter:
             yield from self._reject_clips(
                 start_s, annotation, "clip_empty", f"no sample between {start} and {end} at {self.rate} Hz"
             )
-        elif end - start > to_samples(self.spec.max_clip_s, self.rate) or end - self.offset > len(self.samples):
+        else:
+            yield from self._range(start, end, start_s, annotation)
+
+    def _heard(self, cut: dict[str, Any], annotation: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+        """Yield the clip of a stretch in which something is heard."""
+        start, end = (to_samples(t, self.rate) for t in (cut["start_s"], cut["end_s"]))
+        if self.chunk["total_frames"] is not None:
+            end = min(end, self.chunk["total_frames"])
+        if end <= start:
+            self.n_candidates += len(self.lanes)
+            yield {"status": "dropped", "rule": "no_activity", "count": len(self.lanes)}
+        else:
+            yield from self._range(start, end, cut["start_s"], annotation)
+
+    def _range(
+        self, start: int, end: int, start_s: float, annotation: dict[str, Any] | None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the clip of a range, or its rejection if it is too long. start, end : frames, half-open, not empty"""
+        if end - start > to_samples(self.spec.max_clip_s, self.rate) or end - self.offset > len(self.samples):
             length = f"{(end - start) / self.rate:.1f} s" if end != _OPEN_END else "longer"
             yield from self._reject_clips(
                 start_s, annotation, "clip_too_long", f"{length}; max_clip_s is {self.spec.max_clip_s:g}"
@@ -278,11 +300,16 @@ class _Cutter:
             "n_samples": len(y),
             "n_clipped": clipped_samples,
             "saturated_samples": saturated_samples,
+            "recording_level": self._level(lane),
             **self._clipped_share(clip, lane),
             "pcm": payload,
             **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
             **_annotation_columns(annotation),
         }
+
+    def _level(self, lane: int | None) -> float | None:
+        levels = self.chunk["recording_levels"]
+        return levels[lane or 0] if levels else None
 
     def _clipped_share(self, clip: Clip, lane: int | None) -> dict[str, float]:
         if self.full_scale is None:

@@ -48,6 +48,7 @@ NOT_IN_KEYS = {
     "output.shard_seconds", "features.device",
 }  # fmt: skip
 OF_MODES: dict[str, dict[str, Any]] = {
+    **{f"sources[].segment.{key}": {"mode": "silence"} for key in ("below_dbfs", "min_silence_s", "pad_s")},
     "sources[].segment.pad": {"mode": "fixed", "length_s": 1.0}, "sources[].segment.crop": {"mode": "fixed", "length_s": 1.0},
 }  # fmt: skip
 """Keys of single modes of cutting, with a configuration of that mode."""

@@ -244,7 +244,6 @@ def test_a_clip_does_not_depend_on_its_neighbours(
 @pytest.mark.parametrize(
     ("spec", "key", "message"),
     [
-        ("{to: lufs, target: -23, of: recording}", "of", "recording is not available yet; leave `of` out"),
         ("{to: lufs, target: 3}", "target", "less than or equal to 0"),
         ("{to: lufs, target: -61}", "", "`target` must be at least -60 with `to: lufs`, not -61"),
         ("{to: lusf, target: -23}", "to", "did you mean 'lufs'"),

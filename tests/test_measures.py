@@ -270,3 +270,12 @@ def test_columns_have_units_and_meanings() -> None:
 def test_no_samples_have_no_measures() -> None:
     for measure in MEASURES:
         assert set(measure.compute(np.zeros((1, 0), np.float32), 16000)) == {None}
+
+
+def test_all_but_peak_and_dc_are_those_of_the_mean_of_the_channels() -> None:
+    t = np.arange(32000) / 16000
+    x = np.maximum(0, np.sin(2 * np.pi * 2 * t)) * np.sin(2 * np.pi * 300 * t) + noise(32000, 0.003)[0]
+    for measure in MEASURES[2:]:
+        expected = measure.compute((0.75 * x)[None].astype(np.float32), 16000)
+        assert None not in expected
+        assert measure.compute(np.stack([x, 0.5 * x]).astype(np.float32), 16000) == pytest.approx(expected, rel=1e-3)

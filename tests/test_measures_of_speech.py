@@ -6,6 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.signal
 import soundfile as sf
 import soxr
 
@@ -70,6 +71,21 @@ def test_the_ratio_does_not_depend_on_gain_or_dc(corpora: Path) -> None:
     y = with_noise(speech(corpora, 16000)[0], 10, "white", 16000, 0)
     (ratio,) = snr.compute_snr(y, 16000)
     assert snr.compute_snr(y * np.float32(0.01) + np.float32(0.1), 16000)[0] == pytest.approx(ratio, abs=0.05)
+
+
+@pytest.mark.parametrize("lowest_hz", [2, 100])
+@pytest.mark.parametrize("snr_db", [0, 10, 20])
+def test_snr_of_bursts_is_known_with_rumble_or_hiss(lowest_hz: float, snr_db: float) -> None:
+    t = np.arange(160000) / 16000
+    is_on = t % 0.5 < 0.25
+    bursts = np.where(is_on, sum(np.sin(2 * np.pi * f * t) for f in (200, 400, 1100, 2500)), 0)
+    noise = scipy.signal.sosfilt(
+        scipy.signal.butter(2, [lowest_hz, lowest_hz * 10], "band", fs=16000, output="sos"),
+        np.random.default_rng(3).standard_normal(len(t)),
+    )
+    gain = np.sqrt(np.mean(bursts[is_on] ** 2) / 10 ** (snr_db / 10) / np.mean(noise**2))
+    y = (0.05 * (bursts + gain * noise + 0.01 * noise_of("white", len(t), 16000, 0)))[None].astype(np.float32)
+    assert snr.compute_snr(y, 16000)[0] == pytest.approx(snr_db, abs=1.5)
 
 
 def test_noise_and_tones_alone_have_no_ratio() -> None:

@@ -89,11 +89,12 @@ def retry(
 
 
 def _say(report: Any) -> None:
-    from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured
+    from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured, describe_notes_on_clips
     from clipmill.pipelines.cli.wording import describe_build
 
     duplicates = report.snapshot.duplicates if report.snapshot is not None and report.status != "unchanged" else {}
     say(*describe_build(report), *describe_duplicates(duplicates), *describe_measured(report.measured))
+    say(*describe_notes_on_clips(report.clip_notes))
     for message in dict.fromkeys(report.failures):
         say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0

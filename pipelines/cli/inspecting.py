@@ -152,7 +152,7 @@ def show(root: str, number: int | None, clips: int, duplicates: bool, where: Any
     if duplicates:
         _show_duplicates(root, number, as_json)
         return
-    from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured
+    from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured, describe_notes_on_clips
     from clipmill.pipelines.cli.wording import (
         describe_columns,
         describe_labels,
@@ -181,6 +181,7 @@ def show(root: str, number: int | None, clips: int, duplicates: bool, where: Any
     notes += describe_duplicates(result["duplicates"])
     say(*describe_splits(result["splits"]), *notes)
     say(*describe_statistics(result["statistics"], result["splits"]), *describe_measured(result["measured"]))
+    say(*describe_notes_on_clips(result["clip_notes"]))
     if result["labels"]:
         say("labels:", *describe_labels(result["labels"], result["labels_by_split"]))
     if result["columns"]:

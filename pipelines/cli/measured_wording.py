@@ -30,6 +30,11 @@ def describe_measured(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def describe_notes_on_clips(notes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line per column of notes with how many clips have each."""
+    return [f"{name:<12} " + ", ".join(f"{note} {n:,}" for note, n in counts.items()) for name, counts in notes.items()]
+
+
 def _number(value: float | None) -> str:
     return "-inf" if value is None else f"{value:.4g}"
 

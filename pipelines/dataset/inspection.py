@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
-from clipmill.pipelines.dataset.measured import distributions, measured_names
+from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
 from clipmill.pipelines.dataset.notes import Note, read_notes, unfinished_forget
 from clipmill.pipelines.dataset.outcomes import count_remarked, remarks_of
 from clipmill.pipelines.dataset.published import Published
@@ -74,6 +74,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "files": files,
         "columns": published.columns,
         "measured": distributions(root, commits, measured_names(published.columns)),
+        "clip_notes": count_notes(root, commits, note_names(published.columns)),
         "classes": published.classes,
         "counts": asdict(snapshot.counts),
         "recordings_listed": snapshot.recordings_listed,

@@ -20,6 +20,8 @@ from clipmill.schemas.records import Commit
 from clipmill.schemas.thresholds import Thresholds, is_number
 from clipmill.stages.storage.root import Root
 
+_NOTES = "_note"
+"""What the names of columns of notes end in."""
 SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 """The shares of clips whose values a distribution gives: its smallest value, 1 %, ..., its greatest."""
 
@@ -41,6 +43,23 @@ def dropped_clips(root: Root, commit: Commit) -> pa.Table | None:
 def measured_names(columns: Sequence[Column]) -> list[str]:
     """Return the names of the columns of numbers that stages have measured. columns : descriptions in a snapshot"""
     return [field.name for field in measured_fields(columns) if is_number(field.type)]
+
+
+def note_names(columns: Sequence[Column]) -> list[str]:
+    """Return the names of the columns of text in which stages note what they did. columns : descriptions in a snapshot"""
+    texts = [field.name for field in measured_fields(columns) if pa.types.is_string(field.type)]
+    return [name for name in texts if name.endswith(_NOTES)]
+
+
+def count_notes(root: Root, commits: Iterable[Commit], names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how many clips have each note, by column. Clips without a note are not counted."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for commit in commits if names else ():
+        clips = clips_of(root, commit)
+        for name in names:
+            if name in clips.column_names:
+                counts[name].update(clips[name].drop_null().to_pylist())
+    return {name: dict(sorted(count.items())) for name, count in counts.items() if count}
 
 
 def distributions(root: Root, commits: Iterable[Commit], names: Sequence[str]) -> dict[str, dict[str, Any]]:

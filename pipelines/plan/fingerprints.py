@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clipmill.pipelines.chain import CHUNK_STAGES, Chain, Step
+from clipmill.pipelines.chain import CHUNK_STAGES, Chain
+from clipmill.pipelines.clip_lists import Step
 from clipmill.pipelines.plan.annotations.rows import HINT
 from clipmill.pipelines.plan.items import Item
 from clipmill.pipelines.plan.listing import source_root as source_root

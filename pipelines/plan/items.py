@@ -146,8 +146,10 @@ class ItemMaker:
         raw = source.raw
         self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second
         self._seekable = raw is not None
-        self._windows = segment.mode == "window"
-        self._share = float(segment.length_s or 0) / segment.hop / segment.keep_every if self._windows else 1.0
+        self._divisible = segment.mode == "window" and not config.levels_recordings(source)
+        self._share = (
+            float(segment.length_s or 0) / segment.hop / segment.keep_every if segment.mode == "window" else 1.0
+        )
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
         self.label_from_rows = source.label_from_rows
         self._label_by_row = (
@@ -180,7 +182,7 @@ class ItemMaker:
         extension = split_name(recording.path)[2]
         seconds = self._estimate_s(recording, extension)
         seekable = self._seekable or extension in _SEEKABLE
-        if not self._windows or not seekable or seconds < 1.5 * self._longest_s:
+        if not self._divisible or not seekable or seconds < 1.5 * self._longest_s:
             clips_s = seconds * self._share
             weight = max(_MIN_WEIGHT_S, clips_s)
             return [Item(recording, name, split, label, fields, True, _WHOLE, None, weight, clips_s)]

@@ -19,7 +19,7 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.inspection import describe_remarks
-from clipmill.pipelines.dataset.measured import distributions, measured_names
+from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
 from clipmill.pipelines.dataset.publish import publish as publish_draft
 from clipmill.pipelines.dataset.publish import repair, with_duplicates, write_rejections
@@ -278,6 +278,7 @@ class Builder:
             draft = with_duplicates(root, draft)
             report.snapshot = draft.snapshot
             report.measured = distributions(root, draft.commits, measured_names(draft.snapshot.columns))
+            report.clip_notes = count_notes(root, draft.commits, note_names(draft.snapshot.columns))
             report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
             report.warnings += find_shared_clips(draft.snapshot)
             report.limits = (

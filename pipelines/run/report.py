@@ -35,6 +35,7 @@ class Report:
     warnings : likely mistakes, and shortfalls that did not keep the snapshot from being published
     side_changes : recordings that are in another split than in the last snapshot
     measured : how the values of measured columns are distributed, by column; see `clipmill.pipelines.dataset.measured.distributions`
+    clip_notes : how many clips have each of the notes that stages make, by column, as `level_note`
     storage_weaknesses : what the output's file system lacks, in sentences
     """
 
@@ -60,11 +61,12 @@ class Report:
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
     side_changes: SideChanges = field(default_factory=SideChanges)
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clip_notes: dict[str, dict[str, int]] = field(default_factory=dict)
     storage_weaknesses: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         number = f", snapshot {self.snapshot.number}" if self.snapshot is not None and self.snapshot.number else ""
-        shards = f"{self.shards_built} of {self.shards_planned} shards built, {self.shards_reused} reused"
+        shards = f"{self.shards_built} of {counted(self.shards_planned, 'shard')} built, {self.shards_reused} reused"
         return f"Report({self.status}{number}: {shards}, {len(self.failures)} failed; {self.root})"
 
     @property

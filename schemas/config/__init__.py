@@ -204,6 +204,11 @@ class Config(Frozen):
             [("silence", {"min_dbfs": self.silence.min_dbfs}, "silence")] if self.silence.min_dbfs is not None else []
         )
 
+    def levels_recordings(self, source: Source) -> bool:
+        """Return whether the level of a source's whole recordings is wanted, so that each is one item, however long."""
+        steps = self.steps_of(source)
+        return any(n == "level" and isinstance(s, dict) and s.get("of") == "recording" for n, s, _ in steps)
+
     def track_of(self, source: Source) -> Track:
         """Return the audio track that is used of a source's recordings."""
         return source.track if source.track is not None else self.audio.track

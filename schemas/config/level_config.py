@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from clipmill.schemas.config.model import Frozen
 
@@ -29,13 +29,6 @@ class Level(Frozen):
     max_gain_db: Annotated[float, Field(ge=0, le=200)] = Field(
         40.0, description="clips are not made louder than by this"
     )
-
-    @field_validator("of")
-    @classmethod
-    def _only_clips(cls, of: str) -> str:
-        if of == "recording":
-            raise ValueError("recording is not available yet; leave `of` out, so that each clip has a gain of its own")
-        return of
 
     @model_validator(mode="after")
     def _check(self) -> Level:

@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from clipmill.schemas.config.model import Frozen, Positive, later
 
-Mode = Literal["annotation", "window", "whole", "fixed"]
+Mode = Literal["annotation", "window", "whole", "fixed", "silence"]
 _KEYS: dict[str, set[str]] = {
     "window": {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"},
     "fixed": {"length_s", "pad", "crop", "tail_noise_dbfs"},
+    "silence": {"below_dbfs", "min_silence_s", "pad_s"},
 }
 """Keys of single modes. The other keys belong to all of them."""
 
@@ -30,6 +31,11 @@ class Segment(Frozen):
         "zero", description="what follows a range that is too short"
     )
     crop: Literal["start", "center"] = later("start", description="which part is taken of a range that is too long")
+    below_dbfs: Annotated[float, Field(ge=-200, le=0)] = later(-50.0, description="level of silence, at most")
+    min_silence_s: Annotated[float, Field(ge=0.001, le=600)] = later(
+        0.5, description="shortest silence between two clips"
+    )
+    pad_s: Annotated[float, Field(ge=0, le=60)] = later(0.1, description="silence that stays on each side of a clip")
 
     @model_validator(mode="after")
     def _check(self) -> Segment:

@@ -45,7 +45,8 @@ class _Levelled(NamedTuple):
 class LevelGain(Stage):
     """Bring each clip to a level by one gain for all of it, and limit its true peaks if a ceiling is configured.
 
-    Clips without a level pass unchanged; the column `level_note` says why.
+    With `of: recording` all clips of a recording, or of a channel of it where each has its own clips, have the gain that brings the
+    recording to the level. Clips without a level pass unchanged; the column `level_note` says why.
     """
 
     spec: Level
@@ -76,7 +77,11 @@ class LevelGain(Stage):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rates_hz = table["sample_rate_hz"].to_pylist()
-        levelled = {row: self._levelled(y, rates_hz[row]) for row, y in waveforms(table)}
+        if self.spec.of == "recording":
+            levels = table["recording_level"].to_pylist()
+            levelled = {row: self._with_recording(y, rates_hz[row], levels[row]) for row, y in waveforms(table)}
+        else:
+            levelled = {row: self._levelled(y, rates_hz[row]) for row, y in waveforms(table)}
         table = with_waveforms(table, {row: clip.y for row, clip in levelled.items() if clip.y is not None})
         table = with_column(table, self.columns[0], {row: clip.gain_db for row, clip in levelled.items()})
         return with_column(table, self.columns[1], {row: clip.note for row, clip in levelled.items()})
@@ -91,6 +96,24 @@ class LevelGain(Stage):
         if wanted_db > self.spec.max_gain_db or (is_missed and is_most):
             return _Levelled(out, gain_db, "limited_gain")
         if is_missed:
+            return _Levelled(out, gain_db, "missed_target")
+        return _Levelled(out, gain_db, "clips" if out.max() > _LARGEST or out.min() < _SMALLEST else None)
+
+    def _with_recording(self, y: npt.NDArray[np.float32], sample_rate_hz: int, level: float | None) -> _Levelled:
+        """Return a clip with the gain that brings its whole recording to the target. level : of the recording, None if it has none"""
+        spec = self.spec
+        if level is None:
+            return _Levelled(None, None, "silent")
+        wanted_db = (min(spec.target, _LARGEST_DBFS) if spec.to == "peak" else spec.target) - level
+        gain_db = min(wanted_db, spec.max_gain_db)
+        whole = y * np.float32(10 ** (gain_db / 20))
+        out, lost_db = whole, 0.0
+        if spec.true_peak_dbtp is not None:
+            out = limited(whole, sample_rate_hz, min(spec.true_peak_dbtp, _LARGEST_DBFS))
+            lost_db = level_dbfs(whole) - level_dbfs(out) if out is not whole else 0.0
+        if wanted_db > spec.max_gain_db:
+            return _Levelled(out, gain_db, "limited_gain")
+        if lost_db > _MISSED_DB:
             return _Levelled(out, gain_db, "missed_target")
         return _Levelled(out, gain_db, "clips" if out.max() > _LARGEST or out.min() < _SMALLEST else None)
 

@@ -17,12 +17,13 @@ from clipmill.stages.decode.containers.flac import LATE_BYTES, describe_second_s
 from clipmill.stages.decode.containers.trailing import is_padding
 from clipmill.stages.decode.cursor import Cursor, rejection_of_length
 from clipmill.stages.decode.families import is_walked
+from clipmill.stages.decode.first_pass import FirstPass, Heard, hear
 from clipmill.stages.decode.lookahead import length_before, lookahead_end_s, minimum_length_s
 from clipmill.stages.decode.openers import list_openers
 from clipmill.stages.decode.pcm import raw_container
 from clipmill.stages.decode.readers import DecodeError, Reader, SoundFileReader
 from clipmill.stages.decode.source import DecodeSource
-from clipmill.stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
+from clipmill.stages.spans import CELL_S, Piece, Range, active_ranges, cuts, margin_frames, pieces
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
 from clipmill.stages.storage.root import split_name
@@ -165,7 +166,12 @@ class RecordingDecoder:
                 failures.append(error)
                 continue
             try:
-                for row in self._chunks(reader, container, length):
+                heard: Heard | None = None
+                if self.source.first_pass is not None:
+                    heard = self._hear(self.source.first_pass, reader, container)
+                    reader.close()
+                    reader, length = opener(), heard.n_frames
+                for row in self._chunks(reader, container, length, heard):
                     if row["last"] and container.kind == "flac":
                         row["remarks"] += _trailing_remarks(
                             reader, row["decoded_frames"], stream, size, container.start_byte
@@ -200,11 +206,20 @@ class RecordingDecoder:
             reader.close()
         return opener(), length
 
+    def _hear(self, first: FirstPass, reader: Reader, container: Container) -> Heard:
+        """Decode the whole recording for what its source's first pass asks."""
+        heard = hear(first, reader, container, self.rules.keep_truncated, self.alive, self.rules.max_recording_s)
+        if heard is None:
+            raise NothingDecodedError("empty", "the file has a header and no samples")
+        return heard
+
     def _annotations(self, rate_hz: int) -> list[dict[str, Any]]:
         return [_to_seconds(a, self.source.time_unit, rate_hz) for a in self.item["annotations"] or []]
 
-    def _chunks(self, reader: Reader, container: Container, length: int | None) -> Iterator[dict[str, Any]]:
-        """Yield the chunks of the recording. length : in frames, where it was determined before"""
+    def _chunks(
+        self, reader: Reader, container: Container, length: int | None, heard: Heard | None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of the recording. length : in frames, where it was determined before; heard : in the first pass, if any"""
         rate, channels = reader.sample_rate_hz, reader.n_channels
         spec = self.source.segment
         if spec.mode != "window" and min(spec.max_clip_s, CELL_S) * rate * channels > MAX_CLIP_VALUES:
@@ -214,6 +229,8 @@ class RecordingDecoder:
         margin = margin_frames(rate, self.rules.target_rate_hz)
         annotations = self._annotations(rate)
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
+        if heard is not None and heard.active_s is not None:
+            ranges = active_ranges(ranges, heard.active_s)
         span = (self.item["span_start_s"], self.item["span_end_s"])
         cursor = Cursor(reader, self.rules.keep_truncated, container, self.alive, self.rules.max_recording_s)
 
@@ -231,6 +248,7 @@ class RecordingDecoder:
             if waiting is not None:
                 yield waiting
             waiting = self._chunk(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
+            waiting["recording_levels"] = heard.levels if heard is not None else None
             if length is not None:
                 waiting["total_frames"] = length
         if cursor.total == 0:
@@ -258,6 +276,7 @@ class RecordingDecoder:
         self, reader: Reader, piece: Piece, annotations: list[dict[str, Any]], sent: set[int],
         samples: npt.NDArray[np.float32], lead: int, core_frames: int, cursor: Cursor,
     ) -> dict[str, Any]:  # fmt: skip
+        is_heard = self.source.first_pass is not None and self.source.first_pass.activity is not None
         places: dict[int, int] = {}
         for cut in piece.cuts:
             if cut.range.index >= 0:
@@ -272,7 +291,13 @@ class RecordingDecoder:
             "core_frames": max(0, min(core_frames, len(samples) - lead)),
             "total_frames": cursor.total if cursor.total is not None else reader.n_frames,
             "cuts": [
-                {"annotation": places.get(c.range.index, -1), "first": c.first, "last": c.last} for c in piece.cuts
+                {
+                    "annotation": places.get(c.range.index, -1),
+                    "first": c.first,
+                    "last": c.last,
+                    **({"start_s": c.range.start_s, "end_s": c.range.end_s} if is_heard else {}),
+                }
+                for c in piece.cuts
             ],
             "annotations": [annotations[i] for i in places],
             "samples": samples,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from clipmill.schemas.config import Segment
 from clipmill.schemas.config.audio_config import Track
 from clipmill.schemas.config.raw_config import Raw
+from clipmill.stages.decode.first_pass import FirstPass
 from clipmill.stages.storage.root import Root
 
 
@@ -21,6 +22,7 @@ class DecodeSource:
     track : which audio track of a file with several to read
     raw : sample format of files without a header, None where files have a header
     tolerance_s : how far an annotation may reach beyond the recording's end
+    first_pass : what to find out about a whole recording before clips are cut from it; None: nothing
     """
 
     root: Root
@@ -30,3 +32,4 @@ class DecodeSource:
     track: Track = "default"
     raw: Raw | None = None
     tolerance_s: float = 0.0
+    first_pass: FirstPass | None = None

@@ -25,7 +25,7 @@ DROP_DB = 40.0
 _ROUNDING_POWER = 1.0 / (12.0 * FULL_SCALE**2)
 _SMOOTHED = 3
 _LINE_BINS = 17
-_BLOCK = 256
+_BLOCK = 128
 
 
 def compute_bandwidth(y: npt.NDArray[np.float32], sample_rate_hz: int) -> Sequence[float | None]:

@@ -34,7 +34,7 @@ _WIDTH = _N - _N_LAGS // _FINE - 1
 _HOP = int(HOP_S * _RATE_HZ)
 _FIRST_LAG = int(_FINE * _RATE_HZ / HIGHEST_HZ)
 _OCTAVE_TOLERANCE = 0.08
-_BLOCK = 512
+_BLOCK = 128
 
 Floats = npt.NDArray[np.float32]
 

@@ -26,7 +26,8 @@ def choose_track(streams: Sequence[Any], track: Track) -> TrackChoice:
 
     Raises
     ------
-    DecodeError : there is no audio stream (not_audio), not this one (track_missing), or no decoder for it (unsupported_format)
+    DecodeError : the container has no audio stream (not_audio), lacks the one that was asked for (track_missing), or has one that no
+        decoder reads (unsupported_format)
     """
     if not streams:
         raise DecodeError("not_audio", "FFmpeg: the file has no audio stream")
