@@ -83,7 +83,9 @@ def check_augment(steps: Sequence[Step]) -> None:
     after: Step | None = None
     for step in steps:
         if after is not None and not isinstance(step.stage, LevelGain):
-            raise ConfigError(f"only `level` can follow `augment` in the list; put this before {after.key}", key=step.key)
+            raise ConfigError(
+                f"only `level` can follow `augment` in the list; put this before {after.key}", key=step.key
+            )
         if isinstance(step.stage, AugmentClips):
             after = step
 

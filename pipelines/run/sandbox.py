@@ -35,8 +35,8 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StageError, StorageError
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
-from clipmill.stages.noise_library import Noises
 from clipmill.stages.clip_buffer import temporary_file_errors
+from clipmill.stages.noise_library import Noises
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
 ID_BYTES = 8

@@ -241,7 +241,9 @@ class Config(Frozen):
         noises = [noise.name for noise in self.noises]
         for i, name in enumerate(noises):
             if name in noises[:i]:
-                raise error_at(f"noises[{i}].name", f"two trees of noises are named {name!r}; each needs a name of its own")
+                raise error_at(
+                    f"noises[{i}].name", f"two trees of noises are named {name!r}; each needs a name of its own"
+                )
         self._check_label_columns()
         self._check_classes()
         if self.clips is not None and self.silence.min_dbfs is not None:

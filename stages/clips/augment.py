@@ -58,12 +58,15 @@ class AugmentClips(Stage):
         for name in stage.noise_names:
             if name not in known:
                 there = f"; there are {', '.join(known)}" if known else "; `noises` is empty"
-                raise ConfigError(f"no entry of `noises` is named {name!r}{did_you_mean(name, known) or there}", key="clips")
+                raise ConfigError(
+                    f"no entry of `noises` is named {name!r}{did_you_mean(name, known) or there}", key="clips"
+                )
         for split in settings.splits or ():
             if split not in config.split.expected:
                 there = ", ".join(config.split.expected)
                 raise ConfigError(
-                    f"augment.splits: no split is named {split!r}{did_you_mean(split, config.split.expected)}; there are {there}", key="clips"
+                    f"augment.splits: no split is named {split!r}{did_you_mean(split, config.split.expected)}; there are {there}",
+                    key="clips",
                 )
         return stage
 
@@ -137,8 +140,10 @@ class AugmentClips(Stage):
         """Return a copy's samples, float32 [channels, samples], and what was drawn for it by effect."""
         drawn: dict[str, Any] = {}
         for effect, settings in self.effects:
-            chosen = effect.draw(rng_of(clip_id, copy, effect.name), settings, self.library)
-            if chosen is not None:
-                y = effect.apply(y, sample_rate_hz, chosen, self.library)
-                drawn[effect.name] = chosen
+            rng = rng_of(clip_id, copy, effect.name)
+            if rng.uniform() >= settings.probability:
+                continue
+            chosen = effect.draw(rng, settings, self.library)
+            y = effect.apply(y, sample_rate_hz, chosen, self.library)
+            drawn[effect.name] = chosen
         return y, drawn

@@ -1,0 +1,1 @@
+"""Effects that change copies of clips. `clipmill.stages.clips.augment` applies them."""
