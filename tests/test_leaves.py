@@ -37,10 +37,11 @@ PLAIN: dict[str, Any] = {
     "output": {"root": "/out", "audio_codec": "wav", "images": {"range_db": [-80, 0]}},
 }  # fmt: skip
 
-# What decides which recordings, rows and labels there are, or where they stand, is in the digests of items and in the shards' places.
+# What decides which recordings, rows, labels and noises there are, or where they stand, is in the digests of items, in the listing of
+# noises, and in the places of shards.
 OF_ITEMS = {
     "sources[].name", "sources[].include", "sources[].exclude", "sources[].any_name", "sources[].follow_links", "sources[].version",
-    "sources[].annotations", "sources[].label", "sources[].fields", "split", "classes",
+    "sources[].annotations", "sources[].label", "sources[].fields", "split", "classes", "noises",
 }  # fmt: skip
 # What is not to move a key: how the work is done, what is held back, and how much a shard has.
 NOT_IN_KEYS = {

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root
+from clipmill.stages.write.ledger import originals
 
 DUPLICATES = pa.schema(
     [
@@ -69,10 +70,7 @@ def find_duplicates(root: Root, commits: Sequence[Commit]) -> Duplicates:
         if not commit.has_pcm_sha256:
             unknown += commit.counts.clips_kept
             continue
-        rows = clips_of(root, commit)
-        if "augmented_from" in rows.column_names:
-            rows = rows.filter(pc.is_null(rows["augmented_from"]))
-        rows = rows.select(_READ)
+        rows = originals(clips_of(root, commit)).select(_READ)
         tables.append(rows.append_column("split", pa.array([commit.split] * rows.num_rows, pa.string())))
     if not tables:
         return Duplicates(DUPLICATES.empty_table(), 0, 0, 0, unknown)

@@ -19,6 +19,7 @@ from clipmill.schemas.columns import Column, measured_fields
 from clipmill.schemas.records import Commit
 from clipmill.schemas.thresholds import Thresholds, is_number
 from clipmill.stages.storage.root import Root
+from clipmill.stages.write.ledger import originals
 
 _NOTES = "_note"
 """What the names of columns of notes end in."""
@@ -75,7 +76,7 @@ def distributions(root: Root, commits: Iterable[Commit], names: Sequence[str]) -
     values: dict[str, list[Any]] = {name: [] for name in names}
     n_dropped: Counter[str] = Counter()
     for commit in commits:
-        clips = clips_of(root, commit)
+        clips = originals(clips_of(root, commit))
         for name in names:
             values[name].append(_floats(clips[name]) if name in clips.column_names else np.empty(0))
         if (dropped := dropped_clips(root, commit)) is None:
@@ -139,7 +140,7 @@ def forecast(root: Root, commits: Iterable[Commit], where: Thresholds) -> Foreca
     rules: Counter[str] = Counter()
     by_split: dict[str, Counter[str]] = {}
     for commit in commits:
-        clips = clips_of(root, commit)
+        clips = originals(clips_of(root, commit))
         found = where.rule_of(clips)
         rules.update(found.drop_null().to_pylist())
         n_kept, n_lost = found.null_count, len(found) - found.null_count
