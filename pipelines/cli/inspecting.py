@@ -136,6 +136,7 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
 @number_option
 @click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="Number of clips to list.")
 @click.option("--duplicates", is_flag=True, help="List clips that are exact copies of others.")
+@click.option("--near-duplicates", is_flag=True, help="List recordings that sound alike. Decodes all clips.")
 @click.option(
     "--keep",
     "where",
@@ -144,13 +145,18 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
 )
 @json_option
 @reported
-def show(root: str, number: int | None, clips: int, duplicates: bool, where: Any, as_json: bool) -> None:
+def show(
+    root: str, number: int | None, clips: int, duplicates: bool, near_duplicates: bool, where: Any, as_json: bool
+) -> None:
     """Show splits, labels, columns and a few clips, or with --keep what thresholds would drop."""
     if where is not None:
         _show_forecast(root, number, where, as_json)
         return
     if duplicates:
         _show_duplicates(root, number, as_json)
+        return
+    if near_duplicates:
+        _show_near_duplicates(root, number, as_json)
         return
     from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured, describe_notes_on_clips
     from clipmill.pipelines.cli.wording import (
@@ -234,3 +240,30 @@ def _show_duplicates(root: str, number: int | None, as_json: bool) -> None:
     for sha256, group in groups.items():
         say(f"{sha256[:12]}")
         say(*(f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}".rstrip() for row in group))
+
+
+def _show_near_duplicates(root: str, number: int | None, as_json: bool) -> None:
+    """Print the pairs of recordings that sound alike."""
+    from clipmill.pipelines.dataset.published import open_dataset
+    from clipmill.pipelines.read.near_duplicates import find_near_duplicates
+    from clipmill.pipelines.run.progress import phase
+
+    published = open_dataset(root, number)
+    with phase("comparing recordings", as_json):
+        found = find_near_duplicates(published)
+    rows = found.table.to_pylist()
+    if as_json:
+        about = {"root": published.root.uri(""), "snapshot": published.snapshot.number}
+        about |= {"recordings": found.recordings, "too_quiet": found.too_quiet, "skipped": found.skipped}
+        click.echo(json.dumps({**about, "near_duplicates": rows}))
+        return
+    say(f"{counted(found.recordings, 'recording')} compared, {counted(len(rows), 'pair')} alike")
+    if found.too_quiet:
+        say(f"{counted(found.too_quiet, 'recording')} without peaks, as silent or very short ones, not compared")
+    if found.skipped:
+        say(
+            f"{counted(found.skipped, 'group')} of over 1,000 recordings that have too much in common, not compared with each other"
+        )
+    for row in rows:
+        sides = row["split_a"] if row["split_a"] == row["split_b"] else f"{row['split_a']} and {row['split_b']}"
+        say(f"  {row['similarity']:.2f}  {row['recording_a']}  {row['recording_b']}  {sides}")
