@@ -76,6 +76,7 @@ bench: $(VENV)/.dev
 figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench --hours 10 --only none
 	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.signals
 	$(BIN)/python -m benchmarks.changes
 	$(BIN)/python -m benchmarks.sparse
 	$(BIN)/python -m benchmarks.images --rounds 5
