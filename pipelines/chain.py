@@ -41,6 +41,7 @@ from clipmill.stages.noise_library import Noises
 from clipmill.stages.recording_level import RecordingLevel
 from clipmill.stages.resample import Resample
 from clipmill.stages.segment import Segment
+from clipmill.stages.speech_clips import SpeechClips
 from clipmill.stages.stage import Scope, Stage
 from clipmill.stages.stored_clips import Declared, StoredClips
 from clipmill.stages.write import Write
@@ -183,6 +184,8 @@ class Chain:
         """Versions of the libraries that a shard's bytes depend on."""
         wanted = {name: stage.section for stage in reversed(self.stages) for name in stage.packages}
         wanted |= dict.fromkeys((*Write.libraries, "ray"), "write")
+        if any(source.segment.mode == "speech" for source in self.config.sources):
+            wanted |= dict.fromkeys(("silero-vad", "onnxruntime", "soxr"), "segment")
         own = {step.origin_name: step.origin.split(" ")[1] for step in self._foreign}
         return {name: _version(name, section) for name, section in wanted.items()} | own
 
@@ -269,6 +272,10 @@ def _activity(segment: SegmentSpec) -> Callable[[int], ActivityListener] | None:
     if segment.mode == "silence":
         about = {name: getattr(segment, name) for name in ("below_dbfs", "min_silence_s", "pad_s")}
         return partial(Activity, **about)
+    if segment.mode == "speech":
+        return partial(
+            SpeechClips, **{name: getattr(segment, name) for name in ("min_s", "max_s", "pad_s", "max_gap_s")}
+        )
     return None
 
 

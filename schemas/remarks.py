@@ -28,6 +28,16 @@ REMARKS: dict[str, Remark] = {
     r.code: r
     for r in (
         Remark(
+            "speech_cut",
+            "speech without a pause is longer than segment.max_s, and was cut where it is least likely to be speech",
+            "nothing, if that is acceptable; otherwise raise segment.max_s",
+        ),
+        Remark(
+            "speech_left_out",
+            "speech is too short for a clip, and there is no room around it",
+            "nothing, if that is acceptable; otherwise lower segment.min_s",
+        ),
+        Remark(
             "timeline_gap",
             "the recording's timeline has a gap",
             "nothing, if silence is right for the gap; otherwise copy the file again, or set audio.gaps: reject or ignore",

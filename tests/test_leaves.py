@@ -50,6 +50,7 @@ NOT_IN_KEYS = {
 }  # fmt: skip
 OF_MODES: dict[str, dict[str, Any]] = {
     **{f"sources[].segment.{key}": {"mode": "silence"} for key in ("below_dbfs", "min_silence_s", "pad_s")},
+    **{f"sources[].segment.{key}": {"mode": "speech"} for key in ("min_s", "max_s", "max_gap_s")},
     "sources[].segment.pad": {"mode": "fixed", "length_s": 1.0}, "sources[].segment.crop": {"mode": "fixed", "length_s": 1.0},
 }  # fmt: skip
 """Keys of single modes of cutting, with a configuration of that mode."""

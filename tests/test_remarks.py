@@ -206,6 +206,7 @@ def ledger_of(*ended: tuple[str, str, bool, list[tuple[str, str]]]) -> Ledger:
         own = {name: row[name] for name in row if name in CLIPS.names}
         table = pa.Table.from_pylist([*rows, {**own, **account}], schema=CLIPS)
         ledger.count(item, table, table.slice(0, 0))
+        ledger.end(item)
     return ledger
 
 

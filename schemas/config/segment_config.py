@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from clipmill.schemas.config.model import Frozen, Positive, later
 
-Mode = Literal["annotation", "window", "whole", "fixed", "silence"]
+Mode = Literal["annotation", "window", "whole", "fixed", "silence", "speech"]
 _KEYS: dict[str, set[str]] = {
     "window": {"length_s", "hop_s", "tail", "tail_noise_dbfs", "keep_every"},
     "fixed": {"length_s", "pad", "crop", "tail_noise_dbfs"},
     "silence": {"below_dbfs", "min_silence_s", "pad_s"},
+    "speech": {"min_s", "max_s", "max_gap_s", "pad_s"},
 }
 """Keys of single modes. The other keys belong to all of them."""
 
@@ -37,6 +38,12 @@ class Segment(Frozen):
     )
     pad_s: Annotated[float, Field(ge=0, le=60)] = later(0.1, description="silence that stays on each side of a clip")
 
+    min_s: Positive = later(1.0, description="shortest clip of mode speech")
+    max_s: Positive = later(20.0, description="longest clip of mode speech, at least twice min_s")
+    max_gap_s: Annotated[float, Field(ge=0, le=600)] = later(
+        0.5, description="longest pause inside a clip of mode speech"
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Segment:
         if "length_s" in _KEYS.get(self.mode, set()):
@@ -44,6 +51,10 @@ class Segment(Frozen):
                 raise ValueError(f"mode {self.mode} needs length_s")
             if self.length_s > self.max_clip_s:
                 raise ValueError(f"length_s {self.length_s:g} exceeds max_clip_s {self.max_clip_s:g}")
+        if self.mode == "speech" and not 2 * self.min_s <= self.max_s <= self.max_clip_s:
+            raise ValueError(
+                f"max_s {self.max_s:g} must be at least twice min_s {self.min_s:g}, and at most max_clip_s {self.max_clip_s:g}"
+            )
         for key in sorted(self.model_fields_set):
             modes = [mode for mode, keys in _KEYS.items() if key in keys]
             if modes and self.mode not in modes:

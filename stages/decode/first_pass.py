@@ -5,7 +5,7 @@ Nothing of this pass is kept but the state of what listens and the list of cuts,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +30,15 @@ class Listener(Protocol):
 
 
 class ActivityListener(Listener, Protocol):
-    """What finds out where something is heard."""
+    """What finds out where something is heard.
+
+    remarks : after `finish`, pairs of a code of `clipmill.schemas.remarks` and a detail
+    """
+
+    @property
+    def remarks(self) -> Sequence[tuple[str, str]]:
+        """Return the remarks."""
+        ...
 
     def finish(self) -> list[tuple[int, int]]:
         """Return where something is heard, in samples, half-open, ascending and disjoint."""
@@ -66,11 +74,13 @@ class Heard:
     active_s : start and end in seconds of where something is heard; None: not asked for
     levels : of the recording, or of each of its channels if each has clips of its own; None: not asked for
     n_frames : length of the recording
+    remarks : pairs of a code of `clipmill.schemas.remarks` and a detail
     """
 
     active_s: list[tuple[float, float]] | None
     levels: list[float | None] | None
     n_frames: int
+    remarks: Sequence[tuple[str, str]] = ()
 
 
 def hear(
@@ -114,7 +124,8 @@ def hear(
     if at == 0:
         return None
     active = None if activity is None else [(start / rate_hz, stop / rate_hz) for start, stop in activity.finish()]
-    return Heard(active, None if first.level is None else [meter.level() for meter in meters], at)
+    levels = None if first.level is None else [meter.level() for meter in meters]
+    return Heard(active, levels, at, activity.remarks if activity is not None else ())
 
 
 def _used(block: npt.NDArray[np.float32], channels: Channels) -> npt.NDArray[np.float32]:

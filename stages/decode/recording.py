@@ -267,7 +267,12 @@ class RecordingDecoder:
             "decoder": reader.name,
             "remarks": [
                 {"code": code, "detail": detail}
-                for code, detail in (*container.remarks, *reader.remarks, *cursor.remarks)
+                for code, detail in (
+                    *container.remarks,
+                    *reader.remarks,
+                    *cursor.remarks,
+                    *(heard.remarks if heard is not None else ()),
+                )
             ],
         }
         yield waiting
