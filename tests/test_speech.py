@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,9 +42,16 @@ def read(path: Path) -> tuple[np.ndarray, int]:
 
 
 @pytest.fixture
-def vad() -> None:
+def vad() -> Iterator[None]:
+    """Skip where the packages are missing, and let torch compute in one thread, as silero-vad wants it, during the test only."""
+    import torch
+
+    n_threads = torch.get_num_threads()
     pytest.importorskip("silero_vad", reason="silero-vad is not installed: clipmill[speech]")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: clipmill[speech]")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -54,9 +62,7 @@ def test_intervals_are_those_of_silero_vad(name: str, is_onnx: bool, vad: None, 
 
     y, rate_hz = read(corpora / name)
     assert rate_hz == 16000
-    n_threads = torch.get_num_threads()
     model = silero_vad.load_silero_vad(onnx=is_onnx)
-    torch.set_num_threads(n_threads)
     for pad_ms, threshold in ((30, 0.5), (0, 0.5), (100, 0.8)):
         mono = torch.from_numpy(y.mean(axis=0))
         expected = silero_vad.get_speech_timestamps(mono, model, threshold=threshold, speech_pad_ms=pad_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,16 @@ def read(path: Path) -> tuple[np.ndarray, int]:
 
 
 @pytest.fixture
-def vad() -> Any:
+def vad() -> Iterator[Any]:
+    """Yield silero-vad, and let torch compute in one thread, as it wants it, during the test only."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: clipmill[speech]")
     import torch
 
     n_threads = torch.get_num_threads()
     package = pytest.importorskip("silero_vad", reason="silero-vad is not installed: clipmill[speech]")
+    torch.set_num_threads(1)
+    yield package
     torch.set_num_threads(n_threads)
-    return package
 
 
 @pytest.fixture
