@@ -69,7 +69,7 @@ def test_what_is_held_is_counted_by_what_it_keeps_in_memory() -> None:
 
 def test_a_tar_does_not_remember_its_members(tmp_path: Path) -> None:
     with open(tmp_path / "a.tar", "wb") as sink:
-        file = TarFile("a.tar", sink, [])
+        file = TarFile("a.tar", sink, ["clip_id", "level_dbfs", "audio"], [])
         for i in range(3):
             audio = pa.array([{"bytes": b"x", "path": f"{i}.flac"}])
             file.add(pa.table({"clip_id": [str(i)], "level_dbfs": [-20.0], "audio": audio}))

@@ -180,7 +180,7 @@ def test_reprs_fit_into_a_notebooks_cell(built: Path) -> None:
     for thing in things:
         assert type(thing).__name__ in repr(thing)
         assert len(repr(thing)) < 300 + len(str(built)), repr(thing)
-    assert repr(report).startswith("Report(unchanged, snapshot 1: 0 of 1 shards built, 1 reused, 0 failed")
+    assert repr(report).startswith("Report(unchanged, snapshot 1: 0 of 1 shard built, 1 reused, 0 failed")
     assert "5 recordings, 1 shard, 0 to build" in repr(ahead)
     assert ahead.shards_missing == 0
     assert ahead.shards.to_pandas()["committed"].tolist() == [True]

@@ -38,7 +38,7 @@ LOCKS = {"requirements.lock": DIRECT, "requirements-dev.lock": DEVELOPMENT, "req
 # What is declared though no module says `import`, and what is imported though only another package declares it.
 IMPORTED_BY_OTHERS = {"pandas"}
 DECLARED_BY_OTHERS = {"aiohttp": "s3fs", "botocore": "s3fs"}
-OF_EXTRAS = {"lhotse"}
+OF_EXTRAS = {"lhotse", "onnxruntime"}
 NAMES = {"yaml": "pyyaml", "PIL": "pillow"}
 
 

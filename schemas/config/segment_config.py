@@ -28,6 +28,8 @@ class Segment(Frozen):
     tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = -50.0
     keep_every: Annotated[int, Field(ge=1)] = 1
     max_clip_s: Annotated[float, Field(gt=0, le=3600)] = Field(600.0, description="a longer clip is rejected")
+    pad_s: Annotated[float, Field(ge=0, le=60)] = later(0.1, description="silence that stays on each side of a clip")
+
     pad: Literal["zero", "noise", "repeat", "edge"] = later(
         "zero", description="what follows a range that is too short"
     )
@@ -36,8 +38,6 @@ class Segment(Frozen):
     min_silence_s: Annotated[float, Field(ge=0.001, le=600)] = later(
         0.5, description="shortest silence between two clips"
     )
-    pad_s: Annotated[float, Field(ge=0, le=60)] = later(0.1, description="silence that stays on each side of a clip")
-
     min_s: Positive = later(1.0, description="shortest clip of mode speech")
     max_s: Positive = later(20.0, description="longest clip of mode speech, at least twice min_s")
     max_gap_s: Annotated[float, Field(ge=0, le=600)] = later(
