@@ -20,6 +20,7 @@ from clipmill.schemas.records import Commit, OutputFile
 from clipmill.schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
 from clipmill.stages.arrow_rows import replace_column
 from clipmill.stages.closing_rows import ClosingRows
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.stored_clips import StoredClips
@@ -133,7 +134,7 @@ class Reread:
     def _table(self, commit: Commit, format: str) -> pa.Table:
         output = self._check_output(commit, format)
         with contextlib.closing(self.root.open_read(output.path)) as stream:
-            return pq.read_table(stream, use_threads=False)
+            return read_parquet(stream)
 
     def _check_output(self, commit: Commit, *formats: str) -> OutputFile:
         output = commit.output(*formats)

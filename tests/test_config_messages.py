@@ -134,6 +134,8 @@ def test_each_typo_of_one_letter_finds_its_key() -> None:
                 typos += [key[:i] + key[i + 1 :], key[:i] + "q" + key[i + 1 :]] if i < len(key) else []
                 typos += [key[:i] + key[i + 1] + key[i] + key[i + 2 :]] if i < len(key) - 1 else []
                 for typo in set(typos) - {*known, ""}:
+                    if typo.replace("_", "") in known:  # as `pad_`, which is `pad` as well as `pad_s`
+                        continue
                     assert nearest(typo, known) == key, typo
                     n += 1
     assert n > 3000

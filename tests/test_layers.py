@@ -115,6 +115,7 @@ def test_parquet_is_read_in_the_thread_that_asks() -> None:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in reads:
+                assert node.func.attr != "read_table", f"{path}:{node.lineno}: it scans in threads whatever it is told"
                 given = {keyword.arg for keyword in node.keywords}
                 assert "use_threads" in given or "batch_format" in given, f"{path}:{node.lineno}"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from clipmill.pipelines.cli.demo_corpus import synthesise
 from clipmill.pipelines.cli.wording import describe_build
@@ -17,6 +16,7 @@ from clipmill.pipelines.dataset.records_io import read_commit
 from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 
 _CONFIG = """\
@@ -112,7 +112,7 @@ def draw(root: Root, commits: list[str], picture: Path, n_each: int = 4) -> None
         path = next(o.path for o in read_commit(root, key).outputs if o.format == "parquet")
         with contextlib.closing(root.open_read(path)) as stream:
             columns = ["clip_id", "label", "level_dbfs", "duration_s", "log_mel", "log_mel_shape"]
-            for row in pq.read_table(stream, columns=columns, use_threads=False).to_pylist():
+            for row in read_parquet(stream, columns).to_pylist():
                 clips.setdefault(row["label"] or "", []).append(row)
     labels = sorted(clips)
     figure, axes = pyplot.subplots(

@@ -94,7 +94,9 @@ def _n_mixed(groups: pa.Table, name: str) -> int:
     """Return the number of groups of equal clips with several values in a column."""
     if not groups.num_rows:
         return 0
-    counts = groups.group_by("pcm_sha256").aggregate([(name, "count_distinct", pc.CountOptions(mode="all"))])
+    counts = groups.group_by("pcm_sha256", use_threads=False).aggregate(
+        [(name, "count_distinct", pc.CountOptions(mode="all"))]
+    )
     return int(pc.sum(pc.greater(counts[f"{name}_count_distinct"], 1)).as_py() or 0)
 
 

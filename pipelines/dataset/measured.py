@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.schemas.columns import Column, measured_fields
 from clipmill.schemas.records import Commit
 from clipmill.schemas.thresholds import Thresholds, is_number
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.ledger import originals
 
@@ -38,7 +38,7 @@ def dropped_clips(root: Root, commit: Commit) -> pa.Table | None:
     if output is None:
         return None
     with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
-        return pq.read_table(stream, use_threads=False)
+        return read_parquet(stream)
 
 
 def measured_names(columns: Sequence[Column]) -> list[str]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.records import Commit
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 
 
@@ -55,4 +55,4 @@ def count_remarked(commits: Iterable[Commit]) -> dict[str, int]:
 
 def _read(root: Root, path: str) -> pa.Table:
     with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
-        return pq.read_table(stream, use_threads=False)
+        return read_parquet(stream)

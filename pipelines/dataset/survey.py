@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.gc import Garbage, find_garbage_beyond
@@ -33,6 +32,7 @@ from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 
 _AT_ONCE = 16
@@ -120,7 +120,7 @@ class _Tables:
                 raise ClipmillError(f"{self._root.uri(commit_path(key))}: the commit record names no manifest")
             columns = ["recording_id", "version"] if output.format == "recordings" else ["recording_id"]
             with legible(self._root, output.path), contextlib.closing(self._root.open_read(output.path)) as stream:
-                table = pq.read_table(stream, columns=columns, use_threads=False)
+                table = read_parquet(stream, columns)
         except StorageError:
             raise
         except ClipmillError as error:
@@ -179,9 +179,7 @@ def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[
     except FileNotFoundError:
         return []
     with legible(root, path):
-        rows: list[dict[str, Any]] = pq.read_table(
-            pa.BufferReader(content), columns=columns, use_threads=False
-        ).to_pylist()
+        rows: list[dict[str, Any]] = read_parquet(pa.BufferReader(content), columns).to_pylist()
     return rows
 
 
@@ -293,7 +291,7 @@ def _rows_of_manifest(root: Root, commit: Commit, recordings: Sequence[str]) -> 
     if (output := commit.output("manifest")) is None:
         return []
     with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
-        clips = pq.read_table(stream, columns=["clip_id", "recording_id", "source_uri"], use_threads=False)
+        clips = read_parquet(stream, ["clip_id", "recording_id", "source_uri"])
     rows: list[dict[str, Any]] = clips.filter(
         pc.is_in(clips["recording_id"], pa.array(recordings, pa.string()))
     ).to_pylist()

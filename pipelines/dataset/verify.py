@@ -17,6 +17,7 @@ from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
 
@@ -94,7 +95,7 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
             rows = pq.ParquetFile(stream).metadata.num_rows
             if output.format == "manifest":
                 stream.seek(0)
-                ids.update(pq.read_table(stream, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist())
+                ids.update(read_parquet(stream, ["clip_id"])["clip_id"].to_pylist())
     others = {"recordings": commit.n_items, "dropped": min(output.rows, commit.counts.clips_dropped)}
     expected = others.get(output.format, commit.counts.clips_stored)
     if not rows == output.rows == expected:

@@ -34,6 +34,7 @@ from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Saturation, Statistics
 from clipmill.schemas.tables import AUGMENTED_FROM, RECORDINGS
 from clipmill.stages.arrow_rows import float_lists
+from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.write.clip_sums import ShardStatistics
@@ -82,7 +83,7 @@ class Thin:
             )
         self._check(commit, output)
         with contextlib.closing(self.root.open_read(output.path)) as stream:
-            table = pq.read_table(stream, use_threads=False)
+            table = read_parquet(stream)
         for name in RECORDINGS.names[table.num_columns :]:
             table = table.append_column(RECORDINGS.field(name), pa.nulls(table.num_rows, pa.string()))
         return table.filter(self._is_kept(table["recording_id"]))
@@ -184,7 +185,7 @@ class Thin:
             return []
         self._check(commit, output)
         with contextlib.closing(self.root.open_read(output.path)) as stream:
-            rows = pq.read_table(stream, use_threads=False)
+            rows = read_parquet(stream)
         rows = rows.cast(_as_written(rows.schema)).filter(self._is_kept(rows["recording_id"]))
         if not rows.num_rows:
             return []
@@ -218,7 +219,7 @@ class Thin:
         """Return the commit with sums derived from the files. Sums that no file has by recording stay as they were."""
         path = commit_manifest_path(commit.key)
         with contextlib.closing(self.root.open_read(path)) as stream:
-            clips = pq.read_table(stream, columns=["label", "duration_s"], use_threads=False)
+            clips = read_parquet(stream, ["label", "duration_s"])
         by_label: dict[str, float] = {}
         clips_by_label: Counter[str] = Counter()
         for label, duration in zip(clips["label"].to_pylist(), clips["duration_s"].to_pylist(), strict=True):
@@ -229,7 +230,7 @@ class Thin:
         n_clips_rejected = sum(n for kind, n in n_by_kind.items() if kind not in ("recording", "span", "annotation"))
         rejected_ids = {r["recording_id"] for r in old.rejections if r["kind"] == "recording"}
         with contextlib.closing(self.root.open_read(old.output("recordings").path)) as stream:  # type: ignore[union-attr]
-            items = pq.read_table(stream, columns=["item_id", "recording_id"], use_threads=False).to_pylist()
+            items = read_parquet(stream, ["item_id", "recording_id"]).to_pylist()
         n_removed = sum(
             row["recording_id"] in self.removed_ids - rejected_ids
             and row["item_id"] in (row["recording_id"], f"{row['recording_id']}#0")
