@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,30 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
+
+
+_ASKS_FOR_RAY = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note whether a test, or a fixture of it, asks for the session's Ray: before fixtures of a module build for it."""
+    item.config.stash[_ASKS_FOR_RAY] = "ray_session" in getattr(item, "fixturenames", ())
+    if torch := sys.modules.get(
+        "torch"
+    ):  # one thread, as in a worker: several only wait for each other over clips this short
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_on_request(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Let builds use the session's Ray only in tests that ask for it: the others build as they do when they run alone, and faster."""
+    from clipmill.pipelines.run import build
+
+    is_at_hand = build._ray_is_at_hand
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_ray_is_at_hand", lambda: pytestconfig.stash[_ASKS_FOR_RAY] and is_at_hand())
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +137,13 @@ def run(*args: Any, code: int = 0) -> str:
     result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
     assert result.exit_code == code, result.output
     return str(result.output)
+
+
+def clipmill_here(*args: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line in this process, in much less time than a new one takes; return what a new one would give."""
+    words = [str(a) for a in args]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    return subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
 
 
 def tone(

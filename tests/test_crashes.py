@@ -157,7 +157,14 @@ def test_a_build_outlives_a_machine_of_its_cluster(tmp_path: Path, make_config: 
     source = corpus(tmp_path / "in", 40)
     out = {"shard_seconds": 4}
     config = make_config(source, features={"log_mel": {}}, output={"root": str(tmp_path / "out"), **out})
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # Ray's own patience with a machine that is silent is 15 s.
+    notices_soon = {
+        "health_check_initial_delay_ms": 500,
+        "health_check_period_ms": 500,
+        "health_check_failure_threshold": 4,
+    }
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": notices_soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         doomed = cluster.add_node(num_cpus=1)
         env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

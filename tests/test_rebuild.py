@@ -115,7 +115,7 @@ def related(a: tuple[str, str, set[str]], b: tuple[str, str, set[str]]) -> bool:
     return a[0] == b[0] and (a[1].startswith(b[1]) or b[1].startswith(a[1]))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EDITS, min_size=1, max_size=5))
 def test_after_any_edits_the_snapshot_is_that_of_a_build_from_scratch(edits: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

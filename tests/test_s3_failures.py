@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import kill_tree, remote_hashes, shard_hashes, tone, upload_source, write_audio
+from conftest import clipmill_here, kill_tree, remote_hashes, shard_hashes, tone, upload_source, write_audio
 from s3_proxy import Proxy, before
 
 from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
@@ -47,6 +47,16 @@ def clipmill(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=240, check=False)
 
 
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let this process and the decoding process wait less before they try again: these tests are about how often, not how long."""
+    monkeypatch.setattr("clipmill.stages.storage.patience.FIRST_WAIT_S", 0.01)
+    (tmp_path / "site").mkdir()
+    told = "from clipmill.stages.storage import patience\npatience.FIRST_WAIT_S = 0.01\n"
+    (tmp_path / "site/sitecustomize.py").write_text(told)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+
 def far(bucket: str, endpoint: str, **more: Any) -> dict[str, Any]:
     return {"root": f"s3://{bucket}/out", "storage_options": {"endpoint_url": endpoint, **more}, **OUTPUT}
 
@@ -58,6 +68,7 @@ def test_a_store_that_refuses_most_requests_changes_nothing(
     tmp_path: Path,
     make_config: Callable[..., Path],
     in_process: None,
+    short_waits: None,
 ) -> None:
     from clipmill.pipelines.config_file import load
     from clipmill.pipelines.run.build import build
@@ -98,7 +109,7 @@ def test_what_waiting_does_not_mend_is_told_at_once(
     there = {**source, "root": f"s3://{bucket}/in", "storage_options": {"endpoint_url": address}}
     for config in (make_config(source, name="out", output=far(bucket, address)), make_config(there, name="in")):
         begun = time.monotonic()
-        done = clipmill("build", config)
+        done = clipmill_here("build", config)
         assert done.returncode == 1, done.stderr
         assert time.monotonic() - begun < 30
         assert "Traceback" not in done.stderr
@@ -106,8 +117,8 @@ def test_what_waiting_does_not_mend_is_told_at_once(
         assert said in done.stderr, done.stderr
 
 
-def test_nothing_listens(source: dict[str, Any], make_config: Callable[..., Path]) -> None:
-    done = clipmill("build", make_config(source, output=far("nowhere", "http://127.0.0.1:9")))
+def test_nothing_listens(source: dict[str, Any], make_config: Callable[..., Path], short_waits: None) -> None:
+    done = clipmill_here("build", make_config(source, output=far("nowhere", "http://127.0.0.1:9")))
     assert done.returncode == 1
     assert "s3://nowhere/out" in done.stderr
     assert "Traceback" not in done.stderr
@@ -139,14 +150,14 @@ def test_credentials_that_expire_in_mid_build_stop_it_and_the_next_build_ends_it
     address, proxy = proxied
     config = make_config(source, name="test", output=far(bucket, address))
     proxy.rule = lambda method, path, n: (400, "ExpiredToken") if "/out/shards/" in path and n > 40 else None
-    done = clipmill("build", config)
+    done = clipmill_here("build", config)
     assert done.returncode == 1, (done.stdout, done.stderr)
     assert "expired" in done.stderr
     assert "Traceback" not in done.stderr
     proxy.rule = lambda *_: None
-    done = clipmill("build", config)
+    done = clipmill_here("build", config)
     assert done.returncode == 0, done.stderr
-    done = clipmill("build", make_config(source, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
+    done = clipmill_here("build", make_config(source, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}))
     assert done.returncode == 0
     assert remote_hashes(Root(f"s3://{bucket}/out", {"endpoint_url": address})) == shard_hashes(tmp_path / "out") != {}
 
@@ -158,12 +169,12 @@ def test_credentials_that_expire_while_recordings_are_read_reject_none(
     there = upload_source(source, bucket, address)
     config = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
     proxy.rule = lambda method, path, n: (400, "ExpiredToken") if "/in/r" in path and len(reads(proxy)) > 3 else None
-    done = clipmill("build", config)
+    done = clipmill_here("build", config)
     assert done.returncode == 1, (done.stdout, done.stderr)
     assert "expired" in done.stderr
     assert "Traceback" not in done.stderr
     proxy.rule = lambda *_: None
-    done = clipmill("build", config, "--json")
+    done = clipmill_here("build", config, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["snapshot"]["counts"]["recordings_rejected"] == 0
 
@@ -186,7 +197,7 @@ def test_one_recording_that_may_not_be_read_is_rejected_and_a_closed_store_rejec
         return (403, "AccessDenied") if "/in/r3" in path or (closed and listed_before and "/in/r" in path) else None
 
     proxy.rule = rule
-    done = clipmill("build", config, "--json")
+    done = clipmill_here("build", config, "--json")
     if closed:
         assert done.returncode == 1
         assert "no permission" in done.stdout  # where --json tells it
@@ -222,7 +233,7 @@ def test_keys_that_are_no_paths_cost_themselves(
     for key in ("in//lead.wav", "in/a//b.wav", "in/q?versionId=abc.wav"):
         store.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=content)
     limits = {"max_rejected_share": 1}
-    done = clipmill(
+    done = clipmill_here(
         "build",
         make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT}, limits=limits),
         "--json",
@@ -255,9 +266,10 @@ def test_wrong_options_are_told_without_their_values(
     source: dict[str, Any],
     bucket: str,
     make_config: Callable[..., Path],
+    short_waits: None,
 ) -> None:
     output = {"root": f"s3://{bucket}/out", "storage_options": options, **OUTPUT}
-    done = clipmill("build", make_config(source, output=output), *(["--json"] if as_json else []))
+    done = clipmill_here("build", make_config(source, output=output), *(["--json"] if as_json else []))
     assert done.returncode in (1, 2), done.stderr
     told = json.loads(done.stdout)["error"] if as_json else done.stderr
     assert said in told
@@ -272,10 +284,10 @@ def test_addresses_with_secrets_are_refused_without_showing_them(
     root: str, source: dict[str, Any], make_config: Callable[..., Path]
 ) -> None:
     for done in (
-        clipmill("show", root),
-        clipmill("status", root, "--json"),
-        clipmill("build", make_config(source, output={"root": root})),
-        clipmill("build", make_config({**source, "root": root}), "--json"),
+        clipmill_here("show", root),
+        clipmill_here("status", root, "--json"),
+        clipmill_here("build", make_config(source, output={"root": root})),
+        clipmill_here("build", make_config({**source, "root": root}), "--json"),
     ):
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
