@@ -92,6 +92,13 @@ def test_pitch_keeps_when_things_happen(corpora: Path) -> None:
     assert with_ours > 0.95 and with_ours > with_theirs - 0.01
 
 
+@pytest.mark.parametrize("rate", [0.8, 1.25])
+def test_the_phase_vocoder_is_librosas(rate: float) -> None:
+    y = np.random.default_rng(4).standard_normal(RATE).astype(F) * F(0.1)
+    theirs = librosa.effects.time_stretch(y.astype(np.float64), rate=rate, n_fft=1024)
+    assert np.abs(pitch_shift.stretch(y, rate, 1024) - theirs).max() < 1e-4
+
+
 def test_gain_shift_and_fade() -> None:
     y = tone(300, 1.0)
     louder = gain.apply(y, RATE, {"gain_db": 6.0}, LIBRARY)

@@ -5,6 +5,8 @@ A phase vocoder stretches the clip, and resampling brings it back to its length,
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
@@ -14,6 +16,13 @@ from clipmill.stages.effects.effect import Drawn, Effect, Noises, uniform
 from clipmill.stages.effects.speed import resampled
 
 _WINDOW_S = 0.064
+"""A window is the power of two nearest to it in ratio: 1024 samples at 16 kHz. It holds some periods of a low voice."""
+
+_OVERLAP = 4
+_FRAMES = 128
+"""Output frames that are computed together, which bounds the memory."""
+_TINY = 1e-30
+"""Products of two magnitudes below it count as silence: their phase is not exact in float32."""
 
 
 def draw(rng: np.random.Generator, settings: Span, noises: Noises) -> Drawn:
@@ -26,50 +35,66 @@ def apply(y: npt.NDArray[np.float32], sample_rate_hz: int, drawn: Drawn, noises:
     factor = 2.0 ** (drawn["semitones"] / 12)
     if factor == 1:
         return y
-    n_fft = 1 << max(4, round(np.log2(_WINDOW_S * sample_rate_hz)))
-    return np.concatenate([resampled(stretched(x, factor, n_fft)[None], factor, y.shape[1]) for x in y])
+    n_fft = 1 << max(4, round(math.log2(_WINDOW_S * sample_rate_hz)))
+    return np.concatenate([resampled(stretch(x, 1 / factor, n_fft)[None], factor, y.shape[1]) for x in y])
 
 
-def stretched(x: npt.NDArray[np.float32], factor: float, n_fft: int) -> npt.NDArray[np.float32]:
-    """Return a signal `factor` times as long at the same pitch.
+def stretch(y: npt.NDArray[np.float32], rate: float, n_fft: int) -> npt.NDArray[np.float32]:
+    """Change the duration of a signal by a phase vocoder (Flanagan and Golden, 1966), with the definitions of librosa's ``time_stretch``.
 
-    The phases of each bin advance by what they advance between neighbouring frames of the signal, as in J. Laroche and M. Dolson,
-    "New phase-vocoder techniques", 1999, without phase locking.
+    A bin's phase advances between output frames as it does between the input frames around the same time. Only phasors are multiplied,
+    which needs no angles and no unwrapping.
 
     Parameters
     ----------
-    x : float32 [samples]
-    n_fft : length of the Hann window, a power of two; frames are a quarter of it apart
+    y : float32 [samples]
+    rate : > 1 is shorter
+    n_fft : length of the Hann window, a multiple of 4
+
+    Returns
+    -------
+    y : float32 [round(samples / rate)]
     """
-    hop, half = n_fft // 4, n_fft // 2
+    hop = n_fft // _OVERLAP
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
-    padded = np.pad(x, (half, half + hop + n_fft))
-    n_frames = 2 + len(x) // hop
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop][:n_frames] * window
-    spectrum = scipy.fft.rfft(frames, axis=1)
-    length = round(len(x) * factor)
-    at = np.arange(0, 1 + length // hop) / factor
-    at = at[at <= n_frames - 2]
-    before = at.astype(np.int64)
-    share = (at - before)[:, None].astype(np.float32)
-    magnitude = np.abs(spectrum)
-    magnitude = (1 - share) * magnitude[before] + share * magnitude[before + 1]
-    phase = np.angle(spectrum)
-    expected = 2 * np.pi * hop * np.arange(half + 1) / n_fft
-    advance = (phase[1:] - phase[:-1]).astype(np.float64) - expected
-    advance = expected + advance - 2 * np.pi * np.round(advance / (2 * np.pi))
-    total = np.concatenate([phase[:1].astype(np.float64), phase[:1] + np.cumsum(advance[before[:-1]], axis=0)])
-    made = (
-        scipy.fft.irfft((magnitude * np.exp(1j * np.mod(total, 2 * np.pi))).astype(np.complex64), n_fft, axis=1)
-        * window
-    )
-    out = np.zeros((len(at) + 3) * hop, np.float32)
-    norm = np.zeros_like(out)
-    for k in range(4):  # each frame overlaps three others: four passes instead of one for each frame
-        out[k * hop : (k + len(at)) * hop] += made[:, k * hop : (k + 1) * hop].reshape(-1)
-        norm[k * hop : (k + len(at)) * hop] += np.tile(window[k * hop : (k + 1) * hop] ** 2, len(at))
-    out /= np.maximum(norm, 1e-3)
-    return out[half : half + length] if len(out) >= half + length else np.pad(out[half:], (0, half + length - len(out)))
+    n_frames = 1 + len(y) // hop
+    steps = np.arange(0, n_frames, rate)
+    whole = steps.astype(np.int64)
+    share = (steps - whole).astype(np.float32)[:, None]
+    # The last step interpolates towards a frame beyond the end, which is silent, as in librosa.
+    padded = np.pad(y, (n_fft // 2, n_fft // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    out = np.zeros((len(steps) + _OVERLAP - 1, hop), np.float32)
+    weight = np.zeros_like(out)
+    phase: npt.NDArray[np.complex128] | None = None
+    for start in range(0, len(steps), _FRAMES):
+        stop = min(start + _FRAMES, len(steps))
+        first, last = whole[start], whole[stop - 1] + 2
+        spectra = scipy.fft.rfft(frames[first:last] * window, axis=1, workers=1)
+        spectra = np.pad(spectra, ((0, last - first - len(spectra)), (0, 0)))
+        magnitudes = np.sqrt(np.square(spectra.real) + np.square(spectra.imag))
+        at = whole[start:stop] - first
+        if phase is None:
+            phase = _unit(spectra[0], magnitudes[0]).astype(np.complex128)
+        advances = _unit(spectra[1:] * spectra[:-1].conj(), magnitudes[1:] * magnitudes[:-1])[at]
+        phases = np.multiply.accumulate(np.concatenate([phase[None], advances], dtype=np.complex128), axis=0)
+        phase = phases[-1]
+        level = magnitudes[at] + share[start:stop] * (magnitudes[at + 1] - magnitudes[at])
+        pieces = scipy.fft.irfft(phases[:-1].astype(np.complex64) * level, n_fft, axis=1, workers=1) * window
+        for k in range(_OVERLAP):
+            out[start + k : stop + k] += pieces[:, k * hop : (k + 1) * hop]
+            weight[start + k : stop + k] += np.square(window[k * hop : (k + 1) * hop])
+    signal = out.reshape(-1) / np.maximum(weight.reshape(-1), np.finfo(np.float32).tiny)
+    n = math.floor(len(y) / rate + 0.5)
+    signal = signal[n_fft // 2 : n_fft // 2 + n]
+    return np.pad(signal, (0, n - len(signal)))
+
+
+def _unit(values: npt.NDArray[np.complex64], magnitudes: npt.NDArray[np.float32]) -> npt.NDArray[np.complex64]:
+    """Return complex numbers divided by their magnitudes, and 1 for those without a phase."""
+    ones = np.ones_like(values)
+    np.divide(values, magnitudes, out=ones, where=magnitudes > _TINY)
+    return ones
 
 
 EFFECT = Effect("pitch", draw, apply, libraries=("scipy", "soxr"))
