@@ -157,6 +157,11 @@ class Chain:
         """Names of the trees of noises that stages use."""
         return {name for step in self.steps if isinstance(step.stage, AugmentClips) for name in step.stage.noise_names}
 
+    def makes_no_copies(self, split: str) -> bool:
+        """Return whether there is `augment` in the list of sources without a list of their own, but not for a split."""
+        stages = [step.stage for step in self.common if isinstance(step.stage, AugmentClips)]
+        return bool(stages) and not any(stage.is_copied(split) for stage in stages)
+
     @property
     def can_use_gpu(self) -> bool:
         """Whether any stage uses a GPU if one is present."""

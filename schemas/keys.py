@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT_VERSION = 1
@@ -23,6 +24,23 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """Return the sha256 of a value's canonical JSON, 64 hex digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ConfigDigests:
+    """Digests of the parts of a configuration that decide the content of shards, and of their clips.
+
+    config, clips : of most splits
+    of_splits : of those splits for which they are others
+    """
+
+    config: str = ""
+    clips: str = ""
+    of_splits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def of(self, split: str) -> tuple[str, str]:
+        """Return the two digests for the shards of a split: of the whole configuration, and of what concerns clips."""
+        return self.of_splits.get(split, (self.config, self.clips))
 
 
 def shard_key(item_digests: Iterable[str], config_digest: str, split: str, partition: str) -> str:

@@ -192,7 +192,7 @@ def build_here(config: Path) -> list[Any]:
 
     file = load(config)
     plan = make_plan(file.config)
-    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), Watch())
     commits = []
     for i in range(len(plan.keys)):
         row = run(plan.shard(i)).to_pylist()[0]

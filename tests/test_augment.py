@@ -150,6 +150,21 @@ def test_another_recipe_makes_other_copies_and_the_same_originals(corpus: Path, 
     assert of_a.items() <= drawn.items(), "another effect and a third copy change no draw"
 
 
+def test_another_recipe_touches_the_shards_that_have_copies_alone(corpus: Path, tmp_path: Path) -> None:
+    built(corpus, tmp_path / "a", GAIN)
+    before = shard_hashes(tmp_path / "a")
+    for changed in ({**GAIN, "gain_db": [-3, 3]}, {"copies": 1, "noise": {"from": "noises", "snr_db": 10}}):
+        report = built(corpus, tmp_path / "a", changed)
+        published = clipmill.open_dataset(tmp_path / "a")
+        of_test = [o.path for o in published.shards("test")]
+        assert report.shards_reused == len(of_test) > 0 and set(of_test) <= set(before)
+        assert not {o.path for o in published.shards("train")} & set(before)
+    built(corpus, tmp_path / "b", changed)
+    assert shard_hashes(tmp_path / "b").items() <= shard_hashes(tmp_path / "a").items()
+    run("forget", tmp_path / "a", "s/test/r4.wav", "--yes")
+    run("verify", tmp_path / "a")
+
+
 def test_copies_are_no_duplicates_and_do_not_count_for_limits(corpus: Path, tmp_path: Path) -> None:
     report = built(corpus, tmp_path, {"copies": 2, "gain_db": 0})
     assert report.snapshot.duplicates == {}

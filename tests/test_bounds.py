@@ -311,11 +311,11 @@ def test_with_feature_actors_the_shard_is_the_same(
             os.utime(moving, ns=(1, 1))
         work = stages_of(file.config, plan, "cpu")
         if name == "together":
-            row = whole_shard(work, plan.config_digest, Watch())(plan.shard(0))
+            row = whole_shard(work, Watch())(plan.shard(0))
         else:
             work = replace(work, cut=work.gpu_range)
             block = MakeBlock(work, ClipsOfShard(work, Watch()))(plan.shard(0))
-            row = WriteBlock(work, plan.config_digest)(OnGpu(work)(block))
+            row = WriteBlock(work)(OnGpu(work)(block))
         os.utime(moving, ns=(planned_ns, planned_ns))
         assert row["error"][0].as_py() is None
         assert (row["key"][0].as_py() in plan.keys) is not moves
@@ -355,7 +355,7 @@ def test_a_full_disk_is_no_bad_recording(
     monkeypatch.setattr(clipmill.stages.clip_buffer, "tempfile", there)
     file = load(make_config(bombs))
     plan = make_plan(file.config)
-    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), Watch())
     (row,) = run(plan.shard(0)).to_pylist()
     assert (row["commit"], row["lasting"]) == (None, True)
     assert row["error"].startswith("cannot keep clips in temporary files under /there: No space left on device")

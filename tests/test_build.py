@@ -81,11 +81,7 @@ def test_one_worker_two_workers_no_ray_and_feature_actors_give_the_same_bytes(
     file = load(make_config(source(corpus), **settings(tmp_path / "actors")))
     plan = make_plan(file.config)
     shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
-    results = list(
-        run_graph(
-            shards, stages_of(file.config, plan, "cpu"), plan.config_digest, Watch(), feature_actors=1, gpus_per_actor=0
-        )
-    )
+    results = list(run_graph(shards, stages_of(file.config, plan, "cpu"), Watch(), feature_actors=1, gpus_per_actor=0))
     assert all(r["error"] is None for r in results)
     assert all(r["features_s"] > 0 for r in results)
     assert shard_hashes(tmp_path / "actors") == two
@@ -155,7 +151,7 @@ def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(
     os.utime(corpus / "r4.wav", ns=(1, 1))
     from clipmill.pipelines.run.graph import whole_shard
 
-    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), Watch())
     commits = [Commit.from_json(run(plan.shard(i)).to_pylist()[0]["commit"], "x") for i in range(len(plan.keys))]
     reasons = {r["recording_id"]: r["reason"] for c in commits for r in c.rejections if r["kind"] == "recording"}
     assert reasons == {
@@ -222,7 +218,7 @@ def test_storage_that_fails_leaves_the_shard_uncommitted(
     plan = make_plan(file.config)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/shards").write_text("a file where a folder should be")
-    run = whole_shard(stages_of(file.config, plan, "cpu"), plan.config_digest, Watch())
+    run = whole_shard(stages_of(file.config, plan, "cpu"), Watch())
     row = run(plan.shard(0)).to_pylist()[0]
     assert row["commit"] is None
     assert "cannot build a shard under" in row["error"]
@@ -309,7 +305,7 @@ def test_a_stage_that_loses_a_clip_is_found_out(corpus: Path, tmp_path: Path, ma
 
     clips = stages.clips
     leaky = dataclasses.replace(stages, clips=lambda plan: map(lossy, clips(plan)))
-    run = whole_shard(leaky, plan.config_digest, Watch())
+    run = whole_shard(leaky, Watch())
     with pytest.raises(ClipmillError, match="does not add up"):
         for i in range(len(plan.keys)):
             run(plan.shard(i))

@@ -323,7 +323,7 @@ def test_the_bytes_do_not_depend_on_who_draws(tmp_path: Path, ray_session: None)
         plan = make_plan(file.config)
         shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
         stages = stages_of(file.config, plan, "cpu")
-        results = list(run_graph(shards, stages, plan.config_digest, Watch(), feature_actors=actors, gpus_per_actor=0))
+        results = list(run_graph(shards, stages, Watch(), feature_actors=actors, gpus_per_actor=0))
         assert all(r["error"] is None for r in results)
         assert shard_hashes(tmp_path / f"ray{actors}") == here
 

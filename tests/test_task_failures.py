@@ -120,7 +120,7 @@ def test_a_task_before_in_or_behind_the_actors(place: str, config: Path, ray_ses
     stages = dataclasses.replace(stages_of(file.config, plan, "cpu"), derived=derived)
     shards = [plan.shard(i) for i in range(len(plan.keys))]
     with pytest.raises(ClipmillError, match=r"^told by it$"):
-        list(run_graph(shards, stages, plan.config_digest, Watch(), feature_actors=1, gpus_per_actor=0.0))
+        list(run_graph(shards, stages, Watch(), feature_actors=1, gpus_per_actor=0.0))
 
 
 def test_an_error_of_ray_itself_is_one_line(ray_session: None) -> None:

@@ -16,6 +16,7 @@ from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clipping import Clipping
+from clipmill.stages.clips.augment import AugmentClips
 from clipmill.stages.clips.silence import SilenceFilter
 from clipmill.stages.decode.families import decode_version
 from clipmill.stages.features import Features
@@ -27,15 +28,16 @@ from clipmill.stages.write import Write
 _UP_TO_CLIPS: tuple[type[Stage], ...] = (*(kind for kind in CHUNK_STAGES if kind is not Clipping), CanonicalPcm)
 
 
-def clips_fingerprint(chain: Chain, field_names: list[str], noises: str = "") -> dict[str, Any]:
+def clips_fingerprint(chain: Chain, field_names: list[str], noises: str = "", copies: bool = True) -> dict[str, Any]:
     """Return what changes the clips of every shard: the chunk stages, and the clip stages of sources without a list of their own.
 
     noises : digest of the noises that stages use; empty if they use none
+    copies : whether clips are copied; without copies only the columns of `augment` count, not its recipe
     """
     config = chain.config
     # Clips of all sources have the column if any source has a clip for each channel.
     more = {"channel_column": True} if config.has_channel_column else {}
-    silence, steps = _silence_alone(chain.common)
+    silence, steps = _silence_alone(chain.common, copies)
     return {
         **more,
         **({"clips": steps} if steps else {}),
@@ -47,13 +49,16 @@ def clips_fingerprint(chain: Chain, field_names: list[str], noises: str = "") ->
     }
 
 
-def _silence_alone(steps: Sequence[Step]) -> tuple[float | None, list[list[Any]]]:
+def _silence_alone(steps: Sequence[Step], copies: bool) -> tuple[float | None, list[list[Any]]]:
     """Return the level if `silence` is the only stage, as in keys from before there were others; else return the stages."""
     if not steps:
         return None, []
     if len(steps) == 1 and isinstance(steps[0].stage, SilenceFilter):
         return steps[0].stage.min_dbfs, []
-    return None, [step.identity for step in steps]
+    return None, [
+        step.identity if copies or not isinstance(step.stage, AugmentClips) else [AugmentClips.section]
+        for step in steps
+    ]
 
 
 def files_fingerprint(chain: Chain) -> dict[str, Any]:

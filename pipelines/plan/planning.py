@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from clipmill.schemas.config.label_config import From
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
-from clipmill.schemas.keys import digest, shard_key
+from clipmill.schemas.keys import ConfigDigests, digest, shard_key
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from clipmill.stages.arrow_rows import replace_column
@@ -60,6 +60,7 @@ class Plan:
     clips_estimated, clips_estimated_s : estimated number of clips, and their seconds
     warnings : likely mistakes, for people to read
     noises : files of the trees of noises that stages use, by the trees' names
+    digests : the two digests, and those of splits for which they are others
     """
 
     table: pa.Table
@@ -85,6 +86,7 @@ class Plan:
     clips_estimated_s: float = 0.0
     warnings: list[Finding] = field(default_factory=list)
     noises: dict[str, list[Listed]] = field(default_factory=dict)
+    digests: ConfigDigests = field(default_factory=ConfigDigests)
 
     def __repr__(self) -> str:
         return f"Plan({self.recordings_listed} recordings, {len(self.keys)} shards)"
@@ -153,7 +155,8 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
         noises = digest_of_noises(plan.noises) if plan.noises else ""
         plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names, noises))
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
-        _divide(config, collector, plan)
+        plan.digests = ConfigDigests(plan.config_digest, plan.clips_digest)
+        _divide(chain, collector, plan)
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
 
@@ -329,9 +332,9 @@ def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
-def _divide(config: Config, collector: ItemCollector, plan: Plan) -> None:
-    """Fill in the plan's table, keys, starts and estimates."""
-    budget = round(config.output.shard_seconds * 1000)
+def _divide(chain: Chain, collector: ItemCollector, plan: Plan) -> None:
+    """Fill in the plan's table, keys, starts and estimates, and the digests of splits."""
+    budget = round(chain.config.output.shard_seconds * 1000)
     order: list[npt.NDArray[np.intp]] = []
     places: list[tuple[str, str]] = []
     sizes: list[int] = []
@@ -343,6 +346,7 @@ def _divide(config: Config, collector: ItemCollector, plan: Plan) -> None:
             plan.shard_s.append(float(weights[start:stop].sum()) / 1000)
     if not places:
         return
+    plan.digests = replace(plan.digests, of_splits=_digests_without_copies(chain, plan, {split for split, _ in places}))
     plan.starts = [0, *np.cumsum(sizes[:-1]).tolist()]
     rows = in_chunks(np.concatenate(order), sizes)
     collector.align(plan.field_names)
@@ -350,11 +354,21 @@ def _divide(config: Config, collector: ItemCollector, plan: Plan) -> None:
     clips_keys = []
     for (split, partition), start, size in zip(places, plan.starts, sizes, strict=True):
         digests = sorted(item_digests.slice(start, size).to_pylist())
-        plan.keys.append(shard_key(digests, plan.config_digest, split, partition))
-        clips_keys.append(shard_key(digests, plan.clips_digest, split, partition))
+        config_digest, clips_digest = plan.digests.of(split)
+        plan.keys.append(shard_key(digests, config_digest, split, partition))
+        clips_keys.append(shard_key(digests, clips_digest, split, partition))
     splits, names = zip(*places, strict=True)
     shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
     plan.table = collector.table(rows, item_digests, shards, sizes)
+
+
+def _digests_without_copies(chain: Chain, plan: Plan, splits: set[str]) -> dict[str, tuple[str, str]]:
+    """Return the digests of splits whose clips `augment` does not copy: another recipe does not change their shards."""
+    plain = {split for split in splits if chain.makes_no_copies(split)}
+    if not plain:
+        return {}
+    clips = digest(clips_fingerprint(chain, plan.field_names, copies=False))
+    return dict.fromkeys(sorted(plain), (digest([clips, files_fingerprint(chain)]), clips))
 
 
 def without(shard: pa.Table, changed: dict[str, tuple[str, str]], config_digest: str) -> pa.Table:

@@ -229,7 +229,7 @@ class Builder:
         stack.enter_context(worker_environment())
         tally = LocalTally()
         stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
-        run = ReportingTask(whole_shard(stages, self.plan.config_digest, Watch(tally)), logged=False)
+        run = ReportingTask(whole_shard(stages, Watch(tally)), logged=False)
         return (check_row(row) for shard in shards for row in run(shard).to_pylist()), tally
 
     def _on_ray(
@@ -244,7 +244,7 @@ class Builder:
         stages = stages_of(self._file.config, self.plan, cluster.device)
         gpus = 1.0 if cluster.device == "cuda" else 0.0
         watch = Watch(tally)
-        return run_graph(shards, stages, self.plan.config_digest, watch, cluster.feature_actors, gpus), tally
+        return run_graph(shards, stages, watch, cluster.feature_actors, gpus), tally
 
     def publish(self, commits: list[Commit], accept: bool) -> None:
         """Publish what was built, unless it is already published or a limit forbids it."""

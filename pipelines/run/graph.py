@@ -62,7 +62,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             versions=chain.versions,
             device=device,
             max_temporary_mb=config.limits.max_temporary_mb,
-            digests=(plan.config_digest, plan.clips_digest),
+            digests=plan.digests,
             measured=chain.measured,
             stage_of_reason=chain.stage_of_reason,
             stored=chain.on_stored if chain.clip_fields else None,
@@ -84,15 +84,13 @@ def output_root(config: Config) -> Root:
     return Root(config.output.root, config.output.storage_options)
 
 
-def operators(
-    stages: Stages, config_digest: str, watch: Work, feature_actors: int, gpus_per_actor: float
-) -> list[dict[str, Any]]:
+def operators(stages: Stages, watch: Work, feature_actors: int, gpus_per_actor: float) -> list[dict[str, Any]]:
     """Return what Ray maps over the plans of shards: one task a shard, cut in two around the stages that want a GPU where there are any.
 
     Each is what `ray.data.Dataset.map_batches` takes. The parameters are those of `run_graph`.
     """
     if feature_actors == 0:
-        return [{"fn": ReportingTask(whole_shard(stages, config_digest, watch)), "num_cpus": 1}]
+        return [{"fn": ReportingTask(whole_shard(stages, watch)), "num_cpus": 1}]
     import ray
 
     stages = replace(stages, cut=stages.gpu_range)
@@ -105,17 +103,17 @@ def operators(
             "num_cpus": 0,
             "num_gpus": gpus_per_actor,
         },
-        {"fn": ReportingTask(WriteBlock(stages, config_digest)), "num_cpus": 1},
+        {"fn": ReportingTask(WriteBlock(stages)), "num_cpus": 1},
     ]
 
 
-def whole_shard(stages: Stages, config_digest: str, watch: Work) -> WriteShard:
+def whole_shard(stages: Stages, watch: Work) -> WriteShard:
     """Return the work on a shard from its plan to its commit, in one task."""
-    return WriteShard(stages, config_digest, ClipsOfShard(stages, watch))
+    return WriteShard(stages, ClipsOfShard(stages, watch))
 
 
 def run_graph(
-    shards: list[pa.Table], stages: Stages, config_digest: str, watch: Work, feature_actors: int, gpus_per_actor: float
+    shards: list[pa.Table], stages: Stages, watch: Work, feature_actors: int, gpus_per_actor: float
 ) -> Generator[dict[str, Any], None, None]:
     """Build shards on the Ray cluster that this process is connected to. Yields a row of `RESULT` as each one ends.
 
@@ -138,7 +136,7 @@ def run_graph(
     context.print_on_execution_start = False
     with ray.data.DataContext.current(context):
         results = ray.data.from_arrow(shards)
-    for operator in operators(stages, config_digest, watch, feature_actors, gpus_per_actor):
+    for operator in operators(stages, watch, feature_actors, gpus_per_actor):
         results = results.map_batches(**operator, batch_format="pyarrow", batch_size=None)
     try:
         with contextlib.ExitStack() as at_first:

@@ -139,7 +139,6 @@ class WriteShard:
     """Writes and commits a shard. Takes its plan, returns one row of `RESULT` with its commit, or why there is none."""
 
     stages: Stages
-    config_digest: str
     clips_of: ClipsOf
 
     def __call__(self, shard: pa.Table) -> pa.Table:
@@ -155,7 +154,7 @@ class WriteShard:
             except DonorError:
                 donor = None
             except InputChangedError as change:
-                shard = without(shard, change.items, self.config_digest)
+                shard = without(shard, change.items, write.digests.of(shard["split"][0].as_py())[0])
             except ItemRejectedError as bad:
                 shard = reject_item(shard, bad)
         raise AssertionError("rejected items appeared again")
@@ -213,7 +212,6 @@ class WriteBlock:
     """Writes and commits a shard after the cut. Takes its block, returns one row of `RESULT`."""
 
     stages: Stages
-    config_digest: str
 
     def __call__(self, block: pa.Table) -> pa.Table:
         shard = stream_table(block[_PLAN_COLUMN][0].as_buffer())
@@ -223,7 +221,7 @@ class WriteBlock:
         features_s = block[_FEATURES_S_COLUMN][0].as_py()
         clips = block.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN])
         clips = clips.filter(pc.not_equal(clips["status"], _NOTHING))
-        result = WriteShard(self.stages, self.config_digest, _Block(self.stages, shard, clips))(shard)
+        result = WriteShard(self.stages, _Block(self.stages, shard, clips))(shard)
         return replace_column(result, "features_s", pa.array([features_s], pa.float64()))
 
 

@@ -90,7 +90,7 @@ class AugmentClips(Stage):
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         rates_hz, splits = table["sample_rate_hz"].to_pylist(), table["split"].to_pylist()
-        copied = {row: y for row, y in waveforms(table) if self._is_copied(splits[row])}
+        copied = {row: y for row, y in waveforms(table) if self.is_copied(splits[row])}
         start = n_samples = 0
         for row in range(table.num_rows):
             n_samples += copied[row].size * (1 + self.spec.copies) if row in copied else 0
@@ -101,7 +101,8 @@ class AugmentClips(Stage):
         if not table.num_rows:
             yield self._with_copies(table, {}, [])
 
-    def _is_copied(self, split: str | None) -> bool:
+    def is_copied(self, split: str | None) -> bool:
+        """Return whether clips of a split are copied."""
         if self.spec.splits is not None:
             return split in self.spec.splits
         return split is not None and is_training(split)

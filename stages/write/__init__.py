@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.schemas.errors import ClipmillError, DonorError, ItemRejectedError
+from clipmill.schemas.keys import ConfigDigests
 from clipmill.schemas.layout import (
     EXTENSIONS,
     commit_dropped_path,
@@ -66,7 +67,7 @@ class Write:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
     max_temporary_mb: int | None = None
-    digests: tuple[str, str] = ("", "")
+    digests: ConfigDigests = ConfigDigests()  # noqa: RUF009 - it is frozen
     measured: Sequence[pa.Field] = ()
     stage_of_reason: Mapping[str, str] = field(default_factory=dict)
     stored: StoredClips | None = None
@@ -172,8 +173,8 @@ class Write:
             n_items=plan.num_rows,
             clips_key=clips_key,
             donor=donor,
-            config_digest=self.digests[0],
-            clips_digest=self.digests[1],
+            config_digest=self.digests.of(split)[0],
+            clips_digest=self.digests.of(split)[1],
             has_pcm_sha256=True,
         )
 
