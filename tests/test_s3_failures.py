@@ -18,6 +18,9 @@ import pytest
 from conftest import clipmill_here, kill_tree, remote_hashes, shard_hashes, tone, upload_source, write_audio
 from s3_proxy import Proxy, before
 
+from clipmill.pipelines.config_file import load
+from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.run.build import build
 from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
 from clipmill.stages.storage.root import Root
 
@@ -70,9 +73,6 @@ def test_a_store_that_refuses_most_requests_changes_nothing(
     in_process: None,
     short_waits: None,
 ) -> None:
-    from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.run.build import build
-
     address, proxy = proxied
     there = upload_source(source, bucket, address)
     here = make_config(there, name="test", output={"root": str(tmp_path / "out"), **OUTPUT})
@@ -209,9 +209,6 @@ def test_one_recording_that_may_not_be_read_is_rejected_and_a_closed_store_rejec
 def test_uploads_of_others_are_left_alone(
     source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.run.build import build
-
     output = {**far(bucket, endpoint), "root": f"s3://{bucket}"}
     root = Root(f"s3://{bucket}", {"endpoint_url": endpoint})
     mine = f"shards/train/train-b-{'0' * 12}.parquet"
@@ -321,9 +318,6 @@ def test_an_upload_in_parts_appears_whole_or_not_at_all(bucket: str, proxied: tu
 def test_what_a_killed_writer_left_is_cleared_by_the_next_build(
     source: dict[str, Any], bucket: str, endpoint: str, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.run.build import build
-
     program = (
         "import os, sys; from clipmill.stages.storage.root import Root\n"
         "with Root(sys.argv[1], {'endpoint_url': sys.argv[2]}).write('shards/train/train-b-000000000000.tar') as stream:\n"
@@ -371,9 +365,6 @@ def test_streams_give_what_is_there(bucket: str, endpoint: str) -> None:
 def test_only_what_is_needed_is_asked_for(
     bucket: str, proxied: tuple[str, Proxy], tmp_path: Path, make_config: Callable[..., Path], in_process: None
 ) -> None:
-    from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.run.build import build
-
     address, proxy = proxied
     corpus = Root(f"s3://{bucket}/in", {"endpoint_url": address})
     n_bytes = 0
@@ -402,10 +393,6 @@ def test_no_request_for_each_object_to_plan_and_one_to_read_it(
     tmp_path: Path,
     in_process: None,
 ) -> None:
-    from clipmill.pipelines.config_file import load
-    from clipmill.pipelines.plan.planning import make_plan
-    from clipmill.pipelines.run.build import build
-
     address, proxy = proxied
     there = upload_source(source, bucket, address)
     file = load(make_config(there, output={"root": str(tmp_path / "out")}))
@@ -437,22 +424,22 @@ def test_an_interrupted_build_ends_though_the_store_hangs(
 
     proxy.rule = hang
     config = make_config(source, name="test", output=far(bucket, address))
-    build = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "clipmill", "build", str(config), *workers],
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert hanging.wait(120)
     time.sleep(1)
-    build.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     begun = time.monotonic()
     try:
-        _, said = build.communicate(timeout=100)
+        _, said = process.communicate(timeout=100)
     finally:
         going_on.set()
-        if build.poll() is None:
-            kill_tree(build)
+        if process.poll() is None:
+            kill_tree(process)
     assert time.monotonic() - begun < 30
-    assert build.returncode == 1
+    assert process.returncode == 1
     assert b"interrupted; what is committed is kept" in said
     assert b"Traceback" not in said
