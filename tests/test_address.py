@@ -20,7 +20,8 @@ def address() -> Iterator[str]:
     cluster.shutdown()
 
 
-@pytest.mark.parametrize("how", ["--address", "RAY_ADDRESS"])
+# test_crashes.py compares the bytes of a build with --address as well.
+@pytest.mark.parametrize("how", [pytest.param("--address", marks=pytest.mark.slow), "RAY_ADDRESS"])
 def test_a_running_cluster_gives_the_same_bytes(
     how: str, address: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:

@@ -239,8 +239,9 @@ class Quiet(clipmill.Stage):
 """
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("path", ["", "src"])
+@pytest.mark.parametrize(
+    ("path", "workers"), [("", 0), ("src", 0), ("src", 1), pytest.param("", 1, marks=pytest.mark.slow)]
+)
 def test_a_users_modules_of_the_same_names(
     workers: int, path: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:

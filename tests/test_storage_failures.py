@@ -103,6 +103,7 @@ def test_a_recording_that_cannot_be_fetched_is_no_bad_recording(
         with pytest.MonkeyPatch.context() as patch:
             # The listing knows the file; only its content cannot be had.
             patch.setattr(flaky.FlakyFileSystem, "info", flaky.LocalFileSystem.info)
+            patch.setattr("clipmill.pipelines.run.shard_work._SHARD_ATTEMPTS", 2)  # each starts a decoding process
             report = build(config, quiet=True)
         assert (report.status, report.exit_code) == ("failed", 1)
         assert any(f"{name}: no answer from the store" in f and "build again" in f for f in report.failures)
