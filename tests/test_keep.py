@@ -152,6 +152,18 @@ def test_what_a_threshold_would_do_is_what_it_does(where: dict[str, Any], corpus
     assert "these thresholds keep" in run("show", tmp_path / "a", "--keep", json.dumps(where))
 
 
+def test_the_json_of_a_silent_clip_is_json(tmp_path: Path) -> None:
+    write_audio(tmp_path / "in/a.wav", np.zeros((RATE, 1)), RATE, "PCM_16")
+    output = {"root": str(tmp_path / "out"), "formats": ["webdataset", "parquet"]}
+    built(tmp_path / "in", tmp_path / "out", [MEASURE], output=output)
+    (tar,) = tmp_path.glob("out/shards/*/*.tar")
+    with tarfile.open(tar) as file:
+        contents = [file.extractfile(m).read() for m in file if m.name.endswith(".json")]  # type: ignore[union-attr]
+    rows = [json.loads(content, parse_constant=pytest.fail) for content in contents]
+    assert [row["peak_dbfs"] for row in rows] == [None, None]
+    assert clipmill.open_dataset(tmp_path / "out").manifest()["peak_dbfs"].to_pylist() == [-np.inf, -np.inf]
+
+
 def test_what_was_dropped_before_it_was_measured_is_unknown(corpus: Path, tmp_path: Path) -> None:
     report = built(corpus, tmp_path, [{"silence": {"min_dbfs": -40}}, MEASURE])
     told = json.loads(run("show", tmp_path, "--keep", "{peak_dbfs: {min: -200}}", "--json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
@@ -164,8 +165,8 @@ class TarFile:
             key = row["clip_id"]
             for name in files:
                 self._member(contents[name][i]["path"], contents[name][i]["bytes"])
-            if row["level_dbfs"] == float("-inf"):
-                row["level_dbfs"] = None  # JSON has no infinity
+            # JSON has no infinity.
+            row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
             self._member(f"{key}.json", json.dumps(row, ensure_ascii=False, sort_keys=True).encode())
             for name in self._features:
                 sink = io.BytesIO()
