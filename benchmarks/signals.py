@@ -79,12 +79,8 @@ class _Noises:
     def name(self, collection: str, i: int) -> str:
         return collection
 
-    def samples(
-        self, collection: str, i: int, start_s: float | None = None, length: int | None = None
-    ) -> npt.NDArray[np.float32]:
-        if length is None:
-            return self._room
-        return np.take(self._noise, np.arange(length), axis=1, mode="wrap")
+    def samples(self, collection: str, i: int) -> npt.NDArray[np.float32]:
+        return self._room if collection == "room" else self._noise
 
 
 _AUGMENT = {

@@ -15,6 +15,7 @@ from clipmill.pipelines.clip_lists import (
     Step,
     asks_for_clipping,
     check_augment,
+    check_columns,
     check_keep,
     computed_steps,
     divided,
@@ -25,7 +26,6 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.config import Segment as SegmentSpec
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.reasons import PLAN_REASONS, Reason
-from clipmill.stages.activity import Activity
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.clipping import Clipping
@@ -39,8 +39,9 @@ from clipmill.stages.images import Images
 from clipmill.stages.lookup import find_stage, own_names, receive_files, stage_files
 from clipmill.stages.noise_library import Noises
 from clipmill.stages.recording_level import RecordingLevel
-from clipmill.stages.resample import Resample
+from clipmill.stages.resample import QUALITY, Resample
 from clipmill.stages.segment import Segment
+from clipmill.stages.silence_clips import SilenceClips
 from clipmill.stages.speech_clips import SpeechClips
 from clipmill.stages.stage import Scope, Stage
 from clipmill.stages.stored_clips import Declared, StoredClips
@@ -114,6 +115,11 @@ class Chain:
         counted = [f for f in self.clip_fields if f.name in _COUNTED] if self._counts_clipping else []
         fields = _distinct(step.stage for steps in self.clips.values() for step in steps)
         return (*fields, *(f for f in counted if f not in fields))
+
+    @property
+    def has_clip_stages(self) -> bool:
+        """Whether any source's clips pass through stages of a list."""
+        return any(self.of_source(name) for name in self.clips)
 
     @property
     def _counts_clipping(self) -> bool:
@@ -236,6 +242,7 @@ def chain_of(config: Config, device: str | None = None, noises: Noises | None = 
     for steps in lists.values():
         check_keep(steps)
         check_augment(steps)
+        check_columns(steps)
     common, common_stored = divided(whole)
     clips, stored = ({name: divided(steps)[i] for name, steps in lists.items()} for i in (0, 1))
     kinds = [k for k in CHUNK_STAGES if k is not Clipping or any(map(asks_for_clipping, lists.values()))]
@@ -262,9 +269,10 @@ def _with_first_pass(decode: Decode, config: Config, lists: Mapping[str, Sequenc
             for s in lists[source.name]
             if isinstance(s.stage, LevelGain) and s.stage.spec.of == "recording"
         ]
-        if len(gains) > 1:
-            raise ConfigError("only one `level` of a list can have `of: recording`", key=lists[source.name][-1].key)
-        level = partial(RecordingLevel, gains[0].to) if gains else None
+        level = None
+        if gains:
+            rate_hz, quality = config.audio.sample_rate_hz, QUALITY[config.audio.resampler]
+            level = partial(RecordingLevel, gains[0].to, clip_rate_hz=rate_hz, quality=quality)
         activity = _activity(source.segment)
         if level is not None or activity is not None:
             first = FirstPass(config.channels_of(source), activity, level)
@@ -276,7 +284,7 @@ def _activity(segment: SegmentSpec) -> Callable[[int], ActivityListener] | None:
     """Return what makes what finds out where clips are, given the sample rate; None if that does not depend on what is heard."""
     if segment.mode == "silence":
         about = {name: getattr(segment, name) for name in ("below_dbfs", "min_silence_s", "pad_s")}
-        return partial(Activity, **about)
+        return partial(SilenceClips, **about)
     if segment.mode == "speech":
         return partial(
             SpeechClips, **{name: getattr(segment, name) for name in ("min_s", "max_s", "pad_s", "max_gap_s")}

@@ -90,6 +90,19 @@ def check_augment(steps: Sequence[Step]) -> None:
             after = step
 
 
+def check_columns(steps: Sequence[Step]) -> None:
+    """Raise ConfigError if two stages of a list add a column of the same name: the second would hide the first."""
+    before: dict[str, str] = {}
+    for step in steps:
+        for field in step.stage.fields:
+            if field.name in before:
+                raise ConfigError(
+                    f"adds the column {field.name!r}, which {before[field.name]} adds before it; leave one of them out",
+                    key=step.key,
+                )
+            before[field.name] = step.key
+
+
 def _which_measure(keep: Keep, known: Collection[str]) -> str:
     """Return a hint at the measure that would add the missing column."""
     for name in MODULES:

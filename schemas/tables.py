@@ -73,6 +73,7 @@ CUT = pa.struct(
         ("last", pa.int64()),
         ("start_s", pa.float64()),  # set where recordings are cut by what is heard in them; equal to end_s: nothing is
         ("end_s", pa.float64()),
+        ("lane", pa.int32()),  # the channel that the cut is for, null for all
     ]
 )
 """Which clips to cut: windows [first, last) of an annotation, given by its index in the chunk's list, or -1 without annotation."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +50,6 @@ class Activity:
 
     Memory is that of two windows' steps and of 16 bytes a silence.
     """
-
-    remarks: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self, sample_rate_hz: int, below_dbfs: float, min_silence_s: float, pad_s: float = 0.0) -> None:
         if sample_rate_hz < STEPS_PER_S:

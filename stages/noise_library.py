@@ -64,30 +64,14 @@ class NoiseLibrary:
         """Return the path of a file, relative to its tree."""
         return self.files[collection][i][0]
 
-    def samples(
-        self, collection: str, i: int, start_s: float | None = None, length: int | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Return a file's samples, or a part of them, from its start on again where it ends.
-
-        Parameters
-        ----------
-        i : number of the file in its tree
-        start_s : where the part begins; None: at the start
-        length : of the part, in samples; None: the whole file
-
-        Returns
-        -------
-        y : float32 [1, samples]
+    def samples(self, collection: str, i: int) -> npt.NDArray[np.float32]:
+        """Return a file's samples: float32 [1, samples]. i : number of the file in its tree
 
         Raises
         ------
         StageError : the file cannot be decoded, has no samples, or has changed since it was listed
         """
-        y = self._whole(collection, self.files[collection][i])
-        if length is None:
-            return y[None, :]
-        first = round((start_s or 0.0) * self.sample_rate_hz) % len(y)
-        return np.take(y, np.arange(first, first + length), mode="wrap")[None, :]
+        return self._whole(collection, self.files[collection][i])[None, :]
 
     def _whole(self, collection: str, listed: Listed) -> npt.NDArray[np.float32]:
         place = collection, listed[0]

@@ -62,8 +62,6 @@ class Reread:
     def schema(self) -> pa.Schema:
         """Return the schema of the tables that it yields."""
         plain = [field.remove_metadata() for field in self.fields]
-        if not self.stored.measured:
-            return pa.schema([*SCHEMA, *plain])
         listed = [f for f in self.stored.schema if f.name not in {g.name for g in (*SCHEMA, *plain)}]
         return pa.schema([*SCHEMA, *plain, *listed])
 

@@ -16,7 +16,7 @@ from clipmill.stages.arrow_rows import float_lists, list_values, replace_column
 from clipmill.stages.spans import CELL_S, margin_frames
 from clipmill.stages.stage import Stage
 
-_QUALITY = {"soxr_hq": "HQ", "soxr_vhq": "VHQ", "soxr_mq": "MQ"}
+QUALITY = {"soxr_hq": "HQ", "soxr_vhq": "VHQ", "soxr_mq": "MQ"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Resample(Stage):
         rates = table["sample_rate_hz"].to_pylist()
         if all(rate in (self.sample_rate_hz, None) for rate in rates):
             return table
-        quality = _QUALITY[self.resampler]
+        quality = QUALITY[self.resampler]
         channels, leads, cores = (table[n].to_pylist() for n in ("n_channels", "lead", "core_frames"))
         totals = table["total_frames"].to_pylist()
         samples = []

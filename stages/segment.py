@@ -239,6 +239,10 @@ class _Cutter:
     def _heard(self, cut: dict[str, Any], annotation: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
         """Yield the clip of a stretch in which something is heard."""
         start, end = (to_samples(t, self.rate) for t in (cut["start_s"], cut["end_s"]))
+        if cut["lane"] is not None:
+            if annotation is not None and annotation["channel"] is not None and cut["lane"] not in self.lanes:
+                return  # the row is about another channel
+            self.lanes = [cut["lane"]]
         if self.chunk["total_frames"] is not None:
             end = min(end, self.chunk["total_frames"])
         if end <= start:

@@ -6,9 +6,7 @@ its samples and a margin on both sides, so that a clip does not depend on the pi
 
 from __future__ import annotations
 
-import bisect
 import heapq
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,12 +43,14 @@ class Range:
     index : index in the list of annotations, -1 without annotation
     end_s : None for the end of the recording
     part : number of the range among those of its annotation, or of the recording, if these were divided by what is heard in them
+    lane : the channel that it is a range of, None for all
     """
 
     index: int
     start_s: float
     end_s: float | None
     part: int = 0
+    lane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,6 @@ class Piece:
     first_cell: int
     last_cell: int
     cuts: tuple[Cut, ...]
-
-
-def active_ranges(ranges: list[Range], active: list[tuple[float, float]]) -> list[Range]:
-    """Return the parts of ranges in which something is heard, sorted by start. A range without any has one part of no length.
-
-    active : start and end in seconds of where something is heard, ascending and disjoint
-    """
-    parts: list[Range] = []
-    for r in ranges:
-        end_s = math.inf if r.end_s is None else r.end_s
-        first = bisect.bisect_right(active, r.start_s, key=lambda stretch: stretch[1])
-        inside = itertools.takewhile(lambda stretch: stretch[0] < end_s, active[first:])  # noqa: B023
-        within = [(max(start, r.start_s), min(stop, end_s)) for start, stop in inside]
-        parts += [Range(r.index, start, stop, k) for k, (start, stop) in enumerate(within or [(r.start_s, r.start_s)])]
-    return sorted(parts, key=lambda r: (r.start_s, r.index, r.part))
 
 
 def first_window_at(start_s: float, spec: Segment) -> int:

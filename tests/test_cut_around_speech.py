@@ -78,6 +78,31 @@ def test_clips_have_their_lengths_and_cuts_are_told(
     assert ("speech_cut" in report.snapshot.counts.remarked) == (max_s == 2)
 
 
+def test_rows_are_packed_each_by_itself(sentences: list[np.ndarray], tmp_path: Path) -> None:
+    y, places = spoken(sentences[:2], 2.0)
+    write_audio(tmp_path / "in/a.wav", y, RATE, "PCM_16")
+    (start, stop), (second, _) = places
+    rows = [(start, stop, "x"), (stop - 0.3, second + 0.2, "y"), (start + 1, start + 1.4, "short")]
+    (tmp_path / "in/a.csv").write_text(
+        "start,end,label\n" + "".join(f"{a:.3f},{b:.3f},{label}\n" for a, b, label in rows)
+    )
+    columns = {"start": "start", "end": "end", "label": "label"}
+    source = {
+        "name": "s",
+        "root": str(tmp_path / "in"),
+        "segment": {"mode": "speech"},
+        "annotations": {"sidecar": "{stem}.csv", "columns": columns},
+    }
+    report = clipmill.build(
+        {"name": "c", "sources": [source], "output": {"root": str(tmp_path / "out")}}, quiet=True
+    ).raise_for_status()
+    found = clipmill.open_dataset(tmp_path / "out").manifest().to_pylist()
+    assert (
+        found and all(row["duration_s"] >= 1 - 1e-6 for row in found) and "short" not in {row["label"] for row in found}
+    )
+    assert report.snapshot.counts.remarked == {"speech_left_out": 1} and report.snapshot.counts.annotations_used == 3
+
+
 def test_no_speech_no_clips(tmp_path: Path) -> None:
     write_audio(tmp_path / "in/a.wav", np.random.default_rng(0).standard_normal((5 * RATE, 1)) * 0.001, RATE, "PCM_16")
     source = {"name": "s", "root": str(tmp_path / "in"), "segment": {"mode": "speech"}}

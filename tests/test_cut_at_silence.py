@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipmill
-from clipmill.stages.spans import Range, active_ranges
+from clipmill.stages.decode.first_pass import Heard
+from clipmill.stages.silence_clips import common
+from clipmill.stages.spans import Range
 
 RATE = 16000
 SPOKEN = [(0.5, 1.5), (2.5, 3.0), (5.0, 8.0), (9.0, 9.4)]
@@ -111,17 +113,51 @@ def test_one_item_however_long_and_the_same_bytes_on_ray(tmp_path: Path, ray_ses
     assert clipmill.open_dataset(tmp_path / "one").snapshot.counts.clips_kept == 4 * (1 + 3 + 5)
 
 
+class Found:
+    """Stands for what listens: it has heard something at some frames, at 1 Hz."""
+
+    remarks = ()
+
+    def __init__(self, active: list[tuple[int, int]]) -> None:
+        self.active = active
+
+    def add(self, y: np.ndarray) -> None: ...
+
+    def clips_in(self, start: int, stop: int) -> list[tuple[int, int]]:
+        return common(self.active, start, stop)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20)), max_size=4),
-    st.lists(st.integers(0, 80), max_size=12, unique=True).map(sorted),
+    st.lists(st.lists(st.integers(0, 80), max_size=12, unique=True).map(sorted), min_size=1, max_size=2),
 )  # fmt: skip
-def test_parts_are_what_ranges_and_sound_have_in_common(rows: list[tuple[int, int]], edges: list[int]) -> None:
-    active = [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=False)]
+def test_parts_are_what_ranges_and_sound_have_in_common(rows: list[tuple[int, int]], edges: list[list[int]]) -> None:
+    active = [list(zip(own[::2], own[1::2], strict=False)) for own in edges]
     ranges = [Range(i, float(start), float(start + n)) for i, (start, n) in enumerate(rows)]
-    parts = active_ranges(ranges, active)
+    parts = Heard([Found(own) for own in active], None, 1, 100).parts(ranges)  # type: ignore[misc]
     assert [p.start_s for p in parts] == sorted(p.start_s for p in parts)
     for r in ranges:
         own = [p for p in parts if p.index == r.index]
-        assert [p.part for p in sorted(own, key=lambda p: p.part)] == list(range(len(own))) and own
-        seconds = {t for p in own for t in range(int(p.start_s), int(p.end_s or 0))}
-        assert seconds == {t for a, b in active for t in range(int(a), int(b)) if r.start_s <= t < (r.end_s or 0)}
+        assert sorted(p.part for p in own) == list(range(len(own))) and own
+        for lane, intervals in enumerate(active):
+            of_lane = [p for p in own if p.lane == (lane if len(active) > 1 else None)]
+            seconds = {t for p in of_lane for t in range(int(p.start_s), int(p.end_s or 0))}
+            assert of_lane and seconds == {
+                t for a, b in intervals for t in range(a, b) if r.start_s <= t < (r.end_s or 0)
+            }
+
+
+def test_what_is_heard_is_what_clips_are_made_of(tmp_path: Path) -> None:
+    """Of one channel that is silent there are no clips, and none of a mix in which the channels cancel each other out."""
+    y = recording(1)
+    write_audio(
+        tmp_path / "each/a.wav", np.concatenate([y, np.roll(y, RATE // 2, axis=0), 0 * y], axis=1), RATE, "PCM_16"
+    )
+    report = built(tmp_path / "each", tmp_path / "o", {"pad_s": 0.0}, audio={"channels": "each"})
+    found = [(start, channel) for start, _, channel in times(tmp_path / "o", "channel")]
+    assert sorted(found) == sorted([(round(a, 3), 0) for a, _ in SPOKEN] + [(round(a + 0.5, 3), 1) for a, _ in SPOKEN])
+    assert report.snapshot.counts.dropped == {"no_activity": 1}
+    write_audio(tmp_path / "mix/a.wav", np.concatenate([y, -y], axis=1), RATE, "PCM_16")
+    write_audio(tmp_path / "mix/b.wav", np.concatenate([y, 0 * y], axis=1), RATE, "PCM_16")
+    report = built(tmp_path / "mix", tmp_path / "o2", {})
+    assert report.snapshot.counts.dropped == {"no_activity": 1} and report.snapshot.counts.clips_kept == 4

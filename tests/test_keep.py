@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ CHANGES = {
     "keep goes": ([MEASURE, {"keep": QUIET}], [MEASURE], False),
     "measures and keep are new": ([], [{"measure": ["peak"]}, {"keep": QUIET}], True),
     "silence behind": ([MEASURE, {"keep": QUIET}], [MEASURE, {"keep": QUIET}, {"silence": {"min_dbfs": -30}}], True),
+    "looser, without a measure": ([{"keep": {"level_dbfs": {"min": -30}}}], [{"keep": {"level_dbfs": {"min": -45}}}], False),
+    "keep without a measure goes": ([{"keep": {"level_dbfs": {"min": -30}}}, {"silence": {"min_dbfs": -25}}], [], False),
     "silence before": (
         [{"silence": {"min_dbfs": -50}}, MEASURE], [{"silence": {"min_dbfs": -50}}, MEASURE, {"keep": QUIET}], True,
     ),
@@ -213,6 +216,10 @@ def test_a_resumed_epoch_needs_the_same_thresholds(corpus: Path, tmp_path: Path)
         ([MEASURE, {"keep": {"peak_dbfs": {"min": 3, "max": 2}}}], "min 3 is above max 2"),
         ([MEASURE, {"keep": {"peak_dbfs": {"min": "nan"}}}], "finite|number"),
         ([{"keep": {}}], "expected columns with their bounds"),
+        (
+            [MEASURE, {"measure": ["peak"]}],
+            r"clips\[1\].measure: adds the column 'peak_dbfs', which clips\[0\].measure adds before it",
+        ),
     ],
 )
 def test_mistakes_are_named(clips: list[Any], message: str) -> None:

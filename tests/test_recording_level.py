@@ -63,6 +63,21 @@ def test_all_clips_of_a_recording_have_the_gain_of_the_recording(to: str, target
     assert len({r["gain_db"] for r in rows}) == 2
 
 
+@pytest.mark.parametrize("to", ["peak", "lufs"])
+def test_the_level_is_that_of_what_clips_are_made_of(to: str, tmp_path: Path) -> None:
+    """What a lower rate leaves out, and a mix, count as they do in the clips."""
+    random = np.random.default_rng(5)
+    write_audio(tmp_path / "in/a.wav", random.standard_normal((3 * 48000, 2)) * 0.1, 48000, "PCM_16")
+    clipmill.build(
+        configured(tmp_path / "in", tmp_path / "out", {"to": to, "target": -23}), quiet=True
+    ).raise_for_status()
+    whole = np.concatenate(
+        [r["audio"].numpy() for r in sorted(clips(tmp_path / "out"), key=lambda r: r["start_s"])], axis=1
+    )
+    level = 20 * np.log10(np.abs(whole).max()) if to == "peak" else integrated_lufs(whole, RATE)
+    assert level == pytest.approx(-23, abs=0.02)
+
+
 def test_each_channel_has_a_gain_of_its_own_where_each_has_clips(tmp_path: Path) -> None:
     y = swelling(3.0, 0.3, channels=2) * np.array([[1.0, 0.1]])
     write_audio(tmp_path / "in/a.wav", y, RATE, "PCM_16")
@@ -96,7 +111,10 @@ def test_a_long_recording_is_one_item(tmp_path: Path) -> None:
 def test_two_gains_of_recordings_contradict_each_other(tmp_path: Path) -> None:
     config = configured(tmp_path, tmp_path / "out", {"to": "rms", "target": -20})
     config["clips"] *= 2
-    with pytest.raises(clipmill.ClipmillError, match=r"only one `level` of a list can have `of: recording`"):
+    with pytest.raises(
+        clipmill.ClipmillError,
+        match=r"clips\[1\].level: adds the column 'gain_db', which clips\[0\].level adds before it",
+    ):
         chain_of(clipmill.load_config(config).config)
 
 

@@ -149,6 +149,8 @@ def show(
     root: str, number: int | None, clips: int, duplicates: bool, near_duplicates: bool, where: Any, as_json: bool
 ) -> None:
     """Show splits, labels, columns and a few clips, or with --keep what thresholds would drop."""
+    if sum((where is not None, duplicates, near_duplicates)) > 1:
+        raise click.UsageError("--keep, --duplicates and --near-duplicates exclude each other; give one of them")
     if where is not None:
         _show_forecast(root, number, where, as_json)
         return

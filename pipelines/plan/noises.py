@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from clipmill.pipelines.plan.inventory import take_inventory
 from clipmill.pipelines.plan.listing import source_root
 from clipmill.schemas.config import Config, Source
-from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.keys import digest
 from clipmill.stages.noise_library import Listed
 
@@ -28,7 +28,11 @@ def list_noises(config: Config, names: Collection[str]) -> dict[str, list[Listed
             continue
         about = noise.model_dump(include={"name", "root", "storage_options", "include", "exclude"})
         source = Source.model_validate(about)
-        recordings = take_inventory(source, source_root(source)).recordings
+        try:
+            recordings = take_inventory(source, source_root(source)).recordings
+        except ClipmillError as error:
+            text = str(error).replace(f"source {noise.name!r}", f"noises {noise.name!r}")
+            raise ConfigError(text, key=f"noises[{i}].root") from None
         if not recordings:
             raise ConfigError(f"{noise.root} has no audio file that `include` names", key=f"noises[{i}].root")
         listed[noise.name] = sorted((r.path, r.size_bytes, r.version) for r in recordings)

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmill.schemas.config.audio_config import Channels
+from clipmill.schemas.units import to_samples
 from clipmill.stages.decode.containers import Container
 from clipmill.stages.decode.cursor import Cursor
 from clipmill.stages.decode.readers import Reader
 from clipmill.stages.downmix import channel_numbers, mono
+from clipmill.stages.spans import Range
 
 _BLOCK_FRAMES = 1 << 17
 
@@ -32,7 +34,7 @@ class Listener(Protocol):
 class ActivityListener(Listener, Protocol):
     """What finds out where something is heard.
 
-    remarks : after `finish`, pairs of a code of `clipmill.schemas.remarks` and a detail
+    remarks : after `clips_in`, pairs of a code of `clipmill.schemas.remarks` and a detail
     """
 
     @property
@@ -40,8 +42,8 @@ class ActivityListener(Listener, Protocol):
         """Return the remarks."""
         ...
 
-    def finish(self) -> list[tuple[int, int]]:
-        """Return where something is heard, in samples, half-open, ascending and disjoint."""
+    def clips_in(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the clips within a range, after the last samples: samples, half-open, ascending and disjoint."""
         ...
 
 
@@ -71,16 +73,35 @@ class FirstPass:
 class Heard:
     """What a first pass found.
 
-    active_s : start and end in seconds of where something is heard; None: not asked for
+    activities : by channel, where clips are; one for all channels unless each has clips of its own; empty: not asked for
     levels : of the recording, or of each of its channels if each has clips of its own; None: not asked for
-    n_frames : length of the recording
-    remarks : pairs of a code of `clipmill.schemas.remarks` and a detail
+    sample_rate_hz, n_frames : of the recording
     """
 
-    active_s: list[tuple[float, float]] | None
+    activities: list[ActivityListener]
     levels: list[float | None] | None
+    sample_rate_hz: int
     n_frames: int
-    remarks: Sequence[tuple[str, str]] = ()
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """Return pairs of a code of `clipmill.schemas.remarks` and a detail."""
+        return [remark for activity in self.activities for remark in activity.remarks]
+
+    def parts(self, ranges: list[Range]) -> list[Range]:
+        """Return the clips within ranges, sorted by start. A range in which nothing is heard has one part of no length."""
+        rate_hz = self.sample_rate_hz
+        parts: list[Range] = []
+        for r in ranges:
+            start = min(to_samples(r.start_s, rate_hz), self.n_frames)
+            stop = self.n_frames if r.end_s is None else min(to_samples(r.end_s, rate_hz), self.n_frames)
+            own: list[Range] = []
+            for lane, activity in enumerate(self.activities):
+                channel = lane if len(self.activities) > 1 else None
+                for a, b in (activity.clips_in(start, stop) if stop > start else []) or [(start, start)]:
+                    own.append(Range(r.index, a / rate_hz, b / rate_hz, len(own), channel))
+            parts += own
+        return sorted(parts, key=lambda r: (r.start_s, r.index, r.part))
 
 
 def hear(
@@ -99,7 +120,7 @@ def hear(
     """
     rate_hz = reader.sample_rate_hz
     cursor = Cursor(reader, keep_truncated, container, alive, max_s)
-    activity = first.activity(rate_hz) if first.activity is not None else None
+    activities: list[ActivityListener] = []
     meters: list[LevelListener] = []
     at = 0
     while True:
@@ -107,15 +128,12 @@ def hear(
         if not len(block):
             break
         at += len(block)
-        used = _used(block, first.channels)
-        if activity is not None:
-            activity.add(used.T)
+        lanes = _lanes(block, first.channels)
+        if first.activity is not None:
+            activities = activities or [first.activity(rate_hz) for _ in lanes]
+            for activity, lane in zip(activities, lanes, strict=True):
+                activity.add(lane.T)
         if first.level is not None:
-            lanes = (
-                [used[:, [i]] for i in range(used.shape[1])]
-                if first.channels == "each"
-                else [_mixed(used, first.channels)]
-            )
             meters = meters or [first.level(rate_hz, lane.shape[1]) for lane in lanes]
             for meter, lane in zip(meters, lanes, strict=True):
                 meter.add(lane.T)
@@ -123,18 +141,19 @@ def hear(
             break
     if at == 0:
         return None
-    active = None if activity is None else [(start / rate_hz, stop / rate_hz) for start, stop in activity.finish()]
-    levels = None if first.level is None else [meter.level() for meter in meters]
-    return Heard(active, levels, at, activity.remarks if activity is not None else ())
+    return Heard(activities, [meter.level() for meter in meters] if meters else None, rate_hz, at)
 
 
-def _used(block: npt.NDArray[np.float32], channels: Channels) -> npt.NDArray[np.float32]:
-    """Return the channels that clips are made of. block : float32 [frames, channels]"""
+def _lanes(block: npt.NDArray[np.float32], channels: Channels) -> list[npt.NDArray[np.float32]]:
+    """Return what clips are made of: each channel if each has clips of its own, otherwise all or the mix of them.
+
+    block : float32 [frames, channels]; each of the returned ones is too
+    """
+    if channels == "each":
+        return [block[:, [i]] for i in range(block.shape[1])]
+    if channels == "keep" or block.shape[1] == 1:
+        return [block]
     numbers = channel_numbers(channels)
     present = None if numbers is None else [number for number in numbers if number < block.shape[1]]
-    return block[:, present] if present else block
-
-
-def _mixed(block: npt.NDArray[np.float32], channels: Channels) -> npt.NDArray[np.float32]:
-    """Return what clips are made of: float32 [frames, channels]."""
-    return block if channels in ("keep", "each") or block.shape[1] == 1 else mono(block)[:, None]
+    chosen = np.ascontiguousarray(block[:, present]) if present else block
+    return [mono(chosen)[:, None] if chosen.shape[1] > 1 else chosen]

@@ -23,7 +23,7 @@ from clipmill.stages.decode.openers import list_openers
 from clipmill.stages.decode.pcm import raw_container
 from clipmill.stages.decode.readers import DecodeError, Reader, SoundFileReader
 from clipmill.stages.decode.source import DecodeSource
-from clipmill.stages.spans import CELL_S, Piece, Range, active_ranges, cuts, margin_frames, pieces
+from clipmill.stages.spans import CELL_S, Piece, Range, cuts, margin_frames, pieces
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.objects import ObjectChangedError, ObjectStream
 from clipmill.stages.storage.root import split_name
@@ -229,8 +229,8 @@ class RecordingDecoder:
         margin = margin_frames(rate, self.rules.target_rate_hz)
         annotations = self._annotations(rate)
         ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
-        if heard is not None and heard.active_s is not None:
-            ranges = active_ranges(ranges, heard.active_s)
+        if heard is not None and heard.activities:
+            ranges = heard.parts(ranges)
         span = (self.item["span_start_s"], self.item["span_end_s"])
         cursor = Cursor(reader, self.rules.keep_truncated, container, self.alive, self.rules.max_recording_s)
 
@@ -300,7 +300,7 @@ class RecordingDecoder:
                     "annotation": places.get(c.range.index, -1),
                     "first": c.first,
                     "last": c.last,
-                    **({"start_s": c.range.start_s, "end_s": c.range.end_s} if is_heard else {}),
+                    **({"start_s": c.range.start_s, "end_s": c.range.end_s, "lane": c.range.lane} if is_heard else {}),
                 }
                 for c in piece.cuts
             ],

@@ -28,9 +28,7 @@ class Noises(Protocol):
         """Return the path of a file."""
         ...
 
-    def samples(
-        self, collection: str, i: int, start_s: float | None = None, length: int | None = None
-    ) -> npt.NDArray[np.float32]:
+    def samples(self, collection: str, i: int) -> npt.NDArray[np.float32]:
         """Return a file's samples at the clips' rate: float32 [1, samples]."""
         ...
 

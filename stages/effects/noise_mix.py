@@ -10,14 +10,14 @@ from clipmill.stages.effects.effect import Drawn, Effect, Noises, uniform
 
 
 def draw(rng: np.random.Generator, settings: NoiseMix, noises: Noises) -> Drawn:
-    """Draw the ratio, the file, and the place in it as a share of a day, since its length is not known yet."""
+    """Draw the ratio, the file, and where in it the noise begins, as a share of its length."""
     i = int(rng.integers(noises.n_files(settings.from_)))
     drawn: Drawn = {
         "snr_db": uniform(rng, settings.snr_db),
         "from": settings.from_,
         "file": noises.name(settings.from_, i),
     }
-    return {**drawn, "number": i, "start_s": round(float(rng.uniform(0, 86400)), 3)}
+    return {**drawn, "number": i, "start": round(float(rng.uniform(0, 1)), 6)}
 
 
 def apply(y: npt.NDArray[np.float32], sample_rate_hz: int, drawn: Drawn, noises: Noises) -> npt.NDArray[np.float32]:
@@ -26,7 +26,9 @@ def apply(y: npt.NDArray[np.float32], sample_rate_hz: int, drawn: Drawn, noises:
     Ratios are those of the mean power over the whole clip, as in ``torchaudio.functional.add_noise``. A silent clip stays as it is, and so
     does one whose stretch of noise is silent.
     """
-    noise = noises.samples(drawn["from"], drawn["number"], drawn["start_s"], y.shape[1])
+    whole = noises.samples(drawn["from"], drawn["number"])
+    first = int(drawn["start"] * whole.shape[1])
+    noise = np.take(whole, np.arange(first, first + y.shape[1]), axis=1, mode="wrap")
     power, of_noise = (float(np.mean(np.square(x, dtype=np.float64))) for x in (y, noise))
     if power == 0 or of_noise == 0:
         return y

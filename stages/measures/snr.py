@@ -21,6 +21,8 @@ WINDOW_S, HOP_S = 0.025, 0.01
 """Hann windows of 25 ms, which weigh about as much of the signal as 20 ms do."""
 
 MAX_SNR_DB = 100.0
+_LEAST_SNR_DB = -20.0
+"""What is fainter beside the noise is a residue of steady sound, and no speech."""
 ACTIVE_RANGE_DB = 35.0
 """Frames further below the loud ones are not active. Speech spans 30 to 40 dB from loud vowels to weak consonants."""
 
@@ -87,7 +89,8 @@ def compute_snr(y: Floats, sample_rate_hz: int) -> Sequence[float | None]:
     speech = powers[:, active].mean(axis=1, dtype=np.float64).sum() - noise.sum(dtype=np.float64)
     if speech <= 0.0:
         return (None,)
-    return (min(MAX_SNR_DB, 10.0 * math.log10(speech / max(float(noise.sum()), speech * 1e-10))),)
+    snr_db = min(MAX_SNR_DB, 10.0 * math.log10(speech / max(float(noise.sum()), speech * 1e-10)))
+    return (snr_db if snr_db >= _LEAST_SNR_DB else None,)
 
 
 @np.errstate(over="ignore", invalid="ignore")
