@@ -31,7 +31,13 @@ CONSOLE_SCRIPT = (
 
 
 @pytest.mark.parametrize(
-    ("how", "workers"), [("script", []), ("module", []), ("script", ["--workers", "1"]), ("module", ["--workers", "1"])]
+    ("how", "workers"),
+    [
+        ("script", []),
+        ("module", []),
+        ("module", ["--workers", "1"]),
+        pytest.param("script", ["--workers", "1"], marks=pytest.mark.slow),  # Ray's workers start in the same way
+    ],
 )
 def test_a_build_from_a_folder_of_misleading_names(
     how: str, workers: list[str], tmp_path: Path, make_config: Callable[..., Path]
