@@ -211,5 +211,9 @@ class ItemRejectedError(Exception):
         super().__init__(f"{item}: {reason}: {detail}")
 
 
+class OtherBytesError(Exception):
+    """A damaged shard was made anew, and its bytes are not those that were committed. No file of it was replaced."""
+
+
 class DonorError(Exception):
     """The clips of a committed shard cannot be used, so its recordings must be read."""

@@ -9,9 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT_VERSION = 1
-"""Version of the dataset's files. Part of every shard key."""
+_KEY_VERSION = 1
+"""Part of every shard key. It is not the version of the dataset's files, so that those can change and shards stay."""
 
+
+OLD_CLIP_ID_BITS = 48
+"""Width of the hash in clips' ids, in datasets that were begun before it was widened: two names with one id can be found in minutes."""
+CLIP_ID_BITS = 128
+"""The same for new datasets."""
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -49,7 +54,7 @@ def shard_key(item_digests: Iterable[str], config_digest: str, split: str, parti
     It depends on the shard's items (each digest covers the recording's version, its annotation rows and its source's
     configuration), on the configuration that affects all items, and on the shard's place.
     """
-    return digest([FORMAT_VERSION, config_digest, split, partition, sorted(item_digests)])
+    return digest([_KEY_VERSION, config_digest, split, partition, sorted(item_digests)])
 
 
 def position_hash(text: str) -> int:
@@ -63,7 +68,9 @@ def slug(text: str, limit: int = 40) -> str:
     return cleaned or "x"
 
 
-def clip_origin(recording_id: str, stem: str, annotation_range_us: tuple[int, int, int] | None) -> str:
+def clip_origin(
+    recording_id: str, stem: str, annotation_range_us: tuple[int, int, int] | None, clip_id_bits: int = OLD_CLIP_ID_BITS
+) -> str:
     """Return the part of a clip's id that all clips of one recording (or of one annotated range in it) share.
 
     Parameters
@@ -71,9 +78,10 @@ def clip_origin(recording_id: str, stem: str, annotation_range_us: tuple[int, in
     recording_id : ``<source>/<path>``, unique in the dataset
     stem : the file's name without its last extension, which makes the id readable
     annotation_range_us : start and end in microseconds and a counter for rows with equal ranges; None without annotations
+    clip_id_bits : of the hash, a multiple of 4
     """
     origin = recording_id if annotation_range_us is None else f"{recording_id}\n{annotation_range_us}"
-    return f"{slug(stem)}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
+    return f"{slug(stem)}-{hashlib.sha256(origin.encode()).hexdigest()[: clip_id_bits // 4]}"
 
 
 def clip_id(origin: str, start_s: float, channel: int | None = None) -> str:

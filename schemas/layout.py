@@ -13,21 +13,30 @@
     forgotten.json                         salted hashes of recordings that must never be used again; see `clipmill.schemas.forgotten`
     snapshots/000001.json                  which shards make up the dataset; written last
     snapshots/000001/manifest.parquet, rejections.parquet, duplicates.parquet
+    index/<split>-<prefix>-<digest16>.<table>.parquet    parts of the index and the manifest, which snapshots share; see `clipmill.schemas.index`
+    damaged/<key12>.json                   what was found to be damaged, for the next build to mend
+    generations.json                       shards that were made anew with other bytes, since theirs were lost
 """
 
 from __future__ import annotations
 
 import re
 
+FORMAT_VERSION = 2
+"""Version of the records. 1: records without digests, and a snapshot without an index; they are read, and the next build brings them up to date."""
 DATASET_FILE = "dataset.json"
 BUILDS = "builds"
 REJECTED_FILE = f"{BUILDS}/rejections.parquet"
 RETRIES_FILE = "retries.json"
 FORGOTTEN_FILE = "forgotten.json"
+GENERATIONS_FILE = "generations.json"
 COMMITS = "commits"
+INDEX = "index"
+DAMAGED = "damaged"
 SNAPSHOTS = "snapshots"
 OWN_FILES = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
+    r"|index/\w+-b[01]*-[0-9a-f]{16}\.[a-z]+\.parquet"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections|duplicates)\.parquet)|builds/rejections\.parquet"
 )
 """Names of the files that clipmill writes. Files with other names belong to somebody else and are not touched."""
@@ -57,6 +66,11 @@ def commit_recordings_path(key: str) -> str:
 def commit_dropped_path(key: str) -> str:
     """Return the path of the table of clips that `keep` dropped from a shard."""
     return f"{COMMITS}/{key}.dropped.parquet"
+
+
+def index_path(split: str, prefix: str, sha256: str, table: str) -> str:
+    """Return the path of a table of a part of the index. sha256 : of the file"""
+    return f"{INDEX}/{split}-{prefix}-{sha256[:16]}.{table}.parquet"
 
 
 def snapshot_name(number: int) -> str:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
-from clipmill.schemas.keys import FORMAT_VERSION
+from clipmill.schemas.index_part import Part
+from clipmill.schemas.keys import OLD_CLIP_ID_BITS
+from clipmill.schemas.layout import FORMAT_VERSION
+from clipmill.schemas.record_parsing import parse
+from clipmill.schemas.seal import sealed, unsealed
 from clipmill.schemas.statistics import Saturation, Statistics, sum_saturation
 
 _OMITTED_IF_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
-        "has_pcm_sha256", "duplicates", "clips_augmented",
+        "has_pcm_sha256", "duplicates", "clips_augmented", "range_ends", "range_sha256", "parts",
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
@@ -103,13 +107,21 @@ class Seconds:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """Describe one file of a shard. format : parquet | webdataset | manifest | recordings; rows : its clips or recordings."""
+    """Describe one file of a shard.
+
+    format : parquet | webdataset | manifest | recordings | dropped
+    rows : its clips or recordings
+    range_ends, range_sha256 : where each range of a shard stops, in bytes, and its sha256, so that a part of the file can be checked; a range
+        is part of one row group or of the footer. Empty for tables of records, and for shards that are older than ranges
+    """
 
     path: str
     format: str
     sha256: str
     size_bytes: int
     rows: int
+    range_ends: list[int] = field(default_factory=list)
+    range_sha256: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,26 +169,44 @@ class Commit:
         return all(sizes.get(o.path) == o.size_bytes for o in self.outputs)
 
     def to_json(self) -> bytes:
-        return _to_json(self)
+        """Return the record as the file `commits/<key>.json`."""
+        return sealed(_plain(self))
+
+    @property
+    def content(self) -> bytes:
+        """What the record says of the shard, as JSON: all but its `donor`, which is how it came about.
+
+        The sha256 of these bytes is by what a snapshot names the record, so it does not depend on the order of nights.
+        """
+        plain = _plain(replace(self, donor=None))
+        del plain["donor"], plain["format_version"]
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
-    def from_json(cls, content: bytes, name: str) -> Commit:
-        """Read a record. Raises ClipmillError, which names `name`, when the content is not one."""
+    def from_json(cls, content: bytes | str, name: str) -> Commit:
+        """Read a record. Raises ClipmillError, which names `name`, when the content is not what was written."""
         try:
-            plain = _object(json.loads(content))
-            statistics = Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics()
-            sums = {
-                "outputs": [_parse(OutputFile, o, f"outputs[{i}]") for i, o in enumerate(plain["outputs"])],
-                "counts": _parse(Counts, plain["counts"], "counts"),
-                "seconds": _parse(Seconds, plain["seconds"], "seconds"),
-                "statistics": statistics,
-            }
-            return _parse(cls, {**plain, **sums})
+            return cls._of_plain(unsealed(content.encode() if isinstance(content, str) else content))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ClipmillError(
-                f"{name}: not a commit record ({describe_bad_record(error)}); remove the file, and the next build makes the shard again",
-                code="root.damaged",
+                f"{name}: not a commit record ({describe_bad_record(error)})", code="root.damaged"
             ) from None
+
+    @classmethod
+    def from_content(cls, content: bytes) -> Commit:
+        """Return the record with this `content`. Raises ValueError, KeyError or TypeError when it is not that of a record."""
+        return cls._of_plain(json.loads(content))
+
+    @classmethod
+    def _of_plain(cls, plain: dict[str, Any]) -> Commit:
+        statistics = Statistics.from_plain(plain["statistics"]) if "statistics" in plain else Statistics()
+        sums = {
+            "outputs": [parse(OutputFile, o, f"outputs[{i}]") for i, o in enumerate(plain["outputs"])],
+            "counts": parse(Counts, plain["counts"], "counts"),
+            "seconds": parse(Seconds, plain["seconds"], "seconds"),
+            "statistics": statistics,
+        }
+        return parse(cls, {**plain, **sums})
 
 
 @dataclass(frozen=True, repr=False)
@@ -203,6 +233,8 @@ class Snapshot:
     words : meanings of rules and reasons that stages of other packages declare, with the remedies of reasons
     side_changes : recordings that moved to another split since the last snapshot, by "train to test"
     duplicates : numbers of clips with the samples of others; see `clipmill.pipelines.dataset.duplicates.Duplicates`
+    clip_id_bits : width of the hash in the ids of its clips
+    parts : files of its index and manifest, sorted by split and prefix; empty in snapshots of format version 1
     """
 
     number: int
@@ -235,31 +267,36 @@ class Snapshot:
     side_changes: dict[str, int] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    clip_id_bits: int = OLD_CLIP_ID_BITS
     format_version: int = FORMAT_VERSION
 
     def __repr__(self) -> str:
         return f"Snapshot({self.number} of {self.name}, {self.counts.clips_kept} clips in {len(self.commits)} shards)"
 
     def to_json(self) -> bytes:
-        return _to_json(self)
+        """Return the record as the file `snapshots/<number>.json`."""
+        return sealed(_plain(self))
 
     @classmethod
     def from_json(cls, content: bytes, name: str) -> Snapshot:
         """Read a record. Raises ClipmillError, which names `name`, when the content is not one."""
         try:
-            plain = _object(json.loads(content))
-            if (version := int(plain.get("format_version", FORMAT_VERSION))) > FORMAT_VERSION:
+            plain = unsealed(content)
+            if (version := int(plain.get("format_version", 1))) > FORMAT_VERSION:
                 raise ClipmillError(
                     f"{name}: format version {version}, but this clipmill reads versions up to {FORMAT_VERSION}; install a newer clipmill",
                     code="root.newer_format",
                 )
             statistics = {split: Statistics.from_plain(s) for split, s in plain.get("statistics", {}).items()}
             sums = {
-                "counts": _parse(Counts, plain["counts"], "counts"),
-                "seconds": _parse(Seconds, plain["seconds"], "seconds"),
+                "counts": parse(Counts, plain["counts"], "counts"),
+                "seconds": parse(Seconds, plain["seconds"], "seconds"),
                 "statistics": statistics,
+                "parts": [parse(Part, Part.nested(p), f"parts[{i}]") for i, p in enumerate(plain.get("parts", []))],
+                "format_version": version,
             }
-            snapshot = _parse(cls, {**plain, **sums})
+            snapshot = parse(cls, {**plain, **sums})
             if not all(key.isalnum() for key in snapshot.commits):
                 raise BadRecordError("commits contains an invalid key")
             return snapshot
@@ -321,65 +358,8 @@ class Snapshot:
         return problems
 
 
-_NUMBER = (int, float)
-_TYPES: dict[str, tuple[Any, Any]] = {
-    "int": (int, None),
-    "float": (_NUMBER, None),
-    "str": (str, None),
-    "list[str]": (list, str),
-    "list[dict[str, Any]]": (list, dict),
-    "dict[str, Any]": (dict, None),
-    "dict[str, int]": (dict, int),
-    "dict[str, float]": (dict, _NUMBER),
-    "dict[str, str]": (dict, str),
-    "dict[str, dict[str, float]]": (dict, dict),
-    "dict[str, dict[str, dict[str, float]]]": (dict, dict),
-}
-T = TypeVar("T")
-
-
-def _object(plain: Any, place: str = "") -> dict[str, Any]:
-    if not isinstance(plain, dict):
-        raise BadRecordError(f"{f'{place} should be' if place else 'it should hold'} an object with keys and values")
-    return plain
-
-
-def _parse(kind: type[T], plain: Any, place: str = "") -> T:
-    """Return plain data as a record. place : the data's key in the file. Raises BadRecordError."""
-    values, about = _object(plain, place), kind.__dataclass_fields__  # type: ignore[attr-defined]
-    at = f"{place}." if place else ""
-    if unknown := [name for name in values if name not in about]:
-        raise BadRecordError(f"{at}{unknown[0]} is an unknown key")
-    required = [n for n, f in about.items() if f.default is MISSING and f.default_factory is MISSING]
-    if missing := [name for name in required if name not in values]:
-        raise BadRecordError(f"{at}{missing[0]} is missing")
-    return _check_types(kind(**values), at)
-
-
-def _check_types(record: T, at: str = "") -> T:
-    """Return the record itself. Raises BadRecordError when a field or one of its values has the wrong type."""
-    for name, about in record.__dataclass_fields__.items():  # type: ignore[attr-defined]
-        outer, inner = _TYPES.get(about.type, (object, None))
-        value = getattr(record, name)
-        inside = value.values() if isinstance(value, dict) else value
-        if not isinstance(value, outer) or (inner is not None and not all(isinstance(v, inner) for v in inside)):
-            raise BadRecordError(f"{at}{name} should be {_type_name(about.type)}")
-    return record
-
-
-def _type_name(kind: str) -> str:
-    """Return the name of a field's type in the words of JSON."""
-    one = {"int": "a whole number", "float": "a number", "str": "text"}
-    many = {"int": "whole numbers", "float": "numbers", "str": "texts", "Any": "values"}
-    outer, _, inner = kind.removesuffix("]").partition("[")
-    if outer == "list":
-        return f"a list of {many.get(inner, 'objects')}"
-    return f"an object of {many.get(inner.partition(', ')[2], 'objects')}" if outer == "dict" else one.get(kind, kind)
-
-
-def _to_json(record: Any) -> bytes:
-    plain = asdict(record, dict_factory=_omit_empty)
-    return (json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def _plain(record: Commit | Snapshot) -> dict[str, Any]:
+    return asdict(record, dict_factory=_omit_empty)
 
 
 def _omit_empty(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

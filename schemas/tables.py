@@ -50,6 +50,10 @@ PLAN = pa.schema(
         ("bucket", pa.string()),  # the shard's partition of the hash space
         ("key", pa.string()),
         ("clips_key", pa.string()),  # key of what the shard's clips depend on: not features and file formats
+        (
+            "expected",
+            pa.string(),
+        ),  # in the first row: the record of a shard that is damaged, see `Commit.content`; its bytes are to be the same
         ("donor", pa.string()),  # set: key of a committed shard with the same clips, which are read from it
         *_ITEM_FIELDS,
         ("size_bytes", pa.int64()),

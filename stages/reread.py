@@ -20,9 +20,9 @@ from clipmill.schemas.records import Commit, OutputFile
 from clipmill.schemas.tables import CHANNEL_COLUMN, CLIPS, manifest_schema
 from clipmill.stages.arrow_rows import replace_column
 from clipmill.stages.closing_rows import ClosingRows
+from clipmill.stages.storage.checked import open_checked, read_checked
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
-from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write.encode import decode_clip
 
@@ -130,22 +130,21 @@ class Reread:
         return account
 
     def _table(self, commit: Commit, format: str) -> pa.Table:
-        output = self._check_output(commit, format)
-        with contextlib.closing(self.root.open_read(output.path)) as stream:
-            return read_parquet(stream)
-
-    def _check_output(self, commit: Commit, *formats: str) -> OutputFile:
-        output = commit.output(*formats)
         try:
-            if output is None or sha256_of(self.root, output.path) != output.sha256:
-                raise DonorError(f"shard {commit.key[:12]} is damaged")
-        except FileNotFoundError:
-            raise DonorError(f"a file of shard {commit.key[:12]} is missing") from None
+            return read_parquet(read_checked(self.root, self._output(commit, format)))
+        except (FileNotFoundError, ValueError, pa.ArrowException) as error:
+            raise DonorError(f"the {format} of shard {commit.key[:12]} cannot be read: {error}") from None
+
+    @staticmethod
+    def _output(commit: Commit, *formats: str) -> OutputFile:
+        output = commit.output(*formats)
+        if output is None:
+            raise DonorError(f"shard {commit.key[:12]} has no file of {' or '.join(formats)}")
         return output
 
     def _clip_rows(self, commit: Commit) -> Iterator[dict[str, Any]]:
-        output = self._check_output(commit, "parquet", "webdataset")
-        with contextlib.closing(self.root.open_read(output.path)) as stream:
+        output = self._output(commit, "parquet", "webdataset")
+        with contextlib.closing(open_checked(self.root, output)) as stream:
             if output.format == "parquet":
                 yield from self._parquet_rows(stream)
             else:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from clipmill.schemas.config import Config
 from clipmill.schemas.config import Segment as SegmentSpec
-from clipmill.schemas.keys import clip_id, clip_origin
+from clipmill.schemas.keys import OLD_CLIP_ID_BITS, clip_id, clip_origin
 from clipmill.schemas.reasons import Reason
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
 from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
@@ -53,11 +53,13 @@ class Segment(Stage):
     sources : by name
     sample_format : int16 | float32
     as_float : keep clips as float32, not rounded, for stages that change samples
+    clip_id_bits : width of the hash in the ids of clips
     """
 
     sources: Mapping[str, SegmentSource]
     sample_format: str = "int16"
     as_float: bool = False
+    clip_id_bits: int = OLD_CLIP_ID_BITS
 
     section = "segment"
     identity = "Segment"
@@ -93,7 +95,8 @@ class Segment(Stage):
         sources = {
             s.name: SegmentSource(s.segment, s.tolerance_s, config.channels_of(s) == "each") for s in config.sources
         }
-        return cls(sources, config.audio.sample_format)
+        bits = config.output.clip_id_bits or OLD_CLIP_ID_BITS
+        return cls(sources, config.audio.sample_format, clip_id_bits=bits)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         samples = list_values(table["samples"])
@@ -106,6 +109,7 @@ class Segment(Stage):
         ):
             identity = {name: chunk[name] for name in ITEM_COLUMNS}
             cutter = _Cutter(chunk, samples[i], self.sources[chunk["source"]], self.sample_format, self.as_float)
+            cutter.clip_id_bits = self.clip_id_bits
             if counts_clipping and chunk["decoder_rate_hz"] is not None:
                 cutter.full_scale = FullScale(
                     places[i], chunk["full_scale_channels"], chunk["decoder_rate_hz"], chunk["start_s"] or 0
@@ -152,6 +156,7 @@ class _Cutter:
         self.lanes: list[int | None] = [*range(self.channels)] if source.each_channel else [None]
         self.n_candidates = self.n_annotations = 0
         self.full_scale: FullScale | None = None
+        self.clip_id_bits = OLD_CLIP_ID_BITS
         # Nearly every chunk is finite and can be rounded as a whole, because no sample is beyond full scale.
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
@@ -340,7 +345,8 @@ class _Cutter:
                 round(end * 1e6) if end is not None else -1,
                 annotation["ordinal"] or 0,
             )
-        return clip_origin(self.chunk["recording_id"], PurePosixPath(self.chunk["path"]).stem, range_us)
+        stem = PurePosixPath(self.chunk["path"]).stem
+        return clip_origin(self.chunk["recording_id"], stem, range_us, self.clip_id_bits)
 
     def _reject_clips(
         self, start_s: float, annotation: dict[str, Any] | None, reason: str, detail: str

@@ -24,8 +24,9 @@ from PIL import Image
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.dataset.identity import claim_root
 from clipmill.pipelines.dataset.inspection import show
-from clipmill.pipelines.dataset.records_io import claim_root, read_commit
+from clipmill.pipelines.dataset.records_io import read_commit
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.planning import make_plan

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from clipmill.pipelines.cli.command_line import (
+    WholeNumber,
     accept_option,
     address_option,
     check_reasons,
@@ -28,9 +29,18 @@ from clipmill.schemas.plural import counted
 @workers_option
 @address_option
 @accept_option
+@click.option(
+    "--verify",
+    "verify_parts",
+    type=WholeNumber(min=1),
+    metavar="N",
+    help="Check one Nth of the published shards first, another in each build, and make anew what is damaged.",
+)
 @json_option
 @reported
-def build(config: str, workers: int | None, address: str | None, accept: bool, as_json: bool) -> None:
+def build(
+    config: str, workers: int | None, address: str | None, accept: bool, verify_parts: int | None, as_json: bool
+) -> None:
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
     Only what is missing is built: shards whose recordings, annotations and configuration are unchanged are reused, and shards that
@@ -39,7 +49,7 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
     """
     from clipmill.pipelines.run.build import build as run
 
-    report = run(config, workers=workers, address=address, quiet=as_json, accept=accept)
+    report = run(config, workers=workers, address=address, quiet=as_json, accept=accept, verify_parts=verify_parts)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
     else:
@@ -89,12 +99,13 @@ def retry(
 
 
 def _say(report: Any) -> None:
+    from clipmill.pipelines.cli.damage_wording import describe_mending
     from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured, describe_notes_on_clips
     from clipmill.pipelines.cli.wording import describe_build
 
     duplicates = report.snapshot.duplicates if report.snapshot is not None and report.status != "unchanged" else {}
     say(*describe_build(report), *describe_duplicates(duplicates), *describe_measured(report.measured))
-    say(*describe_notes_on_clips(report.clip_notes))
+    say(*describe_notes_on_clips(report.clip_notes), *describe_mending(vars(report)))
     for message in dict.fromkeys(report.failures):
         say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
     nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0

@@ -155,7 +155,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 def dataset_at(root: str) -> Root:
     """Return a dataset's root. root : its address, or the path of the configuration that it was built with"""
-    from clipmill.pipelines.dataset.records_io import dataset_name
+    from clipmill.pipelines.dataset.identity import dataset_name
 
     if root.endswith((".yaml", ".yml")) and Path(root).is_file():
         from clipmill.pipelines.config_file import load

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,12 @@ from clipmill.pipelines.cli.command_line import (
     reported,
     root_argument,
 )
+from clipmill.pipelines.cli.damage_wording import describe_versions
 from clipmill.pipelines.cli.terminal import say
 from clipmill.schemas.plural import counted
+
+if TYPE_CHECKING:
+    from clipmill.pipelines.dataset.verify import Verdict
 
 
 @click.command()
@@ -50,13 +54,19 @@ def status(root: str, as_json: bool) -> None:
 @click.option(
     "--examples", type=WholeNumber(min=0), default=3, show_default=True, help="Number of examples for each reason."
 )
+@click.option("--output", metavar="FILE", help="Write all rejections of a snapshot to FILE: *.parquet or *.csv.")
 @json_option
 @reported
-def failures(root: str, number: int | None, reason: str | None, examples: int, as_json: bool) -> None:
+def failures(
+    root: str, number: int | None, reason: str | None, examples: int, output: str | None, as_json: bool
+) -> None:
     """List rejections by reason, with examples and remedies.
 
     Also lists remarks on recordings that were used. Shows the last build by default, even if it was not published.
     """
+    if output is not None:
+        _write_table("rejections", root, number, output, as_json)
+        return
     from clipmill.pipelines.cli.wording import describe_failures
     from clipmill.pipelines.dataset.inspection import failures as look
     from clipmill.schemas.remarks import REMARKS
@@ -90,20 +100,31 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 @click.command()
 @root_argument
 @number_option
+@click.option("--sample", help="Check a random sample of the shards: their number, or a share of them as in 5%.")
 @json_option
 @reported
-def verify(root: str, number: int | None, as_json: bool) -> None:
+def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> None:
     """Check the files, rows and sums of a snapshot.
 
-    The files of all shards are hashed, their rows counted, and the accounting is repeated.
+    The files of all shards are hashed, their rows counted, and the accounting is repeated. What is damaged is marked, and the next
+    build makes it anew.
     """
     from clipmill.pipelines.cli.wording import format_size
+    from clipmill.pipelines.dataset.records_io import read_snapshot
+    from clipmill.pipelines.dataset.verify import sample_of
     from clipmill.pipelines.dataset.verify import verify as check
     from clipmill.stages.storage.failures import REBUILD_HINT
 
     verdict = None
+    place = dataset_at(root)
+    chosen = None
+    if sample is not None:
+        try:
+            chosen = sample_of(read_snapshot(place, number).commits, sample)
+        except ValueError:
+            raise click.UsageError(f"--sample {sample}: give a number of shards, or a share of them as in 5%") from None
     with click.progressbar(
-        check(dataset_at(root), number), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+        check(place, number, chosen), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
     ) as steps:
         for verdict in steps:  # noqa: B007
             pass
@@ -112,14 +133,42 @@ def verify(root: str, number: int | None, as_json: bool) -> None:
         click.echo(json.dumps(verdict.to_dict()))
     else:
         click.echo(
-            f"snapshot {verdict.snapshot}: {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {format_size(verdict.size_bytes)},"
+            f"snapshot {verdict.snapshot}: {_shards_checked(verdict)}, {counted(verdict.files, 'file')}, {format_size(verdict.size_bytes)},"
             f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
         )
         for problem in verdict.problems:
             say(f"error: {problem}", err=True)
+        if mixed := describe_versions(verdict.versions):
+            say(*mixed)
         if verdict.problems:
             say(f"what to do: {REBUILD_HINT}; it also writes the newest snapshot's tables again", err=True)
+        if verdict.not_marked:
+            say(
+                f"error: {counted(verdict.not_marked, 'damaged file')} could not be marked for the next build: verify again where the dataset"
+                " can be written",
+                err=True,
+            )
     sys.exit(1 if verdict.problems else 0)
+
+
+def _shards_checked(verdict: Verdict) -> str:
+    all_of_them = counted(verdict.of_shards, "shard")
+    return all_of_them if verdict.shards == verdict.of_shards else f"{verdict.shards:,} of {all_of_them}"
+
+
+def _write_table(name: str, root: str, number: int | None, path: str, as_json: bool) -> None:
+    """Write the manifest or the rejections of a snapshot to a file."""
+    from clipmill.pipelines.dataset.published import Published
+    from clipmill.pipelines.dataset.records_io import read_snapshot
+    from clipmill.pipelines.dataset.table_files import write_manifest, write_rejections
+
+    place = dataset_at(root)
+    published = Published(place, read_snapshot(place, number))
+    n_rows = (write_manifest if name == "manifest" else write_rejections)(published, path)
+    if as_json:
+        click.echo(json.dumps({"snapshot": published.snapshot.number, name: path, "rows": n_rows}))
+    else:
+        say(f"{path}: the {name} of snapshot {published.snapshot.number}, {counted(n_rows, 'row')}")
 
 
 def _describe_recordings(snapshot: dict[str, Any]) -> str:
@@ -143,14 +192,27 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
     type=YamlText(),
     help="Say what thresholds would drop, as in '{snr_db: {min: 15}}'; nothing is built.",
 )
+@click.option("--manifest", metavar="FILE", help="Write the manifest, a row a clip, to FILE: *.parquet or *.csv.")
 @json_option
 @reported
 def show(
-    root: str, number: int | None, clips: int, duplicates: bool, near_duplicates: bool, where: Any, as_json: bool
+    root: str,
+    number: int | None,
+    clips: int,
+    duplicates: bool,
+    near_duplicates: bool,
+    where: Any,
+    manifest: str | None,
+    as_json: bool,
 ) -> None:
     """Show splits, labels, columns and a few clips, or with --keep what thresholds would drop."""
-    if sum((where is not None, duplicates, near_duplicates)) > 1:
-        raise click.UsageError("--keep, --duplicates and --near-duplicates exclude each other; give one of them")
+    if sum((where is not None, duplicates, near_duplicates, manifest is not None)) > 1:
+        raise click.UsageError(
+            "--keep, --duplicates, --near-duplicates and --manifest exclude each other; give one of them"
+        )
+    if manifest is not None:
+        _write_table("manifest", root, number, manifest, as_json)
+        return
     if where is not None:
         _show_forecast(root, number, where, as_json)
         return
@@ -189,7 +251,7 @@ def show(
     notes += describe_duplicates(result["duplicates"])
     say(*describe_splits(result["splits"]), *notes)
     say(*describe_statistics(result["statistics"], result["splits"]), *describe_measured(result["measured"]))
-    say(*describe_notes_on_clips(result["clip_notes"]))
+    say(*describe_notes_on_clips(result["clip_notes"]), *describe_versions(result["versions"]))
     if result["labels"]:
         say("labels:", *describe_labels(result["labels"], result["labels_by_split"]))
     if result["columns"]:
@@ -199,7 +261,7 @@ def show(
         say(
             f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
         )
-    say(f"manifest: {result['manifest']}")
+    say(f"manifest: {result['manifest'] or 'in parts; --manifest FILE writes it as one file'}")
 
 
 def _show_forecast(root: str, number: int | None, where: Any, as_json: bool) -> None:
@@ -212,7 +274,7 @@ def _show_forecast(root: str, number: int | None, where: Any, as_json: bool) -> 
     published = open_dataset(root, number)
     thresholds = thresholds_for(published, where, "--keep")
     assert thresholds is not None  # noqa: S101 - `where` is not None
-    result = forecast(published.root, published.commits, thresholds)
+    result = forecast(published.root, published.parts, thresholds)
     if as_json:
         about = {
             "root": published.root.uri(""),

@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipmill.pipelines.dataset.index_parts import StoredPart, shards_of
 from clipmill.pipelines.dataset.outcomes import clips_of, recordings_of
-from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
+from clipmill.pipelines.dataset.records_io import read_snapshot
+from clipmill.pipelines.dataset.shard_set import parts_of
 from clipmill.pipelines.dataset.sides import SideChanges, changes_between
-from clipmill.schemas.records import Commit, Snapshot
+from clipmill.schemas.index import Shard
+from clipmill.schemas.records import Snapshot
 from clipmill.schemas.tables import manifest_schema
 from clipmill.stages.storage.root import Root
 
@@ -74,8 +77,7 @@ def diff(root: Root, a: int, b: int) -> Diff:
     ClipmillError : a snapshot does not exist, or the record of a shard that differs cannot be read
     """
     old, new = read_snapshot(root, a), read_snapshot(root, b)
-    removed = [read_commit(root, key) for key in sorted(set(old.commits) - set(new.commits))]
-    added = [read_commit(root, key) for key in sorted(set(new.commits) - set(old.commits))]
+    removed, added = _only_in(root, old, new), _only_in(root, new, old)
     return Diff(
         a=a,
         b=b,
@@ -97,7 +99,16 @@ def diff(root: Root, a: int, b: int) -> Diff:
     )
 
 
-def _recordings(root: Root, removed: list[Commit], added: list[Commit]) -> Change:
+def _only_in(root: Root, snapshot: Snapshot, other: Snapshot) -> list[Shard]:
+    """Return the shards that another snapshot does not have, sorted by key. Parts that both have are not read."""
+    keys = set(snapshot.commits) - set(other.commits)
+    common = {part.id for part in snapshot.parts} & {part.id for part in other.parts}
+    parts = [part for part in parts_of(root, snapshot) if not (isinstance(part, StoredPart) and part.part.id in common)]
+    shards = shards_of(root, parts) if keys else ()
+    return sorted((shard for shard in shards if shard.key in keys), key=lambda shard: shard.key)
+
+
+def _recordings(root: Root, removed: list[Shard], added: list[Shard]) -> Change:
     old, new = _outcomes(root, removed), _outcomes(root, added)
     return Change(
         added=sorted(new.keys() - old.keys()),
@@ -106,7 +117,7 @@ def _recordings(root: Root, removed: list[Commit], added: list[Commit]) -> Chang
     )
 
 
-def _outcomes(root: Root, commits: list[Commit]) -> dict[str, set[tuple[str, str | None]]]:
+def _outcomes(root: Root, commits: list[Shard]) -> dict[str, set[tuple[str, str | None]]]:
     """Return, by recording, the versions of its parts and the reasons they were rejected for."""
     outcomes: dict[str, set[tuple[str, str | None]]] = {}
     for commit in commits:
@@ -115,7 +126,7 @@ def _outcomes(root: Root, commits: list[Commit]) -> dict[str, set[tuple[str, str
     return outcomes
 
 
-def _manifest(root: Root, commits: list[Commit]) -> pa.Table:
+def _manifest(root: Root, commits: list[Shard]) -> pa.Table:
     tables = [clips_of(root, commit) for commit in commits]
     if not tables:
         return pa.schema([f for f in manifest_schema([]) if f.name != "shard"]).empty_table()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.pipelines.dataset.outcomes import clips_of
-from clipmill.schemas.records import Commit
-from clipmill.stages.storage.root import Root
+from clipmill.pipelines.dataset.index_parts import IndexPart
 from clipmill.stages.write.ledger import originals
 
 DUPLICATES = pa.schema(
@@ -58,20 +56,32 @@ class Duplicates:
         return {name: n for name, n in counts.items() if n}
 
 
-def find_duplicates(root: Root, commits: Sequence[Commit]) -> Duplicates:
-    """Return the clips of shards that have the samples of another clip. commits : in the order of the manifest
+def find_duplicates(parts: Sequence[IndexPart]) -> Duplicates:
+    """Return the clips of an index that have the samples of another clip.
+
+    A few bytes of each clip's sha256 tell which clips may have a copy. Only parts that hold such clips are read.
 
     Raises
     ------
-    ClipmillError : a shard's part of the manifest is missing or damaged
+    ClipmillError : a part of the index is missing or damaged
     """
-    tables, unknown = [], 0
-    for commit in commits:
-        if not commit.has_pcm_sha256:
-            unknown += commit.counts.clips_kept
-            continue
-        rows = originals(clips_of(root, commit)).select(_READ)
-        tables.append(rows.append_column("split", pa.array([commit.split] * rows.num_rows, pa.string())))
+    hashes, unknown = [], 0
+    for part in parts:
+        table = part.table("pcm")
+        is_known = pc.is_valid(table["hashes"])
+        if not pc.all(is_known, min_count=0).as_py():
+            shards = part.table("shards", ["key", "clips_kept"])
+            old = set(table["key"].filter(pc.invert(is_known)).to_pylist())
+            unknown += sum(row["clips_kept"] for row in shards.to_pylist() if row["key"] in old)
+        hashes.append(np.frombuffer(b"".join(table["hashes"].drop_null().to_pylist()), np.uint64))
+    ordered = np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    tables = []
+    for part, own in zip(parts, hashes, strict=True):
+        if len(repeated) and np.isin(own, repeated).any():
+            rows = originals(part.table("manifest", None))
+            rows = rows.filter(pc.is_valid(rows["pcm_sha256"]))
+            tables.append(rows.select([*_READ, "split"]))
     if not tables:
         return Duplicates(DUPLICATES.empty_table(), 0, 0, 0, unknown)
     clips = pa.concat_tables(tables)
@@ -100,7 +110,7 @@ def _n_mixed(groups: pa.Table, name: str) -> int:
     return int(pc.sum(pc.greater(counts[f"{name}_count_distinct"], 1)).as_py() or 0)
 
 
-def copies(root: Root, commits: Iterable[Commit]) -> set[str]:
+def copies(parts: Sequence[IndexPart]) -> set[str]:
     """Return the ids of the clips that are copies of an earlier one, over all splits."""
-    table = find_duplicates(root, list(commits)).table
+    table = find_duplicates(parts).table
     return set(table.filter(pc.invert(table["first"]))["clip_id"].to_pylist())

@@ -15,7 +15,8 @@ from typing import Any
 from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
-from clipmill.pipelines.dataset.publish import Draft, in_order, publish, sum_up, with_duplicates
+from clipmill.pipelines.dataset.publish import Draft, publish, sum_up, with_duplicates
+from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import (
     describe_missing_shards,
     read_retries,
@@ -24,10 +25,11 @@ from clipmill.pipelines.dataset.records_io import (
     sound_commits,
     write_forgotten,
 )
-from clipmill.pipelines.dataset.survey import Survey, is_item_of, redact, rejection_rows, stray_matcher, survey
+from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of, schema_of_manifest
+from clipmill.pipelines.dataset.survey import Survey, is_item_of, redact, stray_matcher, survey
 from clipmill.pipelines.dataset.traces import Needles, Traces, search
 from clipmill.schemas.errors import ClipmillError, DonorError
-from clipmill.schemas.layout import REJECTED_FILE, commit_path
+from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, commit_path
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, Snapshot
 from clipmill.stages.storage.failures import repair_hint
@@ -119,7 +121,15 @@ def _publish_without(root: Root, targets: Survey, last: Snapshot, done: ForgetRe
             code="root.damaged",
         )
     thin = Thin(root, frozenset(targets.recordings))
-    commits = [committed[key] for key in targets.untouched]
+    shards = ShardSet(root, parts_of(root, last))
+    untouched = set(targets.untouched)
+    for i, table in shards.known():
+        for row in table.to_pylist():
+            if row["key"] in untouched:
+                shards.add_known(i, row)
+    for key in targets.untouched:
+        if key not in shards:
+            shards.add(committed[key])
     touched = [committed[key] for key in last.commits if key in targets.shards]
     for i, commit in enumerate(touched):
         report(f"making shard {i + 1} of {len(touched)} without the recordings")
@@ -128,8 +138,8 @@ def _publish_without(root: Root, targets: Survey, last: Snapshot, done: ForgetRe
             done.shards_dropped += 1
         else:
             done.shards_made += 1
-            commits.append(thinned)
-    draft = with_duplicates(root, _draft(root, targets, last, list(committed.values()), in_order(commits)))
+            shards.add(thinned)
+    draft = with_duplicates(_draft(root, targets, last, shards))
     if problems := draft.snapshot.problems():
         raise ClipmillError("the accounting does not add up; nothing was published or removed: " + "; ".join(problems))
     published = publish(root, draft, last.number)
@@ -156,8 +166,8 @@ def _thin_shard(root: Root, thin: Thin, commit: Commit, done: ForgetResult) -> C
             root.write_bytes(commit_path(copy.key), copy.to_json())
     except DonorError as error:
         raise ClipmillError(
-            f"{error}; no snapshot was removed. Remove the shard's record {root.uri(commit_path(commit.key))}, build again, then run"
-            f" forget again; `clipmill verify {root.url}` lists everything that is damaged",
+            f"{error}; no snapshot was removed. Run `clipmill verify {root.url}`, which marks everything that is damaged, build again, which"
+            " makes it anew, then run forget again",
             code="root.damaged",
         ) from None
     if not is_exact:
@@ -165,16 +175,13 @@ def _thin_shard(root: Root, thin: Thin, commit: Commit, done: ForgetResult) -> C
     return copy
 
 
-def _draft(root: Root, targets: Survey, last: Snapshot, before: list[Commit], commits: list[Commit]) -> Draft:
+def _draft(root: Root, targets: Survey, last: Snapshot, shards: ShardSet) -> Draft:
     """Return a draft of the last snapshot without the recordings. Everything else is carried over."""
-    rows = rejection_rows(root, last.number)
-    if len(rows) != sum(last.counts.rejected.values()):
-        raise ClipmillError(
-            f"{root.url}: the rejections of snapshot {last.number} are missing or damaged; build again to restore them, then run forget again",
-            code="root.damaged",
-        )
+    published = Published(root, last)
+    rows = published.rejections()
+    n_of_shards = sum(part.table("rejections", ["kind"]).num_rows for part in published.parts)
+    of_plan = rows.slice(0, rows.num_rows - n_of_shards).to_pylist()
     removed, is_stray = set(targets.recordings), stray_matcher(targets.recordings)
-    of_plan = rows[: len(rows) - sum(len(c.rejections) for c in before)]
     remaining = [r for r in of_plan if r["recording_id"] not in removed and not is_stray(r)]
     by_reason: dict[str, int] = {}
     for row in remaining:
@@ -183,12 +190,14 @@ def _draft(root: Root, targets: Survey, last: Snapshot, before: list[Commit], co
     plan = Counts(
         recordings_rejected=kinds.count("recording"), annotations_rejected=kinds.count("annotation"), rejected=by_reason
     )
-    sums = sum_up(commits, plan)
+    parts = shards.parts(schema_of_manifest(last))
+    sums = sum_up(root, parts, plan)
     n_recordings, n_annotations = (_outcomes(last.counts, kind) - _outcomes(sums.counts, kind) for kind in _KINDS)
     snapshot = replace(
         last,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        commits=sorted(c.key for c in commits),
+        commits=shards.keys,
+        format_version=FORMAT_VERSION,
         counts=sums.counts,
         seconds=sums.seconds,
         by_split=sums.by_split,
@@ -200,7 +209,7 @@ def _draft(root: Root, targets: Survey, last: Snapshot, before: list[Commit], co
         config=redact(last.config, targets.recordings, targets.names.uris),
         side_changes={},
     )
-    return Draft(replace(snapshot, plan_digest=digest_of_left_out(snapshot, remaining)), commits, remaining)
+    return Draft(replace(snapshot, plan_digest=digest_of_left_out(snapshot, remaining)), parts, remaining)
 
 
 _KINDS = ("recordings", "annotations")

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipmill.pipelines.dataset.index_parts import StoredPart, shards_of
+from clipmill.pipelines.dataset.marks import read_marks, remove_marks
 from clipmill.pipelines.dataset.notes import Note, collecting, read_notes, running_since
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.published import Published
@@ -22,8 +24,10 @@ from clipmill.pipelines.dataset.records_io import (
     write_retries,
 )
 from clipmill.pipelines.dataset.stale_exports import find_stale_exports
+from clipmill.schemas.index import Shard
 from clipmill.schemas.layout import (
     BUILDS,
+    INDEX,
     OWN_FILES,
     REJECTED_FILE,
     SNAPSHOTS,
@@ -32,7 +36,6 @@ from clipmill.schemas.layout import (
     snapshot_name,
     snapshot_path,
 )
-from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root
 
 _UNDONE = {None, "interrupted", "failed", "not_published"}
@@ -46,6 +49,7 @@ class Garbage:
     exports : files that `clipmill export` made from snapshots that do not exist or are not kept
     shards : records and files of shards that no kept snapshot names
     notes : notes of builds that ended before the last one, and the list of rejections of an unpublished build if a later one has run
+    marks : files that were marked as damaged and that nothing needs
     leftovers : files of interrupted writes
     kept, dropped : numbers of snapshots
     held : number of shards that are kept for a build that was interrupted, failed or was not published
@@ -58,6 +62,7 @@ class Garbage:
     shards: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     leftovers: dict[str, int] = field(default_factory=dict)
+    marks: list[str] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     held: int = 0
@@ -80,7 +85,7 @@ class Garbage:
         return sum(sum(group.values()) for group in self._groups)
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {name: value for name, value in self.__dict__.items() if name != "retries_left"}
+        plain = {name: value for name, value in self.__dict__.items() if name not in ("retries_left", "marks")}
         return {**plain, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
 
 
@@ -114,10 +119,11 @@ def find_garbage_beyond(
     garbage.snapshots = _unnamed_snapshots(root, kept)
     garbage.exports, folders = find_stale_exports(root, needed.identities, needed.files)
     garbage.shards = _unnamed_shards(root, needed.files)
+    garbage.marks = _stale_marks(root, needed.files)
     garbage.notes = _ended_notes(root, needed.notes)
     garbage.leftovers = _leftovers(root, folders)
     retries = read_retries(root)
-    garbage.retries_left = _needed_retries(root, needed.commits, retries)
+    garbage.retries_left = _needed_retries(root, needed.shards, retries)
     garbage.retries = len(retries) - len(garbage.retries_left)
     return garbage
 
@@ -127,14 +133,14 @@ class _Needed:
     """What must not be removed.
 
     identities : identities of the kept snapshots, as `Published.identity`
-    commits : commits of the shards that they name, and of those held for a build that was not published
+    shards : that they name, and those held for a build that was not published
     files : paths of the manifests, commit records and shards
     n_held : number of shards that are held
     notes : notes of builds, oldest first
     """
 
     identities: set[str]
-    commits: list[Commit]
+    shards: list[Shard]
     files: set[str]
     n_held: int
     notes: list[Note]
@@ -146,18 +152,34 @@ def _find_needed(root: Root, kept: list[int], excluded: Collection[str], protect
     notes = read_notes(root)
     planned = {key for note in notes if note.outcome in _UNDONE for key in note.keys}
     held = planned & committed_keys(root) - named - set(excluded)
-    commits = [read_commit(root, key) for key in sorted(named | held)]
     files = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
-    files |= {path for c in commits for path in (commit_path(c.key), *(o.path for o in c.outputs))}
-    return _Needed({p.identity for p in published}, commits, files, len(held), notes)
+    files |= {path for p in published for part in p.snapshot.parts for path in part.paths}
+    shards: dict[str, Shard] = {}
+    seen: set[str] = set()
+    for p in published:
+        new = [part for part in p.parts if not (isinstance(part, StoredPart) and part.part.id in seen)]
+        seen |= {part.part.id for part in new if isinstance(part, StoredPart)}
+        shards |= {shard.key: shard for shard in shards_of(root, new)}
+    for key in sorted((named | held) - shards.keys()):
+        shards[key] = Shard.of(read_commit(root, key))
+    for shard in shards.values():
+        files |= {commit_path(shard.key), *(output.path for output in shard.outputs)}
+    return _Needed({p.identity for p in published}, list(shards.values()), files, len(held), notes)
 
 
 def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
     """Return records and files of shards that nothing needs. Records come first, so that an interrupted removal leaves no incomplete shard."""
     loose = {
-        path: n for path, n in sorted(shard_sizes(root).items()) if path not in needed and OWN_FILES.fullmatch(path)
+        path: n
+        for path, n in sorted({**shard_sizes(root), **root.sizes(INDEX)}.items())
+        if path not in needed and OWN_FILES.fullmatch(path)
     }
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
+
+
+def _stale_marks(root: Root, needed: Collection[str]) -> list[str]:
+    """Return the paths of files that are marked as damaged and that nothing needs."""
+    return [path for path in read_marks(root) if path not in needed and not path.startswith(f"{SNAPSHOTS}/")]
 
 
 def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
@@ -175,11 +197,11 @@ def _leftovers(root: Root, export_folders: list[str]) -> dict[str, int]:
     return root.leftovers(running_since(root), re.compile(f"(?:{OWN_FILES.pattern}){exported}"))
 
 
-def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:
+def _needed_retries(root: Root, shards: list[Shard], retries: Retries) -> Retries:
     """Return the retries of items that the shards hold; all retries if a shard of an older clipmill does not list its items."""
-    if not retries or any(c.output("recordings") is None for c in commits):
+    if not retries or any(shard.output("recordings") is None for shard in shards):
         return retries
-    items = {row["item_id"] for commit in commits for row in recordings_of(root, commit)}
+    items = {row["item_id"] for shard in shards for row in recordings_of(root, shard)}
     return {item: entry for item, entry in retries.items() if item in items}
 
 
@@ -213,6 +235,7 @@ def remove(root: Root, garbage: Garbage) -> None:
     """Remove garbage, in an order that never leaves incomplete content valid. The root must be held by `collecting`."""
     for path in (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.notes):
         root.remove(path)
+    remove_marks(root, garbage.marks)
     for name in garbage.leftovers:
         root.remove_leftover(name)
     if garbage.retries:
@@ -227,6 +250,6 @@ def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:
     folders = {path.rpartition("/")[0] for path in paths}
     folders |= {"/".join(f.split("/")[:k]) for f in folders for k in range(1, len(f.split("/")))}
     for folder in sorted(folders, key=len, reverse=True):
-        if folder and folder not in ("shards", "commits", SNAPSHOTS):
+        if folder and folder not in ("shards", "commits", SNAPSHOTS, INDEX):
             with contextlib.suppress(OSError):  # it holds other files
                 os.rmdir(root.full(folder))

@@ -9,12 +9,15 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
+from clipmill.pipelines.dataset.index_parts import versions_of
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
 from clipmill.pipelines.dataset.notes import Note, read_notes, unfinished_forget
-from clipmill.pipelines.dataset.outcomes import count_remarked, remarks_of
+from clipmill.pipelines.dataset.outcomes import remarks_by_code
+from clipmill.pipelines.dataset.publish import remark_rows
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import (
     committed_keys,
@@ -24,7 +27,7 @@ from clipmill.pipelines.dataset.records_io import (
     sound_commits,
 )
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, snapshot_name
+from clipmill.schemas.layout import EXTENSIONS, REJECTED_FILE
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.remarks import REMARKS
@@ -44,12 +47,13 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
     """
     snapshot = read_snapshot(root, number)
     files: dict[str, int] = {}
-    commits = [read_commit(root, key) for key in snapshot.commits]
     published = Published(root, snapshot)
-    for commit in commits:
-        for output in commit.outputs:
-            if output.format in ("parquet", "webdataset"):
-                files[output.format] = files.get(output.format, 0) + 1
+    for part in published.parts:
+        for format in (
+            pc.list_flatten(part.table("shards", ["outputs"])["outputs"]).combine_chunks().field("format").to_pylist()
+        ):
+            if format in EXTENSIONS:
+                files[format] = files.get(format, 0) + 1
     labels = {
         label: {"clips": n, "seconds": round(snapshot.seconds.by_label.get(label, 0.0), 3)}
         for label, n in sorted(snapshot.seconds.clips_by_label.items())
@@ -73,14 +77,16 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "fields": snapshot.fields,
         "files": files,
         "columns": published.columns,
-        "measured": distributions(root, commits, measured_names(published.columns)),
-        "clip_notes": count_notes(root, commits, note_names(published.columns)),
+        "measured": distributions(root, published.parts, measured_names(published.columns)),
+        "clip_notes": count_notes(published.parts, note_names(published.columns)),
+        "format_version": snapshot.format_version,
+        "versions": versions_of(root, published.parts),
         "classes": published.classes,
         "counts": asdict(snapshot.counts),
         "recordings_listed": snapshot.recordings_listed,
         "recordings_without_annotations": snapshot.recordings_without_annotations,
         "recordings_forgotten": snapshot.recordings_forgotten,
-        "manifest": root.uri(f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"),
+        "manifest": published.manifest_uri,
     }
 
 
@@ -123,12 +129,11 @@ def finite(value: float) -> float | None:
 
 def clip_rows(root: Root, number: int | None, limit: int) -> list[dict[str, Any]]:
     """Return up to `limit` rows from the start of a snapshot's manifest."""
-    snapshot = read_snapshot(root, number)
-    path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
-    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
-        batch = next(pq.ParquetFile(stream).iter_batches(batch_size=max(1, limit), use_threads=False), None)
-        rows: list[dict[str, Any]] = batch.to_pylist() if batch is not None else []
-        return rows[:limit]
+    rows: list[dict[str, Any]] = []
+    for part in Published(root, read_snapshot(root, number)).parts:
+        if len(rows) < limit:
+            rows += part.table("manifest").slice(0, limit - len(rows)).to_pylist()
+    return rows
 
 
 def status(root: Root) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
         known_reasons,  # imported here because it loads the decoders, which `show` and `status` do not need
     )
 
-    of, dropped, remarked, commits, rows = _rejections(root, number)
+    of, dropped, remarked, remark_rows, rows = _rejections(root, number)
     words = _words(root, number)
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
@@ -218,7 +223,7 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
             }
         )
     counts = {code: n for code, n in remarked.items() if reason in (None, code)}
-    remarks = describe_remarks(counts, commits, n_examples)
+    remarks = describe_remarks(counts, remark_rows, n_examples)
     rejected = sum(g["count"] for g in reasons)
     return {
         "of": of,
@@ -232,13 +237,19 @@ def failures(root: Root, number: int | None = None, reason: str | None = None, n
 
 
 def describe_remarks(
-    remarked: Mapping[str, int], commits: Iterable[Commit], n_examples: int = 3
+    remarked: Mapping[str, int], remarks: Iterable[dict[str, Any]], n_examples: int = 3
 ) -> list[dict[str, Any]]:
     """Return the remarks on recordings that were used, by code, each with examples and a remedy, the most frequent first.
 
     remarked : number of recordings by code
+    remarks : rows of them; as many are read as the examples need
     """
-    rows = remarks_of(commits)
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    needed = {code: min(count, n_examples) for code, count in remarked.items()}
+    for row in remarks if remarked else ():
+        rows.setdefault(row["code"], {}).setdefault(row["recording_id"], row)
+        if all(len(rows.get(code, ())) >= n for code, n in needed.items()):
+            break
     examples = {
         code: [{k: v for k, v in row.items() if k != "code"} for row in islice(rows.get(code, {}).values(), n_examples)]
         for code in remarked
@@ -255,28 +266,41 @@ def describe_remarks(
     ]
 
 
-_Rejections = tuple[str, dict[str, int], dict[str, int], list[Commit], Iterator[dict[str, Any]]]
+_Rows = Iterator[dict[str, Any]]
 
 
-def _rejections(root: Root, number: int | None) -> _Rejections:
-    """Return a name for the build or snapshot, its dropped clips by rule, its remarks by code, the commits that hold them, its rejections."""
+def _rejections(root: Root, number: int | None) -> tuple[str, dict[str, int], dict[str, int], _Rows, _Rows]:
+    """Return a name for the build or snapshot, its dropped clips by rule, its remarks by code, the rows of these, its rejections."""
     notes = read_notes(root)
     last = notes[-1] if notes and number is None else None
     if last is not None and last.outcome == "not_published" and root.exists(REJECTED_FILE):
         commits = _in_order(sound_commits(root, last.keys).values())
         of = f"the build of {last.started}, which was not published"
-        return of, {}, count_remarked(commits), commits, _rows(root, REJECTED_FILE)
+        return of, {}, _count_remarked(commits), _remarks(commits), _rows(root, REJECTED_FILE)
     numbers = snapshot_numbers(root)
     if last is not None and not numbers:
         commits = _in_order(sound_commits(root, last.keys).values())
         rows = (row for commit in commits for row in commit.rejections)
         of = f"{len(commits):,} of {counted(len(last.keys), 'shard')} of the build of {last.started}, not finished"
-        return of, {}, count_remarked(commits), commits, rows
-    snapshot: Snapshot = read_snapshot(root, number)
-    path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/rejections.parquet"
-    counts = snapshot.counts
-    commits = _in_order(sound_commits(root, snapshot.commits).values()) if counts.remarked else []
-    return f"snapshot {snapshot.number}", counts.dropped, counts.remarked, commits, _rows(root, path)
+        return of, {}, _count_remarked(commits), _remarks(commits), rows
+    published = Published(root, read_snapshot(root, number))
+    counts = published.snapshot.counts
+    remarks = remark_rows(published.parts) if counts.remarked else iter(())
+    return (
+        f"snapshot {published.snapshot.number}",
+        counts.dropped,
+        counts.remarked,
+        remarks,
+        published.iter_rejections(),
+    )
+
+
+def _remarks(commits: Iterable[Commit]) -> _Rows:
+    return (row for commit in commits for row in commit.remarks)
+
+
+def _count_remarked(commits: Iterable[Commit]) -> dict[str, int]:
+    return {code: len(rows) for code, rows in sorted(remarks_by_code(_remarks(commits)).items())}
 
 
 def _words(root: Root, number: int | None) -> dict[str, list[str]]:

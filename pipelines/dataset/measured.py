@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.damage import legible
-from clipmill.pipelines.dataset.outcomes import clips_of
+from clipmill.pipelines.dataset.index_parts import IndexPart, shards_of
 from clipmill.schemas.columns import Column, measured_fields
-from clipmill.schemas.records import Commit
+from clipmill.schemas.index import Shard
 from clipmill.schemas.thresholds import Thresholds, is_number
+from clipmill.stages.storage.checked import read_checked
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.write.ledger import originals
@@ -27,18 +27,18 @@ SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 """The shares of clips whose values a distribution gives: its smallest value, 1 %, ..., its greatest."""
 
 
-def dropped_clips(root: Root, commit: Commit) -> pa.Table | None:
+def dropped_clips(root: Root, shard: Shard) -> pa.Table | None:
     """Return the clips that a shard dropped by what was measured of them, None if there are none.
 
     Raises
     ------
     ClipmillError : the table is missing or damaged
     """
-    output = commit.output("dropped")
+    output = shard.output("dropped")
     if output is None:
         return None
-    with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
-        return read_parquet(stream)
+    with legible(root, output.path):
+        return read_parquet(read_checked(root, output))
 
 
 def measured_names(columns: Sequence[Column]) -> list[str]:
@@ -52,18 +52,18 @@ def note_names(columns: Sequence[Column]) -> list[str]:
     return [name for name in texts if name.endswith(_NOTES)]
 
 
-def count_notes(root: Root, commits: Iterable[Commit], names: Sequence[str]) -> dict[str, dict[str, int]]:
+def count_notes(parts: Iterable[IndexPart], names: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return how many clips have each note, by column. Clips without a note are not counted."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
-    for commit in commits if names else ():
-        clips = clips_of(root, commit)
+    for part in parts if names else ():
+        clips = part.table("manifest")
         for name in names:
             if name in clips.column_names:
                 counts[name].update(clips[name].drop_null().to_pylist())
     return {name: dict(sorted(count.items())) for name, count in counts.items() if count}
 
 
-def distributions(root: Root, commits: Iterable[Commit], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def distributions(root: Root, parts: Sequence[IndexPart], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return how the values of columns are distributed over all clips of which they were measured, kept or dropped by them.
 
     Returns
@@ -75,11 +75,12 @@ def distributions(root: Root, commits: Iterable[Commit], names: Sequence[str]) -
         return {}
     values: dict[str, list[Any]] = {name: [] for name in names}
     n_dropped: Counter[str] = Counter()
-    for commit in commits:
-        clips = originals(clips_of(root, commit))
+    for part in parts:
+        clips = originals(part.table("manifest"))
         for name in names:
             values[name].append(_floats(clips[name]) if name in clips.column_names else np.empty(0))
-        if (dropped := dropped_clips(root, commit)) is None:
+    for shard in shards_of(root, parts):
+        if (dropped := dropped_clips(root, shard)) is None:
             continue
         for name in names:
             if name in dropped.column_names:
@@ -128,7 +129,7 @@ class Forecast:
     by_split: dict[str, dict[str, int]]
 
 
-def forecast(root: Root, commits: Iterable[Commit], where: Thresholds) -> Forecast:
+def forecast(root: Root, parts: Sequence[IndexPart], where: Thresholds) -> Forecast:
     """Return what thresholds would drop of a dataset if they took the place of its stages `keep`.
 
     Raises
@@ -139,16 +140,18 @@ def forecast(root: Root, commits: Iterable[Commit], where: Thresholds) -> Foreca
     sums: Counter[str] = Counter()
     rules: Counter[str] = Counter()
     by_split: dict[str, Counter[str]] = {}
-    for commit in commits:
-        clips = originals(clips_of(root, commit))
+    for part in parts:
+        clips = originals(part.table("manifest"))
         found = where.rule_of(clips)
         rules.update(found.drop_null().to_pylist())
         n_kept, n_lost = found.null_count, len(found) - found.null_count
         kept_s += float(pc.sum(clips["duration_s"].filter(pc.is_null(found))).as_py() or 0.0)
-        split = Counter(kept=n_kept, dropped=n_lost)
+        by_split.setdefault(part.split, Counter()).update(kept=n_kept, dropped=n_lost)
         sums.update(lost=n_lost)
+    for shard in shards_of(root, parts):
+        split: Counter[str] = Counter()
         n_listed = n_regained = n_unlisted = 0
-        if (dropped := dropped_clips(root, commit)) is not None:
+        if (dropped := dropped_clips(root, shard)) is not None:
             n_listed = dropped.num_rows
             names = [name for name in where.columns if name not in dropped.column_names]
             is_known = pc.invert(
@@ -164,10 +167,10 @@ def forecast(root: Root, commits: Iterable[Commit], where: Thresholds) -> Foreca
                 n_regained = found.null_count
                 kept_s += float(pc.sum(known["duration_s"].filter(pc.is_null(found))).as_py() or 0.0)
                 split.update(kept=n_regained, dropped=known.num_rows - n_regained)
-        n_unknown = commit.counts.clips_dropped - n_listed + n_unlisted
+        n_unknown = shard.clips_dropped - n_listed + n_unlisted
         split.update(unknown=n_unknown)
         sums.update(regained=n_regained, unknown=n_unknown)
-        by_split.setdefault(commit.split, Counter()).update(split)
+        by_split.setdefault(shard.split, Counter()).update(split)
     return Forecast(
         kept=sum(split["kept"] for split in by_split.values()),
         kept_s=kept_s,

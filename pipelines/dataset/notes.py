@@ -131,6 +131,11 @@ class BuildNote:
         _wait_for_gc(self._root)
         return self
 
+    def replan(self, keys: list[str], recordings: int) -> None:
+        """Record that the build has planned again."""
+        self._note = replace(self._note, keys=keys, recordings=recordings)
+        _write(self._root, self._path, self._note)
+
     @property
     def id(self) -> str:
         """The note's id, which is its file's name without the extension."""

@@ -2,51 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.duplicates import find_duplicates
-from clipmill.pipelines.dataset.outcomes import clips_of, count_remarked
-from clipmill.schemas.columns import measured_fields
-from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
-from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
+from clipmill.pipelines.dataset.index_parts import FreshPart, IndexPart, StoredPart, in_turn
+from clipmill.pipelines.dataset.shard_set import schema_of_manifest
+from clipmill.schemas.index import Sums
+from clipmill.schemas.index_part import MAX_SHARDS, Part
+from clipmill.schemas.layout import INDEX, SNAPSHOTS, snapshot_name, snapshot_path
+from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
-from clipmill.schemas.tables import PCM_SHA256, REJECTIONS, manifest_schema
+from clipmill.schemas.tables import REJECTIONS
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.write.shard_files import HashingStream
 
 _ROWS = 50_000
+Stream = IO[bytes] | HashingStream
 
 
 @dataclass(frozen=True)
 class Draft:
     """A snapshot that has no number yet.
 
-    commits : its shards, in their order in the manifest
-    rejections : rows of rejections by the plan; those of the commits are added when it is published
+    parts : its index, those of the last snapshot where nothing has changed
+    rejections : rows of rejections by the plan
     """
 
     snapshot: Snapshot
-    commits: list[Commit]
+    parts: Sequence[IndexPart]
     rejections: list[dict[str, object]]
 
     @property
-    def tables(self) -> dict[str, Callable[[Root, IO[bytes] | HashingStream, Draft], None]]:
-        """The tables of the snapshot: what writes each, by name."""
-        duplicates = {"duplicates": _write_duplicates} if self.snapshot.duplicates.get("clips") else {}
-        return {"manifest": _write_manifest, "rejections": _write_rejections, **duplicates}
+    def tables(self) -> dict[str, Callable[[Stream], None]]:
+        """The tables of the snapshot beside its index: what writes each, by name. Small datasets have those of the index as one file each."""
+        tables: dict[str, Callable[[Stream], None]] = {}
+        if self.rejections:
+            tables["left_out"] = partial(_write_rows, self.rejections)
+        if self.snapshot.duplicates.get("clips"):
+            tables["duplicates"] = self._write_duplicates
+        if len(self.snapshot.commits) <= MAX_SHARDS:
+            tables |= {"manifest": self._write_manifest, "rejections": self._write_rejections}
+        return tables
+
+    def _write_manifest(self, stream: Stream) -> None:
+        with pq.ParquetWriter(stream, schema_of_manifest(self.snapshot), compression="zstd") as writer:
+            for part in self.parts:
+                writer.write_table(part.table("manifest"), row_group_size=_ROWS)
+
+    def _write_rejections(self, stream: Stream) -> None:
+        write_rejection_rows(stream, self.rejections, self.parts)
+
+    def _write_duplicates(self, stream: Stream) -> None:
+        pq.write_table(find_duplicates(self.parts).table, stream, compression="zstd")
 
 
 @dataclass(frozen=True)
-class Sums:
-    """The totals of commits, and of what the plan itself left out. The fields are those of `Snapshot`."""
+class Totals:
+    """The totals of an index, and of what the plan itself left out. The fields are those of `Snapshot`."""
 
     counts: Counts
     seconds: Seconds
@@ -56,44 +77,53 @@ class Sums:
     bytes_stored: int
 
 
-def sum_up(commits: list[Commit], counts: Counts) -> Sums:
-    """Return the totals of commits, added up in their order. counts : counts of the plan, which are included"""
-    seconds = Seconds()
+def sum_up(root: Root, parts: Sequence[IndexPart], counts: Counts) -> Totals:
+    """Return the totals of an index. counts : counts of the plan, which are included
+
+    Sums of parts are added in the order of the parts, so they do not depend on the order of nights.
+    """
+    total = Sums(counts=counts)
+    of_split: dict[str, Sums] = {}
+    for part, sums in zip(parts, in_turn(root, lambda part: part.sums, parts), strict=True):
+        total += sums
+        of_split[part.split] = of_split.get(part.split, Sums()) + sums
     by_split: dict[str, dict[str, float]] = {}
     labels: dict[str, dict[str, dict[str, float]]] = {}
-    statistics: dict[str, Statistics] = {}
-    for commit in commits:
-        counts += commit.counts
-        seconds += commit.seconds
-        side = by_split.setdefault(commit.split, {"clips": 0, "seconds": 0.0, "shards": 0})
-        side["clips"] += commit.counts.clips_kept
-        side["seconds"] += commit.seconds.kept_s
-        side["shards"] += 1
-        if commit.counts.clips_augmented:
-            side["augmented"] = side.get("augmented", 0) + commit.counts.clips_augmented
-        statistics[commit.split] = statistics.get(commit.split, Statistics()) + commit.statistics
-        for label, clips in commit.seconds.clips_by_label.items():
-            of_label = labels.setdefault(commit.split, {}).setdefault(label, {"clips": 0, "seconds": 0.0})
-            of_label["clips"] += clips
-            of_label["seconds"] += commit.seconds.by_label[label]
-    counts = replace(counts, remarked=count_remarked(commits))
-    stored = sum(o.size_bytes for c in commits for o in c.outputs if o.format in EXTENSIONS)
-    return Sums(counts, seconds, by_split, labels, statistics, stored)
+    for split, sums in of_split.items():
+        side = by_split[split] = {
+            "clips": sums.counts.clips_kept, "seconds": sums.seconds.kept_s, "shards": sums.shards,
+        }  # fmt: skip
+        if sums.counts.clips_augmented:
+            side["augmented"] = sums.counts.clips_augmented
+        of_label = {
+            label: {"clips": clips, "seconds": sums.seconds.by_label[label]}
+            for label, clips in sums.seconds.clips_by_label.items()
+        }
+        if of_label:
+            labels[split] = of_label
+    counted = replace(total.counts, remarked=count_remarked(root, parts) if total.counts.remarked else {})
+    statistics = {split: sums.statistics for split, sums in of_split.items()}
+    return Totals(counted, total.seconds, by_split, labels, statistics, total.bytes_stored)
 
 
-def with_duplicates(root: Root, draft: Draft) -> Draft:
+def count_remarked(root: Root, parts: Sequence[IndexPart]) -> dict[str, int]:
+    """Return the number of recordings with remarks, by code. Adding up the counts of shards would count long recordings twice."""
+    found: dict[str, set[str]] = {}
+    for table in in_turn(root, lambda part: part.table("shards", ["remarked"]), parts):
+        for name in table["remarked"].combine_chunks().flatten().unique().to_pylist():
+            code, _, recording = name.partition(" ")
+            found.setdefault(code, set()).add(recording)
+    return {code: len(recordings) for code, recordings in sorted(found.items())}
+
+
+def with_duplicates(draft: Draft) -> Draft:
     """Return a draft that says how many of its clips are copies of others."""
-    counts = find_duplicates(root, draft.commits).counts
+    counts = find_duplicates(draft.parts).counts
     return replace(draft, snapshot=replace(draft.snapshot, duplicates=counts))
 
 
-def in_order(commits: Iterable[Commit]) -> list[Commit]:
-    """Return commits in the order of a snapshot: by split and partition."""
-    return sorted(commits, key=lambda c: (c.split, c.bucket))
-
-
 def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
-    """Write manifest and rejections, then the snapshot's own file, which makes it visible.
+    """Write the new parts of the index and the tables, then the snapshot's own file, which makes it visible.
 
     parent : number of the newest snapshot, None if there is none
 
@@ -101,13 +131,15 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
     -------
     the snapshot, or None if another build published one in the meantime
     """
+    parts = list(in_turn(root, partial(_stored, root), draft.parts))
+    draft = replace(draft, parts=[StoredPart(root, part, schema_of_manifest(draft.snapshot)) for part in parts])
     number = (parent or 0) + 1
     while True:
         folder = f"{SNAPSHOTS}/{snapshot_name(number)}"
         try:
             files = {
                 name: patiently(
-                    partial(_write_once, root, f"{folder}/{name}.parquet", draft, write), root.errors, root.is_local
+                    partial(_write_once, root, f"{folder}/{name}.parquet", write), root.errors, root.is_local
                 )
                 for name, write in draft.tables.items()
             }
@@ -116,15 +148,26 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
                 return None
             number += 1  # another build is about to publish this number, or left it unfinished: never overwrite it
             continue
-        snapshot = replace(draft.snapshot, number=number, parent=parent, files=files)
+        snapshot = replace(draft.snapshot, number=number, parent=parent, files=files, parts=parts)
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 
-def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
-    """Write a published snapshot's manifest and rejections again if they are missing or damaged. The bytes are the same as before.
+def _stored(root: Root, part: IndexPart) -> Part:
+    return part.part if isinstance(part, StoredPart) else part.write(root)  # type: ignore[attr-defined, no-any-return]
+
+
+def repair(root: Root, snapshot: Snapshot, draft: Draft) -> bool:
+    """Write files of a published snapshot again that are missing or damaged. Return whether all are as they were.
 
     draft : a draft with the content of the snapshot
     """
+    known = {(part.split, part.prefix): part for part in snapshot.parts}
+    for part in draft.parts:
+        if isinstance(part, FreshPart):
+            before = known.get((part.split, part.prefix))
+            # Another version of a library may write other bytes: then it takes a new snapshot to name them.
+            if before is None or before.id != part.id or part.write(root) != before:
+                return False
     for name, write in replace(draft, snapshot=snapshot).tables.items():
         path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet"
         expected = snapshot.files.get(name)
@@ -133,13 +176,22 @@ def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
                 continue
         except FileNotFoundError:
             pass
+        sink = HashingStream(io.BytesIO())
+        write(sink)
+        if sink.sha256 != expected:
+            return False
         with root.write(path) as target:
-            write(root, target, draft)
+            write(target)
+    return True
 
 
-def _write_once(
-    root: Root, path: str, draft: Draft, write: Callable[[Root, IO[bytes] | HashingStream, Draft], None]
-) -> str:
+def missing_parts(root: Root, snapshot: Snapshot) -> list[str]:
+    """Return the paths of files of a snapshot's index that are missing or truncated."""
+    sizes = root.sizes(INDEX) if snapshot.parts else {}
+    return [path for part in snapshot.parts for path, size in part.paths.items() if sizes.get(path) != size]
+
+
+def _write_once(root: Root, path: str, write: Callable[[Stream], None]) -> str:
     """Write a file unless it exists, and return its sha256.
 
     The same draft always gives the same bytes, so a file left by a killed build, or written by another one meanwhile, can be used.
@@ -152,7 +204,7 @@ def _write_once(
     try:
         with root.write(path, replace=False) as target:
             stream = HashingStream(target)
-            write(root, stream, draft)
+            write(stream)
             digest = stream.sha256
     except FileExistsError:
         if sha256_of(root, path) != digest:
@@ -160,34 +212,27 @@ def _write_once(
     return digest
 
 
-def _write_manifest(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
-    schema = manifest_schema(draft.snapshot.fields, draft.snapshot.has_channel, measured_fields(draft.snapshot.columns))
-    if any(commit.has_pcm_sha256 for commit in draft.commits):
-        schema = schema.append(PCM_SHA256)
-    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for commit in draft.commits:
-            table = clips_of(root, commit)
-            output = commit.output("parquet", "webdataset")  # the file that a manifest names for a shard's clips
-            shard = pa.array([output.path if output else None] * table.num_rows, pa.string())
-            table = table.append_column("shard", shard)
-            if PCM_SHA256.name in schema.names and not commit.has_pcm_sha256:
-                table = table.append_column(PCM_SHA256, pa.nulls(table.num_rows, PCM_SHA256.type))
-            writer.write_table(table.select(schema.names).cast(schema), row_group_size=_ROWS)
+def _write_rows(rows: list[dict[str, Any]], stream: Stream) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, schema=REJECTIONS), stream, compression="zstd")
 
 
-def _write_duplicates(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
-    pq.write_table(find_duplicates(root, draft.commits).table, stream, compression="zstd")
-
-
-def _write_rejections(root: Root, stream: IO[bytes] | HashingStream, draft: Draft) -> None:
+def write_rejection_rows(stream: Stream, rows: list[dict[str, Any]], parts: Sequence[IndexPart]) -> None:
+    """Write a table of rejections: those of a plan, then those of the shards."""
     with pq.ParquetWriter(stream, REJECTIONS, compression="zstd") as writer:
-        writer.write_table(pa.Table.from_pylist(list(draft.rejections), schema=REJECTIONS))
-        for commit in draft.commits:
-            if commit.rejections:
-                writer.write_table(pa.Table.from_pylist(commit.rejections, schema=REJECTIONS))
+        writer.write_table(pa.Table.from_pylist(list(rows), schema=REJECTIONS))
+        for part in parts:
+            table = part.table("rejections")
+            if table.num_rows:
+                writer.write_table(table)
 
 
 def write_rejections(root: Root, path: str, draft: Draft) -> None:
     """Write the rejections of a build that publishes nothing, for `clipmill failures`."""
     with root.write(path) as stream:
-        _write_rejections(root, stream, draft)
+        write_rejection_rows(stream, draft.rejections, draft.parts)
+
+
+def remark_rows(parts: Sequence[IndexPart]) -> Iterator[dict[str, Any]]:
+    """Yield the remarks on recordings that were used, in the order of the index."""
+    for part in parts:
+        yield from part.table("remarks").to_pylist()

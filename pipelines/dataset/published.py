@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,23 +17,34 @@ from pydantic import ValidationError
 from clipmill.pipelines.dataset.classes import classes_of
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.duplicates import DUPLICATES
-from clipmill.pipelines.dataset.records_io import dataset_name, describe_missing_shards, read_snapshot, sound_commits
+from clipmill.pipelines.dataset.identity import dataset_name
+from clipmill.pipelines.dataset.index_parts import IndexPart, in_turn, shards_of
+from clipmill.pipelines.dataset.marks import mark
+from clipmill.pipelines.dataset.records_io import describe_missing_shards, read_commit, read_snapshot, shard_sizes
 from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
+from clipmill.pipelines.dataset.shard_set import parts_of, schema_of_manifest
 from clipmill.pipelines.dataset.statistics_table import statistics_table
 from clipmill.schemas.columns import Column, feature_names
 from clipmill.schemas.config import check_address
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.index import Shard
 from clipmill.schemas.keys import digest
-from clipmill.schemas.layout import SNAPSHOTS, snapshot_name, snapshot_path
+from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
+from clipmill.schemas.tables import REJECTIONS
+from clipmill.stages.storage.checked import ChangedBytesError
 from clipmill.stages.storage.failures import describe_os_error, repair_hint
 from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
     import pandas
     import ray.data
+
+
+_MARKED = 100
+"""Shards that are marked as damaged at a time, at most."""
 
 
 class Classes(list[str]):
@@ -73,7 +84,15 @@ class Published:
         ------
         ClipmillError : a column does not exist, or the file is missing or damaged
         """
-        return self._table("manifest", columns)
+        if "manifest" in self.snapshot.files or self.snapshot.format_version == 1:
+            return self._table("manifest", columns)
+        schema = schema_of_manifest(self.snapshot)
+        if columns is not None:
+            self.check_columns(columns, schema.names)
+            schema = pa.schema([schema.field(name) for name in columns])
+        return pa.concat_tables(
+            [schema.empty_table(), *in_turn(self.root, lambda p: p.table("manifest", columns), self.parts)]
+        )
 
     def rejections(self) -> pa.Table:
         """Return what was rejected: one row per recording, part of a recording, or annotation, with the reason, a detail and the source.
@@ -82,7 +101,28 @@ class Published:
         ------
         ClipmillError : the file is missing or damaged
         """
-        return self._table("rejections", None)
+        if "rejections" in self.snapshot.files or self.snapshot.format_version == 1:
+            return self._table("rejections", None)
+        planned = [self._table("left_out", None)] if "left_out" in self.snapshot.files else []
+        tables = in_turn(self.root, lambda part: part.table("rejections"), self.parts)
+        return pa.concat_tables([REJECTIONS.empty_table(), *planned, *tables])
+
+    def iter_rejections(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `rejections` without having all of them in memory. Raises as `rejections` does."""
+        if self.snapshot.format_version == 1:
+            yield from self._table("rejections", None).to_pylist()
+            return
+        if "left_out" in self.snapshot.files:
+            yield from self._table("left_out", None).to_pylist()
+        for part in self.parts:
+            yield from part.table("rejections").to_pylist()
+
+    @property
+    def manifest_uri(self) -> str | None:
+        """The address of the manifest's file; None if the dataset is so large that its manifest has many, see `manifest`."""
+        if "manifest" not in self.snapshot.files and self.snapshot.format_version > 1:
+            return None
+        return self.root.uri(f"{SNAPSHOTS}/{snapshot_name(self.snapshot.number)}/manifest.parquet")
 
     def duplicates(self) -> pa.Table:
         """Return the clips whose samples are those of another clip: one row per clip, the first of each group marked by `first`.
@@ -105,27 +145,65 @@ class Published:
 
     def _table(self, name: str, columns: Sequence[str] | None) -> pa.Table:
         path = f"{SNAPSHOTS}/{snapshot_name(self.snapshot.number)}/{name}.parquet"
-        with legible(self.root, path), contextlib.closing(self.root.open_read(path)) as stream:
-            file = pq.ParquetFile(stream)
+        with legible(self.root, path):
+            content = self.root.read_bytes(path)
+            expected = self.snapshot.files.get(name)  # not in the oldest snapshots
+            if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+                raise ChangedBytesError("it does not have the sha256 that its snapshot names")
+            file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
             if columns is not None:
                 self.check_columns(columns, file.schema_arrow.names)
             return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
 
     @cached_property
-    def commits(self) -> list[Commit]:
-        """The commit records of the shards, sorted by split and partition.
+    def parts(self) -> list[IndexPart]:
+        """The parts of the snapshot's index, sorted by split and partition; see `clipmill.schemas.index`.
 
         Raises
         ------
-        ClipmillError : shards are missing or truncated
+        ClipmillError : a record of a shard that an older clipmill published is missing or damaged
         """
-        committed = sound_commits(self.root, self.snapshot.commits)
-        if missing := [key for key in self.snapshot.commits if key not in committed]:
+        return parts_of(self.root, self.snapshot)
+
+    @cached_property
+    def _shards(self) -> list[Shard]:
+        """The shards with clips or without, sorted by split and partition.
+
+        Raises
+        ------
+        ClipmillError : the index is damaged, or shards are missing or truncated
+        """
+        shards = list(shards_of(self.root, self.parts))
+        sizes = shard_sizes(self.root)
+        if missing := [s.key for s in shards if not (s.is_whole(sizes) and commit_path(s.key) in sizes)]:
+            for shard in shards:
+                for path in (commit_path(shard.key), *(o.path for o in shard.outputs)):
+                    if shard.key in missing[:_MARKED] and sizes.get(path) is None:
+                        mark(self.root, path, "it is missing")
             raise ClipmillError(
                 f"{describe_missing_shards(self.root, self.snapshot, missing)}; {repair_hint(self.root.url)}",
                 code="root.damaged",
             )
-        return sorted(committed.values(), key=lambda c: (c.split, c.bucket, c.key))
+        return shards
+
+    def all_shards(self, split: str | None = None) -> list[Shard]:
+        """Return the shards of a split, or of all, sorted by split and partition.
+
+        Raises
+        ------
+        ClipmillError : the index is damaged, or shards are missing or truncated
+        """
+        return [shard for shard in self._shards if split in (None, shard.split)]
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """The commit records of the shards, sorted by split and partition. They take much memory: `all_shards` is enough for most uses.
+
+        Raises
+        ------
+        ClipmillError : a record is missing or damaged
+        """
+        return [read_commit(self.root, shard.key, shard.record_sha256) for shard in self._shards]
 
     @cached_property
     def identity(self) -> str:
@@ -171,7 +249,7 @@ class Published:
         """
         columns = self.snapshot.columns
         if not columns:
-            return columns_of_shards(self.root, self.snapshot, self.commits)
+            return columns_of_shards(self.root, self.snapshot, self._shards)
         if not isinstance(columns, list) or any(
             not isinstance(c, dict) or {"name", "type"} - c.keys() for c in columns
         ):
@@ -193,7 +271,7 @@ class Published:
         for column in self.columns:
             if column["name"] == "audio" and "codec" in column.get("settings", {}):
                 return str(column["settings"]["codec"])
-        schema = schema_of_first_tar(self.root, self.snapshot, self.commits)
+        schema = schema_of_first_tar(self.root, self.snapshot, self._shards)
         return str(schema.metadata[b"codec"].decode()) if schema is not None else "flac"
 
     @property
@@ -222,7 +300,7 @@ class Published:
         first = next((f for split in self.splits for f in self.shards(split)), None)
         if first is None:
             raise ClipmillError(f"{self.root.url}: snapshot {self.snapshot.number} has no clips")
-        return schema_of_parquet(self.root, first.path)
+        return schema_of_parquet(self.root, first)
 
     def check_columns(self, requested: Sequence[str], known: Sequence[str]) -> None:
         """Raise ClipmillError unless the requested columns are a list of known names."""
@@ -244,9 +322,9 @@ class Published:
         """
         if split not in self.splits:
             raise ClipmillError(f"{self.root.url}: {self._no_such_split(split)}")
-        outputs = [c.output(format) for c in self.commits if c.split == split]
+        outputs = [s.output(format) for s in self.all_shards(split)]
         if any(output is None for output in outputs):
-            formats = sorted({o.format for c in self.commits for o in c.outputs} & {"parquet", "webdataset"})
+            formats = sorted({o.format for s in self._shards for o in s.outputs} & {"parquet", "webdataset"})
             raise ClipmillError(
                 f"{self.root.url}: its shards are stored as {', '.join(formats)}, not as {format}; add {format} to output.formats and"
                 " build again, which makes the files from the committed clips"

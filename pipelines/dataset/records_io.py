@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from clipmill.pipelines.dataset.damage import damaged
 from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
 from clipmill.schemas.forgotten import Forgotten
-from clipmill.schemas.keys import FORMAT_VERSION
+from clipmill.schemas.index import record_sha256
 from clipmill.schemas.layout import (
     COMMITS,
-    DATASET_FILE,
     FORGOTTEN_FILE,
+    FORMAT_VERSION,
+    GENERATIONS_FILE,
     RETRIES_FILE,
     SNAPSHOTS,
     Retries,
@@ -21,66 +23,10 @@ from clipmill.schemas.layout import (
 )
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
+from clipmill.schemas.seal import sealed, unsealed
 from clipmill.stages.storage.root import Root
 
 _RECORDS_AT_ONCE = 16
-
-
-def claim_root(root: Root, name: str) -> None:
-    """Make a root the dataset of this name, or check that it already is.
-
-    Raises
-    ------
-    ClipmillError : the root holds another dataset, or one of another format version
-    """
-    content = json.dumps({"format_version": FORMAT_VERSION, "name": name}, indent=1) + "\n"
-    if root.create_bytes(DATASET_FILE, content.encode()):
-        return
-    _check_name(root, name)
-
-
-def check_name(root: Root, name: str) -> None:
-    """Raise ClipmillError if a root holds another dataset, as `claim_root` does, but do not make it one."""
-    if root.exists(DATASET_FILE):
-        _check_name(root, name)
-
-
-def _check_name(root: Root, name: str) -> None:
-    other = dataset_name(root)
-    if other != name:
-        raise ClipmillError(
-            f"{root.url} holds the dataset {other!r}, not {name!r}; choose another output.root or name",
-            code="root.other_dataset",
-        )
-
-
-def dataset_name(root: Root) -> str:
-    """Return the name of the dataset under a root.
-
-    Raises
-    ------
-    ClipmillError : the root is not a dataset, or of a format version that this clipmill cannot read
-    """
-    try:
-        record = json.loads(root.read_bytes(DATASET_FILE))
-        version, name = int(record["format_version"]), str(record["name"])
-    except FileNotFoundError:
-        raise ClipmillError(
-            f"{root.url} is not a clipmill dataset: it has no {DATASET_FILE}; give the output.root of a build",
-            code="root.not_a_dataset",
-        ) from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise ClipmillError(
-            f"{root.uri(DATASET_FILE)}: damaged; it must contain format_version and name, as in"
-            f' {{"format_version": {FORMAT_VERSION}, "name": "dogs"}}; restore the original file',
-            code="root.damaged",
-        ) from None
-    if version != FORMAT_VERSION:
-        raise ClipmillError(
-            f"{root.url}: it has format version {version}, but this clipmill reads {FORMAT_VERSION}; use a newer clipmill",
-            code="root.newer_format",
-        )
-    return name
 
 
 def snapshot_numbers(root: Root) -> list[int]:
@@ -121,53 +67,80 @@ def describe_missing_shards(root: Root, snapshot: Snapshot, missing: Sequence[st
     )
 
 
-def read_commit(root: Root, key: str) -> Commit:
+def newest_readable(root: Root) -> Snapshot | None:
+    """Return the newest snapshot that can be read, None if there is none."""
+    for number in reversed(snapshot_numbers(root)):
+        with contextlib.suppress(ClipmillError, FileNotFoundError):
+            return read_snapshot(root, number)
+    return None
+
+
+def read_commit(root: Root, key: str, sha256: str | None = None) -> Commit:
     """Read a commit record.
+
+    sha256 : that the index of a snapshot has for it
 
     Raises
     ------
     ClipmillError : the record is missing or damaged
     """
+    path = commit_path(key)
     try:
-        content = root.read_bytes(commit_path(key))
+        commit = Commit.from_json(root.read_bytes(path), root.uri(path))
     except FileNotFoundError:
-        raise ClipmillError(
-            f"{root.uri(commit_path(key))}: the commit record is missing", code="root.damaged"
-        ) from None
-    return Commit.from_json(content, root.uri(commit_path(key)))
+        raise damaged(root, path, "the commit record is missing") from None
+    except ClipmillError as error:
+        raise damaged(root, path, str(error).removeprefix(f"{root.uri(path)}: ")) from None
+    if commit.key != key:
+        raise damaged(root, path, f"not the commit record of this shard, but of {commit.key[:12]}")
+    if sha256 is not None and record_sha256(commit.content) != sha256:
+        raise damaged(root, path, "not the commit record that the snapshot names")
+    return commit
 
 
-def sound_commits(root: Root, keys: Iterable[str]) -> dict[str, Commit]:
+def _readable_commit(root: Root, key: str) -> Commit | None:
+    """Return a record that is there and as it was written, else None; it is not marked, since a build makes it anew at once."""
+    path = commit_path(key)
+    try:
+        commit = Commit.from_json(root.read_bytes(path), path)
+    except (ClipmillError, FileNotFoundError):
+        return None
+    return commit if commit.key == key else None
+
+
+def sound_commits(root: Root, keys: Iterable[str], sizes: Mapping[str, int] | None = None) -> dict[str, Commit]:
     """Return the commits of those shards that are committed and whose files exist in full size, by key.
 
     A shard whose record cannot be read, or with a file that is missing or truncated, counts as not committed and is built again.
     The contents of files are not checked; `clipmill verify` does that.
+
+    sizes : of the files of shards and records, see `shard_sizes`; None: they are listed
     """
-    listed = sorted(committed_keys(root) & set(keys))
-    sizes = shard_sizes(root) if listed else {}
+    commits = readable_commits(root, keys, sizes)
+    if sizes is None and commits:
+        sizes = shard_sizes(root)
+    return {key: commit for key, commit in commits.items() if commit.is_whole(sizes or {})}
 
-    def read(key: str) -> Commit | None:
-        try:
-            return read_commit(root, key)
-        except ClipmillError:
-            return None
 
+def readable_commits(root: Root, keys: Iterable[str], sizes: Mapping[str, int] | None = None) -> dict[str, Commit]:
+    """Return those of the shards' records that can be read, by key. sizes : as for `sound_commits`"""
+    committed = committed_keys(root) if sizes is None else {key for key in keys if commit_path(key) in sizes}
+    listed = sorted(committed & set(keys))
     if root.is_local:
-        commits = [read(key) for key in listed]
+        commits = [_readable_commit(root, key) for key in listed]
     else:
         with ThreadPoolExecutor(_RECORDS_AT_ONCE) as pool:  # a store has a delay per request, however small the file
-            commits = list(pool.map(read, listed))
-    return {c.key: c for c in commits if c is not None and c.is_whole(sizes)}
+            commits = list(pool.map(lambda key: _readable_commit(root, key), listed))
+    return {c.key: c for c in commits if c is not None}
 
 
 def sound_commit(root: Root, key: str) -> Commit | None:
     """Return a shard's commit if it exists with complete files, as `sound_commits` does for many; else None."""
-    if not root.exists(commit_path(key)):
+    if not root.exists(commit_path(key)) or (commit := _readable_commit(root, key)) is None:
         return None
     try:
-        commit = read_commit(root, key)
         is_sound = all(root.size(o.path) == o.size_bytes for o in commit.outputs)
-    except (ClipmillError, FileNotFoundError):
+    except FileNotFoundError:
         return None
     return commit if is_sound else None
 
@@ -196,11 +169,13 @@ def read_retries(root: Root) -> Retries:
     ClipmillError : the file is damaged
     """
     try:
-        plain = json.loads(root.read_bytes(RETRIES_FILE))
+        record = unsealed(root.read_bytes(RETRIES_FILE))
+        # Before records had a digest, the items were all that was in it.
+        plain = record["retries"] if "format_version" in record else record
         return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ClipmillError(
             f"{root.uri(RETRIES_FILE)}: not a record of retries ({describe_bad_record(error)}); restore the file, or remove it and run"
             " retry again: clipmill then no longer knows what was retried before",
@@ -210,7 +185,32 @@ def read_retries(root: Root) -> Retries:
 
 def write_retries(root: Root, retries: Retries) -> None:
     """Write which rejected items were tried again."""
-    root.write_bytes(RETRIES_FILE, (json.dumps(retries, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    root.write_bytes(RETRIES_FILE, sealed({"format_version": FORMAT_VERSION, "retries": retries}))
+
+
+def read_generations(root: Root) -> dict[str, int]:
+    """Return how often shards were made anew with other bytes, by the clips key that they would have otherwise; empty if the file is missing.
+
+    Raises
+    ------
+    ClipmillError : the file is damaged
+    """
+    try:
+        record = unsealed(root.read_bytes(GENERATIONS_FILE), must_be_sealed=True)
+        return {str(key): int(n) for key, n in record["generations"].items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ClipmillError(
+            f"{root.uri(GENERATIONS_FILE)}: not a record of generations ({describe_bad_record(error)}); restore the file, or remove it: the"
+            " next build then makes the shards again that it was for",
+            code="root.damaged",
+        ) from None
+
+
+def write_generations(root: Root, generations: Mapping[str, int]) -> None:
+    """Write how often shards were made anew with other bytes."""
+    root.write_bytes(GENERATIONS_FILE, sealed({"format_version": FORMAT_VERSION, "generations": dict(generations)}))
 
 
 def read_forgotten(root: Root) -> Forgotten:
@@ -221,9 +221,7 @@ def read_forgotten(root: Root) -> Forgotten:
     ClipmillError : the file is damaged; builds must not go on without it, because they would add forgotten recordings again
     """
     try:
-        plain = json.loads(root.read_bytes(FORGOTTEN_FILE))
-        if not isinstance(plain, dict):
-            raise BadRecordError("it must be a JSON object")
+        plain = unsealed(root.read_bytes(FORGOTTEN_FILE))
         salt, lists = plain["salt"], [plain[name] for name in ("recordings", "names")]
         if not isinstance(salt, str) or not all(
             isinstance(v, list) and all(isinstance(h, str) for h in v) for v in lists
@@ -243,4 +241,4 @@ def read_forgotten(root: Root) -> Forgotten:
 def write_forgotten(root: Root, forgotten: Forgotten) -> None:
     """Write what a dataset has forgotten, atomically."""
     plain = {"salt": forgotten.salt, "recordings": sorted(forgotten.recordings), "names": sorted(forgotten.names)}
-    root.write_bytes(FORGOTTEN_FILE, (json.dumps(plain, indent=1) + "\n").encode())
+    root.write_bytes(FORGOTTEN_FILE, sealed({"format_version": FORMAT_VERSION, **plain}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tarfile
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,41 +13,43 @@ import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.schemas.columns import Column, columns_of_schema, measured_fields
-from clipmill.schemas.records import Commit, Snapshot
+from clipmill.schemas.index import Shard
+from clipmill.schemas.records import OutputFile, Snapshot
 from clipmill.schemas.tables import IMAGE_COLUMN, manifest_schema
+from clipmill.stages.storage.checked import open_checked
 from clipmill.stages.storage.root import Root
 
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _AUDIO = ("flac", "wav")
 
 
-def columns_of_shards(root: Root, snapshot: Snapshot, commits: list[Commit]) -> list[Column]:
+def columns_of_shards(root: Root, snapshot: Snapshot, shards: Sequence[Shard]) -> list[Column]:
     """Return the columns of the first shard that holds a clip; an empty list if there are no clips.
 
     Raises
     ------
     ClipmillError : the shard cannot be read
     """
-    with_clips = [commit for commit in commits if commit.counts.clips_kept]
-    if files := [file.path for commit in with_clips if (file := commit.output("parquet"))]:
+    with_clips = [shard for shard in shards if shard.clips_kept]
+    if files := [file for shard in with_clips if (file := shard.output("parquet"))]:
         return columns_of_schema(schema_of_parquet(root, files[0]), snapshot.fields)
     schema = schema_of_first_tar(root, snapshot, with_clips)
     return columns_of_schema(schema, snapshot.fields) if schema is not None else []
 
 
-def schema_of_parquet(root: Root, path: str) -> pa.Schema:
+def schema_of_parquet(root: Root, file: OutputFile) -> pa.Schema:
     """Return the Arrow schema of a Parquet shard, with Hugging Face's description in the metadata."""
-    with legible(root, path), contextlib.closing(root.open_read(path, whole=False)) as stream:
+    with legible(root, file.path), contextlib.closing(open_checked(root, file, whole=False)) as stream:
         return pq.read_schema(stream)
 
 
-def schema_of_first_tar(root: Root, snapshot: Snapshot, commits: list[Commit]) -> pa.Schema | None:
+def schema_of_first_tar(root: Root, snapshot: Snapshot, shards: Sequence[Shard]) -> pa.Schema | None:
     """Return the columns of the first clip that is stored in a tar, with the codec of its audio in the metadata; None without clips."""
-    tars = [t.path for c in commits if c.counts.clips_kept and (t := c.output("webdataset"))]
+    tars = [t for s in shards if s.clips_kept and (t := s.output("webdataset"))]
     return _schema_of_tar(root, snapshot, tars[0]) if tars else None
 
 
-def _schema_of_tar(root: Root, snapshot: Snapshot, path: str) -> pa.Schema:
+def _schema_of_tar(root: Root, snapshot: Snapshot, file: OutputFile) -> pa.Schema:
     columns = [
         f
         for f in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
@@ -54,8 +57,8 @@ def _schema_of_tar(root: Root, snapshot: Snapshot, path: str) -> pa.Schema:
     ]
     codec, first = "flac", ""
     with (
-        legible(root, path),
-        contextlib.closing(root.open_read(path)) as stream,
+        legible(root, file.path),
+        contextlib.closing(open_checked(root, file, whole=False)) as stream,
         tarfile.open(fileobj=stream, mode="r|") as tar,
     ):
         for member in tar:

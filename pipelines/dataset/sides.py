@@ -7,20 +7,22 @@ so only the others are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from clipmill.pipelines.dataset.index_parts import in_turn, shards_of
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import sound_commits
+from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
 from clipmill.schemas.config.split_config import is_training as is_training
 from clipmill.schemas.errors import ClipmillError, StorageError
+from clipmill.schemas.index import Shard
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
 
 _SHOWN = 3
-_AT_ONCE = 32
 _TO, _AND = " to ", " and "
 
 Placement = tuple[str, str, str]
@@ -82,17 +84,17 @@ def compare(before: Iterable[Placement], after: Iterable[Placement]) -> SideChan
     return changes
 
 
-def built_changes(root: Root, last: Snapshot, commits: list[Commit]) -> SideChanges:
+def built_changes(root: Root, last: Snapshot, shards: ShardSet) -> SideChanges:
     """Return which recordings of the last snapshot are in another split in the shards of a build."""
-    known = set(last.commits)
-    added = [c for c in commits if c.key not in known]
-    removed, n_unreadable = find_removed_shards(root, last, {c.key for c in commits})
+    keys, known = shards.keys, set(last.commits)
+    added = [Shard.of(Commit.from_content(shards.content_of(key))) for key in keys if key not in known]
+    removed, n_unreadable = find_removed_shards(root, last, set(keys))
     changes = changes_between(root, removed, added)
     changes.shards_unknown += n_unreadable
     return changes
 
 
-def changes_between(root: Root, removed: list[Commit], added: list[Commit]) -> SideChanges:
+def changes_between(root: Root, removed: Sequence[Shard], added: Sequence[Shard]) -> SideChanges:
     """Return which recordings of the removed shards are in another split in the added ones."""
     # Shards with equal clips keys hold the same recordings in the same split.
     same = {c.clips_key for c in removed} & {c.clips_key for c in added} - {""}
@@ -103,32 +105,38 @@ def changes_between(root: Root, removed: list[Commit], added: list[Commit]) -> S
     return changes
 
 
-def find_removed_shards(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Commit], int]:
-    """Return the commits of a snapshot that are not among the keys, and the number of those that cannot be read."""
+def find_removed_shards(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Shard], int]:
+    """Return the shards of a snapshot that are not among the keys, and the number of those that cannot be read."""
     removed = set(last.commits) - keys
-    commits = list(sound_commits(root, removed).values()) if removed else []
-    return commits, len(removed) - len(commits)
+    if not removed:
+        return [], 0
+    if last.format_version == 1:
+        shards = [Shard.of(commit) for commit in sound_commits(root, removed).values()]
+    else:
+        shards = []
+        for part in parts_of(root, last):
+            with contextlib.suppress(ClipmillError):  # those of a damaged part are counted below
+                keys_in = part.table("shards", ["key"])["key"].to_pylist()
+                if removed.intersection(keys_in):
+                    shards += [shard for shard in shards_of(root, [part]) if shard.key in removed]
+    return shards, len(removed) - len(shards)
 
 
-def read_placements(root: Root, commits: list[Commit]) -> tuple[list[Placement], int]:
+def read_placements(root: Root, shards: Sequence[Shard]) -> tuple[list[Placement], int]:
     """Return the placements of recordings that have clips, and the number of shards whose recordings are unknown."""
 
-    def read(commit: Commit) -> list[Placement] | None:
-        if commit.output("recordings") is None:
+    def read(shard: Shard) -> list[Placement] | None:
+        if shard.output("recordings") is None:
             return None
         try:
-            rows = recordings_of(root, commit)
+            rows = recordings_of(root, shard)
         except StorageError:
             raise
         except ClipmillError:
             return None
-        return [(row["recording_id"], row["version"], commit.split) for row in rows if row["clips"]]
+        return [(row["recording_id"], row["version"], shard.split) for row in rows if row["clips"]]
 
-    if root.is_local or len(commits) < 2:
-        placements = [read(commit) for commit in commits]
-    else:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:  # a store has a delay per request, however small the file
-            placements = list(pool.map(read, commits))
+    placements = list(in_turn(root, read, shards))
     known = [rows for rows in placements if rows is not None]
     return [row for rows in known for row in rows], len(placements) - len(known)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import unicodedata
 from collections import defaultdict
@@ -26,12 +25,13 @@ from clipmill.pipelines.dataset.records_io import (
     read_snapshot,
     snapshot_numbers,
 )
-from clipmill.pipelines.dataset.traces import Names, Needles, origin_of
+from clipmill.pipelines.dataset.traces import Names, Needles, origins_of
 from clipmill.schemas.errors import ClipmillError, StorageError
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
+from clipmill.stages.storage.checked import read_checked
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 
@@ -119,8 +119,8 @@ class _Tables:
             if output is None:
                 raise ClipmillError(f"{self._root.uri(commit_path(key))}: the commit record names no manifest")
             columns = ["recording_id", "version"] if output.format == "recordings" else ["recording_id"]
-            with legible(self._root, output.path), contextlib.closing(self._root.open_read(output.path)) as stream:
-                table = read_parquet(stream, columns)
+            with legible(self._root, output.path):
+                table = read_parquet(read_checked(self._root, output), columns)
         except StorageError:
             raise
         except ClipmillError as error:
@@ -164,13 +164,10 @@ class _Tables:
         return {recording: sorted(others) for recording, others in sorted(twins.items()) if others}
 
 
-def rejection_rows(root: Root, number: int) -> list[dict[str, Any]]:
-    """Return the rows of a snapshot's rejections; an empty list if the file is missing."""
-    return _rows(root, _rejections_path(number))
-
-
-def _rejections_path(number: int) -> str:
-    return f"{SNAPSHOTS}/{snapshot_name(number)}/rejections.parquet"
+def _rejections(root: Root, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return rows of a snapshot's rejections, at least those of its plan; those of its shards are in the shards' records."""
+    name = "rejections" if "rejections" in snapshot.files or not snapshot.files else "left_out"
+    return _rows(root, f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet", _NAME_COLUMNS)
 
 
 def _rows(root: Root, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
@@ -207,7 +204,7 @@ def survey(root: Root, ids: Sequence[str], also_unknown: bool = False) -> Survey
                 f" `clipmill gc {root.url} --keep 1 --delete` removes older snapshots",
                 code="root.damaged",
             )
-    rejections = {n: _rows(root, _rejections_path(n), _NAME_COLUMNS) for n in snapshots}
+    rejections = {n: _rejections(root, snapshot) for n, snapshot in snapshots.items()}
     unpublished = _rows(root, REJECTED_FILE, _NAME_COLUMNS)
     known = tables.ids | {
         r["recording_id"] for rows in (*rejections.values(), unpublished) for r in rows if r["recording_id"]
@@ -290,8 +287,8 @@ def _rows_of_manifest(root: Root, commit: Commit, recordings: Sequence[str]) -> 
     """Return the rows of a shard's manifest for clips of these recordings: clip_id, recording_id, source_uri."""
     if (output := commit.output("manifest")) is None:
         return []
-    with legible(root, output.path), contextlib.closing(root.open_read(output.path)) as stream:
-        clips = read_parquet(stream, ["clip_id", "recording_id", "source_uri"])
+    with legible(root, output.path):
+        clips = read_parquet(read_checked(root, output), ["clip_id", "recording_id", "source_uri"])
     rows: list[dict[str, Any]] = clips.filter(
         pc.is_in(clips["recording_id"], pa.array(recordings, pa.string()))
     ).to_pylist()
@@ -304,13 +301,13 @@ def _collect_names(
     """Collect all names of the recordings, and the shards that hold them."""
     names, ids = result.names, set(result.recordings)
     names.ids = ids | set(result.absent)
-    names.origins = {origin_of(recording) for recording in names.ids}
+    names.origins = {origin for recording in names.ids for origin in origins_of(recording)}
     result.shards = tables.holding(result.recordings)
     for commit in result.shards.values():
         names.uris |= {r["source_uri"] for r in commit.rejections if r["recording_id"] in ids and r["source_uri"]}
         clips = _rows_of_manifest(root, commit, result.recordings)
         names.uris.update(row["source_uri"] for row in clips)
-        origins = (re.search(r"-([0-9a-f]{12})-\d+(-c\d+)?$", row["clip_id"]) for row in clips)
+        origins = (re.search(r"-([0-9a-f]{12}|[0-9a-f]{32})-\d+(-c\d+)?$", row["clip_id"]) for row in clips)
         names.origins |= {match[1] for match in origins if match}
     names.uris |= {r["source_uri"] for r in rejections if r["recording_id"] in ids and r["source_uri"]}
     others = "\n".join(sorted(known - names.ids))

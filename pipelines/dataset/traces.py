@@ -19,12 +19,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmill.schemas.keys import CLIP_ID_BITS, OLD_CLIP_ID_BITS
 from clipmill.stages.storage.root import Root
 
 _BLOCK_BYTES = 8 << 20
 _WORD = re.compile(rb"[\w\x80-\xff]")
 _BEFORE = re.compile(rb"[\w\x80-\xff./-]")
-_HEX = 12
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Names:
 
     ids : `source/path`
     uris : addresses of their files
-    origins : the 12 hex digits in the ids of their clips
+    origins : the hex digits in the ids of their clips
     others : ids and addresses of other recordings that contain one of these names
     """
 
@@ -63,9 +63,10 @@ class Traces:
         return asdict(self)
 
 
-def origin_of(recording_id: str) -> str:
-    """Return the 12 hex digits in the ids of a recording's clips; clips of annotated ranges have others."""
-    return hashlib.sha256(recording_id.encode()).hexdigest()[:_HEX]
+def origins_of(recording_id: str) -> set[str]:
+    """Return the hex digits in the ids of a recording's clips, in old and new datasets; clips of annotated ranges have others."""
+    digits = hashlib.sha256(recording_id.encode()).hexdigest()
+    return {digits[: bits // 4] for bits in (OLD_CLIP_ID_BITS, CLIP_ID_BITS)}
 
 
 class Needles:
@@ -83,7 +84,7 @@ class Needles:
         self._others = [form for text in names.others for form in dict.fromkeys(_forms(text))]
         self._ids = names.ids | names.uris
         forms = [form for group in groups.values() for form in group]
-        self.overlap = max(map(len, [*forms, *self._others, b"-" * 16])) + 1
+        self.overlap = max(map(len, [*forms, *self._others, b"-" * 36])) + 1
 
     def find(self, content: bytes | memoryview, begin: int = 0, is_end: bool = True) -> bytes | None:
         """Return the first name in the bytes, None if there is none.

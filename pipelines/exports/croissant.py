@@ -99,7 +99,7 @@ def export(asked: Export) -> list[str]:
 
 
 def _shards(asked: Export) -> list[dict[str, Any]]:
-    outputs = sorted((o for c in asked.published.commits for o in c.outputs if o.rows), key=lambda o: o.path)
+    outputs = sorted((o for s in asked.published.all_shards() for o in s.outputs if o.rows), key=lambda o: o.path)
     return [
         {
             "@type": "cr:FileObject",

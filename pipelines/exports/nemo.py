@@ -30,8 +30,8 @@ def export(asked: Export) -> list[str]:
     """
     written = []
     for split in asked.splits:
-        commits = [c for c in asked.published.commits if c.split == split and c.counts.clips_kept]
-        tarred = all(c.output("webdataset") for c in commits)
+        shards = [shard for shard in asked.published.all_shards(split) if shard.clips_kept]
+        tarred = all(shard.output("webdataset") for shard in shards)
         lines = _of_tars(asked, split) if tarred else _of_files(asked, split)
         written.append(asked.write(f"{split}.json", lines))
         if tarred:
@@ -51,10 +51,10 @@ def _of_files(asked: Export, split: str) -> Iterator[str]:
 def _of_tars(asked: Export, split: str) -> Iterator[str]:
     places = {f.path: i for i, f in enumerate(asked.published.shards(split, "webdataset"))}
     tar_of = {}
-    for commit in asked.published.commits:
-        shard, tar = commit.output("parquet", "webdataset"), commit.output("webdataset")
-        if shard is not None and tar is not None:
-            tar_of[shard.path] = tar.path
+    for shard in asked.published.all_shards():
+        file, tar = shard.output("parquet", "webdataset"), shard.output("webdataset")
+        if file is not None and tar is not None:
+            tar_of[file.path] = tar.path
     codec = asked.published.audio_codec
     for row in clip_rows(asked.published, split, asked.where):
         name = f"{row['clip_id']}.{codec_of(codec, row['n_channels'])}"

@@ -65,7 +65,7 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
     ClipmillError : it cannot be made
     """
     target = asked.target
-    asked.published.commits  # noqa: B018  # which tells of missing shards
+    asked.published.all_shards()  # which tells of missing ones
     checker(format)(asked)
     try:
         names = target.names("")

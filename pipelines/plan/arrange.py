@@ -22,7 +22,7 @@ BATCH = 20_000
 _MAX_BYTES = 2**31 - 1
 """The most bytes that one array of strings can hold, more than a shard needs."""
 _PLACE = ("split", "bucket", "key", "clips_key")
-_UNSET = ("donor", "reason", "detail")
+_UNSET = ("expected", "donor", "reason", "detail")
 
 
 class ItemCollector:

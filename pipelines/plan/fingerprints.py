@@ -37,9 +37,11 @@ def clips_fingerprint(chain: Chain, field_names: list[str], noises: str = "", co
     config = chain.config
     # Clips of all sources have the column if any source has a clip for each channel.
     more = {"channel_column": True} if config.has_channel_column else {}
+    wide = {"clip_id_bits": config.output.clip_id_bits} if config.output.has_wide_clip_ids else {}
     silence, steps = _silence_alone(chain.common, copies)
     return {
         **more,
+        **wide,
         **({"clips": steps} if steps else {}),
         **({"noises": noises} if noises else {}),
         "audio": fingerprint(config.audio),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -52,6 +52,7 @@ class Plan:
 
     table : rows of `clipmill.schemas.tables.PLAN`, sorted by shard; the rows of a shard share its key
     keys, starts, shard_s : for each shard, in the order of the table: its key, its first row, and its estimated seconds of audio
+    clips_keys : for each shard its clips key without the number of its generation
     config_digest, clips_digest : digests of the parts of the configuration that decide the content of all shards, and of their clips
     rejections : rows of `clipmill.schemas.tables.REJECTIONS` for what is rejected before any shard
     field_names : the corpus's own fields, sorted
@@ -70,6 +71,7 @@ class Plan:
     clips_digest: str
     field_names: list[str]
     shard_s: list[float] = field(default_factory=list)
+    clips_keys: list[str] = field(default_factory=list)
     rejections: list[dict[str, Any]] = field(default_factory=list)
     recordings_listed: int = 0
     recordings_without_annotations: int = 0
@@ -107,13 +109,19 @@ class Plan:
         return digest_of_left_out(self, self.rejections)
 
 
-def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgotten | None = None) -> Plan:
+def make_plan(
+    config: Config,
+    retries: Retries | None = None,
+    forgotten: Forgotten | None = None,
+    generations: Mapping[str, int] | None = None,
+) -> Plan:
     """List the sources, read the annotations and divide the work into shards.
 
     Parameters
     ----------
     retries : rejected items that were tried again; a shard that holds one has a key of its own
     forgotten : recordings that are counted but not used
+    generations : how often shards were made anew with other bytes, by clips key; such a shard has a key of its own
 
     Raises
     ------
@@ -156,7 +164,7 @@ def make_plan(config: Config, retries: Retries | None = None, forgotten: Forgott
         plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names, noises))
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
         plan.digests = ConfigDigests(plan.config_digest, plan.clips_digest)
-        _divide(chain, collector, plan)
+        _divide(chain, collector, plan, generations or {})
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
 
@@ -332,7 +340,12 @@ def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
 
 
-def _divide(chain: Chain, collector: ItemCollector, plan: Plan) -> None:
+def with_expected(shard: pa.Table, content: str) -> pa.Table:
+    """Return a shard's plan that must give the bytes of a record. content : see `Commit.content`"""
+    return replace_column(shard, "expected", pa.array([content, *[None] * (shard.num_rows - 1)], pa.string()))
+
+
+def _divide(chain: Chain, collector: ItemCollector, plan: Plan, generations: Mapping[str, int]) -> None:
     """Fill in the plan's table, keys, starts and estimates, and the digests of splits."""
     budget = round(chain.config.output.shard_seconds * 1000)
     order: list[npt.NDArray[np.intp]] = []
@@ -355,8 +368,12 @@ def _divide(chain: Chain, collector: ItemCollector, plan: Plan) -> None:
     for (split, partition), start, size in zip(places, plan.starts, sizes, strict=True):
         digests = sorted(item_digests.slice(start, size).to_pylist())
         config_digest, clips_digest = plan.digests.of(split)
-        plan.keys.append(shard_key(digests, config_digest, split, partition))
-        clips_keys.append(shard_key(digests, clips_digest, split, partition))
+        key, clips_key = (shard_key(digests, of, split, partition) for of in (config_digest, clips_digest))
+        plan.clips_keys.append(clips_key)
+        if generation := generations.get(clips_key):
+            key, clips_key = digest([key, generation]), digest([clips_key, generation])
+        plan.keys.append(key)
+        clips_keys.append(clips_key)
     splits, names = zip(*places, strict=True)
     shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
     plan.table = collector.table(rows, item_digests, shards, sizes)

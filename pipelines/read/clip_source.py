@@ -15,10 +15,11 @@ from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.read.selection import selected
-from clipmill.schemas.records import Commit
+from clipmill.schemas.records import OutputFile
 from clipmill.schemas.tables import IMAGE_COLUMN, PCM_SHA256
 from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.storage.checked import open_checked
 
 Row = dict[str, Any]
 
@@ -28,20 +29,10 @@ def clip_rows(published: Published, split: str, where: Thresholds | None = None)
 
     where : only clips within these thresholds
     """
-    for commit in published.commits:
-        if commit.split == split:
-            output = commit.output("parquet", "webdataset")
-            for row in _rows(published, commit, where):
-                yield {**row, "shard": output.path if output is not None else None}
-
-
-def _rows(published: Published, commit: Commit, where: Thresholds | None = None) -> list[Row]:
-    """Return the rows of a shard's part of the manifest, with the columns that clips have in shards as well."""
-    table = selected(clips_of(published.root, commit), where)
-    if PCM_SHA256.name in table.column_names:
-        table = table.drop_columns([PCM_SHA256.name])
-    rows: list[Row] = table.to_pylist()
-    return rows
+    published.all_shards()  # which tells of missing ones
+    for part in published.parts:
+        if part.split == split:
+            yield from selected(part.table("manifest"), where).drop_columns([PCM_SHA256.name]).to_pylist()
 
 
 def clips(published: Published, split: str, features: bool = False, where: Thresholds | None = None) -> Iterator[Row]:
@@ -57,15 +48,15 @@ def clips(published: Published, split: str, features: bool = False, where: Thres
 
 
 def _all_clips(published: Published, split: str, features: bool) -> Iterator[Row]:
-    for commit in published.commits:
-        if commit.split != split:
-            continue
-        if (output := commit.output("parquet")) is not None:
-            yield from _of_parquet(published, output.path, features)
-        elif (output := commit.output("webdataset")) is not None:
-            rows = {row["clip_id"]: row for row in _rows(published, commit)}
+    for shard in published.all_shards(split):
+        if (output := shard.output("parquet")) is not None:
+            yield from _of_parquet(published, output, features)
+        elif (output := shard.output("webdataset")) is not None:
+            table = clips_of(published.root, shard)
+            own = [name for name in table.column_names if name != PCM_SHA256.name]
+            rows = {row["clip_id"]: row for row in table.select(own).to_pylist()}
             n_clips = 0
-            for row in _of_tar(published, output.path, rows, features):
+            for row in _of_tar(published, output, rows, features):
                 n_clips += 1
                 yield row
             with legible(published.root, output.path):
@@ -73,8 +64,9 @@ def _all_clips(published: Published, split: str, features: bool) -> Iterator[Row
                     raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
 
 
-def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row]:
-    with legible(published.root, path), contextlib.closing(published.root.open_read(path)) as stream:
+def _of_parquet(published: Published, output: OutputFile, features: bool) -> Iterator[Row]:
+    path = output.path
+    with legible(published.root, path), contextlib.closing(open_checked(published.root, output)) as stream:
         file = pq.ParquetFile(stream)
         stored = published.feature_names
         left_out = {*stored, *(f"{name}_shape" for name in stored), *([IMAGE_COLUMN] if published.has_images else [])}
@@ -92,11 +84,12 @@ def _of_parquet(published: Published, path: str, features: bool) -> Iterator[Row
                 yield {**row, **found, "shard": path, "audio": audio["bytes"], "audio_name": audio["path"]}
 
 
-def _of_tar(published: Published, path: str, rows: dict[str, Row], features: bool) -> Iterator[Row]:
+def _of_tar(published: Published, output: OutputFile, rows: dict[str, Row], features: bool) -> Iterator[Row]:
+    path = output.path
     wanted = {"audio", *(published.feature_names if features else ())}
     with (
         legible(published.root, path),
-        contextlib.closing(published.root.open_read(path)) as stream,
+        contextlib.closing(open_checked(published.root, output)) as stream,
         tarfile.open(fileobj=stream, mode="r|") as tar,
     ):
         found: Row = {}

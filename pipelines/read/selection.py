@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.duplicates import copies
-from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.plural import counted
@@ -70,22 +69,26 @@ def selected_rows(
     ------
     ClipmillError : a shard is too old to tell which of its clips are copies
     """
-    by_path = {output.path: c for c in published.commits if c.split == split for output in c.outputs}
     left_out = pa.array(sorted(_copies(published)) if without_copies else [], pa.string())
-    rows = []
-    for path in paths:
-        clips = clips_of(published.root, by_path[path])
+    rows: dict[str, npt.NDArray[np.int64]] = {}
+    for part in published.parts:
+        if part.split != split:
+            continue
+        clips = part.table("manifest")
         wanted = pc.invert(pc.is_in(clips["clip_id"], left_out)).to_numpy()
         if where is not None:
             wanted = wanted & pc.is_null(where.rule_of(clips)).to_numpy(zero_copy_only=False)
-        rows.append(np.flatnonzero(wanted))
-    return rows
+        start = 0
+        for shard in pc.value_counts(clips["shard"].combine_chunks()).to_pylist():  # the clips of a shard are adjacent
+            rows[shard["values"]] = np.flatnonzero(wanted[start : start + shard["counts"]])
+            start += shard["counts"]
+    return [rows.get(path, np.empty(0, np.int64)) for path in paths]
 
 
 def _copies(published: Published) -> set[str]:
-    if old := sum(not commit.has_pcm_sha256 for commit in published.commits):
+    if old := sum(not shard.has_pcm_sha256 for shard in published.all_shards()):
         raise ClipmillError(
             f"{published.root.url}: {counted(old, 'shard')} of snapshot {published.snapshot.number} were built before clipmill kept the sha256"
             ' of clips, so duplicates="first" cannot be told; build the dataset again under a new root'
         )
-    return copies(published.root, published.commits)
+    return copies(published.parts)

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
+from clipmill.schemas.records import OutputFile
 from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.storage.checked import open_checked
 
 if TYPE_CHECKING:
     from clipmill.pipelines.dataset.published import Published
@@ -21,7 +23,7 @@ Row = dict[str, Any]
 class ShardRows:
     """Rows of a split's shards, by shard and place, mostly asked for in their order. To be closed.
 
-    paths : of the shards, under the dataset's root
+    files : of the shards
     columns : to read; features come as float32 arrays of their shapes, anything else as stored
 
     Raises
@@ -29,16 +31,16 @@ class ShardRows:
     ClipmillError : a shard is not there, or damaged
     """
 
-    def __init__(self, published: Published, paths: Sequence[str], columns: Sequence[str]) -> None:
-        self._published, self._paths, self._columns = published, paths, columns
+    def __init__(self, published: Published, files: Sequence[OutputFile], columns: Sequence[str]) -> None:
+        self._published, self._files, self._columns = published, files, columns
         self._open: _Shard | None = None
 
     def take(self, shard: int, row: int) -> Row:
-        path = self._paths[shard]
-        with legible(self._published.root, path):
-            if self._open is None or self._open.path != path:
+        file = self._files[shard]
+        with legible(self._published.root, file.path):
+            if self._open is None or self._open.path != file.path:
                 self.close()
-                self._open = _Shard(self._published, path)
+                self._open = _Shard(self._published, file)
             return self._open.row(row, self._columns)
 
     def close(self) -> None:
@@ -50,10 +52,10 @@ class ShardRows:
 class _Shard:
     """An open Parquet file and the row group that was read last."""
 
-    def __init__(self, published: Published, path: str) -> None:
-        self.path = path
+    def __init__(self, published: Published, file: OutputFile) -> None:
+        self.path = file.path
         self._features = set(published.feature_names)
-        self._stream: IO[bytes] = published.root.open_read(path, whole=False)
+        self._stream: IO[bytes] = open_checked(published.root, file, whole=False)
         try:
             self.file = pq.ParquetFile(self._stream)
         except BaseException:

@@ -222,7 +222,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         paths, columns = [f.path for f in self._files], [c for c in self.columns if c != "label_id"]
         if "label_id" in self.columns and "label" not in columns:
             columns.append("label")
-        with contextlib.closing(ShardRows(self.published, paths, columns)) as shards:
+        with contextlib.closing(ShardRows(self.published, self._files, columns)) as shards:
             held: dict[int, tuple[str, Sample]] = {}
 
             def take(places: Iterable[int]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
-import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Collection, Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, Self
 
@@ -18,38 +16,45 @@ import pyarrow as pa
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
+from clipmill.pipelines.dataset.committed import find_committed
+from clipmill.pipelines.dataset.identity import claim_root
 from clipmill.pipelines.dataset.inspection import describe_remarks
+from clipmill.pipelines.dataset.marks import Mark, read_marks, remove_marks
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
 from clipmill.pipelines.dataset.publish import publish as publish_draft
-from clipmill.pipelines.dataset.publish import repair, with_duplicates, write_rejections
+from clipmill.pipelines.dataset.publish import remark_rows, repair, with_duplicates, write_rejections
 from clipmill.pipelines.dataset.records_io import (
-    claim_root,
+    committed_keys,
     read_forgotten,
+    read_generations,
     read_retries,
     read_snapshot,
-    shard_sizes,
     snapshot_numbers,
-    sound_commits,
+    write_generations,
 )
+from clipmill.pipelines.dataset.rotation import verify_next
+from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
 from clipmill.pipelines.dataset.sides import built_changes
+from clipmill.pipelines.dataset.upgrade import upgrade
 from clipmill.pipelines.plan.donors import find_donors
-from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
+from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor, with_expected
 from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
+from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
-from clipmill.pipelines.run.output_check import check_apart
+from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
 from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.layout import OWN_FILES, REJECTED_FILE, Retries, commit_path
+from clipmill.schemas.keys import CLIP_ID_BITS
+from clipmill.schemas.layout import FORMAT_VERSION, INDEX, OWN_FILES, REJECTED_FILE, Retries
 from clipmill.schemas.plural import counted
-from clipmill.schemas.records import Commit
+from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.failures import describe_os_error
-from clipmill.stages.storage.root import Root
 
 _PUBLISH_ATTEMPTS = 100
 _LASTING_IN_ROW, _FAILURES_IN_ROW = 3, 10
@@ -65,6 +70,7 @@ def build(
     address: str | None = None,
     quiet: bool = False,
     accept: bool = False,
+    verify_parts: int | None = None,
 ) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
@@ -77,6 +83,7 @@ def build(
     address : of a running Ray cluster
     quiet : print no progress
     accept : publish even if limits are exceeded
+    verify_parts : check one part of so many of the published shards first, another in each build; None: do not check contents
 
     Returns
     -------
@@ -89,7 +96,7 @@ def build(
     """
     file = load_config(config)
     with guarded(file):
-        return Builder(file, workers, address, quiet).run(accept)
+        return Builder(file, workers, address, quiet).run(accept, verify_parts)
 
 
 class Builder:
@@ -97,27 +104,48 @@ class Builder:
 
     root : root of the dataset
     plan, retries, report : the planned shards, the items that were tried again, and what was done; set by `begin`
+    last : the newest snapshot when the sources were listed
+    shards : what the next snapshot will hold; set by `subtract`
+    marks : what was found damaged, by path; set by `subtract`
     """
 
     plan: Plan
     retries: Retries
     report: Report
+    last: Snapshot | None
+    shards: ShardSet
+    marks: dict[str, Mark]
 
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
         self._feature_actors = 0
+        self._damaged: dict[str, bytes] = {}
         self.root = output_root(file.config)
 
-    def run(self, accept: bool) -> Report:
-        """Bring the dataset up to date. accept : publish even if limits are exceeded"""
+    def run(self, accept: bool, verify_parts: int | None = None) -> Report:
+        """Bring the dataset up to date. The parameters are those of `build`."""
         self.begin()  # open the output; inventory, annotations, plan
         with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
-            committed, missing = self.subtract()
-            commits = [*committed, *self.work(missing, note)]  # decode, cut, compute, write, commit
-            if not self.report.failures:
-                self.publish(commits, accept)  # checks, manifest, snapshot
+            self.verify_part(verify_parts)
+            self.build_and_publish(note, accept)
             self.end(note)
         return self.report
+
+    def verify_part(self, n_parts: int | None) -> None:
+        """Check a part of the published shards; what is damaged is marked, and so made anew. n_parts : None: none"""
+        if n_parts is not None and self.last is not None:
+            with phase("checking committed shards", self._quiet):
+                verdict = verify_next(self.root, self.last.number, n_parts)
+            self.report.verified = {**verdict.to_dict(), "problems": len(verdict.problems)}
+
+    def build_and_publish(self, note: BuildNote, accept: bool) -> None:
+        """Build what is missing and publish it, again from the listing on if another build publishes in the meantime."""
+        for _ in range(_PUBLISH_ATTEMPTS):
+            self.build_missing(note)  # decode, cut, compute, write, commit
+            if self.report.failures or self.publish(accept):  # checks, index, manifest, snapshot
+                return
+            self.plan_again(note)
+        raise ClipmillError(f"{self.root.url}: other builds publish faster than this one; build again")
 
     def begin(self) -> Self:
         """Open the output and plan the shards."""
@@ -125,22 +153,43 @@ class Builder:
         check_device(self._file.config, self._address)
         check_apart(self._file, self.root)
         try:
-            claim_root(self.root, self._file.config.name)
+            identity = claim_root(
+                self.root, self._file.config.name, self._file.config.output.clip_id_bits or CLIP_ID_BITS
+            )
             self._sweep()
         except OSError as error:
             raise describe_os_error(error, self.root, "write to") from None
+        self._file = with_clip_id_bits(self._file, identity)
+        self.look_at_newest()
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
-        self.report.passed_over = self.plan.passed_over
-        self.report.warnings = list(self.plan.warnings)
+        self._take_over_plan()
         self.report.plan_s = time.monotonic() - self._started
         return self
+
+    def look_at_newest(self) -> None:
+        """Note the newest snapshot before anything is listed: if another one is published until the end, this build plans again."""
+        numbers = snapshot_numbers(self.root)
+        self.last = read_snapshot(self.root, numbers[-1]) if numbers else None
+
+    def plan_again(self, note: BuildNote) -> None:
+        """Plan once more, since another build has published what this one has not seen, or since shards need another key."""
+        self.look_at_newest()
+        self.retries = read_retries(self.root)
+        self.plan = self.make_plan(self.retries)
+        self._take_over_plan()
+        note.replan(self.plan.keys, self.plan.recordings_listed)
+
+    def _take_over_plan(self) -> None:
+        self.report.shards_planned = len(self.plan.keys)
+        self.report.passed_over = self.plan.passed_over
+        self.report.warnings = list(self.plan.warnings)
 
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
         with phase("listing recordings and annotations", self._quiet):
-            return make_plan(self._file.config, retries, read_forgotten(self.root))
+            return make_plan(self._file.config, retries, read_forgotten(self.root), read_generations(self.root))
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove half-written files of builds that were killed, or of workers of this build that were."""
@@ -158,30 +207,57 @@ class Builder:
         self.report.storage_weaknesses = self.root.local_files.weaknesses
         self.report.wall_s = time.monotonic() - self._started
 
-    def subtract(self) -> tuple[list[Commit], list[int]]:
-        """Return the commits of the planned shards that exist, and the indices of those that do not."""
-        committed = sound_commits(self.root, self.plan.keys)
-        missing = [i for i, key in enumerate(self.plan.keys) if key not in committed]
-        self.report.shards_reused = len(committed)
-        return list(committed.values()), missing
+    def subtract(self) -> list[int]:
+        """Find out which planned shards are committed, and return the indices of those that are not, or are damaged."""
+        self.marks = read_marks(self.root)
+        found = find_committed(
+            self.root,
+            parts_of(self.root, self.last) if self.last is not None and self.last.format_version > 1 else [],
+            self.plan.keys,
+            self.marks,
+            self.last.number if self.last is not None else None,
+        )
+        self.shards, self._damaged = found.shards, found.damaged
+        if found.lost:
+            self._raise_generations(found.lost)
+        self.report.shards_reused = len(self.shards)
+        return [i for i, key in enumerate(self.plan.keys) if key not in self.shards]
 
-    def commits(self, note: BuildNote) -> list[Commit]:
-        """Return the commits of all planned shards, after building the missing ones."""
-        committed, missing = self.subtract()
-        return [*committed, *self.work(missing, note)]
+    def build_missing(self, note: BuildNote) -> None:
+        """Build the shards that are missing or damaged. Those that come out with other bytes than before get a key of their own."""
+        other = self.work(self.subtract(), note)
+        if other:
+            self._raise_generations(other)
+            self.plan_again(note)
+            self.work(self.subtract(), note)
 
-    def work(self, todo: list[int], note: BuildNote) -> Iterator[Commit]:
-        """Build shards and yield their commits.
+    def _raise_generations(self, keys: Collection[str]) -> None:
+        """Give shards another key, since what a published snapshot names must not be replaced by other bytes."""
+        generations = read_generations(self.root)
+        for key, clips_key in zip(self.plan.keys, self.plan.clips_keys, strict=True):
+            if key in keys:
+                generations[clips_key] = generations.get(clips_key, 0) + 1
+        write_generations(self.root, generations)
+        self.report.shards_renewed += len(keys)
+
+    def work(self, todo: list[int], note: BuildNote) -> list[str]:
+        """Build shards, and add them to `shards`.
 
         A commit has the key of what was actually read. If a recording changed during the build, that is not the planned key.
 
         todo : indices of the shards in the plan
+
+        Returns
+        -------
+        keys of damaged shards that came out with other bytes than they had, and so were not replaced
         """
+        other: list[str] = []
         if not todo:
-            return
+            return other
         donors = find_donors(self.root, self.plan, chain_of(self._file.config))
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
+        shards = [self._with_expected(s) for s in shards]
         shards = [shards[i] for i in _order([self.plan.shard_s[i] for i in todo])]
         small = sum(self.plan.shard_s[i] for i in todo) < _SMALL_S
         in_process = small and self._workers is None and not self._address and not _ray_is_at_hand()
@@ -203,22 +279,31 @@ class Builder:
                             break
                         continue
                     in_row = 0
-                    commit = Commit.from_json(result["commit"], result["key"])
-                    self._count(commit, result["built"])
                     features_s += result["features_s"] or 0.0
-                    yield commit
+                    if result["other_bytes"]:
+                        other.append(result["key"])
+                        continue
+                    commit = Commit.from_json(result["commit"].encode(), result["key"])
+                    self._count(commit, result["built"])
+                    self.shards.add(commit)
             ended = time.monotonic()
             self.report.work_s = ended - working
             if self._feature_actors:
                 self.report.features_busy = features_s / self.report.work_s / self._feature_actors
         if not in_process:
             self.report.startup_s += time.monotonic() - ended
+        return other
+
+    def _with_expected(self, shard: pa.Table) -> pa.Table:
+        content = self._damaged.get(shard["key"][0].as_py())
+        return shard if content is None else with_expected(shard, content.decode())
 
     def _count(self, commit: Commit, built: bool) -> None:
         if not built:
             self.report.shards_reused += 1
             return
         self.report.shards_built += 1
+        self.report.shards_healed += commit.key in self._damaged
         if commit.donor is not None:
             self.report.shards_from_clips += 1
         else:
@@ -246,56 +331,81 @@ class Builder:
         watch = Watch(tally)
         return run_graph(shards, stages, watch, cluster.feature_actors, gpus), tally
 
-    def publish(self, commits: list[Commit], accept: bool) -> None:
-        """Publish what was built, unless it is already published or a limit forbids it."""
-        root, report = self.root, self.report
-        draft = draft_snapshot(self._file, self.plan, commits)
-        report.remarks = describe_remarks(draft.snapshot.counts.remarked, draft.commits)
-        problems = draft.snapshot.problems()
-        if problems:
+    def publish(self, accept: bool) -> bool:
+        """Publish what was built, unless it is already published or a limit forbids it.
+
+        Returns
+        -------
+        False if another snapshot was published since `look_at_newest`, so that the plan may be out of date; then nothing was done
+        """
+        root, report, last = self.root, self.report, self.last
+        numbers = snapshot_numbers(root)
+        if numbers[-1:] != ([last.number] if last is not None else []):
+            return False
+        draft = draft_snapshot(self._file, root, self.plan, self.shards, self.marks)
+        self.report.index_damaged = sorted(
+            {*self.shards.damaged, *(p for p in self.marks if p.startswith(f"{INDEX}/"))}
+        )
+        report.remarks = describe_remarks(draft.snapshot.counts.remarked, remark_rows(draft.parts))
+        if problems := draft.snapshot.problems():
             raise ClipmillError(
                 "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
             )
         short, warned = find_shortfalls(self._file.config, draft.snapshot)
         report.warnings += warned
-        for _ in range(_PUBLISH_ATTEMPTS):
-            numbers = snapshot_numbers(root)
-            last = read_snapshot(root, numbers[-1]) if numbers else None
-            classes = class_order(self._file.config, draft.snapshot, last)
-            draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
-            report.snapshot = draft.snapshot
-            report.classes = describe_class_changes(self._file.config, draft.snapshot, last)
-            same = last is not None and last.has_same_content(draft.snapshot) and classes_of(last) == classes
-            if last is not None and same and (not short or last.has_same_request(draft.snapshot)):
-                repair(root, last, draft)
+        classes = class_order(self._file.config, draft.snapshot, last)
+        draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
+        report.snapshot = draft.snapshot
+        report.classes = describe_class_changes(self._file.config, draft.snapshot, last)
+        same = last is not None and last.has_same_content(draft.snapshot) and classes_of(last) == classes
+        if last is not None and same and (not short or last.has_same_request(draft.snapshot)):
+            if last.format_version == FORMAT_VERSION and repair(root, last, draft):
                 report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
                 report.warnings += short
-                return
-            if last is not None and not same:
-                report.side_changes = built_changes(root, last, draft.commits)
-                draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
-                report.snapshot = draft.snapshot
-            draft = with_duplicates(root, draft)
-            report.snapshot = draft.snapshot
-            report.measured = distributions(root, draft.commits, measured_names(draft.snapshot.columns))
-            report.clip_notes = count_notes(root, draft.commits, note_names(draft.snapshot.columns))
-            report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
-            report.warnings += find_shared_clips(draft.snapshot)
-            report.limits = (
-                short if same else short + find_exceeded_limits(self._file.config.limits, draft.snapshot, last)
+                self._clear_marks()
+                return True
+        elif last is not None and not same:
+            report.side_changes = built_changes(root, last, self.shards)
+            draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
+        draft = with_duplicates(draft)
+        report.snapshot = draft.snapshot
+        report.measured = distributions(root, draft.parts, measured_names(draft.snapshot.columns))
+        report.clip_notes = count_notes(draft.parts, note_names(draft.snapshot.columns))
+        report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
+        report.warnings += find_shared_clips(draft.snapshot)
+        report.limits = short if same else short + find_exceeded_limits(self._file.config.limits, draft.snapshot, last)
+        if report.limits and not accept:
+            report.status = "not_published"
+            write_rejections(root, REJECTED_FILE, draft)
+            return True
+        report.accepted = bool(report.limits)
+        self._check_all_there()
+        accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
+        published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
+        if published is None:
+            return False
+        if last is not None and last.format_version < FORMAT_VERSION:
+            upgrade(root, self.shards.keys)
+            report.upgraded = True
+        report.status, report.snapshot = "published", published
+        self._clear_marks()
+        return True
+
+    def _clear_marks(self) -> None:
+        """Remove the marks of what was made anew, or is no part of the newest snapshot any more."""
+        made = {key[:12] for key in self._damaged if key in self.shards}
+        of_index = [path for path, mark in self.marks.items() if not mark.key12]
+        remove_marks(self.root, [*of_index, *(path for path, mark in self.marks.items() if mark.key12 in made)])
+
+    def _check_all_there(self) -> None:
+        """Raise ClipmillError if files were removed during the build: a snapshot must not name them."""
+        known = committed_keys(self.root)
+        missing = [key for key in self.shards.keys if key not in known]
+        if missing:
+            lost = counted(len(missing), "shard")
+            raise ClipmillError(
+                f"{self.root.url}: the files of {lost} were removed or damaged during the build; build again"
             )
-            if report.limits and not accept:
-                report.status = "not_published"
-                write_rejections(root, REJECTED_FILE, draft)
-                return
-            report.accepted = bool(report.limits)
-            _check_all_there(root, draft.commits)
-            accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
-            published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
-            if published is not None:
-                report.status, report.snapshot = "published", published
-                return
-        raise ClipmillError(f"{root.url}: other builds publish faster than this one; build again")
 
 
 def _order(shard_s: list[float]) -> list[int]:
@@ -309,15 +419,6 @@ def _order(shard_s: list[float]) -> list[int]:
     first = order[:-last]
     random.shuffle(first)
     return first + order[-last:]
-
-
-def _check_all_there(root: Root, commits: list[Commit]) -> None:
-    """Raise ClipmillError if files were removed during the build: a snapshot must not name them."""
-    sizes = shard_sizes(root)
-    missing = [c for c in commits if commit_path(c.key) not in sizes or not c.is_whole(sizes)]
-    if missing:
-        lost = counted(len(missing), "shard")
-        raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")
 
 
 def check_device(config: Config, address: str | None = None) -> None:
@@ -347,23 +448,3 @@ def _ray_is_at_hand() -> bool:
     """Return whether the environment names a cluster, or this process is connected to one."""
     ray = sys.modules.get("ray")
     return bool(os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
-
-
-@contextmanager
-def guarded(file: ConfigFile) -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C while a dataset is worked on, and turn failures of its storage into messages."""
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _interrupt) if on_main_thread else None
-    try:
-        yield
-    except ConfigError as error:
-        raise file.located(error) from None
-    except OSError as error:
-        raise describe_os_error(error, output_root(file.config), "use") from None
-    finally:
-        if on_main_thread:
-            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

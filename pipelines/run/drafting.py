@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile
-from clipmill.pipelines.dataset.publish import Draft, in_order, sum_up
+from clipmill.pipelines.dataset.publish import Draft, sum_up
+from clipmill.pipelines.dataset.shard_set import ShardSet, schema_of_manifest
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.columns import describe_columns
-from clipmill.schemas.records import Commit, Counts, Snapshot
+from clipmill.schemas.keys import OLD_CLIP_ID_BITS
+from clipmill.schemas.records import Counts, Seconds, Snapshot
+from clipmill.stages.storage.root import Root
 
 
-def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft:
-    """Return the draft of a snapshot: totals of the commits, and what the plan left out or rejected."""
-    commits = in_order(commits)
+def draft_snapshot(file: ConfigFile, root: Root, plan: Plan, shards: ShardSet, damaged: Collection[str] = ()) -> Draft:
+    """Return the draft of a snapshot: its shards with their totals, and what the plan left out or rejected.
+
+    damaged : paths of files of the last index that must be written anew
+    """
     by_reason: dict[str, int] = {}
     for row in plan.rejections:
         by_reason[str(row["reason"])] = by_reason.get(str(row["reason"]), 0) + 1
     counts = Counts(
         recordings_rejected=plan.recordings_rejected, annotations_rejected=plan.annotations_rejected, rejected=by_reason
     )
-    sums = sum_up(commits, counts)
     chain = chain_of(file.config)
     snapshot = Snapshot(
         number=0,
         name=file.config.name,
         parent=None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        commits=sorted(c.key for c in commits),
-        counts=sums.counts,
-        seconds=sums.seconds,
-        by_split=sums.by_split,
+        commits=shards.keys,
+        counts=counts,
+        seconds=Seconds(),
+        by_split={},
         recordings_listed=plan.recordings_listed,
         recordings_without_annotations=plan.recordings_without_annotations,
         annotations_read=plan.annotations_read,
@@ -45,9 +51,9 @@ def draft_snapshot(file: ConfigFile, plan: Plan, commits: list[Commit]) -> Draft
         fields=plan.field_names,
         columns=describe_columns(chain.fields(plan.field_names)),
         words=chain.words,
-        labels=sums.labels,
-        statistics=sums.statistics,
         has_channel=file.config.has_channel_column,
-        bytes_stored=sums.bytes_stored,
+        bytes_stored=0,
+        clip_id_bits=file.config.output.clip_id_bits or OLD_CLIP_ID_BITS,
     )
-    return Draft(snapshot, commits, plan.rejections)
+    parts = shards.parts(schema_of_manifest(snapshot), damaged)
+    return Draft(replace(snapshot, **vars(sum_up(root, parts, counts))), parts, plan.rejections)

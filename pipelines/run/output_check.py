@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from clipmill.pipelines.config_file import ConfigFile
-from clipmill.pipelines.dataset.records_io import check_name
+from clipmill.pipelines.dataset.identity import Identity, identity_for
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.keys import CLIP_ID_BITS
 from clipmill.stages.storage.root import Root
 
 
-def check_output(file: ConfigFile, root: Root) -> None:
+def check_output(file: ConfigFile, root: Root) -> ConfigFile:
     """Check the output as a build does, without writing: that it is not another dataset, and not inside a source.
+
+    Returns
+    -------
+    the configuration with what the dataset says that all of its builds must agree on
 
     Raises
     ------
@@ -19,7 +25,21 @@ def check_output(file: ConfigFile, root: Root) -> None:
     ClipmillError : the output contains another dataset
     """
     check_apart(file, root)
-    check_name(root, file.config.name)
+    asked = file.config.output.clip_id_bits or CLIP_ID_BITS
+    return with_clip_id_bits(file, identity_for(root, file.config.name, asked))
+
+
+def with_clip_id_bits(file: ConfigFile, identity: Identity) -> ConfigFile:
+    """Return a configuration with the dataset's width of clip ids. Raises ConfigError if it asks for another one."""
+    output = file.config.output
+    if output.clip_id_bits not in (None, identity.clip_id_bits):
+        raise ConfigError(
+            f"the ids of this dataset's clips have {identity.clip_id_bits} bits, as its dataset.json says; leave the key out, or choose"
+            " another output.root",
+            key="output.clip_id_bits",
+        )
+    output = output.model_copy(update={"clip_id_bits": identity.clip_id_bits})
+    return replace(file, config=file.config.model_copy(update={"output": output}))
 
 
 def check_apart(file: ConfigFile, root: Root) -> None:

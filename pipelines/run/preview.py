@@ -11,7 +11,16 @@ from typing import Any
 import pyarrow as pa
 
 from clipmill.pipelines.config_file import ConfigFile, load_config
-from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers, sound_commits
+from clipmill.pipelines.dataset.committed import find_committed
+from clipmill.pipelines.dataset.marks import read_marks
+from clipmill.pipelines.dataset.records_io import (
+    read_forgotten,
+    read_generations,
+    read_retries,
+    read_snapshot,
+    snapshot_numbers,
+)
+from clipmill.pipelines.dataset.shard_set import parts_of
 from clipmill.pipelines.plan.estimates import (
     Estimate,
     annotations_rejected,
@@ -20,9 +29,10 @@ from clipmill.pipelines.plan.estimates import (
     rejected_examples,
 )
 from clipmill.pipelines.plan.planning import Plan, make_plan
-from clipmill.pipelines.run.build import device_notes, guarded
+from clipmill.pipelines.run.build import device_notes
 from clipmill.pipelines.run.foresight import SplitForecast, forecast_split
 from clipmill.pipelines.run.graph import output_root
+from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.output_check import check_output
 from clipmill.schemas.plural import counted
 
@@ -125,12 +135,14 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Pre
     file = load_config(config)
     root = output_root(file.config)
     with guarded(file):
-        check_output(file, root)
+        file = check_output(file, root)
         notes = device_notes(file.config)
-        planned = make_plan(file.config, forgotten=read_forgotten(root))
-        committed = frozenset(sound_commits(root, planned.keys))
-        split = forecast_split(file.config, root, planned)
         numbers = snapshot_numbers(root)
         last = read_snapshot(root, numbers[-1]) if numbers else None
+        planned = make_plan(file.config, read_retries(root), read_forgotten(root), read_generations(root))
+        indexed = parts_of(root, last) if last is not None and last.format_version > 1 else []
+        found = find_committed(root, indexed, planned.keys, read_marks(root), last.number if last is not None else None)
+        committed = frozenset(found.shards.keys)
+        split = forecast_split(file.config, root, planned)
     missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)
     return Preview(planned, committed, estimate(file.config, file.public, planned, missing_s, last), split, notes)

@@ -36,6 +36,11 @@ class Report:
     side_changes : recordings that are in another split than in the last snapshot
     measured : how the values of measured columns are distributed, by column; see `clipmill.pipelines.dataset.measured.distributions`
     clip_notes : how many clips have each of the notes that stages make, by column, as `level_note`
+    shards_healed : damaged shards that were made anew, as they were
+    shards_renewed : damaged shards that came out with other bytes, and so became new shards
+    index_damaged : paths of files of the index that were damaged and were made anew
+    verified : what was checked of the published shards; see `clipmill.pipelines.dataset.verify.Verdict`
+    upgraded : whether the dataset's records were of an older format version and are of the present one now
     storage_weaknesses : what the output's file system lacks, in sentences
     """
 
@@ -62,6 +67,11 @@ class Report:
     side_changes: SideChanges = field(default_factory=SideChanges)
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     clip_notes: dict[str, dict[str, int]] = field(default_factory=dict)
+    shards_healed: int = 0
+    shards_renewed: int = 0
+    index_damaged: list[str] = field(default_factory=list)
+    upgraded: bool = False
+    verified: dict[str, Any] | None = None
     storage_weaknesses: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:

@@ -10,7 +10,8 @@ from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits, write_retries
-from clipmill.pipelines.run.build import Builder, guarded
+from clipmill.pipelines.run.build import Builder
+from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.reasons import INPUT_CHANGED
@@ -70,14 +71,15 @@ def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
         tried, used = _rejected_and_used(root, before.values(), reasons)
         bumped = _bumped(builder.retries, tried)
         builder.plan = builder.make_plan({**builder.retries, **bumped})
-        commits = builder.commits(note)
+        builder.build_missing(note)
         if not builder.report.failures:
-            undone = _take_back_equal_shards(root, before.values(), commits)
+            added = sound_commits(root, set(builder.shards.keys) - before.keys())
+            undone = _take_back_equal_shards(root, before.values(), list(added.values()))
             changed = {item: entry for item, entry in bumped.items() if item not in undone}
             if changed:
                 write_retries(root, {**builder.retries, **changed})
-            builder.plan = builder.make_plan({**builder.retries, **changed})
-            builder.publish(builder.commits(note), accept)
+            builder.plan_again(note)
+            builder.build_and_publish(note, accept)
         again, lost = _outcomes(root, sound_commits(root, builder.plan.keys).values(), tried, used)
         report = builder.report
         report.shards_reused = report.shards_planned - report.shards_built - len(report.failures)

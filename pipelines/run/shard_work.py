@@ -21,7 +21,7 @@ from clipmill.pipelines.dataset.records_io import sound_commit
 from clipmill.pipelines.plan.planning import without
 from clipmill.pipelines.run.environment import Environment
 from clipmill.pipelines.run.item_rejection import reject_item, replace_rows
-from clipmill.schemas.errors import DonorError, InputChangedError, ItemRejectedError, StorageError
+from clipmill.schemas.errors import DonorError, InputChangedError, ItemRejectedError, OtherBytesError, StorageError
 from clipmill.schemas.layout import commit_path
 from clipmill.schemas.records import Commit
 from clipmill.schemas.tables import CLIPS
@@ -33,6 +33,7 @@ from clipmill.stages.stage import Stage
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write import Write
 
@@ -147,10 +148,13 @@ class WriteShard:
 
     def _write(self, shard: pa.Table) -> Commit:
         write, donor = self.stages.write, find_donor(shard, self.stages)
+        before = _expected(shard)
         for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
             tables = apply_stages(self.stages.after_cut, self.clips_of(shard, donor))
             try:
-                return write(shard, tables, donor)
+                # A recording that has changed meanwhile makes it another shard, of which nothing is expected.
+                same = before is not None and before.key == shard["key"][0].as_py()
+                return write(shard, tables, donor, before if same else None)
             except DonorError:
                 donor = None
             except InputChangedError as change:
@@ -171,7 +175,7 @@ class MakeBlock:
         self.stages.environment.enter()
         root = self.stages.write.root
         try:
-            if sound_commit(root, shard["key"][0].as_py()) is not None:
+            if _expected(shard) is None and sound_commit(root, shard["key"][0].as_py()) is not None:
                 clips = CLIPS.empty_table()  # committed by another build, or by a task whose answer was lost
             else:
                 clips, shard = _retry_storage(root, partial(self._clips, shard))
@@ -274,11 +278,14 @@ def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commi
     A failure of storage becomes a row of the result: this shard stays uncommitted, and the others continue.
     """
 
+    expected = _expected(shard)
+
     def work() -> tuple[Commit, bool]:
-        committed = sound_commit(root, shard["key"][0].as_py())
-        if committed is not None:
-            return committed, False
-        commit = build(shard)
+        if expected is None:
+            committed = sound_commit(root, shard["key"][0].as_py())
+            if committed is not None:
+                return committed, False
+        commit = expected if expected is not None and _is_as_written(root, expected) else build(shard)
         root.write_bytes(commit_path(commit.key), commit.to_json())
         return commit, True
 
@@ -286,7 +293,23 @@ def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commi
         commit, built = _retry_storage(root, work)
     except StorageError as error:
         return _result(shard, error=error)
+    except OtherBytesError:
+        return _result(shard, other_bytes=True)
     return _result(shard, commit=commit, built=built)
+
+
+def _expected(shard: pa.Table) -> Commit | None:
+    """Return the record of a shard that is damaged, None if it is to be built for the first time."""
+    content = shard["expected"][0].as_py()
+    return Commit.from_content(content.encode()) if content is not None else None
+
+
+def _is_as_written(root: Root, commit: Commit) -> bool:
+    """Return whether all files of a shard are those that its record names, so that only the record has to be written again."""
+    try:
+        return all(sha256_of(root, output.path) == output.sha256 for output in commit.outputs)
+    except FileNotFoundError:
+        return False
 
 
 RESULT = pa.schema(
@@ -296,6 +319,10 @@ RESULT = pa.schema(
         ("n_items", pa.int64()),
         ("commit", pa.string()),  # the record as JSON
         ("error", pa.string()),  # why there is no commit; null if there is one
+        (
+            "other_bytes",
+            pa.bool_(),
+        ),  # a damaged shard was not replaced, since it came out with other bytes; then there is no commit
         ("lasting", pa.bool_()),  # whether the error is not transient
         ("features_s", pa.float64()),  # working time of the feature actor; null without such actors
     ]
@@ -304,13 +331,18 @@ RESULT = pa.schema(
 
 
 def _result(
-    shard: pa.Table, commit: Commit | None = None, built: bool = False, error: StorageError | None = None
+    shard: pa.Table,
+    commit: Commit | None = None,
+    built: bool = False,
+    error: StorageError | None = None,
+    other_bytes: bool = False,
 ) -> pa.Table:
     row = {
         "key": commit.key if commit else shard["key"][0].as_py(),
         "built": built,
         "n_items": shard.num_rows,
         "commit": commit.to_json().decode() if commit else None,
+        "other_bytes": other_bytes,
         "error": None if error is None else str(error),
         "lasting": error is not None and not error.transient,
     }

@@ -24,6 +24,7 @@ from clipmill.schemas.config.noise_config import Noise
 from clipmill.schemas.config.raw_config import Raw, names_extension
 from clipmill.schemas.config.segment_config import Segment as Segment
 from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.keys import OLD_CLIP_ID_BITS
 from clipmill.schemas.names import normalize_names
 
 AUDIO_EXTENSIONS = (
@@ -139,6 +140,10 @@ class Output(Frozen):
     audio_codec: Literal["flac", "wav"] = "flac"
     shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
     images: Images | None = Field(None, description="a PNG of each clip's log-mel")
+    clip_id_bits: Literal[48, 128] | None = later(
+        None,
+        description="width of the hash in clips' ids: 128 in new datasets, 48 to compare one with a dataset of an older clipmill",
+    )
 
     @field_validator("images", mode="before")
     @classmethod
@@ -151,6 +156,11 @@ class Output(Frozen):
         if len(set(formats)) < len(formats):
             raise ValueError("names a format twice")
         return formats
+
+    @property
+    def has_wide_clip_ids(self) -> bool:
+        """Whether the ids of clips have more bits than those of datasets that an older clipmill began."""
+        return self.clip_id_bits not in (None, OLD_CLIP_ID_BITS)
 
     @field_validator("root")
     @classmethod

@@ -119,8 +119,6 @@ def _cannot_be_created(root: Root) -> bool:
 def repair_hint(url: str, path: str = "") -> str:
     """Return what to do about missing or damaged files of a dataset. Every message about damage uses this text.
 
-    Builds check only the sizes of a shard's files, so damage of the same size is repaired only if the shard's record is removed.
-
     url : of the dataset
     path : of the file, relative to the dataset; "" for a shard's
     """
@@ -131,13 +129,11 @@ def repair_hint(url: str, path: str = "") -> str:
             "build again with the same configuration to rewrite the tables of the newest snapshot (`clipmill gc"
             f" {url} --keep 1 --delete` removes older snapshots); `clipmill verify {url}` lists all damage"
         )
-    return f"`clipmill verify {url}` lists all damage: {REBUILD_HINT}"
+    return f"{REBUILD_HINT}; `clipmill verify {url}` lists all damage"
 
 
-REBUILD_HINT = (
-    "remove the record, commits/<key>.json, of each damaged shard (<key> begins with the 12 digits at the end of the names of the"
-    " shard's files), then build again with the same configuration, which makes the missing shards"
-)
+REBUILD_HINT = "build again with the same configuration, which makes it anew"
+NOT_MARKED = " (it could not be marked as damaged here: run `clipmill verify {}` where the dataset can be written, before you build)"
 
 
 def describe_damage(root: Root, path: str, why: str, else_: str = "") -> ClipmillError:

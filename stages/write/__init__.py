@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.schemas.errors import ClipmillError, DonorError, ItemRejectedError
+from clipmill.schemas.errors import ClipmillError, DonorError, ItemRejectedError, OtherBytesError
 from clipmill.schemas.keys import ConfigDigests
 from clipmill.schemas.layout import (
     EXTENSIONS,
@@ -76,15 +76,19 @@ class Write:
     version: ClassVar[int] = 2
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "soundfile")
 
-    def __call__(self, plan: pa.Table, tables: Iterable[pa.Table], donor: Commit | None = None) -> Commit:
+    def __call__(
+        self, plan: pa.Table, tables: Iterable[pa.Table], donor: Commit | None = None, expected: Commit | None = None
+    ) -> Commit:
         """Write the shard that a plan describes, and return its commit.
 
         plan : rows of `clipmill.schemas.tables.PLAN`, all of one shard
         tables : its clips, in order
         donor : the committed shard that the clips were read from, None if they were made from recordings
+        expected : the record of the shard if it was committed before, whose files are to be made anew as they were
 
         Raises
         ------
+        OtherBytesError : the files are not as expected; nothing was written
         DonorError : a clip of the donor is rejected now, and the reason cannot be told without its recording; nothing was written
         ClipmillError : the sums do not hold, which is a bug in a stage; nothing was written
         InputChangedError : recordings changed after they were planned; nothing was written
@@ -101,6 +105,10 @@ class Write:
             outputs = [part.finish() for part in (*parts, recordings)]
             if ledger.dropped_clips:
                 outputs.append(self._write_dropped(plan["key"][0].as_py(), ledger.dropped_clips, files))
+            if expected is not None and _digests(outputs) != _digests(expected.outputs):
+                raise OtherBytesError
+        if expected is not None:
+            return expected
         return self._commit(
             plan,
             outputs,
@@ -252,6 +260,10 @@ class Write:
                 columns.append(clips[column.name].cast(column.type).take(every_row))
         hashes = [hashlib.sha256(pcm[i].as_buffer()).hexdigest() for i in range(clips.num_rows)]
         return pa.table([*columns, pa.array(hashes, PCM_SHA256.type)], schema=self.schema.append(PCM_SHA256))
+
+
+def _digests(outputs: Iterable[OutputFile]) -> dict[str, str]:
+    return {output.path: output.sha256 for output in outputs}
 
 
 def _clips(rows: pa.Table) -> pa.Table:

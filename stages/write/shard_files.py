@@ -15,24 +15,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipmill.schemas.layout import EXTENSIONS
 from clipmill.schemas.records import OutputFile
 from clipmill.stages.arrow_rows import list_values
 
 ROW_GROUP_BYTES = 32 << 20
 ROW_GROUP_ROWS = 100  # as Hugging Face stores audio: random reads stay small, and buffers fit into caches
+RANGE_BYTES = 4 << 20
+"""Length from which a range of a file gets its own sha256. Readers check whole ranges, so longer ones make small reads slow."""
 
 
 class HashingStream(io.RawIOBase):
-    """Passes written bytes on to another stream, and counts and hashes them.
+    """Passes written bytes on to another stream, counts them, and hashes them as a whole and by range.
+
+    A range ends with the write that makes it `RANGE_BYTES` long, or at `cut`.
 
     size_bytes : written so far
     sha256 : of the bytes written so far, 64 hex digits
+    range_ends, range_sha256 : where each range that has ended stops, in bytes, and its sha256
     """
 
     def __init__(self, target: IO[bytes]) -> None:
         self._target = target
         self._digest = hashlib.sha256()
+        self._of_range = hashlib.sha256()
         self.size_bytes = 0
+        self.range_ends: list[int] = []
+        self.range_sha256: list[str] = []
 
     def writable(self) -> bool:
         return True
@@ -41,8 +50,28 @@ class HashingStream(io.RawIOBase):
         view = memoryview(data).cast("B")
         self._target.write(view)
         self._digest.update(view)
+        self._of_range.update(view)
         self.size_bytes += len(view)
+        if self.size_bytes - self._range_start >= RANGE_BYTES:
+            self.cut()
         return len(view)
+
+    @property
+    def _range_start(self) -> int:
+        return self.range_ends[-1] if self.range_ends else 0
+
+    def cut(self) -> None:
+        """End the present range here, unless it is empty."""
+        if self.size_bytes > self._range_start:
+            self.range_ends.append(self.size_bytes)
+            self.range_sha256.append(self._of_range.hexdigest())
+            self._of_range = hashlib.sha256()
+
+    def output(self, path: str, format: str, rows: int) -> OutputFile:
+        """Return the description of the file, once everything is written. Only shards have ranges: tables of records are read as a whole."""
+        self.cut()
+        ranges = (self.range_ends, self.range_sha256) if format in EXTENSIONS else ([], [])
+        return OutputFile(path, format, self.sha256, self.size_bytes, rows, *ranges)
 
     def tell(self) -> int:
         return self.size_bytes
@@ -116,12 +145,13 @@ class ParquetFile:
         if self._pending:
             group = pa.concat_tables(self._pending).combine_chunks()
             self._writer.write_table(group.cast(self._schema), row_group_size=max(1, group.num_rows))
+            self._stream.cut()
         self._pending, self._n_pending, self._pending_bytes = [], 0, 0
 
     def finish(self) -> OutputFile:
         self._flush()
         self._writer.close()
-        return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+        return self._stream.output(self._path, self.format, self._n_rows)
 
     def abandon(self) -> None:
         self._stream.abandon()
@@ -190,7 +220,7 @@ class TarFile:
 
     def finish(self) -> OutputFile:
         self._tar.close()
-        return OutputFile(self._path, self.format, self._stream.sha256, self._stream.size_bytes, self._n_rows)
+        return self._stream.output(self._path, self.format, self._n_rows)
 
     def abandon(self) -> None:
         self._stream.abandon()

@@ -1,0 +1,106 @@
+"""Find out which planned shards are committed, and which of those are damaged and must be made anew as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from clipmill.pipelines.dataset.index_parts import IndexPart
+from clipmill.pipelines.dataset.marks import Mark
+from clipmill.pipelines.dataset.records_io import read_snapshot, readable_commits, shard_sizes, snapshot_numbers
+from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.index import has_record
+from clipmill.schemas.layout import commit_path
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
+
+
+@dataclass
+class Committed:
+    """What exists of planned shards.
+
+    shards : those that are committed and whose files are there
+    damaged : records of those that were committed and are damaged, missing or marked, by key: see `Commit.content`
+    lost : keys of damaged shards whose records cannot be told any more
+    """
+
+    shards: ShardSet
+    damaged: dict[str, bytes] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+
+
+def find_committed(
+    root: Root, last: Sequence[IndexPart], keys: Iterable[str], marks: Mapping[str, Mark], newest: int | None
+) -> Committed:
+    """Return what exists of planned shards. The contents of files are not checked, only their sizes.
+
+    Parameters
+    ----------
+    last : the index of the newest snapshot
+    keys : of the planned shards
+    marks : what was found damaged, by path
+    newest : number of that snapshot; older ones are only read for shards that are damaged
+    """
+    found = Committed(ShardSet(root, last))
+    wanted = set(keys)
+    marked = {mark.key12 for mark in marks.values()} - {""}
+    sizes = shard_sizes(root) if wanted else {}
+    for i, table in found.shards.known():
+        wanted -= _take_known(found, i, table, wanted, sizes, marked)
+    there = {key for key in wanted if commit_path(key) in sizes}
+    commits = readable_commits(root, there, sizes)
+    for key in sorted(there):
+        commit = commits.get(key)
+        if commit is not None and commit.is_whole(sizes) and key[:12] not in marked:
+            found.shards.add(commit)
+    unsound = {key for key in there if key not in found.shards}
+    if unsound:
+        _look_in_older(root, found, unsound, commits, newest)
+    return found
+
+
+def _take_known(
+    found: Committed, part: int, table: pa.Table, wanted: Collection[str], sizes: Mapping[str, int], marked: set[str]
+) -> set[str]:
+    """Take in the planned shards of a part of the index, and return their keys."""
+    taken = set()
+    for row in table.select(["key", "split", "bucket", "record_sha256", "record_size_bytes", "outputs"]).to_pylist():
+        key = row["key"]
+        if key not in wanted:
+            continue
+        taken.add(key)
+        found.shards.add_known(part, row)
+        is_whole = all(sizes.get(output["path"]) == output["size_bytes"] for output in row["outputs"])
+        if not (is_whole and has_record(sizes, key, row["record_size_bytes"])) or key[:12] in marked:
+            try:
+                found.damaged[key] = found.shards.content_of(key)
+            except ClipmillError:
+                found.lost.append(key)
+            found.shards.discard([key])
+    return taken
+
+
+def _look_in_older(
+    root: Root, found: Committed, unsound: set[str], commits: Mapping[str, Commit], newest: int | None
+) -> None:
+    """Find the records of damaged shards that the newest snapshot does not name: a published one must not be replaced by another."""
+    for number in reversed(snapshot_numbers(root)):
+        if number == newest or not unsound:
+            continue
+        try:
+            parts = parts_of(root, read_snapshot(root, number))
+            for part in parts:
+                records = {key for key in part.table("shards", ["key"])["key"].to_pylist() if key in unsound}
+                if records:
+                    table = part.table("records")
+                    contents = dict(zip(table["key"].to_pylist(), table["content"].to_pylist(), strict=True))
+                    found.damaged |= {key: contents[key] for key in records}
+                    unsound -= records
+        except ClipmillError:  # of an older snapshot that is damaged itself
+            continue
+    # What no snapshot names may be made anew as it comes; its record says what it was, where it can be read.
+    for key in unsound & commits.keys():
+        found.damaged[key] = commits[key].content

@@ -1,0 +1,73 @@
+"""Mark files that were found damaged, so that the next build makes them anew. A mark is a small file of its own, so no two writers meet."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from clipmill.schemas.layout import DAMAGED, FORMAT_VERSION, OWN_FILES
+from clipmill.schemas.seal import sealed, unsealed
+from clipmill.stages.storage.root import Root
+
+_KEY = re.compile(r"commits/([0-9a-f]{12})|-([0-9a-f]{12})\.\w+$")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file that was found damaged. path : relative to the root; why : what was seen; found : when, UTC in ISO 8601"""
+
+    path: str
+    why: str
+    found: str
+
+    @property
+    def key12(self) -> str:
+        """First digits of the key of the shard that the file belongs to; empty for other files."""
+        return key12_of(self.path)
+
+
+def key12_of(path: str) -> str:
+    """Return the first 12 digits of the key of the shard that a file belongs to; empty for other files."""
+    if not path.startswith(("commits/", "shards/")):
+        return ""
+    match = _KEY.search(path)
+    return (match[1] or match[2]) if match else ""
+
+
+def _mark_path(path: str) -> str:
+    return f"{DAMAGED}/{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
+
+
+def mark(root: Root, path: str, why: str) -> bool:
+    """Mark a file as damaged; return whether it is marked. A reader that may not write leaves no mark."""
+    if OWN_FILES.fullmatch(path) is None:
+        return False
+    found = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"format_version": FORMAT_VERSION, "path": path, "why": why, "found": found}
+    try:
+        if not root.exists(_mark_path(path)):
+            root.write_bytes(_mark_path(path), sealed(record))
+    except root.errors:
+        return False
+    return True
+
+
+def read_marks(root: Root) -> dict[str, Mark]:
+    """Return what is marked as damaged, by path. A mark that is damaged itself is none: what it was for is found again when it is read."""
+    marks = {}
+    for name in root.names(DAMAGED):
+        try:
+            record = unsealed(root.read_bytes(f"{DAMAGED}/{name}"), must_be_sealed=True)
+            found = Mark(str(record["path"]), str(record["why"]), str(record["found"]))
+        except (FileNotFoundError, ValueError, KeyError, RecursionError):
+            continue
+        marks[found.path] = found
+    return dict(sorted(marks.items()))
+
+
+def remove_marks(root: Root, paths: list[str]) -> None:
+    """Remove the marks of files that were made anew."""
+    for path in paths:
+        root.remove(_mark_path(path))

@@ -1,0 +1,57 @@
+"""Write the manifest or the rejections of a snapshot as one file, for programs that read a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from clipmill.pipelines.dataset.published import Published
+from clipmill.pipelines.dataset.shard_set import schema_of_manifest
+from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.tables import REJECTIONS
+from clipmill.stages.storage.root import Root
+
+_KINDS = (".parquet", ".csv")
+
+
+def write_manifest(published: Published, path: str) -> int:
+    """Write a snapshot's manifest, a row a clip, and return the number of rows. path : of a local file, *.parquet or *.csv
+
+    Raises
+    ------
+    ConfigError : the file's name has another ending
+    ClipmillError : the snapshot's manifest is damaged
+    OSError : the file cannot be written
+    """
+    if published.snapshot.format_version == 1:
+        return _write([published.manifest()], None, path)
+    parts = (part.table("manifest") for part in published.parts)
+    return _write(parts, schema_of_manifest(published.snapshot), path)
+
+
+def write_rejections(published: Published, path: str) -> int:
+    """Write what a snapshot rejected, a row a thing, and return the number of rows. Parameters and errors as for `write_manifest`."""
+    return _write([published.rejections()], REJECTIONS, path)
+
+
+def _write(tables: Iterator[pa.Table] | list[pa.Table], schema: pa.Schema | None, path: str) -> int:
+    place = Path(os.path.abspath(os.path.expanduser(path)))
+    if place.suffix not in _KINDS:
+        raise ConfigError(f"{path}: give a name that ends in {' or '.join(_KINDS)}", code="usage")
+    tables = iter(tables)
+    if schema is None:
+        first = next(tables)
+        schema, tables = first.schema, iter([first])
+    n_rows = 0
+    with Root(str(place.parent)).write(place.name) as stream:
+        csv = place.suffix == ".csv"
+        with pacsv.CSVWriter(stream, schema) if csv else pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema))
+                n_rows += table.num_rows
+    return n_rows

@@ -1,0 +1,38 @@
+"""Bring the records of a dataset to the present format version. Files of shards stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clipmill.pipelines.dataset.identity import upgrade_identity
+from clipmill.pipelines.dataset.index_parts import in_turn
+from clipmill.pipelines.dataset.records_io import read_forgotten, read_retries, write_forgotten, write_retries
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import FORGOTTEN_FILE, FORMAT_VERSION, RETRIES_FILE, commit_path
+from clipmill.schemas.records import Commit
+from clipmill.stages.storage.root import Root
+
+
+def upgrade(root: Root, keys: Sequence[str]) -> None:
+    """Give records of format version 1 their digests: those of shards, of retries and of what was forgotten, and at last the dataset's own.
+
+    It can be interrupted at any point, since records of both versions are read. keys : of the shards of the newest snapshot
+    """
+    for _ in in_turn(root, lambda key: _upgrade_commit(root, key), keys):
+        pass
+    if root.exists(RETRIES_FILE):
+        write_retries(root, read_retries(root))
+    if root.exists(FORGOTTEN_FILE):
+        write_forgotten(root, read_forgotten(root))
+    upgrade_identity(root)
+
+
+def _upgrade_commit(root: Root, key: str) -> None:
+    path = commit_path(key)
+    try:
+        commit = Commit.from_json(root.read_bytes(path), root.uri(path))
+    except (ClipmillError, FileNotFoundError):
+        return  # the next build makes it anew
+    if commit.format_version < FORMAT_VERSION:
+        root.write_bytes(path, replace(commit, format_version=FORMAT_VERSION).to_json())
