@@ -182,6 +182,14 @@ def make_config(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def resolved(file: Any) -> Any:
+    """Return a configuration with the width of clip ids that a build would take."""
+    from clipmill.pipelines.run.graph import output_root
+    from clipmill.pipelines.run.output_check import check_output
+
+    return check_output(file, output_root(file.config))
+
+
 def build_here(config: Path) -> list[Any]:
     """Build all shards in this process, without Ray; return the commits."""
     from clipmill.pipelines.config_file import load
@@ -190,7 +198,7 @@ def build_here(config: Path) -> list[Any]:
     from clipmill.pipelines.run.progress import Watch
     from clipmill.schemas.records import Commit
 
-    file = load(config)
+    file = resolved(load(config))
     plan = make_plan(file.config)
     run = whole_shard(stages_of(file.config, plan, "cpu"), Watch())
     commits = []

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import build_here, clips_of, shard_hashes, tone, write_audio
+from conftest import build_here, clips_of, resolved, shard_hashes, tone, write_audio
+from old_format import plain_of, rewrite
 
 from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
@@ -78,7 +79,7 @@ def test_one_worker_two_workers_no_ray_and_feature_actors_give_the_same_bytes(
     build_here(make_config(source(corpus), **settings(tmp_path / "here")))
     assert shard_hashes(tmp_path / "here") == two
     # The graph with an actor pool for features, as on a cluster with GPUs.
-    file = load(make_config(source(corpus), **settings(tmp_path / "actors")))
+    file = resolved(load(make_config(source(corpus), **settings(tmp_path / "actors"))))
     plan = make_plan(file.config)
     shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
     results = list(run_graph(shards, stages_of(file.config, plan, "cpu"), Watch(), feature_actors=1, gpus_per_actor=0))
@@ -245,10 +246,12 @@ def test_verify_finds_every_kind_of_damage(
     shard.write_bytes(content)
     commit = next((out / "commits").glob("*.json"))
     record = commit.read_bytes()
-    plain = json.loads(record)
-    plain["counts"]["clips_kept"] += 1
-    commit.write_text(json.dumps(plain))
-    assert "candidate clips, but" in problems()
+    counts = plain_of(commit)["counts"]
+    counts["clips_kept"] += 1
+    rewrite(commit, counts=counts)
+    assert "not the commit record that the snapshot names" in problems()
+    commit.write_bytes(record.replace(b'"n_items": ', b'"n_items": 1', 1))
+    assert "its content is not what was written" in problems()
     commit.write_text("{}")
     assert "not a commit record" in problems()
     commit.write_bytes(record)

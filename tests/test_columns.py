@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
+from old_format import as_version_1, rewrite
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.cli.main import main
@@ -47,6 +48,7 @@ output: {{root: {place}/out, formats: [parquet, webdataset], audio_codec: "${{NO
 def undescribed(dataset: Path, there: Path, *formats: str) -> Path:
     """Return a copy as an older clipmill published it. formats : that it has kept"""
     shutil.copytree(dataset, there)
+    as_version_1(there)
     record = there / "snapshots/000001.json"
     plain = json.loads(record.read_text())
     del plain["columns"]
@@ -122,8 +124,10 @@ def test_shards_describe_what_an_older_clipmill_published(dataset: Path, tmp_pat
 def test_a_description_leaves_unchanged_what_is_unchanged(dataset: Path, tmp_path: Path) -> None:
     old = undescribed(dataset, tmp_path / "d", "parquet", "webdataset")
     text = (dataset.parent / "c.yaml").read_text().replace(f"root: {dataset},", f"root: {old},")
+    report = build(loads(text), quiet=True)
+    assert (report.status, report.upgraded, report.shards_built) == ("published", True, 0)
     assert build(loads(text), quiet=True).status == "unchanged"
-    assert [p.name for p in (old / "snapshots").glob("*.json")] == ["000001.json"]
+    assert sorted(p.name for p in (old / "snapshots").glob("*.json")) == ["000001.json", "000002.json"]
 
 
 def test_show_tells_units_and_meanings(dataset: Path) -> None:
@@ -138,11 +142,10 @@ def test_show_tells_units_and_meanings(dataset: Path) -> None:
 def test_a_description_that_is_none_is_told(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "d")
     record = tmp_path / "d/snapshots/000001.json"
-    plain = json.loads(record.read_text())
-    record.write_text(json.dumps({**plain, "columns": ["log_mel"]}))
+    rewrite(record, columns=["log_mel"])
     with pytest.raises(ClipmillError, match=r"000001\.json: not a snapshot \(columns should be"):
         open_dataset(tmp_path / "d")
-    record.write_text(json.dumps({**plain, "columns": [{"name": "log_mel"}]}))
+    rewrite(record, columns=[{"name": "log_mel"}])
     with pytest.raises(ClipmillError, match=r"000001\.json: `columns` must be a list of columns"):
         ClipDataset(tmp_path / "d", "train", ("log_mel",))
     told = CliRunner().invoke(main, ["show", str(tmp_path / "d")])
@@ -152,7 +155,7 @@ def test_a_description_that_is_none_is_told(dataset: Path, tmp_path: Path) -> No
 def test_classes_are_the_snapshots(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "d")
     record = tmp_path / "d/snapshots/000001.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "classes": ["wolf", "dog"]}))
+    rewrite(record, classes=["wolf", "dog"])
     clips = ClipDataset(tmp_path / "d", "train", ("label_id",))
     assert clips.classes == ["wolf", "dog"] and {c["label_id"] for c in clips} == {1}
 

@@ -236,13 +236,14 @@ def test_a_dataset_of_another_format_is_left_alone_by_every_command(history: Pat
 
 
 def test_gc_refuses_when_it_cannot_know_what_a_snapshot_needs(history: Path, tmp_path: Path) -> None:
-    commit = next((tmp_path / "out/commits").glob("*.json"))
-    commit.write_text("{}")
+    part = next((tmp_path / "out/index").glob("*.shards.parquet"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
     before = tree(tmp_path / "out")
     result = run("gc", tmp_path / "out", "--delete")
     assert result.exit_code == 1
-    assert "not a commit record" in result.output
-    assert tree(tmp_path / "out") == before
+    assert f"{part.name} cannot be read as it was written" in result.output
+    after = {path: content for path, content in tree(tmp_path / "out").items() if "damaged" not in str(path)}
+    assert after == before
 
 
 def test_notes_of_the_dead_the_remote_and_the_reborn() -> None:

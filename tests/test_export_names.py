@@ -13,6 +13,7 @@ import pytest
 import soundfile as sf
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
+from old_format import as_version_1, rewrite
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
@@ -89,6 +90,7 @@ def test_a_field_called_image(made: Path, tmp_path: Path) -> None:
         dataset = made
         if where.name == "of files":
             shutil.copytree(made, dataset := tmp_path / "d")
+            as_version_1(dataset)
             for commit in (dataset / "commits").glob("*.json"):
                 plain = json.loads(commit.read_text())
                 plain["outputs"] = [o for o in plain["outputs"] if o["format"] != "webdataset"]
@@ -119,6 +121,7 @@ def test_a_root_that_is_moved_keeps_its_lists(named: Any, tmp_path: Path) -> Non
 
 def test_wav_files_are_found_beside_their_manifest(named: Any, tmp_path: Path) -> None:
     dataset = named("here")
+    as_version_1(dataset)
     for commit in (dataset / "commits").glob("*.json"):
         plain = json.loads(commit.read_text())
         plain["outputs"] = [o for o in plain["outputs"] if o["format"] != "webdataset"]
@@ -181,7 +184,7 @@ def test_a_class_without_clips_has_a_row_in_the_card(made: Path, tmp_path: Path)
 
     shutil.copytree(made, dataset := tmp_path / "d")
     record = dataset / "snapshots/000001.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "classes": ["wolf", "dog"]}))
+    rewrite(record, classes=["wolf", "dog"])
     export(dataset, "huggingface")
     found = load_dataset(str(dataset), cache_dir=str(tmp_path / "cache"))["train"]
     assert found.features["label"].names == ["wolf", "dog"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
+from old_format import rewrite
 
 from clipmill.pipelines.cli.main import main
 from clipmill.schemas.errors import CODES, ConfigError, Problem, StorageError, os_error_code
@@ -94,8 +95,7 @@ def test_datasets_that_are_not_what_was_asked_for(
     assert not (tmp_path / "in/out").exists()
     assert told("show", out, "--snapshot", "9")[1]["code"] == "root.no_snapshot"
     snapshot = out / "snapshots/000001.json"
-    plain = json.loads(snapshot.read_text())
-    snapshot.write_text(json.dumps({**plain, "format_version": 99, "news": 1}))
+    rewrite(snapshot, format_version=99, news=1)
     assert told("show", out)[1]["code"] == "root.newer_format"
     snapshot.write_text("[]")
     assert told("show", out)[1]["code"] == "root.damaged"

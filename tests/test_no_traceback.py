@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conftest import tone, write_audio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from old_format import rewrite
 
 from clipmill.pipelines.cli.main import main
 
@@ -49,7 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _edited(**changes: Any) -> Callable[[Path], None]:
     def edit(root: Path) -> None:
         path = root / "snapshots/000001.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        rewrite(path, **changes)
 
     return edit
 

@@ -18,6 +18,7 @@ import pytest
 import soundfile as sf
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
+from old_format import as_version_1
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
@@ -321,6 +322,7 @@ def test_a_tar_in_which_clips_are_lost_is_no_tar(dataset: Path, tmp_path: Path, 
 
     there = tmp_path / "d"
     shutil.copytree(dataset, there)
+    as_version_1(there)
     for commit in (there / "commits").glob("*.json"):
         plain = json.loads(commit.read_text())
         plain["outputs"] = [
@@ -360,6 +362,7 @@ def test_home_is_understood(dataset: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_a_damaged_shard_is_named(dataset: Path, tmp_path: Path, format: str, kept: str) -> None:
     there = tmp_path / "d"
     shutil.copytree(dataset, there)
+    as_version_1(there)
     for commit in (there / "commits").glob("*.json"):
         plain = json.loads(commit.read_text())
         plain["outputs"] = [o for o in plain["outputs"] if o["path"].endswith(kept) or o["path"].startswith("commits/")]

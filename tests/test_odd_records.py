@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from clipmill.pipelines.config_file import loads
 from clipmill.pipelines.dataset.records_io import read_forgotten, read_retries
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
+from clipmill.schemas.seal import sealed, unsealed
 from clipmill.schemas.statistics import Statistics
 from clipmill.stages.storage.root import Root
 
@@ -25,7 +25,7 @@ PYTHONS = re.compile(
 
 def commit(**changes: Any) -> bytes:
     made = Commit("a" * 64, "train", "b", [], Counts(), Seconds(), [], {}, "cpu", 1, statistics=Statistics())
-    return json.dumps({**json.loads(made.to_json()), **changes}).encode()
+    return sealed({**unsealed(made.to_json()), **changes})
 
 
 ODD: dict[str, tuple[bytes, str]] = {

@@ -27,6 +27,7 @@ from clipmill.schemas.config import Segment as Spec
 from clipmill.schemas.config.audio_config import Audio
 from clipmill.schemas.records import Commit, Counts, Snapshot
 from clipmill.schemas.remarks import REMARKS, Remark
+from clipmill.schemas.seal import sealed, unsealed
 from clipmill.schemas.tables import CLIPS, PLAN
 from clipmill.stages.downmix import Downmix
 from clipmill.stages.segment import Segment, SegmentSource
@@ -126,7 +127,7 @@ def test_records_without_remarks_are_as_they_were(make_config: MakeConfig, tmp_p
     write_audio(tmp_path / "in" / "a.wav", stereo(3, 0.9), 16000)
     report = build(load(make_config({"root": tmp_path / "in", "segment": WINDOWS})), quiet=True)
     root = Root(str(tmp_path / "out"))
-    snapshot = json.loads((tmp_path / "out" / "snapshots" / "000001.json").read_text())
+    snapshot = unsealed((tmp_path / "out" / "snapshots" / "000001.json").read_bytes())
     commit = read_commit(root, snapshot["commits"][0])
     plain = json.loads(commit.to_json())
     assert not {"remarks", "has_channel"} & (plain.keys() | snapshot.keys())
@@ -135,7 +136,7 @@ def test_records_without_remarks_are_as_they_were(make_config: MakeConfig, tmp_p
     assert not any("remarks on" in line for line in describe_build(report))
     told = replace(commit, remarks=[{"code": "joined"}], counts=replace(commit.counts, remarked={"joined": 1}))
     assert Commit.from_json(told.to_json(), "x") == told
-    assert Snapshot.from_json(json.dumps(snapshot).encode(), "x") == read_snapshot(root)
+    assert Snapshot.from_json(sealed(snapshot), "x") == read_snapshot(root)
 
 
 def test_all_of_a_recording_counts(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
+from old_format import as_version_1
 from split_corpora import ROUND, edited, on, run, said, small_corpus, written
 
 from clipmill.pipelines.config_file import load
@@ -235,6 +236,7 @@ def test_shards_that_do_not_name_their_recordings_are_said_to_be_unknown(small: 
     """As a clipmill of before recordings were listed made them."""
     assert run("build", small).exit_code == 0
     root = Root(str(small.parent / "out"))
+    as_version_1(small.parent / "out")
     for key in read_snapshot(root).commits:
         plain = json.loads(root.read_bytes(commit_path(key)))
         plain["outputs"] = [o for o in plain["outputs"] if o["format"] != "recordings"]

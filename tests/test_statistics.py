@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from conftest import tone, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
+from old_format import plain_of, rewrite
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
@@ -24,6 +25,7 @@ from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.records import Commit
+from clipmill.schemas.seal import sealed, unsealed
 from clipmill.schemas.statistics import FeatureSums, Statistics
 from clipmill.stages.arrow_rows import float_lists
 from clipmill.stages.storage.root import Root
@@ -160,9 +162,9 @@ def test_a_commit_of_before_there_were_statistics_is_read(config: Path, tmp_path
     build(load(config), quiet=True)
     root = Root(str(tmp_path / "out"))
     commit = read_commit(root, read_snapshot(root).commits[0])
-    plain = json.loads(commit.to_json())
+    plain = unsealed(commit.to_json())
     del plain["statistics"]
-    old = Commit.from_json(json.dumps(plain).encode(), "old")
+    old = Commit.from_json(sealed(plain), "old")
     assert (old.statistics, old.counts) == (Statistics(), commit.counts)
 
 
@@ -232,9 +234,9 @@ limits: {{max_rejected_share: 1}}
 def test_infinite_values_of_before_are_told_and_not_normalised_by(config: Path, tmp_path: Path) -> None:
     build(load(config), quiet=True)
     record = max((tmp_path / "out/snapshots").glob("*.json"))
-    plain = json.loads(record.read_text())
-    plain["statistics"]["train"]["features"]["mfcc"]["squares"][0] = float("inf")
-    record.write_text(json.dumps(plain))
+    statistics = plain_of(record)["statistics"]
+    statistics["train"]["features"]["mfcc"]["squares"][0] = float("inf")
+    rewrite(record, statistics=statistics)
     shown = CliRunner().invoke(main, ["show", str(tmp_path / "out")]).output
     assert "mfcc                     contains infinite values" in shown
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
+from clipmill.pipelines.dataset.identity import read_identity
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
 from clipmill.pipelines.dataset.publish import Draft, publish, sum_up, with_duplicates
@@ -28,6 +29,7 @@ from clipmill.pipelines.dataset.records_io import (
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of, schema_of_manifest
 from clipmill.pipelines.dataset.survey import Survey, is_item_of, redact, stray_matcher, survey
 from clipmill.pipelines.dataset.traces import Needles, Traces, search
+from clipmill.pipelines.dataset.upgrade import upgrade
 from clipmill.schemas.errors import ClipmillError, DonorError
 from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, commit_path
 from clipmill.schemas.plural import counted
@@ -147,6 +149,8 @@ def _publish_without(root: Root, targets: Survey, last: Snapshot, done: ForgetRe
         raise ClipmillError(
             f"{root.url}: a build published a snapshot in the meantime; nothing was removed; run forget again"
         )
+    if read_identity(root).format_version < FORMAT_VERSION:
+        upgrade(root, published.commits)
     done.published = published.number
     remaining = {split for split, side in published.by_split.items() if side["clips"]}
     done.nothing_left = sorted(s for s, side in last.by_split.items() if side["clips"] and s not in remaining)

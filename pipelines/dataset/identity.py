@@ -83,7 +83,7 @@ def read_identity(root: Root) -> Identity:
     """
     try:
         content = root.read_bytes(DATASET_FILE)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # a name with a null byte
         raise ClipmillError(
             f"{root.url} is not a clipmill dataset: it has no {DATASET_FILE}; give the output.root of a build",
             code="root.not_a_dataset",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from clipmill.pipelines.dataset.records_io import snapshot_numbers
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.stages.storage.root import Root
 
 _SHOWN, _NEAR, _COMPARED = 10, 3, 20_000
@@ -29,11 +30,13 @@ def unknown_recordings_error(
         messages.append(f"recording {recording!r} is not in this dataset{hint}")
     more = f"; and {len(unknown) - _SHOWN} more unknown ids" if len(unknown) > _SHOWN else ""
     numbers = snapshot_numbers(root)
-    where = (
-        f" of the manifest that `clipmill show {root.url} --manifest FILE` writes, and of the tables of `clipmill export {root.url} csv`"
-        if numbers
-        else ""
+    manifest = f"{SNAPSHOTS}/{snapshot_name(numbers[-1])}/manifest.parquet" if numbers else ""
+    file = (
+        root.uri(manifest)
+        if manifest and root.exists(manifest)
+        else f"the manifest that `clipmill show {root.url} --manifest FILE` writes"
     )
+    where = f" of {file}, and of the tables that `clipmill export {root.url} csv` writes" if numbers else ""
     return ConfigError(
         f"{'; '.join(messages)}{more}: a recording's id is SOURCE/PATH, as in the column recording_id{where}",
         code="root.unknown_recording",

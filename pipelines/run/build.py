@@ -120,7 +120,9 @@ class Builder:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
         self._feature_actors = 0
         self._damaged: dict[str, bytes] = {}
+        self._old_format = False
         self.root = output_root(file.config)
+        self.shards, self.marks = ShardSet(self.root), {}
 
     def run(self, accept: bool, verify_parts: int | None = None) -> Report:
         """Bring the dataset up to date. The parameters are those of `build`."""
@@ -161,6 +163,10 @@ class Builder:
             raise describe_os_error(error, self.root, "write to") from None
         self._file = with_clip_id_bits(self._file, identity)
         self.look_at_newest()
+        self._old_format = identity.format_version < FORMAT_VERSION
+        if self._old_format and self.last is not None and self.last.format_version == FORMAT_VERSION:
+            upgrade(self.root, self.last.commits)  # what was interrupted before it was done
+            self._old_format = False
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self.report = Report("failed", self.root.uri(""), len(self.plan.keys), 0, 0, 0.0)
@@ -384,9 +390,9 @@ class Builder:
         published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
         if published is None:
             return False
-        if last is not None and last.format_version < FORMAT_VERSION:
+        if self._old_format:
             upgrade(root, self.shards.keys)
-            report.upgraded = True
+            self._old_format, report.upgraded = False, True
         report.status, report.snapshot = "published", published
         self._clear_marks()
         return True
