@@ -26,7 +26,7 @@ from clipmill.pipelines.dataset.records_io import (
     read_retries,
     read_snapshot,
     snapshot_numbers,
-    write_retries,
+    update_retries,
 )
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.schemas.forgotten import Forgotten
@@ -296,7 +296,7 @@ def test_rejected_recordings_table_rows_retries_and_a_configuration_that_names_i
     config, out = config_of(tmp_path, make_config), tmp_path / "out"
     run("build", config)
     root = Root(str(out))
-    write_retries(root, {GONE: ("1-2", 1), f"{GONE}#3": ("1-2", 2), "s0/cat/broken.wav": ("1-2", 1)})
+    update_retries(root, lambda _: {GONE: ("1-2", 1), f"{GONE}#3": ("1-2", 2), "s0/cat/broken.wav": ("1-2", 1)})
     plain = yaml.safe_load(config.read_text())
     plain["sources"][0]["exclude"] = [f"dog/{MARK}.wav"]
     config.write_text(yaml.safe_dump(plain))

@@ -216,9 +216,7 @@ def _remove(root: Root, targets: Survey, done: ForgetResult, report: Report) -> 
     needles = Needles(targets.names)
     garbage = find_garbage_beyond(root, kept, targets.excluded)
     garbage.notes |= {p: n for p, n in targets.garbage.notes.items() if p == REJECTED_FILE}
-    retries = garbage.retries_left
-    garbage.retries_left = {item: entry for item, entry in retries.items() if not is_item_of(item, targets.recordings)}
-    garbage.retries = len(read_retries(root)) - len(garbage.retries_left)
+    garbage.retries_removed |= {i: e for i, e in read_retries(root).items() if is_item_of(i, targets.recordings)}
     done.removed_snapshots = garbage.dropped
     done.removed_files, done.removed_bytes = len(list(garbage.paths)), garbage.size_bytes
     if done.removed_files:

@@ -19,7 +19,7 @@ from clipmill.pipelines.dataset.records_io import (
     read_snapshot,
     shard_sizes,
     snapshot_numbers,
-    write_retries,
+    update_retries,
 )
 from clipmill.pipelines.dataset.stale_exports import find_stale_exports
 from clipmill.schemas.layout import (
@@ -49,8 +49,7 @@ class Garbage:
     leftovers : files of interrupted writes
     kept, dropped : numbers of snapshots
     held : number of shards that are kept for a build that was interrupted, failed or was not published
-    retries : number of entries of `retries.json` for recordings that no kept shard has
-    retries_left : the other entries
+    retries_removed : entries of `retries.json` for recordings that no kept shard has
     """
 
     snapshots: dict[str, int] = field(default_factory=dict)
@@ -61,8 +60,12 @@ class Garbage:
     kept: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     held: int = 0
-    retries: int = 0
-    retries_left: Retries = field(default_factory=dict)
+    retries_removed: Retries = field(default_factory=dict)
+
+    @property
+    def retries(self) -> int:
+        """Number of entries of `retries.json` that can be removed."""
+        return len(self.retries_removed)
 
     @property
     def _groups(self) -> tuple[dict[str, int], ...]:
@@ -80,8 +83,8 @@ class Garbage:
         return sum(sum(group.values()) for group in self._groups)
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {name: value for name, value in self.__dict__.items() if name != "retries_left"}
-        return {**plain, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
+        plain = {name: value for name, value in self.__dict__.items() if name != "retries_removed"}
+        return {**plain, "retries": self.retries, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
 
 
 def find_garbage(root: Root, keep: int | None = None) -> Garbage:
@@ -116,9 +119,7 @@ def find_garbage_beyond(
     garbage.shards = _unnamed_shards(root, needed.files)
     garbage.notes = _ended_notes(root, needed.notes)
     garbage.leftovers = _leftovers(root, folders)
-    retries = read_retries(root)
-    garbage.retries_left = _needed_retries(root, needed.commits, retries)
-    garbage.retries = len(retries) - len(garbage.retries_left)
+    garbage.retries_removed = _unneeded_retries(root, needed.commits, read_retries(root))
     return garbage
 
 
@@ -175,12 +176,12 @@ def _leftovers(root: Root, export_folders: list[str]) -> dict[str, int]:
     return root.leftovers(running_since(root), re.compile(f"(?:{OWN_FILES.pattern}){exported}"))
 
 
-def _needed_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:
-    """Return the retries of items that the shards hold; all retries if a shard of an older clipmill does not list its items."""
+def _unneeded_retries(root: Root, commits: list[Commit], retries: Retries) -> Retries:
+    """Return the retries of items that no shard holds; none if a shard of an older clipmill does not list its items."""
     if not retries or any(c.output("recordings") is None for c in commits):
-        return retries
+        return {}
     items = {row["item_id"] for commit in commits for row in recordings_of(root, commit)}
-    return {item: entry for item, entry in retries.items() if item in items}
+    return {item: entry for item, entry in retries.items() if item not in items}
 
 
 def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
@@ -215,8 +216,9 @@ def remove(root: Root, garbage: Garbage) -> None:
         root.remove(path)
     for name in garbage.leftovers:
         root.remove_leftover(name)
-    if garbage.retries:
-        write_retries(root, garbage.retries_left)
+    if gone := garbage.retries_removed:
+        # An entry that a retry has changed since is needed again.
+        update_retries(root, lambda now: {item: entry for item, entry in now.items() if gone.get(item) != entry})
     _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards))
 
 

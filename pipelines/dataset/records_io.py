@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
+from clipmill.schemas.errors import BadRecordError, ClipmillError, StorageError, describe_bad_record
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.keys import FORMAT_VERSION
 from clipmill.schemas.layout import (
@@ -24,6 +26,7 @@ from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
 
 _RECORDS_AT_ONCE = 16
+_SWAPS = 200
 
 
 def claim_root(root: Root, name: str) -> None:
@@ -195,22 +198,51 @@ def read_retries(root: Root) -> Retries:
     ------
     ClipmillError : the file is damaged
     """
+    return _retries_of(root, _read_if_there(root, RETRIES_FILE))
+
+
+def update_retries(root: Root, change: Callable[[Retries], Retries]) -> Retries:
+    """Change which rejected items were tried again, and return the result. Entries that others write at the same time are kept.
+
+    change : returns the new entries for the present ones; called again when somebody else was faster
+
+    Raises
+    ------
+    ClipmillError : the file is damaged
+    StorageError : others change the file all the time
+    """
+    for attempt in range(_SWAPS):
+        before = _read_if_there(root, RETRIES_FILE)
+        retries = _retries_of(root, before)
+        changed = change(retries)
+        content = (json.dumps(changed, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        if changed == retries or root.swap_bytes(RETRIES_FILE, before, content):
+            return changed
+        time.sleep(random.uniform(0, min(0.01 * 2**attempt, 1.0)))
+    raise StorageError(
+        f"{root.uri(RETRIES_FILE)}: other commands have changed it {_SWAPS} times in a row before this one could; run this one again",
+        transient=True,
+    )
+
+
+def _read_if_there(root: Root, path: str) -> bytes | None:
     try:
-        plain = json.loads(root.read_bytes(RETRIES_FILE))
-        return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
+        return root.read_bytes(path)
     except FileNotFoundError:
+        return None
+
+
+def _retries_of(root: Root, content: bytes | None) -> Retries:
+    if content is None:
         return {}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    try:
+        return {str(item): (str(version), int(n)) for item, (version, n) in json.loads(content).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ClipmillError(
             f"{root.uri(RETRIES_FILE)}: not a record of retries ({describe_bad_record(error)}); restore the file, or remove it and run"
             " retry again: clipmill then no longer knows what was retried before",
             code="root.damaged",
         ) from None
-
-
-def write_retries(root: Root, retries: Retries) -> None:
-    """Write which rejected items were tried again."""
-    root.write_bytes(RETRIES_FILE, (json.dumps(retries, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
 def read_forgotten(root: Root) -> Forgotten:

@@ -34,6 +34,8 @@ from clipmill.stages.storage.processes import is_running, machine_digest, proces
 TEMPORARY_PREFIX = ".clipmill-tmp-"
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{8})-(\d+)-")
 _CLAIM = re.compile(re.escape(TEMPORARY_PREFIX) + r"claim-\d+-(.+)", re.DOTALL)
+LOCK_PREFIX = f"{TEMPORARY_PREFIX}lock-"
+"""Of the files whose locks `swapping` holds. They are empty, and stay."""
 _ABANDONED_S = 24 * 3600
 _NO_LINKS = frozenset(
     {
@@ -60,11 +62,13 @@ class LocalFiles:
 
     created_by : link | rename | claim, the method for files that must not replace another; None before the first
     is_synced : False if the file system does not support fsync
+    has_swaps : False if a file had to be swapped (`Root.swap_bytes`) without a lock
     """
 
     def __init__(self) -> None:
         self.created_by: Literal["link", "rename", "claim"] | None = None
         self.is_synced = True
+        self.has_swaps = True
 
     @property
     def weaknesses(self) -> list[str]:
@@ -78,6 +82,11 @@ class LocalFiles:
         if not self.is_synced:
             warnings.append(
                 "this file system cannot confirm that a file has reached the disk: after a power failure, run `clipmill verify`"
+            )
+        if not self.has_swaps:
+            warnings.append(
+                "this storage can neither lock a file nor compare it before it is replaced: run one `clipmill retry` or `gc` at a time,"
+                " or entries of retries.json may be lost"
             )
         return warnings
 
@@ -328,8 +337,10 @@ def leftover_sizes(top: str) -> dict[str, int]:
 def _is_abandoned(folder: str, name: str) -> bool:
     """Return whether a temporary file's writer has ended. For writers on other machines this is assumed after a day.
 
-    A claim is abandoned only when its file exists: if it were removed before, it could be created a second time.
+    A claim is abandoned only when its file exists: if it were removed before, it could be created a second time. Locks never are.
     """
+    if name.startswith(LOCK_PREFIX):
+        return False
     claim = _CLAIM.fullmatch(name)
     if claim is not None and os.path.lexists(f"{folder}/{claim[1]}"):
         return True

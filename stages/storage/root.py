@@ -16,21 +16,18 @@ from datetime import datetime
 from functools import cached_property
 from typing import IO, Any
 
-import fsspec
 import fsspec.core
 
-from clipmill.schemas.errors import ConfigError
+from clipmill.stages.storage.file_system import new_file_system
 from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
 from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
 from clipmill.stages.storage.patience import patient
 from clipmill.stages.storage.patient_stream import PatientStream
-from clipmill.stages.storage.s3_private import prepare
+from clipmill.stages.storage.swapping import swap_here, swap_object
 from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 _UPLOAD = "{}?uploadId={}"
 _PROBES = 16
-CONNECTIONS = 32
-"""To one store at a time, as many as there are threads that read small objects from it. botocore's default is 10."""
 
 
 def check_relative(path: str) -> str:
@@ -85,41 +82,9 @@ class Root:
         """The fsspec file system. Raises ConfigError when the URL's scheme is unknown, its package missing, or its options wrong."""
         pid, found = self.__dict__.get("_fs", (0, None))
         if pid != os.getpid():  # a forked process has none of the threads that do the work of a remote one
-            found = self._new_fs()
+            found = new_file_system(self.url, self.storage_options, self.is_local, self.is_s3, self.errors)
             self.__dict__["_fs"] = (os.getpid(), found)
         return found
-
-    def _new_fs(self) -> Any:
-        scheme = "file" if self.is_local else self.url.split("://", 1)[0]
-        options = dict(self.storage_options)
-        try:
-            fsspec.get_filesystem_class(scheme)
-        except ValueError:
-            raise ConfigError(
-                f"{self.url}: {scheme}:// is an unknown kind of address; known are a folder, s3://BUCKET/FOLDER, and other stores that"
-                " fsspec has a file system for, as gs:// and az://"
-            ) from None
-        except ImportError:
-            pass  # told below
-        try:
-            if self.is_s3:
-                # One layer of retries is enough: with three of them, one inside the other, failures take minutes (`patience`).
-                ours = {"retries": {"max_attempts": 0}, "max_pool_connections": CONNECTIONS}
-                options["config_kwargs"] = {**ours, **(options.get("config_kwargs") or {})}
-            found = fsspec.filesystem(scheme, **options)
-            if self.is_s3:
-                prepare(found)
-                with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
-                    found.connect()
-            return found
-        except ImportError as error:
-            raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            # What is wrong can be a secret in the wrong place, so no value is shown.
-            why = str(error) if scheme not in ("s3", "s3a") else f"{type(error).__name__}{_named(error)}"
-            raise ConfigError(
-                f"cannot open {self.url}: {why}; check storage_options, and that endpoint_url (or AWS_ENDPOINT_URL) is like https://host:port"
-            ) from None
 
     def connect(self) -> None:
         """Load what speaks to a remote store, which otherwise takes its time from the first request."""
@@ -377,6 +342,30 @@ class Root:
             stream.write(content)
             return publish()
 
+    def swap_bytes(self, path: str, before: bytes | None, content: bytes) -> bool:
+        """Write a small file only if its content is still what was read; return whether this call did.
+
+        Of several that swap at once only one succeeds: in S3 by a conditional request, on a local disk under a lock. Other stores have
+        neither, which `weaknesses` then tells.
+
+        before : what the file must contain; None: it must not exist
+        """
+        if before is None and not self.is_local:
+            return self.create_bytes(path, content)
+        if self.is_s3:
+            return swap_object(self.fs, self.full(path), before or b"", content, self.errors)
+        return self._swap_bytes(path, before, content)
+
+    @patient
+    def _swap_bytes(self, path: str, before: bytes | None, content: bytes) -> bool:
+        if self.is_local:
+            return swap_here(self.local_files, self.full(path), before, content)
+        self.local_files.has_swaps = False
+        if not self.exists(path) or self.read_bytes(path) != before:
+            return False
+        self.fs.pipe_file(self.full(path), content)
+        return True
+
     @contextlib.contextmanager
     def _staged(self, path: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
         """Open a file that appears when `publish` is called, which returns whether it did."""
@@ -404,12 +393,6 @@ class Root:
             with contextlib.suppress(*self.errors):  # what failed first is to be told
                 abandon()
             raise
-
-
-def _named(error: Exception) -> str:
-    """Return the argument that a library does not know, as it names it; nothing of values."""
-    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    return f": there is no option {found[1]!r}" if found else ""
 
 
 def _discard(remote: Any) -> None:
