@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipmill.pipelines.dataset.notes import Note, collecting, read_notes, running_since
+from clipmill.pipelines.dataset.leases import Lease, read_leases, running_since
+from clipmill.pipelines.dataset.notes import collecting
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import (
@@ -117,7 +118,7 @@ def find_garbage_beyond(
     garbage.snapshots = _unnamed_snapshots(root, kept)
     garbage.exports, folders = find_stale_exports(root, needed.identities, needed.files)
     garbage.shards = _unnamed_shards(root, needed.files)
-    garbage.notes = _ended_notes(root, needed.notes)
+    garbage.notes = _ended_notes(root, needed.leases)
     garbage.leftovers = _leftovers(root, folders)
     garbage.retries_removed = _unneeded_retries(root, needed.commits, read_retries(root))
     return garbage
@@ -131,26 +132,26 @@ class _Needed:
     commits : commits of the shards that they name, and of those held for a build that was not published
     files : paths of the manifests, commit records and shards
     n_held : number of shards that are held
-    notes : notes of builds, oldest first
+    leases : notes of builds, oldest first
     """
 
     identities: set[str]
     commits: list[Commit]
     files: set[str]
     n_held: int
-    notes: list[Note]
+    leases: list[Lease]
 
 
 def _find_needed(root: Root, kept: list[int], excluded: Collection[str], protected: Collection[str]) -> _Needed:
     published = [Published(root, read_snapshot(root, n)) for n in kept]
     named = {key for p in published for key in p.snapshot.commits} | set(protected)
-    notes = read_notes(root)
-    planned = {key for note in notes if note.outcome in _UNDONE for key in note.keys}
+    leases = read_leases(root)
+    planned = {key for lease in leases if (note := lease.note) and note.outcome in _UNDONE for key in note.keys}
     held = planned & committed_keys(root) - named - set(excluded)
     commits = [read_commit(root, key) for key in sorted(named | held)]
     files = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
     files |= {path for c in commits for path in (commit_path(c.key), *(o.path for o in c.outputs))}
-    return _Needed({p.identity for p in published}, commits, files, len(held), notes)
+    return _Needed({p.identity for p in published}, commits, files, len(held), leases)
 
 
 def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
@@ -161,10 +162,14 @@ def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 
 
-def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
-    """Return the notes of completed builds before the last one, and the rejections of an unpublished build if a later one has run."""
-    stale = [f"{BUILDS}/{n.id}.json" for n in notes[:-1] if not n.is_alive and n.outcome not in _UNDONE]
-    if not notes or notes[-1].outcome != "not_published":
+def _ended_notes(root: Root, leases: list[Lease]) -> dict[str, int]:
+    """Return the notes of completed builds before the last one, those that cannot be read and have run out, and the rejections of an
+    unpublished build if a later one has run.
+    """
+    legible = [lease for lease in leases if lease.note is not None]
+    stale = [lease.path for lease in leases if lease.note is None and not lease.is_alive]
+    stale += [e.path for e in legible[:-1] if e.note and not e.is_alive and e.note.outcome not in _UNDONE]
+    if not legible or not legible[-1].note or legible[-1].note.outcome != "not_published":
         stale.append(REJECTED_FILE)
     sizes = root.sizes(BUILDS)
     return {path: sizes[path] for path in stale if path in sizes}

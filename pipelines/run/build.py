@@ -19,8 +19,9 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.inspection import describe_remarks
+from clipmill.pipelines.dataset.leases import running_since
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
-from clipmill.pipelines.dataset.notes import BuildNote, running_since
+from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.publish import publish as publish_draft
 from clipmill.pipelines.dataset.publish import repair, with_duplicates, write_rejections
 from clipmill.pipelines.dataset.records_io import (

@@ -322,6 +322,21 @@ def _remove_claims(target: str) -> None:
             number += 1
 
 
+def clock_of(folder: str) -> float:
+    """Return what a file system's clock says now, in seconds since 1970; this machine's if nothing can be written there.
+
+    On a network file system that is the server's clock, by which other machines' files are dated as well.
+    """
+    path = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-clock"
+    try:
+        with open(path, "xb") as stream:
+            now_s = os.fstat(stream.fileno()).st_mtime
+        os.unlink(path)
+    except OSError:
+        return time.time()
+    return now_s
+
+
 def leftover_sizes(top: str) -> dict[str, int]:
     """Return the abandoned temporary files under a folder: sizes in bytes, by path."""
     sizes: dict[str, int] = {}

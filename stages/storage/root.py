@@ -10,16 +10,18 @@ import errno
 import functools
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import IO, Any
 
 import fsspec.core
 
 from clipmill.stages.storage.file_system import new_file_system
-from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
+from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, clock_of, leftover_sizes, naming
 from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
 from clipmill.stages.storage.patience import patient
 from clipmill.stages.storage.patient_stream import PatientStream
@@ -28,6 +30,8 @@ from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, un
 
 _UPLOAD = "{}?uploadId={}"
 _PROBES = 16
+TIMES_WRITTEN = ("LastModified", "mtime", "last_modified", "updated", "created")
+"""What fsspec's file systems call the time at which a file was written."""
 
 
 def check_relative(path: str) -> str:
@@ -262,6 +266,36 @@ class Root:
         return found
 
     @patient
+    def modified(self, path: str) -> float:
+        """Return when a file was last written, in seconds since 1970 by the storage's clock.
+
+        Raises
+        ------
+        OSError : ENOTSUP if the store does not tell
+        """
+        if self.is_local:
+            return os.stat(self.full(path)).st_mtime
+        info = self.remote_info(path)
+        written = next((info[k] for k in TIMES_WRITTEN if info.get(k)), None)
+        if written is None:
+            raise OSError(errno.ENOTSUP, "this store does not tell when a file was written", path)
+        return float(written.timestamp() if hasattr(written, "timestamp") else written)
+
+    def now_s(self, may_write: bool = True) -> float:
+        """Return what the storage's clock says now, in seconds since 1970; where it cannot be asked, this machine's.
+
+        may_write : create a temporary file, to see what time a file system gives it; otherwise a local root has this machine's clock
+        """
+        if self.is_s3:
+            bucket, key = bucket_and_key(self.full())
+            answer = self._page(bucket, f"{key}/" if key else "", {"MaxKeys": 1})
+            date = (answer.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
+            return parsedate_to_datetime(date).timestamp() if date else time.time()
+        if self.is_local and may_write:
+            return clock_of(self.full())
+        return time.time()
+
+    @patient
     def remove(self, path: str) -> None:
         """Remove a file; do nothing if it does not exist."""
         with contextlib.suppress(FileNotFoundError):
@@ -331,7 +365,9 @@ class Root:
             return self._create_bytes(path, content)
         except FileExistsError:
             # An attempt before may have succeeded without our hearing of it.
-            return self.read_bytes(path) == content
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                return self.read_bytes(path) == content
+            return False
 
     @patient
     def _create_bytes(self, path: str, content: bytes) -> bool:
