@@ -217,8 +217,13 @@ def collect(root: Root, keep: int | None = None) -> Garbage:
 
 def remove(root: Root, garbage: Garbage) -> None:
     """Remove garbage, in an order that never leaves incomplete content valid. The root must be held by `collecting`."""
-    for path in (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.notes):
-        root.remove(path)
+    for group in (garbage.snapshots, garbage.exports, garbage.shards, garbage.notes):
+        # A power failure must not bring back a record whose files are gone.
+        for is_record in (True, False):
+            for path in group:
+                if path.endswith(".json") == is_record:
+                    root.remove(path)
+            root.sync()
     for name in garbage.leftovers:
         root.remove_leftover(name)
     if gone := garbage.retries_removed:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.duplicates import find_duplicates
 from clipmill.pipelines.dataset.outcomes import clips_of, count_remarked
 from clipmill.schemas.columns import measured_fields
-from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, snapshot_name, snapshot_path
+from clipmill.schemas.layout import EXTENSIONS, SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import PCM_SHA256, REJECTIONS, manifest_schema
@@ -117,6 +117,8 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
             number += 1  # another build is about to publish this number, or left it unfinished: never overwrite it
             continue
         snapshot = replace(draft.snapshot, number=number, parent=parent, files=files)
+        # What other processes have committed may not be on the disk yet.
+        root.sync(path for c in draft.commits for path in (commit_path(c.key), *(o.path for o in c.outputs)))
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 
@@ -135,6 +137,7 @@ def repair(root: Root, snapshot: Snapshot, draft: Draft) -> None:
             pass
         with root.write(path) as target:
             write(root, target, draft)
+    root.sync()
 
 
 def _write_once(

@@ -187,8 +187,10 @@ def shard_sizes(root: Root) -> dict[str, int]:
 
 def remove_shard(root: Root, commit: Commit) -> None:
     """Remove a shard that no snapshot names: first its record, so that it never counts as committed without its files."""
-    for path in (commit_path(commit.key), *(o.path for o in commit.outputs)):
-        root.remove(path)
+    root.remove(commit_path(commit.key))
+    root.sync()
+    for output in commit.outputs:
+        root.remove(output.path)
 
 
 def read_retries(root: Root) -> Retries:

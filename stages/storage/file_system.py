@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from clipmill.stages.storage.s3_private import prepare
 
 CONNECTIONS = 32
 """To one store at a time, as many as there are threads that read small objects from it. botocore's default is 10."""
+
+TIMES_WRITTEN = ("LastModified", "mtime", "last_modified", "updated", "created")
+"""What fsspec's file systems call the time at which a file was written."""
 
 
 def new_file_system(
@@ -63,3 +67,24 @@ def _named(error: Exception) -> str:
     """Return the argument that a library does not know, as it names it; nothing of values."""
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     return f": there is no option {found[1]!r}" if found else ""
+
+
+def time_written(info: Mapping[str, Any], path: str) -> float:
+    """Return when a file was written, in seconds since 1970, from what a store says of it.
+
+    Raises
+    ------
+    OSError : ENOTSUP if it does not tell
+    """
+    written = next((info[k] for k in TIMES_WRITTEN if info.get(k)), None)
+    if written is None:
+        raise OSError(errno.ENOTSUP, "this store does not tell when a file was written", path)
+    return float(written.timestamp() if hasattr(written, "timestamp") else written)
+
+
+def discard(remote: Any) -> None:
+    """Have a file that fsspec opened for writing never appear."""
+    if not remote.closed:
+        if hasattr(remote, "discard"):
+            remote.discard()
+        remote.closed = True  # or the garbage collector would try to finish the upload

@@ -29,6 +29,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
+from clipmill.stages.storage.folders import FolderSync
 from clipmill.stages.storage.processes import is_running, machine_digest, process_start
 
 TEMPORARY_PREFIX = ".clipmill-tmp-"
@@ -60,12 +61,15 @@ _one_claim_at_a_time = threading.Lock()
 class LocalFiles:
     """Writes files under one root, and remembers what its file system does not support.
 
+    top : the root's folder
+    folders : syncs names
     created_by : link | rename | claim, the method for files that must not replace another; None before the first
     is_synced : False if the file system does not support fsync
     has_swaps : False if a file had to be swapped (`Root.swap_bytes`) without a lock
     """
 
-    def __init__(self) -> None:
+    def __init__(self, top: str) -> None:
+        self.folders = FolderSync(top)
         self.created_by: Literal["link", "rename", "claim"] | None = None
         self.is_synced = True
         self.has_swaps = True
@@ -83,6 +87,10 @@ class LocalFiles:
             warnings.append(
                 "this file system cannot confirm that a file has reached the disk: after a power failure, run `clipmill verify`"
             )
+        elif not self.folders.is_supported:
+            warnings.append(
+                "this file system cannot confirm that a file's name has reached the disk: after a power failure, run `clipmill verify`"
+            )
         if not self.has_swaps:
             warnings.append(
                 "this storage can neither lock a file nor compare it before it is replaced: run one `clipmill retry` or `gc` at a time,"
@@ -91,17 +99,23 @@ class LocalFiles:
         return warnings
 
     @contextlib.contextmanager
-    def staged(self, target: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
+    def staged(
+        self, target: str, replace: bool, is_record: bool = True
+    ) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
         """Open a file for writing, and yield it with a function `publish`.
 
         The file appears when `publish` is called, which returns whether it did: not if the name is taken and `replace` is False.
+
+        is_record : the names of all files that were written or removed before are on the disk before this one appears, and its own
+            afterwards; otherwise its name is on the disk when the next record has been written, or after `folders.settle`
 
         Raises
         ------
         OSError : with `target` as the file's name
         """
         folder, name = os.path.split(target)
-        os.makedirs(folder, exist_ok=True)
+        with naming(target):
+            self.folders.make(folder)
         temporary = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
 
         def publish() -> bool:
@@ -109,10 +123,15 @@ class LocalFiles:
                 stream.flush()
                 self._sync(stream.fileno())
                 stream.close()  # some network file systems report errors only here, which must be before the file appears
+                if is_record:
+                    self.folders.settle()
                 if replace:
                     os.replace(temporary, target)
-                    return True
-                return self._create(temporary, target)
+                created = replace or self._create(temporary, target)
+                self.folders.changed(folder)  # also when another one created it, who may not have come to sync it yet
+                if is_record:
+                    self.folders.settle()
+                return created
 
         try:
             with naming(target):

@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -20,18 +20,15 @@ from typing import IO, Any
 
 import fsspec.core
 
-from clipmill.stages.storage.file_system import new_file_system
+from clipmill.stages.storage.file_system import discard, new_file_system, time_written
 from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, clock_of, leftover_sizes, naming
-from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
+from clipmill.stages.storage.objects import ObjectStream, any_readable, bucket_and_key
 from clipmill.stages.storage.patience import patient
 from clipmill.stages.storage.patient_stream import PatientStream
 from clipmill.stages.storage.swapping import swap_here, swap_object
 from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 _UPLOAD = "{}?uploadId={}"
-_PROBES = 16
-TIMES_WRITTEN = ("LastModified", "mtime", "last_modified", "updated", "created")
-"""What fsspec's file systems call the time at which a file was written."""
 
 
 def check_relative(path: str) -> str:
@@ -72,7 +69,7 @@ class Root:
     @cached_property
     def local_files(self) -> LocalFiles:
         """How files are written here where the root is local, and what its file system has refused."""
-        return LocalFiles()
+        return LocalFiles(self._base if self.is_local else "")
 
     @cached_property
     def _base(self) -> str:
@@ -243,15 +240,7 @@ class Root:
         except PermissionError:
             return False
         others = [f"{bucket}/{name}" for name in found if f"{bucket}/{name}" != self.full(but)]
-        chosen = others[:: max(1, len(others) // _PROBES)]
-        return not chosen or any(self._can_read(path) for path in chosen)
-
-    def _can_read(self, path: str) -> bool:
-        try:
-            with contextlib.closing(ObjectStream(self.fs, path, self.errors, size_bytes=1)) as stream:
-                return stream.size >= 0
-        except (PermissionError, FileNotFoundError):
-            return False
+        return not others or any_readable(self.fs, others, self.errors)
 
     @patient
     def _page(self, bucket: str, prefix: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -275,11 +264,7 @@ class Root:
         """
         if self.is_local:
             return os.stat(self.full(path)).st_mtime
-        info = self.remote_info(path)
-        written = next((info[k] for k in TIMES_WRITTEN if info.get(k)), None)
-        if written is None:
-            raise OSError(errno.ENOTSUP, "this store does not tell when a file was written", path)
-        return float(written.timestamp() if hasattr(written, "timestamp") else written)
+        return time_written(self.remote_info(path), path)
 
     def now_s(self, may_write: bool = True) -> float:
         """Return what the storage's clock says now, in seconds since 1970; where it cannot be asked, this machine's.
@@ -301,8 +286,20 @@ class Root:
         with contextlib.suppress(FileNotFoundError):
             if self.is_local:
                 os.unlink(self.full(path))
+                self.local_files.folders.changed(os.path.dirname(self.full(path)))
             else:
                 self.fs.rm_file(self.full(path))
+
+    @patient
+    def sync(self, paths: Iterable[str] = ()) -> None:
+        """Have the disk confirm the names that were written or removed here. Records do so by themselves: see `write_bytes`.
+
+        paths : other files whose names are to be confirmed, whoever wrote them
+        """
+        if self.is_local:
+            for folder in {os.path.dirname(self.full(path)) for path in paths}:
+                self.local_files.folders.changed(folder)
+            self.local_files.folders.settle()
 
     def leftovers(self, running_since: datetime | None = None, ours: re.Pattern[str] | None = None) -> dict[str, int]:
         """Return what no writer will finish, with the sizes: temporary files, in an S3 store uploads in parts.
@@ -335,15 +332,17 @@ class Root:
     def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """Open a file that appears under its name when the block ends, whole, and never when it raises.
 
+        A power failure can take its name until a record has been written (`write_bytes`), or `sync` was called.
+
         replace : False raises FileExistsError at the end when the name is taken
         """
-        with self._staged(path, replace) as (stream, publish):
+        with self._staged(path, replace, is_record=False) as (stream, publish):
             yield stream
             if not publish():
                 raise FileExistsError(errno.EEXIST, "exists already", path)
 
     def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a file, which appears whole."""
+        """Write a record, which appears whole, and after all files that were written before, also if the power fails."""
         if self.is_s3:  # whose uploads are patient themselves
             with self.write(path) as stream:
                 stream.write(content)
@@ -352,11 +351,12 @@ class Root:
 
     @patient
     def _write_bytes(self, path: str, content: bytes) -> None:
-        with self.write(path) as stream:
+        with self._staged(path, True) as (stream, publish):
             stream.write(content)
+            publish()
 
     def create_bytes(self, path: str, content: bytes) -> bool:
-        """Write a file only if there is none of its name; return whether this call made it."""
+        """Write a record only if there is none of its name; return whether this call made it."""
         try:
             if self.is_s3:
                 with self.write(path, replace=False) as stream:
@@ -403,14 +403,16 @@ class Root:
         return True
 
     @contextlib.contextmanager
-    def _staged(self, path: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
+    def _staged(
+        self, path: str, replace: bool, is_record: bool = True
+    ) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
         """Open a file that appears when `publish` is called, which returns whether it did."""
         target = self.full(path)
         if not self.is_local:
             with self._uploading(target, replace) as remote:
                 yield remote, lambda: True
             return
-        with self.local_files.staged(target, replace) as staged:
+        with self.local_files.staged(target, replace, is_record) as staged:
             yield staged
 
     @contextlib.contextmanager
@@ -421,7 +423,7 @@ class Root:
             finish, abandon = stream.finish, stream.abandon
         else:
             stream = self.fs.open(target, "wb" if replace else "xb")
-            finish, abandon = stream.close, functools.partial(_discard, stream)
+            finish, abandon = stream.close, functools.partial(discard, stream)
         try:
             yield stream
             finish()
@@ -429,14 +431,6 @@ class Root:
             with contextlib.suppress(*self.errors):  # what failed first is to be told
                 abandon()
             raise
-
-
-def _discard(remote: Any) -> None:
-    """Have a file that fsspec opened for writing never appear."""
-    if not remote.closed:
-        if hasattr(remote, "discard"):
-            remote.discard()
-        remote.closed = True  # or the garbage collector would try to finish the upload
 
 
 def _unless_absent(error: OSError) -> None:

@@ -38,7 +38,7 @@ def swap_here(files: LocalFiles, target: str, before: bytes | None, content: byt
     TimeoutError : another process has held the lock for a minute
     OSError : storage failed
     """
-    os.makedirs(os.path.dirname(target), exist_ok=True)
+    files.folders.make(os.path.dirname(target))
     with _lock(files, target):
         if _content(target) != before:
             return False

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from clipmill.stages.storage.root import TIMES_WRITTEN, Root
+from clipmill.stages.storage.file_system import TIMES_WRITTEN
+from clipmill.stages.storage.root import Root
 
 _BLOCK_BYTES = 1 << 20
 
