@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import run, tone, write_audio
+from conftest import build_here, run, tone, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from power_failure import Content, State, Trace, recorded
@@ -267,3 +267,16 @@ def test_a_new_folder_is_synced_in_the_one_above(tmp_path: Path, make_config: Ca
         Root(str(tmp_path / "new/out")).write_bytes("deep/x", b"1")
     kept = trace.after(len(trace.events), lambda _, low, high: low)
     assert list(kept) == ["new/out/deep/x"]
+
+
+def test_what_another_process_has_committed_is_synced_before_it_is_published(tmp_path: Path) -> None:
+    for i in range(3):
+        write_audio(tmp_path / f"in/{i}.wav", tone(1.0, 8000, seed=i), 8000)
+    config = configure(tmp_path, tmp_path / "out")
+    commits = build_here(config)
+    with recorded(tmp_path / "out") as trace:
+        report = build(load(config), quiet=True)
+    assert (report.shards_built, report.status) == (0, "published")
+    published_at = trace.events.index(next(e for e in trace.events if e[:2] == ("snapshots", "000001.json")))
+    synced = {folder for folder, name, _ in trace.events[:published_at] if not name}
+    assert {"commits", *(f"shards/{commit.split}" for commit in commits)} <= synced

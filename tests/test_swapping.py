@@ -302,3 +302,20 @@ def test_a_retry_keeps_what_another_one_wrote_meanwhile(tmp_path: Path, make_con
         patch.setattr(retrying, "_take_back_equal_shards", meanwhile)
         retrying.retry(file, [], quiet=True, accept=True)
     assert set(read_retries(root)) == {"s0/of-another.wav", "s0/bad.wav"}
+
+
+def test_what_comes_between_reading_and_writing_is_not_overwritten(
+    bucket: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Root(f"s3://{bucket}/x", {"endpoint_url": endpoint})
+    root.write_bytes("x", b"1")
+    honest = swapping._object
+
+    def late(*words: Any) -> Any:
+        found = honest(*words)
+        root.write_bytes("x", b"of another")
+        return found
+
+    monkeypatch.setattr(swapping, "_object", late)
+    assert not root.swap_bytes("x", b"1", b"2")
+    assert root.read_bytes("x") == b"of another"
