@@ -21,7 +21,8 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.diff import diff
 from clipmill.pipelines.dataset.gc import find_garbage
-from clipmill.pipelines.dataset.notes import BuildNote, Note, collecting, read_notes
+from clipmill.pipelines.dataset.leases import read_notes
+from clipmill.pipelines.dataset.notes import BuildNote, collecting
 from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run.build import build
@@ -244,18 +245,6 @@ def test_gc_refuses_when_it_cannot_know_what_a_snapshot_needs(history: Path, tmp
     assert f"{part.name} cannot be read as it was written" in result.output
     after = {path: content for path, content in tree(tmp_path / "out").items() if "damaged" not in str(path)}
     assert after == before
-
-
-def test_notes_of_the_dead_the_remote_and_the_reborn() -> None:
-    mine = Note.of_this_process()
-    assert mine.is_alive
-    assert not Note(**{**mine.__dict__, "process_start": mine.process_start - 1}).is_alive, (
-        "another process of the same id"
-    )
-    assert not Note(**{**mine.__dict__, "outcome": "published"}).is_alive
-    far = {**mine.__dict__, "host": "elsewhere", "pid": 1}
-    assert Note(**far).is_alive
-    assert not Note(**{**far, "beat": "2001-01-01T00:00:00+00:00"}).is_alive
 
 
 def test_status_shows_a_running_and_an_interrupted_build_from_another_terminal(

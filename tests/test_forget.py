@@ -21,14 +21,8 @@ from conftest import shard_hashes, tone, write_audio
 from old_format import as_version_1
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.dataset.records_io import (
-    read_commit,
-    read_forgotten,
-    read_retries,
-    read_snapshot,
-    snapshot_numbers,
-    write_retries,
-)
+from clipmill.pipelines.dataset.records_io import read_commit, read_forgotten, read_snapshot, snapshot_numbers
+from clipmill.pipelines.dataset.tries import read_retries, update_retries
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.layout import commit_path
@@ -298,7 +292,7 @@ def test_rejected_recordings_table_rows_retries_and_a_configuration_that_names_i
     config, out = config_of(tmp_path, make_config), tmp_path / "out"
     run("build", config)
     root = Root(str(out))
-    write_retries(root, {GONE: ("1-2", 1), f"{GONE}#3": ("1-2", 2), "s0/cat/broken.wav": ("1-2", 1)})
+    update_retries(root, lambda _: {GONE: ("1-2", 1), f"{GONE}#3": ("1-2", 2), "s0/cat/broken.wav": ("1-2", 1)})
     plain = yaml.safe_load(config.read_text())
     plain["sources"][0]["exclude"] = [f"dog/{MARK}.wav"]
     config.write_text(yaml.safe_dump(plain))

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import loads
-from clipmill.pipelines.dataset.records_io import read_forgotten, read_retries
+from clipmill.pipelines.dataset.records_io import read_forgotten
+from clipmill.pipelines.dataset.tries import read_retries
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
 from clipmill.schemas.seal import sealed, unsealed

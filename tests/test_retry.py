@@ -10,7 +10,8 @@ from poison import lay_out
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import ConfigFile, load
-from clipmill.pipelines.dataset.records_io import committed_keys, read_retries, read_snapshot, snapshot_numbers
+from clipmill.pipelines.dataset.records_io import committed_keys, read_snapshot, snapshot_numbers
+from clipmill.pipelines.dataset.tries import read_retries
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run import sandbox
 from clipmill.pipelines.run.build import build

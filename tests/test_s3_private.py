@@ -15,7 +15,8 @@ from clipmill.pipelines.plan import inventory
 from clipmill.pipelines.plan.annotations import sidecars
 from clipmill.schemas.errors import ConfigError
 from clipmill.stages.storage import s3_private
-from clipmill.stages.storage.root import CONNECTIONS, Root
+from clipmill.stages.storage.file_system import CONNECTIONS
+from clipmill.stages.storage.root import Root
 
 ROOT = Path(__file__).parents[1]
 VERSION = f"s3fs {s3fs.__version__}"

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from test_forget import GONE, MARK, RATE, all_clean, assert_nothing_left, config_of, corpus, run, said  # noqa: F401
 
-from clipmill.pipelines.dataset.records_io import read_retries, snapshot_numbers, write_retries
+from clipmill.pipelines.dataset.records_io import snapshot_numbers
 from clipmill.pipelines.dataset.traces import Names, Needles, search
+from clipmill.pipelines.dataset.tries import read_retries, update_retries
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.stages.storage.root import Root
 
@@ -49,7 +50,7 @@ def test_gc_leaves_no_copy_of_what_was_dropped(corpus: Path, tmp_path: Path, mak
     for format in ("csv", "kaldi", "lhotse", "huggingface", "croissant"):
         run("export", out, format)
     root = Root(str(out))
-    write_retries(root, {GONE: ("1-2", 1)})
+    update_retries(root, lambda _: {GONE: ("1-2", 1)})
     (out / "builds/rejections.parquet").write_bytes((out / "snapshots/000001/rejections.parquet").read_bytes())
     (corpus / f"dog/{MARK}.wav").unlink()
     run("build", config)

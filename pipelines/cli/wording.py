@@ -341,6 +341,7 @@ def describe_status(status: dict[str, Any]) -> list[str]:
             "running": f"running      {where}: {done}{progress}",
             "interrupted": f"interrupted  {where}: {done}; `clipmill build` with the same configuration continues from there",
             "failed": f"failed       {where}: {done}: {build['message']}",
+            "unreadable": f"unreadable   {build['message']}",
             "not_published": f"not published  {where}: {done}: {build['message']}",
         }
         lines.append(by_state.get(build["state"], f"finished     {where}: {build['state']}"))

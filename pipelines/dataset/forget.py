@@ -20,7 +20,6 @@ from clipmill.pipelines.dataset.publish import Draft, publish, sum_up, with_dupl
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import (
     describe_missing_shards,
-    read_retries,
     snapshot_numbers,
     sound_commit,
     sound_commits,
@@ -29,6 +28,7 @@ from clipmill.pipelines.dataset.records_io import (
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of, schema_of_manifest
 from clipmill.pipelines.dataset.survey import Survey, is_item_of, redact, stray_matcher, survey
 from clipmill.pipelines.dataset.traces import Needles, Traces, search
+from clipmill.pipelines.dataset.tries import read_retries
 from clipmill.pipelines.dataset.upgrade import upgrade
 from clipmill.schemas.errors import ClipmillError, DonorError
 from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, commit_path
@@ -229,9 +229,7 @@ def _remove(root: Root, targets: Survey, done: ForgetResult, report: Report) -> 
     needles = Needles(targets.names)
     garbage = find_garbage_beyond(root, kept, targets.excluded)
     garbage.notes |= {p: n for p, n in targets.garbage.notes.items() if p == REJECTED_FILE}
-    retries = garbage.retries_left
-    garbage.retries_left = {item: entry for item, entry in retries.items() if not is_item_of(item, targets.recordings)}
-    garbage.retries = len(read_retries(root)) - len(garbage.retries_left)
+    garbage.retries_removed |= {i: e for i, e in read_retries(root).items() if is_item_of(i, targets.recordings)}
     done.removed_snapshots = garbage.dropped
     done.removed_files, done.removed_bytes = len(list(garbage.paths)), garbage.size_bytes
     if done.removed_files:

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipmill.pipelines.dataset.index_parts import StoredPart, shards_of
+from clipmill.pipelines.dataset.leases import Lease, read_leases, running_since
 from clipmill.pipelines.dataset.marks import read_marks, remove_marks
-from clipmill.pipelines.dataset.notes import Note, collecting, read_notes, running_since
+from clipmill.pipelines.dataset.notes import collecting
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import (
     committed_keys,
     read_commit,
-    read_retries,
     read_snapshot,
     shard_sizes,
     snapshot_numbers,
-    write_retries,
 )
 from clipmill.pipelines.dataset.stale_exports import find_stale_exports
+from clipmill.pipelines.dataset.tries import read_retries, update_retries
 from clipmill.schemas.index import Shard
 from clipmill.schemas.layout import (
     BUILDS,
@@ -53,8 +53,7 @@ class Garbage:
     leftovers : files of interrupted writes
     kept, dropped : numbers of snapshots
     held : number of shards that are kept for a build that was interrupted, failed or was not published
-    retries : number of entries of `retries.json` for recordings that no kept shard has
-    retries_left : the other entries
+    retries_removed : entries of `retries.json` for recordings that no kept shard has
     """
 
     snapshots: dict[str, int] = field(default_factory=dict)
@@ -66,8 +65,12 @@ class Garbage:
     kept: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     held: int = 0
-    retries: int = 0
-    retries_left: Retries = field(default_factory=dict)
+    retries_removed: Retries = field(default_factory=dict)
+
+    @property
+    def retries(self) -> int:
+        """Number of entries of `retries.json` that can be removed."""
+        return len(self.retries_removed)
 
     @property
     def _groups(self) -> tuple[dict[str, int], ...]:
@@ -85,8 +88,8 @@ class Garbage:
         return sum(sum(group.values()) for group in self._groups)
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {name: value for name, value in self.__dict__.items() if name not in ("retries_left", "marks")}
-        return {**plain, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
+        plain = {name: value for name, value in self.__dict__.items() if name not in ("retries_removed", "marks")}
+        return {**plain, "retries": self.retries, "files": len(list(self.paths)), "size_bytes": self.size_bytes}
 
 
 def find_garbage(root: Root, keep: int | None = None) -> Garbage:
@@ -120,11 +123,9 @@ def find_garbage_beyond(
     garbage.exports, folders = find_stale_exports(root, needed.identities, needed.files)
     garbage.shards = _unnamed_shards(root, needed.files)
     garbage.marks = _stale_marks(root, needed.files)
-    garbage.notes = _ended_notes(root, needed.notes)
+    garbage.notes = _ended_notes(root, needed.leases)
     garbage.leftovers = _leftovers(root, folders)
-    retries = read_retries(root)
-    garbage.retries_left = _needed_retries(root, needed.shards, retries)
-    garbage.retries = len(retries) - len(garbage.retries_left)
+    garbage.retries_removed = _unneeded_retries(root, needed.shards, read_retries(root))
     return garbage
 
 
@@ -136,21 +137,21 @@ class _Needed:
     shards : that they name, and those held for a build that was not published
     files : paths of the manifests, commit records and shards
     n_held : number of shards that are held
-    notes : notes of builds, oldest first
+    leases : notes of builds, oldest first
     """
 
     identities: set[str]
     shards: list[Shard]
     files: set[str]
     n_held: int
-    notes: list[Note]
+    leases: list[Lease]
 
 
 def _find_needed(root: Root, kept: list[int], excluded: Collection[str], protected: Collection[str]) -> _Needed:
     published = [Published(root, read_snapshot(root, n)) for n in kept]
     named = {key for p in published for key in p.snapshot.commits} | set(protected)
-    notes = read_notes(root)
-    planned = {key for note in notes if note.outcome in _UNDONE for key in note.keys}
+    leases = read_leases(root)
+    planned = {key for lease in leases if (note := lease.note) and note.outcome in _UNDONE for key in note.keys}
     held = planned & committed_keys(root) - named - set(excluded)
     files = {f"{SNAPSHOTS}/{snapshot_name(n)}/manifest.parquet" for n in kept}
     files |= {path for p in published for part in p.snapshot.parts for path in part.paths}
@@ -164,7 +165,7 @@ def _find_needed(root: Root, kept: list[int], excluded: Collection[str], protect
         shards[key] = Shard.of(read_commit(root, key))
     for shard in shards.values():
         files |= {commit_path(shard.key), *(output.path for output in shard.outputs)}
-    return _Needed({p.identity for p in published}, list(shards.values()), files, len(held), notes)
+    return _Needed({p.identity for p in published}, list(shards.values()), files, len(held), leases)
 
 
 def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
@@ -182,10 +183,14 @@ def _stale_marks(root: Root, needed: Collection[str]) -> list[str]:
     return [path for path in read_marks(root) if path not in needed and not path.startswith(f"{SNAPSHOTS}/")]
 
 
-def _ended_notes(root: Root, notes: list[Note]) -> dict[str, int]:
-    """Return the notes of completed builds before the last one, and the rejections of an unpublished build if a later one has run."""
-    stale = [f"{BUILDS}/{n.id}.json" for n in notes[:-1] if not n.is_alive and n.outcome not in _UNDONE]
-    if not notes or notes[-1].outcome != "not_published":
+def _ended_notes(root: Root, leases: list[Lease]) -> dict[str, int]:
+    """Return the notes of completed builds before the last one, those that cannot be read and have run out, and the rejections of an
+    unpublished build if a later one has run.
+    """
+    legible = [lease for lease in leases if lease.note is not None]
+    stale = [lease.path for lease in leases if lease.note is None and not lease.is_alive]
+    stale += [e.path for e in legible[:-1] if e.note and not e.is_alive and e.note.outcome not in _UNDONE]
+    if not legible or not legible[-1].note or legible[-1].note.outcome != "not_published":
         stale.append(REJECTED_FILE)
     sizes = root.sizes(BUILDS)
     return {path: sizes[path] for path in stale if path in sizes}
@@ -197,12 +202,12 @@ def _leftovers(root: Root, export_folders: list[str]) -> dict[str, int]:
     return root.leftovers(running_since(root), re.compile(f"(?:{OWN_FILES.pattern}){exported}"))
 
 
-def _needed_retries(root: Root, shards: list[Shard], retries: Retries) -> Retries:
-    """Return the retries of items that the shards hold; all retries if a shard of an older clipmill does not list its items."""
+def _unneeded_retries(root: Root, shards: list[Shard], retries: Retries) -> Retries:
+    """Return the retries of items that no shard holds; none if a shard of an older clipmill does not list its items."""
     if not retries or any(shard.output("recordings") is None for shard in shards):
-        return retries
+        return {}
     items = {row["item_id"] for shard in shards for row in recordings_of(root, shard)}
-    return {item: entry for item, entry in retries.items() if item in items}
+    return {item: entry for item, entry in retries.items() if item not in items}
 
 
 def _unnamed_snapshots(root: Root, kept: list[int]) -> dict[str, int]:
@@ -233,13 +238,19 @@ def collect(root: Root, keep: int | None = None) -> Garbage:
 
 def remove(root: Root, garbage: Garbage) -> None:
     """Remove garbage, in an order that never leaves incomplete content valid. The root must be held by `collecting`."""
-    for path in (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.notes):
-        root.remove(path)
+    for group in (garbage.snapshots, garbage.exports, garbage.shards, garbage.notes):
+        # A power failure must not bring back a record whose files are gone.
+        for is_record in (True, False):
+            for path in group:
+                if path.endswith(".json") == is_record:
+                    root.remove(path)
+            root.sync()
     remove_marks(root, garbage.marks)
     for name in garbage.leftovers:
         root.remove_leftover(name)
-    if garbage.retries:
-        write_retries(root, garbage.retries_left)
+    if gone := garbage.retries_removed:
+        # An entry that a retry has changed since is needed again.
+        update_retries(root, lambda now: {item: entry for item, entry in now.items() if gone.get(item) != entry})
     _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards))
 
 

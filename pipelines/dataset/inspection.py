@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.index_parts import versions_of
+from clipmill.pipelines.dataset.leases import Lease, in_iso, read_leases, read_notes
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
-from clipmill.pipelines.dataset.notes import Note, read_notes, unfinished_forget
+from clipmill.pipelines.dataset.notes import unfinished_forget
 from clipmill.pipelines.dataset.outcomes import remarks_by_code
 from clipmill.pipelines.dataset.publish import remark_rows
 from clipmill.pipelines.dataset.published import Published
@@ -150,7 +151,7 @@ def status(root: Root) -> dict[str, Any]:
         state["published"]["damage"] = _describe_damage(root, last, committed)
     forget = unfinished_forget(root)
     state["forget"] = {"started": forget[0], "running": forget[1]} if forget is not None else None
-    state["builds"] = [_describe_build(note, committed) for note in read_notes(root)]
+    state["builds"] = [_describe_build(lease, committed) for lease in read_leases(root)]
     return state
 
 
@@ -167,8 +168,15 @@ def _describe_damage(root: Root, last: Snapshot, committed: set[str]) -> str | N
     return None
 
 
-def _describe_build(note: Note, committed: set[str]) -> dict[str, Any]:
-    state = note.outcome if note.outcome is not None else "running" if note.is_alive else "interrupted"
+def _describe_build(lease: Lease, committed: set[str]) -> dict[str, Any]:
+    if (note := lease.note) is None:
+        what = "may be running" if lease.is_alive else "has ended; the next build removes the note"
+        return {
+            "state": "unreadable", "message": f"{lease.path} cannot be read: its build {what}{lease.until if lease.is_alive else ''}",
+            "started": in_iso(lease.modified_s), "last_sign": in_iso(lease.modified_s), "host": "", "pid": 0,
+            "shards_planned": 0, "shards_committed": 0, "recordings_listed": 0, "progress": "",
+        }  # fmt: skip
+    state = note.outcome if note.outcome is not None else "running" if lease.is_alive else "interrupted"
     return {
         "state": state,
         "message": note.message,

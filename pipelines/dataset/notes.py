@@ -8,102 +8,43 @@ it looks at the notes of builds; each then reads the other's. Whatever the order
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
 
+from clipmill.pipelines.dataset.leases import (
+    FORGET_FILE,
+    GC_FILE,
+    LEASE_S,
+    Lease,
+    Note,
+    StorageClock,
+    in_iso,
+    read_lease,
+    read_leases,
+)
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import BUILDS
 from clipmill.stages.storage.failures import describe_os_error
-from clipmill.stages.storage.processes import is_running, process_start, this_machine
 from clipmill.stages.storage.root import Root
 
 _BEAT_S = 10.0
-_DEAD_AFTER_S = 600.0
 _FINISH_S = 5.0
-_GC_FILE = f"{BUILDS}/gc.json"
-_GC_WAIT_S = 600.0
-_FORGET_FILE = f"{BUILDS}/forget.json"
+_GC_WAIT_S = LEASE_S + 30.0
 _FORGOTTEN_MESSAGE = "removed: the message named a recording that has since been forgotten"
 
 
-@dataclass(frozen=True)
-class Note:
-    """The record that a build, `gc` or `forget` keeps of itself.
-
-    keys : keys of the shards that a build planned
-    started, beat : when it started and when it last gave a sign of life, in UTC, ISO 8601
-    process_start : start of the process in clock ticks since the machine started, because process ids are reused
-    outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or if it was killed
-    message : why it published nothing
-    progress : how far it was at the last sign of life, as text to print
-    """
-
-    id: str
-    host: str
-    pid: int
-    process_start: int
-    started: str
-    beat: str
-    keys: list[str] = field(default_factory=list)
-    recordings: int = 0
-    outcome: str | None = None
-    message: str | None = None
-    progress: str = ""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is still running: checked by its process on this machine, judged by its last sign of life on others."""
-        if self.outcome is not None:
-            return False
-        if self.host == this_machine():
-            return is_running(self.pid) and process_start(self.pid) == self.process_start
-        silent = datetime.now(UTC) - datetime.fromisoformat(self.beat)
-        return silent.total_seconds() < _DEAD_AFTER_S
-
-    @classmethod
-    def of_this_process(cls, **more: Any) -> Note:
-        """Return a new note of this process. more : further fields"""
-        now = datetime.now(UTC)
-        pid = os.getpid()
-        name = f"{now.strftime('%Y%m%dT%H%M%S%f')}-{pid}"
-        stamp = now.isoformat(timespec="seconds")
-        return cls(name, this_machine(), pid, process_start(pid), stamp, stamp, **more)
-
-
-def read_notes(root: Root) -> list[Note]:
-    """Return the notes of builds, oldest first. Files that are not notes are ignored."""
-    notes = []
-    for name in root.names(BUILDS):
-        if name.endswith(".json") and f"{BUILDS}/{name}" not in (_GC_FILE, _FORGET_FILE):
-            note = _read(root, f"{BUILDS}/{name}")
-            if note is not None:
-                notes.append(note)
-    return sorted(notes, key=lambda n: n.id)
-
-
-def running_since(root: Root, but: str | None = None) -> datetime | None:
-    """Return when the oldest running build started; None if no build is running. but : id of a build that does not count"""
-    started = [n.started for n in read_notes(root) if n.is_alive and n.id != but]
-    return datetime.fromisoformat(min(started)) if started else None
-
-
-def _read(root: Root, path: str) -> Note | None:
-    try:
-        return Note(**json.loads(root.read_bytes(path)))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
-        return None
+def _content(note: Note) -> bytes:
+    return (json.dumps(asdict(note)) + "\n").encode()
 
 
 def _write(root: Root, path: str, note: Note) -> None:
     try:
-        root.write_bytes(path, (json.dumps(asdict(note)) + "\n").encode())
+        root.write_bytes(path, _content(note))
     except OSError as error:
         raise describe_os_error(error, root, "write to") from None
 
@@ -123,12 +64,17 @@ class BuildNote:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> BuildNote:
-        for note in read_notes(self._root):
-            if not note.is_alive:
-                self._root.remove(f"{BUILDS}/{note.id}.json")
         _write(self._root, self._path, self._note)
         self._thread.start()
-        _wait_for_gc(self._root)
+        try:
+            clock = StorageClock(self._root.modified(self._path))
+            for lease in read_leases(self._root, clock):
+                if not lease.is_alive and lease.path != self._path:
+                    self._root.remove(lease.path)
+            _wait_for_gc(self._root, clock)
+        except BaseException as error:  # or it would go on giving signs of life
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def replan(self, keys: list[str], recordings: int) -> None:
@@ -176,13 +122,13 @@ class BuildNote:
                 _write(self._root, self._path, replace(self._note, beat=now, progress=self.describe()))
 
 
-def _wait_for_gc(root: Root) -> None:
+def _wait_for_gc(root: Root, clock: StorageClock) -> None:
     deadline = time.monotonic() + _GC_WAIT_S
-    while (note := _read(root, _GC_FILE)) is not None and note.is_alive:
+    while (lease := read_lease(root, GC_FILE, clock)) is not None and lease.is_alive:
         if time.monotonic() > deadline:
             raise ClipmillError(
-                f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
-                " build again when it has ended"
+                f"a `clipmill gc` or `forget` has been running on {root.url} for {_GC_WAIT_S / 60:.0f} minutes ({lease.holder}):"
+                f" build again when it has ended{lease.until}"
             )
         time.sleep(0.2)
 
@@ -197,34 +143,48 @@ def collecting(root: Root, command: str = "gc") -> Iterator[None]:
     ------
     ClipmillError : a build, or another `gc` or `forget`, is running on the root
     """
-    other = _read(root, _GC_FILE)
-    if other is not None and other.is_alive:
-        raise ClipmillError(
-            f"another `clipmill gc` or `forget` is running on {root.url} (process {other.pid} on {other.host},"
-            f" since {other.started}): run {command} again when it has ended"
-        )
-    note, stop = Note.of_this_process(), threading.Event()
-    _write(root, _GC_FILE, note)
+    clock, note, stop = StorageClock(root.now_s()), Note.of_this_process(), threading.Event()
+    _take_over(root, note, clock, command)
 
     def beat() -> None:
         while not stop.wait(_BEAT_S):
             with suppress(ClipmillError):
-                _write(root, _GC_FILE, replace(note, beat=datetime.now(UTC).isoformat(timespec="seconds")))
+                _write(root, GC_FILE, replace(note, beat=datetime.now(UTC).isoformat(timespec="seconds")))
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        running = [n for n in read_notes(root) if n.is_alive]
+        running = [lease for lease in read_leases(root, clock) if lease.is_alive]
         if running:
             raise ClipmillError(
-                f"a build is running on {root.url} (process {running[0].pid} on {running[0].host}, since {running[0].started}):"
-                f" nothing was removed; run {command} again when it has ended"
+                f"a build is running on {root.url} ({running[0].holder}): nothing was removed; run {command} again when it has"
+                f" ended{running[0].until}"
             )
         yield
     finally:
         stop.set()
         thread.join()
-        root.remove(_GC_FILE)
+        held = read_lease(root, GC_FILE, clock)
+        if held is not None and (
+            held.note is None or held.note.id == note.id
+        ):  # not if another one took this one for dead
+            root.remove(GC_FILE)
+
+
+def _take_over(root: Root, note: Note, clock: StorageClock, command: str) -> None:
+    """Write the note of a `gc` or `forget` in the place of one that has ended. Of several at once only one succeeds."""
+    while True:
+        other = read_lease(root, GC_FILE, clock)
+        if other is not None and other.is_alive:
+            raise ClipmillError(
+                f"another `clipmill gc` or `forget` is running on {root.url} ({other.holder}): run {command} again when it has"
+                f" ended{other.until}"
+            )
+        try:
+            if root.swap_bytes(GC_FILE, other.content if other is not None else None, _content(note)):
+                return
+        except OSError as error:
+            raise describe_os_error(error, root, "write to") from None
 
 
 def refuse_while_collecting(root: Root, what: str) -> None:
@@ -232,30 +192,40 @@ def refuse_while_collecting(root: Root, what: str) -> None:
 
     what : the consequence, as "nothing was exported"
     """
-    note = _read(root, _GC_FILE)
-    if note is not None and note.is_alive:
+    lease = _lease(root, GC_FILE)
+    if lease is not None and lease.is_alive:
         raise ClipmillError(
-            f"a `clipmill gc` or `forget` has been running on {root.url} since {note.started} (process {note.pid} on {note.host}):"
-            f" {what}; try again when it has ended"
+            f"a `clipmill gc` or `forget` is running on {root.url} ({lease.holder}): {what}; try again when it has ended{lease.until}"
         )
+
+
+def _lease(root: Root, path: str) -> Lease | None:
+    """Return what a note says, to a command that only reads."""
+    return read_lease(root, path, StorageClock(root.now_s(may_write=False)))
 
 
 def begin_forgetting(root: Root) -> None:
     """Record that `forget` is changing a root, until `end_forgetting`, so that an interrupted one can be detected."""
-    _write(root, _FORGET_FILE, Note.of_this_process())
+    _write(root, FORGET_FILE, Note.of_this_process())
 
 
 def end_forgetting(root: Root) -> None:
     """Remove the record of `begin_forgetting`."""
-    root.remove(_FORGET_FILE)
+    root.remove(FORGET_FILE)
 
 
 def unfinished_forget(root: Root) -> tuple[str, bool] | None:
-    """Return when an unfinished `forget` started, and whether it is still running; None if there is none."""
-    forget, holder = _read(root, _FORGET_FILE), _read(root, _GC_FILE)
+    """Return when an unfinished `forget` started, and whether it is still running; None if there is none.
+
+    A record that cannot be read is that of one which is unfinished too.
+    """
+    forget, holder = _lease(root, FORGET_FILE), _lease(root, GC_FILE)
     if forget is None:
         return None
-    return forget.started, holder is not None and holder.is_alive and holder.pid == forget.pid
+    running = holder is not None and holder.is_alive
+    if forget.note is None or holder is None or holder.note is None:
+        return forget.note.started if forget.note is not None else in_iso(forget.modified_s), running
+    return forget.note.started, running and (holder.note.host, holder.note.pid) == (forget.note.host, forget.note.pid)
 
 
 def clean_notes(root: Root, keys: Collection[str], is_in_text: Callable[[str], bool]) -> None:
@@ -264,7 +234,9 @@ def clean_notes(root: Root, keys: Collection[str], is_in_text: Callable[[str], b
     keys : keys of the shards
     is_in_text : whether a text names a forgotten recording
     """
-    for note in read_notes(root):
+    for lease in read_leases(root):
+        if (note := lease.note) is None:
+            continue
         cleaned = replace(
             note,
             keys=[key for key in note.keys if key not in keys],
@@ -272,4 +244,5 @@ def clean_notes(root: Root, keys: Collection[str], is_in_text: Callable[[str], b
             progress="" if is_in_text(note.progress) else note.progress,
         )
         if cleaned != note:
-            _write(root, f"{BUILDS}/{note.id}.json", cleaned)
+            # It has ended, and being written anew would let it count for another lease.
+            _write(root, lease.path, replace(cleaned, outcome=note.outcome or "interrupted"))

@@ -16,7 +16,7 @@ from clipmill.pipelines.dataset.index_parts import FreshPart, IndexPart, StoredP
 from clipmill.pipelines.dataset.shard_set import schema_of_manifest
 from clipmill.schemas.index import Sums
 from clipmill.schemas.index_part import MAX_SHARDS, Part
-from clipmill.schemas.layout import INDEX, SNAPSHOTS, snapshot_name, snapshot_path
+from clipmill.schemas.layout import INDEX, SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import REJECTIONS
@@ -149,6 +149,8 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
             number += 1  # another build is about to publish this number, or left it unfinished: never overwrite it
             continue
         snapshot = replace(draft.snapshot, number=number, parent=parent, files=files, parts=parts)
+        # What other processes have committed may not be on the disk yet.
+        root.sync([commit_path("x"), *(f"shards/{split}/x" for split in snapshot.by_split)])
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 
@@ -182,6 +184,7 @@ def repair(root: Root, snapshot: Snapshot, draft: Draft) -> bool:
             return False
         with root.write(path) as target:
             write(target)
+    root.sync()
     return True
 
 

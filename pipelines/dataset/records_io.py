@@ -14,10 +14,7 @@ from clipmill.schemas.layout import (
     COMMITS,
     FORGOTTEN_FILE,
     FORMAT_VERSION,
-    GENERATIONS_FILE,
-    RETRIES_FILE,
     SNAPSHOTS,
-    Retries,
     commit_path,
     snapshot_path,
 )
@@ -157,60 +154,10 @@ def shard_sizes(root: Root) -> dict[str, int]:
 
 def remove_shard(root: Root, commit: Commit) -> None:
     """Remove a shard that no snapshot names: first its record, so that it never counts as committed without its files."""
-    for path in (commit_path(commit.key), *(o.path for o in commit.outputs)):
-        root.remove(path)
-
-
-def read_retries(root: Root) -> Retries:
-    """Return which rejected items were tried again; empty if the file is missing.
-
-    Raises
-    ------
-    ClipmillError : the file is damaged
-    """
-    try:
-        record = unsealed(root.read_bytes(RETRIES_FILE))
-        # Before records had a digest, the items were all that was in it.
-        plain = record["retries"] if "format_version" in record else record
-        return {str(item): (str(version), int(n)) for item, (version, n) in plain.items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ClipmillError(
-            f"{root.uri(RETRIES_FILE)}: not a record of retries ({describe_bad_record(error)}); restore the file, or remove it and run"
-            " retry again: clipmill then no longer knows what was retried before",
-            code="root.damaged",
-        ) from None
-
-
-def write_retries(root: Root, retries: Retries) -> None:
-    """Write which rejected items were tried again."""
-    root.write_bytes(RETRIES_FILE, sealed({"format_version": FORMAT_VERSION, "retries": retries}))
-
-
-def read_generations(root: Root) -> dict[str, int]:
-    """Return how often shards were made anew with other bytes, by the clips key that they would have otherwise; empty if the file is missing.
-
-    Raises
-    ------
-    ClipmillError : the file is damaged
-    """
-    try:
-        record = unsealed(root.read_bytes(GENERATIONS_FILE), must_be_sealed=True)
-        return {str(key): int(n) for key, n in record["generations"].items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ClipmillError(
-            f"{root.uri(GENERATIONS_FILE)}: not a record of generations ({describe_bad_record(error)}); restore the file, or remove it: the"
-            " next build then makes the shards again that it was for",
-            code="root.damaged",
-        ) from None
-
-
-def write_generations(root: Root, generations: Mapping[str, int]) -> None:
-    """Write how often shards were made anew with other bytes."""
-    root.write_bytes(GENERATIONS_FILE, sealed({"format_version": FORMAT_VERSION, "generations": dict(generations)}))
+    root.remove(commit_path(commit.key))
+    root.sync()
+    for output in commit.outputs:
+        root.remove(output.path)
 
 
 def read_forgotten(root: Root) -> Forgotten:

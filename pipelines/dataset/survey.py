@@ -21,11 +21,11 @@ from clipmill.pipelines.dataset.records_io import (
     committed_keys,
     read_commit,
     read_forgotten,
-    read_retries,
     read_snapshot,
     snapshot_numbers,
 )
 from clipmill.pipelines.dataset.traces import Names, Needles, origins_of
+from clipmill.pipelines.dataset.tries import read_retries
 from clipmill.schemas.errors import ClipmillError, StorageError
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.layout import REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name

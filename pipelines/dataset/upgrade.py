@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from clipmill.pipelines.dataset.identity import upgrade_identity
 from clipmill.pipelines.dataset.index_parts import in_turn
-from clipmill.pipelines.dataset.records_io import read_forgotten, read_retries, write_forgotten, write_retries
+from clipmill.pipelines.dataset.records_io import read_forgotten, write_forgotten
+from clipmill.pipelines.dataset.tries import update_retries
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import FORGOTTEN_FILE, FORMAT_VERSION, RETRIES_FILE, commit_path
 from clipmill.schemas.records import Commit
@@ -22,7 +23,7 @@ def upgrade(root: Root, keys: Sequence[str]) -> None:
     for _ in in_turn(root, lambda key: _upgrade_commit(root, key), keys):
         pass
     if root.exists(RETRIES_FILE):
-        write_retries(root, read_retries(root))
+        update_retries(root, lambda known: known, always=True)
     if root.exists(FORGOTTEN_FILE):
         write_forgotten(root, read_forgotten(root))
     upgrade_identity(root)

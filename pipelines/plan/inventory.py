@@ -13,6 +13,7 @@ from operator import attrgetter
 
 import regex
 
+from clipmill.pipelines.plan.links import is_in
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.raw_config import names_extension
@@ -63,6 +64,8 @@ class Inventory:
     """What a source holds.
 
     other_files : paths of files that are not recordings, among which sidecars are looked up
+    links : links that cannot be read as sidecars, or that lead to folders of them: the reason and the detail to reject a recording
+        with; empty unless the source has sidecars
     passed_over : number of files that are not recordings only because of their extension, by extension (``.txt``, `NO_EXTENSION`, or
         `OTHERS` for what does not look like one). Excluded files and annotation files are not counted
     """
@@ -70,6 +73,7 @@ class Inventory:
     recordings: list[Recording] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     other_files: set[str] = field(default_factory=set)
+    links: dict[str, tuple[str, str]] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -263,12 +267,21 @@ class _Walk:
 
     def __init__(self, source: Source, root: Root, inventory: Inventory, patterns: Patterns) -> None:
         self._source, self._inventory, self._patterns = source, inventory, patterns
+        self._has_sidecars = source.annotations is not None and source.annotations.sidecar is not None
         self._top = root.full()
         self._real_top = os.path.realpath(self._top)
         self._seen = {self._real_top}
+        self._of_sidecars: list[str] = []
 
     def files(self) -> Iterator[tuple[str, int, str]]:
-        folders = [""]
+        yield from self._list([""])
+        # Linked folders that can hold sidecars alone come last, so that no recording is listed under another name because of them.
+        self._seen = {self._real_top}
+        for path, size_bytes, version in self._list(self._of_sidecars):
+            if not self._patterns.match(path):
+                yield path, size_bytes, version
+
+    def _list(self, folders: list[str]) -> Iterator[tuple[str, int, str]]:
         while folders:
             folder = folders.pop()
             with os.scandir(f"{self._top}/{folder}" if folder else self._top) as entries:
@@ -293,20 +306,26 @@ class _Walk:
                         raise
                     if self._patterns.match(path):
                         self._refuse(path, "recording_missing", "a link that leads nowhere")
+                    elif self._has_sidecars and entry.is_symlink():
+                        self._inventory.links[path] = ("annotation_unreadable", "a link that leads nowhere")
 
     def _enter_link(self, entry: os.DirEntry[str], path: str) -> bool:
         """Return whether to list a link. If not, it may be refused with a reason."""
         real = os.path.realpath(entry.path)
         is_folder = entry.is_dir()
-        if real == self._real_top or real.startswith(self._real_top + os.sep):
+        if is_in(real, self._real_top):
             return not is_folder  # a folder inside the root is listed under its own name
-        unwanted = not (self._patterns.wants_folder(path) if is_folder else self._patterns.match(path))
-        if unwanted:
-            return False
-        if not self._source.follow_links:
-            self._refuse(path, "link_outside_root", f"a link to a {'folder' if is_folder else 'file'} outside the root")
-            return False
-        return True
+        wanted = self._patterns.wants_folder(path) if is_folder else self._patterns.match(path)
+        if self._source.follow_links:
+            if is_folder and not wanted and self._has_sidecars:
+                self._of_sidecars.append(path)
+            return wanted or not is_folder
+        detail = f"a link to a {'folder' if is_folder else 'file'} outside the root"
+        if self._has_sidecars:
+            self._inventory.links[path] = ("link_outside_root", detail)
+        if wanted:
+            self._refuse(path, "link_outside_root", detail)
+        return False
 
     def _is_new(self, entry: os.DirEntry[str]) -> bool:
         """Return whether a folder is listed for the first time: links can lead to it twice."""

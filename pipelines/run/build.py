@@ -19,23 +19,17 @@ from clipmill.pipelines.dataset.classes import class_order, classes_of, describe
 from clipmill.pipelines.dataset.committed import find_committed
 from clipmill.pipelines.dataset.identity import claim_root
 from clipmill.pipelines.dataset.inspection import describe_remarks
+from clipmill.pipelines.dataset.leases import running_since
 from clipmill.pipelines.dataset.marks import Mark, read_marks, remove_marks
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
-from clipmill.pipelines.dataset.notes import BuildNote, running_since
+from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.publish import publish as publish_draft
 from clipmill.pipelines.dataset.publish import remark_rows, repair, with_duplicates, write_rejections
-from clipmill.pipelines.dataset.records_io import (
-    committed_keys,
-    read_forgotten,
-    read_generations,
-    read_retries,
-    read_snapshot,
-    snapshot_numbers,
-    write_generations,
-)
+from clipmill.pipelines.dataset.records_io import committed_keys, read_forgotten, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.rotation import verify_next
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
 from clipmill.pipelines.dataset.sides import built_changes
+from clipmill.pipelines.dataset.tries import raise_generations, read_generations, read_retries
 from clipmill.pipelines.dataset.upgrade import upgrade
 from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor, with_expected
@@ -195,7 +189,8 @@ class Builder:
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
         with phase("listing recordings and annotations", self._quiet):
-            return make_plan(self._file.config, retries, read_forgotten(self.root), read_generations(self.root))
+            self._generations = read_generations(self.root)
+            return make_plan(self._file.config, retries, read_forgotten(self.root), self._generations)
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove half-written files of builds that were killed, or of workers of this build that were."""
@@ -239,11 +234,8 @@ class Builder:
 
     def _raise_generations(self, keys: Collection[str]) -> None:
         """Give shards another key, since what a published snapshot names must not be replaced by other bytes."""
-        generations = read_generations(self.root)
-        for key, clips_key in zip(self.plan.keys, self.plan.clips_keys, strict=True):
-            if key in keys:
-                generations[clips_key] = generations.get(clips_key, 0) + 1
-        write_generations(self.root, generations)
+        of_key = dict(zip(self.plan.keys, self.plan.clips_keys, strict=True))
+        raise_generations(self.root, self._generations, [of_key[key] for key in keys])
         self.report.shards_renewed += len(keys)
 
     def work(self, todo: list[int], note: BuildNote) -> list[str]:

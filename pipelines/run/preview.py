@@ -13,14 +13,9 @@ import pyarrow as pa
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.committed import find_committed
 from clipmill.pipelines.dataset.marks import read_marks
-from clipmill.pipelines.dataset.records_io import (
-    read_forgotten,
-    read_generations,
-    read_retries,
-    read_snapshot,
-    snapshot_numbers,
-)
+from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.shard_set import parts_of
+from clipmill.pipelines.dataset.tries import read_generations, read_retries
 from clipmill.pipelines.plan.estimates import (
     Estimate,
     annotations_rejected,

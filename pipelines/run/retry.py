@@ -9,7 +9,8 @@ from typing import Any
 from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.outcomes import recordings_of
-from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits, write_retries
+from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits
+from clipmill.pipelines.dataset.tries import update_retries
 from clipmill.pipelines.run.build import Builder
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.report import Report
@@ -77,7 +78,7 @@ def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
             undone = _take_back_equal_shards(root, before.values(), list(added.values()))
             changed = {item: entry for item, entry in bumped.items() if item not in undone}
             if changed:
-                write_retries(root, {**builder.retries, **changed})
+                builder.retries = update_retries(root, lambda now: _with_tries(now, changed))
             builder.plan_again(note)
             builder.build_and_publish(note, accept)
         again, lost = _outcomes(root, sound_commits(root, builder.plan.keys).values(), tried, used)
@@ -107,6 +108,12 @@ def _rejected_and_used(
 def _bumped(retries: Retries, tried: dict[str, dict[str, Any]]) -> Retries:
     """Return the entries of items with one try more, by which their shards get other keys."""
     return {item: (row["version"], _tries(retries, item, row["version"]) + 1) for item, row in tried.items()}
+
+
+def _with_tries(now: Retries, changed: Retries) -> Retries:
+    """Return the present entries with those of this retry. Of two counts for the same version the higher one stays."""
+    ours = {item: (version, max(n, _tries(now, item, version))) for item, (version, n) in changed.items()}
+    return {**now, **ours}
 
 
 def _take_back_equal_shards(root: Root, before: Iterable[Commit], commits: list[Commit]) -> set[str]:

@@ -29,11 +29,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
+from clipmill.stages.storage.folders import FolderSync
 from clipmill.stages.storage.processes import is_running, machine_digest, process_start
 
 TEMPORARY_PREFIX = ".clipmill-tmp-"
 _TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"([0-9a-f]{8})-(\d+)-")
 _CLAIM = re.compile(re.escape(TEMPORARY_PREFIX) + r"claim-\d+-(.+)", re.DOTALL)
+LOCK_PREFIX = f"{TEMPORARY_PREFIX}lock-"
+"""Of the files whose locks `swapping` holds. They are empty, and stay."""
 _ABANDONED_S = 24 * 3600
 _NO_LINKS = frozenset(
     {
@@ -58,13 +61,18 @@ _one_claim_at_a_time = threading.Lock()
 class LocalFiles:
     """Writes files under one root, and remembers what its file system does not support.
 
+    top : the root's folder
+    folders : syncs names
     created_by : link | rename | claim, the method for files that must not replace another; None before the first
     is_synced : False if the file system does not support fsync
+    has_swaps : False if a file had to be swapped (`Root.swap_bytes`) without a lock
     """
 
-    def __init__(self) -> None:
+    def __init__(self, top: str) -> None:
+        self.folders = FolderSync(top)
         self.created_by: Literal["link", "rename", "claim"] | None = None
         self.is_synced = True
+        self.has_swaps = True
 
     @property
     def weaknesses(self) -> list[str]:
@@ -79,20 +87,35 @@ class LocalFiles:
             warnings.append(
                 "this file system cannot confirm that a file has reached the disk: after a power failure, run `clipmill verify`"
             )
+        elif not self.folders.is_supported:
+            warnings.append(
+                "this file system cannot confirm that a file's name has reached the disk: after a power failure, run `clipmill verify`"
+            )
+        if not self.has_swaps:
+            warnings.append(
+                "this storage can neither lock a file nor compare it before it is replaced: run one `clipmill retry` or `gc` at a time,"
+                " or entries of retries.json may be lost"
+            )
         return warnings
 
     @contextlib.contextmanager
-    def staged(self, target: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
+    def staged(
+        self, target: str, replace: bool, is_record: bool = True
+    ) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
         """Open a file for writing, and yield it with a function `publish`.
 
         The file appears when `publish` is called, which returns whether it did: not if the name is taken and `replace` is False.
+
+        is_record : the names of all files that were written or removed before are on the disk before this one appears, and its own
+            afterwards; otherwise its name is on the disk when the next record has been written, or after `folders.settle`
 
         Raises
         ------
         OSError : with `target` as the file's name
         """
         folder, name = os.path.split(target)
-        os.makedirs(folder, exist_ok=True)
+        with naming(target):
+            self.folders.make(folder)
         temporary = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
 
         def publish() -> bool:
@@ -100,10 +123,15 @@ class LocalFiles:
                 stream.flush()
                 self._sync(stream.fileno())
                 stream.close()  # some network file systems report errors only here, which must be before the file appears
+                if is_record:
+                    self.folders.settle()
                 if replace:
                     os.replace(temporary, target)
-                    return True
-                return self._create(temporary, target)
+                created = replace or self._create(temporary, target)
+                self.folders.changed(folder)  # also when another one created it, who may not have come to sync it yet
+                if is_record:
+                    self.folders.settle()
+                return created
 
         try:
             with naming(target):
@@ -313,6 +341,21 @@ def _remove_claims(target: str) -> None:
             number += 1
 
 
+def clock_of(folder: str) -> float:
+    """Return what a file system's clock says now, in seconds since 1970; this machine's if nothing can be written there.
+
+    On a network file system that is the server's clock, by which other machines' files are dated as well.
+    """
+    path = f"{folder}/{TEMPORARY_PREFIX}{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-clock"
+    try:
+        with open(path, "xb") as stream:
+            now_s = os.fstat(stream.fileno()).st_mtime
+        os.unlink(path)
+    except OSError:
+        return time.time()
+    return now_s
+
+
 def leftover_sizes(top: str) -> dict[str, int]:
     """Return the abandoned temporary files under a folder: sizes in bytes, by path."""
     sizes: dict[str, int] = {}
@@ -328,8 +371,10 @@ def leftover_sizes(top: str) -> dict[str, int]:
 def _is_abandoned(folder: str, name: str) -> bool:
     """Return whether a temporary file's writer has ended. For writers on other machines this is assumed after a day.
 
-    A claim is abandoned only when its file exists: if it were removed before, it could be created a second time.
+    A claim is abandoned only when its file exists: if it were removed before, it could be created a second time. Locks never are.
     """
+    if name.startswith(LOCK_PREFIX):
+        return False
     claim = _CLAIM.fullmatch(name)
     if claim is not None and os.path.lexists(f"{folder}/{claim[1]}"):
         return True

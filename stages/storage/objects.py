@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -17,6 +19,7 @@ LARGEST_BYTES = 8 << 20
 PROBE_BYTES = 1 << 17
 """Of the first request when few parts of an object are wanted."""
 _DEADLINE_S = 30.0
+_PROBES = 16
 _SLOWEST_BYTES_PER_S = 250_000
 
 
@@ -209,6 +212,19 @@ async def _get(fs: Any, bucket: str, key: str, start: int, stop: int, etag: str 
     if len(content) != min(stop, size) - start:
         raise StorageError(f"{bucket}/{key}: {len(content)} bytes came of [{start}, {stop})", transient=True)
     return _Answer(content, answer["ETag"], size)
+
+
+def any_readable(fs: Any, paths: Sequence[str], errors: tuple[type[Exception], ...]) -> bool:
+    """Return whether a store lets us read one of these objects, of which a few are tried. paths : bucket/key"""
+    return any(_is_readable(fs, path, errors) for path in paths[:: max(1, len(paths) // _PROBES)])
+
+
+def _is_readable(fs: Any, path: str, errors: tuple[type[Exception], ...]) -> bool:
+    try:
+        with contextlib.closing(ObjectStream(fs, path, errors, size_bytes=1)) as stream:
+            return stream.size >= 0
+    except (PermissionError, FileNotFoundError):
+        return False
 
 
 def bucket_and_key(path: str) -> tuple[str, str]:

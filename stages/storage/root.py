@@ -10,27 +10,25 @@ import errno
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import IO, Any
 
-import fsspec
 import fsspec.core
 
-from clipmill.schemas.errors import ConfigError
-from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
-from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
+from clipmill.stages.storage.file_system import discard, new_file_system, time_written
+from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, clock_of, leftover_sizes, naming
+from clipmill.stages.storage.objects import ObjectStream, any_readable, bucket_and_key
 from clipmill.stages.storage.patience import patient
 from clipmill.stages.storage.patient_stream import PatientStream
-from clipmill.stages.storage.s3_private import prepare
+from clipmill.stages.storage.swapping import swap_here, swap_object
 from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 _UPLOAD = "{}?uploadId={}"
-_PROBES = 16
-CONNECTIONS = 32
-"""To one store at a time, as many as there are threads that read small objects from it. botocore's default is 10."""
 
 
 def check_relative(path: str) -> str:
@@ -71,7 +69,7 @@ class Root:
     @cached_property
     def local_files(self) -> LocalFiles:
         """How files are written here where the root is local, and what its file system has refused."""
-        return LocalFiles()
+        return LocalFiles(self._base if self.is_local else "")
 
     @cached_property
     def _base(self) -> str:
@@ -85,41 +83,9 @@ class Root:
         """The fsspec file system. Raises ConfigError when the URL's scheme is unknown, its package missing, or its options wrong."""
         pid, found = self.__dict__.get("_fs", (0, None))
         if pid != os.getpid():  # a forked process has none of the threads that do the work of a remote one
-            found = self._new_fs()
+            found = new_file_system(self.url, self.storage_options, self.is_local, self.is_s3, self.errors)
             self.__dict__["_fs"] = (os.getpid(), found)
         return found
-
-    def _new_fs(self) -> Any:
-        scheme = "file" if self.is_local else self.url.split("://", 1)[0]
-        options = dict(self.storage_options)
-        try:
-            fsspec.get_filesystem_class(scheme)
-        except ValueError:
-            raise ConfigError(
-                f"{self.url}: {scheme}:// is an unknown kind of address; known are a folder, s3://BUCKET/FOLDER, and other stores that"
-                " fsspec has a file system for, as gs:// and az://"
-            ) from None
-        except ImportError:
-            pass  # told below
-        try:
-            if self.is_s3:
-                # One layer of retries is enough: with three of them, one inside the other, failures take minutes (`patience`).
-                ours = {"retries": {"max_attempts": 0}, "max_pool_connections": CONNECTIONS}
-                options["config_kwargs"] = {**ours, **(options.get("config_kwargs") or {})}
-            found = fsspec.filesystem(scheme, **options)
-            if self.is_s3:
-                prepare(found)
-                with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
-                    found.connect()
-            return found
-        except ImportError as error:
-            raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            # What is wrong can be a secret in the wrong place, so no value is shown.
-            why = str(error) if scheme not in ("s3", "s3a") else f"{type(error).__name__}{_named(error)}"
-            raise ConfigError(
-                f"cannot open {self.url}: {why}; check storage_options, and that endpoint_url (or AWS_ENDPOINT_URL) is like https://host:port"
-            ) from None
 
     def connect(self) -> None:
         """Load what speaks to a remote store, which otherwise takes its time from the first request."""
@@ -274,15 +240,7 @@ class Root:
         except PermissionError:
             return False
         others = [f"{bucket}/{name}" for name in found if f"{bucket}/{name}" != self.full(but)]
-        chosen = others[:: max(1, len(others) // _PROBES)]
-        return not chosen or any(self._can_read(path) for path in chosen)
-
-    def _can_read(self, path: str) -> bool:
-        try:
-            with contextlib.closing(ObjectStream(self.fs, path, self.errors, size_bytes=1)) as stream:
-                return stream.size >= 0
-        except (PermissionError, FileNotFoundError):
-            return False
+        return not others or any_readable(self.fs, others, self.errors)
 
     @patient
     def _page(self, bucket: str, prefix: str, more: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -297,13 +255,51 @@ class Root:
         return found
 
     @patient
+    def modified(self, path: str) -> float:
+        """Return when a file was last written, in seconds since 1970 by the storage's clock.
+
+        Raises
+        ------
+        OSError : ENOTSUP if the store does not tell
+        """
+        if self.is_local:
+            return os.stat(self.full(path)).st_mtime
+        return time_written(self.remote_info(path), path)
+
+    def now_s(self, may_write: bool = True) -> float:
+        """Return what the storage's clock says now, in seconds since 1970; where it cannot be asked, this machine's.
+
+        may_write : create a temporary file, to see what time a file system gives it; otherwise a local root has this machine's clock
+        """
+        if self.is_s3:
+            bucket, key = bucket_and_key(self.full())
+            answer = self._page(bucket, f"{key}/" if key else "", {"MaxKeys": 1})
+            date = (answer.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
+            return parsedate_to_datetime(date).timestamp() if date else time.time()
+        if self.is_local and may_write:
+            return clock_of(self.full())
+        return time.time()
+
+    @patient
     def remove(self, path: str) -> None:
         """Remove a file; do nothing if it does not exist."""
         with contextlib.suppress(FileNotFoundError):
             if self.is_local:
                 os.unlink(self.full(path))
+                self.local_files.folders.changed(os.path.dirname(self.full(path)))
             else:
                 self.fs.rm_file(self.full(path))
+
+    @patient
+    def sync(self, paths: Iterable[str] = ()) -> None:
+        """Have the disk confirm the names that were written or removed here. Records do so by themselves: see `write_bytes`.
+
+        paths : other files whose names are to be confirmed, whoever wrote them
+        """
+        if self.is_local:
+            for folder in {os.path.dirname(self.full(path)) for path in paths}:
+                self.local_files.folders.changed(folder)
+            self.local_files.folders.settle()
 
     def leftovers(self, running_since: datetime | None = None, ours: re.Pattern[str] | None = None) -> dict[str, int]:
         """Return what no writer will finish, with the sizes: temporary files, in an S3 store uploads in parts.
@@ -336,15 +332,17 @@ class Root:
     def write(self, path: str, *, replace: bool = True) -> Iterator[IO[bytes]]:
         """Open a file that appears under its name when the block ends, whole, and never when it raises.
 
+        A power failure can take its name until a record has been written (`write_bytes`), or `sync` was called.
+
         replace : False raises FileExistsError at the end when the name is taken
         """
-        with self._staged(path, replace) as (stream, publish):
+        with self._staged(path, replace, is_record=False) as (stream, publish):
             yield stream
             if not publish():
                 raise FileExistsError(errno.EEXIST, "exists already", path)
 
     def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a file, which appears whole."""
+        """Write a record, which appears whole, and after all files that were written before, also if the power fails."""
         if self.is_s3:  # whose uploads are patient themselves
             with self.write(path) as stream:
                 stream.write(content)
@@ -353,11 +351,12 @@ class Root:
 
     @patient
     def _write_bytes(self, path: str, content: bytes) -> None:
-        with self.write(path) as stream:
+        with self._staged(path, True) as (stream, publish):
             stream.write(content)
+            publish()
 
     def create_bytes(self, path: str, content: bytes) -> bool:
-        """Write a file only if there is none of its name; return whether this call made it."""
+        """Write a record only if there is none of its name; return whether this call made it."""
         try:
             if self.is_s3:
                 with self.write(path, replace=False) as stream:
@@ -366,7 +365,9 @@ class Root:
             return self._create_bytes(path, content)
         except FileExistsError:
             # An attempt before may have succeeded without our hearing of it.
-            return self.read_bytes(path) == content
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                return self.read_bytes(path) == content
+            return False
 
     @patient
     def _create_bytes(self, path: str, content: bytes) -> bool:
@@ -377,15 +378,41 @@ class Root:
             stream.write(content)
             return publish()
 
+    def swap_bytes(self, path: str, before: bytes | None, content: bytes) -> bool:
+        """Write a small file only if its content is still what was read; return whether this call did.
+
+        Of several that swap at once only one succeeds: in S3 by a conditional request, on a local disk under a lock. Other stores have
+        neither, which `weaknesses` then tells.
+
+        before : what the file must contain; None: it must not exist
+        """
+        if before is None and not self.is_local:
+            return self.create_bytes(path, content)
+        if self.is_s3:
+            return swap_object(self.fs, self.full(path), before or b"", content, self.errors)
+        return self._swap_bytes(path, before, content)
+
+    @patient
+    def _swap_bytes(self, path: str, before: bytes | None, content: bytes) -> bool:
+        if self.is_local:
+            return swap_here(self.local_files, self.full(path), before, content)
+        self.local_files.has_swaps = False
+        if not self.exists(path) or self.read_bytes(path) != before:
+            return False
+        self.fs.pipe_file(self.full(path), content)
+        return True
+
     @contextlib.contextmanager
-    def _staged(self, path: str, replace: bool) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
+    def _staged(
+        self, path: str, replace: bool, is_record: bool = True
+    ) -> Iterator[tuple[IO[bytes], Callable[[], bool]]]:
         """Open a file that appears when `publish` is called, which returns whether it did."""
         target = self.full(path)
         if not self.is_local:
             with self._uploading(target, replace) as remote:
                 yield remote, lambda: True
             return
-        with self.local_files.staged(target, replace) as staged:
+        with self.local_files.staged(target, replace, is_record) as staged:
             yield staged
 
     @contextlib.contextmanager
@@ -396,7 +423,7 @@ class Root:
             finish, abandon = stream.finish, stream.abandon
         else:
             stream = self.fs.open(target, "wb" if replace else "xb")
-            finish, abandon = stream.close, functools.partial(_discard, stream)
+            finish, abandon = stream.close, functools.partial(discard, stream)
         try:
             yield stream
             finish()
@@ -404,20 +431,6 @@ class Root:
             with contextlib.suppress(*self.errors):  # what failed first is to be told
                 abandon()
             raise
-
-
-def _named(error: Exception) -> str:
-    """Return the argument that a library does not know, as it names it; nothing of values."""
-    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    return f": there is no option {found[1]!r}" if found else ""
-
-
-def _discard(remote: Any) -> None:
-    """Have a file that fsspec opened for writing never appear."""
-    if not remote.closed:
-        if hasattr(remote, "discard"):
-            remote.discard()
-        remote.closed = True  # or the garbage collector would try to finish the upload
 
 
 def _unless_absent(error: OSError) -> None:

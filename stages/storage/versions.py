@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from clipmill.stages.storage.file_system import TIMES_WRITTEN
 from clipmill.stages.storage.root import Root
 
 _BLOCK_BYTES = 1 << 20
@@ -42,9 +43,7 @@ def info_version(info: Mapping[str, Any]) -> str:
     etag = info.get("ETag") or info.get("etag")
     if etag:
         return etag_version(str(etag))
-    modified = next(
-        (info[k] for k in ("LastModified", "mtime", "last_modified", "updated", "created") if info.get(k)), ""
-    )
+    modified = next((info[k] for k in TIMES_WRITTEN if info.get(k)), "")
     # fsspec's memory file system has a number as the time in listings, but a date for a single file.
     time_value = modified.timestamp() if hasattr(modified, "timestamp") else modified
     return f"{info.get('size')}-{f'{time_value:.6f}' if isinstance(time_value, float) else time_value}"

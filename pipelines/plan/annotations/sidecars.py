@@ -8,9 +8,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Self
@@ -37,6 +37,7 @@ class Sidecars(Annotated):
     """The sidecars of a source. `n_annotated` and `noted` count the sidecars read so far.
 
     other_files : paths of files that are not recordings
+    links : links that cannot be read as sidecars, or that lead to folders of them, with the reason and detail to reject a recording
     key : configuration key of the annotations
     """
 
@@ -44,6 +45,7 @@ class Sidecars(Annotated):
     root: Root
     other_files: set[str]
     key: str
+    links: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings with the rows of their sidecars; see `Annotated.each`.
@@ -54,7 +56,7 @@ class Sidecars(Annotated):
         OSError : the store fails, so that other sidecars cannot be read either
         """
         for member, sidecar, content in _contents(self.root, ((m, self._sidecar_of(m.path)) for m in drained(members))):
-            rows = self._rows(sidecar, content) if content is not None else []
+            rows = self._rows(sidecar, content) if content is not None else self._linked(member.path) or []
             if self.noted["roles_not_named"] and not self.unnamed_roles and isinstance(content, bytes):
                 self.unnamed_roles = read_sheet(content, self.spec).unnamed_roles
             self.n_annotated += bool(rows)
@@ -77,11 +79,33 @@ class Sidecars(Annotated):
 
     def _sidecar_of(self, path: str) -> str | None:
         """Return the path of a recording's sidecar, or None."""
+        sidecar = self._name_of(path)
+        return sidecar if sidecar in self.other_files else self._spelled.get(to_nfc(sidecar))
+
+    def _name_of(self, path: str) -> str:
+        """Return the path that a recording's sidecar would have."""
         folder, stem, _ = split_name(path)
         values = {"stem": stem, "name": path[len(folder) + 1 if folder else 0 :]}
         name = _PLACEHOLDER.sub(partial(_replacement, values), str(self.spec.sidecar))
-        sidecar = posixpath.normpath(f"{folder}/{name}" if folder else name)
-        return sidecar if sidecar in self.other_files else self._spelled.get(to_nfc(sidecar))
+        return posixpath.normpath(f"{folder}/{name}" if folder else name)
+
+    def _linked(self, path: str) -> Unusable | None:
+        """Return why the sidecar of a recording is not read, if a link is the reason; None if there is none."""
+        if not self.links:
+            return None
+        sidecar = self._name_of(path)
+        sidecar = sidecar if sidecar in self.links else self._spelled_links.get(to_nfc(sidecar), sidecar)
+        if (found := self.links.get(sidecar)) is not None:
+            return Unusable(sidecar, *found)
+        parents = (sidecar[: match.start()] for match in re.finditer("/", sidecar))
+        link = next((parent for parent in parents if parent in self.links), None)
+        if link is None or sidecar.startswith("../") or not self.root.exists(sidecar):
+            return None
+        return Unusable(sidecar, self.links[link][0], f"{link} is {self.links[link][1]}")
+
+    @cached_property
+    def _spelled_links(self) -> dict[str, str]:
+        return paths_by_nfc(set(self.links))
 
     def check_one_each(self, paths: list[str]) -> None:
         """Refuse a sidecar of several recordings, since each would get all of its rows.
