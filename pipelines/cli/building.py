@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,7 +18,7 @@ from clipmill.pipelines.cli.command_line import (
     reported,
     workers_option,
 )
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.schemas.plural import counted
 
 
@@ -41,7 +40,7 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
 
     report = run(config, workers=workers, address=address, quiet=as_json, accept=accept)
     if as_json:
-        click.echo(json.dumps(report.to_dict()))
+        say_json(report.to_dict())
     else:
         _say(report)
     sys.exit(report.exit_code)
@@ -75,7 +74,7 @@ def retry(
     check_reasons(reasons)
     result = run(load(config), list(reasons), workers=workers, address=address, quiet=as_json, accept=accept)
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        say_json(result.to_dict())
     else:
         n, again = len(result.tried), len(result.rejected_again)
         _say(result.report)
@@ -122,7 +121,7 @@ def plan(config: str, as_json: bool) -> None:
 
     result = preview(config)
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        say_json(result.to_dict())
         return
     notes = (f"note         {note}" for note in result.notes)
     say(*describe_plan(result.plan, result.shards_missing, result.estimate), *describe_forecast(result.split), *notes)
@@ -148,9 +147,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
 
     result = run(out, workers=workers, quiet=as_json)
     if as_json:
-        click.echo(
-            json.dumps({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
-        )
+        say_json({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
         sys.exit(result.report.exit_code)
     say(*result.text.split("\n"))
     sys.exit(result.report.exit_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,8 +11,9 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
@@ -98,7 +98,7 @@ def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
 def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoReturn:
     """Report an error and exit: lines on stderr, one per problem, or one JSON object on stdout."""
     if as_json:
-        click.echo(json.dumps(error.to_dict()))
+        say_json(error.to_dict())
     else:
         # Several problems have one line each; a line break in a single message is part of a name.
         lines = str(error).split("\n") if len(error.problems) > 1 else [str(error)]
@@ -143,7 +143,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except _damage() as error:
             # Damaged files whose reader did not name them.
             root = str(kwargs.get("root") or kwargs.get("config") or "")
-            why = " ".join(str(error).split())[:_MAX_WHY]
+            why = hide_secrets(" ".join(str(error).split()))[:_MAX_WHY]
             fail(
                 ClipmillError(f"{root}: a file cannot be read: {why}; run `clipmill verify`", code="root.damaged"),
                 1,

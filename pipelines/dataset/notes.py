@@ -20,6 +20,7 @@ from typing import Any
 
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import BUILDS
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.processes import is_running, process_start, this_machine
 from clipmill.stages.storage.root import Root
@@ -148,7 +149,7 @@ class BuildNote:
         if self._note.outcome is not None:
             self._stop_beat()
         elif isinstance(error, Exception):
-            self._finish_if_possible("failed", str(error))
+            self._finish_if_possible("failed", hide_secrets(str(error)))
         else:
             # An interrupt must end the command soon, but a store that hangs may block this thread for minutes: do not wait for it.
             thread = threading.Thread(target=self._finish_if_possible, args=("interrupted",), daemon=True)

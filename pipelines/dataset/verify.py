@@ -17,6 +17,7 @@ from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
@@ -82,7 +83,7 @@ def _check_file(root: Root, commit: Commit, output: OutputFile, verdict: Verdict
         verdict.problems.append(f"{place}: missing")
         return
     except OSError as error:
-        verdict.problems.append(f"{place}: cannot be read: {error.strerror or error}")
+        verdict.problems.append(f"{place}: cannot be read: {hide_secrets(str(error.strerror or error))}")
         return
     if sha256 != output.sha256:
         verdict.problems.append(f"{place}: its sha256 is {sha256[:12]}…, but the commit says {output.sha256[:12]}…")
@@ -126,7 +127,7 @@ def _check_snapshot(root: Root, snapshot: Snapshot, sums: Counts, ids: Counter[s
             with contextlib.closing(root.open_read(path)) as stream:
                 rows = pq.ParquetFile(stream).metadata.num_rows
         except (OSError, pa.ArrowInvalid) as error:
-            verdict.problems.append(f"{root.uri(path)}: cannot be read: {' '.join(str(error).split())}")
+            verdict.problems.append(f"{root.uri(path)}: cannot be read: {hide_secrets(' '.join(str(error).split()))}")
             continue
         if expected is not None and rows != expected:
             verdict.problems.append(f"{root.uri(path)}: it has {counted(rows, 'row')}; the snapshot says {expected}")

@@ -37,6 +37,7 @@ from clipmill.pipelines.run.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, 
 from clipmill.pipelines.run.shard_work import Work, apply_stages
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StorageError
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.decode import Decode
@@ -100,7 +101,7 @@ def main(from_parent: int, to_parent: int) -> None:
         # The process boundary: an exception of a library or stage, whatever it is, costs only the recording.
         except Exception as error:  # noqa: BLE001
             with contextlib.suppress(OSError):  # the file of the report may have reached its limit
-                traceback.print_exc()
+                print(hide_secrets(traceback.format_exc()), end="", file=sys.stderr)
             answer(FAILED, _describe(error).encode("utf-8", "backslashreplace"))
         else:
             answer(END)
@@ -122,7 +123,7 @@ def _add_heartbeats(chain: Chain, pulse: _Pulse, answer: Callable[[bytes, bytes]
 
 def _describe(error: Exception) -> str:
     """Return the type, text and place of an exception in one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
+    text = hide_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:_MAX_TEXT]
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else text
 

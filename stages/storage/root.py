@@ -20,6 +20,7 @@ import fsspec
 import fsspec.core
 
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.secret_values import remember_secrets, secrets_of
 from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, leftover_sizes, naming
 from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
 from clipmill.stages.storage.patience import patient
@@ -29,6 +30,7 @@ from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, un
 
 _UPLOAD = "{}?uploadId={}"
 _PROBES = 16
+_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 CONNECTIONS = 32
 """To one store at a time, as many as there are threads that read small objects from it. botocore's default is 10."""
 
@@ -54,11 +56,17 @@ class Root:
     Parameters
     ----------
     url : a path, or any URL that fsspec knows (``s3://bucket/prefix``)
-    storage_options : passed to fsspec's file system; never written anywhere
+    storage_options : passed to fsspec's file system; never written anywhere, and hidden in messages
     """
 
     url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.storage_options:
+            remember_secrets(secrets_of(self.storage_options, [self.url]))
+        if self.is_s3:
+            remember_secrets(value for name in _SECRET_VARIABLES if (value := os.environ.get(name)))
 
     @cached_property
     def is_local(self) -> bool:
@@ -128,6 +136,10 @@ class Root:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": dict(self.storage_options)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def full(self, path: str = "") -> str:
         """Return the file system's own name of a path under the root."""
