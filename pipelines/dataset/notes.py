@@ -44,6 +44,7 @@ class Note:
     outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or if it was killed
     message : why it published nothing
     progress : how far it was at the last sign of life, as text to print
+    numbers : what an ended build measured, see `clipmill.pipelines.run.build_numbers`; empty while it runs
     """
 
     id: str
@@ -57,6 +58,7 @@ class Note:
     outcome: str | None = None
     message: str | None = None
     progress: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_alive(self) -> bool:
@@ -103,8 +105,11 @@ def _read(root: Root, path: str) -> Note | None:
 
 
 def _write(root: Root, path: str, note: Note) -> None:
+    plain = asdict(note)
+    if not note.numbers:  # an older clipmill ignores notes that have it, and must see running builds
+        plain.pop("numbers")
     try:
-        root.write_bytes(path, (json.dumps(asdict(note)) + "\n").encode())
+        root.write_bytes(path, (json.dumps(plain) + "\n").encode())
     except OSError as error:
         raise describe_os_error(error, root, "write to") from None
 
@@ -113,6 +118,7 @@ class BuildNote:
     """The note of a running build, with a sign of life every 10 s. Entering it removes the notes of builds that have ended.
 
     describe : returns how far the build is, as text; to be set by the build
+    measure : returns the build's numbers, see `Note`; to be set by the build
     """
 
     def __init__(self, root: Root, keys: list[str], recordings: int) -> None:
@@ -120,6 +126,7 @@ class BuildNote:
         self._note = Note.of_this_process(keys=keys, recordings=recordings)
         self._path = f"{BUILDS}/{self._note.id}.json"
         self.describe: Callable[[], str] = str
+        self.measure: Callable[[], dict[str, Any]] = dict
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -140,7 +147,7 @@ class BuildNote:
     def finish(self, outcome: str, message: str | None = None) -> None:
         """Record how the build ended, see `Note`."""
         self._stop_beat()
-        self._note = replace(self._note, outcome=outcome, message=message)
+        self._note = replace(self._note, outcome=outcome, message=message, numbers=self.measure())
         _write(self._root, self._path, self._note)
 
     def __exit__(

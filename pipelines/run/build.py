@@ -35,6 +35,7 @@ from clipmill.pipelines.dataset.records_io import (
 from clipmill.pipelines.dataset.sides import built_changes
 from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor
+from clipmill.pipelines.run.build_numbers import build_numbers
 from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
@@ -48,6 +49,7 @@ from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.layout import OWN_FILES, REJECTED_FILE, Retries, commit_path
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit
+from clipmill.stages.meter import Spent, spent
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
@@ -65,6 +67,7 @@ def build(
     address: str | None = None,
     quiet: bool = False,
     accept: bool = False,
+    numbers: dict[str, Any] | None = None,
 ) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
@@ -77,6 +80,7 @@ def build(
     address : of a running Ray cluster
     quiet : print no progress
     accept : publish even if limits are exceeded
+    numbers : filled with what was measured (see `clipmill.pipelines.run.build_numbers`), also if the build raises
 
     Returns
     -------
@@ -89,7 +93,9 @@ def build(
     """
     file = load_config(config)
     with guarded(file):
-        return Builder(file, workers, address, quiet).run(accept)
+        builder = Builder(file, workers, address, quiet)
+        with builder.telling(numbers):
+            return builder.run(accept)
 
 
 class Builder:
@@ -106,12 +112,15 @@ class Builder:
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
         self._feature_actors = 0
+        self._started, self._working, self._plan_s, self._starting_s = time.monotonic(), 0.0, 0.0, 0.0
+        self._spent_before, self._spent_on_shards, self._spent_by_workers = spent(), Spent(), Spent()
         self.root = output_root(file.config)
 
     def run(self, accept: bool) -> Report:
         """Bring the dataset up to date. accept : publish even if limits are exceeded"""
         self.begin()  # open the output; inventory, annotations, plan
         with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+            note.measure = self.measure
             committed, missing = self.subtract()
             commits = [*committed, *self.work(missing, note)]  # decode, cut, compute, write, commit
             if not self.report.failures:
@@ -121,7 +130,6 @@ class Builder:
 
     def begin(self) -> Self:
         """Open the output and plan the shards."""
-        self._started = time.monotonic()
         check_device(self._file.config, self._address)
         check_apart(self._file, self.root)
         try:
@@ -139,8 +147,37 @@ class Builder:
 
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
+        begun = time.monotonic()
         with phase("listing recordings and annotations", self._quiet):
-            return make_plan(self._file.config, retries, read_forgotten(self.root))
+            plan = make_plan(self._file.config, retries, read_forgotten(self.root))
+        self._plan_s += time.monotonic() - begun
+        return plan
+
+    def measure(self) -> dict[str, Any]:
+        """Complete the report's numbers as far as the build has got, and return them as `build_numbers` does; {} before the plan."""
+        if not hasattr(self, "report"):
+            return {}
+        report, here = self.report, spent() - self._spent_before
+        if self._working and not report.work_s:
+            report.work_s = time.monotonic() - self._working
+        listed = {name: here.seconds[name] for name in ("inventory", "annotations")}
+        report.phase_s = {
+            **listed, "plan": max(0.0, self._plan_s - sum(listed.values())),
+            "starting": report.startup_s or self._starting_s, "work": report.work_s, "publish": report.phase_s.get("publish", 0.0),
+        }  # fmt: skip
+        report.stage_s = dict(self._spent_on_shards.seconds)
+        report.requests = dict((here + self._spent_by_workers).requests)
+        report.wall_s = time.monotonic() - self._started
+        return build_numbers(report)
+
+    @contextmanager
+    def telling(self, numbers: dict[str, Any] | None) -> Iterator[None]:
+        """Fill in the numbers when the block ends, however it ends."""
+        try:
+            yield
+        finally:
+            if numbers is not None:
+                numbers.update(self.measure())
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove half-written files of builds that were killed, or of workers of this build that were."""
@@ -156,7 +193,7 @@ class Builder:
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
         self.report.storage_weaknesses = self.root.local_files.weaknesses
-        self.report.wall_s = time.monotonic() - self._started
+        self.measure()
 
     def subtract(self) -> tuple[list[Commit], list[int]]:
         """Return the commits of the planned shards that exist, and the indices of those that do not."""
@@ -188,7 +225,8 @@ class Builder:
         with ExitStack() as stack:
             begun = time.monotonic()
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
-            working = time.monotonic()
+            self._working = working = time.monotonic()
+            self._starting_s = working - begun
             self.report.startup_s = 0.0 if in_process else working - begun
             n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
             with Display(tallies, n_items, len(shards), self._quiet) as display:
@@ -196,6 +234,9 @@ class Builder:
                 # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
                     display.shard_done()
+                    on_it = Spent.from_json(result["spent"])
+                    self._spent_on_shards += on_it
+                    self._spent_by_workers += Spent() if in_process else on_it
                     if result["error"] is not None:
                         self.report.failures.append(result["error"])
                         in_row += 1
@@ -248,6 +289,13 @@ class Builder:
 
     def publish(self, commits: list[Commit], accept: bool) -> None:
         """Publish what was built, unless it is already published or a limit forbids it."""
+        begun = time.monotonic()
+        try:
+            self._publish(commits, accept)
+        finally:
+            self.report.phase_s["publish"] = time.monotonic() - begun
+
+    def _publish(self, commits: list[Commit], accept: bool) -> None:
         root, report = self.root, self.report
         draft = draft_snapshot(self._file, self.plan, commits)
         report.remarks = describe_remarks(draft.snapshot.counts.remarked, draft.commits)

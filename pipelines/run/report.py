@@ -37,6 +37,9 @@ class Report:
     measured : how the values of measured columns are distributed, by column; see `clipmill.pipelines.dataset.measured.distributions`
     clip_notes : how many clips have each of the notes that stages make, by column, as `level_note`
     storage_weaknesses : what the output's file system lacks, in sentences
+    phase_s : seconds of inventory, annotations, plan (the rest of planning), starting, work and publish
+    stage_s : seconds by stage, added up over all workers; `write` includes uploads
+    requests : number of requests to object stores, by GET, PUT, HEAD, LIST, DELETE, COPY and OTHER
     """
 
     status: str
@@ -63,6 +66,9 @@ class Report:
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     clip_notes: dict[str, dict[str, int]] = field(default_factory=dict)
     storage_weaknesses: list[str] = field(default_factory=list)
+    phase_s: dict[str, float] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         number = f", snapshot {self.snapshot.number}" if self.snapshot is not None and self.snapshot.number else ""

@@ -25,7 +25,7 @@ from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, le
 from clipmill.stages.storage.objects import ObjectStream, bucket_and_key
 from clipmill.stages.storage.patience import patient
 from clipmill.stages.storage.patient_stream import PatientStream
-from clipmill.stages.storage.s3_private import prepare
+from clipmill.stages.storage.s3_private import count_requests, prepare
 from clipmill.stages.storage.uploads import ObjectUpload, Unfinished, forget, unfinished
 
 _UPLOAD = "{}?uploadId={}"
@@ -119,6 +119,7 @@ class Root:
                 prepare(found)
                 with contextlib.suppress(*self.errors):  # the first request will say so, and know of what
                     found.connect()
+                    count_requests(found)
             return found
         except ImportError as error:
             raise ConfigError(f"cannot open {scheme}:// storage for {self.url}: {error}") from None
