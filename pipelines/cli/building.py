@@ -19,6 +19,7 @@ from clipmill.pipelines.cli.command_line import (
     workers_option,
 )
 from clipmill.pipelines.cli.terminal import say, say_json
+from clipmill.pipelines.cli.watching import metrics_option, on_finish_option, watching
 from clipmill.schemas.plural import counted
 
 
@@ -27,9 +28,19 @@ from clipmill.schemas.plural import counted
 @workers_option
 @address_option
 @accept_option
+@metrics_option
+@on_finish_option
 @json_option
 @reported
-def build(config: str, workers: int | None, address: str | None, accept: bool, as_json: bool) -> None:
+def build(
+    config: str,
+    workers: int | None,
+    address: str | None,
+    accept: bool,
+    metrics: Path | None,
+    on_finish: str | None,
+    as_json: bool,
+) -> None:
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
     Only what is missing is built: shards whose recordings, annotations and configuration are unchanged are reused, and shards that
@@ -38,12 +49,14 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
     """
     from clipmill.pipelines.run.build import build as run
 
-    report = run(config, workers=workers, address=address, quiet=as_json, accept=accept)
-    if as_json:
-        say_json(report.to_dict())
-    else:
-        _say(report)
-    sys.exit(report.exit_code)
+    with watching("build", config, metrics, on_finish) as watch:
+        report = run(config, workers=workers, address=address, quiet=as_json, accept=accept, numbers=watch.numbers)
+        watch.ended(report, report.to_dict())
+        if as_json:
+            say_json(watch.report)
+        else:
+            _say(report)
+    sys.exit(watch.exit_code)
 
 
 @click.command()
@@ -57,10 +70,19 @@ def build(config: str, workers: int | None, address: str | None, accept: bool, a
 @workers_option
 @address_option
 @accept_option
+@metrics_option
+@on_finish_option
 @json_option
 @reported
 def retry(
-    config: str, reasons: tuple[str, ...], workers: int | None, address: str | None, accept: bool, as_json: bool
+    config: str,
+    reasons: tuple[str, ...],
+    workers: int | None,
+    address: str | None,
+    accept: bool,
+    metrics: Path | None,
+    on_finish: str | None,
+    as_json: bool,
 ) -> None:
     """Try the rejected recordings of CONFIG's dataset again.
 
@@ -72,19 +94,33 @@ def retry(
     from clipmill.pipelines.run.retry import retry as run
 
     check_reasons(reasons)
-    result = run(load(config), list(reasons), workers=workers, address=address, quiet=as_json, accept=accept)
-    if as_json:
-        say_json(result.to_dict())
-    else:
-        n, again = len(result.tried), len(result.rejected_again)
-        _say(result.report)
-        click.echo(
-            f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason"
+    with watching("retry", config, metrics, on_finish) as watch:
+        result = run(
+            load(config),
+            list(reasons),
+            workers=workers,
+            address=address,
+            quiet=as_json,
+            accept=accept,
+            numbers=watch.numbers,
         )
-        if result.lost:
-            codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
-            click.echo(f"now rejected {len(result.lost):,} more that were used before: {codes}")
-    sys.exit(result.report.exit_code)
+        watch.ended(result.report, result.to_dict())
+        if as_json:
+            say_json(watch.report)
+        else:
+            _say_retried(result)
+    sys.exit(watch.exit_code)
+
+
+def _say_retried(result: Any) -> None:
+    n, again = len(result.tried), len(result.rejected_again)
+    _say(result.report)
+    click.echo(
+        f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason"
+    )
+    if result.lost:
+        codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
+        click.echo(f"now rejected {len(result.lost):,} more that were used before: {codes}")
 
 
 def _say(report: Any) -> None:
