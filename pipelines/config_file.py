@@ -16,6 +16,7 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.config.problems import explain, find_misspelt_features, key_path
 from clipmill.schemas.config.yaml_document import Document, KeyPath
 from clipmill.schemas.errors import ConfigError, Problem
+from clipmill.schemas.secret_values import remember_secrets, secrets_of_config
 
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 50
@@ -164,6 +165,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
             code="config.invalid_yaml",
         )
     filled = _fill_in(document.data, (), document, os.environ if environ is None else environ)
+    remember_secrets(secrets_of_config(filled))
     problems: list[Problem] = []
     config = None
     try:

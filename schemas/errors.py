@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from json import JSONDecodeError
 from typing import Any
+
+from clipmill.schemas.secret_values import hide_in_data, hide_secrets
 
 CODES = {
     "usage": "the command line is wrong: an option, an argument, or the value of one",
@@ -79,14 +81,14 @@ class Problem:
 
 
 class ClipmillError(Exception):
-    """The work failed; the command line prints the message and exits with 1.
+    """The work failed; the command line prints the message and exits with 1. Secrets in the message are replaced by ``***``.
 
     code : one of CODES
     """
 
     def __init__(self, message: str, *, code: str = "failed") -> None:
         self.code = code
-        super().__init__(message)
+        super().__init__(hide_secrets(message))
 
     @property
     def problems(self) -> list[Problem]:
@@ -122,7 +124,7 @@ class ConfigError(ClipmillError):
         self._take([Problem(code, message, key, file, line)])
 
     def _take(self, problems: Sequence[Problem]) -> None:
-        self._problems = list(problems)
+        self._problems = [replace(p, message=hide_secrets(p.message), key=hide_in_data(p.key)) for p in problems]
         first = self._problems[0]
         self.key, self.file, self.line = first.key, first.file, first.line
         lines = [str(p) for p in self._problems[:_MAX_SHOWN]]

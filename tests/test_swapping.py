@@ -20,7 +20,7 @@ import pytest
 from conftest import tone, write_audio
 from s3_proxy import before as proxy_before
 
-from clipmill.pipelines.dataset import gc, records_io
+from clipmill.pipelines.dataset import gc, tries
 from clipmill.pipelines.dataset.tries import read_retries, update_retries
 from clipmill.schemas.errors import StorageError
 from clipmill.schemas.layout import RETRIES_FILE, Retries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,8 @@ from clipmill.pipelines.cli.command_line import (
     reported,
     workers_option,
 )
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
+from clipmill.pipelines.cli.watching import metrics_option, on_finish_option, watching
 from clipmill.schemas.plural import counted
 
 
@@ -36,10 +36,19 @@ from clipmill.schemas.plural import counted
     metavar="N",
     help="Check one Nth of the published shards first, another in each build, and make anew what is damaged.",
 )
+@metrics_option
+@on_finish_option
 @json_option
 @reported
 def build(
-    config: str, workers: int | None, address: str | None, accept: bool, verify_parts: int | None, as_json: bool
+    config: str,
+    workers: int | None,
+    address: str | None,
+    accept: bool,
+    verify_parts: int | None,
+    metrics: Path | None,
+    on_finish: str | None,
+    as_json: bool,
 ) -> None:
     """Bring the dataset of CONFIG up to date and publish a snapshot.
 
@@ -49,12 +58,22 @@ def build(
     """
     from clipmill.pipelines.run.build import build as run
 
-    report = run(config, workers=workers, address=address, quiet=as_json, accept=accept, verify_parts=verify_parts)
-    if as_json:
-        click.echo(json.dumps(report.to_dict()))
-    else:
-        _say(report)
-    sys.exit(report.exit_code)
+    with watching("build", config, metrics, on_finish) as watch:
+        report = run(
+            config,
+            workers=workers,
+            address=address,
+            quiet=as_json,
+            accept=accept,
+            verify_parts=verify_parts,
+            numbers=watch.numbers,
+        )
+        watch.ended(report, report.to_dict())
+        if as_json:
+            say_json(watch.report)
+        else:
+            _say(report)
+    sys.exit(watch.exit_code)
 
 
 @click.command()
@@ -68,10 +87,19 @@ def build(
 @workers_option
 @address_option
 @accept_option
+@metrics_option
+@on_finish_option
 @json_option
 @reported
 def retry(
-    config: str, reasons: tuple[str, ...], workers: int | None, address: str | None, accept: bool, as_json: bool
+    config: str,
+    reasons: tuple[str, ...],
+    workers: int | None,
+    address: str | None,
+    accept: bool,
+    metrics: Path | None,
+    on_finish: str | None,
+    as_json: bool,
 ) -> None:
     """Try the rejected recordings of CONFIG's dataset again.
 
@@ -83,19 +111,33 @@ def retry(
     from clipmill.pipelines.run.retry import retry as run
 
     check_reasons(reasons)
-    result = run(load(config), list(reasons), workers=workers, address=address, quiet=as_json, accept=accept)
-    if as_json:
-        click.echo(json.dumps(result.to_dict()))
-    else:
-        n, again = len(result.tried), len(result.rejected_again)
-        _say(result.report)
-        click.echo(
-            f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason"
+    with watching("retry", config, metrics, on_finish) as watch:
+        result = run(
+            load(config),
+            list(reasons),
+            workers=workers,
+            address=address,
+            quiet=as_json,
+            accept=accept,
+            numbers=watch.numbers,
         )
-        if result.lost:
-            codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
-            click.echo(f"now rejected {len(result.lost):,} more that were used before: {codes}")
-    sys.exit(result.report.exit_code)
+        watch.ended(result.report, result.to_dict())
+        if as_json:
+            say_json(watch.report)
+        else:
+            _say_retried(result)
+    sys.exit(watch.exit_code)
+
+
+def _say_retried(result: Any) -> None:
+    n, again = len(result.tried), len(result.rejected_again)
+    _say(result.report)
+    click.echo(
+        f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason"
+    )
+    if result.lost:
+        codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
+        click.echo(f"now rejected {len(result.lost):,} more that were used before: {codes}")
 
 
 def _say(report: Any) -> None:
@@ -133,7 +175,7 @@ def plan(config: str, as_json: bool) -> None:
 
     result = preview(config)
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        say_json(result.to_dict())
         return
     notes = (f"note         {note}" for note in result.notes)
     say(*describe_plan(result.plan, result.shards_missing, result.estimate), *describe_forecast(result.split), *notes)
@@ -159,9 +201,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
 
     result = run(out, workers=workers, quiet=as_json)
     if as_json:
-        click.echo(
-            json.dumps({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
-        )
+        say_json({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
         sys.exit(result.report.exit_code)
     say(*result.text.split("\n"))
     sys.exit(result.report.exit_code)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
@@ -98,7 +98,7 @@ def check_reasons(codes: Iterable[str], others: Iterable[str] = ()) -> None:
 def fail(error: ClipmillError, exit_code: int, as_json: bool = False) -> NoReturn:
     """Report an error and exit: lines on stderr, one per problem, or one JSON object on stdout."""
     if as_json:
-        click.echo(json.dumps(error.to_dict()))
+        say_json(error.to_dict())
     else:
         # Several problems have one line each; a line break in a single message is part of a name.
         lines = str(error).split("\n") if len(error.problems) > 1 else [str(error)]
@@ -113,42 +113,49 @@ def _damage() -> tuple[type[Exception], ...]:
     return (pa.ArrowException, UnicodeError)
 
 
+def told_as(error: BaseException, command: str, arguments: Mapping[str, Any]) -> tuple[ClipmillError, int] | None:
+    """Return how an exception of a command is told, and the exit code; None for one that is not told, as a bug.
+
+    command : the command's name
+    arguments : of the command
+    """
+    if isinstance(error, ClipmillError):
+        return error, 2 if isinstance(error, ConfigError) else 1
+    if isinstance(error, KeyboardInterrupt):
+        what = _INTERRUPTED.get(command, "the same command starts over")
+        return ClipmillError(f"interrupted; {what}", code="interrupted"), 1
+    if isinstance(error, MemoryError):
+        return ClipmillError("this machine has run out of memory", code="out_of_memory"), 1
+    if isinstance(error, OSError):
+        root = str(arguments.get("root") or "")
+        place = Root(str(root or error.filename or "storage"))
+        builds = "config" in arguments
+        again = {} if builds else {"then": "give the same command again"}
+        return describe_os_error(error, place, "use" if builds else "read", **again), 1
+    if isinstance(error, _damage()):
+        # Damaged files whose reader did not name them.
+        root = str(arguments.get("root") or arguments.get("config") or "")
+        why = hide_secrets(" ".join(str(error).split()))[:_MAX_WHY]
+        return ClipmillError(f"{root}: a file cannot be read: {why}; run `clipmill verify`", code="root.damaged"), 1
+    return None
+
+
 def reported(command: Callable[P, T]) -> Callable[P, T]:
     """Return a command that reports errors as lines, or as JSON, and exits with their exit code."""
 
     @wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        as_json = bool(kwargs.get("as_json"))
         try:
             return command(*args, **kwargs)
-        except ConfigError as error:
-            fail(error, 2, as_json)
-        except ClipmillError as error:
-            fail(error, 1, as_json)
-        except KeyboardInterrupt:
-            what = _INTERRUPTED.get(command.__name__, "the same command starts over")
-            fail(ClipmillError(f"interrupted; {what}", code="interrupted"), 1, as_json)
         except BrokenPipeError:
             # The reader of the output has closed it; Python would complain again when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except MemoryError:
-            fail(ClipmillError("this machine has run out of memory", code="out_of_memory"), 1, as_json)
-        except OSError as error:
-            root = str(kwargs.get("root") or "")
-            place = Root(str(root or error.filename or "storage"))
-            builds = "config" in kwargs
-            again = {} if builds else {"then": "give the same command again"}
-            fail(describe_os_error(error, place, "use" if builds else "read", **again), 1, as_json)
-        except _damage() as error:
-            # Damaged files whose reader did not name them.
-            root = str(kwargs.get("root") or kwargs.get("config") or "")
-            why = " ".join(str(error).split())[:_MAX_WHY]
-            fail(
-                ClipmillError(f"{root}: a file cannot be read: {why}; run `clipmill verify`", code="root.damaged"),
-                1,
-                as_json,
-            )
+        except (Exception, KeyboardInterrupt) as error:
+            told = told_as(error, command.__name__, kwargs)
+            if told is None:
+                raise
+            fail(*told, bool(kwargs.get("as_json")))
 
     return wrapper
 

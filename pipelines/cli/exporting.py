@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from clipmill.pipelines.cli.command_line import (
     reported,
     root_argument,
 )
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.pipelines.exports import FORMATS
 
 
@@ -63,7 +62,7 @@ def export(
         dataset_at(root), format, number=number, target=target, text=text, where=where, replace=replace
     )
     if as_json:
-        click.echo(json.dumps(result.to_dict()))
+        say_json(result.to_dict())
         return
     snapshot = result.published.snapshot
     say(f"snapshot {snapshot.number} of {snapshot.name} as {format}:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from clipmill.pipelines.cli.command_line import (
     root_argument,
 )
 from clipmill.pipelines.cli.damage_wording import describe_versions
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.schemas.plural import counted
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def status(root: str, as_json: bool) -> None:
     from clipmill.pipelines.dataset.inspection import status as look
 
     result = look(dataset_at(root))
-    click.echo(json.dumps(result)) if as_json else say(*describe_status(result))
+    say_json(result) if as_json else say(*describe_status(result))
     if result["published"] and (damage := result["published"]["damage"]):
         if not as_json:
             say(f"error: {damage}", err=True)
@@ -73,7 +72,7 @@ def failures(
 
     check_reasons([reason] if reason else [], REMARKS)
     result = look(dataset_at(root), number, reason, examples)
-    click.echo(json.dumps(result)) if as_json else say(*describe_failures(result))
+    say_json(result) if as_json else say(*describe_failures(result))
 
 
 @click.command()
@@ -94,7 +93,7 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
     from clipmill.pipelines.dataset.diff import diff as compare
 
     result = compare(dataset_at(root), a, b)
-    click.echo(json.dumps(result.to_dict())) if as_json else say(*describe_diff(result, names))
+    say_json(result.to_dict()) if as_json else say(*describe_diff(result, names))
 
 
 @click.command()
@@ -130,7 +129,7 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
             pass
     assert verdict is not None  # noqa: S101
     if as_json:
-        click.echo(json.dumps(verdict.to_dict()))
+        say_json(verdict.to_dict())
     else:
         click.echo(
             f"snapshot {verdict.snapshot}: {_shards_checked(verdict)}, {counted(verdict.files, 'file')}, {format_size(verdict.size_bytes)},"
@@ -166,7 +165,7 @@ def _write_table(name: str, root: str, number: int | None, path: str, as_json: b
     published = Published(place, read_snapshot(place, number))
     n_rows = (write_manifest if name == "manifest" else write_rejections)(published, path)
     if as_json:
-        click.echo(json.dumps({"snapshot": published.snapshot.number, name: path, "rows": n_rows}))
+        say_json({"snapshot": published.snapshot.number, name: path, "rows": n_rows})
     else:
         say(f"{path}: the {name} of snapshot {published.snapshot.number}, {counted(n_rows, 'row')}")
 
@@ -240,7 +239,7 @@ def show(
     rows = clip_rows(dataset_at(root), number, clips)
     if as_json:
         plain = [{k: finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-        click.echo(json.dumps({**result, "examples": plain}))
+        say_json({**result, "examples": plain})
         return
     say(f"{result['name']}, snapshot {result['snapshot']} of {result['created']}, in {result['root']}")
     click.echo(
@@ -281,7 +280,7 @@ def _show_forecast(root: str, number: int | None, where: Any, as_json: bool) -> 
             "snapshot": published.snapshot.number,
             "keep": thresholds.model_dump(exclude_none=True),
         }
-        click.echo(json.dumps({**about, **asdict(result)}))
+        say_json({**about, **asdict(result)})
         return
     say(*describe_forecast_of_keep(result, published.snapshot))
 
@@ -295,7 +294,7 @@ def _show_duplicates(root: str, number: int | None, as_json: bool) -> None:
     rows = published.duplicates().to_pylist()
     if as_json:
         about = {"root": published.root.uri(""), "snapshot": published.snapshot.number}
-        click.echo(json.dumps({**about, "counts": published.snapshot.duplicates, "duplicates": rows}))
+        say_json({**about, "counts": published.snapshot.duplicates, "duplicates": rows})
         return
     say(*(describe_duplicates(published.snapshot.duplicates) or ["duplicates   none"]))
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -319,7 +318,7 @@ def _show_near_duplicates(root: str, number: int | None, as_json: bool) -> None:
     if as_json:
         about = {"root": published.root.uri(""), "snapshot": published.snapshot.number}
         about |= {"recordings": found.recordings, "too_quiet": found.too_quiet, "skipped": found.skipped}
-        click.echo(json.dumps({**about, "near_duplicates": rows}))
+        say_json({**about, "near_duplicates": rows})
         return
     say(f"{counted(found.recordings, 'recording')} compared, {counted(len(rows), 'pair')} alike")
     if found.too_quiet:

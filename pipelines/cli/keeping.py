@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import IO
 
@@ -15,7 +14,7 @@ from clipmill.pipelines.cli.command_line import (
     reported,
     root_argument,
 )
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.schemas.errors import ConfigError
 
 _LIST_BYTES = 64 << 20
@@ -40,7 +39,7 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     place = dataset_at(root)
     garbage = collect(place, keep) if delete else find_garbage(place, keep)
     if as_json:
-        click.echo(json.dumps({**garbage.to_dict(), "removed": delete}))
+        say_json({**garbage.to_dict(), "removed": delete})
     else:
         say(*describe_garbage(garbage, delete))
 
@@ -74,7 +73,7 @@ def forget(
     if not yes:
         plan = survey(place, ids, also_unknown)
         if as_json:
-            click.echo(json.dumps({**plan.to_dict(), "done": False}))
+            say_json({**plan.to_dict(), "done": False})
             sys.exit(2 if plan.has_work else 0)
         say(*describe_survey(plan))
         if not plan.has_work:
@@ -83,7 +82,7 @@ def forget(
             raise ConfigError("nothing was done; with --yes the command does not ask", code="usage")
     done = carry_out(place, ids, also_unknown, lambda step: None if as_json else say(f"{step} ...", err=True))
     if as_json:
-        click.echo(json.dumps({**done.to_dict(), "done": True}))
+        say_json({**done.to_dict(), "done": True})
     else:
         say(*describe_forgotten(done, place))
     if not done.is_clean:

@@ -16,7 +16,7 @@ from clipmill.pipelines.cli.command_line import fail
 from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
 from clipmill.pipelines.cli.keeping import forget, gc
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import guard_stderr, say
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
 
@@ -59,6 +59,7 @@ def run() -> None:
     """Run the command line, and exit without Python's shutdown: threads of libraries that are still running then can abort the process
     and turn a success into exit code 134 (seen with pyarrow 26)."""
     code: object = 0
+    guard_stderr()
     try:
         main()
     except SystemExit as end:

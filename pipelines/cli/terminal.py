@@ -6,10 +6,17 @@ output, or reverse the direction of a line; it is printed as ``\\x1b`` or ``\\u2
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import sys
+import traceback
+from types import TracebackType
+from typing import Any
 
 import click
+
+from clipmill.schemas.secret_values import hide_in_data, hide_secrets
 
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
@@ -32,8 +39,31 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines to stdout, or to stderr if err is set. A line break within a line is escaped."""
+    """Print lines to stdout, or to stderr if err is set. A line break within a line is escaped, and secrets are hidden."""
     stream = sys.stderr if err else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    text = "\n".join(map(visible, lines))
+    text = "\n".join(visible(hide_in_data(line)) for line in lines)
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON object, in whose texts secrets are hidden."""
+    click.echo(json.dumps(hide_in_data(value)))
+
+
+def guard_stderr() -> None:
+    """Hide secrets also in what Python itself prints: logs of libraries, and the traceback of a bug."""
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_hide_in_record)
+    sys.excepthook = _print_hidden
+
+
+def _hide_in_record(record: logging.LogRecord) -> bool:
+    record.msg, record.args = hide_secrets(record.getMessage()), ()
+    if record.exc_info:
+        record.exc_text = hide_secrets("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    return True
+
+
+def _print_hidden(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(hide_secrets("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)

@@ -188,6 +188,7 @@ def _describe_build(lease: Lease, committed: set[str]) -> dict[str, Any]:
         "shards_committed": sum(key in committed for key in note.keys),
         "recordings_listed": note.recordings,
         "progress": note.progress,
+        "numbers": note.numbers or None,
     }
 
 

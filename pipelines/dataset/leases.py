@@ -6,7 +6,6 @@ storage's clock, whatever it says: clocks of other machines may be wrong, and a 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clipmill.schemas.layout import BUILDS
+from clipmill.schemas.seal import unsealed
 from clipmill.stages.storage.processes import process_start, still_runs, this_boot
 from clipmill.stages.storage.root import Root
 
@@ -38,6 +38,7 @@ class Note:
     outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or if it was killed
     message : why it published nothing
     progress : how far it was at the last sign of life, as text to print
+    numbers : what an ended build measured, see `clipmill.pipelines.run.build_numbers`; empty while it runs
     """
 
     id: str
@@ -51,6 +52,7 @@ class Note:
     outcome: str | None = None
     message: str | None = None
     progress: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_this_process(cls, **more: Any) -> Note:
@@ -65,7 +67,7 @@ class Note:
     def from_json(cls, content: bytes) -> Note | None:
         """Return a note as it was written, None if it is damaged. What a newer clipmill has added is left out."""
         try:
-            plain = json.loads(content)
+            plain = unsealed(content)
             known = {f.name for f in fields(cls)}
             note = cls(**{name: value for name, value in plain.items() if name in known})
             return note if _is_sound(note.__dict__) else None
@@ -79,6 +81,7 @@ def _is_sound(values: Mapping[str, Any]) -> bool:
     numbers = all(type(values[name]) is int and 0 <= values[name] < 1 << 63 for name in _NUMBERS)
     optional = all(values[name] is None or isinstance(values[name], str) for name in ("outcome", "message"))
     keys = isinstance(values["keys"], list) and all(isinstance(key, str) for key in values["keys"])
+    optional = optional and isinstance(values["numbers"], dict)
     return texts and numbers and optional and keys and all(_time(values[name]) for name in ("started", "beat"))
 
 

@@ -7,7 +7,6 @@ it looks at the notes of builds; each then reads the other's. Whatever the order
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 from clipmill.pipelines.dataset.leases import (
     FORGET_FILE,
@@ -28,7 +28,9 @@ from clipmill.pipelines.dataset.leases import (
     read_leases,
 )
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import BUILDS
+from clipmill.schemas.layout import BUILDS, FORMAT_VERSION
+from clipmill.schemas.seal import sealed
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
@@ -39,7 +41,7 @@ _FORGOTTEN_MESSAGE = "removed: the message named a recording that has since been
 
 
 def _content(note: Note) -> bytes:
-    return (json.dumps(asdict(note)) + "\n").encode()
+    return sealed({"format_version": FORMAT_VERSION, **asdict(note)})
 
 
 def _write(root: Root, path: str, note: Note) -> None:
@@ -53,6 +55,7 @@ class BuildNote:
     """The note of a running build, with a sign of life every 10 s. Entering it removes the notes of builds that have ended.
 
     describe : returns how far the build is, as text; to be set by the build
+    measure : returns the build's numbers, see `Note`; to be set by the build
     """
 
     def __init__(self, root: Root, keys: list[str], recordings: int) -> None:
@@ -60,6 +63,7 @@ class BuildNote:
         self._note = Note.of_this_process(keys=keys, recordings=recordings)
         self._path = f"{BUILDS}/{self._note.id}.json"
         self.describe: Callable[[], str] = str
+        self.measure: Callable[[], dict[str, Any]] = dict
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -90,7 +94,7 @@ class BuildNote:
     def finish(self, outcome: str, message: str | None = None) -> None:
         """Record how the build ended, see `Note`."""
         self._stop_beat()
-        self._note = replace(self._note, outcome=outcome, message=message)
+        self._note = replace(self._note, outcome=outcome, message=message, numbers=self.measure())
         _write(self._root, self._path, self._note)
 
     def __exit__(
@@ -99,7 +103,7 @@ class BuildNote:
         if self._note.outcome is not None:
             self._stop_beat()
         elif isinstance(error, Exception):
-            self._finish_if_possible("failed", str(error))
+            self._finish_if_possible("failed", hide_secrets(str(error)))
         else:
             # An interrupt must end the command soon, but a store that hangs may block this thread for minutes: do not wait for it.
             thread = threading.Thread(target=self._finish_if_possible, args=("interrupted",), daemon=True)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.schemas.keys import CLIP_ID_BITS, OLD_CLIP_ID_BITS
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.root import Root
 
 _BLOCK_BYTES = 8 << 20
@@ -146,7 +147,7 @@ def search(root: Root, names: Names) -> Traces:
         except FileNotFoundError:
             continue  # a note that was replaced meanwhile
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            traces.not_read.append({"path": path, "reason": " ".join(str(error).split())})
+            traces.not_read.append({"path": path, "reason": hide_secrets(" ".join(str(error).split()))})
             continue
         traces.files += 1
         if match is not None:
@@ -161,7 +162,7 @@ def _all_files(root: Root, traces: Traces) -> Iterator[str]:
         return
 
     def note_error(error: OSError) -> None:
-        traces.not_read.append({"path": str(error.filename), "reason": str(error.strerror or error)})
+        traces.not_read.append({"path": str(error.filename), "reason": hide_secrets(str(error.strerror or error))})
 
     top = root.full()
     for place, folders, names in os.walk(top, onerror=note_error):

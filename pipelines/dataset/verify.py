@@ -24,6 +24,7 @@ from clipmill.schemas.index import Shard
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
@@ -89,7 +90,9 @@ class _Check:
             self.damage(output.path, "missing")
             return
         except OSError as error:
-            self.verdict.problems.append(f"{self.root.uri(output.path)}: cannot be read: {error.strerror or error}")
+            self.verdict.problems.append(
+                f"{self.root.uri(output.path)}: cannot be read: {hide_secrets(str(error.strerror or error))}"
+            )
             return
         if sha256 != output.sha256:
             self.damage(output.path, f"its sha256 is {sha256[:12]}…, but the commit says {output.sha256[:12]}…")
@@ -142,7 +145,7 @@ class _Check:
                 with contextlib.closing(self.root.open_read(path)) as stream:
                     rows = pq.ParquetFile(stream).metadata.num_rows
             except (OSError, pa.ArrowInvalid) as error:
-                self.damage(path, f"cannot be read: {' '.join(str(error).split())}")
+                self.damage(path, f"cannot be read: {hide_secrets(' '.join(str(error).split()))}")
                 continue
             if rows_of.get(name, rows) != rows:
                 self.damage(path, f"it has {counted(rows, 'row')}; the snapshot says {rows_of[name]}")

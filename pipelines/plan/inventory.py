@@ -19,6 +19,7 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.raw_config import names_extension
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.names import to_nfc
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root, split_name
 from clipmill.stages.storage.versions import info_version, stat_version, version_of
@@ -251,7 +252,7 @@ def _hash(source: Source, root: Root, inventory: Inventory) -> None:
         except FileNotFoundError:
             return Refusal(source.name, recording.path, "recording_missing", "the file went while it was listed")
         except PermissionError as error:
-            return Refusal(source.name, recording.path, "unreadable", str(error.strerror))
+            return Refusal(source.name, recording.path, "unreadable", hide_secrets(str(error.strerror)))
 
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="sha256") as pool:
         try:

@@ -13,6 +13,7 @@ from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_
 from clipmill.schemas.config import Source
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.plural import counted
+from clipmill.stages.meter import timed, timing
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
@@ -44,7 +45,7 @@ class Listing:
 
     def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
-        each = self.annotated.each(members)
+        each = timed("annotations", self.annotated.each(members))  # sidecars are read here
         while True:
             try:
                 member = next(each, None)
@@ -90,9 +91,11 @@ def list_source(source: Source) -> Listing:
     ConfigError, ClipmillError : the source cannot be listed or has no recordings, or a table cannot be read
     """
     root = source_root(source)
-    inventory = take_inventory(source, root)
+    with timing("inventory"):
+        inventory = take_inventory(source, root)
     try:
-        annotated = annotate(source, root, inventory)
+        with timing("annotations"):
+            annotated = annotate(source, root, inventory)
     except OSError as error:
         raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
     _check_not_empty(source, inventory)

@@ -6,48 +6,41 @@ import os
 import random
 import sys
 import time
-from collections.abc import Collection, Generator, Mapping
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Self
 
 import pyarrow as pa
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
-from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.committed import find_committed
 from clipmill.pipelines.dataset.identity import claim_root
-from clipmill.pipelines.dataset.inspection import describe_remarks
 from clipmill.pipelines.dataset.leases import running_since
-from clipmill.pipelines.dataset.marks import Mark, read_marks, remove_marks
-from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
+from clipmill.pipelines.dataset.marks import Mark, read_marks
 from clipmill.pipelines.dataset.notes import BuildNote
-from clipmill.pipelines.dataset.publish import publish as publish_draft
-from clipmill.pipelines.dataset.publish import remark_rows, repair, with_duplicates, write_rejections
-from clipmill.pipelines.dataset.records_io import committed_keys, read_forgotten, read_snapshot, snapshot_numbers
+from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.rotation import verify_next
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
-from clipmill.pipelines.dataset.sides import built_changes
 from clipmill.pipelines.dataset.tries import raise_generations, read_generations, read_retries
 from clipmill.pipelines.dataset.upgrade import upgrade
 from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor, with_expected
+from clipmill.pipelines.run.build_numbers import build_numbers
 from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
-from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.guard import guarded
-from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
+from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.keys import CLIP_ID_BITS
-from clipmill.schemas.layout import FORMAT_VERSION, INDEX, OWN_FILES, REJECTED_FILE, Retries
-from clipmill.schemas.plural import counted
+from clipmill.schemas.layout import FORMAT_VERSION, OWN_FILES, Retries
 from clipmill.schemas.records import Commit, Snapshot
+from clipmill.stages.meter import Spent, spent
 from clipmill.stages.storage.failures import describe_os_error
 
 _PUBLISH_ATTEMPTS = 100
@@ -65,6 +58,7 @@ def build(
     quiet: bool = False,
     accept: bool = False,
     verify_parts: int | None = None,
+    numbers: dict[str, Any] | None = None,
 ) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
@@ -78,6 +72,7 @@ def build(
     quiet : print no progress
     accept : publish even if limits are exceeded
     verify_parts : check one part of so many of the published shards first, another in each build; None: do not check contents
+    numbers : filled with what was measured (see `clipmill.pipelines.run.build_numbers`), also if the build raises
 
     Returns
     -------
@@ -90,7 +85,9 @@ def build(
     """
     file = load_config(config)
     with guarded(file):
-        return Builder(file, workers, address, quiet).run(accept, verify_parts)
+        builder = Builder(file, workers, address, quiet)
+        with builder.telling(numbers):
+            return builder.run(accept, verify_parts)
 
 
 class Builder:
@@ -115,6 +112,8 @@ class Builder:
         self._feature_actors = 0
         self._damaged: dict[str, bytes] = {}
         self._old_format = False
+        self._started, self._working, self._plan_s, self._starting_s = time.monotonic(), 0.0, 0.0, 0.0
+        self._spent_before, self._spent_on_shards, self._spent_by_workers = spent(), Spent(), Spent()
         self.root = output_root(file.config)
         self.shards, self.marks = ShardSet(self.root), {}
 
@@ -122,6 +121,7 @@ class Builder:
         """Bring the dataset up to date. The parameters are those of `build`."""
         self.begin()  # open the output; inventory, annotations, plan
         with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+            note.measure = self.measure
             self.verify_part(verify_parts)
             self.build_and_publish(note, accept)
             self.end(note)
@@ -145,7 +145,6 @@ class Builder:
 
     def begin(self) -> Self:
         """Open the output and plan the shards."""
-        self._started = time.monotonic()
         check_device(self._file.config, self._address)
         check_apart(self._file, self.root)
         try:
@@ -188,9 +187,38 @@ class Builder:
 
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
+        begun = time.monotonic()
         with phase("listing recordings and annotations", self._quiet):
             self._generations = read_generations(self.root)
-            return make_plan(self._file.config, retries, read_forgotten(self.root), self._generations)
+            plan = make_plan(self._file.config, retries, read_forgotten(self.root), self._generations)
+        self._plan_s += time.monotonic() - begun
+        return plan
+
+    def measure(self) -> dict[str, Any]:
+        """Complete the report's numbers as far as the build has got, and return them as `build_numbers` does; {} before the plan."""
+        if not hasattr(self, "report"):
+            return {}
+        report, here = self.report, spent() - self._spent_before
+        if self._working and not report.work_s:
+            report.work_s = time.monotonic() - self._working
+        listed = {name: here.seconds[name] for name in ("inventory", "annotations")}
+        report.phase_s = {
+            **listed, "plan": max(0.0, self._plan_s - sum(listed.values())),
+            "starting": report.startup_s or self._starting_s, "work": report.work_s, "publish": report.phase_s.get("publish", 0.0),
+        }  # fmt: skip
+        report.stage_s = dict(self._spent_on_shards.seconds)
+        report.requests = dict((here + self._spent_by_workers).requests)
+        report.wall_s = time.monotonic() - self._started
+        return build_numbers(report)
+
+    @contextmanager
+    def telling(self, numbers: dict[str, Any] | None) -> Iterator[None]:
+        """Fill in the numbers when the block ends, however it ends."""
+        try:
+            yield
+        finally:
+            if numbers is not None:
+                numbers.update(self.measure())
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove half-written files of builds that were killed, or of workers of this build that were."""
@@ -206,7 +234,7 @@ class Builder:
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
         note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
         self.report.storage_weaknesses = self.root.local_files.weaknesses
-        self.report.wall_s = time.monotonic() - self._started
+        self.measure()
 
     def subtract(self) -> list[int]:
         """Find out which planned shards are committed, and return the indices of those that are not, or are damaged."""
@@ -262,7 +290,8 @@ class Builder:
         with ExitStack() as stack:
             begun = time.monotonic()
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
-            working = time.monotonic()
+            self._working = working = time.monotonic()
+            self._starting_s = working - begun
             self.report.startup_s = 0.0 if in_process else working - begun
             n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
             with Display(tallies, n_items, len(shards), self._quiet) as display:
@@ -270,6 +299,9 @@ class Builder:
                 # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
                     display.shard_done()
+                    on_it = Spent.from_json(result["spent"])
+                    self._spent_on_shards += on_it
+                    self._spent_by_workers += Spent() if in_process else on_it
                     if result["error"] is not None:
                         self.report.failures.append(result["error"])
                         in_row += 1
@@ -336,74 +368,16 @@ class Builder:
         -------
         False if another snapshot was published since `look_at_newest`, so that the plan may be out of date; then nothing was done
         """
-        root, report, last = self.root, self.report, self.last
-        numbers = snapshot_numbers(root)
-        if numbers[-1:] != ([last.number] if last is not None else []):
-            return False
-        draft = draft_snapshot(self._file, root, self.plan, self.shards, self.marks)
-        self.report.index_damaged = sorted(
-            {*self.shards.damaged, *(p for p in self.marks if p.startswith(f"{INDEX}/"))}
-        )
-        report.remarks = describe_remarks(draft.snapshot.counts.remarked, remark_rows(draft.parts))
-        if problems := draft.snapshot.problems():
-            raise ClipmillError(
-                "the accounting of the build does not add up, nothing is published: " + "; ".join(problems)
-            )
-        short, warned = find_shortfalls(self._file.config, draft.snapshot)
-        report.warnings += warned
-        classes = class_order(self._file.config, draft.snapshot, last)
-        draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
-        report.snapshot = draft.snapshot
-        report.classes = describe_class_changes(self._file.config, draft.snapshot, last)
-        same = last is not None and last.has_same_content(draft.snapshot) and classes_of(last) == classes
-        if last is not None and same and (not short or last.has_same_request(draft.snapshot)):
-            if last.format_version == FORMAT_VERSION and repair(root, last, draft):
-                report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
-                report.warnings += short
-                self._clear_marks()
-                return True
-        elif last is not None and not same:
-            report.side_changes = built_changes(root, last, self.shards)
-            draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
-        draft = with_duplicates(draft)
-        report.snapshot = draft.snapshot
-        report.measured = distributions(root, draft.parts, measured_names(draft.snapshot.columns))
-        report.clip_notes = count_notes(draft.parts, note_names(draft.snapshot.columns))
-        report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
-        report.warnings += find_shared_clips(draft.snapshot)
-        report.limits = short if same else short + find_exceeded_limits(self._file.config.limits, draft.snapshot, last)
-        if report.limits and not accept:
-            report.status = "not_published"
-            write_rejections(root, REJECTED_FILE, draft)
-            return True
-        report.accepted = bool(report.limits)
-        self._check_all_there()
-        accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
-        published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
-        if published is None:
-            return False
-        if self._old_format:
-            upgrade(root, self.shards.keys)
-            self._old_format, report.upgraded = False, True
-        report.status, report.snapshot = "published", published
-        self._clear_marks()
-        return True
-
-    def _clear_marks(self) -> None:
-        """Remove the marks of what was made anew, or is no part of the newest snapshot any more."""
-        made = {key[:12] for key in self._damaged if key in self.shards}
-        of_index = [path for path, mark in self.marks.items() if not mark.key12]
-        remove_marks(self.root, [*of_index, *(path for path, mark in self.marks.items() if mark.key12 in made)])
-
-    def _check_all_there(self) -> None:
-        """Raise ClipmillError if files were removed during the build: a snapshot must not name them."""
-        known = committed_keys(self.root)
-        missing = [key for key in self.shards.keys if key not in known]
-        if missing:
-            lost = counted(len(missing), "shard")
-            raise ClipmillError(
-                f"{self.root.url}: the files of {lost} were removed or damaged during the build; build again"
-            )
+        begun = time.monotonic()
+        built = Built(self._file, self.root, self.plan, self.last, self.shards, self.marks, self._damaged)
+        try:
+            done = publish_built(built, self.report, accept)
+        finally:
+            self.report.phase_s["publish"] = time.monotonic() - begun
+        if self._old_format and self.report.status == "published":
+            upgrade(self.root, self.shards.keys)
+            self._old_format, self.report.upgraded = False, True
+        return done
 
 
 def _order(shard_s: list[float]) -> list[int]:

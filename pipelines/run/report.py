@@ -42,6 +42,9 @@ class Report:
     verified : what was checked of the published shards; see `clipmill.pipelines.dataset.verify.Verdict`
     upgraded : whether the dataset's records were of an older format version and are of the present one now
     storage_weaknesses : what the output's file system lacks, in sentences
+    phase_s : seconds of inventory, annotations, plan (the rest of planning), starting, work and publish
+    stage_s : seconds by stage, added up over all workers; `write` includes uploads
+    requests : number of requests to object stores, by GET, PUT, HEAD, LIST, DELETE, COPY and OTHER
     """
 
     status: str
@@ -73,6 +76,9 @@ class Report:
     upgraded: bool = False
     verified: dict[str, Any] | None = None
     storage_weaknesses: list[str] = field(default_factory=list)
+    phase_s: dict[str, float] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         number = f", snapshot {self.snapshot.number}" if self.snapshot is not None and self.snapshot.number else ""

@@ -51,6 +51,7 @@ def retry(
     address: str | None = None,
     quiet: bool = False,
     accept: bool = False,
+    numbers: dict[str, Any] | None = None,
 ) -> Retried:
     """Decode the rejected recordings of a dataset again, with the shards that hold them, and publish what changed.
 
@@ -60,14 +61,18 @@ def retry(
     Parameters
     ----------
     reasons : codes of the rejections to try again; empty: all
+    numbers : filled with what was measured (see `clipmill.pipelines.run.build_numbers`), also if the retry raises
     """
     with guarded(file):
-        return _retry(Builder(file, workers, address, quiet).begin(), reasons, accept)
+        builder = Builder(file, workers, address, quiet)
+        with builder.telling(numbers):
+            return _retry(builder.begin(), reasons, accept)
 
 
 def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
     root = builder.root
     with BuildNote(root, builder.plan.keys, builder.plan.recordings_listed) as note:
+        note.measure = builder.measure
         before = sound_commits(root, builder.plan.keys)
         tried, used = _rejected_and_used(root, before.values(), reasons)
         bumped = _bumped(builder.retries, tried)

@@ -36,6 +36,7 @@ from clipmill.schemas.errors import ClipmillError, StageError, StorageError
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
 from clipmill.stages.clip_buffer import temporary_file_errors
+from clipmill.stages.meter import Spent, add_spent
 from clipmill.stages.noise_library import Noises
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
@@ -90,6 +91,7 @@ class Sandbox:
                 kind, payload = child.answer(timeout_s if state.current else max(timeout_s, _START_S))
                 if kind == END:
                     is_reusable = True
+                    add_spent(Spent.from_json(bytes(payload)))
                     return None
                 if kind == BEGIN:
                     state.current = bytes(payload).decode()

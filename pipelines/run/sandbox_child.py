@@ -6,7 +6,7 @@ answers a request with messages of one letter, the request's id and content:
 B  an item's id, when it begins an item, and every second while it works on it
 T  a table of clips
 G  a description of the clip stage that begins, for the case that it does not end; empty when it has ended
-E  the plan is done
+E  the plan is done: what was spent on it, as JSON
 F  an unexpected exception ended the work: its text
 S  storage failed: JSON
 R  the plan cannot be done: a message to the user, as JSON
@@ -37,9 +37,11 @@ from clipmill.pipelines.run.sandbox import BEGIN, END, FAILED, MEMORY, REFUSED, 
 from clipmill.pipelines.run.shard_work import Work, apply_stages
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, StorageError
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.arrow_rows import stream_bytes, stream_table
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.decode import Decode
+from clipmill.stages.meter import spent
 
 _PR_SET_PDEATHSIG = 1
 _PULSE_S = 1.0
@@ -85,6 +87,7 @@ def main(from_parent: int, to_parent: int) -> None:
             bound = _data_bytes() + config.limits.decoder_memory_mb * 1_000_000
             resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
         pulse.reset()
+        before = spent()
         try:
             for table in apply_stages(stages, [plan]):
                 answer(TABLE, stream_bytes(table))
@@ -100,10 +103,10 @@ def main(from_parent: int, to_parent: int) -> None:
         # The process boundary: an exception of a library or stage, whatever it is, costs only the recording.
         except Exception as error:  # noqa: BLE001
             with contextlib.suppress(OSError):  # the file of the report may have reached its limit
-                traceback.print_exc()
+                print(hide_secrets(traceback.format_exc()), end="", file=sys.stderr)
             answer(FAILED, _describe(error).encode("utf-8", "backslashreplace"))
         else:
-            answer(END)
+            answer(END, (spent() - before).to_json().encode())
 
 
 def _add_heartbeats(chain: Chain, pulse: _Pulse, answer: Callable[[bytes, bytes], None]) -> list[Work]:
@@ -122,7 +125,7 @@ def _add_heartbeats(chain: Chain, pulse: _Pulse, answer: Callable[[bytes, bytes]
 
 def _describe(error: Exception) -> str:
     """Return the type, text and place of an exception in one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
+    text = hide_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:_MAX_TEXT]
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else text
 

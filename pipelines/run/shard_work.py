@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from clipmill.schemas.tables import CLIPS
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
 from clipmill.stages.clip_chain import apply_stage
 from clipmill.stages.lookup import stage_files
+from clipmill.stages.meter import Spent, add_seconds, spent, timed
 from clipmill.stages.reread import Reread
 from clipmill.stages.stage import Stage
 from clipmill.stages.storage.failures import describe_os_error
@@ -46,6 +48,7 @@ T = TypeVar("T")
 _PLAN_COLUMN, _ERROR_COLUMN = "shard_plan", "shard_error"
 _LASTING_COLUMN = "__clipmill_lasting"
 _FEATURES_S_COLUMN = "shard_features_s"
+_SPENT_COLUMN = "shard_spent"
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,24 @@ def apply_stages(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator
 
 
 def _apply(stage: Work, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    name = _name_of(stage)
     for table in tables:
+        start_s = time.perf_counter()
         result = stage(table)
+        if name:
+            add_seconds(name, time.perf_counter() - start_s)
         if isinstance(result, pa.Table):
             yield result
+        elif name:
+            yield from timed(name, result)
         else:
             yield from result
+
+
+def _name_of(stage: Work) -> str:
+    """Return the name by which a stage's seconds are counted; empty for what waits for another process, which counts them itself."""
+    stage = stage.args[0] if isinstance(stage, partial) else stage
+    return "measure" if isinstance(stage, StoredClips) else str(getattr(stage, "section", ""))
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,9 @@ class ClipsOfShard:
 
     def __call__(self, shard: pa.Table, donor: Commit | None) -> Iterator[pa.Table]:
         clips = (
-            self.stages.reread(donor) if donor is not None else apply_stages((self.stages.clips, self.watch), [shard])
+            timed("reread", self.stages.reread(donor))
+            if donor is not None
+            else apply_stages((self.stages.clips, self.watch), [shard])
         )
         return apply_stages(self.stages.before_cut, clips)
 
@@ -150,18 +167,38 @@ class WriteShard:
         write, donor = self.stages.write, find_donor(shard, self.stages)
         before = _expected(shard)
         for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
-            tables = apply_stages(self.stages.after_cut, self.clips_of(shard, donor))
+            tables = _Upstream(apply_stages(self.stages.after_cut, self.clips_of(shard, donor)))
+            start_s = time.perf_counter()
             try:
                 # A recording that has changed meanwhile makes it another shard, of which nothing is expected.
                 same = before is not None and before.key == shard["key"][0].as_py()
-                return write(shard, tables, donor, before if same else None)
+                return write(shard, iter(tables), donor, before if same else None)
             except DonorError:
                 donor = None
             except InputChangedError as change:
                 shard = without(shard, change.items, write.digests.of(shard["split"][0].as_py())[0])
             except ItemRejectedError as bad:
                 shard = reject_item(shard, bad)
+            finally:
+                add_seconds("write", time.perf_counter() - start_s - tables.waited_s)
         raise AssertionError("rejected items appeared again")
+
+
+class _Upstream:
+    """Tables on their way to the writer, and the seconds that it waited for them."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables, self.waited_s = tables, 0.0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self
+
+    def __next__(self) -> pa.Table:
+        start_s = time.perf_counter()
+        try:
+            return next(self._tables)
+        finally:
+            self.waited_s += time.perf_counter() - start_s
 
 
 @dataclass(frozen=True)
@@ -173,7 +210,7 @@ class MakeBlock:
 
     def __call__(self, shard: pa.Table) -> pa.Table:
         self.stages.environment.enter()
-        root = self.stages.write.root
+        root, before = self.stages.write.root, spent()
         try:
             if _expected(shard) is None and sound_commit(root, shard["key"][0].as_py()) is not None:
                 clips = CLIPS.empty_table()  # committed by another build, or by a task whose answer was lost
@@ -185,7 +222,9 @@ class MakeBlock:
         if clips.num_rows == 0:  # a block without rows would lose the plan
             clips = pa.Table.from_pylist([{"status": _NOTHING}], schema=clips.schema)
         plan_column = pa.array([stream_bytes(shard)] + [None] * (clips.num_rows - 1), pa.large_binary())
-        return clips.combine_chunks().append_column(_PLAN_COLUMN, plan_column)
+        spent_column = pa.array([(spent() - before).to_json()] + [None] * (clips.num_rows - 1), pa.large_string())
+        clips = clips.combine_chunks().append_column(_PLAN_COLUMN, plan_column)
+        return clips.append_column(_SPENT_COLUMN, spent_column)
 
     def _clips(self, shard: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Return the clips and the plan, from which a donor that proved unusable is removed."""
@@ -223,9 +262,12 @@ class WriteBlock:
             failure = StorageError(block[_ERROR_COLUMN][0].as_py(), transient=not block[_LASTING_COLUMN][0].as_py())
             return _result(shard, error=failure)
         features_s = block[_FEATURES_S_COLUMN][0].as_py()
-        clips = block.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN])
+        earlier = Spent.from_json(block[_SPENT_COLUMN][0].as_py()) + Spent(Counter({"gpu": features_s}))
+        clips = block.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN, _SPENT_COLUMN])
         clips = clips.filter(pc.not_equal(clips["status"], _NOTHING))
         result = WriteShard(self.stages, _Block(self.stages, shard, clips))(shard)
+        in_all = (earlier + Spent.from_json(result["spent"][0].as_py())).to_json()
+        result = replace_column(result, "spent", pa.array([in_all], pa.string()))
         return replace_column(result, "features_s", pa.array([features_s], pa.float64()))
 
 
@@ -289,13 +331,14 @@ def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commi
         root.write_bytes(commit_path(commit.key), commit.to_json())
         return commit, True
 
+    before = spent()
     try:
         commit, built = _retry_storage(root, work)
     except StorageError as error:
-        return _result(shard, error=error)
+        return _result(shard, error=error, spent_on_it=spent() - before)
     except OtherBytesError:
-        return _result(shard, other_bytes=True)
-    return _result(shard, commit=commit, built=built)
+        return _result(shard, other_bytes=True, spent_on_it=spent() - before)
+    return _result(shard, commit=commit, built=built, spent_on_it=spent() - before)
 
 
 def _expected(shard: pa.Table) -> Commit | None:
@@ -325,6 +368,7 @@ RESULT = pa.schema(
         ),  # a damaged shard was not replaced, since it came out with other bytes; then there is no commit
         ("lasting", pa.bool_()),  # whether the error is not transient
         ("features_s", pa.float64()),  # working time of the feature actor; null without such actors
+        ("spent", pa.string()),  # seconds by stage and requests, as JSON, see `clipmill.stages.meter`
     ]
 )
 """The row that a shard's task returns to the driver."""
@@ -336,6 +380,7 @@ def _result(
     built: bool = False,
     error: StorageError | None = None,
     other_bytes: bool = False,
+    spent_on_it: Spent | None = None,
 ) -> pa.Table:
     row = {
         "key": commit.key if commit else shard["key"][0].as_py(),
@@ -345,5 +390,6 @@ def _result(
         "other_bytes": other_bytes,
         "error": None if error is None else str(error),
         "lasting": error is not None and not error.transient,
+        "spent": (spent_on_it or Spent()).to_json(),
     }
     return pa.Table.from_pylist([row], schema=RESULT)

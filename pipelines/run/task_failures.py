@@ -7,6 +7,7 @@ exception travels in the form of what stages return: a table.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.secret_values import hide_secrets
 
 _FAILURE_COLUMN = "__clipmill_failure"
 _MAX_TEXT = 500
@@ -44,8 +46,8 @@ class ReportingTask:
             )
         except Exception as error:  # noqa: BLE001 - the process boundary: Ray would print a page
             if self.logged:
-                traceback.print_exc()
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_TEXT]
+                print(hide_secrets(traceback.format_exc()), end="", file=sys.stderr)
+            text = hide_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:_MAX_TEXT]
             return _failure(f"a stage failed, which is a bug in clipmill: {text}{_place(table)}")
 
 
@@ -88,4 +90,4 @@ def describe_ray_error(error: Exception) -> str:
     else:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         text = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
-    return f"Ray failed: {' '.join(text.split())[:_MAX_TEXT]}; what is committed is kept; build again"
+    return f"Ray failed: {hide_secrets(' '.join(text.split()))[:_MAX_TEXT]}; what is committed is kept; build again"

@@ -10,6 +10,7 @@ from yaml.reader import Reader
 
 from clipmill.schemas.config.yaml_mistakes import describe_yaml_error
 from clipmill.schemas.errors import ConfigError, Problem
+from clipmill.schemas.secret_values import may_hold_secrets
 
 MAX_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
@@ -168,7 +169,8 @@ class Document:
             value = self._loader.construct_object(node)  # type: ignore[no-untyped-call]
         except (ValueError, IndexError, KeyError, AttributeError, OverflowError, TypeError):
             # PyYAML's constructors raise these on values that do not fit their tag.
-            message = f"{node.value[:50]!r} cannot be read as {_KINDS[kind]}; put it in quotes if it is text"
+            given = "the value" if may_hold_secrets(path) else repr(node.value[:50])
+            message = f"{given} cannot be read as {_KINDS[kind]}; put it in quotes if it is text"
             self.report("config.invalid_value", message, path, line)
             return None
         if isinstance(value, str) and (match := _NO_TEXT.search(value)) is not None:
@@ -178,9 +180,8 @@ class Document:
             self.report("config.invalid_value", "the number is too large", path, line)
             return None
         if kind in ("int", "float") and (":" in node.value or re.match(r"[-+]?0[0-7_]+$", node.value)):
-            message = (
-                f"{node.value} is read as {value}: YAML takes it as a number in base {60 if ':' in node.value else 8}"
-            )
+            given = "the value is a number" if may_hold_secrets(path) else f"{node.value} is read as {value}"
+            message = f"{given}: YAML takes it as a number in base {60 if ':' in node.value else 8}"
             self.report(
                 "config.invalid_value", f"{message}; put it in quotes, or write the intended number", path, line
             )
@@ -200,9 +201,11 @@ class Document:
         kind, text = self.written.get(path, ("", ""))
         if kind == "null":
             return "; the value is empty; give one, or remove the key"
-        return (
-            f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'" if kind and wants_text else ""
-        )
+        if not kind or not wants_text:
+            return ""
+        if may_hold_secrets(path):
+            return f"; the value is read as {_KINDS[kind]}; put it in quotes"
+        return f"; {text[:50]} is read as {_KINDS[kind]}; put it in quotes: '{text[:50]}'"
 
 
 def _no_text(match: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.decode.containers import Container, inspect
 from clipmill.stages.decode.containers.flac import LATE_BYTES, describe_second_stream, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
@@ -143,7 +144,7 @@ class RecordingDecoder:
     def _refusal(self, error: PermissionError) -> Exception:
         """Return the error to raise: a rejection of this recording, or a StorageError if other recordings cannot be read either."""
         if self.source.root.admits(but=self.item["path"]):
-            return DecodeError("unreadable", f"{error.strerror or error}")
+            return DecodeError("unreadable", hide_secrets(f"{error.strerror or error}"))
         return describe_os_error(error, self.source.root, "read", self.item["path"])
 
     def _compare(self, version: str, when: str) -> None:

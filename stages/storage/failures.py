@@ -7,6 +7,7 @@ import os
 import tempfile
 
 from clipmill.schemas.errors import ClipmillError, StorageError, os_error_code
+from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.patience import StoreClosedError, code_of, is_transient
 from clipmill.stages.storage.root import Root
 
@@ -143,7 +144,7 @@ def describe_damage(root: Root, path: str, why: str, else_: str = "") -> Clipmil
     else_ : appended to the message: another possible cause
     """
     return ClipmillError(
-        f"{root.uri(path)} cannot be read as it was written ({' '.join(why.split())[:_MAX_WHY]}): {repair_hint(root.url, path)}{else_}",
+        f"{root.uri(path)} cannot be read as it was written ({hide_secrets(' '.join(why.split()))[:_MAX_WHY]}): {repair_hint(root.url, path)}{else_}",
         code="root.damaged",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +12,24 @@ from typing import Any
 import fsspec
 
 from clipmill.schemas.errors import ConfigError
-from clipmill.stages.storage.s3_private import prepare
+from clipmill.schemas.secret_values import remember_secrets, secrets_of
+from clipmill.stages.storage.s3_private import count_requests, prepare
 
 CONNECTIONS = 32
 """To one store at a time, as many as there are threads that read small objects from it. botocore's default is 10."""
 
+_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
 TIMES_WRITTEN = ("LastModified", "mtime", "last_modified", "updated", "created")
 """What fsspec's file systems call the time at which a file was written."""
+
+
+def hide_secrets_in(url: str, storage_options: Mapping[str, Any], is_s3: bool) -> None:
+    """Have secrets in an address's options, and those of the environment that it would use, hidden in all that is shown from now on."""
+    if storage_options:
+        remember_secrets(secrets_of(storage_options, [url]))
+    if is_s3:
+        remember_secrets(value for name in _SECRET_VARIABLES if (value := os.environ.get(name)))
 
 
 def new_file_system(
@@ -52,6 +64,7 @@ def new_file_system(
             prepare(found)
             with contextlib.suppress(*errors):  # the first request will say so, and know of what
                 found.connect()
+                count_requests(found)
         return found
     except ImportError as error:
         raise ConfigError(f"cannot open {scheme}:// storage for {url}: {error}") from None

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import fsspec.core
 
-from clipmill.stages.storage.file_system import discard, new_file_system, time_written
+from clipmill.stages.storage.file_system import discard, hide_secrets_in, new_file_system, time_written
 from clipmill.stages.storage.local_files import TEMPORARY_PREFIX, LocalFiles, clock_of, leftover_sizes, naming
 from clipmill.stages.storage.objects import ObjectStream, any_readable, bucket_and_key
 from clipmill.stages.storage.patience import patient
@@ -52,11 +52,14 @@ class Root:
     Parameters
     ----------
     url : a path, or any URL that fsspec knows (``s3://bucket/prefix``)
-    storage_options : passed to fsspec's file system; never written anywhere
+    storage_options : passed to fsspec's file system; never written anywhere, and hidden in messages
     """
 
     url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        hide_secrets_in(self.url, self.storage_options, self.is_s3)
 
     @cached_property
     def is_local(self) -> bool:
@@ -94,6 +97,10 @@ class Root:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": dict(self.storage_options)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def full(self, path: str = "") -> str:
         """Return the file system's own name of a path under the root."""

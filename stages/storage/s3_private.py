@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from clipmill.schemas.errors import ConfigError
+from clipmill.stages.meter import count_request
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ REQUEST = "_call_s3"
 """The coroutine that sends a request. Without it, its public form `call_s3` runs in a thread, at a higher cost."""
 RETRIES = "retries"
 """How often s3fs tries a request. Without it, s3fs's attempts multiply clipmill's own, and failures are reported late."""
+CLIENT = "s3"
+"""The client, whose events say which requests are sent. Without it, requests are not counted."""
 NEEDED = ("call_s3", "loop")
 """Names that nothing can replace."""
 
@@ -44,6 +47,19 @@ def prepare(fs: Any) -> None:
         setattr(fs, RETRIES, 1)
     else:
         _warn(f"S3FileSystem.{RETRIES}", "s3fs also repeats failed requests, so that failures of S3 are reported later")
+
+
+def count_requests(fs: Any) -> None:
+    """Have the requests of a connected file system counted, see `clipmill.stages.meter`. A second call changes nothing."""
+    events = getattr(getattr(getattr(fs, CLIENT, None), "meta", None), "events", None)
+    if events is None:
+        _warn(f"S3FileSystem.{CLIENT}", "requests to S3 are not counted")
+        return
+    events.register("before-send.s3", _count, unique_id="clipmill-count")
+
+
+def _count(event_name: str = "", **_: Any) -> None:
+    count_request(event_name.rpartition(".")[2])
 
 
 async def request(fs: Any, method: str, **more: Any) -> Any:

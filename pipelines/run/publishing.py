@@ -1,0 +1,121 @@
+"""Publish what a build has made, unless it is published already or a limit forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from clipmill.pipelines.config_file import ConfigFile
+from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
+from clipmill.pipelines.dataset.inspection import describe_remarks
+from clipmill.pipelines.dataset.marks import Mark, remove_marks
+from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
+from clipmill.pipelines.dataset.publish import publish as publish_draft
+from clipmill.pipelines.dataset.publish import remark_rows, repair, with_duplicates, write_rejections
+from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
+from clipmill.pipelines.dataset.shard_set import ShardSet
+from clipmill.pipelines.dataset.sides import built_changes
+from clipmill.pipelines.plan.planning import Plan
+from clipmill.pipelines.run.drafting import draft_snapshot
+from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
+from clipmill.pipelines.run.report import Report
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.layout import FORMAT_VERSION, INDEX, REJECTED_FILE
+from clipmill.schemas.plural import counted
+from clipmill.schemas.records import Snapshot
+from clipmill.stages.storage.root import Root
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build has made.
+
+    last : the newest snapshot when the sources were listed
+    shards : what the next snapshot will hold
+    marks : what was found damaged, by path
+    damaged : records of shards that were damaged, by key
+    """
+
+    file: ConfigFile
+    root: Root
+    plan: Plan
+    last: Snapshot | None
+    shards: ShardSet
+    marks: Mapping[str, Mark]
+    damaged: Mapping[str, bytes]
+
+
+def publish_built(built: Built, report: Report, accept: bool) -> bool:
+    """Publish what was built, and complete the report. accept : publish even if limits are exceeded
+
+    Returns
+    -------
+    False if another snapshot was published since the sources were listed, so that the plan may be out of date; then nothing was done
+
+    Raises
+    ------
+    ClipmillError : the accounting does not add up, or files were removed during the build; nothing was published
+    """
+    file, root, last, shards = built.file, built.root, built.last, built.shards
+    numbers = snapshot_numbers(root)
+    if numbers[-1:] != ([last.number] if last is not None else []):
+        return False
+    draft = draft_snapshot(file, root, built.plan, shards, built.marks)
+    report.index_damaged = sorted({*shards.damaged, *(p for p in built.marks if p.startswith(f"{INDEX}/"))})
+    report.remarks = describe_remarks(draft.snapshot.counts.remarked, remark_rows(draft.parts))
+    if problems := draft.snapshot.problems():
+        raise ClipmillError("the accounting of the build does not add up, nothing is published: " + "; ".join(problems))
+    short, warned = find_shortfalls(file.config, draft.snapshot)
+    report.warnings += warned
+    classes = class_order(file.config, draft.snapshot, last)
+    draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
+    report.snapshot = draft.snapshot
+    report.classes = describe_class_changes(file.config, draft.snapshot, last)
+    same = last is not None and last.has_same_content(draft.snapshot) and classes_of(last) == classes
+    if last is not None and same and (not short or last.has_same_request(draft.snapshot)):
+        if last.format_version == FORMAT_VERSION and repair(root, last, draft):
+            report.status, report.snapshot = "unchanged", replace(last, noted=draft.snapshot.noted)
+            report.warnings += short
+            _clear_marks(built)
+            return True
+    elif last is not None and not same:
+        report.side_changes = built_changes(root, last, shards)
+        draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
+    draft = with_duplicates(draft)
+    report.snapshot = draft.snapshot
+    report.measured = distributions(root, draft.parts, measured_names(draft.snapshot.columns))
+    report.clip_notes = count_notes(draft.parts, note_names(draft.snapshot.columns))
+    report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
+    report.warnings += find_shared_clips(draft.snapshot)
+    report.limits = short if same else short + find_exceeded_limits(file.config.limits, draft.snapshot, last)
+    if report.limits and not accept:
+        report.status = "not_published"
+        write_rejections(root, REJECTED_FILE, draft)
+        return True
+    report.accepted = bool(report.limits)
+    _check_all_there(built)
+    accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
+    published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
+    if published is None:
+        return False
+    report.status, report.snapshot = "published", published
+    _clear_marks(built)
+    return True
+
+
+def _clear_marks(built: Built) -> None:
+    """Remove the marks of what was made anew, or is no part of the newest snapshot any more."""
+    made = {key[:12] for key in built.damaged if key in built.shards}
+    of_index = [path for path, mark in built.marks.items() if not mark.key12]
+    remove_marks(built.root, [*of_index, *(path for path, mark in built.marks.items() if mark.key12 in made)])
+
+
+def _check_all_there(built: Built) -> None:
+    """Raise ClipmillError if files were removed during the build: a snapshot must not name them."""
+    known = committed_keys(built.root)
+    missing = [key for key in built.shards.keys if key not in known]
+    if missing:
+        lost = counted(len(missing), "shard")
+        raise ClipmillError(
+            f"{built.root.url}: the files of {lost} were removed or damaged during the build; build again"
+        )
