@@ -11,6 +11,9 @@
     builds/rejections.parquet              of the last build that was not published
     retries.json                           which rejected recordings were tried again, and how often
     forgotten.json                         salted hashes of recordings that must never be used again; see `clipmill.schemas.forgotten`
+    annotations/kept.json                  which of the following are valid; see `clipmill.pipelines.dataset.kept_parts`
+    annotations/rows-<sha256>.parquet      what annotation files gave when they were read, by their versions
+    annotations/items-<sha256>.parquet     the rows of the plan that followed from them. Both can be deleted at any time
     snapshots/000001.json                  which shards make up the dataset; written last
     snapshots/000001/manifest.parquet, rejections.parquet, duplicates.parquet
 """
@@ -26,9 +29,12 @@ RETRIES_FILE = "retries.json"
 FORGOTTEN_FILE = "forgotten.json"
 COMMITS = "commits"
 SNAPSHOTS = "snapshots"
+KEPT = "annotations"
+KEPT_LIST = f"{KEPT}/kept.json"
 OWN_FILES = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections|duplicates)\.parquet)|builds/rejections\.parquet"
+    r"|annotations/(kept\.json|(rows|items|table)-[0-9a-f]{64}\.parquet)"
 )
 """Names of the files that clipmill writes. Files with other names belong to somebody else and are not touched."""
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
@@ -57,6 +63,11 @@ def commit_recordings_path(key: str) -> str:
 def commit_dropped_path(key: str) -> str:
     """Return the path of the table of clips that `keep` dropped from a shard."""
     return f"{COMMITS}/{key}.dropped.parquet"
+
+
+def kept_path(kind: str, sha256: str) -> str:
+    """Return the path of a part of what annotation files gave. kind : rows | items | table; sha256 : of the file"""
+    return f"{KEPT}/{kind}-{sha256}.parquet"
 
 
 def snapshot_name(number: int) -> str:

@@ -86,9 +86,9 @@ def test_a_plan_is_the_same_whatever_the_batches(
         fs.pipe(f"/golden/a/r{i:02d}.csv", f"{'one,two' if i % 3 else 'two,three'}\nx{i},y{i}\n".encode())
     whole = planned(store, **source)
     monkeypatch.setattr("clipmill.pipelines.plan.arrange.BATCH", size)
-    monkeypatch.setattr(
-        "clipmill.pipelines.plan.arrange._MAX_BYTES", 0
-    )  # as if the strings were more than an array can hold
+    monkeypatch.setattr("clipmill.pipelines.plan.arrange.RUN", size)
+    for module in ("spill", "plan_table"):  # as if nothing fitted into memory
+        monkeypatch.setattr(f"clipmill.pipelines.plan.{module}.RESIDENT_BYTES", 0)
     small = planned(store, **source)
     assert small.table.to_pylist() == whole.table.to_pylist()
     assert (small.keys, small.starts, small.shard_s) == (whole.keys, whole.starts, whole.shard_s)

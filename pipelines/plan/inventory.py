@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -29,6 +30,8 @@ _MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_SHOWN = 12, 1000, 8
 NO_EXTENSION, OTHERS = "none", "others"
 _PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
 _HASHERS = 8
+UNSETTLED_NS = 2_000_000_000
+"""Files that were changed later than this before they were listed are read again; FAT, the coarsest, counts in steps of 2 s."""
 
 
 @dataclass(slots=True)
@@ -62,14 +65,17 @@ class Refusal:
 class Inventory:
     """What a source holds.
 
-    other_files : paths of files that are not recordings, among which sidecars are looked up
+    other_files : versions of files that are not recordings, by path; annotation files are looked up among them. A local one has the time
+        of its last change of any kind (ctime) in it, which no program sets back
+    listed_at_ns : when the listing began
     passed_over : number of files that are not recordings only because of their extension, by extension (``.txt``, `NO_EXTENSION`, or
         `OTHERS` for what does not look like one). Excluded files and annotation files are not counted
     """
 
     recordings: list[Recording] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    other_files: set[str] = field(default_factory=set)
+    other_files: dict[str, str] = field(default_factory=dict)
+    listed_at_ns: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -168,16 +174,14 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
     patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
-    inventory = Inventory()
-    annotations = source.annotations
-    # A table is looked up among them only if its name can be written in several ways.
-    keep_others = annotations is not None and (annotations.sidecar is not None or not str(annotations.table).isascii())
+    inventory = Inventory(listed_at_ns=time.time_ns())
+    keep = _kept_others(source.annotations)
     try:
         listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
-        for path, size, version in listing:
+        for path, size, version, changed in listing:
             if not patterns.match(path):
-                if keep_others:
-                    inventory.other_files.add(path)
+                if keep is not None and keep(path):
+                    inventory.other_files[path] = f"{version}{changed}"
                 if patterns.passes_over(path):
                     _count(path, inventory.passed_over)
                 continue
@@ -208,6 +212,27 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         _hash(source, root, inventory)
     inventory.recordings.sort(key=attrgetter("path"))
     return inventory
+
+
+def _kept_others(annotations: Annotations | None) -> Callable[[str], bool] | None:
+    """Return which files that are not recordings are kept in an inventory, None if none are."""
+    if annotations is None:
+        return None
+    if annotations.table is not None:
+        table = to_nfc(posixpath.normpath(annotations.table))
+        return lambda path: path == table or (not path.isascii() and to_nfc(path) == table)
+    return lambda path: True
+
+
+def is_settled(version: str, listed_at_ns: int) -> bool:
+    """Return whether a version of `Inventory.other_files` tells every later change of the file.
+
+    A file that was changed just before it was listed can change again without a change of its times. Stores without ETags tell too little.
+    """
+    if version.startswith("etag-"):
+        return True
+    _, *times = version.split("-")
+    return len(times) == 2 and all(t.isdecimal() and int(t) < listed_at_ns - UNSETTLED_NS for t in times)
 
 
 def _count(path: str, passed_over: Counter[str]) -> None:
@@ -267,7 +292,7 @@ class _Walk:
         self._real_top = os.path.realpath(self._top)
         self._seen = {self._real_top}
 
-    def files(self) -> Iterator[tuple[str, int, str]]:
+    def files(self) -> Iterator[tuple[str, int, str, str]]:
         folders = [""]
         while folders:
             folder = folders.pop()
@@ -283,7 +308,7 @@ class _Walk:
                             folders.append(path)
                     elif entry.is_file():
                         status = entry.stat()
-                        yield path, status.st_size, stat_version(status)
+                        yield path, status.st_size, stat_version(status), f"-{status.st_ctime_ns}"
                     elif entry.is_symlink() and not os.path.exists(entry.path):
                         raise FileNotFoundError
                     elif self._patterns.match(path):
@@ -322,10 +347,10 @@ class _Walk:
         self._inventory.refusals.append(Refusal(self._source.name, _printable(path), reason, detail))
 
 
-def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
+def _remote(root: Root) -> Iterator[tuple[str, int, str, str]]:
     for path, info in root.remote_files():
         if info.get("type") == "file" and not any(p.startswith(".") and p not in (".", "..") for p in path.split("/")):
-            yield path, int(info["size"] or 0), info_version(info)
+            yield path, int(info["size"] or 0), info_version(info), ""
 
 
 def _leads_out(path: str) -> bool:

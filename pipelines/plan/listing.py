@@ -42,7 +42,7 @@ class Listing:
         inventory = replace(self.inventory, recordings=list(self.inventory.recordings))
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
-    def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+    def annotated_each(self, members: list[M] | Iterator[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
         each = self.annotated.each(members)
         while True:
