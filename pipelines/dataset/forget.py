@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
+from clipmill.pipelines.dataset.kept_parts import kept_files
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
 from clipmill.pipelines.dataset.publish import Draft, in_order, publish, sum_up, with_duplicates
@@ -216,6 +217,8 @@ def _remove(root: Root, targets: Survey, done: ForgetResult, report: Report) -> 
     needles = Needles(targets.names)
     garbage = find_garbage_beyond(root, kept, targets.excluded)
     garbage.notes |= {p: n for p, n in targets.garbage.notes.items() if p == REJECTED_FILE}
+    if targets.is_new:
+        garbage.annotations = kept_files(root)
     retries = garbage.retries_left
     garbage.retries_left = {item: entry for item, entry in retries.items() if not is_item_of(item, targets.recordings)}
     garbage.retries = len(read_retries(root)) - len(garbage.retries_left)

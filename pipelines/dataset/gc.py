@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipmill.pipelines.dataset.kept_parts import unnamed_parts
 from clipmill.pipelines.dataset.notes import Note, collecting, read_notes, running_since
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.published import Published
@@ -47,6 +48,7 @@ class Garbage:
     shards : records and files of shards that no kept snapshot names
     notes : notes of builds that ended before the last one, and the list of rejections of an unpublished build if a later one has run
     leftovers : files of interrupted writes
+    annotations : what annotation files gave, as far as its list does not name it
     kept, dropped : numbers of snapshots
     held : number of shards that are kept for a build that was interrupted, failed or was not published
     retries : number of entries of `retries.json` for recordings that no kept shard has
@@ -58,6 +60,7 @@ class Garbage:
     shards: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     leftovers: dict[str, int] = field(default_factory=dict)
+    annotations: dict[str, int] = field(default_factory=dict)
     kept: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     held: int = 0
@@ -66,7 +69,7 @@ class Garbage:
 
     @property
     def _groups(self) -> tuple[dict[str, int], ...]:
-        return self.snapshots, self.exports, self.shards, self.notes, self.leftovers
+        return self.snapshots, self.exports, self.shards, self.notes, self.leftovers, self.annotations
 
     @property
     def paths(self) -> Iterator[str]:
@@ -116,6 +119,7 @@ def find_garbage_beyond(
     garbage.shards = _unnamed_shards(root, needed.files)
     garbage.notes = _ended_notes(root, needed.notes)
     garbage.leftovers = _leftovers(root, folders)
+    garbage.annotations = unnamed_parts(root)
     retries = read_retries(root)
     garbage.retries_left = _needed_retries(root, needed.commits, retries)
     garbage.retries = len(retries) - len(garbage.retries_left)
@@ -211,13 +215,13 @@ def collect(root: Root, keep: int | None = None) -> Garbage:
 
 def remove(root: Root, garbage: Garbage) -> None:
     """Remove garbage, in an order that never leaves incomplete content valid. The root must be held by `collecting`."""
-    for path in (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.notes):
+    for path in (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.notes, *garbage.annotations):
         root.remove(path)
     for name in garbage.leftovers:
         root.remove_leftover(name)
     if garbage.retries:
         write_retries(root, garbage.retries_left)
-    _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards))
+    _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.annotations))
 
 
 def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:

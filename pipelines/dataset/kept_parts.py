@@ -17,8 +17,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmill.schemas.findings import Finding
 from clipmill.schemas.keys import canonical_json, digest
 from clipmill.schemas.layout import KEPT, KEPT_LIST, OWN_FILES, kept_path
+from clipmill.schemas.plural import counted
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_hex
@@ -116,6 +118,23 @@ class KeptParts:
                 self._spool.close()
             self._spool, self._places, self._had = None, {}, self._has
 
+    @property
+    def findings(self) -> list[Finding]:
+        """What did not work, for people to read."""
+        where, found = self._root.uri(KEPT), []
+        if self.damaged:
+            message = (
+                f"{where}: {counted(self.damaged, 'file')} missing or damaged, so annotation files were read that did not change; a build"
+                " writes it again"
+            )
+            found.append(Finding("annotations", self.damaged, 0, message))
+        if self.not_saved:
+            message = (
+                f"{where}: cannot be written ({self.not_saved}), so the next build reads all annotation files again"
+            )
+            found.append(Finding("annotations", 1, 0, message))
+        return found
+
     def _read_list(self) -> dict[str, dict[str, Any]]:
         try:
             content = self._root.read_bytes(KEPT_LIST)
@@ -140,13 +159,18 @@ def read_list(content: bytes) -> dict[str, dict[str, Any]] | None:
     return None
 
 
+def kept_files(root: Root) -> dict[str, int]:
+    """Return all files of the folder, with their sizes in bytes. They name recordings, and a dataset is the same without them."""
+    return {path: n for path, n in sorted(root.sizes(KEPT).items()) if OWN_FILES.fullmatch(path)}
+
+
 def unnamed_parts(root: Root) -> dict[str, int]:
     """Return the files of the folder that its list does not name, with their sizes in bytes; all of them if the list is damaged."""
-    sizes = root.sizes(KEPT)
+    sizes = kept_files(root)
     if not sizes:
         return {}
     needed = {kept_path(kind, sha256) for kind, sha256 in _named(KeptParts(root)._had)} | {KEPT_LIST}
-    return {path: n for path, n in sorted(sizes.items()) if path not in needed and OWN_FILES.fullmatch(path)}
+    return {path: n for path, n in sizes.items() if path not in needed}
 
 
 def _section(source: str, kind: str) -> str:

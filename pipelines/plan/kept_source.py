@@ -110,6 +110,10 @@ class KeptSource:
         if items:
             self._part_of = {held: part for part in parts.parts(self._source, "items", items) for held in part.holds}
 
+    def skip_refused(self) -> None:
+        """Have `known` be asked about the sidecars of recordings that are not refused."""
+        self._refused = None
+
     def blocks(self, recordings: list[Recording]) -> Iterator[tuple[Block, list[Recording]]]:
         """Yield the blocks of a source, each with its recordings, which are removed from the list."""
         self._close_refused()

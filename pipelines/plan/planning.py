@@ -22,7 +22,6 @@ from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.plan.annotations.annotated import drained
 from clipmill.pipelines.plan.arrange import ItemCollector, in_chunks
-from clipmill.pipelines.plan.block_outcome import Outcome
 from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.forgetting import leave_out_forgotten
 from clipmill.pipelines.plan.inventory import most_first
@@ -33,9 +32,8 @@ from clipmill.pipelines.plan.listing import source_root as source_root
 from clipmill.pipelines.plan.noises import digest_of_noises, list_noises
 from clipmill.pipelines.plan.partitions import partition_hashes
 from clipmill.pipelines.plan.plan_table import PlanTable
-from clipmill.pipelines.plan.source_taking import SourceTaker
-from clipmill.pipelines.plan.split_rule import SplitRule, Survey
-from clipmill.pipelines.plan.taking_in import Intake
+from clipmill.pipelines.plan.source_taking import SourceTaker, surveyed
+from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.findings import Finding
@@ -136,7 +134,8 @@ def make_plan(
         rule = SplitRule(config.split)
         if config.split.needs_survey:
             # This keeps the listings of all sources in memory; otherwise it is one source at a time.
-            listings, rule = _surveyed(config, list(listings))
+            every = list(listings)
+            listings, rule = drained(every), surveyed(config, every, kept)
         taker = SourceTaker(chain, plan, collector, rule, retries or {}, kept)
         for listing in listings:
             rejections, names = taker.take_in(listing)
@@ -204,20 +203,6 @@ def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
         listing.n_forgotten = leave_out_forgotten(source, forgotten, inventory, listing.annotated)
         plan.recordings_forgotten += listing.n_forgotten
     return listing
-
-
-def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing], SplitRule]:
-    """Survey all sources for `split.balance` and `split.stratify`. Return the listings again, and the rule for the split.
-
-    The items are made in the same way as later, so that items that will be left out or rejected do not influence the split.
-    """
-    survey = Survey(config.split)
-    for listing in listings:
-        again = listing.again()
-        annotated = again.annotated_each(again.inventory.recordings)
-        for _ in Intake(config, listing.source, survey).items(annotated, Outcome()):
-            pass
-    return drained(listings), survey.rule()
 
 
 def with_donor(shard: pa.Table, donor: str) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain as chained
 from itertools import islice
 from typing import Any, Protocol
@@ -24,8 +25,9 @@ from clipmill.pipelines.plan.kept_source import Block, KeptSource
 from clipmill.pipelines.plan.labels import unmet_labels
 from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
 from clipmill.pipelines.plan.listing import Listing
-from clipmill.pipelines.plan.split_rule import SplitRule
+from clipmill.pipelines.plan.split_rule import SplitRule, Survey
 from clipmill.pipelines.plan.taking_in import Intake, reject, rejection
+from clipmill.schemas.config import Config
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.layout import Retries
 
@@ -76,9 +78,8 @@ class SourceTaker:
         self._take_refused(listing)
         intake = Intake(self._chain.config, source, self._rule)
         outcomes = _Outcomes(self._rule, annotated if isinstance(annotated, Sidecars) else None)
-        for block, members in _blocks(listing, kept, self._collector, outcomes):
-            outcomes.begin(block.index)
-            outcome, table, is_lasting = self._made(listing, intake, members, source_digest)
+        for block, members, mark in _blocks(listing, kept, self._collector, outcomes):
+            outcome, table, is_lasting = self._made(listing, intake, members, mark, source_digest)
             outcomes.made(block.index, outcome)
             self._collector.add(table, outcome.field_names)
             kept.made(block, table, outcome, is_lasting)
@@ -105,15 +106,13 @@ class SourceTaker:
     def _kept_source(self, listing: Listing, source_digest: str) -> KeptSource:
         """Return what is kept of a source; of one without sidecars it is nothing."""
         source, annotated = listing.source, listing.annotated
-        if self._kept is None or not isinstance(annotated, Sidecars):
-            return KeptSource(source.name, listing.inventory, listing.root.uri)
-        readings = reading_settings(source)
-        # With `balance` and `stratify` the side of a recording depends on all others.
-        depends_on_all = self._chain.config.split.needs_survey
-        items = "" if depends_on_all else planning_settings(self._chain.config, source, source_digest)
         kept = KeptSource(source.name, listing.inventory, listing.root.uri)
-        kept.open(self._kept, readings, items, annotated.sidecar_of, self._retries)
-        annotated.known, annotated.on_read = kept.known, kept.on_read
+        if self._kept is not None and isinstance(annotated, Sidecars):
+            # With `balance` and `stratify` the side of a recording depends on all others.
+            depends_on_all = self._chain.config.split.needs_survey
+            items = "" if depends_on_all else planning_settings(self._chain.config, source, source_digest)
+            kept.open(self._kept, reading_settings(source), items, annotated.sidecar_of, self._retries)
+            annotated.known, annotated.on_read = kept.known, kept.on_read
         return kept
 
     def _take_refused(self, listing: Listing) -> None:
@@ -136,16 +135,15 @@ class SourceTaker:
         outcome.add_to(plan)
 
     def _made(
-        self, listing: Listing, intake: Intake, members: Members, source_digest: str
+        self, listing: Listing, intake: Intake, members: Members, mark: _Mark | None, source_digest: str
     ) -> tuple[Outcome, pa.Table, bool]:
-        """Make the items of a block. Return its outcome, its items, and whether it gives the same while its files do not change."""
+        """Make the items of a block. Return its outcome, its items, and whether it gives the same while its files do not change.
+
+        mark : the counts of sidecars before the block, None without sidecars
+        """
         source, annotated, labels = listing.source, listing.annotated, intake.maker.labels
         outcome, tables = Outcome(), []
-        n_without, n_annotated, noted = self._rule.n_without, annotated.n_annotated, Counter(annotated.noted)
-        n_with_rows, first_roles = 0, annotated.unnamed_roles
-        if isinstance(annotated, Sidecars):
-            n_with_rows = annotated.n_with_rows
-            annotated.is_lasting, annotated.unnamed_roles = True, {}
+        n_without = self._rule.n_without
         for batch in batches(intake.items(members, outcome)):
             outcome.clips += clips_of(batch, source)
             outcome.clips_s += sum(item.clips_s for item in batch)
@@ -155,20 +153,57 @@ class SourceTaker:
         outcome.labels_met = labels.take_met()
         outcome.n_without = self._rule.n_without - n_without
         is_lasting = True
-        if isinstance(annotated, Sidecars):
-            outcome.n_annotated = annotated.n_annotated - n_annotated
-            outcome.n_with_rows = annotated.n_with_rows - n_with_rows
-            outcome.files_noted = dict(annotated.noted - noted)
-            outcome.unnamed_roles, annotated.unnamed_roles = annotated.unnamed_roles, first_roles
+        if isinstance(annotated, Sidecars) and mark is not None:
+            outcome.n_annotated = annotated.n_annotated - mark.n_annotated
+            outcome.n_with_rows = annotated.n_with_rows - mark.n_with_rows
+            outcome.files_noted = dict(annotated.noted - mark.noted)
+            outcome.unnamed_roles, annotated.unnamed_roles = annotated.unnamed_roles, mark.unnamed_roles
             is_lasting = annotated.is_lasting
         return outcome, table, is_lasting
 
 
+def surveyed(config: Config, listings: list[Listing], kept: KeptParts | None) -> SplitRule:
+    """Survey all sources for `split.balance` and `split.stratify`, and return the rule for the split.
+
+    The items are made in the same way as later, so that items that will be left out or rejected do not influence the split.
+    """
+    survey = Survey(config.split)
+    for listing in listings:
+        again, source = listing.again(), listing.source
+        if kept is not None and isinstance(again.annotated, Sidecars):
+            rows = KeptSource(source.name, again.inventory, again.root.uri)
+            rows.open(kept, reading_settings(source), "", again.annotated.sidecar_of, {})
+            rows.skip_refused()
+            again.annotated.known = rows.known
+        for _ in Intake(config, source, survey).items(again.annotated_each(again.inventory.recordings), Outcome()):
+            pass
+    return survey.rule()
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What the sidecars before a block gave; see `Sidecars`."""
+
+    n_annotated: int
+    n_with_rows: int
+    noted: Counter[str]
+    unnamed_roles: dict[str, str]
+
+    @classmethod
+    def of(cls, sidecars: Sidecars) -> _Mark:
+        """Return the counts so far, and have those of a block follow."""
+        mark = cls(sidecars.n_annotated, sidecars.n_with_rows, Counter(sidecars.noted), sidecars.unnamed_roles)
+        sidecars.is_lasting, sidecars.unnamed_roles = True, {}
+        return mark
+
+
 def _blocks(
     listing: Listing, kept: KeptSource, collector: ItemCollector, outcomes: _Outcomes
-) -> Iterator[tuple[Block, Members]]:
+) -> Iterator[tuple[Block, Members, _Mark | None]]:
     """Yield the blocks that have to be made, each with its recordings and their rows. Others go to the collector as they were kept."""
     waiting: deque[Block] = deque()
+    marks: deque[_Mark] = deque()
+    n_left = 0
 
     def to_make() -> Iterator[Recording]:
         for block, members in kept.blocks(listing.inventory.recordings):
@@ -181,11 +216,23 @@ def _blocks(
                 collector.add(found[0], found[1].field_names)
                 outcomes.found(block.index, found[1])
 
+    def starting() -> None:
+        nonlocal n_left
+        if n_left == 0:
+            n_left = waiting[0].n
+            outcomes.begin(waiting[0].index)
+            if isinstance(sidecars, Sidecars):
+                marks.append(_Mark.of(sidecars))
+        n_left -= 1
+
+    sidecars = listing.annotated
+    if isinstance(sidecars, Sidecars):
+        sidecars.starting = starting
     # The files of blocks to come are read ahead, so several blocks may wait.
     annotated = listing.annotated_each(to_make())
     while (first := next(annotated, None)) is not None:
         block = waiting.popleft()
-        yield block, chained([first], islice(annotated, block.n - 1))
+        yield block, chained([first], islice(annotated, block.n - 1)), marks.popleft() if marks else None
 
 
 class _Outcomes:

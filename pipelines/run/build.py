@@ -19,6 +19,7 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.inspection import describe_remarks
+from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
 from clipmill.pipelines.dataset.notes import BuildNote, running_since
 from clipmill.pipelines.dataset.publish import publish as publish_draft
@@ -45,6 +46,7 @@ from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.layout import OWN_FILES, REJECTED_FILE, Retries, commit_path
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit
@@ -102,6 +104,8 @@ class Builder:
     plan: Plan
     retries: Retries
     report: Report
+    _kept: KeptParts
+    _forgotten: Forgotten
 
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
@@ -112,6 +116,7 @@ class Builder:
         """Bring the dataset up to date. accept : publish even if limits are exceeded"""
         self.begin()  # open the output; inventory, annotations, plan
         with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+            self.keep()
             committed, missing = self.subtract()
             commits = [*committed, *self.work(missing, note)]  # decode, cut, compute, write, commit
             if not self.report.failures:
@@ -140,7 +145,14 @@ class Builder:
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
         with phase("listing recordings and annotations", self._quiet):
-            return make_plan(self._file.config, retries, read_forgotten(self.root))
+            self._kept, self._forgotten = KeptParts(self.root), read_forgotten(self.root)
+            return make_plan(self._file.config, retries, self._forgotten, self._kept)
+
+    def keep(self) -> None:
+        """Keep what annotation files gave, for the next build. A build's note must be there, so that nothing is forgotten meanwhile."""
+        if read_forgotten(self.root) == self._forgotten:
+            self._kept.save()
+        self.report.warnings += self._kept.findings
 
     def _sweep(self, own_note: str | None = None) -> None:
         """Remove half-written files of builds that were killed, or of workers of this build that were."""

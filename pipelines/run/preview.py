@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from clipmill.pipelines.config_file import ConfigFile, load_config
+from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers, sound_commits
 from clipmill.pipelines.plan.estimates import (
     Estimate,
@@ -127,7 +128,9 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Pre
     with guarded(file):
         check_output(file, root)
         notes = device_notes(file.config)
-        planned = make_plan(file.config, forgotten=read_forgotten(root))
+        kept = KeptParts(root)
+        planned = make_plan(file.config, forgotten=read_forgotten(root), kept=kept)
+        planned.warnings += kept.findings
         committed = frozenset(sound_commits(root, planned.keys))
         split = forecast_split(file.config, root, planned)
         numbers = snapshot_numbers(root)

@@ -77,6 +77,7 @@ def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
             if changed:
                 write_retries(root, {**builder.retries, **changed})
             builder.plan = builder.make_plan({**builder.retries, **changed})
+            builder.keep()
             builder.publish(builder.commits(note), accept)
         again, lost = _outcomes(root, sound_commits(root, builder.plan.keys).values(), tried, used)
         report = builder.report

@@ -38,6 +38,7 @@ class Sidecars(Annotated):
     key : configuration key of the annotations
     known : returns what a sidecar gave when it was read, see `Reading.to_json`, given the paths of its recording and its own; None if
         it must be read
+    starting : called before a recording's sidecar is counted
     on_read : called with the same paths after a sidecar was read
     is_lasting : False once a sidecar gave something that it may not give again, unchanged, among other recordings
     """
@@ -48,6 +49,7 @@ class Sidecars(Annotated):
     key: str
     known: Callable[[str, str], str | None] | None = None
     on_read: Callable[[str, str, Reading], None] | None = None
+    starting: Callable[[], None] | None = None
     is_lasting: bool = True
     n_with_rows: int = 0
 
@@ -62,6 +64,8 @@ class Sidecars(Annotated):
         walked = drained(members) if isinstance(members, list) else members
         for (member, sidecar, text), _, content in _contents(self.root, map(self._wanted, walked)):
             rows: Rows | Unusable = []
+            if self.starting is not None:
+                self.starting()
             if sidecar is not None:
                 if text is not None:
                     reading = Reading.from_json(text)
