@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 
 import regex
 
+from clipmill.pipelines.plan.recording_list import Recording, RecordingList
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.raw_config import names_extension
@@ -32,23 +32,6 @@ _PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
 _HASHERS = 8
 UNSETTLED_NS = 2_000_000_000
 """Files that were changed later than this before they were listed are read again; FAT, the coarsest, counts in steps of 2 s."""
-
-
-@dataclass(slots=True)
-class Recording:
-    """A file to read. path : relative to the source's root, with ``/`` between its parts.
-
-    There is one object in memory for each listed file. So it has slots, and it is not frozen, which would make it three times slower to create.
-    """
-
-    source: str
-    path: str
-    size_bytes: int
-    version: str
-
-    @property
-    def recording_id(self) -> str:
-        return f"{self.source}/{self.path}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,7 @@ class Inventory:
         `OTHERS` for what does not look like one). Excluded files and annotation files are not counted
     """
 
-    recordings: list[Recording] = field(default_factory=list)
+    recordings: RecordingList
     refusals: list[Refusal] = field(default_factory=list)
     other_files: dict[str, str] = field(default_factory=dict)
     listed_at_ns: int = 0
@@ -81,7 +64,7 @@ class Inventory:
     @property
     def paths(self) -> list[str]:
         """Paths of all listed files, refused ones too, so that their annotations are recognised."""
-        return [r.path for r in self.recordings] + [r.path for r in self.refusals]
+        return self.recordings.paths + [r.path for r in self.refusals]
 
 
 class Patterns:
@@ -174,7 +157,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
     patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
-    inventory = Inventory(listed_at_ns=time.time_ns())
+    inventory = Inventory(RecordingList(source.name), listed_at_ns=time.time_ns())
     keep = _kept_others(source.annotations)
     try:
         listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
@@ -194,7 +177,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                     Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
                 )
                 continue
-            inventory.recordings.append(Recording(source.name, path, size, version))
+            inventory.recordings.add(path, size, version)
     except FileNotFoundError:
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist", code="source.unreadable") from None
     except NotADirectoryError:
@@ -210,7 +193,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         raise describe_os_error(error, root, f"list source {source.name!r} at") from None
     if source.version == "sha256":
         _hash(source, root, inventory)
-    inventory.recordings.sort(key=attrgetter("path"))
+    inventory.recordings.sort()
     return inventory
 
 
@@ -274,13 +257,17 @@ def _hash(source: Source, root: Root, inventory: Inventory) -> None:
         except PermissionError as error:
             return Refusal(source.name, recording.path, "unreadable", str(error.strerror))
 
+    results = RecordingList(source.name)
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="sha256") as pool:
         try:
-            results = list(pool.map(hashed, inventory.recordings))
+            for result in pool.map(hashed, inventory.recordings):
+                if isinstance(result, Refusal):
+                    inventory.refusals.append(result)
+                else:
+                    results.add(result.path, result.size_bytes, result.version)
         except OSError as error:
             raise describe_os_error(error, root, f"read source {source.name!r} at") from None
-    inventory.recordings = [r for r in results if isinstance(r, Recording)]
-    inventory.refusals += [r for r in results if isinstance(r, Refusal)]
+    inventory.recordings = results
 
 
 class _Walk:

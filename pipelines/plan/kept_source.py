@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.kept_parts import KeptParts, Part
-from clipmill.pipelines.plan.annotations.annotated import drained
 from clipmill.pipelines.plan.annotations.reading import Reading
 from clipmill.pipelines.plan.arrange import ITEMS
 from clipmill.pipelines.plan.block_outcome import Outcome
-from clipmill.pipelines.plan.inventory import Inventory, Recording, is_settled
+from clipmill.pipelines.plan.inventory import Inventory, is_settled
+from clipmill.pipelines.plan.recording_list import Recording, RecordingList
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
 
@@ -114,11 +114,11 @@ class KeptSource:
         """Have `known` be asked about the sidecars of recordings that are not refused."""
         self._refused = None
 
-    def blocks(self, recordings: list[Recording]) -> Iterator[tuple[Block, list[Recording]]]:
+    def blocks(self, recordings: RecordingList) -> Iterator[tuple[Block, list[Recording]]]:
         """Yield the blocks of a source, each with its recordings, which are removed from the list."""
         self._close_refused()
         members: list[Recording] = []
-        for recording in drained(recordings):
+        for recording in recordings.drained():
             members.append(recording)
             crc = zlib.crc32(recording.path.encode())
             if crc % _BLOCK == 0 or len(members) == _LONGEST:

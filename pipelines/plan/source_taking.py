@@ -18,13 +18,13 @@ from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.arrange import ItemCollector, batches, items_table, joined
 from clipmill.pipelines.plan.block_outcome import Counts, Outcome
 from clipmill.pipelines.plan.fingerprints import item_digest, source_fingerprint
-from clipmill.pipelines.plan.inventory import Recording
 from clipmill.pipelines.plan.items import clips_of
 from clipmill.pipelines.plan.kept_settings import planning_settings, reading_settings
 from clipmill.pipelines.plan.kept_source import Block, KeptSource
 from clipmill.pipelines.plan.labels import unmet_labels
 from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
 from clipmill.pipelines.plan.listing import Listing
+from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.split_rule import SplitRule, Survey
 from clipmill.pipelines.plan.taking_in import Intake, reject, rejection
 from clipmill.schemas.config import Config

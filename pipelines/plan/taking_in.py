@@ -7,9 +7,9 @@ from typing import Any
 
 from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable
 from clipmill.pipelines.plan.block_outcome import Outcome
-from clipmill.pipelines.plan.inventory import Recording
 from clipmill.pipelines.plan.items import Item, ItemMaker, PathReader, noted_of
 from clipmill.pipelines.plan.listing import source_root
+from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source

@@ -37,7 +37,7 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
             spec=spec, root=root, other_files=inventory.other_files, key=f"sources.{source.name}.annotations"
         )
         if _PLACEHOLDER.search(spec.sidecar) is None:
-            sidecars.check_one_each([recording.path for recording in inventory.recordings])
+            sidecars.check_one_each(inventory.recordings.paths)
         return sidecars
     return _table(spec, str(spec.table), source, root, inventory)
 
@@ -66,7 +66,7 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
 
 def _join_rows(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
     """Return the rows of a table by the recording that they name. Raises HeaderError if the header names a recording."""
-    join, refused = Join([r.path for r in inventory.recordings]), Join([r.path for r in inventory.refusals])
+    join, refused = Join(inventory.recordings.paths), Join([r.path for r in inventory.refusals])
     annotated = Annotated()
     ignores = source.annotations is not None and source.annotations.missing_recordings == "ignore"
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Self
 
-from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, T, Unusable, drained
+from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, T, Unusable
 from clipmill.pipelines.plan.annotations.reading import Content, Reading, read_content
 from clipmill.pipelines.plan.annotations.sheet import MAX_SIDECAR_BYTES
 from clipmill.schemas.config.annotation_config import Annotations
@@ -53,7 +53,7 @@ class Sidecars(Annotated):
     is_lasting: bool = True
     n_with_rows: int = 0
 
-    def each(self, members: list[M] | Iterator[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+    def each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings with the rows of their sidecars; see `Annotated.each`.
 
         Raises
@@ -61,8 +61,7 @@ class Sidecars(Annotated):
         ConfigError : the first row of many sidecars is data where the configuration says that it is a header
         OSError : the store fails, so that other sidecars cannot be read either
         """
-        walked = drained(members) if isinstance(members, list) else members
-        for (member, sidecar, text), _, content in _contents(self.root, map(self._wanted, walked)):
+        for (member, sidecar, text), _, content in _contents(self.root, map(self._wanted, members)):
             rows: Rows | Unusable = []
             if self.starting is not None:
                 self.starting()
