@@ -245,6 +245,7 @@ class KeptSource:
                 self._put_rows(self._parts, state)
             if self._parts is not None and self._items:
                 self._put_items(self._parts, state)
+            state.blocks.clear()  # which name the part: nothing collects circles while a plan is made
 
     def _put_rows(self, parts: KeptParts, state: _PartState) -> None:
         """Put what the sidecars of a part gave, read now or before."""
