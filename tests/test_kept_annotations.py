@@ -11,16 +11,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from conftest import tone, write_audio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clipmill.pipelines.dataset.forget import forget
 from clipmill.pipelines.dataset.gc import find_garbage
 from clipmill.pipelines.dataset.kept_parts import KeptParts, kept_files
+from clipmill.pipelines.dataset.survey import survey
 from clipmill.pipelines.plan import inventory, kept_source
 from clipmill.pipelines.plan.annotations import sidecars
 from clipmill.pipelines.plan.annotations.reading import read_content
 from clipmill.pipelines.plan.planning import Plan, make_plan
+from clipmill.pipelines.run.build import build
+from clipmill.pipelines.run.preview import plan as preview
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ClipmillError
@@ -284,3 +290,55 @@ def test_gc_removes_parts_that_the_list_does_not_name(tmp_path: Path) -> None:
     root.write_bytes(stray, b"of a build that was killed")
     root.write_bytes("annotations/notes.txt", b"somebody else's")
     assert find_garbage(root).annotations == {stray: 26}
+
+
+def test_a_build_keeps_and_a_forgotten_recording_leaves_no_trace(tmp_path: Path) -> None:
+    corpus(tmp_path, 0)
+    for i in range(8):
+        write_audio(tmp_path / "in" / f"r{i}.wav", tone(2.0, 8000, seed=i, hz=300 + 20 * i), 8000)
+        write(tmp_path, f"r{i}.csv", "start,end,label\n0.2,0.9,dog\n")
+    source = {"name": "s", "root": str(tmp_path / "in"), "annotations": {"sidecar": "{stem}.csv", **SPECS[0]}}
+    plain = {
+        "name": "kept", "split": {"train": 1}, "output": {"root": str(tmp_path / "out")}, "audio": {"sample_rate_hz": 8000},
+        "sources": [{**source, "label": {"from": "annotation"}}],
+    }  # fmt: skip
+    root = Root(str(tmp_path / "out"))
+    assert build(plain, quiet=True).status == "published"
+    assert KEPT_LIST in kept_files(root) and not build(plain, quiet=True).warnings
+    done = forget(root, ["s/r3.wav"])
+    assert done.is_clean and not kept_files(root)
+    assert not survey(root, ["s/r3.wav"]).has_work
+    build(plain, quiet=True)
+    rows = [pq.read_table(tmp_path / "out" / path) for path in kept_files(root) if path.endswith(".parquet")]
+    assert rows and "r3." not in str([table.to_pydict() for table in rows])
+    assert not survey(root, ["s/r3.wav"]).has_work, "what is kept now was made without it"
+
+
+def test_a_preview_uses_what_is_kept_and_writes_nothing(tmp_path: Path, read: list[str]) -> None:
+    corpus(tmp_path)
+    planned(tmp_path, config(tmp_path))
+    read.clear()
+    (tmp_path / "in" / "a" / "r00.csv").write_text(SIDECARS[1])
+    before = sorted(kept_files(Root(str(tmp_path / "out"))).items())
+    preview(config(tmp_path).model_dump(mode="json", exclude_unset=True))
+    assert read == ["a/r00.csv"] and sorted(kept_files(Root(str(tmp_path / "out"))).items()) == before
+
+
+def test_a_store_is_not_asked_for_sidecars_that_did_not_change(
+    tmp_path: Path, bucket: str, endpoint: str, read: list[str]
+) -> None:
+    options = {"endpoint_url": endpoint}
+    far = Root(f"s3://{bucket}/in", options)
+    for i in range(6):
+        far.write_bytes(f"r{i}.wav", b"x" * (100 + i))
+        far.write_bytes(f"r{i}.csv", SIDECARS[i % 3].encode())
+    made = config(tmp_path, {"root": far.url, "storage_options": options})
+    first = planned(tmp_path, made)
+    assert len(read) == 6
+    read.clear()
+    assert planned(tmp_path, made) == first and not read
+    far.write_bytes("r2.csv", SIDECARS[8].encode())
+    planned(tmp_path, made)
+    assert read == ["r2.csv"]
+    secrets = "".join(path.read_text("latin-1") for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert endpoint not in secrets, "storage_options are never written"
