@@ -125,6 +125,7 @@ def peak_mb(tmp_path: Path, way: str, n: int) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "most_bytes"), [("tree", 500), ("table", 1000)])
 def test_a_recording_takes_little_memory(tmp_path: Path, way: str, most_bytes: int) -> None:
     """It is some 200 bytes, and 500 with a row of a table; when all were Python objects at once it was 4 kB. Buffers fill up first."""
