@@ -6,6 +6,8 @@ Three ways in which a corpus usually comes, each recording 5 s by its size:
 
 tree    a local folder tree, 1,000 files a folder, without annotations (the files have a size and no content)
 table   the same tree with one CSV for all: a row a recording, with a label, a fold that decides the split, two more fields
+sidecars   a tree with a sidecar of two rows beside each recording, all of which are read
+unchanged  the same tree in the night after: what the sidecars gave was kept
 remote  the listing of a store, a folder a request, which this script makes up as it is asked
 
 No audio is read and making the files is not counted. Each measurement is a process of its own, so that its peak of memory is its
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +35,9 @@ import fsspec
 
 import clipmill.pipelines.plan.listing as listing
 import clipmill.pipelines.plan.planning as planning
+from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.schemas.config import Config
+from clipmill.stages.storage.root import Root
 
 T = TypeVar("T")
 FOLDER = 1000
@@ -51,6 +56,8 @@ LABELS = (
     "fire",
 )
 TABLE = "recordings.csv"
+SIDECAR = "start,end,label,speaker\n0.5,1.5,{0},s{2}\n2.0,3.25,{1},s{2}\n"
+WAYS = ["tree", "table", "remote", "sidecars", "unchanged"]
 FAR = 10_000_000
 
 
@@ -78,7 +85,7 @@ def name_of(i: int) -> str:
 TOP = Path(__file__).parents[1]
 
 
-def make_tree(folder: Path, n: int) -> None:
+def make_tree(folder: Path, n: int, sidecars: bool = False) -> None:
     """Make a folder of files that have a size and take no space, unless it is there from an earlier run."""
     if folder.exists():
         return
@@ -90,6 +97,8 @@ def make_tree(folder: Path, n: int) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         os.truncate(file, SIZE_BYTES)
         os.close(file)
+        if sidecars:
+            Path(path).with_suffix(".csv").write_text(SIDECAR.format(LABELS[i % 10], LABELS[i % 7], i % 97))
     write_table(unfinished / TABLE, n)
     unfinished.rename(folder)
 
@@ -135,9 +144,13 @@ def configuration(way: str, folder: Path, n: int) -> Config:
         source["annotations"] = {"table": TABLE, "recording": "filename", "columns": {"label": "category"}}
         source["label"] = {"from": "annotation"}
         split = {"from": "fold", "map": {"1": "test", "2": "val"}, "default": "train"}
+    elif way in ("sidecars", "unchanged"):
+        source["segment"] = {"mode": "annotation"}
+        columns = {"start": "start", "end": "end", "label": "label"}
+        source.update(annotations={"sidecar": "{stem}.csv", "columns": columns}, label={"from": "annotation"})
     elif way == "remote":
         source.update(root="madeup://corpus", storage_options={"recordings": n})
-    plain = {"name": "made-up", "sources": [source], "split": split, "output": {"root": str(folder.parent / "out")}}
+    plain = {"name": "made-up", "sources": [source], "split": split, "output": {"root": f"{folder}-out"}}
     return Config.model_validate(plain)
 
 
@@ -161,8 +174,14 @@ def measure(way: str, folder: Path, n: int) -> Cost:
     spent: dict[str, list[float]] = {"take_inventory": [], "annotate": []}
     for name, seconds in spent.items():
         setattr(listing, name, timed(getattr(listing, name), seconds))
+    keeps = way in ("sidecars", "unchanged")
+    if way == "sidecars":
+        shutil.rmtree(config.output.root, ignore_errors=True)
     started = time.perf_counter()
-    plan = planning.make_plan(config)
+    kept = KeptParts(Root(config.output.root)) if keeps else None
+    plan = planning.make_plan(config, kept=kept)
+    if kept is not None:
+        kept.save()
     total_s = time.perf_counter() - started
     if plan.recordings_listed != n or plan.table.num_rows != n:
         raise SystemExit(
@@ -186,14 +205,16 @@ def run(ways: list[str], sizes: list[int], place: Path) -> Iterator[tuple[str, C
         tree = place / f"corpus-{n}"
         if {"tree", "table"} & set(ways):
             make_tree(tree, n)
+        if {"sidecars", "unchanged"} & set(ways):
+            make_tree(place / f"annotated-{n}", n, sidecars=True)
         for way in ways:
-            yield way, measure_apart(way, tree, n)
+            yield way, measure_apart(way, place / f"annotated-{n}" if way in ("sidecars", "unchanged") else tree, n)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
-    parser.add_argument("--ways", nargs="+", default=["tree", "table", "remote"], choices=["tree", "table", "remote"])
+    parser.add_argument("--ways", nargs="+", default=WAYS[:3], choices=WAYS)
     parser.add_argument("--keep", type=Path, help="where to make the files, leave them, and find them")
     parser.add_argument("--child", nargs=3, metavar=("WAY", "FOLDER", "N"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -203,13 +224,13 @@ def main() -> None:
         return
     found: dict[str, list[Cost]] = {way: [] for way in options.ways}
     print(
-        f"{'way':<8}{'recordings':>12}{'shards':>9}{'inventory s':>13}{'annotations s':>15}{'plan s':>9}{'total s':>9}{'peak MB':>9}"
+        f"{'way':<10}{'recordings':>12}{'shards':>9}{'inventory s':>13}{'annotations s':>15}{'plan s':>9}{'total s':>9}{'peak MB':>9}"
     )
     with tempfile.TemporaryDirectory() as temporary:
         for way, cost in run(options.ways, options.recordings, options.keep or Path(temporary)):
             found[way].append(cost)
             print(
-                f"{way:<8}{cost.recordings:>12,}{cost.shards:>9,}{cost.inventory_s:>13.1f}{cost.annotations_s:>15.1f}"
+                f"{way:<10}{cost.recordings:>12,}{cost.shards:>9,}{cost.inventory_s:>13.1f}{cost.annotations_s:>15.1f}"
                 f"{cost.plan_s:>9.1f}{cost.total_s:>9.1f}{cost.peak_mb:>9,.0f}",
                 flush=True,
             )

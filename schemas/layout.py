@@ -11,6 +11,9 @@
     builds/rejections.parquet              of the last build that was not published
     retries.json                           which rejected recordings were tried again, and how often
     forgotten.json                         salted hashes of recordings that must never be used again; see `clipmill.schemas.forgotten`
+    annotations/kept.json                  which of the following are valid; see `clipmill.pipelines.dataset.kept_parts`
+    annotations/rows-<sha256>.parquet      what annotation files gave when they were read, by their versions
+    annotations/items-<sha256>.parquet     the rows of the plan that followed from them. Both can be deleted at any time
     snapshots/000001.json                  which shards make up the dataset; written last
     snapshots/000001/manifest.parquet, rejections.parquet, duplicates.parquet
     index/<split>-<prefix>-<digest16>.<table>.parquet    parts of the index and the manifest, which snapshots share; see `clipmill.schemas.index`
@@ -34,10 +37,13 @@ COMMITS = "commits"
 INDEX = "index"
 DAMAGED = "damaged"
 SNAPSHOTS = "snapshots"
+KEPT = "annotations"
+KEPT_LIST = f"{KEPT}/kept.json"
 OWN_FILES = re.compile(
     r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
     r"|index/\w+-b[01]*-[0-9a-f]{16}\.[a-z]+\.parquet"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections|duplicates)\.parquet)|builds/rejections\.parquet"
+    r"|annotations/(kept\.json|(rows|items|table)-[0-9a-f]{64}\.parquet)"
 )
 """Names of the files that clipmill writes. Files with other names belong to somebody else and are not touched."""
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
@@ -71,6 +77,11 @@ def commit_dropped_path(key: str) -> str:
 def index_path(split: str, prefix: str, sha256: str, table: str) -> str:
     """Return the path of a table of a part of the index. sha256 : of the file"""
     return f"{INDEX}/{split}-{prefix}-{sha256[:16]}.{table}.parquet"
+
+
+def kept_path(kind: str, sha256: str) -> str:
+    """Return the path of a part of what annotation files gave. kind : rows | items | table; sha256 : of the file"""
+    return f"{KEPT}/{kind}-{sha256}.parquet"
 
 
 def snapshot_name(number: int) -> str:

@@ -18,9 +18,9 @@ from clipmill.pipelines.config_file import load
 from clipmill.pipelines.plan.annotations.rows import AmbiguousError
 from clipmill.pipelines.plan.annotations.times import EITHER, clock_seconds, decimal_of, number
 from clipmill.pipelines.plan.fingerprints import item_digest
-from clipmill.pipelines.plan.inventory import Recording
 from clipmill.pipelines.plan.items import Entry, Item
 from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.units import to_samples

@@ -23,6 +23,7 @@ def describe_garbage(garbage: Garbage, removed: bool) -> list[str]:
         "shards": (garbage.shards, "shards that no kept snapshot names"),
         "builds": (garbage.notes, "notes of earlier builds"),
         "leftovers": (garbage.leftovers, "remains of interrupted writes"),
+        "annotations": (garbage.annotations, "what annotation files gave before"),
     }  # fmt: skip
     lines = [
         f"{name:<12} {align_count(len(files), 'file', 8)} {format_size(sum(files.values())):>12}  {what}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
 from clipmill.pipelines.dataset.identity import read_identity
+from clipmill.pipelines.dataset.kept_parts import kept_files
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
 from clipmill.pipelines.dataset.publish import Draft, publish, sum_up, with_duplicates
@@ -229,6 +230,8 @@ def _remove(root: Root, targets: Survey, done: ForgetResult, report: Report) -> 
     needles = Needles(targets.names)
     garbage = find_garbage_beyond(root, kept, targets.excluded)
     garbage.notes |= {p: n for p, n in targets.garbage.notes.items() if p == REJECTED_FILE}
+    if targets.is_new:
+        garbage.annotations = kept_files(root)
     garbage.retries_removed |= {i: e for i, e in read_retries(root).items() if is_item_of(i, targets.recordings)}
     done.removed_snapshots = garbage.dropped
     done.removed_files, done.removed_bytes = len(list(garbage.paths)), garbage.size_bytes

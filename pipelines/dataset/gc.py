@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipmill.pipelines.dataset.index_parts import StoredPart, shards_of
+from clipmill.pipelines.dataset.kept_parts import unnamed_parts
 from clipmill.pipelines.dataset.leases import Lease, read_leases, running_since
 from clipmill.pipelines.dataset.marks import read_marks, remove_marks
 from clipmill.pipelines.dataset.notes import collecting
@@ -51,6 +52,7 @@ class Garbage:
     notes : notes of builds that ended before the last one, and the list of rejections of an unpublished build if a later one has run
     marks : files that were marked as damaged and that nothing needs
     leftovers : files of interrupted writes
+    annotations : what annotation files gave, as far as its list does not name it
     kept, dropped : numbers of snapshots
     held : number of shards that are kept for a build that was interrupted, failed or was not published
     retries_removed : entries of `retries.json` for recordings that no kept shard has
@@ -62,6 +64,7 @@ class Garbage:
     notes: dict[str, int] = field(default_factory=dict)
     leftovers: dict[str, int] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
+    annotations: dict[str, int] = field(default_factory=dict)
     kept: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     held: int = 0
@@ -74,7 +77,7 @@ class Garbage:
 
     @property
     def _groups(self) -> tuple[dict[str, int], ...]:
-        return self.snapshots, self.exports, self.shards, self.notes, self.leftovers
+        return self.snapshots, self.exports, self.shards, self.notes, self.leftovers, self.annotations
 
     @property
     def paths(self) -> Iterator[str]:
@@ -125,6 +128,7 @@ def find_garbage_beyond(
     garbage.marks = _stale_marks(root, needed.files)
     garbage.notes = _ended_notes(root, needed.leases)
     garbage.leftovers = _leftovers(root, folders)
+    garbage.annotations = unnamed_parts(root)
     garbage.retries_removed = _unneeded_retries(root, needed.shards, read_retries(root))
     return garbage
 
@@ -238,7 +242,7 @@ def collect(root: Root, keep: int | None = None) -> Garbage:
 
 def remove(root: Root, garbage: Garbage) -> None:
     """Remove garbage, in an order that never leaves incomplete content valid. The root must be held by `collecting`."""
-    for group in (garbage.snapshots, garbage.exports, garbage.shards, garbage.notes):
+    for group in (garbage.snapshots, garbage.exports, garbage.shards, garbage.notes, garbage.annotations):
         # A power failure must not bring back a record whose files are gone.
         for is_record in (True, False):
             for path in group:
@@ -251,7 +255,7 @@ def remove(root: Root, garbage: Garbage) -> None:
     if gone := garbage.retries_removed:
         # An entry that a retry has changed since is needed again.
         update_retries(root, lambda now: {item: entry for item, entry in now.items() if gone.get(item) != entry})
-    _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards))
+    _remove_empty_folders(root, (*garbage.snapshots, *garbage.exports, *garbage.shards, *garbage.annotations))
 
 
 def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.gc import Garbage, find_garbage_beyond
+from clipmill.pipelines.dataset.kept_parts import kept_files
 from clipmill.pipelines.dataset.near_recordings import unknown_recordings_error
 from clipmill.pipelines.dataset.notes import unfinished_forget
 from clipmill.pipelines.dataset.records_io import (
@@ -78,6 +79,11 @@ class Survey:
     def excluded(self) -> set[str]:
         """Keys of shards that are removed even if an interrupted build could still use them."""
         return {*self.shards, *self.unreadable}
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is something to forget that was not forgotten, or not completely."""
+        return bool(self.cut_off or self.recordings or any(not self.forgotten.holds(r) for r in self.absent))
 
     @property
     def has_work(self) -> bool:
@@ -237,6 +243,8 @@ def survey(root: Root, ids: Sequence[str], also_unknown: bool = False) -> Survey
     result.n_retries = sum(is_item_of(item, result.recordings) for item in read_retries(root))
     kept = [n for n in numbers if n not in result.holding]
     result.garbage = find_garbage_beyond(root, kept, result.excluded, result.untouched)
+    if result.is_new:
+        result.garbage.annotations = kept_files(root)
     if name_any(unpublished, result.recordings, needles):
         result.garbage.notes[REJECTED_FILE] = root.size(REJECTED_FILE)
     return result

@@ -1,143 +1,151 @@
 """Collect the rows of the plan as they are made, and return them in the order of the shards.
 
-A million recordings as Python objects take gigabytes. So items become Arrow columns in batches, and the objects are dropped. numpy arrays
-keep what decides a row's shard. At the end the columns are sorted one by one, and each is freed before the next.
+A million recordings as Python objects take gigabytes. So items become Arrow columns in batches, and the objects are dropped. Columns are
+sorted in runs, and what is more than `RESIDENT_BYTES` goes to temporary files without names. At the end the runs are merged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmill.pipelines.plan.items import Entry, Item
+from clipmill.pipelines.plan.spill import Spill
 from clipmill.schemas.keys import position_hash
 from clipmill.schemas.tables import ANNOTATION, PLAN
 
 BATCH = 20_000
 """Number of items, or of their annotation rows, that exist as Python objects at a time."""
-_MAX_BYTES = 2**31 - 1
-"""The most bytes that one array of strings can hold, more than a shard needs."""
-_PLACE = ("split", "bucket", "key", "clips_key")
-_UNSET = ("expected", "donor", "reason", "detail")
+RUN, RUN_BYTES = 32_000, 32 << 20
+"""A run is sorted when it has this many items, or bytes."""
+_LATER = ("bucket", "key", "clips_key", "expected", "donor", "reason", "detail")
+ITEMS = pa.schema([*(f for f in PLAN if f.name not in _LATER), ("hash", pa.uint64()), ("weight_ms", pa.int64())])
+"""One row per item: what the plan has of it, the hash that decides its place, and its weight for sizing shards."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Sorted items. names : of the fields in the order of their lists; codes : the indices of their splits"""
+
+    table: pa.Table
+    names: list[str]
+    codes: npt.NDArray[np.int32]
+    hashes: npt.NDArray[np.uint64]
+    weights: npt.NDArray[np.int64]
 
 
 class ItemCollector:
-    """Collect the items of a plan.
-
-    fields_of : by source, the names of all fields of its items and their annotations
-    """
+    """Collect the items of a plan."""
 
     def __init__(self) -> None:
         self._split_names: list[str] = []
-        self.fields_of: dict[str, set[str]] = {}
-        self._columns: dict[str, list[pa.Array]] = {f.name: [] for f in PLAN if f.name not in (*_PLACE, *_UNSET)}
-        self._names: list[list[str]] = []  # names of the fields in each batch, in the order of its lists
-        self._hashes: list[npt.NDArray[np.uint64]] = []
-        self._weights: list[npt.NDArray[np.int64]] = []
-        self._splits: list[npt.NDArray[np.int32]] = []
+        self._waiting: list[tuple[pa.Table, list[str]]] = []
+        self._n_waiting = self._bytes_waiting = 0
+        self._runs: list[_Run] = []
+        self._spill = Spill()
 
-    def add(self, items: list[Item], digests: list[str], uri: Callable[[str], str]) -> None:
-        """Add a batch of items of one source.
+    def add(self, table: pa.Table, names: list[str]) -> None:
+        """Add items. table : rows of `ITEMS`; names : of the fields in the order of their lists"""
+        if table.num_rows:
+            self._waiting.append((table, names))
+            self._n_waiting += table.num_rows
+            self._bytes_waiting += table.nbytes
+        if self._n_waiting >= RUN or self._bytes_waiting >= RUN_BYTES:
+            self._sort()
 
-        Parameters
-        ----------
-        digests : the items' digests
-        uri : returns a recording's address, given its path
-        """
-        names = sorted({name for i in items for name in i.fields} | _names_in_annotations(items))
-        self.fields_of.setdefault(items[0].recording.source, set()).update(names)
-        self._names.append(names)
-        columns = {
-            "item_id": [i.item_id for i in items],
-            "item_digest": digests,
-            "recording_id": [i.recording.recording_id for i in items],
-            "source": pa.repeat(items[0].recording.source, len(items)),
-            "path": [i.recording.path for i in items],
-            "source_uri": [uri(i.recording.path) for i in items],
-            "label": [i.label for i in items],
-            "fields": _field_lists([i.fields for i in items], names),
-            "primary": [i.primary for i in items],
-            "size_bytes": [i.recording.size_bytes for i in items],
-            "version": [i.recording.version for i in items],
-            "span_start_s": [i.span[0] for i in items],
-            "span_end_s": [i.span[1] for i in items],
-            "annotations": _annotation_lists([i.annotations for i in items], names),
-        }
-        for name, values in columns.items():
-            column = values if isinstance(values, pa.Array) else pa.array(values, PLAN.field(name).type)
-            self._columns[name].append(column)
-        codes = {name: k for k, name in enumerate(self._split_names)}
-        for item in items:
-            if item.split not in codes:
-                codes[item.split] = len(codes)
-                self._split_names.append(item.split)
-        self._splits.append(np.array([codes[i.split] for i in items], np.int32))
-        self._hashes.append(np.array([position_hash(i.item_id) for i in items], np.uint64))
-        self._weights.append(np.array([round(i.weight_s * 1000) for i in items], np.int64))
+    def _sort(self) -> None:
+        """Make a run of the items that wait."""
+        names = sorted({name for _, own in self._waiting for name in own})
+        table = pa.concat_tables([aligned(t, own, names) for t, own in self._waiting]).combine_chunks()
+        self._waiting, self._n_waiting, self._bytes_waiting = [], 0, 0
+        splits = table["split"].combine_chunks().dictionary_encode()
+        for name in splits.dictionary.to_pylist():
+            if name not in self._split_names:
+                self._split_names.append(name)
+        code_of = np.array([self._split_names.index(name) for name in splits.dictionary.to_pylist()], np.int32)
+        codes = code_of[splits.indices.to_numpy()]
+        hashes, weights = table["hash"].to_numpy(), table["weight_ms"].to_numpy()
+        order = np.lexsort((hashes, codes))
+        table = self._spill.put(table.drop_columns(["hash", "weight_ms"]).take(pa.array(order)))
+        self._runs.append(_Run(table, names, codes[order], hashes[order], weights[order]))
 
     def by_split(self) -> Iterator[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
         """Yield each split, sorted by name, with its items sorted by hash: their indices, hashes and weights."""
-        if not self._hashes:
+        if self._waiting:
+            self._sort()
+        if not self._runs:
             return
-        splits, hashes = np.concatenate(self._splits), np.concatenate(self._hashes)
-        weights = np.concatenate(self._weights)
+        codes, hashes = (np.concatenate([getattr(run, name) for run in self._runs]) for name in ("codes", "hashes"))
+        weights = np.concatenate([run.weights for run in self._runs])
         for split in sorted(self._split_names):
-            members = np.flatnonzero(splits == self._split_names.index(split))
+            members = np.flatnonzero(codes == self._split_names.index(split))
             members = members[np.argsort(hashes[members], kind="stable")]
             yield split, members, hashes[members], weights[members]
 
-    def column(self, name: str, order: list[pa.Array]) -> pa.ChunkedArray:
-        """Return a column in another order, one chunk per array of indices. The original column is freed."""
-        kind = PLAN.field(name).type
-        arrived = pa.chunked_array(self._columns.pop(name), kind)
-        if arrived.nbytes > _MAX_BYTES:
-            arrived = arrived.cast(_wide(kind))
-        whole = arrived.combine_chunks()
-        del arrived
-        return pa.chunked_array([whole.take(indices).cast(kind) for indices in order], kind)
+    def chunks(self, order: list[npt.NDArray[np.intp]], names: list[str]) -> Iterator[pa.Table]:
+        """Yield items in another order, one table without `hash` and `weight_ms` per array of indices, each column in one chunk.
 
-    def align(self, names: list[str]) -> None:
-        """Make the lists of fields in all batches hold values of the same fields, null where a batch does not have one."""
-        for k, known in enumerate(self._names):
-            if known == names:
-                continue
-            self._columns["fields"][k] = _aligned(self._columns["fields"][k], known, names)
-            lists = self._columns["annotations"][k]
-            if lists.null_count == 0:
-                rows = lists.values
-                children = {f.name: rows.field(f.name) for f in ANNOTATION}
-                children["fields"] = _aligned(children["fields"], known, names)
-                rows = pa.StructArray.from_arrays(list(children.values()), fields=list(ANNOTATION))
-                self._columns["annotations"][k] = pa.ListArray.from_arrays(lists.offsets, rows)
-            self._names[k] = names
-
-    def table(self, order: list[pa.Array], digests: pa.ChunkedArray, shards: pa.Table, sizes: list[int]) -> pa.Table:
-        """Return the plan's table. The collector is empty afterwards.
-
-        Parameters
-        ----------
-        order : for each chunk of the plan, the indices of the items that are its rows
-        digests : the column `item_digest` in that order
-        shards : `split`, `bucket`, `key` and `clips_key`, one row per shard
-        sizes : number of items in each shard
+        names : of all fields; their lists hold a value for each, null where an item does not have it
         """
-        lengths = [len(indices) for indices in order]
-        shard_of_row = np.repeat(np.arange(len(sizes)), sizes)
-        shard_of = [pa.array(part) for part in np.split(shard_of_row, np.cumsum(lengths)[:-1])]
-        columns = {"item_digest": digests}
-        for name in PLAN.names:
-            if name in _UNSET:
-                columns[name] = pa.chunked_array([pa.nulls(n, pa.string()) for n in lengths], pa.string())
-            elif name in _PLACE:
-                value = shards[name].combine_chunks()
-                columns[name] = pa.chunked_array([value.take(indices) for indices in shard_of], pa.string())
-            elif name != "item_digest":
-                columns[name] = self.column(name, order)
-        return pa.table([columns[name] for name in PLAN.names], schema=PLAN)
+        starts = np.cumsum([0, *(len(run.codes) for run in self._runs)])
+        for indices in order:
+            arrived = np.sort(indices)
+            bounds = np.searchsorted(arrived, starts)
+            pieces = []
+            for k, run in enumerate(self._runs):
+                places = arrived[bounds[k] : bounds[k + 1]] - starts[k]
+                if not len(places):
+                    continue
+                # Items of one split that are neighbours in the plan are so in the run.
+                n = len(places)
+                is_slice = places[-1] - places[0] == n - 1
+                piece = run.table.slice(places[0], n) if is_slice else run.table.take(pa.array(places))
+                pieces.append(aligned(piece, run.names, names))
+            whole = pa.concat_tables(pieces).combine_chunks()
+            yield whole.take(pa.array(np.searchsorted(arrived, indices)))
+            self._spill.let_go()
+
+
+def items_table(items: list[Item], digests: list[str], uri: Callable[[str], str]) -> tuple[pa.Table, list[str]]:
+    """Return items of one source as a table, and the names of their fields.
+
+    digests : the items' digests
+    uri : returns a recording's address, given its path
+    """
+    names = sorted({name for i in items for name in i.fields} | _names_in_annotations(items))
+    columns = {
+        "item_id": [i.item_id for i in items],
+        "item_digest": digests,
+        "recording_id": [i.recording.recording_id for i in items],
+        "source": pa.repeat(items[0].recording.source, len(items)),
+        "path": [i.recording.path for i in items],
+        "source_uri": [uri(i.recording.path) for i in items],
+        "label": [i.label for i in items],
+        "fields": _field_lists([i.fields for i in items], names),
+        "primary": [i.primary for i in items],
+        "split": [i.split for i in items],
+        "size_bytes": [i.recording.size_bytes for i in items],
+        "version": [i.recording.version for i in items],
+        "span_start_s": [i.span[0] for i in items],
+        "span_end_s": [i.span[1] for i in items],
+        "annotations": _annotation_lists([i.annotations for i in items], names),
+        "hash": [position_hash(i.item_id) for i in items],
+        "weight_ms": [round(i.weight_s * 1000) for i in items],
+    }
+    arrays = [v if isinstance(v := columns[f.name], pa.Array) else pa.array(v, f.type) for f in ITEMS]
+    return pa.Table.from_arrays(arrays, schema=ITEMS), names
+
+
+def joined(tables: list[tuple[pa.Table, list[str]]]) -> tuple[pa.Table, list[str]]:
+    """Return tables of items as one, and the names of all of their fields."""
+    names = sorted({name for _, own in tables for name in own})
+    return pa.concat_tables([aligned(t, own, names) for t, own in tables] or [ITEMS.empty_table()]), names
 
 
 def batches(items: Iterator[Item]) -> Iterator[list[Item]]:
@@ -154,33 +162,43 @@ def batches(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def in_chunks(order: npt.NDArray[np.intp], sizes: list[int]) -> list[pa.Array]:
+def in_chunks(order: npt.NDArray[np.intp], sizes: list[int]) -> list[npt.NDArray[np.intp]]:
     """Divide the items of the plan into chunks of about `BATCH` items. A shard is never divided."""
     ends = np.cumsum(sizes)
     cuts = np.unique(np.searchsorted(ends, np.arange(BATCH, len(order), BATCH)))
-    return [pa.array(part) for part in np.split(order, ends[cuts]) if len(part)]
+    return [part for part in np.split(order, ends[cuts]) if len(part)]
 
 
-def _wide(kind: pa.DataType) -> pa.DataType:
-    """Return the same type with strings of any total length."""
-    if pa.types.is_string(kind):
-        return pa.large_string()
-    if pa.types.is_list(kind):
-        return pa.list_(_wide(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _wide(f.type)) for f in kind])
-    return kind
+def aligned(table: pa.Table, known: list[str], names: list[str]) -> pa.Table:
+    """Return items whose lists of fields hold a value for each of `known` with a value for each of `names`, null for those that are new."""
+    if known == names:
+        return table
+    tables = []
+    for batch in table.to_batches():
+        columns = {name: batch.column(name) for name in table.column_names}
+        columns["fields"] = _aligned(columns["fields"], known, names)
+        lists = columns["annotations"]
+        rows = lists.flatten()
+        children = {f.name: rows.field(f.name) for f in ANNOTATION}
+        children["fields"] = _aligned(children["fields"], known, names)
+        rows = pa.StructArray.from_arrays(list(children.values()), fields=list(ANNOTATION))
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        columns["annotations"] = _lists(lengths, rows, lists.is_null() if lists.null_count else None)
+        tables.append(pa.Table.from_arrays(list(columns.values()), schema=table.schema))
+    return pa.concat_tables(tables) if tables else table
 
 
 def _names_in_annotations(items: list[Item]) -> set[str]:
     return {name for i in items if i.annotations for entry in i.annotations for name in entry.fields}
 
 
-def _lists(lengths: list[int], values: pa.Array) -> pa.ListArray:
-    """Return consecutive values as lists of these lengths."""
+def _lists(
+    lengths: list[int] | npt.NDArray[np.int32], values: pa.Array, absent: pa.BooleanArray | None = None
+) -> pa.ListArray:
+    """Return consecutive values as lists of these lengths. absent : which of them are null"""
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=absent)
 
 
 def _field_lists(rows: list[dict[str, str]], names: list[str]) -> pa.ListArray:
@@ -208,4 +226,4 @@ def _aligned(lists: pa.ListArray, known: list[str], names: list[str]) -> pa.List
     first = np.arange(len(lists), dtype=np.int64)[:, None] * len(known)
     absent = np.broadcast_to(where < 0, (len(lists), len(names)))
     indices = pa.array((first + where).ravel(), mask=absent.ravel())
-    return _lists([len(names)] * len(lists), lists.values.take(indices))
+    return _lists([len(names)] * len(lists), lists.flatten().take(indices))

@@ -16,7 +16,7 @@ def leave_out_forgotten(source: Source, forgotten: Forgotten, inventory: Invento
     """
     paths = {path for path in inventory.paths if forgotten.holds(f"{source.name}/{path}")}
     n_listed = len(inventory.recordings) + len(inventory.refusals)
-    inventory.recordings[:] = [r for r in inventory.recordings if r.path not in paths]
+    inventory.recordings.keep_if(lambda path: path not in paths)
     inventory.refusals[:] = [r for r in inventory.refusals if r.path not in paths]
     for path in paths:
         annotated.by_path.pop(path, None)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 
 import regex
 
 from clipmill.pipelines.plan.links import is_in
+from clipmill.pipelines.plan.recording_list import Recording, RecordingList
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.raw_config import names_extension
@@ -31,23 +32,8 @@ _MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_SHOWN = 12, 1000, 8
 NO_EXTENSION, OTHERS = "none", "others"
 _PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
 _HASHERS = 8
-
-
-@dataclass(slots=True)
-class Recording:
-    """A file to read. path : relative to the source's root, with ``/`` between its parts.
-
-    There is one object in memory for each listed file. So it has slots, and it is not frozen, which would make it three times slower to create.
-    """
-
-    source: str
-    path: str
-    size_bytes: int
-    version: str
-
-    @property
-    def recording_id(self) -> str:
-        return f"{self.source}/{self.path}"
+UNSETTLED_NS = 2_000_000_000
+"""Files that were changed later than this before they were listed are read again; FAT, the coarsest, counts in steps of 2 s."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +50,26 @@ class Refusal:
 class Inventory:
     """What a source holds.
 
-    other_files : paths of files that are not recordings, among which sidecars are looked up
+    other_files : versions of files that are not recordings, by path; annotation files are looked up among them. A local one has the time
+        of its last change of any kind (ctime) in it, which no program sets back
     links : links that cannot be read as sidecars, or that lead to folders of them: the reason and the detail to reject a recording
         with; empty unless the source has sidecars
+    listed_at_ns : when the listing began
     passed_over : number of files that are not recordings only because of their extension, by extension (``.txt``, `NO_EXTENSION`, or
         `OTHERS` for what does not look like one). Excluded files and annotation files are not counted
     """
 
-    recordings: list[Recording] = field(default_factory=list)
+    recordings: RecordingList
     refusals: list[Refusal] = field(default_factory=list)
-    other_files: set[str] = field(default_factory=set)
+    other_files: dict[str, str] = field(default_factory=dict)
     links: dict[str, tuple[str, str]] = field(default_factory=dict)
+    listed_at_ns: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
 
     @property
     def paths(self) -> list[str]:
         """Paths of all listed files, refused ones too, so that their annotations are recognised."""
-        return [r.path for r in self.recordings] + [r.path for r in self.refusals]
+        return self.recordings.paths + [r.path for r in self.refusals]
 
 
 class Patterns:
@@ -173,16 +162,14 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
     patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
-    inventory = Inventory()
-    annotations = source.annotations
-    # A table is looked up among them only if its name can be written in several ways.
-    keep_others = annotations is not None and (annotations.sidecar is not None or not str(annotations.table).isascii())
+    inventory = Inventory(RecordingList(source.name), listed_at_ns=time.time_ns())
+    keep = _kept_others(source.annotations)
     try:
         listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
-        for path, size, version in listing:
+        for path, size, version, changed in listing:
             if not patterns.match(path):
-                if keep_others:
-                    inventory.other_files.add(path)
+                if keep is not None and keep(path):
+                    inventory.other_files[path] = f"{version}{changed}"
                 if patterns.passes_over(path):
                     _count(path, inventory.passed_over)
                 continue
@@ -195,7 +182,7 @@ def take_inventory(source: Source, root: Root) -> Inventory:
                     Refusal(source.name, _printable(path), "bad_name", "the name is not valid UTF-8")
                 )
                 continue
-            inventory.recordings.append(Recording(source.name, path, size, version))
+            inventory.recordings.add(path, size, version)
     except FileNotFoundError:
         raise ClipmillError(f"source {source.name!r}: {source.root} does not exist", code="source.unreadable") from None
     except NotADirectoryError:
@@ -211,8 +198,29 @@ def take_inventory(source: Source, root: Root) -> Inventory:
         raise describe_os_error(error, root, f"list source {source.name!r} at") from None
     if source.version == "sha256":
         _hash(source, root, inventory)
-    inventory.recordings.sort(key=attrgetter("path"))
+    inventory.recordings.sort()
     return inventory
+
+
+def _kept_others(annotations: Annotations | None) -> Callable[[str], bool] | None:
+    """Return which files that are not recordings are kept in an inventory, None if none are."""
+    if annotations is None:
+        return None
+    if annotations.table is not None:
+        table = to_nfc(posixpath.normpath(annotations.table))
+        return lambda path: path == table or (not path.isascii() and to_nfc(path) == table)
+    return lambda path: True
+
+
+def is_settled(version: str, listed_at_ns: int) -> bool:
+    """Return whether a version of `Inventory.other_files` tells every later change of the file.
+
+    A file that was changed just before it was listed can change again without a change of its times. Stores without ETags tell too little.
+    """
+    if version.startswith("etag-"):
+        return True
+    _, *times = version.split("-")
+    return len(times) == 2 and all(t.isdecimal() and int(t) < listed_at_ns - UNSETTLED_NS for t in times)
 
 
 def _count(path: str, passed_over: Counter[str]) -> None:
@@ -254,13 +262,17 @@ def _hash(source: Source, root: Root, inventory: Inventory) -> None:
         except PermissionError as error:
             return Refusal(source.name, recording.path, "unreadable", hide_secrets(str(error.strerror)))
 
+    results = RecordingList(source.name)
     with ThreadPoolExecutor(_HASHERS, thread_name_prefix="sha256") as pool:
         try:
-            results = list(pool.map(hashed, inventory.recordings))
+            for result in pool.map(hashed, inventory.recordings):
+                if isinstance(result, Refusal):
+                    inventory.refusals.append(result)
+                else:
+                    results.add(result.path, result.size_bytes, result.version)
         except OSError as error:
             raise describe_os_error(error, root, f"read source {source.name!r} at") from None
-    inventory.recordings = [r for r in results if isinstance(r, Recording)]
-    inventory.refusals += [r for r in results if isinstance(r, Refusal)]
+    inventory.recordings = results
 
 
 class _Walk:
@@ -274,15 +286,15 @@ class _Walk:
         self._seen = {self._real_top}
         self._of_sidecars: list[str] = []
 
-    def files(self) -> Iterator[tuple[str, int, str]]:
+    def files(self) -> Iterator[tuple[str, int, str, str]]:
         yield from self._list([""])
         # Linked folders that can hold sidecars alone come last, so that no recording is listed under another name because of them.
         self._seen = {self._real_top}
-        for path, size_bytes, version in self._list(self._of_sidecars):
+        for path, size_bytes, version, changed in self._list(self._of_sidecars):
             if not self._patterns.match(path):
-                yield path, size_bytes, version
+                yield path, size_bytes, version, changed
 
-    def _list(self, folders: list[str]) -> Iterator[tuple[str, int, str]]:
+    def _list(self, folders: list[str]) -> Iterator[tuple[str, int, str, str]]:
         while folders:
             folder = folders.pop()
             with os.scandir(f"{self._top}/{folder}" if folder else self._top) as entries:
@@ -297,7 +309,7 @@ class _Walk:
                             folders.append(path)
                     elif entry.is_file():
                         status = entry.stat()
-                        yield path, status.st_size, stat_version(status)
+                        yield path, status.st_size, stat_version(status), f"-{status.st_ctime_ns}"
                     elif entry.is_symlink() and not os.path.exists(entry.path):
                         raise FileNotFoundError
                     elif self._patterns.match(path):
@@ -342,10 +354,10 @@ class _Walk:
         self._inventory.refusals.append(Refusal(self._source.name, _printable(path), reason, detail))
 
 
-def _remote(root: Root) -> Iterator[tuple[str, int, str]]:
+def _remote(root: Root) -> Iterator[tuple[str, int, str, str]]:
     for path, info in root.remote_files():
         if info.get("type") == "file" and not any(p.startswith(".") and p not in (".", "..") for p in path.split("/")):
-            yield path, int(info["size"] or 0), info_version(info)
+            yield path, int(info["size"] or 0), info_version(info), ""
 
 
 def _leads_out(path: str) -> bool:

@@ -12,8 +12,8 @@ import regex
 
 from clipmill.pipelines.plan.annotations.annotated import Rows, drained
 from clipmill.pipelines.plan.annotations.rows import Row, field_name
-from clipmill.pipelines.plan.inventory import Recording
 from clipmill.pipelines.plan.labels import LabelRule
+from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
@@ -21,6 +23,16 @@ class LabelRule:
         self._classes = frozenset(config.classes) if config.classes is not None else None
         self._met: set[str] = set()
         self._trusting = self._map is None and self._classes is None
+
+    def take_met(self) -> list[str]:
+        """Return the labels of `map` and `drop` that occurred since the last call, sorted."""
+        met = sorted(self._met)
+        self._met = set()
+        return met
+
+    def never_met(self, met: Collection[str]) -> list[str]:
+        """Return the labels of `map` and `drop` that did not occur, sorted: misspelt, or no longer in the source."""
+        return sorted({*(self._map or {}), *self._drop} - set(met))
 
     def drops(self, label: str | None) -> bool:
         """Return whether clips with a label of the corpus are left out."""
@@ -68,11 +80,6 @@ class LabelRule:
             # The detail of a rejected row is in its shard's key, so its words cannot change.
             raise RefusedError("label_missing", "it is empty, and neither label.map nor classes knows that")
         return None if self._trusting else self._default
-
-    @property
-    def never_met(self) -> list[str]:
-        """Labels in `map` and `drop` that did not occur, sorted: misspelt, or no longer in the source."""
-        return sorted({*(self._map or {}), *self._drop} - self._met)
 
 
 def unmet_labels(source: Source, labels: list[str]) -> Finding:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,11 +38,10 @@ def check_disjoint(split: Split, items: pa.Table, field_names: list[str]) -> Non
             raise ConfigError(f"this corpus has no field {name!r}; it has {known}", key="split.disjoint")
         if len(pc.unique(items["split"])) > 1:
             if name == "recording":
-                _check("recording", _recordings(items, "source_uri"), split)
-                known_by_content = pc.starts_with(items["version"], "sha256-")
-                _check("content", _recordings(items.filter(known_by_content), "version"), split)
+                _check("recording", partial(_recordings, items, "source_uri"), split)
+                _check("content", partial(_recordings, items, "version", "sha256-"), split)
             else:
-                _check(name, _members(name, items, field_names), split)
+                _check(name, partial(_members, name, items, field_names), split)
 
 
 def check_decides(split: Split, field_names: list[str]) -> None:
@@ -55,18 +59,19 @@ def check_decides(split: Split, field_names: list[str]) -> None:
         raise ConfigError(f"this corpus has no field {split.field!r}; it has {known}{near}", key=key)
 
 
-def _recordings(items: pa.Table, by: str) -> pa.Table:
-    """Return group, split and path of every item. by : group by address (two sources can share one) or by content"""
-    return pa.table({"group": items[by], "split": items["split"], "path": items["path"]}).filter(items[by].is_valid())
+def _recordings(items: pa.Table, by: str, prefix: str = "") -> Iterator[pa.Table]:
+    """Yield group, split and path of every item. by : group by address (two sources can share one) or by content; prefix : of groups"""
+    for batch in items.select([by, "split", "path"]).to_batches():
+        table = pa.table(batch.columns, ["group", "split", "path"])
+        wanted = pc.starts_with(table["group"], prefix) if prefix else table["group"].is_valid()
+        yield table.filter(wanted)
 
 
-def _members(name: str, items: pa.Table, field_names: list[str]) -> pa.Table:
-    """Return group, split and path of every item, and of every usable row of its annotations."""
+def _members(name: str, items: pa.Table, field_names: list[str]) -> Iterator[pa.Table]:
+    """Yield group, split and path of every item, and of every usable row of its annotations."""
     place = field_names.index(name)
-    tables = []
     for batch in items.select(["split", "path", "fields", "annotations"]).to_batches():
         sides = {n: batch.column(n) for n in ("split", "path")}
-        tables.append(pa.table({"group": _value(batch.column("fields"), place), **sides}))
         rows, parents = (
             pc.list_flatten(batch.column("annotations")),
             pc.list_parent_indices(batch.column("annotations")),
@@ -74,9 +79,11 @@ def _members(name: str, items: pa.Table, field_names: list[str]) -> pa.Table:
         usable = pc.is_null(pc.struct_field(rows, "reason"))
         rows, parents = rows.filter(usable), parents.filter(usable)
         own = {n: column.take(parents) for n, column in sides.items()}
-        tables.append(pa.table({"group": _value(pc.struct_field(rows, "fields"), place), **own}))
-    members = pa.concat_tables(tables)
-    return members.filter(pc.fill_null(pc.not_equal(members["group"], ""), False))
+        for members in (
+            pa.table({"group": _value(batch.column("fields"), place), **sides}),
+            pa.table({"group": _value(pc.struct_field(rows, "fields"), place), **own}),
+        ):
+            yield members.filter(pc.fill_null(pc.not_equal(members["group"], ""), False))
 
 
 def _value(lists: pa.Array, place: int) -> pa.Array:
@@ -87,7 +94,33 @@ def _value(lists: pa.Array, place: int) -> pa.Array:
     return values.take(places)
 
 
-def _check(name: str, members: pa.Table, split: Split) -> None:
+def _on_several_sides(pieces: Iterator[pa.Table]) -> npt.NDArray[np.int64]:
+    """Return the hashes, sorted, of groups that seem to be on several sides. Only hashes are in memory, since groups can be millions."""
+    hashes, codes, names = [], [], dict[str, int]()
+    for piece in pieces:
+        hashes.append(np.fromiter(map(hash, piece["group"].to_pylist()), np.int64, piece.num_rows))
+        codes.append(
+            np.fromiter((names.setdefault(s, len(names)) for s in piece["split"].to_pylist()), np.int16, piece.num_rows)
+        )
+    if not hashes:
+        return np.array([], np.int64)
+    every, sides = np.concatenate(hashes), np.concatenate(codes)
+    order = np.argsort(every, kind="stable")
+    every, sides = every[order], sides[order]
+    return np.unique(every[1:][(every[1:] == every[:-1]) & (sides[1:] != sides[:-1])])
+
+
+def _check(name: str, pieces: Callable[[], Iterator[pa.Table]], split: Split) -> None:
+    """Refuse groups on several sides. pieces : returns group, split and path of all members, as often as it is called"""
+    suspects = set(_on_several_sides(pieces()).tolist())
+    if not suspects:
+        return
+    members = pa.concat_tables(
+        [
+            piece.filter(pa.array([hash(g) in suspects for g in piece["group"].to_pylist()], pa.bool_()))
+            for piece in pieces()
+        ]
+    )
     sides = members.group_by("group", use_threads=False).aggregate([("split", "count_distinct")])
     torn = sides.filter(pc.greater(sides["split_count_distinct"], 1))["group"]
     if not len(torn):

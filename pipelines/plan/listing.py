@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -40,10 +40,10 @@ class Listing:
 
     def again(self) -> Self:
         """Return a copy that can be iterated independently."""
-        inventory = replace(self.inventory, recordings=list(self.inventory.recordings))
+        inventory = replace(self.inventory, recordings=self.inventory.recordings.copy())
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
-    def annotated_each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+    def annotated_each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
         each = timed("annotations", self.annotated.each(members))  # sidecars are read here
         while True:

@@ -18,24 +18,23 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipmill.pipelines.chain import Chain, chain_of
+from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
-from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable, drained
-from clipmill.pipelines.plan.arrange import ItemCollector, batches, in_chunks
-from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint, item_digest, source_fingerprint
+from clipmill.pipelines.plan.annotations.annotated import drained
+from clipmill.pipelines.plan.arrange import ItemCollector, in_chunks
+from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.forgetting import leave_out_forgotten
 from clipmill.pipelines.plan.inventory import most_first
-from clipmill.pipelines.plan.items import Item, ItemMaker, PathReader, clips_of, configured_fields, noted_of
-from clipmill.pipelines.plan.labels import unmet_labels
+from clipmill.pipelines.plan.items import configured_fields
 from clipmill.pipelines.plan.leaks import check_decides, check_disjoint
-from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
 from clipmill.pipelines.plan.listing import Listing, list_source
 from clipmill.pipelines.plan.listing import source_root as source_root
 from clipmill.pipelines.plan.noises import digest_of_noises, list_noises
 from clipmill.pipelines.plan.partitions import partition_hashes
-from clipmill.pipelines.plan.refused import RefusedError
-from clipmill.pipelines.plan.split_rule import SplitRule, Survey
+from clipmill.pipelines.plan.plan_table import PlanTable
+from clipmill.pipelines.plan.source_taking import SourceTaker, surveyed
+from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
-from clipmill.schemas.config.label_config import From
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
@@ -114,6 +113,7 @@ def make_plan(
     retries: Retries | None = None,
     forgotten: Forgotten | None = None,
     generations: Mapping[str, int] | None = None,
+    kept: KeptParts | None = None,
 ) -> Plan:
     """List the sources, read the annotations and divide the work into shards.
 
@@ -122,6 +122,7 @@ def make_plan(
     retries : rejected items that were tried again; a shard that holds one has a key of its own
     forgotten : recordings that are counted but not used
     generations : how often shards were made anew with other bytes, by clips key; such a shard has a key of its own
+    kept : what annotation files gave before, so that only those that changed are read; takes what they give now, for its `save`
 
     Raises
     ------
@@ -132,15 +133,20 @@ def make_plan(
     with _collector_paused():
         collector = ItemCollector()
         rejected_items: list[dict[str, Any]] = []
+        field_names: dict[str, set[str]] = {}
         listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
         rule = SplitRule(config.split)
         if config.split.needs_survey:
             # This keeps the listings of all sources in memory; otherwise it is one source at a time.
-            listings, rule = _surveyed(config, list(listings))
+            every = list(listings)
+            listings, rule = drained(every), surveyed(config, every, kept)
+        taker = SourceTaker(chain, plan, collector, rule, retries or {}, kept)
         for listing in listings:
-            _take_in(chain, listing, retries or {}, plan, collector, rejected_items, rule)
+            rejections, names = taker.take_in(listing)
+            rejected_items += rejections
+            field_names[listing.source.name] = names
         plan.rejections += rejected_items
-        fields_of = {s.name: configured_fields(s) | collector.fields_of.get(s.name, set()) for s in config.sources}
+        fields_of = {s.name: configured_fields(s) | field_names[s.name] for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
         if rule.n_without:
             check_decides(config.split, plan.field_names)
@@ -203,138 +209,6 @@ def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
     return listing
 
 
-def _surveyed(config: Config, listings: list[Listing]) -> tuple[Iterator[Listing], SplitRule]:
-    """Survey all sources for `split.balance` and `split.stratify`. Return the listings again, and the rule for the split.
-
-    The items are made in the same way as later, so that items that will be left out or rejected do not influence the split.
-    """
-    survey = Survey(config.split)
-    scratch = Plan(PLAN.empty_table(), [], [], "", "", [])
-    for listing in listings:
-        for _ in _items(config, listing.again(), scratch, [], survey):
-            pass
-    return drained(listings), survey.rule()
-
-
-def _take_in(
-    chain: Chain,
-    listing: Listing,
-    retries: Retries,
-    plan: Plan,
-    collector: ItemCollector,
-    rejected_items: list[dict[str, Any]],
-    rule: SplitRule,
-) -> None:
-    """Add the items of a source to the collector.
-
-    rejected_items : takes the rejections of single items, which come after those of all listings and tables in the plan
-    """
-    source, annotated = listing.source, listing.annotated
-    for refusal, result in listing.annotated_each(listing.inventory.refusals):
-        rows = None if isinstance(result, Unusable) else result
-        plan.annotations_read += len(rows or ())
-        plan.rejections += _reject(plan, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or [])
-    for stray in annotated.strays:
-        plan.annotations_read += 1
-        plan.annotations_rejected += 1
-        row = _rejection("annotation", str(stray.row.reason), "annotate", source, None, stray.row.detail)
-        plan.rejections.append({**row, "file": stray.file, "line": stray.row.line, "start_s": None})
-    plan.annotations_read += annotated.n_ignored
-    plan.annotations_ignored += annotated.n_ignored
-    source_digest = source_fingerprint(chain, source)
-    n_clips = 0.0
-    for batch in batches(_items(chain.config, listing, plan, rejected_items, rule)):
-        n_clips += clips_of(batch, source)
-        plan.clips_estimated_s += sum(item.clips_s for item in batch)
-        collector.add(batch, [item_digest(item, source_digest, retries) for item in batch], listing.root.uri)
-    listing.check_annotated()
-    plan.warnings += likely_mistakes(source, annotated)
-    plan.clips_estimated += round(n_clips)
-    plan.noted.update({code: n for code, n in annotated.noted.items() if n})
-
-
-def _reject(
-    plan: Plan, source: Source, stage: str, path: str, reason: str, detail: str, rows: Rows
-) -> list[dict[str, Any]]:
-    """Count a recording and its annotations as rejected before any shard. Return the rows for the table of rejections."""
-    plan.recordings_rejected += 1
-    plan.annotations_rejected += len(rows)
-    rejections = [_rejection("recording", reason, stage, source, path, detail)]
-    for file, row in rows:
-        refused = _rejection("annotation", row.reason or "recording_rejected", stage, source, path, row.detail)
-        rejections.append({**refused, "file": file, "line": row.line})
-    return rejections
-
-
-def _rejection(
-    kind: str, reason: str, stage: str, source: Source, path: str | None, detail: str | None
-) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "reason": reason,
-        "stage": stage,
-        "source": source.name,
-        "recording_id": f"{source.name}/{path}" if path is not None else None,
-        "source_uri": source_root(source).uri(path) if path is not None else None,
-        "file": None,
-        "line": None,
-        "start_s": None,
-        "detail": detail,
-    }
-
-
-def _items(
-    config: Config, listing: Listing, plan: Plan, refused: list[dict[str, Any]], rule: SplitRule
-) -> Iterator[Item]:
-    """Yield the items of a source's recordings, and append rejections to `refused`. Empties the listing's list of recordings."""
-    source = listing.source
-    reader, maker = PathReader(source), ItemMaker(config, source, rule)
-    for recording, rows in listing.annotated_each(listing.inventory.recordings):
-        if isinstance(rows, Unusable):
-            refused += _reject(plan, source, "annotate", recording.path, rows.reason, f"{rows.file}: {rows.detail}", [])
-            continue
-        plan.annotations_read += len(rows or ())
-        if source.annotations is not None and rows is None:
-            plan.recordings_without_annotations += 1
-            continue
-        try:
-            label, fields = reader.read(recording.path)
-            if rows and maker.label_from_rows:
-                first = rows[0][1].label
-                _leave_out_dropped(rows, maker, plan)
-                if not rows:
-                    plan.recordings_dropped[str(first)] += 1
-                    continue
-            if label is not None:
-                if maker.labels.drops(label):
-                    plan.recordings_dropped[label] += 1
-                    plan.annotations_dropped[label] += len(rows or ())
-                    continue
-                label = maker.labels.name(label)
-            elif isinstance(source.label, From) and source.label.from_ == "path":
-                label = maker.labels.of_unlabelled()
-            items = maker.items(recording, label, fields, rows)
-        except RefusedError as error:
-            refused += _reject(plan, source, "plan", recording.path, error.reason, error.detail, rows or [])
-            continue
-        plan.noted.update(noted_of(items))
-        yield from items
-    if unmet := maker.labels.never_met:
-        plan.warnings.append(unmet_labels(source, unmet))
-
-
-def _leave_out_dropped(rows: Rows, maker: ItemMaker, plan: Plan) -> None:
-    """Remove and count the rows of a recording whose labels the configuration leaves out."""
-    kept = []
-    for pair in rows:
-        _, row = pair
-        if maker.labels.drops(row.label) and row.reason is None:
-            plan.annotations_dropped[str(row.label)] += 1
-        else:
-            kept.append(pair)
-    rows[:] = kept
-
-
 def with_donor(shard: pa.Table, donor: str) -> pa.Table:
     """Return a shard's plan that takes its clips from a committed shard. donor : key of that shard"""
     return replace_column(shard, "donor", pa.array([donor] * shard.num_rows, pa.string()))
@@ -362,21 +236,24 @@ def _divide(chain: Chain, collector: ItemCollector, plan: Plan, generations: Map
     plan.digests = replace(plan.digests, of_splits=_digests_without_copies(chain, plan, {split for split, _ in places}))
     plan.starts = [0, *np.cumsum(sizes[:-1]).tolist()]
     rows = in_chunks(np.concatenate(order), sizes)
-    collector.align(plan.field_names)
-    item_digests = collector.column("item_digest", rows)
-    clips_keys = []
-    for (split, partition), start, size in zip(places, plan.starts, sizes, strict=True):
-        digests = sorted(item_digests.slice(start, size).to_pylist())
-        config_digest, clips_digest = plan.digests.of(split)
-        key, clips_key = (shard_key(digests, of, split, partition) for of in (config_digest, clips_digest))
-        plan.clips_keys.append(clips_key)
-        if generation := generations.get(clips_key):
-            key, clips_key = digest([key, generation]), digest([clips_key, generation])
-        plan.keys.append(key)
-        clips_keys.append(clips_key)
-    splits, names = zip(*places, strict=True)
-    shards = pa.table({"split": splits, "bucket": names, "key": plan.keys, "clips_key": clips_keys})
-    plan.table = collector.table(rows, item_digests, shards, sizes)
+    del order
+    shards = iter(zip(places, sizes, strict=True))
+    tables = PlanTable()
+    for items in collector.chunks(rows, plan.field_names):
+        start, of_shards = 0, []
+        while start < items.num_rows:
+            (split, partition), size = next(shards)
+            digests = sorted(items["item_digest"].slice(start, size).to_pylist())
+            config_digest, clips_digest = plan.digests.of(split)
+            key, clips_key = (shard_key(digests, of, split, partition) for of in (config_digest, clips_digest))
+            plan.clips_keys.append(clips_key)
+            if generation := generations.get(clips_key):
+                key, clips_key = digest([key, generation]), digest([clips_key, generation])
+            plan.keys.append(key)
+            of_shards.append((size, partition, plan.keys[-1], clips_key))
+            start += size
+        tables.add(items, of_shards)
+    plan.table = tables.finish()
 
 
 def _digests_without_copies(chain: Chain, plan: Plan, splits: set[str]) -> dict[str, tuple[str, str]]:

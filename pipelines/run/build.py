@@ -16,6 +16,7 @@ from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.committed import find_committed
 from clipmill.pipelines.dataset.identity import claim_root
+from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.leases import running_since
 from clipmill.pipelines.dataset.marks import Mark, read_marks
 from clipmill.pipelines.dataset.notes import BuildNote
@@ -37,6 +38,7 @@ from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.keys import CLIP_ID_BITS
 from clipmill.schemas.layout import FORMAT_VERSION, OWN_FILES, Retries
 from clipmill.schemas.records import Commit, Snapshot
@@ -106,6 +108,8 @@ class Builder:
     last: Snapshot | None
     shards: ShardSet
     marks: dict[str, Mark]
+    _kept: KeptParts
+    _forgotten: Forgotten
 
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
         self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
@@ -122,6 +126,7 @@ class Builder:
         self.begin()  # open the output; inventory, annotations, plan
         with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
             note.measure = self.measure
+            self.keep()
             self.verify_part(verify_parts)
             self.build_and_publish(note, accept)
             self.end(note)
@@ -178,6 +183,7 @@ class Builder:
         self.retries = read_retries(self.root)
         self.plan = self.make_plan(self.retries)
         self._take_over_plan()
+        self.keep()
         note.replan(self.plan.keys, self.plan.recordings_listed)
 
     def _take_over_plan(self) -> None:
@@ -190,9 +196,16 @@ class Builder:
         begun = time.monotonic()
         with phase("listing recordings and annotations", self._quiet):
             self._generations = read_generations(self.root)
-            plan = make_plan(self._file.config, retries, read_forgotten(self.root), self._generations)
+            self._kept, self._forgotten = KeptParts(self.root), read_forgotten(self.root)
+            plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept)
         self._plan_s += time.monotonic() - begun
         return plan
+
+    def keep(self) -> None:
+        """Keep what annotation files gave, for the next build. A build's note must be there, so that nothing is forgotten meanwhile."""
+        if read_forgotten(self.root) == self._forgotten:
+            self._kept.save()
+        self.report.warnings += self._kept.findings
 
     def measure(self) -> dict[str, Any]:
         """Complete the report's numbers as far as the build has got, and return them as `build_numbers` does; {} before the plan."""

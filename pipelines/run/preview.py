@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.committed import find_committed
+from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.marks import read_marks
 from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.shard_set import parts_of
@@ -134,7 +135,9 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Pre
         notes = device_notes(file.config)
         numbers = snapshot_numbers(root)
         last = read_snapshot(root, numbers[-1]) if numbers else None
-        planned = make_plan(file.config, read_retries(root), read_forgotten(root), read_generations(root))
+        kept = KeptParts(root)
+        planned = make_plan(file.config, read_retries(root), read_forgotten(root), read_generations(root), kept)
+        planned.warnings += kept.findings
         indexed = parts_of(root, last) if last is not None and last.format_version > 1 else []
         found = find_committed(root, indexed, planned.keys, read_marks(root), last.number if last is not None else None)
         committed = frozenset(found.shards.keys)

@@ -54,6 +54,11 @@ def etag_version(etag: str) -> str:
     return "etag-" + etag.strip('"')
 
 
+def sha256_hex(content: bytes) -> str:
+    """Return the sha256 of bytes, 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_of(root: Root, path: str) -> str:
     """Return the sha256 of a file's content, 64 hex digits."""
     digest = hashlib.sha256()

@@ -42,7 +42,7 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
             key=f"sources.{source.name}.annotations",
         )
         if _PLACEHOLDER.search(spec.sidecar) is None:
-            sidecars.check_one_each([recording.path for recording in inventory.recordings])
+            sidecars.check_one_each(inventory.recordings.paths)
         return sidecars
     return _table(spec, str(spec.table), source, root, inventory)
 
@@ -85,7 +85,7 @@ def _check_link(table: str, source: Source, root: Root, key: str) -> None:
 
 def _join_rows(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
     """Return the rows of a table by the recording that they name. Raises HeaderError if the header names a recording."""
-    join, refused = Join([r.path for r in inventory.recordings]), Join([r.path for r in inventory.refusals])
+    join, refused = Join(inventory.recordings.paths), Join([r.path for r in inventory.refusals])
     annotated = Annotated()
     ignores = source.annotations is not None and source.annotations.missing_recordings == "ignore"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, TypeVar
 
@@ -70,13 +70,12 @@ class Annotated:
     noted: Counter[str] = field(default_factory=Counter)
     unnamed_roles: dict[str, str] = field(default_factory=dict)
 
-    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+    def each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings in order, each with its rows, or None if it has none.
 
-        Recordings and rows are removed as they are yielded, to free memory: `members` is empty afterwards, and the rows can be read
-        only once.
+        Rows are removed as they are yielded, to free memory, so they can be read only once.
         """
-        for member in drained(members):
+        for member in members:
             yield member, self.by_path.pop(member.path, None)
 
     def again(self) -> Self:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from typing import Self
 
-from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable, drained
-from clipmill.pipelines.plan.annotations.rows import AmbiguousError, HeaderError, UnreadableError
-from clipmill.pipelines.plan.annotations.sheet import MAX_SIDECAR_BYTES, read_sheet
+from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, T, Unusable
+from clipmill.pipelines.plan.annotations.reading import Content, Reading, read_content
+from clipmill.pipelines.plan.annotations.sheet import MAX_SIDECAR_BYTES
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import paths_by_nfc, to_nfc
@@ -29,25 +29,33 @@ _LARGE_BYTES, _BATCH_BYTES = 1 << 20, 8 << 20
 _HEADLESS_ENOUGH = 100
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
-Content = bytes | OSError
-
 
 @dataclass(kw_only=True)
 class Sidecars(Annotated):
     """The sidecars of a source. `n_annotated` and `noted` count the sidecars read so far.
 
-    other_files : paths of files that are not recordings
+    other_files : versions of files that are not recordings, by path
     links : links that cannot be read as sidecars, or that lead to folders of them, with the reason and detail to reject a recording
     key : configuration key of the annotations
+    known : returns what a sidecar gave when it was read, see `Reading.to_json`, given the paths of its recording and its own; None if
+        it must be read
+    starting : called before a recording's sidecar is counted
+    on_read : called with the same paths after a sidecar was read
+    is_lasting : False once a sidecar gave something that it may not give again, unchanged, among other recordings
     """
 
     spec: Annotations
     root: Root
-    other_files: set[str]
+    other_files: dict[str, str]
     key: str
     links: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    known: Callable[[str, str], str | None] | None = None
+    on_read: Callable[[str, str, Reading], None] | None = None
+    starting: Callable[[], None] | None = None
+    is_lasting: bool = True
+    n_with_rows: int = 0
 
-    def each(self, members: list[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+    def each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings with the rows of their sidecars; see `Annotated.each`.
 
         Raises
@@ -55,15 +63,51 @@ class Sidecars(Annotated):
         ConfigError : the first row of many sidecars is data where the configuration says that it is a header
         OSError : the store fails, so that other sidecars cannot be read either
         """
-        for member, sidecar, content in _contents(self.root, ((m, self._sidecar_of(m.path)) for m in drained(members))):
-            rows = self._rows(sidecar, content) if content is not None else self._linked(member.path) or []
-            if self.noted["roles_not_named"] and not self.unnamed_roles and isinstance(content, bytes):
-                self.unnamed_roles = read_sheet(content, self.spec).unnamed_roles
-            self.n_annotated += bool(rows)
+        for (member, sidecar, text), _, content in _contents(self.root, map(self._wanted, members)):
+            rows: Rows | Unusable = []
+            if self.starting is not None:
+                self.starting()
+            if sidecar is None and (linked := self._linked(member.path)) is not None:
+                rows = linked
+                self.count(1, 0)
+            if sidecar is not None:
+                if text is not None:
+                    reading = Reading.from_json(text)
+                else:
+                    reading = read_content(content or b"", self.spec)
+                    if self.on_read is not None:
+                        self.on_read(member.path, sidecar, reading)
+                rows = self._count(sidecar, reading)
             yield member, rows or None
 
+    def _wanted(self, member: M) -> tuple[tuple[M, str | None, str | None], str | None]:
+        """Return a recording with its sidecar and what that gave when it was read, and the sidecar only if it is to be read."""
+        sidecar = self.sidecar_of(member.path)
+        text = self.known(member.path, sidecar) if self.known is not None and sidecar is not None else None
+        return (member, sidecar, text), sidecar if text is None else None
+
+    def _count(self, sidecar: str, reading: Reading) -> Rows | Unusable:
+        """Count a sidecar, and return its rows."""
+        if reading.has_no_header:
+            self._headless.add(sidecar, reading.detail)
+        self.is_lasting = self.is_lasting and reading.is_lasting and not reading.has_no_header
+        rows = reading.of(sidecar)
+        if isinstance(rows, Unusable):
+            self.count(1, 0)
+            return rows
+        self.noted.update(reading.noted)
+        self.unnamed_roles = self.unnamed_roles or reading.unnamed_roles
+        self.count(bool(rows), bool(rows))
+        return rows
+
+    def count(self, n_annotated: int, n_with_rows: int) -> None:
+        """Count sidecars with rows, and with these those that are unusable. n_annotated : of both"""
+        self.n_annotated += n_annotated
+        self.n_with_rows += n_with_rows
+        self._headless.count_other(n_with_rows)
+
     def again(self) -> Self:
-        return replace(self, n_annotated=0, noted=Counter())
+        return replace(self, n_annotated=0, n_with_rows=0, noted=Counter())
 
     def check(self) -> None:
         self._headless.check()
@@ -77,7 +121,7 @@ class Sidecars(Annotated):
         """Paths of other files by their NFC form."""
         return paths_by_nfc(self.other_files)
 
-    def _sidecar_of(self, path: str) -> str | None:
+    def sidecar_of(self, path: str) -> str | None:
         """Return the path of a recording's sidecar, or None."""
         sidecar = self._name_of(path)
         return sidecar if sidecar in self.other_files else self._spelled.get(to_nfc(sidecar))
@@ -116,34 +160,13 @@ class Sidecars(Annotated):
         """
         first: dict[str, str] = {}
         for path in paths:
-            sidecar = self._sidecar_of(path)
+            sidecar = self.sidecar_of(path)
             if sidecar is not None and (other := first.setdefault(sidecar, path)) != path:
                 raise ConfigError(
                     f"{sidecar} is the sidecar of several recordings, such as {other} and {path}, and each would get all of its rows;"
                     ' did you mean `table` with `recording`, or one file per recording, as in "{stem}.csv"?',
                     key=f"{self.key}.sidecar",
                 )
-
-    def _rows(self, sidecar: str, content: Content) -> Rows | Unusable:
-        """Return the rows of a sidecar, or the reason to reject its recording if it cannot be used."""
-        try:
-            if isinstance(content, OSError):
-                raise content
-            if len(content) > MAX_SIDECAR_BYTES:
-                raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
-            sheet = read_sheet(content, self.spec)
-            rows = [(sidecar, row) for row in sheet.rows]
-        except HeaderError as error:
-            self._headless.add(sidecar, error)
-            return Unusable(sidecar, "annotation_unreadable", str(error))
-        except AmbiguousError as error:
-            return Unusable(sidecar, "annotation_ambiguous_number", str(error))
-        except (UnreadableError, PermissionError, FileNotFoundError) as error:
-            return Unusable(sidecar, "annotation_unreadable", str(error))
-        self.noted.update(sheet.noted)
-        self.noted["empty_sidecars"] += not rows
-        self._headless.count_other(bool(rows))
-        return rows
 
 
 class _Headless:
@@ -152,11 +175,11 @@ class _Headless:
     def __init__(self, key: str) -> None:
         self._key, self._first, self._n, self._n_others = key, "", 0, 0
 
-    def count_other(self, has_rows: bool) -> None:
-        """Count a sidecar that was read, if it has rows."""
-        self._n_others += has_rows
+    def count_other(self, n: int) -> None:
+        """Count sidecars that were read and have rows."""
+        self._n_others += n
 
-    def add(self, sidecar: str, error: HeaderError) -> None:
+    def add(self, sidecar: str, error: str) -> None:
         """Count a sidecar without header. Raises ConfigError after many of them and no other, to avoid reading the rest."""
         self._first = self._first or f"{sidecar}: {error}"
         self._n += 1
@@ -171,13 +194,13 @@ class _Headless:
             raise ConfigError(f"{self._first}{also}", key=f"{self._key}.header")
 
 
-def _contents(root: Root, pairs: Iterator[tuple[M, str | None]]) -> Iterator[tuple[M, str, Content | None]]:
+def _contents(root: Root, pairs: Iterator[tuple[T, str | None]]) -> Iterator[tuple[T, str, Content | None]]:
     """Yield recordings in order, each with the path and content of its sidecar, or with an empty path and None.
 
     Many threads read ahead, since each waits for a disk or a store.
     """
     with ThreadPoolExecutor(_READERS, thread_name_prefix="sidecar") as pool:
-        running: deque[tuple[list[tuple[M, str | None]], Future[list[Content | None]]]] = deque()
+        running: deque[tuple[list[tuple[T, str | None]], Future[list[Content | None]]]] = deque()
         while batch := list(islice(pairs, _BATCH)):
             running.append((batch, pool.submit(_read_batch, root, [sidecar for _, sidecar in batch])))
             if len(running) == _AT_ONCE:
@@ -187,8 +210,8 @@ def _contents(root: Root, pairs: Iterator[tuple[M, str | None]]) -> Iterator[tup
 
 
 def _complete(
-    root: Root, batch: list[tuple[M, str | None]], read: Future[list[Content | None]]
-) -> Iterator[tuple[M, str, Content | None]]:
+    root: Root, batch: list[tuple[T, str | None]], read: Future[list[Content | None]]
+) -> Iterator[tuple[T, str, Content | None]]:
     """Yield the contents of a batch. Those too long to be read ahead are read one by one."""
     contents = read.result()
     contents.reverse()
