@@ -102,7 +102,7 @@ def everything(plan: Plan) -> dict[str, Any]:
 
 def outcome(made: Config, kept: KeptParts | None, **more: Any) -> dict[str, Any] | str:
     try:
-        return everything(make_plan(made, more.get("retries"), more.get("forgotten"), kept))
+        return everything(make_plan(made, more.get("retries"), more.get("forgotten"), kept=kept))
     except ClipmillError as error:
         return str(error)
 

@@ -187,7 +187,7 @@ def test_a_folder_for_sidecars_takes_no_recording_from_another_link(root: Path) 
     source = {"name": "s", "root": str(root), "follow_links": True, "include": ["*.wav"], "exclude": ["ann"]}
     listed = list_source(Source.model_validate({**source, "annotations": {"sidecar": "ann/{stem}.csv"}}))
     assert [r.path for r in listed.inventory.recordings] == ["a.wav", "b.wav", "more/c.wav"]
-    assert {"ann/a.csv", "ann/b.csv"} <= listed.inventory.other_files
+    assert {"ann/a.csv", "ann/b.csv"} <= listed.inventory.other_files.keys()
 
 
 @pytest.mark.parametrize("follow_links", [False, True])

@@ -151,7 +151,7 @@ def test_both_tell_of_builds_that_publish_nothing(
     def fail(*_: Any) -> None:
         raise ClipmillError("the key hunter2hunter2 was refused")
 
-    monkeypatch.setattr("clipmill.pipelines.run.build.publish_draft", fail)
+    monkeypatch.setattr("clipmill.pipelines.run.publishing.publish_draft", fail)
     done = clipmill_here("build", config, *watch)
     assert done.returncode == 1
     heard = told(tmp_path)
@@ -164,7 +164,7 @@ def test_an_interrupted_build_is_told(config: Path, hook: str, tmp_path: Path, m
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr("clipmill.pipelines.run.build.publish_draft", interrupt)
+    monkeypatch.setattr("clipmill.pipelines.run.publishing.publish_draft", interrupt)
     done = clipmill_here("build", config, "--metrics", tmp_path / "m.prom", "--on-finish", hook)
     assert (done.returncode, "interrupted" in done.stderr) == (1, True)
     assert told(tmp_path)["CLIPMILL_STATUS"] == "interrupted"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from clipmill.pipelines.plan.spill import RESIDENT_BYTES, SpillStream
 from clipmill.schemas.tables import PLAN
 
-_UNSET = ("donor", "reason", "detail")
+_UNSET = ("expected", "donor", "reason", "detail")
 _OF_SHARD = ("bucket", "key", "clips_key")
 
 
