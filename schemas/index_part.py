@@ -56,16 +56,17 @@ class Part:
         return {**about, "tables": {n: parse(TableFile, t, f"parts.tables.{n}") for n, t in tables.items()}}
 
 
-def divide(partitions: Iterable[str], max_shards: int = MAX_SHARDS) -> list[tuple[str, int]]:
+def divide(partitions: Iterable[str], max_shards: int | None = None) -> list[tuple[str, int]]:
     """Divide the shards of a split into parts: by their leading bits, until each part has at most `max_shards`.
 
     partitions : of the shards, sorted; none begins with another
+    max_shards : None: `MAX_SHARDS`
 
     Returns
     -------
     (prefix, shards) : of each part, sorted; what a part holds depends on the partitions alone
     """
-    return _divide(list(partitions), "b", max_shards)
+    return _divide(list(partitions), "b", max_shards or MAX_SHARDS)
 
 
 def _divide(partitions: Sequence[str], prefix: str, max_shards: int) -> list[tuple[str, int]]:

@@ -134,7 +134,7 @@ def test_damaged_records_of_shards_end_status_and_exports(built: Path, tmp_path:
     records = list((out / "commits").glob("*.json"))
     for path in records:
         path.write_bytes(b"{]")
-    assert "remove the record, commits/<key>.json" in run("status", out, code=1)
+    assert "build again with the same configuration" in run("status", out, code=1)
     assert told("export", out, "csv", code=1)["code"] == "root.damaged"
     for path in records:
         path.unlink()

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from conftest import build_here, tone, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from old_format import rewrite
 from test_segment import ITEM, chunk_of
 
 from clipmill.pipelines.cli.main import main
@@ -256,7 +257,7 @@ def test_spans_in_several_shards_are_one_recording(make_config: MakeConfig, tmp_
     for path in (tmp_path / "out" / "snapshots").glob("*.json"):
         path.unlink()
     for path in (tmp_path / "out" / "builds").glob("*.json"):
-        path.write_text(path.read_text().replace('"not_published"', '"failed"').replace('"published"', '"failed"'))
+        rewrite(path, outcome="failed")
     unfinished = json.loads(run_cli("failures", str(tmp_path / "out"), "--json"))
     assert "not finished" in unfinished["of"] and unfinished["remarks"] == told
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from clipmill.pipelines.dataset import records_io, sides, survey
+from clipmill.pipelines.dataset import index_parts, records_io, survey
 from clipmill.pipelines.plan import inventory
 from clipmill.pipelines.plan.annotations import sidecars
 from clipmill.schemas.errors import ConfigError
@@ -106,7 +106,13 @@ def test_they_are_in_one_place() -> None:
 
 
 def test_there_are_connections_for_all_threads_that_read_small_objects() -> None:
-    threads = (sides._AT_ONCE, survey._AT_ONCE, records_io._RECORDS_AT_ONCE, sidecars._READERS, inventory._HASHERS)
+    threads = (
+        index_parts._AT_ONCE,
+        survey._AT_ONCE,
+        records_io._RECORDS_AT_ONCE,
+        sidecars._READERS,
+        inventory._HASHERS,
+    )
     assert max(threads) == CONNECTIONS
     fs = Root("s3://nothing", {"anon": True}).fs
     assert fs.s3.meta.config.max_pool_connections == CONNECTIONS

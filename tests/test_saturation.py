@@ -120,7 +120,7 @@ def test_records_without_it_are_unknown_and_stay_as_they_are(
         old = Commit.from_json(json.dumps(plain).encode(), "old")
         assert old.statistics.saturation == {}
         assert "saturation" not in json.loads(old.to_json())["statistics"]
-    (tmp_path / "out/dataset.json").write_text('{"format_version": 1, "name": "test"}')
+    (tmp_path / "out/dataset.json").write_text('{"format_version": 1, "name": "test", "clip_id_bits": 128}')
     done = run("build", make_config(two_sources, limits={"max_saturated_share": 0.0}))
     assert done.exit_code == 0, done.output
     assert "0 built" in done.output

@@ -66,7 +66,7 @@ def of_stage(message: str) -> str:
 
 
 def told(output: str) -> list[str]:
-    text = re.sub(r"\br-[0-9a-f]{12}-\d+", "r-ID", re.sub("train-[0-9a-f]{12}", "train-KEY", output))
+    text = re.sub(r"\br-[0-9a-f]{12,32}-\d+", "r-ID", re.sub("train-[0-9a-f]{12}", "train-KEY", output))
     return [line.rstrip() for line in text.splitlines() if line.startswith("error:")]
 
 

@@ -41,7 +41,7 @@ from clipmill.stages.write.ledger import originals
 
 _TABLES_VERSION = 1
 """Raised when the same records give other tables, so that no part of an older clipmill is taken for one of these."""
-_AT_ONCE = 16
+_AT_ONCE = 32
 _ROWS = 50_000
 T = TypeVar("T")
 R = TypeVar("R")

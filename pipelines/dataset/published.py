@@ -29,7 +29,7 @@ from clipmill.schemas.config import check_address
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.index import Shard
+from clipmill.schemas.index import Shard, has_record
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
@@ -175,16 +175,20 @@ class Published:
         """
         shards = list(shards_of(self.root, self.parts))
         sizes = shard_sizes(self.root)
-        if missing := [s.key for s in shards if not (s.is_whole(sizes) and commit_path(s.key) in sizes)]:
+        if missing := [s.key for s in shards if not (s.is_whole(sizes) and self._has_record(s, sizes))]:
             for shard in shards:
-                for path in (commit_path(shard.key), *(o.path for o in shard.outputs)):
-                    if shard.key in missing[:_MARKED] and sizes.get(path) is None:
-                        mark(self.root, path, "it is missing")
+                if shard.key in missing[:_MARKED]:
+                    mark(self.root, commit_path(shard.key), "files of this shard are missing or truncated")
             raise ClipmillError(
                 f"{describe_missing_shards(self.root, self.snapshot, missing)}; {repair_hint(self.root.url)}",
                 code="root.damaged",
             )
         return shards
+
+    def _has_record(self, shard: Shard, sizes: Mapping[str, int]) -> bool:
+        if self.snapshot.format_version == 1:
+            return commit_path(shard.key) in sizes
+        return has_record(sizes, shard.key, shard.record_size_bytes)
 
     def all_shards(self, split: str | None = None) -> list[Shard]:
         """Return the shards of a split, or of all, sorted by split and partition.

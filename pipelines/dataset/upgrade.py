@@ -7,26 +7,40 @@ from dataclasses import replace
 
 from clipmill.pipelines.dataset.identity import upgrade_identity
 from clipmill.pipelines.dataset.index_parts import in_turn
-from clipmill.pipelines.dataset.records_io import read_forgotten, write_forgotten
+from clipmill.pipelines.dataset.records_io import read_forgotten, snapshot_numbers, write_forgotten
 from clipmill.pipelines.dataset.tries import update_retries
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import FORGOTTEN_FILE, FORMAT_VERSION, RETRIES_FILE, commit_path
+from clipmill.schemas.layout import FORGOTTEN_FILE, FORMAT_VERSION, RETRIES_FILE, commit_path, snapshot_path
 from clipmill.schemas.records import Commit
+from clipmill.schemas.seal import sealed, unsealed
 from clipmill.stages.storage.root import Root
 
 
 def upgrade(root: Root, keys: Sequence[str]) -> None:
-    """Give records of format version 1 their digests: those of shards, of retries and of what was forgotten, and at last the dataset's own.
+    """Give records of format version 1 their digests: those of shards, snapshots, retries and what was forgotten, and at last the dataset's own.
 
     It can be interrupted at any point, since records of both versions are read. keys : of the shards of the newest snapshot
     """
     for _ in in_turn(root, lambda key: _upgrade_commit(root, key), keys):
         pass
+    for number in snapshot_numbers(root):
+        _seal_snapshot(root, snapshot_path(number))
     if root.exists(RETRIES_FILE):
         update_retries(root, lambda known: known, always=True)
     if root.exists(FORGOTTEN_FILE):
         write_forgotten(root, read_forgotten(root))
     upgrade_identity(root)
+
+
+def _seal_snapshot(root: Root, path: str) -> None:
+    """Give an older snapshot its digest. What it says stays, and so does its format version."""
+    try:
+        content = root.read_bytes(path)
+        record = unsealed(content)
+    except (FileNotFoundError, ValueError, RecursionError):
+        return  # it is damaged, which readers of it will say
+    if record.get("format_version", 1) == 1 and (seal := sealed(record)) != content:
+        root.write_bytes(path, seal)
 
 
 def _upgrade_commit(root: Root, key: str) -> None:

@@ -134,7 +134,7 @@ class _Check:
         """Check the tables of the snapshot beside its index."""
         counts = self.snapshot.counts
         rows_of = {"manifest": counts.clips_stored, "rejections": sum(counts.rejected.values())}
-        names = self.snapshot.files or ("manifest", "rejections")
+        names = self.snapshot.files or (("manifest", "rejections") if self.snapshot.format_version == 1 else ())
         for name in names:
             path = f"{SNAPSHOTS}/{snapshot_name(self.snapshot.number)}/{name}.parquet"
             self.verdict.files += 1

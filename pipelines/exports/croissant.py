@@ -71,7 +71,6 @@ def export(asked: Export) -> list[str]:
         raise ClipmillError(
             f"{asked.target.uri(CROISSANT_FILE)} is not one that clipmill wrote: move it away, then export again"
         )
-    manifest = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
     found: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -82,20 +81,44 @@ def export(asked: Export) -> list[str]:
         "version": f"{snapshot.number}.0.0",
         "sdVersion": CROISSANT_MARK,
         "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "manifest",
-                "name": "manifest",
-                "description": "one row a clip, without audio",
-                "contentUrl": manifest,
-                "encodingFormat": "application/x-parquet",
-                "sha256": snapshot.files["manifest"],
-            },
+            *_manifest(asked),
             *_shards(asked),
         ],
         "recordSet": [_records(asked)],
     }
     return [asked.write(CROISSANT_FILE, [json.dumps(found, indent=1, ensure_ascii=False)])]
+
+
+def _manifest(asked: Export) -> list[dict[str, Any]]:
+    """Return the manifest's file, or for a large dataset the files of its parts."""
+    snapshot = asked.published.snapshot
+    about = {
+        "@id": "manifest",
+        "name": "manifest",
+        "description": "one row a clip, without audio",
+        "encodingFormat": _MIME["parquet"],
+    }
+    if "manifest" in snapshot.files:
+        path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/manifest.parquet"
+        return [{"@type": "cr:FileObject", **about, "contentUrl": path, "sha256": snapshot.files["manifest"]}]
+    paths = {
+        part.path("manifest"): part.tables["manifest"].sha256 for part in snapshot.parts if "manifest" in part.tables
+    }
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": path,
+            "name": path,
+            "contentUrl": path,
+            "encodingFormat": _MIME["parquet"],
+            "sha256": sha256,
+        }
+        for path, sha256 in paths.items()
+    ]
+    return [
+        *files,
+        {"@type": "cr:FileSet", **about, "containedIn": [{"@id": path} for path in paths], "includes": "*.parquet"},
+    ]
 
 
 def _shards(asked: Export) -> list[dict[str, Any]]:
@@ -117,13 +140,14 @@ def _shards(asked: Export) -> list[dict[str, Any]]:
 
 def _records(asked: Export) -> dict[str, Any]:
     snapshot = asked.published.snapshot
+    kind = "fileObject" if "manifest" in snapshot.files else "fileSet"
     fields = [
         {
             "@type": "cr:Field",
             "@id": f"clips/{_WHITE.sub('_', column.name)}",
             "name": column.name,
             "dataType": _TYPES[str(column.type)],
-            "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": column.name}},
+            "source": {kind: {"@id": "manifest"}, "extract": {"column": column.name}},
         }
         for column in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
     ]
