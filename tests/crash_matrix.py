@@ -39,6 +39,8 @@ FILES_OF = {
     "shard, Parquet": r"shards/.*\.parquet",
     "shard, tar": r"shards/.*\.tar",
     "snapshot": r"snapshots/\d+\.json",
+    "part of the index": r"index/.*",
+    "what annotation files gave": r"annotations/.*",
     "manifest": r"snapshots/\d+/manifest\.parquet",
     "rejections": r"snapshots/\d+/rejections\.parquet",
     "note of the build": r"builds/.*",

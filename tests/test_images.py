@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import build_here, clips_of, shard_hashes, tone, write_audio
+from conftest import build_here, clips_of, resolved, shard_hashes, tone, write_audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import Normalize
@@ -320,7 +320,7 @@ def test_the_bytes_do_not_depend_on_who_draws(tmp_path: Path, ray_session: None)
     here = shard_hashes(tmp_path / "here")
     assert len(here) > 4
     for actors in (0, 1):
-        file = load(configure(tmp_path, root=f"ray{actors}", channels="keep"))
+        file = resolved(load(configure(tmp_path, root=f"ray{actors}", channels="keep")))
         plan = make_plan(file.config)
         shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
         stages = stages_of(file.config, plan, "cpu")

@@ -156,7 +156,8 @@ def test_two_builds_cannot_publish_the_same_number_in_s3(
         config = load(make_config({"root": tmp_path / "in"}, output=output))
         builder = Builder(config, None, None, True).begin()
         with BuildNote(builder.root, builder.plan.keys, 0) as note:
-            drafts.append(draft_snapshot(config, builder.plan, builder.commits(note)))
+            builder.build_missing(note)
+            drafts.append(draft_snapshot(config, builder.root, builder.plan, builder.shards))
     first = publish(builder.root, drafts[0], None)
     assert first is not None
     assert first.number == 1

@@ -190,11 +190,11 @@ def test_the_shards_that_fail_leave_the_others_alone(
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
     tries: list[str] = []
 
-    def failing(self: Write, plan: Any, tables: Any, donor: Any = None) -> Any:
+    def failing(self: Write, plan: Any, tables: Any, donor: Any = None, expected: Any = None) -> Any:
         if "s0/r3.wav" in plan["recording_id"].to_pylist():
             tries.append("r3")
             raise OSError(errno.EIO, "Input/output error")
-        return write(self, plan, tables, donor)
+        return write(self, plan, tables, donor, expected)
 
     monkeypatch.setattr(Write, "__call__", failing)
     report = build(load(config), quiet=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import contextlib
 import json
 import multiprocessing
 import os
@@ -76,7 +77,8 @@ def test_the_killed_take_nothing_with_them_and_leave_no_lock_behind(tmp_path: Pa
         process.start()
     for process in adders[:5]:
         time.sleep(rng.uniform(0.005, 0.06))
-        os.kill(process.pid or 0, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.kill(process.pid or 0, signal.SIGKILL)
     for process in adders:
         process.join(60)
     there = json.loads((tmp_path / "root" / FILE).read_bytes())

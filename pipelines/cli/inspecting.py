@@ -109,7 +109,7 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
     build makes it anew.
     """
     from clipmill.pipelines.cli.wording import format_size
-    from clipmill.pipelines.dataset.records_io import read_snapshot
+    from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
     from clipmill.pipelines.dataset.verify import sample_of
     from clipmill.pipelines.dataset.verify import verify as check
     from clipmill.stages.storage.failures import REBUILD_HINT
@@ -140,7 +140,10 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
         if mixed := describe_versions(verdict.versions):
             say(*mixed)
         if verdict.problems:
-            say(f"what to do: {REBUILD_HINT}; it also writes the newest snapshot's tables again", err=True)
+            is_newest = verdict.snapshot == snapshot_numbers(place)[-1]
+            older = f"older snapshots stay as they are: read a newer one, and `clipmill gc {root} --keep 1 --delete` removes them"
+            newest = f"{REBUILD_HINT}; it also writes the newest snapshot's tables again"
+            say(f"what to do: {newest if is_newest else older}", err=True)
         if verdict.not_marked:
             say(
                 f"error: {counted(verdict.not_marked, 'damaged file')} could not be marked for the next build: verify again where the dataset"

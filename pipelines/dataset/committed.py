@@ -9,7 +9,13 @@ import pyarrow as pa
 
 from clipmill.pipelines.dataset.index_parts import IndexPart
 from clipmill.pipelines.dataset.marks import Mark
-from clipmill.pipelines.dataset.records_io import read_snapshot, readable_commits, shard_sizes, snapshot_numbers
+from clipmill.pipelines.dataset.records_io import (
+    committed_keys,
+    read_snapshot,
+    readable_commits,
+    shard_sizes,
+    snapshot_numbers,
+)
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import has_record
@@ -47,7 +53,7 @@ def find_committed(
     found = Committed(ShardSet(root, last))
     wanted = set(keys)
     marked = {mark.key12 for mark in marks.values()} - {""}
-    sizes = shard_sizes(root) if wanted else {}
+    sizes = shard_sizes(root) if wanted and (last or committed_keys(root)) else {}
     for i, table in found.shards.known():
         wanted -= _take_known(found, i, table, wanted, sizes, marked)
     there = {key for key in wanted if commit_path(key) in sizes}

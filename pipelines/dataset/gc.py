@@ -125,7 +125,7 @@ def find_garbage_beyond(
     garbage.snapshots = _unnamed_snapshots(root, kept)
     garbage.exports, folders = find_stale_exports(root, needed.identities, needed.files)
     garbage.shards = _unnamed_shards(root, needed.files)
-    garbage.marks = _stale_marks(root, needed.files)
+    garbage.marks = _stale_marks(root, needed.files, kept)
     garbage.notes = _ended_notes(root, needed.leases)
     garbage.leftovers = _leftovers(root, folders)
     garbage.annotations = unnamed_parts(root)
@@ -182,9 +182,10 @@ def _unnamed_shards(root: Root, needed: Collection[str]) -> dict[str, int]:
     return dict(sorted(loose.items(), key=lambda f: (not f[0].endswith(".json"), f[0])))
 
 
-def _stale_marks(root: Root, needed: Collection[str]) -> list[str]:
+def _stale_marks(root: Root, needed: Collection[str], kept: list[int]) -> list[str]:
     """Return the paths of files that are marked as damaged and that nothing needs."""
-    return [path for path in read_marks(root) if path not in needed and not path.startswith(f"{SNAPSHOTS}/")]
+    folders = tuple(f"{SNAPSHOTS}/{snapshot_name(n)}/" for n in kept)
+    return [path for path in read_marks(root) if path not in needed and not (folders and path.startswith(folders))]
 
 
 def _ended_notes(root: Root, leases: list[Lease]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import FORMAT_VERSION, INDEX, REJECTED_FILE
+from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 from clipmill.stages.storage.root import Root
@@ -61,7 +61,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     if numbers[-1:] != ([last.number] if last is not None else []):
         return False
     draft = draft_snapshot(file, root, built.plan, shards, built.marks)
-    report.index_damaged = sorted({*shards.damaged, *(p for p in built.marks if p.startswith(f"{INDEX}/"))})
+    report.index_damaged = sorted({*shards.damaged, *_of_newest(built)})
     report.remarks = describe_remarks(draft.snapshot.counts.remarked, remark_rows(draft.parts))
     if problems := draft.snapshot.problems():
         raise ClipmillError("the accounting of the build does not add up, nothing is published: " + "; ".join(problems))
@@ -103,11 +103,20 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     return True
 
 
+def _of_newest(built: Built) -> set[str]:
+    """Return the marked files that belong to the newest snapshot itself: what is damaged of older ones cannot be made anew."""
+    if built.last is None:
+        return set()
+    folder = f"{SNAPSHOTS}/{snapshot_name(built.last.number)}/"
+    paths = {path for part in built.last.parts for path in part.paths}
+    return {path for path in built.marks if path in paths or path.startswith(folder)}
+
+
 def _clear_marks(built: Built) -> None:
-    """Remove the marks of what was made anew, or is no part of the newest snapshot any more."""
+    """Remove the marks of what was made anew."""
     made = {key[:12] for key in built.damaged if key in built.shards}
-    of_index = [path for path, mark in built.marks.items() if not mark.key12]
-    remove_marks(built.root, [*of_index, *(path for path, mark in built.marks.items() if mark.key12 in made)])
+    shards = [path for path, mark in built.marks.items() if mark.key12 in made]
+    remove_marks(built.root, [*sorted(_of_newest(built)), *shards])
 
 
 def _check_all_there(built: Built) -> None:
