@@ -14,6 +14,7 @@ from typing import Any
 
 from clipmill.pipelines.dataset.gc import find_garbage_beyond, remove
 from clipmill.pipelines.dataset.identity import read_identity
+from clipmill.pipelines.dataset.index_parts import stored
 from clipmill.pipelines.dataset.kept_parts import kept_files
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.dataset.notes import begin_forgetting, clean_notes, collecting, end_forgetting
@@ -195,7 +196,7 @@ def _draft(root: Root, targets: Survey, last: Snapshot, shards: ShardSet) -> Dra
     plan = Counts(
         recordings_rejected=kinds.count("recording"), annotations_rejected=kinds.count("annotation"), rejected=by_reason
     )
-    parts = shards.parts(schema_of_manifest(last))
+    parts = stored(root, shards.parts(schema_of_manifest(last)), schema_of_manifest(last))
     sums = sum_up(root, parts, plan)
     n_recordings, n_annotations = (_outcomes(last.counts, kind) - _outcomes(sums.counts, kind) for kind in _KINDS)
     snapshot = replace(

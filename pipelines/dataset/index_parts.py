@@ -217,6 +217,23 @@ def _as_manifest(clips: pa.Table, commit: Commit, schema: pa.Schema) -> pa.Table
     return clips.select(schema.names).cast(schema)
 
 
+def stored(root: Root, parts: Sequence[IndexPart], schema: pa.Schema) -> list[StoredPart]:
+    """Write the parts that are new, each in one pass over its records, and return all parts as those of a published snapshot.
+
+    They are named by their digests, so parts that no snapshot names in the end are garbage and nothing else. schema : of the manifest
+    """
+
+    def store(part: IndexPart) -> StoredPart:
+        if isinstance(part, StoredPart):
+            return part
+        assert isinstance(part, FreshPart)  # noqa: S101 - there is no third kind
+        written = StoredPart(root, part.write(root), schema)
+        written.__dict__["sums"] = part.sums
+        return written
+
+    return list(in_turn(root, store, parts))
+
+
 def part_id(schema: pa.Schema, entries: Sequence[Entry]) -> str:
     """Return the digest of what a part holds. schema : of the manifest"""
     columns = [[field.name, str(field.type)] for field in schema]

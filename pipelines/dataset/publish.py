@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.duplicates import find_duplicates
-from clipmill.pipelines.dataset.index_parts import FreshPart, IndexPart, StoredPart, in_turn
+from clipmill.pipelines.dataset.index_parts import IndexPart, StoredPart, in_turn
 from clipmill.pipelines.dataset.shard_set import schema_of_manifest
 from clipmill.schemas.index import Sums
-from clipmill.schemas.index_part import MAX_SHARDS, Part
+from clipmill.schemas.index_part import MAX_SHARDS
 from clipmill.schemas.layout import INDEX, SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
@@ -38,7 +38,7 @@ class Draft:
     """
 
     snapshot: Snapshot
-    parts: Sequence[IndexPart]
+    parts: Sequence[StoredPart]
     rejections: list[dict[str, object]]
 
     @property
@@ -131,8 +131,7 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
     -------
     the snapshot, or None if another build published one in the meantime
     """
-    parts = list(in_turn(root, partial(_stored, root), draft.parts))
-    draft = replace(draft, parts=[StoredPart(root, part, schema_of_manifest(draft.snapshot)) for part in parts])
+    parts = [part.part for part in draft.parts]
     number = (parent or 0) + 1
     while True:
         folder = f"{SNAPSHOTS}/{snapshot_name(number)}"
@@ -154,22 +153,14 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 
-def _stored(root: Root, part: IndexPart) -> Part:
-    return part.part if isinstance(part, StoredPart) else part.write(root)  # type: ignore[attr-defined, no-any-return]
-
-
 def repair(root: Root, snapshot: Snapshot, draft: Draft) -> bool:
     """Write files of a published snapshot again that are missing or damaged. Return whether all are as they were.
 
     draft : a draft with the content of the snapshot
     """
-    known = {(part.split, part.prefix): part for part in snapshot.parts}
-    for part in draft.parts:
-        if isinstance(part, FreshPart):
-            before = known.get((part.split, part.prefix))
-            # Another version of a library may write other bytes: then it takes a new snapshot to name them.
-            if before is None or before.id != part.id or part.write(root) != before:
-                return False
+    # Another version of a library may write other bytes: then it takes a new snapshot to name them.
+    if [part.part for part in draft.parts] != snapshot.parts:
+        return False
     for name, write in replace(draft, snapshot=snapshot).tables.items():
         path = f"{SNAPSHOTS}/{snapshot_name(snapshot.number)}/{name}.parquet"
         expected = snapshot.files.get(name)

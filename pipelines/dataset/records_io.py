@@ -24,6 +24,8 @@ from clipmill.schemas.seal import sealed, unsealed
 from clipmill.stages.storage.root import Root
 
 _RECORDS_AT_ONCE = 16
+_FEW = 100
+"""Up to this number of shards are looked up one by one, so that a night with few changes does not list all files once more."""
 
 
 def snapshot_numbers(root: Root) -> list[int]:
@@ -114,15 +116,21 @@ def sound_commits(root: Root, keys: Iterable[str], sizes: Mapping[str, int] | No
     sizes : of the files of shards and records, see `shard_sizes`; None: they are listed
     """
     commits = readable_commits(root, keys, sizes)
-    if sizes is None and commits:
+    if sizes is None and len(commits) <= _FEW:
+        return {key: commit for key, commit in commits.items() if _is_whole(root, commit)}
+    if sizes is None:
         sizes = shard_sizes(root)
     return {key: commit for key, commit in commits.items() if commit.is_whole(sizes or {})}
 
 
 def readable_commits(root: Root, keys: Iterable[str], sizes: Mapping[str, int] | None = None) -> dict[str, Commit]:
     """Return those of the shards' records that can be read, by key. sizes : as for `sound_commits`"""
-    committed = committed_keys(root) if sizes is None else {key for key in keys if commit_path(key) in sizes}
-    listed = sorted(committed & set(keys))
+    wanted = set(keys)
+    if sizes is not None:
+        wanted = {key for key in wanted if commit_path(key) in sizes}
+    elif len(wanted) > _FEW:
+        wanted &= committed_keys(root)
+    listed = sorted(wanted)
     if root.is_local:
         commits = [_readable_commit(root, key) for key in listed]
     else:
@@ -135,11 +143,14 @@ def sound_commit(root: Root, key: str) -> Commit | None:
     """Return a shard's commit if it exists with complete files, as `sound_commits` does for many; else None."""
     if not root.exists(commit_path(key)) or (commit := _readable_commit(root, key)) is None:
         return None
+    return commit if _is_whole(root, commit) else None
+
+
+def _is_whole(root: Root, commit: Commit) -> bool:
     try:
-        is_sound = all(root.size(o.path) == o.size_bytes for o in commit.outputs)
+        return all(root.size(output.path) == output.size_bytes for output in commit.outputs)
     except FileNotFoundError:
-        return None
-    return commit if is_sound else None
+        return False
 
 
 def committed_keys(root: Root) -> set[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile
+from clipmill.pipelines.dataset.index_parts import stored
 from clipmill.pipelines.dataset.publish import Draft, sum_up
 from clipmill.pipelines.dataset.shard_set import ShardSet, schema_of_manifest
 from clipmill.pipelines.plan.planning import Plan
@@ -55,5 +56,6 @@ def draft_snapshot(file: ConfigFile, root: Root, plan: Plan, shards: ShardSet, d
         bytes_stored=0,
         clip_id_bits=file.config.output.clip_id_bits or OLD_CLIP_ID_BITS,
     )
-    parts = shards.parts(schema_of_manifest(snapshot), damaged)
+    schema = schema_of_manifest(snapshot)
+    parts = stored(root, shards.parts(schema, damaged), schema)
     return Draft(replace(snapshot, **vars(sum_up(root, parts, counts))), parts, plan.rejections)
