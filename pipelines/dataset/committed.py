@@ -23,6 +23,8 @@ from clipmill.schemas.layout import commit_path
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root
 
+_AT_ONCE = 256
+
 
 @dataclass
 class Committed:
@@ -56,15 +58,17 @@ def find_committed(
     sizes = shard_sizes(root) if wanted and (last or committed_keys(root)) else {}
     for i, table in found.shards.known():
         wanted -= _take_known(found, i, table, wanted, sizes, marked)
-    there = {key for key in wanted if commit_path(key) in sizes}
-    commits = readable_commits(root, there, sizes)
-    for key in sorted(there):
-        commit = commits.get(key)
-        if commit is not None and commit.is_whole(sizes) and key[:12] not in marked:
-            found.shards.add(commit)
-    unsound = {key for key in there if key not in found.shards}
-    if unsound:
-        _look_in_older(root, found, unsound, commits, newest)
+    there = sorted(key for key in wanted if commit_path(key) in sizes)
+    unsound: dict[str, Commit] = {}
+    for start in range(0, len(there), _AT_ONCE):  # a record takes some 100 kB of memory until it is added
+        for key, commit in readable_commits(root, there[start : start + _AT_ONCE], sizes).items():
+            if commit.is_whole(sizes) and key[:12] not in marked:
+                found.shards.add(commit)
+            else:
+                unsound[key] = commit
+    missing = {key for key in there if key not in found.shards}
+    if missing:
+        _look_in_older(root, found, missing, unsound, newest)
     return found
 
 
