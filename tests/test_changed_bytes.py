@@ -126,6 +126,21 @@ def test_each_character_of_a_record_counts(intact: tuple[Config, Path], tmp_path
     clipmill.open_dataset(root)
 
 
+def test_records_of_tries_and_of_what_was_forgotten_are_verified(intact: tuple[Config, Path], tmp_path: Path) -> None:
+    _, whole = intact
+    root = tmp_path / "out"
+    shutil.copytree(whole, root)
+    for name, plain in (("retries", {"retries": {}}), ("generations", {"generations": {}})):
+        path = root / f"{name}.json"
+        content = sealed({"format_version": 2, **plain})
+        path.write_bytes(content)
+        assert problems(root) == []
+        for changed in flips(path, 20, name):
+            path.write_bytes(changed)
+            assert any(f"{name}.json" in problem for problem in problems(root))
+        path.write_bytes(content)
+
+
 def test_what_to_write_into_a_damaged_dataset_json_is_told(intact: tuple[Config, Path], tmp_path: Path) -> None:
     _, whole = intact
     root = tmp_path / "out"

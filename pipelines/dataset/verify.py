@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.index_parts import IndexPart, StoredPart, versions_of
 from clipmill.pipelines.dataset.marks import mark
 from clipmill.pipelines.dataset.publish import sum_up
-from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
+from clipmill.pipelines.dataset.records_io import read_commit, read_forgotten, read_snapshot
 from clipmill.pipelines.dataset.shard_set import parts_of
+from clipmill.pipelines.dataset.tries import read_generations, read_retries
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import Shard
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
@@ -185,6 +186,11 @@ def verify(root: Root, number: int | None = None, sample: Callable[[str], bool] 
     check = _Check(root, snapshot)
     verdict = check.verdict
     verdict.problems += snapshot.problems()
+    for read in (read_retries, read_generations, read_forgotten):
+        try:
+            read(root)
+        except ClipmillError as error:
+            verdict.problems.append(str(error))
     expected: dict[str, Shard] = {}
     parts: list[IndexPart] = []
     if snapshot.format_version > 1:
