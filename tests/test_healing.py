@@ -127,6 +127,28 @@ def test_a_wrong_mark_costs_a_look(place: Path) -> None:
     assert read_marks(root) == {}
 
 
+def test_a_damaged_mark_is_written_anew(place: Path) -> None:
+    hashes = shard_hashes(place / "out")
+    flip(sorted((place / "out/shards").rglob("*.parquet"))[0])
+    assert not sound(place)
+    (found,) = (place / "out/damaged").glob("*.json")
+    found.write_text("{}")
+    assert not sound(place)
+    assert build(configured(place), quiet=True).shards_healed == 1 and shard_hashes(place / "out") == hashes
+
+
+def test_a_dataset_that_lost_its_json_is_not_begun_anew(place: Path) -> None:
+    (place / "out/dataset.json").unlink()
+    with pytest.raises(clipmill.ClipmillError, match=r"it is missing.*write this into it, by snapshot 1"):
+        build(configured(place), quiet=True)
+
+
+def test_a_snapshot_under_another_number_is_refused(place: Path) -> None:
+    (place / "out/snapshots/000002.json").write_bytes((place / "out/snapshots/000001.json").read_bytes())
+    with pytest.raises(clipmill.ClipmillError, match="not a snapshot of this number"):
+        build(configured(place), quiet=True)
+
+
 def test_a_mark_names_files_of_the_dataset_alone(place: Path) -> None:
     root = Root(str(place / "out"))
     assert not mark(root, "../in/r0.wav", "x") and not mark(root, "builds/x.json", "x")

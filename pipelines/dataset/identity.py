@@ -42,6 +42,7 @@ def claim_root(root: Root, name: str, clip_id_bits: int = CLIP_ID_BITS) -> Ident
     ClipmillError : the root holds another dataset, or one of another format version
     """
     identity = Identity(name, clip_id_bits)
+    _check_not_lost(root)
     if root.create_bytes(DATASET_FILE, identity.to_json()):
         return identity
     return _checked(root, name)
@@ -49,7 +50,10 @@ def claim_root(root: Root, name: str, clip_id_bits: int = CLIP_ID_BITS) -> Ident
 
 def identity_for(root: Root, name: str, clip_id_bits: int = CLIP_ID_BITS) -> Identity:
     """Return what a build would find or write, as `claim_root` does, but write nothing. Raises ClipmillError likewise."""
-    return _checked(root, name) if root.exists(DATASET_FILE) else Identity(name, clip_id_bits)
+    if root.exists(DATASET_FILE):
+        return _checked(root, name)
+    _check_not_lost(root)
+    return Identity(name, clip_id_bits)
 
 
 def upgrade_identity(root: Root) -> None:
@@ -57,6 +61,14 @@ def upgrade_identity(root: Root) -> None:
     found = read_identity(root)
     if found.format_version < FORMAT_VERSION:
         root.write_bytes(DATASET_FILE, Identity(found.name, found.clip_id_bits).to_json())
+
+
+def _check_not_lost(root: Root) -> None:
+    """Raise ClipmillError if there are snapshots and no `dataset.json`: a new one could say other than the old one did."""
+    from clipmill.pipelines.dataset.records_io import newest_readable  # which needs this module
+
+    if not root.exists(DATASET_FILE) and newest_readable(root) is not None:
+        raise ClipmillError(_repair(root, "it is missing"), code="root.damaged")
 
 
 def _checked(root: Root, name: str) -> Identity:

@@ -47,7 +47,7 @@ def mark(root: Root, path: str, why: str) -> bool:
     found = datetime.now(UTC).isoformat(timespec="seconds")
     record = {"format_version": FORMAT_VERSION, "path": path, "why": why, "found": found}
     try:
-        if not root.exists(_mark_path(path)):
+        if _read(root, _mark_path(path)) is None:
             root.write_bytes(_mark_path(path), sealed(record))
     except root.errors:
         return False
@@ -56,15 +56,16 @@ def mark(root: Root, path: str, why: str) -> bool:
 
 def read_marks(root: Root) -> dict[str, Mark]:
     """Return what is marked as damaged, by path. A mark that is damaged itself is none: what it was for is found again when it is read."""
-    marks = {}
-    for name in root.names(DAMAGED):
-        try:
-            record = unsealed(root.read_bytes(f"{DAMAGED}/{name}"), must_be_sealed=True)
-            found = Mark(str(record["path"]), str(record["why"]), str(record["found"]))
-        except (FileNotFoundError, ValueError, KeyError, RecursionError):
-            continue
-        marks[found.path] = found
-    return dict(sorted(marks.items()))
+    found = [_read(root, f"{DAMAGED}/{name}") for name in root.names(DAMAGED)]
+    return {mark.path: mark for mark in sorted((m for m in found if m is not None), key=lambda m: m.path)}
+
+
+def _read(root: Root, path: str) -> Mark | None:
+    try:
+        record = unsealed(root.read_bytes(path), must_be_sealed=True)
+        return Mark(str(record["path"]), str(record["why"]), str(record["found"]))
+    except (FileNotFoundError, ValueError, KeyError, RecursionError):
+        return None
 
 
 def remove_marks(root: Root, paths: list[str]) -> None:

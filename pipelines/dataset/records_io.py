@@ -55,7 +55,15 @@ def read_snapshot(root: Root, number: int | None = None) -> Snapshot:
             f"{root.url}: snapshot {chosen} does not exist; {choices} {listed}",
             code="root.no_snapshot",
         )
-    return Snapshot.from_json(root.read_bytes(snapshot_path(chosen)), root.uri(snapshot_path(chosen)))
+    path = snapshot_path(chosen)
+    snapshot = Snapshot.from_json(root.read_bytes(path), root.uri(path))
+    if snapshot.number != chosen:
+        raise ClipmillError(
+            f"{root.uri(path)}: not a snapshot of this number, but number {snapshot.number}; restore the file, or remove it, and the next"
+            " build publishes again",
+            code="root.damaged",
+        )
+    return snapshot
 
 
 def describe_missing_shards(root: Root, snapshot: Snapshot, missing: Sequence[str]) -> str:
