@@ -56,6 +56,19 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def own_secrets() -> Iterator[None]:
+    """Have each test hide its own secrets alone: some make a word such as `columns` one, and the process remembers it."""
+    from clipmill.schemas import secret_values
+
+    before = secret_values._remembered
+    own = secret_values._Remembered()
+    own.add(list(before._values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secret_values, "_remembered", own)
+        yield
+
+
 _ASKS_FOR_RAY = pytest.StashKey[bool]()
 
 
