@@ -123,7 +123,8 @@ def steps_of(config: Config, source: Source | None, noises: Noises | None = None
     for name, settings, key in config.steps_of(source):
         for step in _step(config, name, settings, key, "clip"):
             if noises is not None and isinstance(step.stage, AugmentClips):
-                yield replace(step, stage=replace(step.stage, library=replace(step.stage.library, files=noises)))
+                known = replace(step.stage.noise_library, files=noises)
+                yield replace(step, stage=replace(step.stage, noise_library=known))
             else:
                 yield step
 

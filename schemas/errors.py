@@ -214,7 +214,7 @@ class ItemRejectedError(Exception):
 
 
 class OtherBytesError(Exception):
-    """A damaged shard was made anew, and its bytes are not those that were committed. No file of it was replaced."""
+    """A damaged shard was rebuilt, and its bytes differ from those that were committed. None of its files was replaced."""
 
 
 class DonorError(Exception):

@@ -17,8 +17,8 @@
     snapshots/000001.json                  which shards make up the dataset; written last
     snapshots/000001/manifest.parquet, rejections.parquet, duplicates.parquet
     index/<split>-<prefix>-<digest16>.<table>.parquet    parts of the index and the manifest, which snapshots share; see `clipmill.schemas.index`
-    damaged/<key12>.json                   what was found to be damaged, for the next build to mend
-    generations.json                       shards that were made anew with other bytes, since theirs were lost
+    damaged/<key12>.json                   a file that was found to be damaged, for the next build to repair
+    generations.json                       how often damaged shards were rebuilt with different bytes
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A changed byte in any file of a dataset is found when it is read, believed by nobody, and made anew by the next build."""
+"""A changed byte in any file of a dataset is found when it is read, believed by nobody, and repaired by the next build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged shards are made anew under their own names if the bytes come out as recorded, else they become new shards."""
+"""Damaged shards are rebuilt under their own names if the bytes come out as recorded, and as new shards otherwise."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_wrong_mark_costs_a_look(place: Path) -> None:
     assert read_marks(root) == {}
 
 
-def test_a_damaged_mark_is_written_anew(place: Path) -> None:
+def test_a_damaged_mark_is_written_again(place: Path) -> None:
     hashes = shard_hashes(place / "out")
     flip(sorted((place / "out/shards").rglob("*.parquet"))[0])
     assert not sound(place)
@@ -137,7 +137,7 @@ def test_a_damaged_mark_is_written_anew(place: Path) -> None:
     assert build(configured(place), quiet=True).shards_healed == 1 and shard_hashes(place / "out") == hashes
 
 
-def test_a_dataset_that_lost_its_json_is_not_begun_anew(place: Path) -> None:
+def test_a_dataset_that_lost_its_json_is_not_started_over(place: Path) -> None:
     (place / "out/dataset.json").unlink()
     with pytest.raises(clipmill.ClipmillError, match=r"it is missing.*write this into it, by snapshot 1"):
         build(configured(place), quiet=True)
@@ -184,7 +184,7 @@ def test_a_night_that_verifies_mends_what_it_finds(place: Path) -> None:
     path = _written(place, configured(place))
     done = CliRunner().invoke(main, ["build", str(path), "--verify", "1"])
     assert done.exit_code == 0, done.output
-    assert "mended       1 damaged shard made anew, byte for byte" in done.output and "verified     " in done.output
+    assert "repaired     1 damaged shard, byte for byte" in done.output and "verified     " in done.output
     assert shard_hashes(place / "out") == hashes
 
 

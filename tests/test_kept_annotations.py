@@ -249,7 +249,7 @@ def test_a_file_that_was_changed_just_now_is_read_again(
 
 
 @pytest.mark.parametrize("harm", ["list", "part", "gone", "swapped", "empty"])
-def test_what_is_damaged_is_counted_and_written_anew(tmp_path: Path, harm: str, read: list[str]) -> None:
+def test_what_is_damaged_is_counted_and_written_again(tmp_path: Path, harm: str, read: list[str]) -> None:
     corpus(tmp_path)
     first = planned(tmp_path, config(tmp_path))
     out = tmp_path / "out"

@@ -34,7 +34,7 @@ from clipmill.schemas.plural import counted
     "verify_parts",
     type=WholeNumber(min=1),
     metavar="N",
-    help="Check one Nth of the published shards first, another in each build, and make anew what is damaged.",
+    help="Check one Nth of the published shards first, another in each build, and repair what is damaged.",
 )
 @metrics_option
 @on_finish_option

@@ -1,4 +1,4 @@
-"""Put into words what was damaged and mended, and what versions made a dataset."""
+"""Put into words what was damaged and repaired, and what versions made a dataset."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ def describe_versions(versions: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def describe_mending(report: Mapping[str, Any]) -> list[str]:
-    """Return lines about what a build found damaged and made anew. report : `Report.to_dict`"""
+    """Return lines about what a build found damaged and repaired. report : `Report.to_dict`"""
     lines = []
     if n := report["shards_healed"]:
-        lines.append(f"mended       {counted(n, 'damaged shard')} made anew, byte for byte")
+        lines.append(f"repaired     {counted(n, 'damaged shard')}, byte for byte")
     if n := report["shards_renewed"]:
         lines.append(
-            f"mended       {counted(n, 'damaged shard')} could not be made as before (by other versions of libraries, for example), so"
-            f" {'it is a new shard' if n == 1 else 'they are new shards'}; older snapshots that name {'it' if n == 1 else 'them'} stay damaged"
+            f"repaired     {counted(n, 'damaged shard')} came out with different bytes (other versions of libraries, for example), so"
+            f" {'it was replaced by a new shard' if n == 1 else 'they were replaced by new shards'}; older snapshots still name the damaged"
+            f" {'one' if n == 1 else 'ones'}"
         )
     if paths := report["index_damaged"]:
         more = f" and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else ""
-        lines.append(f"mended       damaged files of the index: {', '.join(paths[:_SHOWN])}{more}")
+        lines.append(f"repaired     damaged files of the index: {', '.join(paths[:_SHOWN])}{more}")
     if report["upgraded"]:
         lines.append(
             "upgraded     the records now have digests and an index; older versions of clipmill cannot read them any more"

@@ -106,7 +106,7 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
     """Check the files, rows and sums of a snapshot.
 
     The files of all shards are hashed, their rows counted, and the accounting is repeated. What is damaged is marked, and the next
-    build makes it anew.
+    build repairs it.
     """
     from clipmill.pipelines.cli.wording import format_size
     from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
@@ -141,7 +141,7 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
             say(*mixed)
         if verdict.problems:
             is_newest = verdict.snapshot == snapshot_numbers(place)[-1]
-            older = f"older snapshots stay as they are: read a newer one, and `clipmill gc {root} --keep 1 --delete` removes them"
+            older = f"builds do not repair older snapshots: use a newer one, and `clipmill gc {root} --keep 1 --delete` removes them"
             newest = f"{REBUILD_HINT}; it also writes the newest snapshot's tables again"
             say(f"what to do: {newest if is_newest else older}", err=True)
         if verdict.not_marked:

@@ -1,4 +1,4 @@
-"""Find out which planned shards are committed, and which of those are damaged and must be made anew as they were."""
+"""Find out which planned shards are committed, and which of those are damaged and must be rebuilt."""
 
 from __future__ import annotations
 
@@ -111,6 +111,6 @@ def _look_in_older(
                     unsound -= records
         except ClipmillError:  # of an older snapshot that is damaged itself
             continue
-    # What no snapshot names may be made anew as it comes; its record says what it was, where it can be read.
+    # No snapshot names these, so they may come out differently. A readable record still says what they were.
     for key in unsound & commits.keys():
         found.damaged[key] = commits[key].content

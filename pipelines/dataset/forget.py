@@ -172,8 +172,8 @@ def _thin_shard(root: Root, thin: Thin, commit: Commit, done: ForgetResult) -> C
             root.write_bytes(commit_path(copy.key), copy.to_json())
     except DonorError as error:
         raise ClipmillError(
-            f"{error}; no snapshot was removed. Run `clipmill verify {root.url}`, which marks everything that is damaged, build again, which"
-            " makes it anew, then run forget again",
+            f"{error}; no snapshot was removed. Run `clipmill verify {root.url}`, which marks everything that is damaged, then build again, which"
+            " repairs it, and run forget again",
             code="root.damaged",
         ) from None
     if not is_exact:

@@ -1,7 +1,7 @@
 """Read the notes of builds, `gc` and `forget`, and tell whether who wrote one may still be at work.
 
 A process of this machine is asked. Any other note, also one that cannot be read, counts for a lease after its file was written, by the
-storage's clock, whatever it says: clocks of other machines may be wrong, and a note may be damaged. Who is at work writes it anew every 10 s.
+storage's clock, whatever it says: clocks of other machines may be wrong, and a note may be damaged. Its process rewrites it every 10 s.
 """
 
 from __future__ import annotations

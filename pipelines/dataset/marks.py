@@ -1,4 +1,4 @@
-"""Mark files that were found damaged, so that the next build makes them anew. A mark is a small file of its own, so no two writers meet."""
+"""Mark damaged files, so that the next build repairs them. Each mark is a file of its own, so writers do not get in each other's way."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def _read(root: Root, path: str) -> Mark | None:
 
 
 def remove_marks(root: Root, paths: list[str]) -> None:
-    """Remove the marks of files that were made anew."""
+    """Remove the marks of files that were repaired."""
     for path in paths:
         root.remove(_mark_path(path))

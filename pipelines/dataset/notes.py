@@ -248,5 +248,5 @@ def clean_notes(root: Root, keys: Collection[str], is_in_text: Callable[[str], b
             progress="" if is_in_text(note.progress) else note.progress,
         )
         if cleaned != note:
-            # It has ended, and being written anew would let it count for another lease.
+            # It has ended, and writing it again would make it count for another lease.
             _write(root, lease.path, replace(cleaned, outcome=note.outcome or "interrupted"))

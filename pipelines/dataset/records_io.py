@@ -106,7 +106,7 @@ def read_commit(root: Root, key: str, sha256: str | None = None) -> Commit:
 
 
 def _readable_commit(root: Root, key: str) -> Commit | None:
-    """Return a record that is there and as it was written, else None; it is not marked, since a build makes it anew at once."""
+    """Return a record that is there and as it was written, else None; it is not marked, since the calling build repairs it at once."""
     path = commit_path(key)
     try:
         commit = Commit.from_json(root.read_bytes(path), path)

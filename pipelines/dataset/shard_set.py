@@ -104,7 +104,7 @@ class ShardSet:
         """Divide the shards into parts, and return those of the last index where nothing has changed.
 
         schema : of the manifest
-        but : paths of files that are to be written anew
+        but : paths of files that must be written again
         """
         sizes = self._root.sizes(INDEX) if self._last else {}
         stored = {p.part.id: p for p in self._last if p.schema.equals(schema)}

@@ -17,7 +17,7 @@ from clipmill.stages.storage.root import Root
 
 T = TypeVar("T")
 Generations = dict[str, int]
-"""How often shards were made anew with other bytes, by the clips key that they had at first."""
+"""How often damaged shards were rebuilt with different bytes, by their first clips key."""
 _SWAPS = 100
 _THEN = {
     RETRIES_FILE: "a record of retries",
@@ -40,7 +40,7 @@ def read_retries(root: Root) -> Retries:
 
 
 def read_generations(root: Root) -> Generations:
-    """Return which shards were made anew with other bytes; empty if the file is missing.
+    """Return how often damaged shards were rebuilt with different bytes; empty if the file is missing.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def update_retries(root: Root, change: Callable[[Retries], Retries], always: boo
 
 
 def raise_generations(root: Root, seen: Generations, clips_keys: Collection[str]) -> Generations:
-    """Count shards as made anew once more, unless another build has done so since, and return the result.
+    """Count one more rebuild of these shards, unless another build has counted it, and return the result.
 
     Parameters
     ----------

@@ -48,6 +48,6 @@ def _upgrade_commit(root: Root, key: str) -> None:
     try:
         commit = Commit.from_json(root.read_bytes(path), root.uri(path))
     except (ClipmillError, FileNotFoundError):
-        return  # the next build makes it anew
+        return  # the next build repairs it
     if commit.format_version < FORMAT_VERSION:
         root.write_bytes(path, replace(commit, format_version=FORMAT_VERSION).to_json())

@@ -121,7 +121,7 @@ def make_plan(
     ----------
     retries : rejected items that were tried again; a shard that holds one has a key of its own
     forgotten : recordings that are counted but not used
-    generations : how often shards were made anew with other bytes, by clips key; such a shard has a key of its own
+    generations : how often damaged shards were rebuilt with different bytes, by clips key; such a shard has a key of its own
     kept : what annotation files gave before, so that only those that changed are read; takes what they give now, for its `save`
 
     Raises

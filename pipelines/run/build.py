@@ -133,7 +133,7 @@ class Builder:
         return self.report
 
     def verify_part(self, n_parts: int | None) -> None:
-        """Check a part of the published shards; what is damaged is marked, and so made anew. n_parts : None: none"""
+        """Check a part of the published shards; what is damaged is marked, and then rebuilt. n_parts : None: check nothing"""
         if n_parts is not None and self.last is not None:
             with phase("checking committed shards", self._quiet):
                 verdict = verify_next(self.root, self.last.number, n_parts)

@@ -21,7 +21,7 @@ from clipmill.stages.storage.root import Root
 def draft_snapshot(file: ConfigFile, root: Root, plan: Plan, shards: ShardSet, damaged: Collection[str] = ()) -> Draft:
     """Return the draft of a snapshot: its shards with their totals, and what the plan left out or rejected.
 
-    damaged : paths of files of the last index that must be written anew
+    damaged : paths of files of the last index that must be written again
     """
     by_reason: dict[str, int] = {}
     for row in plan.rejections:

@@ -104,7 +104,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
 
 
 def _of_newest(built: Built) -> set[str]:
-    """Return the marked files that belong to the newest snapshot itself: what is damaged of older ones cannot be made anew."""
+    """Return the marked files that belong to the newest snapshot itself: damaged files of older ones cannot be repaired."""
     if built.last is None:
         return set()
     folder = f"{SNAPSHOTS}/{snapshot_name(built.last.number)}/"
@@ -113,7 +113,7 @@ def _of_newest(built: Built) -> set[str]:
 
 
 def _clear_marks(built: Built) -> None:
-    """Remove the marks of what was made anew."""
+    """Remove the marks of what was repaired."""
     made = {key[:12] for key in built.damaged if key in built.shards}
     shards = [path for path, mark in built.marks.items() if mark.key12 in made]
     remove_marks(built.root, [*sorted(_of_newest(built)), *shards])

@@ -36,9 +36,9 @@ class Report:
     side_changes : recordings that are in another split than in the last snapshot
     measured : how the values of measured columns are distributed, by column; see `clipmill.pipelines.dataset.measured.distributions`
     clip_notes : how many clips have each of the notes that stages make, by column, as `level_note`
-    shards_healed : damaged shards that were made anew, as they were
-    shards_renewed : damaged shards that came out with other bytes, and so became new shards
-    index_damaged : paths of files of the index that were damaged and were made anew
+    shards_healed : damaged shards that were rebuilt byte for byte
+    shards_renewed : damaged shards that came out with different bytes and were replaced by new shards
+    index_damaged : paths of damaged files of the index, which were written again
     verified : what was checked of the published shards; see `clipmill.pipelines.dataset.verify.Verdict`
     upgraded : whether the dataset's records were of an older format version and are of the present one now
     storage_weaknesses : what the output's file system lacks, in sentences

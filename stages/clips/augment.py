@@ -34,11 +34,11 @@ class AugmentClips(Stage):
 
     A copy has the id `<clip_id>-a1`, ..., and the values of all columns that its clip has at this place of the list.
 
-    library : noises and impulse responses
+    noise_library : noises and impulse responses
     """
 
     spec: Augment
-    library: NoiseLibrary = field(default_factory=lambda: NoiseLibrary({}, 1), compare=False)
+    noise_library: NoiseLibrary = field(default_factory=lambda: NoiseLibrary({}, 1), compare=False)
 
     section = "augment"
     scope = "clip"
@@ -144,7 +144,7 @@ class AugmentClips(Stage):
             rng = rng_of(clip_id, copy, effect.name)
             if rng.uniform() >= settings.probability:
                 continue
-            chosen = effect.draw(rng, settings, self.library)
-            y = effect.apply(y, sample_rate_hz, chosen, self.library)
+            chosen = effect.draw(rng, settings, self.noise_library)
+            y = effect.apply(y, sample_rate_hz, chosen, self.noise_library)
             drawn[effect.name] = chosen
         return y, drawn

@@ -133,7 +133,7 @@ def repair_hint(url: str, path: str = "") -> str:
     return f"{REBUILD_HINT}; `clipmill verify {url}` lists all damage"
 
 
-REBUILD_HINT = "build again with the same configuration, which makes it anew"
+REBUILD_HINT = "build again with the same configuration, which repairs it"
 NOT_MARKED = " (it could not be marked as damaged here: run `clipmill verify {}` where the dataset can be written, before you build)"
 
 

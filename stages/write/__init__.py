@@ -84,7 +84,7 @@ class Write:
         plan : rows of `clipmill.schemas.tables.PLAN`, all of one shard
         tables : its clips, in order
         donor : the committed shard that the clips were read from, None if they were made from recordings
-        expected : the record of the shard if it was committed before, whose files are to be made anew as they were
+        expected : the record of a damaged shard, whose files must come out with the same bytes
 
         Raises
         ------
