@@ -13,6 +13,7 @@ from clipmill.schemas.config import Config
 from clipmill.schemas.config.model import _distance, _plain, nearest
 from clipmill.schemas.config.problems import _inner_model, _model_fields
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.secret_values import hide_secrets, remember_secrets
 
 HEAD = "name: test\nsources:\n  - name: s\n    root: /data\noutput: {root: out}\n"
 
@@ -283,3 +284,11 @@ def test_a_key_of_the_top_inside_a_source_and_a_truth_value_that_is_none_are_tol
         HEAD.replace("root: /data", "root: /data\n    annotations: {sidecar: a, header: none}")
     ).problems
     assert problem.message == "expected true or false"
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_secret_of_one_test_is_none_of_the_next(turn: int) -> None:
+    """A random configuration can make any word a secret. It must not change the messages that later tests expect."""
+    assert hide_secrets("the columns are") == "the columns are"
+    remember_secrets(["columns"])
+    assert hide_secrets("the columns are") == "the *** are"

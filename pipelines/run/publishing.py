@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
+from clipmill.pipelines.dataset.index_parts import shards_of
 from clipmill.pipelines.dataset.inspection import describe_remarks
 from clipmill.pipelines.dataset.marks import Mark, remove_marks
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
+from clipmill.pipelines.dataset.publish import Draft, remark_rows, repair, with_duplicates, write_rejections
 from clipmill.pipelines.dataset.publish import publish as publish_draft
-from clipmill.pipelines.dataset.publish import remark_rows, repair, with_duplicates, write_rejections
-from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
+from clipmill.pipelines.dataset.records_io import shard_sizes, snapshot_numbers
 from clipmill.pipelines.dataset.shard_set import ShardSet
 from clipmill.pipelines.dataset.sides import built_changes
 from clipmill.pipelines.plan.planning import Plan
@@ -20,7 +21,7 @@ from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, snapshot_name
+from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 from clipmill.stages.storage.root import Root
@@ -93,7 +94,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
         write_rejections(root, REJECTED_FILE, draft)
         return True
     report.accepted = bool(report.limits)
-    _check_all_there(built)
+    _check_all_there(root, draft)
     accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
     published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
     if published is None:
@@ -119,12 +120,12 @@ def _clear_marks(built: Built) -> None:
     remove_marks(built.root, [*sorted(_of_newest(built)), *shards])
 
 
-def _check_all_there(built: Built) -> None:
-    """Raise ClipmillError if files were removed during the build: a snapshot must not name them."""
-    known = committed_keys(built.root)
-    missing = [key for key in built.shards.keys if key not in known]
-    if missing:
-        lost = counted(len(missing), "shard")
-        raise ClipmillError(
-            f"{built.root.url}: the files of {lost} were removed or damaged during the build; build again"
-        )
+def _check_all_there(root: Root, draft: Draft) -> None:
+    """Raise ClipmillError if files were removed or truncated during the build: a snapshot must not name them."""
+    sizes = shard_sizes(root)
+    n_missing = sum(
+        not (shard.is_whole(sizes) and commit_path(shard.key) in sizes) for shard in shards_of(root, draft.parts)
+    )
+    if n_missing:
+        lost = counted(n_missing, "shard")
+        raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")
