@@ -168,6 +168,16 @@ class Commit:
         """Return whether all files exist with their full sizes. sizes : of the existing files, in bytes, by path."""
         return all(sizes.get(o.path) == o.size_bytes for o in self.outputs)
 
+    def problems(self) -> list[str]:
+        """Return what in the record does not agree, as sentences; empty when all agrees."""
+        rows = {"recordings": self.n_items}
+        problems = self.counts.problems()
+        for output in self.outputs:
+            expected = rows.get(output.format, self.counts.clips_stored)
+            if output.format != "dropped" and output.rows != expected:
+                problems.append(f"{output.path} has {output.rows} rows, but by the counts there are {expected}")
+        return problems
+
     def to_json(self) -> bytes:
         """Return the record as the file `commits/<key>.json`."""
         return sealed(_plain(self))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import shard_hashes, tone, write_audio
-from old_format import as_version_1, plain_of
+from old_format import as_version_1, plain_of, unseal
 
 import clipmill
 from clipmill.pipelines.dataset.verify import verify
@@ -102,6 +102,35 @@ def test_an_upgrade_can_be_interrupted_anywhere(old: Path, monkeypatch: pytest.M
     assert plain_of(old / "out/dataset.json")["format_version"] == 2
     *_, verdict = verify(Root(str(old / "out")))
     assert verdict.problems == [] and shard_hashes(old / "out") == hashes
+
+
+def test_a_changed_row_count_of_an_old_record_is_not_sealed(old: Path) -> None:
+    """Old records have no digest, so what they say is compared with their own counts; the shard is built again."""
+    hashes = shard_hashes(old / "out")
+    path = sorted((old / "out/commits").glob("*.json"))[0]
+    outputs = plain_of(path)["outputs"]
+    outputs[0]["rows"] += 1
+    unseal(path, outputs=outputs)
+    *_, verdict = verify(Root(str(old / "out")))
+    assert any("by the counts there are" in problem for problem in verdict.problems)
+    report = build(configured(old), quiet=True)
+    assert report.shards_built == 1 and shard_hashes(old / "out") == hashes
+    *_, verdict = verify(Root(str(old / "out")))
+    assert verdict.problems == []
+
+
+def test_changed_sums_of_an_old_record_are_not_sealed(old: Path) -> None:
+    path = sorted((old / "out/commits").glob("*.json"))[0]
+    statistics = plain_of(path)["statistics"]
+    statistics["lengths"]["max_s"] = 7.0
+    unseal(path, statistics=statistics)
+    with pytest.raises(ClipmillError, match=r"do not add up to snapshot 1 \(statistics\).* remove its \.json files"):
+        build(configured(old), quiet=True)
+    for record in (old / "out/commits").glob("*.json"):
+        record.unlink()
+    assert build(configured(old), quiet=True).status == "published"
+    *_, verdict = verify(Root(str(old / "out")))
+    assert verdict.problems == []
 
 
 def test_new_datasets_have_wide_clip_ids_and_old_ones_keep_theirs(old: Path, tmp_path: Path) -> None:

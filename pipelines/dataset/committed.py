@@ -101,7 +101,10 @@ def _look_in_older(
         if number == newest or not unsound:
             continue
         try:
-            parts = parts_of(root, read_snapshot(root, number))
+            snapshot = read_snapshot(root, number)
+            if snapshot.format_version == 1:  # its shards' records are all that there is
+                continue
+            parts = parts_of(root, snapshot)
             for part in parts:
                 records = {key for key in part.table("shards", ["key"])["key"].to_pylist() if key in unsound}
                 if records:

@@ -112,7 +112,8 @@ def _readable_commit(root: Root, key: str) -> Commit | None:
         commit = Commit.from_json(root.read_bytes(path), path)
     except (ClipmillError, FileNotFoundError):
         return None
-    return commit if commit.key == key else None
+    # A record of format version 1 has no digest, but a changed one may contradict itself.
+    return commit if commit.key == key and not commit.problems() else None
 
 
 def sound_commits(root: Root, keys: Iterable[str], sizes: Mapping[str, int] | None = None) -> dict[str, Commit]:

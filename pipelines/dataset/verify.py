@@ -22,7 +22,7 @@ from clipmill.pipelines.dataset.shard_set import parts_of
 from clipmill.pipelines.dataset.tries import read_generations, read_retries
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import Shard
-from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
+from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
 from clipmill.schemas.secret_values import hide_secrets
@@ -78,7 +78,8 @@ class _Check:
         except ClipmillError as error:
             self.verdict.problems.append(str(error))
             return
-        self.verdict.problems += [f"commit {key[:12]}: {p}" for p in commit.counts.problems()]
+        for problem in commit.problems():
+            self.damage(commit_path(key), problem)
         self.counts += commit.counts
         for output in commit.outputs:
             self._file(commit, output)

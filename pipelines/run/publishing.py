@@ -16,6 +16,7 @@ from clipmill.pipelines.dataset.publish import publish as publish_draft
 from clipmill.pipelines.dataset.records_io import shard_sizes, snapshot_numbers
 from clipmill.pipelines.dataset.shard_set import ShardSet
 from clipmill.pipelines.dataset.sides import built_changes
+from clipmill.pipelines.dataset.upgrade import check_old_sums
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
@@ -66,6 +67,8 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     report.remarks = describe_remarks(draft.snapshot.counts.remarked, remark_rows(draft.parts))
     if problems := draft.snapshot.problems():
         raise ClipmillError("the accounting of the build does not add up, nothing is published: " + "; ".join(problems))
+    if last is not None and last.format_version < FORMAT_VERSION and last.commits == draft.snapshot.commits:
+        check_old_sums(root, last, draft.snapshot)
     short, warned = find_shortfalls(file.config, draft.snapshot)
     report.warnings += warned
     classes = class_order(file.config, draft.snapshot, last)
