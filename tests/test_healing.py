@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import shard_hashes, tone, write_audio
+from old_format import rewrite
 
 import clipmill
 from clipmill.pipelines.cli.main import main
@@ -137,6 +138,25 @@ def test_a_damaged_mark_is_written_again(place: Path) -> None:
     assert build(configured(place), quiet=True).shards_healed == 1 and shard_hashes(place / "out") == hashes
 
 
+def test_rejections_of_an_unpublished_build_are_checked(place: Path) -> None:
+    for i in range(3):
+        (place / f"in/bad{i}.wav").write_bytes(b"none")
+    assert build(configured(place), quiet=True).status == "not_published"
+    out, path = str(place / "out"), place / "out/builds/rejections.parquet"
+    assert "not_audio" in CliRunner().invoke(main, ["failures", out]).output
+    content = path.read_bytes()
+    for at in range(10, len(content), len(content) // 40):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        done = CliRunner().invoke(main, ["failures", out])
+        assert done.exit_code == 1 and "rejections.parquet cannot be read as it was written" in done.output
+    path.write_bytes(content)
+    done = CliRunner().invoke(main, ["failures", out, "--output", str(place / "x.csv"), "--reason", "not_audio"])
+    assert done.exit_code == 2 and "leave --reason out" in done.output
+    own = place / "out/snapshots/000001/manifest.parquet"
+    done = CliRunner().invoke(main, ["show", out, "--manifest", str(own)])
+    assert done.exit_code == 2 and "is a file of the dataset itself" in done.output
+
+
 def test_a_dataset_that_lost_its_json_is_not_started_over(place: Path) -> None:
     (place / "out/dataset.json").unlink()
     with pytest.raises(clipmill.ClipmillError, match=r"it is missing.*write this into it, by snapshot 1"):
@@ -170,12 +190,12 @@ def test_generations_are_counted_once_by_two_builders(tmp_path: Path) -> None:
 def test_all_parts_are_checked_in_turn(place: Path) -> None:
     root = Root(str(place / "out"))
     flip(sorted((place / "out/shards").rglob("*.parquet"))[0])
-    found = [bool(verify_next(root, 1, 3).problems) for _ in range(3)]
+    found = [bool(verify_next(root, 1, 3)[0].problems) for _ in range(3)]
     assert sum(found) == 1
-    first = [verify_next(root, 1, 3).shards for _ in range(3)]
+    first = [verify_next(root, 1, 3)[0].shards for _ in range(3)]
     assert sum(first) == len(clipmill.open_dataset(place / "out").snapshot.commits)
     (place / "out/builds/verified").write_text("{}")
-    assert verify_next(root, 1, 3).shards == first[0]
+    assert verify_next(root, 1, 3)[0].shards == first[0]
 
 
 def test_a_night_that_verifies_mends_what_it_finds(place: Path) -> None:
@@ -185,7 +205,17 @@ def test_a_night_that_verifies_mends_what_it_finds(place: Path) -> None:
     done = CliRunner().invoke(main, ["build", str(path), "--verify", "1"])
     assert done.exit_code == 0, done.output
     assert "repaired     1 damaged shard, byte for byte" in done.output and "verified     " in done.output
+    assert "1 problem, 0 left" in done.output
     assert shard_hashes(place / "out") == hashes
+
+
+def test_a_night_that_cannot_repair_what_it_finds_fails(place: Path) -> None:
+    """The count of clips of the snapshot is sealed and wrong: no build can tell which record is right."""
+    config = _written(place, configured(place))
+    record = place / "out/snapshots/000001.json"
+    rewrite(record, recordings_listed=99)
+    done = CliRunner().invoke(main, ["build", str(config), "--verify", "1"])
+    assert done.exit_code == 1 and "1 left" in done.output and "error: 99 recordings listed, but" in done.output
 
 
 @pytest.mark.parametrize(("text", "n"), [("3", 3), ("100", 10), ("50%", 5), ("0.1%", 1), ("100%", 10)])

@@ -32,7 +32,7 @@ from clipmill.schemas.plural import counted
 @click.option(
     "--verify",
     "verify_parts",
-    type=WholeNumber(min=1),
+    type=WholeNumber(min=1, max=10_000),
     metavar="N",
     help="Check one Nth of the published shards first, another in each build, and repair what is damaged.",
 )

@@ -38,6 +38,8 @@ def describe_mending(report: Mapping[str, Any]) -> list[str]:
             "upgraded     the records now have digests and an index; older versions of clipmill cannot read them any more"
         )
     if (verified := report["verified"]) is not None:
-        damage = counted(verified["problems"], "problem") if verified["problems"] else "all as committed"
+        n = len(verified["problems"])
+        damage = f"{counted(n, 'problem')}, {len(verified.get('unrepaired', ())):,} left" if n else "all as committed"
         lines.append(f"verified     {verified['shards']:,} of {counted(verified['of_shards'], 'shard')}: {damage}")
+        lines += [f"error: {problem}" for problem in verified.get("unrepaired", ())]
     return lines

@@ -63,6 +63,8 @@ def failures(
 
     Also lists remarks on recordings that were used. Shows the last build by default, even if it was not published.
     """
+    if output is not None and reason is not None:
+        raise click.UsageError("--output writes all rejections; leave --reason out")
     if output is not None:
         _write_table("rejections", root, number, output, as_json)
         return

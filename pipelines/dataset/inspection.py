@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -33,6 +34,7 @@ from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.remarks import REMARKS
 from clipmill.schemas.statistics import LENGTH_EDGES_S, Statistics
+from clipmill.stages.storage.checked import ChangedBytesError
 from clipmill.stages.storage.failures import repair_hint
 from clipmill.stages.storage.root import Root
 
@@ -174,7 +176,7 @@ def _describe_build(lease: Lease, committed: set[str]) -> dict[str, Any]:
         return {
             "state": "unreadable", "message": f"{lease.path} cannot be read: its build {what}{lease.until if lease.is_alive else ''}",
             "started": in_iso(lease.modified_s), "last_sign": in_iso(lease.modified_s), "host": "", "pid": 0,
-            "shards_planned": 0, "shards_committed": 0, "recordings_listed": 0, "progress": "",
+            "shards_planned": 0, "shards_committed": 0, "recordings_listed": 0, "progress": "", "numbers": None,
         }  # fmt: skip
     state = note.outcome if note.outcome is not None else "running" if lease.is_alive else "interrupted"
     return {
@@ -285,7 +287,7 @@ def _rejections(root: Root, number: int | None) -> tuple[str, dict[str, int], di
     if last is not None and last.outcome == "not_published" and root.exists(REJECTED_FILE):
         commits = _in_order(sound_commits(root, last.keys).values())
         of = f"the build of {last.started}, which was not published"
-        return of, {}, _count_remarked(commits), _remarks(commits), _rows(root, REJECTED_FILE)
+        return of, {}, _count_remarked(commits), _remarks(commits), _rows(root, last.rejections_sha256)
     numbers = snapshot_numbers(root)
     if last is not None and not numbers:
         commits = _in_order(sound_commits(root, last.keys).values())
@@ -321,10 +323,13 @@ def _in_order(commits: Iterable[Commit]) -> list[Commit]:
     return sorted(commits, key=lambda c: (c.split, c.bucket))
 
 
-def _rows(root: Root, path: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table of rejections."""
-    with legible(root, path), contextlib.closing(root.open_read(path)) as stream:
-        file = pq.ParquetFile(stream)
+def _rows(root: Root, sha256: str) -> Iterator[dict[str, Any]]:
+    """Yield what a build rejected that was not published. sha256 : of the file; empty if the build's note is older than this"""
+    with legible(root, REJECTED_FILE):
+        content = root.read_bytes(REJECTED_FILE)
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise ChangedBytesError("it does not have the sha256 that the build's note names")
+        file = pq.ParquetFile(io.BytesIO(content))
         if not {"reason", "kind"} <= set(file.schema_arrow.names):
             raise ValueError("it is not a table of rejections")
         for batch in file.iter_batches(use_threads=False):

@@ -38,6 +38,7 @@ class Note:
     outcome : how it ended: published, unchanged, not_published, failed, interrupted; None while it runs, or if it was killed
     message : why it published nothing
     progress : how far it was at the last sign of life, as text to print
+    rejections_sha256 : of the table of rejections, if the build was not published
     numbers : what an ended build measured, see `clipmill.pipelines.run.build_numbers`; empty while it runs
     """
 
@@ -53,6 +54,7 @@ class Note:
     message: str | None = None
     progress: str = ""
     numbers: dict[str, Any] = field(default_factory=dict)
+    rejections_sha256: str = ""
 
     @classmethod
     def of_this_process(cls, **more: Any) -> Note:
@@ -81,7 +83,7 @@ def _is_sound(values: Mapping[str, Any]) -> bool:
     numbers = all(type(values[name]) is int and 0 <= values[name] < 1 << 63 for name in _NUMBERS)
     optional = all(values[name] is None or isinstance(values[name], str) for name in ("outcome", "message"))
     keys = isinstance(values["keys"], list) and all(isinstance(key, str) for key in values["keys"])
-    optional = optional and isinstance(values["numbers"], dict)
+    optional = optional and isinstance(values["numbers"], dict) and isinstance(values["rejections_sha256"], str)
     return texts and numbers and optional and keys and all(_time(values[name]) for name in ("started", "beat"))
 
 

@@ -36,6 +36,8 @@ from clipmill.stages.storage.root import Root
 
 _BEAT_S = 10.0
 _FINISH_S = 5.0
+_QUIET_S = 2.0
+"""A build that waits longer than this for `gc` says so."""
 _GC_WAIT_S = LEASE_S + 30.0
 _FORGOTTEN_MESSAGE = "removed: the message named a recording that has since been forgotten"
 
@@ -54,12 +56,15 @@ def _write(root: Root, path: str, note: Note) -> None:
 class BuildNote:
     """The note of a running build, with a sign of life every 10 s. Entering it removes the notes of builds that have ended.
 
+    tell : called with a line of text if the build has to wait for `gc` or `forget`
     describe : returns how far the build is, as text; to be set by the build
     measure : returns the build's numbers, see `Note`; to be set by the build
     """
 
-    def __init__(self, root: Root, keys: list[str], recordings: int) -> None:
-        self._root = root
+    def __init__(
+        self, root: Root, keys: list[str], recordings: int, tell: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._root, self._tell = root, tell
         self._note = Note.of_this_process(keys=keys, recordings=recordings)
         self._path = f"{BUILDS}/{self._note.id}.json"
         self.describe: Callable[[], str] = str
@@ -75,7 +80,7 @@ class BuildNote:
             for lease in read_leases(self._root, clock):
                 if not lease.is_alive and lease.path != self._path:
                     self._root.remove(lease.path)
-            _wait_for_gc(self._root, clock)
+            _wait_for_gc(self._root, clock, self._tell)
         except BaseException as error:  # or it would go on giving signs of life
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -91,10 +96,13 @@ class BuildNote:
         """The note's id, which is its file's name without the extension."""
         return self._note.id
 
-    def finish(self, outcome: str, message: str | None = None) -> None:
+    def finish(self, outcome: str, message: str | None = None, rejections_sha256: str = "") -> None:
         """Record how the build ended, see `Note`."""
         self._stop_beat()
-        self._note = replace(self._note, outcome=outcome, message=message, numbers=self.measure())
+        numbers = self.measure()
+        self._note = replace(
+            self._note, outcome=outcome, message=message, numbers=numbers, rejections_sha256=rejections_sha256
+        )
         _write(self._root, self._path, self._note)
 
     def __exit__(
@@ -126,7 +134,8 @@ class BuildNote:
                 _write(self._root, self._path, replace(self._note, beat=now, progress=self.describe()))
 
 
-def _wait_for_gc(root: Root, clock: StorageClock) -> None:
+def _wait_for_gc(root: Root, clock: StorageClock, tell: Callable[[str], None]) -> None:
+    begun, is_told = time.monotonic(), False
     deadline = time.monotonic() + _GC_WAIT_S
     while (lease := read_lease(root, GC_FILE, clock)) is not None and lease.is_alive:
         if time.monotonic() > deadline:
@@ -134,6 +143,9 @@ def _wait_for_gc(root: Root, clock: StorageClock) -> None:
                 f"a `clipmill gc` or `forget` has been running on {root.url} for {_GC_WAIT_S / 60:.0f} minutes ({lease.holder}):"
                 f" build again when it has ended{lease.until}"
             )
+        if not is_told and time.monotonic() - begun > _QUIET_S:
+            is_told = True
+            tell(f"waiting for a `clipmill gc` or `forget` on {root.url} ({lease.holder}){lease.until}")
         time.sleep(0.2)
 
 

@@ -220,10 +220,12 @@ def write_rejection_rows(stream: Stream, rows: list[dict[str, Any]], parts: Sequ
                 writer.write_table(table)
 
 
-def write_rejections(root: Root, path: str, draft: Draft) -> None:
-    """Write the rejections of a build that publishes nothing, for `clipmill failures`."""
-    with root.write(path) as stream:
+def write_rejections(root: Root, path: str, draft: Draft) -> str:
+    """Write the rejections of a build that publishes nothing, for `clipmill failures`. Return the sha256 of the file."""
+    with root.write(path) as target:
+        stream = HashingStream(target)
         write_rejection_rows(stream, draft.rejections, draft.parts)
+        return stream.sha256
 
 
 def remark_rows(parts: Sequence[IndexPart]) -> Iterator[dict[str, Any]]:

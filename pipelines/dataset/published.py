@@ -89,6 +89,7 @@ class Published:
         schema = schema_of_manifest(self.snapshot)
         if columns is not None:
             self.check_columns(columns, schema.names)
+            columns = list(dict.fromkeys(columns))
             schema = pa.schema([schema.field(name) for name in columns])
         return pa.concat_tables(
             [schema.empty_table(), *in_turn(self.root, lambda p: p.table("manifest", columns), self.parts)]

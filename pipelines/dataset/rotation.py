@@ -10,7 +10,7 @@ from clipmill.stages.storage.root import Root
 ROTATION_FILE = f"{BUILDS}/verified"
 
 
-def verify_next(root: Root, number: int, n_parts: int) -> Verdict:
+def verify_next(root: Root, number: int, n_parts: int) -> tuple[Verdict, int]:
     """Check the next of the parts of a snapshot, and mark what is damaged in it. The index and the tables are checked each time.
 
     Parameters
@@ -18,13 +18,23 @@ def verify_next(root: Root, number: int, n_parts: int) -> Verdict:
     number : of the snapshot
     n_parts : into how many parts its shards are divided, by their keys
 
+    Returns
+    -------
+    the verdict, and which part it is on
+
     Raises
     ------
     ClipmillError : the snapshot cannot be read
     """
     part = _next_part(root, n_parts)
-    *_, verdict = verify(root, number, lambda key: int(key[:8], 16) % n_parts == part)
+    verdict = verify_part(root, number, part, n_parts)
     root.write_bytes(ROTATION_FILE, sealed({"format_version": FORMAT_VERSION, "parts": n_parts, "checked": part}))
+    return verdict, part
+
+
+def verify_part(root: Root, number: int, part: int, n_parts: int) -> Verdict:
+    """Check one part of a snapshot. Parameters and errors as for `verify_next`."""
+    *_, verdict = verify(root, number, lambda key: int(key[:8], 16) % n_parts == part)
     return verdict
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.shard_set import schema_of_manifest
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.layout import OWN_FILES
 from clipmill.schemas.tables import REJECTIONS
 from clipmill.stages.storage.root import Root
 
@@ -29,18 +30,20 @@ def write_manifest(published: Published, path: str) -> int:
     OSError : the file cannot be written
     """
     if published.snapshot.format_version == 1:
-        return _write([published.manifest()], None, path)
+        return _write(published.root, [published.manifest()], None, path)
     parts = (part.table("manifest") for part in published.parts)
-    return _write(parts, schema_of_manifest(published.snapshot), path)
+    return _write(published.root, parts, schema_of_manifest(published.snapshot), path)
 
 
 def write_rejections(published: Published, path: str) -> int:
     """Write what a snapshot rejected, a row a thing, and return the number of rows. Parameters and errors as for `write_manifest`."""
-    return _write([published.rejections()], REJECTIONS, path)
+    return _write(published.root, [published.rejections()], REJECTIONS, path)
 
 
-def _write(tables: Iterator[pa.Table] | list[pa.Table], schema: pa.Schema | None, path: str) -> int:
+def _write(root: Root, tables: Iterator[pa.Table] | list[pa.Table], schema: pa.Schema | None, path: str) -> int:
     place = Path(os.path.abspath(os.path.expanduser(path)))
+    if root.is_local and OWN_FILES.fullmatch(os.path.relpath(os.path.realpath(place), os.path.realpath(root.full()))):
+        raise ConfigError(f"{path} is a file of the dataset itself; give another name", code="usage")
     if place.suffix not in _KINDS:
         raise ConfigError(f"{path}: give a name that ends in {' or '.join(_KINDS)}", code="usage")
     tables = iter(tables)

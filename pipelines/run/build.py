@@ -21,7 +21,7 @@ from clipmill.pipelines.dataset.leases import running_since
 from clipmill.pipelines.dataset.marks import Mark, read_marks
 from clipmill.pipelines.dataset.notes import BuildNote
 from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers
-from clipmill.pipelines.dataset.rotation import verify_next
+from clipmill.pipelines.dataset.rotation import verify_next, verify_part
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
 from clipmill.pipelines.dataset.tries import raise_generations, read_generations, read_retries
 from clipmill.pipelines.dataset.upgrade import upgrade
@@ -32,7 +32,7 @@ from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_envir
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
-from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase
+from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase, told
 from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
@@ -112,7 +112,7 @@ class Builder:
     _forgotten: Forgotten
 
     def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
-        self._file, self._workers, self._address, self._quiet = file, workers, address, quiet
+        self._file, self._workers, self._address, self.quiet = file, workers, address, quiet
         self._feature_actors = 0
         self._damaged: dict[str, bytes] = {}
         self._old_format = False
@@ -124,20 +124,31 @@ class Builder:
     def run(self, accept: bool, verify_parts: int | None = None) -> Report:
         """Bring the dataset up to date. The parameters are those of `build`."""
         self.begin()  # open the output; inventory, annotations, plan
-        with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed) as note:
+        with BuildNote(self.root, self.plan.keys, self.plan.recordings_listed, told(self.quiet)) as note:
             note.measure = self.measure
             self.keep()
-            self.verify_part(verify_parts)
+            part = self.verify_part(verify_parts)
             self.build_and_publish(note, accept)
+            self.verify_repair(part, verify_parts)
             self.end(note)
         return self.report
 
-    def verify_part(self, n_parts: int | None) -> None:
+    def verify_part(self, n_parts: int | None) -> int | None:
         """Check a part of the published shards; what is damaged is marked, and then rebuilt. n_parts : None: check nothing"""
-        if n_parts is not None and self.last is not None:
-            with phase("checking committed shards", self._quiet):
-                verdict = verify_next(self.root, self.last.number, n_parts)
-            self.report.verified = {**verdict.to_dict(), "problems": len(verdict.problems)}
+        if n_parts is None or self.last is None:
+            return None
+        with phase("checking committed shards", self.quiet):
+            verdict, part = verify_next(self.root, self.last.number, n_parts)
+        self.report.verified = verdict.to_dict()
+        return part
+
+    def verify_repair(self, part: int | None, n_parts: int | None) -> None:
+        """Check a part again in which damage was found: what this build could not repair makes it fail."""
+        verified, numbers = self.report.verified, snapshot_numbers(self.root)
+        if part is None or n_parts is None or not verified or not verified["problems"] or not numbers:
+            return
+        verdict = verify_part(self.root, numbers[-1], part, n_parts)
+        verified["unrepaired"] = verdict.problems
 
     def build_and_publish(self, note: BuildNote, accept: bool) -> None:
         """Build what is missing and publish it, again from the listing on if another build publishes in the meantime."""
@@ -194,7 +205,7 @@ class Builder:
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
         begun = time.monotonic()
-        with phase("listing recordings and annotations", self._quiet):
+        with phase("listing recordings and annotations", self.quiet):
             self._generations = read_generations(self.root)
             self._kept, self._forgotten = KeptParts(self.root), read_forgotten(self.root)
             plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept)
@@ -245,7 +256,8 @@ class Builder:
         """Clean up, and record the outcome."""
         self._sweep(note.id)
         failed = self.report.failures or ([] if self.report.accepted else [e.message for e in self.report.limits])
-        note.finish(self.report.status, "; ".join(dict.fromkeys(failed)) or None)
+        message = "; ".join(dict.fromkeys(failed)) or None
+        note.finish(self.report.status, message, self.report.rejections_sha256)
         self.report.storage_weaknesses = self.root.local_files.weaknesses
         self.measure()
 
@@ -307,7 +319,7 @@ class Builder:
             self._starting_s = working - begun
             self.report.startup_s = 0.0 if in_process else working - begun
             n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
-            with Display(tallies, n_items, len(shards), self._quiet) as display:
+            with Display(tallies, n_items, len(shards), self.quiet) as display:
                 note.describe = lambda: display.text
                 # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
@@ -363,7 +375,7 @@ class Builder:
     def _on_ray(
         self, shards: list[pa.Table], stack: ExitStack
     ) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
-        with phase("starting Ray", self._quiet):
+        with phase("starting Ray", self.quiet):
             cluster = stack.enter_context(connect_to_ray(self._file.config, self._workers, self._address))
             tally = RayTally.start()
             stack.callback(tally.stop)

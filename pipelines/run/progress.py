@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -119,6 +120,11 @@ def phase(text: str, quiet: bool) -> AbstractContextManager[object]:
     if quiet or not sys.stderr.isatty():
         return nullcontext()
     return Console(stderr=True).status(text)
+
+
+def told(quiet: bool) -> Callable[[str], None]:
+    """Return a function that prints a line on stderr, whether or not it is a terminal; quiet : nothing"""
+    return lambda line: None if quiet else print(line, file=sys.stderr, flush=True)
 
 
 class Display:

@@ -94,7 +94,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     report.limits = short if same else short + find_exceeded_limits(file.config.limits, draft.snapshot, last)
     if report.limits and not accept:
         report.status = "not_published"
-        write_rejections(root, REJECTED_FILE, draft)
+        report.rejections_sha256 = write_rejections(root, REJECTED_FILE, draft)
         return True
     report.accepted = bool(report.limits)
     _check_all_there(root, draft)

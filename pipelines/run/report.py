@@ -39,8 +39,10 @@ class Report:
     shards_healed : damaged shards that were rebuilt byte for byte
     shards_renewed : damaged shards that came out with different bytes and were replaced by new shards
     index_damaged : paths of damaged files of the index, which were written again
-    verified : what was checked of the published shards; see `clipmill.pipelines.dataset.verify.Verdict`
+    verified : what was checked of the published shards before the build, see `clipmill.pipelines.dataset.verify.Verdict`; if there were
+        problems, `unrepaired` has those that are left after it
     upgraded : whether the dataset's records were of an older format version and are of the present one now
+    rejections_sha256 : of the table of rejections of a build that was not published; not part of `to_dict`
     storage_weaknesses : what the output's file system lacks, in sentences
     phase_s : seconds of inventory, annotations, plan (the rest of planning), starting, work and publish
     stage_s : seconds by stage, added up over all workers; `write` includes uploads
@@ -75,6 +77,7 @@ class Report:
     index_damaged: list[str] = field(default_factory=list)
     upgraded: bool = False
     verified: dict[str, Any] | None = None
+    rejections_sha256: str = ""
     storage_weaknesses: list[str] = field(default_factory=list)
     phase_s: dict[str, float] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=dict)
@@ -93,6 +96,8 @@ class Report:
     @property
     def exit_code(self) -> int:
         """Exit code of `clipmill build`: 0 published or unchanged, 1 failed, 3 not published."""
+        if self.verified is not None and self.verified.get("unrepaired"):
+            return 1
         return {"published": 0, "unchanged": 0, "failed": 1, "not_published": 3}[self.status]
 
     def raise_for_status(self) -> Self:
@@ -113,6 +118,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, as `clipmill build --json` prints it."""
         plain = asdict(self)
+        plain.pop("rejections_sha256")
         if self.snapshot is not None:
             plain["snapshot"].pop("commits")
             plain["snapshot"].pop("config")

@@ -13,6 +13,7 @@ from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits
 from clipmill.pipelines.dataset.tries import update_retries
 from clipmill.pipelines.run.build import Builder
 from clipmill.pipelines.run.guard import guarded
+from clipmill.pipelines.run.progress import told
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.reasons import INPUT_CHANGED
@@ -71,7 +72,7 @@ def retry(
 
 def _retry(builder: Builder, reasons: list[str], accept: bool) -> Retried:
     root = builder.root
-    with BuildNote(root, builder.plan.keys, builder.plan.recordings_listed) as note:
+    with BuildNote(root, builder.plan.keys, builder.plan.recordings_listed, told(builder.quiet)) as note:
         note.measure = builder.measure
         before = sound_commits(root, builder.plan.keys)
         tried, used = _rejected_and_used(root, before.values(), reasons)
