@@ -250,6 +250,15 @@ def test_a_build_goes_on_when_the_lease_of_a_dead_gc_ends(root: Root) -> None:
         assert 0.5 < time.monotonic() - begun < 5
 
 
+def test_a_build_that_waits_says_for_what(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "_QUIET_S", 0.0)
+    put(root, GC_FILE, b"torn", LEASE_S - 1)
+    lines: list[str] = []
+    with BuildNote(root, [], 0, lines.append):
+        pass
+    assert len(lines) == 1 and lines[0].startswith(f"waiting for a `clipmill gc` or `forget` on {root.url}")
+
+
 def test_who_had_to_give_up_gives_no_more_signs_of_life(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "_GC_WAIT_S", 0.0)
     put(root, GC_FILE, b"torn", 1)

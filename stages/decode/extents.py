@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
-from typing import IO, Any
+from typing import IO
 
 from clipmill.stages.decode.containers.structure import Extents
+from clipmill.stages.storage.seeking import SeekableReader
 
 
-class ExtentStream(io.RawIOBase, IO[bytes]):
+class ExtentStream(SeekableReader):
     """Present stretches of a stream as one continuous stream.
 
     stream : seekable; it stays open when this one is closed
@@ -26,23 +26,10 @@ class ExtentStream(io.RawIOBase, IO[bytes]):
                 self._starts.append(start)
                 self._places.append(self._size)
                 self._size += stop - start
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"cannot seek to {base + offset}")
-        self._at = base + offset
-        return self._at
+    @property
+    def size(self) -> int:
+        return self._size
 
     def read(self, size: int = -1, /) -> bytes:
         wanted = self._size - self._at if size is None or size < 0 else min(size, self._size - self._at)
@@ -59,9 +46,3 @@ class ExtentStream(io.RawIOBase, IO[bytes]):
             self._at += len(piece)
             wanted -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer).cast("B")
-        content = self.read(len(view))
-        view[: len(content)] = content
-        return len(content)

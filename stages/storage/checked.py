@@ -6,10 +6,11 @@ import hashlib
 import io
 from bisect import bisect_right
 from collections import OrderedDict
-from typing import IO, Any
+from typing import IO
 
 from clipmill.schemas.records import OutputFile
 from clipmill.stages.storage.root import Root
+from clipmill.stages.storage.seeking import SeekableReader
 from clipmill.stages.storage.versions import sha256_of
 
 _HELD = 3
@@ -54,7 +55,7 @@ def read_checked(root: Root, output: OutputFile) -> io.BytesIO:
     return io.BytesIO(content)
 
 
-class CheckedStream(io.RawIOBase, IO[bytes]):
+class CheckedStream(SeekableReader):
     """A file whose ranges are read as a whole and checked before any byte of them is handed on.
 
     Parameters
@@ -65,8 +66,11 @@ class CheckedStream(io.RawIOBase, IO[bytes]):
 
     def __init__(self, stream: IO[bytes], ends: list[int], sha256: list[str]) -> None:
         self._stream, self._ends, self._sha256 = stream, ends, sha256
-        self._at = 0
         self._held: OrderedDict[int, bytes] = OrderedDict()
+
+    @property
+    def size(self) -> int:
+        return self._ends[-1]
 
     def _range(self, i: int) -> bytes:
         held = self._held.get(i)
@@ -83,22 +87,6 @@ class CheckedStream(io.RawIOBase, IO[bytes]):
             self._held.popitem(last=False)
         return content
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
-        if base + offset < 0:
-            raise ValueError(f"cannot seek to {base + offset}")
-        self._at = base + offset
-        return self._at
-
     def read(self, size: int = -1, /) -> bytes:
         stop = self._ends[-1] if size is None or size < 0 else min(self._at + size, self._ends[-1])
         pieces = []
@@ -109,12 +97,6 @@ class CheckedStream(io.RawIOBase, IO[bytes]):
             pieces.append(piece)
             self._at += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer).cast("B")
-        content = self.read(len(view))
-        view[: len(content)] = content
-        return len(content)
 
     def close(self) -> None:
         if not self.closed:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from clipmill.schemas.errors import StorageError
 from clipmill.stages.storage.patience import code_of, patiently
 from clipmill.stages.storage.s3_private import begin, request
+from clipmill.stages.storage.seeking import SeekableReader
 
 T = TypeVar("T")
 FIRST_BYTES = 1 << 20
@@ -43,7 +43,7 @@ class _Request(NamedTuple):
     future: Future[_Answer]
 
 
-class ObjectStream(io.RawIOBase, IO[bytes]):
+class ObjectStream(SeekableReader):
     """An object, open for reading. The first request leaves at once; its answer is waited for when it is needed.
 
     All requests after the first one demand the same content (by its ETag). As long as reading goes on without gaps, requests
@@ -121,23 +121,6 @@ class ObjectStream(io.RawIOBase, IO[bytes]):
             return awaited(asked.pop() if asked else self._ask(request.start, n_bytes).future, n_bytes)
 
         return patiently(once, self._errors, False)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence)
-        at = offset + (self.size if base is None else base)
-        if at < 0:
-            raise ValueError(f"cannot seek to {at}")
-        self._at = at
-        return at
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill a buffer as far as the object goes; never less."""
