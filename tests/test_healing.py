@@ -101,6 +101,14 @@ def _written(place: Path, config: dict[str, Any]) -> Path:
     return path
 
 
+def test_damaged_clips_are_no_donors_and_that_is_told(place: Path) -> None:
+    flip(sorted((place / "out/shards").rglob("*.parquet"))[0])
+    config = _written(place, configured(place, features={"mfcc": {"n_mfcc": 8, "n_mels": 16}}))
+    done = CliRunner().invoke(main, ["build", str(config)])
+    assert done.exit_code == 0 and "decoded      1 shard could not be made from committed clips" in done.output
+    assert sound(place)
+
+
 def test_a_shard_of_an_older_snapshot_is_not_replaced_either(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording comes, its shard changes, the recording goes: the old key is planned again, and only snapshot 1 names it."""
     old = set(shard_hashes(place / "out"))

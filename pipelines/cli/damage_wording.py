@@ -30,6 +30,11 @@ def describe_mending(report: Mapping[str, Any]) -> list[str]:
             f" {'it was replaced by a new shard' if n == 1 else 'they were replaced by new shards'}; older snapshots still name the damaged"
             f" {'one' if n == 1 else 'ones'}"
         )
+    if n := report["donors_unusable"]:
+        lines.append(
+            f"decoded      {counted(n, 'shard')} could not be made from committed clips, which are damaged or lack something; `clipmill verify`"
+            " tells which are damaged"
+        )
     if paths := report["index_damaged"]:
         more = f" and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else ""
         lines.append(f"repaired     damaged files of the index: {', '.join(paths[:_SHOWN])}{more}")

@@ -16,7 +16,7 @@ from clipmill.pipelines.dataset.index_parts import IndexPart, StoredPart, in_tur
 from clipmill.pipelines.dataset.shard_set import schema_of_manifest
 from clipmill.schemas.index import Sums
 from clipmill.schemas.index_part import MAX_SHARDS
-from clipmill.schemas.layout import INDEX, SNAPSHOTS, commit_path, snapshot_name, snapshot_path
+from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import REJECTIONS
@@ -177,12 +177,6 @@ def repair(root: Root, snapshot: Snapshot, draft: Draft) -> bool:
             write(target)
     root.sync()
     return True
-
-
-def missing_parts(root: Root, snapshot: Snapshot) -> list[str]:
-    """Return the paths of files of a snapshot's index that are missing or truncated."""
-    sizes = root.sizes(INDEX) if snapshot.parts else {}
-    return [path for part in snapshot.parts for path, size in part.paths.items() if sizes.get(path) != size]
 
 
 def _write_once(root: Root, path: str, write: Callable[[Stream], None]) -> str:

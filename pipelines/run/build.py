@@ -340,6 +340,9 @@ class Builder:
                         continue
                     commit = Commit.from_json(result["commit"].encode(), result["key"])
                     self._count(commit, result["built"])
+                    self.report.donors_unusable += (
+                        result["built"] and commit.donor is None and commit.clips_key in donors
+                    )
                     self.shards.add(commit)
             ended = time.monotonic()
             self.report.work_s = ended - working

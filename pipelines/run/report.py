@@ -21,6 +21,8 @@ class Report:
     root : the dataset's root
     shards_planned, shards_built, shards_reused : numbers of shards
     shards_from_clips : how many of shards_built were made from the clips of committed shards, without reading a recording
+    donors_unusable : how many shards were decoded although committed clips had been planned for them, since those were damaged or lacked
+        something that only the recordings tell
     failures : a message for each shard that could not be built
     passed_over : files that were listed and are not recordings, by source and kind
     limits : limits that were exceeded
@@ -72,6 +74,7 @@ class Report:
     side_changes: SideChanges = field(default_factory=SideChanges)
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     clip_notes: dict[str, dict[str, int]] = field(default_factory=dict)
+    donors_unusable: int = 0
     shards_healed: int = 0
     shards_renewed: int = 0
     index_damaged: list[str] = field(default_factory=list)
