@@ -65,9 +65,10 @@ def upgrade_identity(root: Root) -> None:
 
 def _check_not_lost(root: Root) -> None:
     """Raise ClipmillError if there are snapshots and no `dataset.json`: a new one could say other than the old one did."""
-    from clipmill.pipelines.dataset.records_io import newest_readable  # which needs this module
+    from clipmill.pipelines.dataset.records_io import newest_readable, snapshot_numbers  # which needs this module
 
-    if not root.exists(DATASET_FILE) and newest_readable(root) is not None:
+    # A listing comes first: a store says why it refuses one, but not why it refuses to say whether a file exists.
+    if snapshot_numbers(root) and not root.exists(DATASET_FILE) and newest_readable(root) is not None:
         raise ClipmillError(_repair(root, "it is missing"), code="root.damaged")
 
 
