@@ -103,10 +103,6 @@ class Shard:
         outputs = {o.format: o for o in self.outputs}
         return next((outputs[f] for f in formats if f in outputs), None)
 
-    def is_whole(self, sizes: Mapping[str, int]) -> bool:
-        """Return whether all files exist with their full sizes. sizes : of the existing files, in bytes, by path"""
-        return all(sizes.get(o.path) == o.size_bytes for o in self.outputs)
-
     @classmethod
     def of(cls, commit: Commit) -> Shard:
         """Return a record's shard."""
@@ -150,6 +146,26 @@ def record_size_bytes(commit: Commit) -> int:
 def has_record(sizes: Mapping[str, int], key: str, size_bytes: int) -> bool:
     """Return whether a shard's record exists in its full size, with a donor or without. sizes : of the existing files, in bytes, by path"""
     return sizes.get(commit_path(key), 0) - size_bytes in (0, _DONOR_BYTES)
+
+
+def are_whole(shards: pa.Table, sizes: Mapping[str, int], has_sealed_records: bool = True) -> list[bool]:
+    """Return which shards' files and records exist in full size, by their rows of the table `shards`.
+
+    sizes : of the existing files, in bytes, by path
+    has_sealed_records : False if the records are of format version 1, whose size is not known
+    """
+    outputs = shards["outputs"].combine_chunks()
+    files = outputs.flatten()
+    is_there = [
+        sizes.get(path) == n
+        for path, n in zip(files.field("path").to_pylist(), files.field("size_bytes").to_pylist(), strict=True)
+    ]
+    ends = outputs.offsets.to_pylist()
+    keys, records = shards["key"].to_pylist(), shards["record_size_bytes"].to_pylist()
+    return [
+        (has_record(sizes, key, n) if has_sealed_records else commit_path(key) in sizes) and all(is_there[start:stop])
+        for key, n, start, stop in zip(keys, records, ends[:-1], ends[1:], strict=True)
+    ]
 
 
 def shard_row(commit: Commit, content: bytes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from clipmill.pipelines.dataset.records_io import (
 )
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.index import has_record
+from clipmill.schemas.index import are_whole
 from clipmill.schemas.layout import commit_path
 from clipmill.schemas.records import Commit
 from clipmill.stages.storage.root import Root
@@ -77,14 +77,14 @@ def _take_known(
 ) -> set[str]:
     """Take in the planned shards of a part of the index, and return their keys."""
     taken = set()
-    for row in table.select(["key", "split", "bucket", "record_sha256", "record_size_bytes", "outputs"]).to_pylist():
+    rows = table.select(["key", "split", "bucket", "record_sha256"]).to_pylist()
+    for row, is_whole in zip(rows, are_whole(table, sizes), strict=True):
         key = row["key"]
         if key not in wanted:
             continue
         taken.add(key)
         found.shards.add_known(part, row)
-        is_whole = all(sizes.get(output["path"]) == output["size_bytes"] for output in row["outputs"])
-        if not (is_whole and has_record(sizes, key, row["record_size_bytes"])) or key[:12] in marked:
+        if not is_whole or key[:12] in marked:
             try:
                 found.damaged[key] = found.shards.content_of(key)
             except ClipmillError:

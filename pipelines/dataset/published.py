@@ -18,7 +18,7 @@ from clipmill.pipelines.dataset.classes import classes_of
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.duplicates import DUPLICATES
 from clipmill.pipelines.dataset.identity import dataset_name
-from clipmill.pipelines.dataset.index_parts import IndexPart, in_turn, shards_of
+from clipmill.pipelines.dataset.index_parts import IndexPart, in_turn
 from clipmill.pipelines.dataset.marks import mark
 from clipmill.pipelines.dataset.records_io import describe_missing_shards, read_commit, read_snapshot, shard_sizes
 from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
@@ -29,7 +29,7 @@ from clipmill.schemas.config import check_address
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.index import Shard, has_record
+from clipmill.schemas.index import Shard, are_whole
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
@@ -174,22 +174,21 @@ class Published:
         ------
         ClipmillError : the index is damaged, or shards are missing or truncated
         """
-        shards = list(shards_of(self.root, self.parts))
         sizes = shard_sizes(self.root)
-        if missing := [s.key for s in shards if not (s.is_whole(sizes) and self._has_record(s, sizes))]:
-            for shard in shards:
-                if shard.key in missing[:_MARKED]:
-                    mark(self.root, commit_path(shard.key), "files of this shard are missing or truncated")
+        shards: list[Shard] = []
+        missing: list[str] = []
+        for table in in_turn(self.root, lambda part: part.table("shards"), self.parts):
+            shards += map(Shard.of_row, table.to_pylist())
+            is_whole = are_whole(table, sizes, self.snapshot.format_version > 1)
+            missing += [key for key, there in zip(table["key"].to_pylist(), is_whole, strict=True) if not there]
+        if missing:
+            for key in missing[:_MARKED]:
+                mark(self.root, commit_path(key), "files of this shard are missing or truncated")
             raise ClipmillError(
                 f"{describe_missing_shards(self.root, self.snapshot, missing)}; {repair_hint(self.root.url)}",
                 code="root.damaged",
             )
         return shards
-
-    def _has_record(self, shard: Shard, sizes: Mapping[str, int]) -> bool:
-        if self.snapshot.format_version == 1:
-            return commit_path(shard.key) in sizes
-        return has_record(sizes, shard.key, shard.record_size_bytes)
 
     def all_shards(self, split: str | None = None) -> list[Shard]:
         """Return the shards of a split, or of all, sorted by split and partition.

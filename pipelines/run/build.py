@@ -396,8 +396,8 @@ class Builder:
         -------
         False if another snapshot was published since `look_at_newest`, so that the plan may be out of date; then nothing was done
         """
-        begun = time.monotonic()
-        built = Built(self._file, self.root, self.plan, self.last, self.shards, self.marks, self._damaged)
+        made = (self.plan, self.last, self.shards, self.marks, self._damaged, self._old_format)
+        begun, built = time.monotonic(), Built(self._file, self.root, *made)
         try:
             done = publish_built(built, self.report, accept)
         finally:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
-from clipmill.pipelines.dataset.index_parts import shards_of
 from clipmill.pipelines.dataset.inspection import describe_remarks
 from clipmill.pipelines.dataset.marks import Mark, remove_marks
 from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
@@ -22,7 +21,8 @@ from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
+from clipmill.schemas.index import are_whole
+from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 from clipmill.stages.storage.root import Root
@@ -36,6 +36,7 @@ class Built:
     shards : what the next snapshot will hold
     marks : what was found damaged, by path
     damaged : records of shards that were damaged, by key
+    is_old : whether the dataset's records are still of an older format version
     """
 
     file: ConfigFile
@@ -45,6 +46,7 @@ class Built:
     shards: ShardSet
     marks: Mapping[str, Mark]
     damaged: Mapping[str, bytes]
+    is_old: bool
 
 
 def publish_built(built: Built, report: Report, accept: bool) -> bool:
@@ -97,7 +99,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
         report.rejections_sha256 = write_rejections(root, REJECTED_FILE, draft)
         return True
     report.accepted = bool(report.limits)
-    _check_all_there(root, draft)
+    _check_all_there(root, draft, built.is_old)
     accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
     published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
     if published is None:
@@ -123,12 +125,13 @@ def _clear_marks(built: Built) -> None:
     remove_marks(built.root, [*sorted(_of_newest(built)), *shards])
 
 
-def _check_all_there(root: Root, draft: Draft) -> None:
-    """Raise ClipmillError if files were removed or truncated during the build: a snapshot must not name them."""
+def _check_all_there(root: Root, draft: Draft, is_old: bool) -> None:
+    """Raise ClipmillError if files were removed or truncated during the build: a snapshot must not name them.
+
+    is_old : whether the records may be of format version 1
+    """
     sizes = shard_sizes(root)
-    n_missing = sum(
-        not (shard.is_whole(sizes) and commit_path(shard.key) in sizes) for shard in shards_of(root, draft.parts)
-    )
+    n_missing = sum(are_whole(part.table("shards"), sizes, not is_old).count(False) for part in draft.parts)
     if n_missing:
         lost = counted(n_missing, "shard")
         raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")

@@ -176,7 +176,7 @@ class Root:
                 for name in names:
                     path = f"{place}/{name}"
                     with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed just now
-                        found[os.path.relpath(path, self._base)] = os.stat(path).st_size
+                        found[path[len(self._base) :].lstrip("/")] = os.stat(path).st_size
         else:
             with contextlib.suppress(FileNotFoundError):
                 found = {path: int(info["size"] or 0) for path, info in self.remote_files(folder)}
