@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -72,19 +71,20 @@ def test_of_eight_processes_none_loses_an_entry(tmp_path: Path) -> None:
 
 def test_the_killed_take_nothing_with_them_and_leave_no_lock_behind(tmp_path: Path) -> None:
     rng = random.Random(3)
-    adders = [FORK.Process(target=add_here, args=(str(tmp_path), who, 50)) for who in range(8)]
-    for process in adders:
+    without_end = 1_000_000
+    killed = [FORK.Process(target=add_here, args=(str(tmp_path), who, without_end)) for who in range(5)]
+    others = [FORK.Process(target=add_here, args=(str(tmp_path), who, 50)) for who in range(5, 8)]
+    for process in killed + others:
         process.start()
-    for process in adders[:5]:
+    for process in killed:
         time.sleep(rng.uniform(0.005, 0.06))
-        with contextlib.suppress(ProcessLookupError):  # it has ended already
-            os.kill(process.pid or 0, signal.SIGKILL)
-    for process in adders:
+        process.kill()
+    for process in killed + others:
         process.join(60)
     there = json.loads((tmp_path / "root" / FILE).read_bytes())
     assert said(tmp_path) <= set(there)
     assert {f"{who}-{i}" for who in range(5, 8) for i in range(50)} <= set(there)
-    assert sum(process.exitcode == -signal.SIGKILL for process in adders) > 0
+    assert [process.exitcode for process in killed + others] == [-signal.SIGKILL] * 5 + [0] * 3
     begun = time.monotonic()
     assert Root(str(tmp_path / "root")).swap_bytes(FILE, json.dumps(there).encode(), b"{}")
     assert time.monotonic() - begun < 1
