@@ -149,6 +149,8 @@ def _records(asked: Export) -> dict[str, Any]:
             "dataType": _TYPES[str(column.type)],
             "source": {kind: {"@id": "manifest"}, "extract": {"column": column.name}},
         }
-        for column in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
+        for column in manifest_schema(
+            snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns), snapshot.label_lists
+        )
     ]
     return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}

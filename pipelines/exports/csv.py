@@ -15,7 +15,9 @@ def export(asked: Export) -> list[str]:
     """Write <split>.csv with a row a clip: the manifest's columns, its shard by its address."""
     written = []
     snapshot = asked.published.snapshot
-    names = manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns)).names
+    names = manifest_schema(
+        snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns), snapshot.label_lists
+    ).names
     for split in asked.splits:
         with asked.open(f"{split}.csv") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
