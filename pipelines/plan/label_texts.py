@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from clipmill.pipelines.plan.annotations.rows import Row, field_name
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config.model import did_you_mean
+from clipmill.stages.annotations.rows import Row, field_name
 
 SEPARATOR = ","
 THRESHOLD = 0.5

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from clipmill.pipelines.plan.annotations.rows import Row
 from clipmill.pipelines.plan.label_texts import SEPARATOR, THRESHOLD, OneHot, texts_of
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.findings import Finding
+from clipmill.stages.annotations.rows import Row
 
 
 class LabelRule:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable
-from clipmill.pipelines.plan.annotations.rows import Row
 from clipmill.pipelines.plan.block_outcome import Outcome
 from clipmill.pipelines.plan.items import Item, ItemMaker, PathReader, noted_of
 from clipmill.pipelines.plan.listing import source_root
@@ -15,6 +14,7 @@ from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
+from clipmill.stages.annotations.rows import Row
 
 
 class Intake:
