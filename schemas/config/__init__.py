@@ -94,9 +94,7 @@ class Source(Frozen):
     @property
     def has_events(self) -> bool:
         """Return whether its clips know when each label is heard in them: labels come from annotation rows with times."""
-        return (
-            self.has_label_lists and self.label_from_rows and self.annotations is not None and self.annotations.is_timed
-        )
+        return self.has_label_lists and self.label_from_rows and any(each.is_timed for each in self.all_annotations)
 
     @property
     def tolerance_s(self) -> float:
