@@ -7,7 +7,7 @@ import os
 import posixpath
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -81,13 +81,20 @@ class Patterns:
 
     any_name : take files of any extension, except those with the names of annotation files
     annotations : the source's annotation settings
+    lists : paths of files that list recordings
     """
 
     def __init__(
-        self, include: list[str], exclude: list[str], any_name: bool = False, annotations: Annotations | None = None
+        self,
+        include: list[str],
+        exclude: list[str],
+        any_name: bool = False,
+        annotations: Annotations | None = None,
+        lists: Collection[str] = (),
     ) -> None:
         self._any_name = any_name
         self._annotation = _annotation_names(annotations)
+        self._lists = frozenset(posixpath.normpath(path) for path in lists)
         self._include = [(_compile(to_nfc(p)), names_extension(p)) for p in include]
         self._exclude = [_compile(to_nfc(p)) for p in exclude]
         self._all_audio = not _EVERYTHING.isdisjoint(include)
@@ -108,6 +115,8 @@ class Patterns:
         return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
 
     def _is_annotation(self, path: str) -> bool:
+        if self._lists and to_nfc(path) in self._lists:
+            return True
         return self._annotation is not None and _fits(self._annotation, path)
 
     def wants_folder(self, path: str) -> bool:
@@ -154,14 +163,14 @@ def _compile(pattern: str) -> regex.Pattern[str]:
     return regex.compile(out + ending, regex.DOTALL)
 
 
-def take_inventory(source: Source, root: Root) -> Inventory:
-    """List a source. Hidden files and folders (``.name``) are not looked at.
+def take_inventory(source: Source, root: Root, lists: Collection[str] = ()) -> Inventory:
+    """List a source. Hidden files and folders (``.name``) are not looked at. lists : paths of files that list recordings
 
     Raises
     ------
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
-    patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
+    patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations, lists)
     inventory = Inventory(RecordingList(source.name), listed_at_ns=time.time_ns())
     keep = _kept_others(source.annotations)
     try:

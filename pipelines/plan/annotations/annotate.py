@@ -10,7 +10,7 @@ from clipmill.pipelines.plan.annotations.rows import AmbiguousError, HeaderError
 from clipmill.pipelines.plan.annotations.sheet import MAX_TABLE_BYTES, Sheet, read_sheet
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory
-from clipmill.pipelines.plan.links import link_out_of
+from clipmill.pipelines.plan.links import check_link
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
@@ -50,7 +50,7 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
 def _table(spec: Annotations, table: str, source: Source, root: Root, inventory: Inventory) -> Annotated:
     key = f"sources.{source.name}.annotations"
     table = paths_by_nfc(inventory.other_files).get(table, table)
-    _check_link(table, source, root, f"{key}.table")
+    check_link(root, table, source, f"{key}.table", "table")
     try:
         if root.size(table) > MAX_TABLE_BYTES:
             raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")
@@ -68,19 +68,6 @@ def _table(spec: Annotations, table: str, source: Source, root: Root, inventory:
         raise ConfigError(f"{table}: {error}; set the decimal sign, '.' or ','", key=f"{key}.decimal") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
-
-
-def _check_link(table: str, source: Source, root: Root, key: str) -> None:
-    """Raise ConfigError if a table is reached by a link out of the source's root, and these are not followed."""
-    if source.follow_links or (found := link_out_of(root, table)) is None:
-        return
-    link, target = found
-    how = "is a link" if link == table else f"is reached by {link}, a link"
-    raise ConfigError(
-        f"{table} {how} to {target}, which is outside {source.root}: set follow_links: true for this source, or copy the"
-        " table into its root",
-        key=key,
-    )
 
 
 def _join_rows(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
