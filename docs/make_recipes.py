@@ -58,8 +58,8 @@ def _row(one: Recipe) -> str:
 
 def _cell(text: str) -> str:
     """Return a text as the cell of a table, in which nothing is taken for markup."""
-    for sign in "\\\\|<>*_[]{}":
-        text = text.replace(sign, f"\\\\{sign}")
+    for sign in "\\|<>*_[]":
+        text = text.replace(sign, f"\\{sign}")
     return text
 
 
