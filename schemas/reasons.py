@@ -46,6 +46,16 @@ PLAN_REASONS = (
         "correct the row, or annotations.columns",
     ),
     Reason(
+        "annotation_join_conflict",
+        "annotations that are joined give one row different values of a field",
+        "correct one of the files, or carry the columns under different names by annotations.fields",
+    ),
+    Reason(
+        "annotation_malformed",
+        "the row does not have the form that annotations.format prescribes",
+        "correct the row, or check annotations.format",
+    ),
+    Reason(
         "annotation_not_a_number",
         "start, end or duration is not a finite number",
         "correct the row, or check annotations.time_unit and annotations.decimal",

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.config_file import load, loads
-from clipmill.pipelines.plan.annotations.rows import HINT
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.schemas.config import AUDIO_EXTENSIONS
 from clipmill.schemas.config.model import Frozen, fingerprint, later
 from clipmill.schemas.keys import digest
+from clipmill.stages.annotations.rows import HINT
 from clipmill.stages.decode.families import decode_version
 
 ROOT = Path(__file__).parents[1]

@@ -7,13 +7,13 @@ from typing import Any
 
 from clipmill.pipelines.chain import CHUNK_STAGES, Chain
 from clipmill.pipelines.clip_lists import Step
-from clipmill.pipelines.plan.annotations.rows import HINT
 from clipmill.pipelines.plan.items import Item
 from clipmill.pipelines.plan.listing import source_root as source_root
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.model import fingerprint
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
+from clipmill.stages.annotations.rows import HINT
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clipping import Clipping
 from clipmill.stages.clips.augment import AugmentClips

@@ -11,7 +11,6 @@ from typing import Any
 import regex
 
 from clipmill.pipelines.plan.annotations.annotated import Rows, drained
-from clipmill.pipelines.plan.annotations.rows import Row, field_name
 from clipmill.pipelines.plan.labels import LabelRule
 from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.refused import RefusedError
@@ -20,6 +19,7 @@ from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import to_nfc
+from clipmill.stages.annotations.rows import Row, field_name
 from clipmill.stages.storage.root import split_name
 
 # Usual bytes per second by extension, for sizing shards without opening files. A changed estimate moves recordings to other shards,

@@ -38,7 +38,7 @@ def check_link(root: Root, path: str, source: Source, key: str, what: str) -> No
     link, target = found
     how = "is a link" if link == path else f"is reached by {link}, a link"
     raise ConfigError(
-        f"{path} {how} to {target}, which is outside {source.root}: set follow_links: true for this source, or copy the"
+        f"{path} {how} to {target}, which is outside {root.url}: set follow_links: true for this source, or copy the"
         f" {what} into its root",
         key=key,
     )

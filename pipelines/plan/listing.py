@@ -9,6 +9,7 @@ from typing import Self
 
 from clipmill.pipelines.plan.annotations.annotate import annotate
 from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable
+from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.split_config import Split
@@ -44,6 +45,19 @@ class Listing:
         inventory = replace(self.inventory, recordings=self.inventory.recordings.copy())
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
+    @property
+    def sidecar_files(self) -> Inventory:
+        """The files among which sidecars are, which can be those of another tree."""
+        annotated = self.annotated
+        if not isinstance(annotated, Sidecars):
+            return self.inventory
+        return Inventory(
+            self.inventory.recordings,
+            other_files=annotated.other_files,
+            links=dict(annotated.links),
+            listed_at_ns=annotated.listed_at_ns,
+        )
+
     def annotated_each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
         each = timed("annotations", self.annotated.each(members))  # sidecars are read here
@@ -64,11 +78,12 @@ class Listing:
         if source.annotations is None or not n or annotated.n_annotated or self.n_forgotten:
             return
         where = source.annotations.sidecar or source.annotations.table
+        under = source.annotations.root or source.root
         n_empty = annotated.noted["empty_sidecars"]
         header = " (header: true takes the first row for a header)" if source.annotations.header else ""
         empty = f"; for {counted(n_empty, 'recording')} that file has no rows{header}" if n_empty else ""
         raise ClipmillError(
-            f"source {source.name!r}: none of {counted(n, 'recording')} under {source.root} has an annotation in {where!r}{empty}"
+            f"source {source.name!r}: none of {counted(n, 'recording')} under {under} has an annotation in {where!r}{empty}"
             f"{self._first_stray()}; check annotations"
         )
 

@@ -107,7 +107,7 @@ class SourceTaker:
     def _kept_source(self, listing: Listing, source_digest: str) -> KeptSource:
         """Return what is kept of a source; of one without sidecars it is nothing."""
         source, annotated = listing.source, listing.annotated
-        kept = KeptSource(source.name, listing.inventory, listing.root.uri)
+        kept = KeptSource(source.name, listing.sidecar_files, listing.root.uri)
         if self._kept is not None and isinstance(annotated, Sidecars):
             # With `balance` and `stratify` the side of a recording depends on all others.
             depends_on_all = self._chain.config.split.needs_survey
@@ -174,7 +174,7 @@ def surveyed(config: Config, listings: list[Listing], kept: KeptParts | None) ->
     for listing in listings:
         again, source = listing.again(), listing.source
         if kept is not None and isinstance(again.annotated, Sidecars):
-            rows = KeptSource(source.name, again.inventory, again.root.uri)
+            rows = KeptSource(source.name, again.sidecar_files, again.root.uri)
             rows.open(kept, reading_settings(source), "", again.annotated.sidecar_of, {})
             rows.skip_refused()
             again.annotated.known = rows.known

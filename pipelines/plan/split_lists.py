@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from clipmill.pipelines.plan.annotations.join import Join
-from clipmill.pipelines.plan.annotations.rows import MissingColumnError, UnreadableError
-from clipmill.pipelines.plan.annotations.sheet import read_sheet
-from clipmill.pipelines.plan.annotations.text import decode_text, lines
 from clipmill.pipelines.plan.links import check_link
 from clipmill.pipelines.plan.listing import Listing
 from clipmill.pipelines.plan.refused import RefusedError
@@ -21,6 +18,9 @@ from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.keys import digest
 from clipmill.schemas.plural import counted
+from clipmill.stages.annotations.file_text import decode_text, lines
+from clipmill.stages.annotations.rows import MissingColumnError, UnreadableError
+from clipmill.stages.annotations.sheet import Sheet
 from clipmill.stages.storage.failures import describe_os_error
 
 MAX_LIST_BYTES = 256 << 20
@@ -190,7 +190,7 @@ def _names(content: bytes, one: ListFile, key: str) -> Iterator[tuple[int, str]]
             return
         by_name = isinstance(one.column, str)
         spec = Annotations(table=one.file, recording=one.column, header=by_name, extra_columns="drop")
-        sheet = read_sheet(content, spec)
+        sheet = Sheet(content, spec)
         place = sheet.column(one.column)
         if place is None:
             there = f"it has: {', '.join(sheet.header)}" if sheet.header else "it is empty"

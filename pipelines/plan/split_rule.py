@@ -11,12 +11,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
 
-from clipmill.pipelines.plan.annotations.rows import field_name
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import position_hash
+from clipmill.stages.annotations.rows import field_name
 
 _SHOWN = 3
 _AFTER_ALL = (2**64, "")

@@ -53,6 +53,10 @@ class Source(Frozen):
     version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
     bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
     annotations: Annotations | None = None
+    joins: list[Annotations] = later(
+        [],
+        description="more annotations, joined to the rows of `annotations`; a list under `annotations` says the same",
+    )
     segment: Segment = Segment()
     label: Label | None = None
     fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
@@ -60,6 +64,11 @@ class Source(Frozen):
     channels: Channels | None = later(None, description="instead of audio.channels")
     track: Track | None = later(None, description="instead of audio.track")
     clips: Steps | None = later(None, description="clip stages of this source, instead of the list `clips`")
+
+    @property
+    def all_annotations(self) -> list[Annotations]:
+        """Return the annotations, and those that are joined to them."""
+        return [self.annotations, *self.joins] if self.annotations is not None else []
 
     @property
     def channel_by_row(self) -> bool:
@@ -109,6 +118,8 @@ class Source(Frozen):
                 "`channels` and `annotations.columns.channel` exclude each other: each row takes the channel that it names; leave"
                 " `channels` out (a field of this name goes under annotations.fields)"
             )
+        if self.joins and self.annotations is None:
+            raise ValueError("`joins` needs `annotations`, to whose rows they are joined")
         if self.segment.mode == "annotation" and self.annotations is None:
             raise ValueError("segment mode annotation needs `annotations`")
         if isinstance(self.label, From) and self.label.from_ == "annotation":
