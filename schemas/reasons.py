@@ -119,6 +119,16 @@ PLAN_REASONS = (
         "the field's value is not in split.map",
         "add the value to split.map, or set split.default",
     ),
+    Reason(
+        "split_not_listed",
+        "no list of split.from_files names the recording",
+        "add it to a list, set split.default, or exclude it",
+    ),
+    Reason(
+        "split_in_two_lists",
+        "the lists of two splits name the recording",
+        "remove it from one of the lists",
+    ),
 )
 """Reasons of the listing, of the annotations and of the plan."""
 

@@ -29,6 +29,7 @@ from clipmill.pipelines.plan.split_rule import SplitRule, Survey
 from clipmill.pipelines.plan.taking_in import Intake, reject, rejection
 from clipmill.schemas.config import Config
 from clipmill.schemas.findings import Finding
+from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
 
 Members = Iterator[tuple[Recording, Rows | Unusable | None]]
@@ -111,6 +112,8 @@ class SourceTaker:
             # With `balance` and `stratify` the side of a recording depends on all others.
             depends_on_all = self._chain.config.split.needs_survey
             items = "" if depends_on_all else planning_settings(self._chain.config, source, source_digest)
+            if items and (lists := self._rule.lists_digest):
+                items = digest([items, lists])
             kept.open(self._kept, reading_settings(source), items, annotated.sidecar_of, self._retries)
             annotated.known, annotated.on_read = kept.known, kept.on_read
         return kept
