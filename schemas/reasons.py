@@ -110,6 +110,11 @@ PLAN_REASONS = (
         "add the label to classes, rename it with label.map, or set label.default",
     ),
     Reason(
+        "text_too_long",
+        "the row's text has more characters than are read",
+        "cut the recording and its transcript into parts, or correct sources[].text",
+    ),
+    Reason(
         "split_field_missing",
         "the field that decides the split is empty or missing",
         "fill in the field, or split by something else",

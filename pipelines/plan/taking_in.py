@@ -54,6 +54,7 @@ class Intake:
                     label = maker.labels.name(label)
                 elif isinstance(source.label, From) and source.label.from_ == "path":
                     label = maker.labels.of_unlabelled()
+                noted = maker.texts.add_to(fields, None) if maker.texts is not None and rows is None else ()
                 items = maker.items(recording, label, fields, rows)
             except RefusedError as error:
                 outcome.rejections += reject(
@@ -61,6 +62,7 @@ class Intake:
                 )
                 continue
             outcome.noted.update(noted_of(items))
+            outcome.noted.update(noted)
             yield from items
 
 
