@@ -55,6 +55,11 @@ ANNOTATION_NOTES = {
         "record of an annotation file is not about a stretch of audio and was passed over",
         "records of annotation files are not about a stretch of audio and were passed over",
     ),
+    "texts_empty": ("text is empty after the rules of sources[].text", "texts are empty after the rules of sources[].text"),
+    "texts_missing": (
+        "row or recording lacks the field of sources[].text.from and has no text",
+        "rows or recordings lack the field of sources[].text.from and have no text",
+    ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip
 """By code: the text for one occurrence, and for several."""

@@ -110,6 +110,11 @@ PLAN_REASONS = (
         "add the label to classes, rename it with label.map, or set label.default",
     ),
     Reason(
+        "text_too_long",
+        "the row's text has more characters than are read",
+        "cut the recording and its transcript into parts, or correct sources[].text",
+    ),
+    Reason(
         "label_not_a_list",
         "the label is a JSON array that does not hold texts",
         "correct the row; write the labels as texts with a separator, or as an array of texts",
@@ -133,6 +138,16 @@ PLAN_REASONS = (
         "split_not_mapped",
         "the field's value is not in split.map",
         "add the value to split.map, or set split.default",
+    ),
+    Reason(
+        "split_not_listed",
+        "no list of split.from_files names the recording",
+        "add it to a list, set split.default, or exclude it",
+    ),
+    Reason(
+        "split_in_two_lists",
+        "the lists of two splits name the recording",
+        "remove it from one of the lists",
     ),
 )
 """Reasons of the listing, of the annotations and of the plan."""

@@ -16,8 +16,10 @@ from clipmill.pipelines.plan.labels import LabelRule
 from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule
+from clipmill.pipelines.plan.transcripts import TextRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
+from clipmill.schemas.config.text_config import RAW_TEXT, TEXT
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import to_nfc
 from clipmill.stages.annotations.rows import Row, field_name
@@ -123,6 +125,8 @@ def configured_fields(source: Source) -> set[str]:
         names.discard("label")
     if source.annotations is not None:
         names |= source.annotations.field_columns.keys()
+    if source.text is not None:
+        names |= {TEXT, RAW_TEXT} if source.text.keep_raw else {TEXT}
     stored = {field_name(name) for name in names}
     one_hot = LabelRule.one_hot_of(source)
     return stored - {name for name in stored if one_hot is not None and one_hot.is_label((name,))}
@@ -157,6 +161,7 @@ class ItemMaker:
         segment, label = source.segment, source.label
         self._rule = rule
         self.labels = LabelRule(config, source)
+        self.texts = TextRule(source.text, f"sources.{source.name}.text") if source.text is not None else None
         self._longest_s = config.output.shard_seconds
         raw = source.raw
         self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second
@@ -348,6 +353,11 @@ class ItemMaker:
                 entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
         if self._label_from_annotation and entry.label is None and not self.labels.makes_lists:
             entry.reason = entry.reason or "label_missing"
+        if self.texts is not None and entry.reason is None:
+            try:
+                entry.noted += self.texts.add_to(entry.fields, row.label)
+            except RefusedError as error:
+                entry.reason, entry.detail = error.reason, error.detail
         return entry
 
     def _label_entry(self, entry: Entry, row: Row) -> None:

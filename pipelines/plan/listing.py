@@ -12,6 +12,7 @@ from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Un
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
 from clipmill.schemas.config import Source
+from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.plural import counted
 from clipmill.stages.meter import timed, timing
@@ -98,8 +99,8 @@ class Listing:
         return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
 
 
-def list_source(source: Source) -> Listing:
-    """List a source and read its annotations.
+def list_source(source: Source, split: Split | None = None) -> Listing:
+    """List a source and read its annotations. split : whose lists of recordings in the source's tree are no recordings
 
     Raises
     ------
@@ -107,7 +108,7 @@ def list_source(source: Source) -> Listing:
     """
     root = source_root(source)
     with timing("inventory"):
-        inventory = take_inventory(source, root)
+        inventory = take_inventory(source, root, split.list_paths if split is not None else ())
     try:
         with timing("annotations"):
             annotated = annotate(source, root, inventory)

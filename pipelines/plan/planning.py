@@ -33,8 +33,10 @@ from clipmill.pipelines.plan.noises import digest_of_noises, list_noises
 from clipmill.pipelines.plan.partitions import partition_hashes
 from clipmill.pipelines.plan.plan_table import PlanTable
 from clipmill.pipelines.plan.source_taking import SourceTaker, surveyed
+from clipmill.pipelines.plan.split_lists import ListRule
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
+from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
@@ -136,17 +138,22 @@ def make_plan(
         collector = ItemCollector()
         rejected_items: list[dict[str, Any]] = []
         field_names: dict[str, set[str]] = {}
-        listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
-        rule = SplitRule(config.split)
+        forgotten = forgotten or Forgotten()
+        listings: Iterator[Listing] = (_listed(source, config.split, forgotten, plan) for source in config.sources)
+        rule = ListRule(config.split) if config.split.from_files is not None else SplitRule(config.split)
         if config.split.needs_survey:
             # This keeps the listings of all sources in memory; otherwise it is one source at a time.
             every = list(listings)
             listings, rule = drained(every), surveyed(config, every, kept)
         taker = SourceTaker(chain, plan, collector, rule, retries or {}, kept)
         for listing in listings:
+            if isinstance(rule, ListRule):
+                rule.read_lists(listing, forgotten)
             rejections, names = taker.take_in(listing)
             rejected_items += rejections
             field_names[listing.source.name] = names
+        if isinstance(rule, ListRule):
+            plan.warnings += rule.findings()
         plan.rejections += rejected_items
         fields_of = {s.name: configured_fields(s) | field_names[s.name] for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
@@ -212,9 +219,9 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
+def _listed(source: Source, split: Split, forgotten: Forgotten, plan: Plan) -> Listing:
     """List a source, count its files, and leave out forgotten recordings."""
-    listing = list_source(source)
+    listing = list_source(source, split)
     inventory = listing.inventory
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)

@@ -63,6 +63,7 @@ class Intake:
                     label = maker.labels.name(label)
                 elif isinstance(source.label, From) and source.label.from_ == "path":
                     label = maker.labels.of_unlabelled()
+                noted = maker.texts.add_to(fields, None) if maker.texts is not None and rows is None else ()
                 items = maker.items(recording, label, fields, rows, labels)
             except RefusedError as error:
                 outcome.rejections += reject(
@@ -71,6 +72,7 @@ class Intake:
                 continue
             outcome.annotations_merged += maker.take_merged()
             outcome.noted.update(noted_of(items))
+            outcome.noted.update(noted)
             yield from items
 
     def _labels_in_path(self, text: str | None) -> list[str] | None:

@@ -24,6 +24,7 @@ from clipmill.schemas.config.noise_config import Noise
 from clipmill.schemas.config.raw_config import Raw, names_extension
 from clipmill.schemas.config.segment_config import Segment as Segment
 from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.config.text_config import Text
 from clipmill.schemas.keys import OLD_CLIP_ID_BITS
 from clipmill.schemas.label_columns import EVENTS_COLUMN, LABELS_COLUMN
 from clipmill.schemas.names import normalize_names
@@ -65,6 +66,7 @@ class Source(Frozen):
     channels: Channels | None = later(None, description="instead of audio.channels")
     track: Track | None = later(None, description="instead of audio.track")
     clips: Steps | None = later(None, description="clip stages of this source, instead of the list `clips`")
+    text: Text | None = later(None, description="transcripts: where they come from, and how they are made uniform")
 
     @property
     def all_annotations(self) -> list[Annotations]:
@@ -143,6 +145,11 @@ class Source(Frozen):
                 raise ValueError("a label from the annotation needs `annotations`")
             if "label" not in self.annotations.columns and self.label.one_hot is None:
                 raise ValueError("a label from the annotation needs `annotations.columns.label`")
+        if self.text is not None and self.text.from_ == "label":
+            if self.annotations is None:
+                raise ValueError("text.from: label is the label of annotation rows, so it needs `annotations`")
+            if self.annotations.format == "csv" and "label" not in self.annotations.columns:
+                raise ValueError("text.from: label needs `annotations.columns.label`")
         if isinstance(self.label, From) and self.label.from_ is None and self.annotations is None:
             raise ValueError("`label` needs `from` in a source without annotations: folder, or path with a regex")
         self._check_label_lists()
