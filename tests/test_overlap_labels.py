@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import build_here, run, shard_hashes, tone, write_audio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from labelled_corpora import RATE, by_start, outcome, stored_rows, table, write_rows
 
 from clipmill.pipelines.config_file import load
+from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.errors import ClipmillError, ConfigError
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -280,3 +283,134 @@ def test_desed_strong_labels(corpora: Path, tmp_path: Path, make_config: Callabl
         5.0: ["Running_water", "Speech"], 6.0: ["Running_water"], 7.0: ["Running_water", "Speech"],
         8.0: ["Running_water", "Speech"], 9.0: ["Running_water", "Speech"],
     }  # fmt: skip
+
+
+def test_files_without_rows_give_clips_without_labels(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for name in "abc":
+        write_audio(tmp_path / f"in/{name}.wav", tone(1.0, RATE, seed=ord(name)), RATE)
+    (tmp_path / "in/a.csv").write_text("start,end,label\n0,1,dog\n")
+    (tmp_path / "in/b.csv").write_text("start,end,label\n")
+    columns = {"start": "start", "end": "end", "label": "label"}
+    source = {
+        "root": tmp_path / "in", "annotations": {"sidecar": "{stem}.csv", "columns": columns},
+        "label": {"by_overlap": True, "none": "nothing"},
+    }  # fmt: skip
+    config = make_config(source, audio={"sample_rate_hz": RATE})
+    said = run("build", config)
+    assert "3 listed = 2 used + 0 rejected + 1 without annotations" in said
+    rows = open_dataset(tmp_path / "out").manifest().to_pylist()
+    assert {row["recording_id"]: row["labels"] for row in rows} == {"s0/a.wav": ["dog"], "s0/b.wav": ["nothing"]}
+    assert "0 to build" in run("plan", config), "what was kept of the sidecars gives the same plan"
+    (tmp_path / "in/b.csv").write_text("start,end,label\n0.5,1,cat\n")
+    assert "1 to build" in run("plan", config)
+    run("build", config)
+    rows = open_dataset(tmp_path / "out").manifest().to_pylist()
+    assert {row["recording_id"]: row["labels"] for row in rows} == {"s0/a.wav": ["dog"], "s0/b.wav": ["cat"]}
+
+
+def test_fields_of_rows_are_those_of_the_recording_where_all_rows_agree(
+    tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    for i, name in enumerate("ab"):
+        write_audio(tmp_path / f"in/{name}.wav", tone(1.0, RATE, seed=i), RATE)
+    rows = [("a", 0, 1, "dog", "one", "x"), ("a", 0, 1, "cat", "one", "y"), ("b", 0, 1, "dog", "two", "x")]
+    write_rows(tmp_path / "in/rows.csv", rows, "file,start,end,label,fold,who")
+    source = {"root": tmp_path / "in", "annotations": table(), "label": {"by_overlap": True}}
+    config = make_config(source, split={"from": "fold", "map": {"one": "train", "two": "test"}})
+    assert "1 recording has fields that differ between its rows" in run("plan", config)
+    found = {Path(row["recording_id"]).stem: row for row in stored_rows(tmp_path / "out", build_here(config))}
+    assert {n: (r["split"], r["fold"], r["who"]) for n, r in found.items()} == {
+        "a": ("train", "one", None),
+        "b": ("test", "two", "x"),
+    }
+    config = make_config(source, split={"from": "fold", "map": {"one": "train", "two": "test"}, "disjoint": ["who"]})
+    with pytest.raises(ClipmillError, match="1 values of 'who' are on more than one side"):
+        make_plan(load(config).config)
+
+
+def test_recordings_that_lack_a_channel_take_their_rows_along(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    write_audio(tmp_path / "in/a.wav", tone(1.0, RATE), RATE)
+    write_rows(tmp_path / "in/rows.csv", [("a", 0, 1, "dog"), ("a", 0.5, 1, "cat")])
+    source = {"root": tmp_path / "in", "annotations": table(), "label": {"by_overlap": True}, "channels": "right"}
+    (commit,) = build_here(make_config(source))
+    assert outcome([commit]) == {"used": 0, "rejected": 2}
+    assert commit.counts.rejected == {"channel_missing": 1, "recording_rejected": 2}
+
+
+CELLS = st.tuples(
+    st.sampled_from(["0", "1", "2", "-1", "x", ""]),
+    st.sampled_from(["1", "2.5", "90", "", "0"]),
+    st.sampled_from(["dog", "cat", "dog;cat", "noise", "noise;dog", '["dog"]', "[[1]]", "", "unknown"]),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    given_rows=st.lists(CELLS, min_size=1, max_size=10),
+    kind=st.sampled_from(["several", "by_overlap", "both"]),
+    random=st.randoms(use_true_random=False),
+)
+def test_all_rows_are_used_rejected_merged_or_dropped(
+    given_rows: list[tuple[str, str, str]], kind: str, random: Any, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    if not (tmp_path / "in/a.wav").exists():
+        write_audio(tmp_path / "in/a.wav", tone(3.0, RATE), RATE)
+    label: dict[str, Any] = {"map": {"dog": "Dog", "cat": "Cat"}, "drop": ["noise"]}
+    label |= {"several": True, "separator": ";"} if kind != "by_overlap" else {}
+    label |= {"by_overlap": True} if kind != "several" else {}
+    outcomes = []
+    for _ in range(2):
+        lines = ["\t".join(("a", *row)) for row in given_rows]
+        (tmp_path / "in/rows.csv").write_text("\n".join(["file\tstart\tend\tlabel", *lines]) + "\n")
+        annotations = table(delimiter="tab", quote="none")
+        source = {"root": tmp_path / "in", "annotations": annotations, "label": label, "bytes_per_second": RATE}
+        config = make_config(source, split={"train": 0.5, "test": 0.5, "by": "recording"})
+        plan = make_plan(load(config).config)
+        planned = [row for rows in plan.table["annotations"].to_pylist() for row in rows or ()]
+        dropped = sum(plan.annotations_dropped.values())
+        assert plan.annotations_read == len(given_rows)
+        assert len(planned) + plan.annotations_rejected + plan.annotations_merged + dropped == len(given_rows)
+        good = [row for row in planned if row["reason"] is None]
+        outcomes.append((len(good), plan.annotations_merged, dropped, plan.table["events"].to_pylist()))
+        if kind == "several":
+            assert len({(row["start"] or 0, row["end"]) for row in good}) == len(good)
+        random.shuffle(given_rows)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ({"separator": ";", "from": "folder"}, "`separator` needs `several: true`"),
+        ({"one_hot": ["dog"], "drop": ["x"]}, "`one_hot` needs `several: true`"),
+        ({"several": True, "one_hot": ["dog"]}, "`label.one_hot` and `annotations.columns.label` exclude each other"),
+        ({"several": True, "one_hot": ["dog"], "from": "folder"}, "`one_hot` and `from: folder` exclude each other"),
+        ({"several": True, "threshold": 1}, "`threshold` belongs to `one_hot`"),
+        ({"from": "folder", "by_overlap": True}, "`by_overlap` and `from: folder` exclude each other"),
+        ({"several": True, "none": "x"}, "`none` needs `by_overlap`"),
+        ({"by_overlap": {"min_share": 2}}, "min_share"),
+        ({"by_overlap": {"mins": 2}}, "did you mean 'min_s'"),
+        ({"by_overlap": 3}, "min_s: 0.5, min_share: 0.2"),
+    ],
+)
+def test_what_does_not_go_together_is_told(
+    label: dict[str, Any], message: str, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(make_config({"root": tmp_path, "annotations": table(), "label": label}))
+    assert message in str(error.value)
+
+
+def test_labels_by_overlap_fit_segment_and_split(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    source = {"root": tmp_path, "annotations": table(), "label": {"by_overlap": True}}
+    with pytest.raises(ConfigError, match="exclude each other: rows that label do not cut"):
+        load(make_config({**source, "segment": {"mode": "annotation"}}))
+    with pytest.raises(ConfigError, match="write `balance: true` instead of `stratify`"):
+        load(make_config(source, split={"train": 0.5, "test": 0.5, "stratify": "label"}))
+    with pytest.raises(ConfigError, match="cannot decide the split"):
+        load(make_config(source, split={"from": "label", "map": {"dog": "train"}}))
+    named = {**source, "fields": "(?P<events>.)"}
+    write_audio(tmp_path / "a.wav", tone(1.0, RATE), RATE)
+    write_rows(tmp_path / "rows.csv", [("a", 0, 1, "dog")])
+    with pytest.raises(ConfigError, match="a field 'events'"):
+        make_plan(load(make_config(named)).config)
