@@ -249,6 +249,18 @@ def test_columns_are_labels(tmp_path: Path, make_config: Callable[..., Path]) ->
     plan = make_plan(load(make_config(source)).config)
     details = [row["detail"] for rows in plan.table["annotations"].to_pylist() for row in rows]
     assert len(details) == 4 and details[0].startswith("no column is called 'dgo'; did you mean 'dog'?")
+    (tmp_path / "in/tags.csv").write_text("a,0,1,0.25,0.3\nb,1,2,0.2,0.3\n")
+    columns = {"start": 1, "end": 2}
+    source["annotations"] = {
+        "table": "tags.csv", "recording": 0, "header": False, "columns": columns, "fields": {"label": 3, "dog": 4},
+    }  # fmt: skip
+    write_audio(tmp_path / "in/b.wav", tone(2.0, RATE), RATE)
+    for columns_of_labels in (["label", "dog"], "*"):
+        source["label"] = {"by_overlap": True, "one_hot": columns_of_labels, "threshold": 0.25}
+        plan = make_plan(load(make_config(source)).config)
+        assert plan.field_names == []
+        events = [[event["labels"] for event in own] for own in plan.table["events"].to_pylist()]
+        assert sorted(events) == [[["dog"]], [["dog", "label"]]]
 
 
 def test_desed_strong_labels(corpora: Path, tmp_path: Path, make_config: Callable[..., Path]) -> None:
@@ -414,3 +426,24 @@ def test_labels_by_overlap_fit_segment_and_split(tmp_path: Path, make_config: Ca
     write_rows(tmp_path / "rows.csv", [("a", 0, 1, "dog")])
     with pytest.raises(ConfigError, match="a field 'events'"):
         make_plan(load(make_config(named)).config)
+
+
+def test_keys_move_with_what_labels_a_clip_and_only_with_that(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    for name in "ab":
+        write_audio(tmp_path / f"{name}/{name}.wav", tone(1.0, RATE), RATE)
+    write_rows(tmp_path / "a/rows.csv", [("a", 0, 0.5, "dog"), ("a", 0, 0.5, "cat")])
+
+    def digests(label: Any) -> dict[str, str]:
+        first = {"root": tmp_path / "a", "annotations": table(), **({"label": label} if label else {})}
+        plan = make_plan(load(make_config([first, {"root": tmp_path / "b", "label": "cow"}])).config).table
+        return dict(zip(plan["recording_id"].to_pylist(), plan["item_digest"].to_pylist(), strict=True))
+
+    by = {"min_s": 0.5}
+    labels: list[Any] = [
+        None, {"several": True}, {"by_overlap": True}, {"by_overlap": by}, {"by_overlap": {"min_share": 0.5}},
+        {"by_overlap": by, "none": "no"}, {"by_overlap": by, "none": "no", "drop": "no"}, {"by_overlap": by, "map": {"dog": "x", "cat": "y"}},
+    ]  # fmt: skip
+    found = [digests(label) for label in labels]
+    assert len({each["s0/a.wav"] for each in found}) == len(labels)
+    assert len({each["s1/b.wav"] for each in found}) == 1
+    assert digests({"several": True, "separator": ";"}) == found[1], "what is read counts, not how"
