@@ -151,19 +151,19 @@ def test_manifest_and_tars_have_the_same_lists(
 def test_clip_dataset_gives_multi_hot_vectors(dataset: Path, rows: dict[str, dict[str, Any]]) -> None:
     seen = 0
     for split in ("train", "test"):
-        clips = ClipDataset(dataset, split, ("clip_id", "multi_hot", "labels", "events", "log_mel"))
+        clips = ClipDataset(dataset, split, ("clip_id", "labels", "events", "log_mel"))
         for sample in clips:
             row = rows[sample["clip_id"]]
-            hot = sample["multi_hot"]
+            hot = sample["labels"]
             assert hot.dtype == torch.float32 and hot.shape == (len(clips.classes),)
             assert [clips.classes[i] for i in hot.nonzero().flatten().tolist()] == row["labels"]
-            assert (sample["labels"], sample["events"]) == (row["labels"], row["events"])
+            assert sample["events"] == row["events"]
             seen += 1
     assert seen == len(rows)
     batch = next(iter(torch.utils.data.DataLoader(ClipDataset(dataset, "train"), batch_size=4, collate_fn=padded)))
-    assert set(batch) == {"audio", "audio_length", "multi_hot", "multi_hot_length"}
-    assert batch["multi_hot"].shape == (4, len(clips.classes))
-    with pytest.raises(ClipmillError, match="ask for multi_hot"):
+    assert set(batch) == {"audio", "audio_length", "labels", "labels_length"}
+    assert batch["labels"].shape == (4, len(clips.classes))
+    with pytest.raises(ClipmillError, match="ask for labels"):
         ClipDataset(dataset, "train", ("audio", "label_id"))
 
 

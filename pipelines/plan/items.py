@@ -285,7 +285,7 @@ class ItemMaker:
         entries = [self._entry(file, row, label, fields) for file, row in drained(rows)]
         events = None
         if self.labels.makes_lists:
-            good, n_merged = merged([e for e in entries if e.reason is None], self._place)
+            good, n_merged = merged([e for e in entries if e.reason is None], self._place, self.labels.separator)
             self._n_merged += n_merged
             entries = [*good, *(e for e in entries if e.reason is not None)]
             events = events_of(good)
