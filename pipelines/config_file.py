@@ -17,6 +17,7 @@ from clipmill.schemas.config.problems import explain, find_misspelt_features, ke
 from clipmill.schemas.config.yaml_document import Document, KeyPath
 from clipmill.schemas.errors import ConfigError, Problem
 from clipmill.schemas.secret_values import remember_secrets, secrets_of_config
+from clipmill.stages.annotations.registered import complete_sources
 
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 50
@@ -168,28 +169,32 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
     remember_secrets(secrets_of_config(filled))
     problems: list[Problem] = []
     config = None
+    completed, of_formats = complete_sources(filled)
     try:
-        config = Config.model_validate(filled)
+        config = Config.model_validate(completed)
     except ValidationError as error:
         problems = explain(error, document)
-    problems += find_misspelt_features(document) + document.problems + _stage_problems(filled, document)
+    problems += find_misspelt_features(document) + document.problems
+    problems += [_placed(problem, document) for problem in (*of_formats, *_stage_problems(filled))]
     if problems or config is None:
         raise ConfigError.of(sorted(problems, key=lambda p: (p.line or 0, p.code != "config.unknown_key")))
     return ConfigFile(config=config, public=_without_secrets(document.data), path=file, lines=document.lines)
 
 
-def _stage_problems(filled: Any, document: Document) -> list[Problem]:
+def _stage_problems(filled: Any) -> list[Problem]:
     if not isinstance(filled, dict):
         return []
     from clipmill.pipelines.clip_lists import stage_problems
 
-    problems = []
-    for problem in stage_problems(filled):
-        path = key_path(problem.key)
-        while path and path not in document.lines:
-            path = path[:-1]
-        problems.append(replace(problem, file=document.file, line=document.lines.get(path)))
-    return problems
+    return stage_problems(filled)
+
+
+def _placed(problem: Problem, document: Document) -> Problem:
+    """Return a problem with the file and the line of its key, or of the nearest one around it."""
+    path = key_path(problem.key)
+    while path and path not in document.lines:
+        path = path[:-1]
+    return replace(problem, file=document.file, line=document.lines.get(path))
 
 
 def _fill_in(value: Any, path: KeyPath, document: Document, environ: Mapping[str, str]) -> Any:

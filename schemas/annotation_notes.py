@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+READ_AS = "read_as_"
+"""Beginning of the codes that tell which format was taken for how many files."""
+
 ANNOTATION_NOTES = {
     "rows_to_the_end": ("row has no end and extends to the end of its recording", "rows have no end and extend to the end of their recording"),
     "starts_cut": ("row starts slightly before its recording and was cut at 0", "rows start slightly before their recording and were cut at 0"),
@@ -32,6 +35,26 @@ ANNOTATION_NOTES = {
         "annotation file has a column named like a role, and annotations.columns does not list it",
         "annotation files have columns named like roles, and annotations.columns does not list them",
     ),
+    "labels_dropped": (
+        "row has several labels, and some of them are left out by label.drop",
+        "rows have several labels, and some of them are left out by label.drop",
+    ),
+    "fields_of_rows": (
+        "recording has fields that differ between its rows; clips that rows label by overlap have no value of them",
+        "recordings have fields that differ between their rows; clips that rows label by overlap have no value of them",
+    ),
+    "rows_without_join": (
+        "row has no counterpart in annotations that are joined to it",
+        "rows have no counterpart in annotations that are joined to them",
+    ),
+    "rows_joined_to_none": (
+        "row of joined annotations fits no row of the first ones and was left out",
+        "rows of joined annotations fit no row of the first ones and were left out",
+    ),
+    "records_passed_over": (
+        "record of an annotation file is not about a stretch of audio and was passed over",
+        "records of annotation files are not about a stretch of audio and were passed over",
+    ),
     "texts_empty": ("text is empty after the rules of sources[].text", "texts are empty after the rules of sources[].text"),
     "texts_missing": (
         "row or recording lacks the field of sources[].text.from and has no text",
@@ -44,5 +67,8 @@ ANNOTATION_NOTES = {
 
 def annotation_note(code: str, n: int) -> str:
     """Return a sentence such as ``3 rows have no end and extend to the end of their recording``."""
+    if code.startswith(READ_AS):
+        name = code.removeprefix(READ_AS)
+        return f"{n:,} {'annotation file was' if n == 1 else 'annotation files were'} read as {name} (annotations.format: auto)"
     one, several = ANNOTATION_NOTES[code]
     return f"{n:,} {one if n == 1 else several}"

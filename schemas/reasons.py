@@ -46,6 +46,16 @@ PLAN_REASONS = (
         "correct the row, or annotations.columns",
     ),
     Reason(
+        "annotation_join_conflict",
+        "annotations that are joined give one row different values of a field",
+        "correct one of the files, or carry the columns under different names by annotations.fields",
+    ),
+    Reason(
+        "annotation_malformed",
+        "the row does not have the form that annotations.format prescribes",
+        "correct the row, or check annotations.format",
+    ),
+    Reason(
         "annotation_not_a_number",
         "start, end or duration is not a finite number",
         "correct the row, or check annotations.time_unit and annotations.decimal",
@@ -105,6 +115,21 @@ PLAN_REASONS = (
         "cut the recording and its transcript into parts, or correct sources[].text",
     ),
     Reason(
+        "label_not_a_list",
+        "the label is a JSON array that does not hold texts",
+        "correct the row; write the labels as texts with a separator, or as an array of texts",
+    ),
+    Reason(
+        "label_column_missing",
+        "the row has none of the columns that an entry of label.one_hot names",
+        "correct label.one_hot; columns that annotations does not carry are no columns here: see annotations.fields and extra_columns",
+    ),
+    Reason(
+        "label_not_a_number",
+        "the value in a column of label.one_hot is neither a number nor true or false",
+        "correct the row, or leave the column out of label.one_hot",
+    ),
+    Reason(
         "split_field_missing",
         "the field that decides the split is empty or missing",
         "fill in the field, or split by something else",
@@ -113,6 +138,16 @@ PLAN_REASONS = (
         "split_not_mapped",
         "the field's value is not in split.map",
         "add the value to split.map, or set split.default",
+    ),
+    Reason(
+        "split_not_listed",
+        "no list of split.from_files names the recording",
+        "add it to a list, set split.default, or exclude it",
+    ),
+    Reason(
+        "split_in_two_lists",
+        "the lists of two splits name the recording",
+        "remove it from one of the lists",
     ),
 )
 """Reasons of the listing, of the annotations and of the plan."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from clipmill.pipelines.plan.annotations.annotate import annotate
 from clipmill.pipelines.plan.annotations.annotated import Annotated, Unusable
-from clipmill.pipelines.plan.annotations.rows import Row
-from clipmill.pipelines.plan.annotations.sheet import read_sheet
 from clipmill.pipelines.plan.inventory import take_inventory
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations.rows import Row
+from clipmill.stages.annotations.sheet import read_sheet
 from clipmill.stages.storage.root import Root
 
 RANGES = {"start": 0, "end": 1, "label": 2}

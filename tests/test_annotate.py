@@ -13,10 +13,10 @@ from annotated_corpora import RANGES, annotate_source, field_names, join, ranges
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmill.pipelines.plan.annotations.rows import AmbiguousError, UnreadableError
-from clipmill.pipelines.plan.annotations.text import decode_text
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import to_nfc
+from clipmill.stages.annotations.file_text import decode_text
+from clipmill.stages.annotations.rows import AmbiguousError, UnreadableError
 
 # Sidecars
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from annotated_corpora import RANGES, join, ranges, read
 
-from clipmill.pipelines.plan.annotations.rows import UnreadableError
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.tables import RESERVED
+from clipmill.stages.annotations.rows import UnreadableError
 
 # Dialects
 

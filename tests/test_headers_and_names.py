@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from conftest import tone, write_audio
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.plan.annotations.rows import MissingColumnError, UnreadableError
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.stages.annotations.rows import MissingColumnError, UnreadableError
 
 BY_NAME = {"start": "s", "end": "e", "label": "l"}
 

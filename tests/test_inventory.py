@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clipmill.pipelines.plan.inventory import Inventory, Patterns, take_inventory
+from clipmill.pipelines.plan.inventory import Inventory, take_inventory
+from clipmill.pipelines.plan.path_patterns import Patterns
 from clipmill.schemas.config import Source
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.storage.root import Root

@@ -15,8 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.plan.annotations.rows import AmbiguousError
-from clipmill.pipelines.plan.annotations.times import EITHER, clock_seconds, decimal_of, number
 from clipmill.pipelines.plan.fingerprints import item_digest
 from clipmill.pipelines.plan.items import Entry, Item
 from clipmill.pipelines.plan.planning import make_plan
@@ -24,6 +22,8 @@ from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.units import to_samples
+from clipmill.stages.annotations.rows import AmbiguousError
+from clipmill.stages.annotations.times import EITHER, clock_seconds, decimal_of, number
 
 GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
 NUMBERS = st.from_regex(r"\A[0-9]{1,7}([.,][0-9]{1,4}){0,3}\Z")

@@ -13,10 +13,10 @@ from annotated_corpora import RANGES, annotate_source, join, ranges, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmill.pipelines.plan.annotations.rows import UnreadableError
-from clipmill.pipelines.plan.annotations.sheet import Sheet
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
+from clipmill.stages.annotations.rows import UnreadableError
+from clipmill.stages.annotations.sheet import Sheet
 
 CELLS_BY_NAME = {"start": "start", "end": "end", "label": "label"}
 SIDECAR = {"sidecar": "{stem}.csv"}

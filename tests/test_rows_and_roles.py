@@ -18,13 +18,13 @@ from conftest import build_here, clips_of, write_audio
 from clipmill.pipelines.chain import known_reasons
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.plan.annotations.rows import HeaderError, UnreadableError
 from clipmill.pipelines.plan.planning import make_plan
 from clipmill.schemas.annotation_notes import ANNOTATION_NOTES
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.annotation_roles import ROLES, near_miss
 from clipmill.schemas.errors import ConfigError
+from clipmill.stages.annotations.rows import HeaderError, UnreadableError
 
 MakeConfig = Callable[..., Path]
 CELLS_BY_NAME = {"start": "start", "end": "end", "label": "label"}

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.names import transcript_field
 from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.storage.failures import describe_os_error
@@ -64,7 +65,13 @@ class Export:
         return transcript_field(self.published.snapshot.fields) or "label"
 
     def text_of(self, row: dict[str, Any]) -> str:
-        """Return a clip's transcript, empty when there is none."""
+        """Return a clip's transcript, empty when there is none; several labels stand with blanks between them."""
+        if (
+            self.text_field == "label"
+            and row.get(LABELS_COLUMN)
+            and LABELS_COLUMN in self.published.snapshot.label_lists
+        ):
+            return " ".join(row[LABELS_COLUMN])
         return str(row.get(self.text_field) or "")
 
     @property

@@ -18,7 +18,8 @@ def leave_out_forgotten(source: Source, forgotten: Forgotten, inventory: Invento
     n_listed = len(inventory.recordings) + len(inventory.refusals)
     inventory.recordings.keep_if(lambda path: path not in paths)
     inventory.refusals[:] = [r for r in inventory.refusals if r.path not in paths]
-    for path in paths:
-        annotated.by_path.pop(path, None)
-    annotated.strays[:] = [s for s in annotated.strays if not any(forgotten.names_one(source.name, n) for n in s.names)]
+    for part in {id(part): part for part in (annotated, *annotated.parts)}.values():
+        for path in paths:
+            part.by_path.pop(path, None)
+        part.strays[:] = [s for s in part.strays if not any(forgotten.names_one(source.name, n) for n in s.names)]
     return n_listed - len(inventory.recordings) - len(inventory.refusals)

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-import regex
-
+from clipmill.pipelines.plan.annotations.table_paths import TablePaths
 from clipmill.pipelines.plan.links import is_in
+from clipmill.pipelines.plan.path_patterns import Patterns
 from clipmill.pipelines.plan.recording_list import Recording, RecordingList
-from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
+from clipmill.schemas.config import Source
 from clipmill.schemas.config.annotation_config import Annotations
-from clipmill.schemas.config.raw_config import names_extension
-from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.names import to_nfc
+from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.secret_values import hide_secrets
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root, split_name
 from clipmill.stages.storage.versions import info_version, stat_version, version_of
 
-_EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
-_EVERYTHING = frozenset({"*", "**", "**/*"})
-_MATCH_TIMEOUT_S = 1.0
 _MAX_EXTENSION, _MAX_EXTENSIONS, _EXTENSIONS_SHOWN = 12, 1000, 8
 NO_EXTENSION, OTHERS = "none", "others"
-_PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
 _HASHERS = 8
 UNSETTLED_NS = 2_000_000_000
 """Files that were changed later than this before they were listed are read again; FAT, the coarsest, counts in steps of 2 s."""
@@ -72,98 +65,16 @@ class Inventory:
         return self.recordings.paths + [r.path for r in self.refusals]
 
 
-class Patterns:
-    """Which paths a source includes.
-
-    ``*`` and ``?`` match within a folder, ``**`` across folders. Everything else is literal, brackets too. A pattern
-    without ``/`` matches a file's name in any folder. A pattern that ends in an extension takes files of that extension
-    whatever they are; any other takes only files with a known audio extension. Case of the extension does not matter.
-
-    any_name : take files of any extension, except those with the names of annotation files
-    annotations : the source's annotation settings
-    """
-
-    def __init__(
-        self, include: list[str], exclude: list[str], any_name: bool = False, annotations: Annotations | None = None
-    ) -> None:
-        self._any_name = any_name
-        self._annotation = _annotation_names(annotations)
-        self._include = [(_compile(to_nfc(p)), names_extension(p)) for p in include]
-        self._exclude = [_compile(to_nfc(p)) for p in exclude]
-        self._all_audio = not _EVERYTHING.isdisjoint(include)
-
-    def match(self, path: str) -> bool:
-        known = split_name(path)[2] in _EXTENSIONS or (self._any_name and not self._is_annotation(path))
-        # Nearly all configurations include everything, which saves a regular expression per file.
-        wanted = (known and self._all_audio) or any(
-            (known or named) and _fits(pattern, path) for pattern, named in self._include
-        )
-        return wanted and not (self._exclude and any(_fits(pattern, path) for pattern in self._exclude))
-
-    def passes_over(self, path: str) -> bool:
-        """Return whether a path would match if its extension were a known one."""
-        if split_name(path)[2] in _EXTENSIONS or self._is_annotation(path):
-            return False
-        wanted = self._all_audio or any(not named and _fits(pattern, path) for pattern, named in self._include)
-        return wanted and not any(_fits(pattern, path) for pattern in self._exclude)
-
-    def _is_annotation(self, path: str) -> bool:
-        return self._annotation is not None and _fits(self._annotation, path)
-
-    def wants_folder(self, path: str) -> bool:
-        """Return whether a folder could contain a match: an include pattern fits its beginning, and no exclude pattern fits it."""
-        excluded = any(_fits(pattern, path) or _fits(pattern, f"{path}/x") for pattern in self._exclude)
-        return not excluded and any(_fits(pattern, f"{path}/", partial=True) for pattern, _ in self._include)
-
-
-def _fits(pattern: regex.Pattern[str], path: str, partial: bool = False) -> bool:
-    try:
-        return pattern.fullmatch(to_nfc(path), timeout=_MATCH_TIMEOUT_S, partial=partial) is not None
-    except TimeoutError:
-        raise ConfigError(f"an include or exclude pattern takes too long on {path!r}; use fewer stars") from None
-
-
-def _annotation_names(annotations: Annotations | None) -> regex.Pattern[str] | None:
-    """Return a pattern for the paths of a source's annotation files."""
-    if annotations is None:
-        return None
-    if annotations.table is not None:
-        return regex.compile(regex.escape(posixpath.normpath(annotations.table)))
-    parts = _PLACEHOLDER.split(posixpath.normpath(annotations.sidecar or ""))
-    return regex.compile("(?:.*/)?" + "[^/]+".join(map(regex.escape, parts)), regex.DOTALL)
-
-
-def _compile(pattern: str) -> regex.Pattern[str]:
-    text = pattern if "/" in pattern else f"**/{pattern}"
-    ending = ""
-    if names_extension(text):
-        text, dot, extension = text.rpartition(".")
-        ending = f"(?i:{regex.escape(dot + extension)})"
-    out, i = "", 0
-    while i < len(text):
-        if text.startswith("**/", i) and (i == 0 or text[i - 1] == "/"):
-            out, i = out + "(?:.*/)?", i + 3
-        elif text.startswith("**", i):
-            out, i = out + ".*", i + 2
-        elif text[i] == "*":
-            out, i = out + "[^/]*", i + 1
-        elif text[i] == "?":
-            out, i = out + "[^/]", i + 1
-        else:
-            out, i = out + regex.escape(text[i]), i + 1
-    return regex.compile(out + ending, regex.DOTALL)
-
-
-def take_inventory(source: Source, root: Root) -> Inventory:
-    """List a source. Hidden files and folders (``.name``) are not looked at.
+def take_inventory(source: Source, root: Root, lists: Collection[str] = ()) -> Inventory:
+    """List a source. Hidden files and folders (``.name``) are not looked at. lists : paths of files that list recordings
 
     Raises
     ------
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
-    patterns = Patterns(source.include, source.exclude, source.any_name, source.annotations)
+    patterns = Patterns(source.include, source.exclude, source.any_name, source.all_annotations, lists)
     inventory = Inventory(RecordingList(source.name), listed_at_ns=time.time_ns())
-    keep = _kept_others(source.annotations)
+    keep = _kept_others(source.all_annotations)
     try:
         listing = _Walk(source, root, inventory, patterns).files() if root.is_local else _remote(root)
         for path, size, version, changed in listing:
@@ -202,14 +113,14 @@ def take_inventory(source: Source, root: Root) -> Inventory:
     return inventory
 
 
-def _kept_others(annotations: Annotations | None) -> Callable[[str], bool] | None:
+def _kept_others(specs: list[Annotations]) -> Callable[[str], bool] | None:
     """Return which files that are not recordings are kept in an inventory, None if none are."""
-    if annotations is None:
-        return None
-    if annotations.table is not None:
-        table = to_nfc(posixpath.normpath(annotations.table))
-        return lambda path: path == table or (not path.isascii() and to_nfc(path) == table)
-    return lambda path: True
+    tables = [TablePaths(spec).match for spec in specs if spec.table is not None]
+    if len(tables) < len(specs):
+        return lambda path: True
+    if len(tables) == 1:
+        return tables[0]
+    return (lambda path: any(match(path) for match in tables)) if tables else None
 
 
 def is_settled(version: str, listed_at_ns: int) -> bool:
@@ -280,7 +191,7 @@ class _Walk:
 
     def __init__(self, source: Source, root: Root, inventory: Inventory, patterns: Patterns) -> None:
         self._source, self._inventory, self._patterns = source, inventory, patterns
-        self._has_sidecars = source.annotations is not None and source.annotations.sidecar is not None
+        self._has_sidecars = any(spec.sidecar is not None for spec in source.all_annotations)
         self._top = root.full()
         self._real_top = os.path.realpath(self._top)
         self._seen = {self._real_top}

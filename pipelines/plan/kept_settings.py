@@ -16,7 +16,13 @@ from clipmill.schemas.config import Config, Source
 from clipmill.schemas.keys import digest
 
 _TOP = Path(__file__).resolve().parents[2]
-_READING = ("pipelines/plan/annotations", "schemas/config", "schemas/names.py", "schemas/tables.py")
+_READING = (
+    "pipelines/plan/annotations",
+    "stages/annotations",
+    "schemas/config",
+    "schemas/names.py",
+    "schemas/tables.py",
+)
 _PLANNING = ("pipelines/plan", "pipelines/chain.py", "schemas", "stages/decode/families.py", "stages/storage")
 
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.pipelines.plan.annotations.rows import field_name
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.stages.annotations.rows import field_name
 
 _SHOWN = 3
 

@@ -9,8 +9,11 @@ from typing import Self
 
 from clipmill.pipelines.plan.annotations.annotate import annotate
 from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable
+from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
+from clipmill.pipelines.plan.label_maps import with_label_map
 from clipmill.schemas.config import Source
+from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.plural import counted
 from clipmill.stages.meter import timed, timing
@@ -43,6 +46,19 @@ class Listing:
         inventory = replace(self.inventory, recordings=self.inventory.recordings.copy())
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
+    @property
+    def sidecar_files(self) -> Inventory:
+        """The files among which sidecars are, which can be those of another tree."""
+        annotated = self.annotated
+        if not isinstance(annotated, Sidecars):
+            return self.inventory
+        return Inventory(
+            self.inventory.recordings,
+            other_files=annotated.other_files,
+            links=dict(annotated.links),
+            listed_at_ns=annotated.listed_at_ns,
+        )
+
     def annotated_each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
         each = timed("annotations", self.annotated.each(members))  # sidecars are read here
@@ -63,11 +79,12 @@ class Listing:
         if source.annotations is None or not n or annotated.n_annotated or self.n_forgotten:
             return
         where = source.annotations.sidecar or source.annotations.table
+        under = source.annotations.root or source.root
         n_empty = annotated.noted["empty_sidecars"]
         header = " (header: true takes the first row for a header)" if source.annotations.header else ""
         empty = f"; for {counted(n_empty, 'recording')} that file has no rows{header}" if n_empty else ""
         raise ClipmillError(
-            f"source {source.name!r}: none of {counted(n, 'recording')} under {source.root} has an annotation in {where!r}{empty}"
+            f"source {source.name!r}: none of {counted(n, 'recording')} under {under} has an annotation in {where!r}{empty}"
             f"{self._first_stray()}; check annotations"
         )
 
@@ -83,16 +100,17 @@ class Listing:
         return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
 
 
-def list_source(source: Source) -> Listing:
-    """List a source and read its annotations.
+def list_source(source: Source, split: Split | None = None) -> Listing:
+    """List a source and read its annotations. split : whose lists of recordings in the source's tree are no recordings
 
     Raises
     ------
     ConfigError, ClipmillError : the source cannot be listed or has no recordings, or a table cannot be read
     """
     root = source_root(source)
+    source = with_label_map(source, root)
     with timing("inventory"):
-        inventory = take_inventory(source, root)
+        inventory = take_inventory(source, root, split.list_paths if split is not None else ())
     try:
         with timing("annotations"):
             annotated = annotate(source, root, inventory)

@@ -30,6 +30,7 @@ from clipmill.pipelines.plan.taking_in import Intake, reject, rejection
 from clipmill.pipelines.plan.transcripts import check_text_field
 from clipmill.schemas.config import Config
 from clipmill.schemas.findings import Finding
+from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
 
 Members = Iterator[tuple[Recording, Rows | Unusable | None]]
@@ -112,11 +113,13 @@ class SourceTaker:
     def _kept_source(self, listing: Listing, source_digest: str) -> KeptSource:
         """Return what is kept of a source; of one without sidecars it is nothing."""
         source, annotated = listing.source, listing.annotated
-        kept = KeptSource(source.name, listing.inventory, listing.root.uri)
+        kept = KeptSource(source.name, listing.sidecar_files, listing.root.uri)
         if self._kept is not None and isinstance(annotated, Sidecars):
             # With `balance` and `stratify` the side of a recording depends on all others.
             depends_on_all = self._chain.config.split.needs_survey
             items = "" if depends_on_all else planning_settings(self._chain.config, source, source_digest)
+            if items and (lists := self._rule.lists_digest):
+                items = digest([items, lists])
             kept.open(self._kept, reading_settings(source), items, annotated.sidecar_of, self._retries)
             annotated.known, annotated.on_read = kept.known, kept.on_read
         return kept
@@ -177,7 +180,7 @@ def surveyed(config: Config, listings: list[Listing], kept: KeptParts | None) ->
     for listing in listings:
         again, source = listing.again(), listing.source
         if kept is not None and isinstance(again.annotated, Sidecars):
-            rows = KeptSource(source.name, again.inventory, again.root.uri)
+            rows = KeptSource(source.name, again.sidecar_files, again.root.uri)
             rows.open(kept, reading_settings(source), "", again.annotated.sidecar_of, {})
             rows.skip_refused()
             again.annotated.known = rows.known

@@ -11,12 +11,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
 
-from clipmill.pipelines.plan.annotations.rows import field_name
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import position_hash
+from clipmill.stages.annotations.rows import field_name
 
 _SHOWN = 3
 _AFTER_ALL = (2**64, "")
@@ -40,6 +40,11 @@ class SplitRule:
         self._positive = [(name, share) for name, share in self._shares if share > 0]
         self._rendezvous = split.method == "rendezvous"
         self.n_without = 0
+
+    @property
+    def lists_digest(self) -> str:
+        """Digest of what the lists of recordings say; empty without lists."""
+        return ""
 
     @property
     def first(self) -> str:
@@ -201,6 +206,8 @@ def rendezvous(value: str, shares: Sequence[tuple[str, float]]) -> str:
 
 def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
     """Return the split of one clip; see `SplitRule.choose`. Raises ClipmillError if the split depends on the whole corpus."""
-    if config.split.needs_survey:
-        raise ClipmillError("with split.balance and split.stratify, the side of a clip depends on the whole corpus")
+    if config.split.needs_survey or config.split.from_files is not None:
+        raise ClipmillError(
+            "with split.balance, split.stratify and split.from_files, the side of a clip depends on more than the clip"
+        )
     return SplitRule(config.split).choose(recording_id, fields, label)

@@ -9,12 +9,12 @@ from typing import Any, Literal, cast
 
 import regex
 
-from clipmill.pipelines.plan.annotations.rows import field_name
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.text_config import RAW_TEXT, TEXT, Text
 from clipmill.schemas.errors import ConfigError
+from clipmill.stages.annotations.rows import field_name
 
 MAX_CHARACTERS = 200_000
 """Longest text in characters, before the rules and after each of them."""

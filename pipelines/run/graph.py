@@ -48,6 +48,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             config.has_channel_column,
             chain.cut_fields,
             chain.on_stored,
+            config.label_lists,
         ),
         on_stored=chain.on_stored,
         derived=chain.derived,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from clipmill.schemas.config.address import check_address
 from clipmill.schemas.config.annotation_roles import ROLES, near_miss
 from clipmill.schemas.config.model import Frozen, later
 
@@ -67,11 +68,18 @@ _TimeUnit = Annotated[
 class Annotations(Frozen):
     """Configure where a source's annotation rows are and how to read them."""
 
-    format: Literal["csv"] = "csv"
+    format: str = Field("csv", description="kind of the files; see docs/annotations.md")
     sidecar: str | None = Field(
         None, description="file beside each recording; {stem} and {name} stand for the recording's"
     )
-    table: str | None = Field(None, description="one file for the whole source, relative to its root")
+    table: str | None = Field(
+        None,
+        description="one file for the whole source, relative to its root, or a pattern such as '**/*.trans.txt'; a folder, for formats"
+        " that are one",
+    )
+    root: str | None = later(
+        None, description="tree of the annotation files, laid out like the source's; default: the source's root"
+    )
     recording: _RecordingName | None = Field(
         None,
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
@@ -106,6 +114,8 @@ class Annotations(Frozen):
         "reject", description="table only: rows whose recording is not there are rejected, or left out and counted"
     )
 
+    options: dict[str, Any] = later({}, description="keys that only the format has; they are written beside the others")
+
     @property
     def samples_at_hz(self) -> int | None:
         """Return the fixed rate of times in samples. None when times are in other units or follow each recording's rate."""
@@ -115,6 +125,11 @@ class Annotations(Frozen):
     def row_unit(self) -> Literal["s", "ms", "samples"]:
         """Return the unit of start and end after reading, which converts clock times and samples at a fixed rate to seconds."""
         return "s" if isinstance(self.time_unit, SamplesAt) or self.time_unit == "clock" else self.time_unit
+
+    @property
+    def is_timed(self) -> bool:
+        """Return whether rows have times."""
+        return "start" in self.columns
 
     @property
     def roles(self) -> dict[str, int | str]:
@@ -170,6 +185,8 @@ class Annotations(Frozen):
             names = re.findall(r"\{([^{}]*)\}", self.sidecar)
             if set(names) - {"stem", "name"}:
                 raise ValueError(f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}")
+        if self.root is not None:
+            check_address(self.root)
         for name in (self.sidecar, self.table):
             if name is not None and (name.startswith("/") or ".." in name.split("/") or "://" in name):
                 raise ValueError(f"{name!r} leads out of the source's root")

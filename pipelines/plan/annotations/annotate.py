@@ -6,20 +6,30 @@ import re
 
 from clipmill.pipelines.plan.annotations.annotated import Annotated, Stray
 from clipmill.pipelines.plan.annotations.join import Join
-from clipmill.pipelines.plan.annotations.rows import AmbiguousError, HeaderError, MissingColumnError, UnreadableError
-from clipmill.pipelines.plan.annotations.sheet import MAX_TABLE_BYTES, Sheet, read_sheet
+from clipmill.pipelines.plan.annotations.joined import Joined
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
-from clipmill.pipelines.plan.inventory import Inventory
-from clipmill.pipelines.plan.links import link_out_of
+from clipmill.pipelines.plan.annotations.table_paths import TablePaths
+from clipmill.pipelines.plan.inventory import Inventory, take_inventory
+from clipmill.pipelines.plan.links import check_link
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
-from clipmill.schemas.names import paths_by_nfc
+from clipmill.stages.annotations.format import Content, FileRows
+from clipmill.stages.annotations.registered import find_format
+from clipmill.stages.annotations.rows import (
+    AmbiguousError,
+    HeaderError,
+    MissingColumnError,
+    SettingError,
+    UnreadableError,
+)
+from clipmill.stages.annotations.sheet import MAX_TABLE_BYTES
 from clipmill.stages.storage.root import Root, split_name
 
 _NAME_HEADERS = frozenset(
     "file files filename filenames filepath fname path recording recordingid wav audio audiofile audiofilename clip clipid track id".split()
 )
+_UNIT_S = {"s": 1.0, "ms": 1e-3, "samples": 1.0}
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -30,64 +40,135 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
     ------
     ConfigError : the table is missing, unreadable, or lacks a configured column; or several recordings share one sidecar
     """
-    spec = source.annotations
-    if spec is None:
+    if source.annotations is None:
         return Annotated()
+    key = f"sources.{source.name}.annotations"
+    first = _annotate(source, source.annotations, key, root, inventory)
+    if not source.joins:
+        return first
+    others = [
+        _annotate(source, spec, f"sources.{source.name}.joins[{k}]", root, inventory)
+        for k, spec in enumerate(source.joins)
+    ]
+    return Joined(first=first, others=others, units_s=_units_s(source)).with_strays()
+
+
+def _units_s(source: Source) -> list[float]:
+    """Return the seconds per unit of the times of a source's annotations, the first of which may count samples.
+
+    Raises
+    ------
+    ConfigError : times of some follow each recording's rate, and those of others do not, so that they cannot be compared
+    """
+    specs = source.all_annotations
+    timed = [spec for spec in specs if "start" in spec.columns] or specs[:1]
+    if len({spec.row_unit == "samples" for spec in timed}) > 1:
+        raise ConfigError(
+            "times in samples of each recording's own rate cannot be compared with times in seconds; give"
+            " time_unit: {samples_at_hz: ...}",
+            key=f"sources.{source.name}.joins",
+        )
+    return [_UNIT_S[spec.row_unit] for spec in specs]
+
+
+def _annotate(source: Source, spec: Annotations, key: str, root: Root, inventory: Inventory) -> Annotated:
+    """Read one of the annotations of a source. key : its place in the configuration"""
+    files = inventory
+    if spec.root is not None:
+        elsewhere = source.model_copy(update={"root": spec.root, "exclude": ["**"], "annotations": spec, "joins": []})
+        root = Root(spec.root, source.storage_options if "://" in spec.root else {})
+        files = take_inventory(elsewhere, root)
     if spec.sidecar is not None:
         sidecars = Sidecars(
             spec=spec,
             root=root,
-            other_files=inventory.other_files,
-            links=inventory.links,
-            key=f"sources.{source.name}.annotations",
+            other_files=files.other_files,
+            links=files.links,
+            listed_at_ns=files.listed_at_ns,
+            key=key,
         )
         if _PLACEHOLDER.search(spec.sidecar) is None:
             sidecars.check_one_each(inventory.recordings.paths)
         return sidecars
-    return _table(spec, str(spec.table), source, root, inventory)
+    annotated = Annotated()
+    finder = _Finder(inventory)
+    tables = TablePaths(spec).tables(files.other_files)
+    if not tables:
+        raise ConfigError(f"no file under {root.uri('')} fits {spec.table!r}", key=f"{key}.table")
+    for table in tables:
+        _table(spec, key, table, source, root, files, finder, annotated)
+    annotated.n_annotated = len(annotated.by_path)
+    return annotated
 
 
-def _table(spec: Annotations, table: str, source: Source, root: Root, inventory: Inventory) -> Annotated:
-    key = f"sources.{source.name}.annotations"
-    table = paths_by_nfc(inventory.other_files).get(table, table)
-    _check_link(table, source, root, f"{key}.table")
+class _Finder:
+    """Find recordings, and refused ones, by the names in tables."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.recordings = Join(inventory.recordings.paths)
+        self.refused = Join([refusal.path for refusal in inventory.refusals])
+
+
+def _table(
+    spec: Annotations,
+    key: str,
+    table: str,
+    source: Source,
+    root: Root,
+    files: Inventory,
+    finder: _Finder,
+    annotated: Annotated,
+) -> None:
+    """Add the rows of a table to those of the source."""
     try:
-        if root.size(table) > MAX_TABLE_BYTES:
-            raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=f"{key}.table")
-        sheet = read_sheet(root.read_bytes(table), spec)
+        content = _content_of(spec, f"{key}.table", table, source, root, files)
+        sheet = find_format(spec.format).open(content, spec, table)
         columns = spec.recording if isinstance(spec.recording, list) else [spec.recording]
         namers = [_Namer(where, sheet, f"{key}.recording") for where in columns if where is not None]
-        return _join_rows(source, table, sheet, namers, inventory)
+        _join_rows(source, spec, table, sheet, namers, finder, annotated)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{root.uri(table)} does not exist", key=f"{key}.table") from None
     except MissingColumnError as error:
         raise ConfigError(f"{table}: {error}", key=f"{key}.{error.under}") from None
-    except HeaderError as error:
-        raise ConfigError(f"{table}: {error}", key=f"{key}.header") from None
+    except SettingError as error:
+        raise ConfigError(f"{table}: {error}", key=f"{key}.{error.under}") from None
     except AmbiguousError as error:
         raise ConfigError(f"{table}: {error}; set the decimal sign, '.' or ','", key=f"{key}.decimal") from None
     except (UnreadableError, PermissionError, IsADirectoryError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
 
-def _check_link(table: str, source: Source, root: Root, key: str) -> None:
-    """Raise ConfigError if a table is reached by a link out of the source's root, and these are not followed."""
-    if source.follow_links or (found := link_out_of(root, table)) is None:
-        return
-    link, target = found
-    how = "is a link" if link == table else f"is reached by {link}, a link"
-    raise ConfigError(
-        f"{table} {how} to {target}, which is outside {source.root}: set follow_links: true for this source, or copy the"
-        " table into its root",
-        key=key,
-    )
+def _content_of(spec: Annotations, key: str, table: str, source: Source, root: Root, files: Inventory) -> Content:
+    """Return the content of a table: of a file, or of the files in a folder that a format reads.
+
+    Raises
+    ------
+    ConfigError : it is too large, or a link out of the source's root
+    OSError : it cannot be read
+    """
+    parts = TablePaths(spec).parts(files.other_files) if table not in files.other_files else {}
+    folder = find_format(spec.format).folder
+    if folder and not parts and table not in files.other_files:
+        raise ConfigError(f"{root.uri(table)} has none of the files {', '.join(folder)}", key=key)
+    for path in parts.values() or [table]:
+        check_link(root, path, source, key, "table")
+    if sum(map(root.size, parts.values() or [table])) > MAX_TABLE_BYTES:
+        raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=key)
+    return {name: root.read_bytes(path) for name, path in parts.items()} if parts else root.read_bytes(table)
 
 
-def _join_rows(source: Source, table: str, sheet: Sheet, namers: list[_Namer], inventory: Inventory) -> Annotated:
-    """Return the rows of a table by the recording that they name. Raises HeaderError if the header names a recording."""
-    join, refused = Join(inventory.recordings.paths), Join([r.path for r in inventory.refusals])
-    annotated = Annotated()
-    ignores = source.annotations is not None and source.annotations.missing_recordings == "ignore"
+def _join_rows(
+    source: Source,
+    spec: Annotations,
+    table: str,
+    sheet: FileRows,
+    namers: list[_Namer],
+    finder: _Finder,
+    annotated: Annotated,
+) -> None:
+    """Add the rows of a table by the recording that they name. Raises HeaderError if the header names a recording."""
+    join, refused = finder.recordings, finder.refused
+    ignores = spec.missing_recordings == "ignore"
 
     def names_one(cells: list[str]) -> bool:
         plain = [cell.strip('"') for cell in cells]
@@ -138,9 +219,7 @@ def _join_rows(source: Source, table: str, sheet: Sheet, namers: list[_Namer], i
         else:
             rows.append((table, row))
     annotated.noted.update(sheet.noted)
-    annotated.unnamed_roles = sheet.unnamed_roles
-    annotated.n_annotated = len(annotated.by_path)
-    return annotated
+    annotated.unnamed_roles = annotated.unnamed_roles or sheet.unnamed_roles
 
 
 def _is_header(names: list[str], cells: list[str]) -> bool:
@@ -156,7 +235,7 @@ class _Namer:
     is_one_column : whether the name is one column, unchanged
     """
 
-    def __init__(self, where: str | int, sheet: Sheet, key: str) -> None:
+    def __init__(self, where: str | int, sheet: FileRows, key: str) -> None:
         self.by_index = isinstance(where, int)
         self._template = str(where) if "{" in str(where) else "{" + str(where) + "}"
         self._places: dict[str, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, TypeVar
 
-from clipmill.pipelines.plan.annotations.rows import Row
+from clipmill.stages.annotations.rows import Row
 
 
 class HasPath(Protocol):
@@ -77,6 +77,11 @@ class Annotated:
         """
         for member in members:
             yield member, self.by_path.pop(member.path, None)
+
+    @property
+    def parts(self) -> tuple[Annotated, ...]:
+        """The annotations that these consist of."""
+        return (self,)
 
     def again(self) -> Self:
         """Return a copy that can be iterated independently."""

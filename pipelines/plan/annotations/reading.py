@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable
-from clipmill.pipelines.plan.annotations.rows import AmbiguousError, HeaderError, Row, UnreadableError
-from clipmill.pipelines.plan.annotations.sheet import MAX_SIDECAR_BYTES, read_sheet
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations.registered import find_format
+from clipmill.stages.annotations.rows import AmbiguousError, Row, SettingError, UnreadableError
+from clipmill.stages.annotations.sheet import MAX_SIDECAR_BYTES
 
 Content = bytes | OSError
-_HEADER = "header"
 
 
 @dataclass
@@ -26,7 +26,8 @@ class Reading:
 
     rows : its rows; None if it cannot be used
     reason, detail : of the rejection of its recording if it cannot be used
-    has_no_header : whether it cannot be used because its first row is data, which many sidecars have if the configuration is wrong
+    under : key of `annotations` that is the reason why it cannot be used, which many sidecars have if the configuration is wrong;
+        otherwise empty
     noted : counts of notes on how it was read; unnamed_roles : as in `Annotated`
     is_lasting : whether it gives the same as long as it does not change; False if storage refused to read it
     """
@@ -34,7 +35,7 @@ class Reading:
     rows: list[Row] | None
     reason: str = ""
     detail: str = ""
-    has_no_header: bool = False
+    under: str = ""
     noted: dict[str, int] = field(default_factory=dict)
     unnamed_roles: dict[str, str] = field(default_factory=dict)
     is_lasting: bool = True
@@ -55,7 +56,7 @@ class Reading:
                 + ([] if r.names == names else [r.names])
                 for r in self.rows
             ]
-        why = [_HEADER if self.has_no_header else "", self.reason, self.detail] if self.rows is None else []
+        why = [self.under, self.reason, self.detail] if self.rows is None else []
         return json.dumps([rows, names, self.noted, self.unnamed_roles, *why], separators=(",", ":"))
 
     @classmethod
@@ -63,8 +64,8 @@ class Reading:
         """Return the reading that `to_json` wrote."""
         written, names, noted, roles, *why = json.loads(text)
         if written is None:
-            header, reason, detail = why
-            return cls(None, reason, detail, header == _HEADER, noted, roles)
+            under, reason, detail = why
+            return cls(None, reason, detail, under, noted, roles)
         shared = tuple(names)
         rows = [
             Row(
@@ -75,8 +76,8 @@ class Reading:
         return cls(rows, noted=noted, unnamed_roles=roles)
 
 
-def read_content(content: Content, spec: Annotations) -> Reading:
-    """Read the content of a sidecar.
+def read_content(content: Content, spec: Annotations, path: str = "") -> Reading:
+    """Read the content of a sidecar. path : of the file
 
     Raises
     ------
@@ -88,10 +89,10 @@ def read_content(content: Content, spec: Annotations) -> Reading:
             raise content
         if len(content) > MAX_SIDECAR_BYTES:
             raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
-        sheet = read_sheet(content, spec)
-        rows = sheet.rows
-    except HeaderError as error:
-        return Reading(None, "annotation_unreadable", str(error), has_no_header=True)
+        sheet = find_format(spec.format).open(content, spec, path)
+        rows = [row for _, row in sheet]
+    except SettingError as error:
+        return Reading(None, "annotation_unreadable", str(error), under=error.under)
     except AmbiguousError as error:
         return Reading(None, "annotation_ambiguous_number", str(error))
     except (UnreadableError, PermissionError, FileNotFoundError) as error:

@@ -17,16 +17,16 @@ from typing import Self
 
 from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, T, Unusable
 from clipmill.pipelines.plan.annotations.reading import Content, Reading, read_content
-from clipmill.pipelines.plan.annotations.sheet import MAX_SIDECAR_BYTES
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import paths_by_nfc, to_nfc
+from clipmill.stages.annotations.sheet import MAX_SIDECAR_BYTES
 from clipmill.stages.storage.root import Root, split_name
 
 _READERS, _BATCH, _AT_ONCE = 16, 32, 32
 _LARGE_BYTES, _BATCH_BYTES = 1 << 20, 8 << 20
 """Largest size of a sidecar that is read ahead, and of those of a batch together; 32 batches take 288 MB at most."""
-_HEADLESS_ENOUGH = 100
+_ENOUGH = 100
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -35,6 +35,7 @@ class Sidecars(Annotated):
     """The sidecars of a source. `n_annotated` and `noted` count the sidecars read so far.
 
     other_files : versions of files that are not recordings, by path
+    listed_at_ns : when they were listed
     links : links that cannot be read as sidecars, or that lead to folders of them, with the reason and detail to reject a recording
     key : configuration key of the annotations
     known : returns what a sidecar gave when it was read, see `Reading.to_json`, given the paths of its recording and its own; None if
@@ -47,7 +48,8 @@ class Sidecars(Annotated):
     spec: Annotations
     root: Root
     other_files: dict[str, str]
-    key: str
+    listed_at_ns: int = 0
+    key: str = ""
     links: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     known: Callable[[str, str], str | None] | None = None
     on_read: Callable[[str, str, Reading], None] | None = None
@@ -60,7 +62,7 @@ class Sidecars(Annotated):
 
         Raises
         ------
-        ConfigError : the first row of many sidecars is data where the configuration says that it is a header
+        ConfigError : many sidecars show that the configuration is wrong, such as data where it says that there is a header
         OSError : the store fails, so that other sidecars cannot be read either
         """
         for (member, sidecar, text), _, content in _contents(self.root, map(self._wanted, members)):
@@ -74,7 +76,7 @@ class Sidecars(Annotated):
                 if text is not None:
                     reading = Reading.from_json(text)
                 else:
-                    reading = read_content(content or b"", self.spec)
+                    reading = read_content(content or b"", self.spec, sidecar)
                     if self.on_read is not None:
                         self.on_read(member.path, sidecar, reading)
                 rows = self._count(sidecar, reading)
@@ -88,9 +90,9 @@ class Sidecars(Annotated):
 
     def _count(self, sidecar: str, reading: Reading) -> Rows | Unusable:
         """Count a sidecar, and return its rows."""
-        if reading.has_no_header:
-            self._headless.add(sidecar, reading.detail)
-        self.is_lasting = self.is_lasting and reading.is_lasting and not reading.has_no_header
+        if reading.under:
+            self._unfitting.add(sidecar, reading.detail, reading.under)
+        self.is_lasting = self.is_lasting and reading.is_lasting and not reading.under
         rows = reading.of(sidecar)
         if isinstance(rows, Unusable):
             self.count(1, 0)
@@ -104,17 +106,17 @@ class Sidecars(Annotated):
         """Count sidecars with rows, and with these those that are unusable. n_annotated : of both"""
         self.n_annotated += n_annotated
         self.n_with_rows += n_with_rows
-        self._headless.count_other(n_with_rows)
+        self._unfitting.count_other(n_with_rows)
 
     def again(self) -> Self:
         return replace(self, n_annotated=0, n_with_rows=0, noted=Counter())
 
     def check(self) -> None:
-        self._headless.check()
+        self._unfitting.check()
 
     @cached_property
-    def _headless(self) -> _Headless:
-        return _Headless(self.key)
+    def _unfitting(self) -> _Unfitting:
+        return _Unfitting(self.key)
 
     @cached_property
     def _spelled(self) -> dict[str, str]:
@@ -169,29 +171,33 @@ class Sidecars(Annotated):
                 )
 
 
-class _Headless:
-    """Count sidecars with data where the header should be: a mistake in the configuration, or in a few files."""
+class _Unfitting:
+    """Count sidecars that a key of the configuration does not fit: a mistake in the configuration, or in a few files."""
 
     def __init__(self, key: str) -> None:
-        self._key, self._first, self._n, self._n_others = key, "", 0, 0
+        self._key, self._first, self._under, self._n, self._n_others = key, "", "", 0, 0
 
     def count_other(self, n: int) -> None:
         """Count sidecars that were read and have rows."""
         self._n_others += n
 
-    def add(self, sidecar: str, error: str) -> None:
-        """Count a sidecar without header. Raises ConfigError after many of them and no other, to avoid reading the rest."""
-        self._first = self._first or f"{sidecar}: {error}"
+    def add(self, sidecar: str, error: str, under: str) -> None:
+        """Count a sidecar that does not fit. Raises ConfigError after many of them and no other, to avoid reading the rest.
+
+        under : the key
+        """
+        if not self._first:
+            self._first, self._under = f"{sidecar}: {error}", under
         self._n += 1
-        if self._n >= _HEADLESS_ENOUGH and not self._n_others:
+        if self._n >= _ENOUGH and not self._n_others:
             self.check()
 
     def check(self) -> None:
-        """Raise ConfigError if at least half of the sidecars lack the header. If fewer do, only their recordings are rejected."""
+        """Raise ConfigError if at least half of the sidecars do not fit. If fewer do not, only their recordings are rejected."""
         if self._n and self._n >= self._n_others:
             total = self._n + self._n_others
             also = f" (as in {self._n:,} of the {total:,} sidecars read so far)" if total > 1 else ""
-            raise ConfigError(f"{self._first}{also}", key=f"{self._key}.header")
+            raise ConfigError(f"{self._first}{also}", key=f"{self._key}.{self._under}")
 
 
 def _contents(root: Root, pairs: Iterator[tuple[T, str | None]]) -> Iterator[tuple[T, str, Content | None]]:

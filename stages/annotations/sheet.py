@@ -7,13 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from clipmill.pipelines.plan.annotations.column_roles import Columns, is_number_like
-from clipmill.pipelines.plan.annotations.dialect import dialect, is_comment, sniff_delimiter
-from clipmill.pipelines.plan.annotations.quoting import QUOTE, is_quoted_tsv
-from clipmill.pipelines.plan.annotations.rows import HeaderError, Row, UnreadableError
-from clipmill.pipelines.plan.annotations.text import decode_text, lines
-from clipmill.pipelines.plan.annotations.times import EITHER, Times, decimal_of
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations.column_roles import Columns, is_number_like
+from clipmill.stages.annotations.dialect import dialect, is_comment, sniff_delimiter
+from clipmill.stages.annotations.file_text import decode_text, lines
+from clipmill.stages.annotations.quoting import QUOTE, is_quoted_tsv
+from clipmill.stages.annotations.rows import HeaderError, Row, UnreadableError
+from clipmill.stages.annotations.times import EITHER, Times, decimal_of
 
 MAX_SIDECAR_BYTES = 64 << 20
 MAX_TABLE_BYTES = 4 << 30

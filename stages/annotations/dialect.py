@@ -6,11 +6,11 @@ import csv
 from itertools import islice
 from typing import Any
 
-from clipmill.pipelines.plan.annotations.column_roles import Columns
-from clipmill.pipelines.plan.annotations.quoting import pair_up
-from clipmill.pipelines.plan.annotations.rows import HeaderError, MissingColumnError
-from clipmill.pipelines.plan.annotations.text import lines
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations.column_roles import Columns
+from clipmill.stages.annotations.file_text import lines
+from clipmill.stages.annotations.quoting import pair_up
+from clipmill.stages.annotations.rows import HeaderError, MissingColumnError
 
 _SAMPLE_LINES = 20
 _DELIMITERS = (",", "\t", ";", "|")

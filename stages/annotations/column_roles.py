@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from clipmill.pipelines.plan.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
-from clipmill.pipelines.plan.annotations.times import Times
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.annotation_roles import guess_roles
 from clipmill.schemas.names import to_nfc
+from clipmill.stages.annotations.rows import HINT, HeaderError, MissingColumnError, Row, field_name
+from clipmill.stages.annotations.times import Times
 
 _MAX_SHARED = 10_000
 _NUMBER = re.compile(r"[+-]?[0-9][0-9.,:]*(?:[eE][+-]?[0-9]+)?|[+-]?[.,][0-9]+")
@@ -35,9 +35,9 @@ class _Shared(dict[str, str]):
 
 
 class Columns:
-    """Read rows of an annotation file by its columns."""
+    """Read rows of an annotation file by its columns. aside : columns that are not carried"""
 
-    def __init__(self, spec: Annotations, header: list[str] | None) -> None:
+    def __init__(self, spec: Annotations, header: list[str] | None, aside: frozenset[str] = frozenset()) -> None:
         self.written = [to_nfc(name) for name in header] if header is not None else []
         self.header = _unique(self.written) if header is not None else None
         self._comment = spec.comment
@@ -47,7 +47,7 @@ class Columns:
         if self.header is not None and spec.extra_columns == "carry":
             used = {*self._known.values(), *carried.values()}
             own = spec.recording if isinstance(spec.recording, str) else None
-            reserved = {*self._known, *carried, own}
+            reserved = {*self._known, *carried, own, *aside}
             extra = {name: i for i, name in enumerate(self.header) if i not in used and name not in reserved}
         carried_first = _unique([field_name(name) for name in (*carried, *extra)])
         by_stored = dict(zip(carried_first, (*carried.values(), *extra.values()), strict=True))

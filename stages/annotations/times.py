@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from clipmill.pipelines.plan.annotations.rows import HINT, AmbiguousError, Row
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations.rows import HINT, AmbiguousError, Row
 
 EITHER = "either"
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+")  # 16,000: thousands or thousandths

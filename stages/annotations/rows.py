@@ -30,8 +30,22 @@ class AmbiguousError(Exception):
         self.value = value
 
 
-class HeaderError(Exception):
+class SettingError(Exception):
+    """The file shows that a key of `annotations` is wrong or missing. under : the key
+
+    In a few of many files it can be the files' fault.
+    """
+
+    def __init__(self, message: str, under: str) -> None:
+        super().__init__(message)
+        self.under = under
+
+
+class HeaderError(SettingError):
     """The row that should be the header holds data."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "header")
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from clipmill.pipelines.plan.annotations.rows import UnreadableError
+from clipmill.stages.annotations.rows import UnreadableError
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _BOMS = (

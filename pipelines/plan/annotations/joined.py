@@ -1,0 +1,146 @@
+"""Join several annotations of a source: rows of one carry what rows of the others say about the same recording and time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import tee
+from typing import Self
+
+import numpy as np
+
+from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable
+from clipmill.stages.annotations.rows import Row
+
+_OPEN_END = float("inf")
+
+
+@dataclass(kw_only=True)
+class Joined(Annotated):
+    """Annotations whose rows are joined, recording by recording.
+
+    The rows are those of the first annotations. Where these have no times for a recording, and others do, the rows are those of the
+    first others with times. Each row gets the fields of the others' rows that fit it: those without times fit all rows of the
+    recording; of those with times, the one with the same start and end fits, or else the one that overlaps the row the most.
+
+    first, others : the annotations
+    units_s : seconds per unit of the times of each of them
+    strays, n_ignored, first_ignored : of all of them
+    """
+
+    first: Annotated
+    others: Sequence[Annotated]
+    units_s: Sequence[float] = ()
+    _own: Counter[str] = field(default_factory=Counter)
+
+    def each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
+        copies = tee(members, 1 + len(self.others))
+        each = [annotated.each(copy) for annotated, copy in zip((self.first, *self.others), copies, strict=True)]
+        for pairs in zip(*each, strict=True):
+            results = [rows for _, rows in pairs]
+            unusable = next((rows for rows in results if isinstance(rows, Unusable)), None)
+            yield pairs[0][0], unusable or self._joined([rows for rows in results if not isinstance(rows, Unusable)])
+        self._sum()
+
+    def with_strays(self) -> Self:
+        """Return the same with the rows of all tables that fit no recording."""
+        strays = [stray for part in self.parts for stray in part.strays]
+        first = next((part.first_ignored for part in self.parts if part.first_ignored is not None), None)
+        return replace(self, strays=strays, n_ignored=sum(part.n_ignored for part in self.parts), first_ignored=first)
+
+    def _sum(self) -> None:
+        """Take over what the annotations count while they are read."""
+        self.n_annotated = self.first.n_annotated
+        self.unnamed_roles = self.first.unnamed_roles
+        self.noted = sum((part.noted for part in self.parts), Counter(self._own))
+
+    def _joined(self, rows: list[Rows | None]) -> Rows | None:
+        """Return the rows of a recording. rows : of each of the annotations"""
+        timed = [any(row.start is not None for _, row in own or ()) for own in rows]
+        at = timed.index(True) if True in timed and not timed[0] and rows[0] else 0
+        main = rows[at]
+        if not main:
+            self._own["rows_joined_to_none"] += sum(len(own or ()) for own in rows)
+            return main
+        scale = self.units_s[at] / self.units_s[0]
+        for place, own in enumerate(rows):
+            if place != at and not own:
+                self._own["rows_without_join"] += len(main)
+            elif place != at and own:
+                self._join(main, own, self.units_s[place] / self.units_s[at])
+        if scale != 1:
+            for _, row in main:
+                row.start = row.start * scale if row.start is not None else None
+                row.end = row.end * scale if row.end is not None else None
+        return main
+
+    def _join(self, main: Rows, others: Rows, scale: float) -> None:
+        """Give each row the fields of the other rows that fit it. scale : units of the rows per unit of the others"""
+        used: set[int] = set()
+        whole = [(i, pair) for i, pair in enumerate(others) if pair[1].start is None and pair[1].reason is None]
+        timed = _Timed(
+            [(i, pair) for i, pair in enumerate(others) if pair[1].start is not None and pair[1].reason is None], scale
+        )
+        for _, row in main:
+            fitting = list(whole)
+            if row.start is not None and (found := timed.find(row)) is not None:
+                fitting.append(found)
+            for i, (file, other) in fitting:
+                used.add(i)
+                _add(row, file, other)
+            if not fitting:
+                self._own["rows_without_join"] += 1
+        for i, (file, other) in enumerate(others):
+            if other.reason is not None:  # what a wrong row says is missing: its recording shows it
+                main.append((file, other))
+            elif i not in used:
+                self._own["rows_joined_to_none"] += 1
+
+    @property
+    def parts(self) -> tuple[Annotated, ...]:
+        """All annotations, the first first."""
+        return (self.first, *self.others)
+
+    def again(self) -> Self:
+        first, *others = (annotated.again() for annotated in self.parts)
+        return replace(self, first=first, others=others, _own=Counter(), noted=Counter())
+
+    def check(self) -> None:
+        for annotated in self.parts:
+            annotated.check()
+
+
+class _Timed:
+    """Find the row that fits a time. scale : units of the searched times per unit of the rows'"""
+
+    def __init__(self, rows: list[tuple[int, tuple[str, Row]]], scale: float) -> None:
+        self._rows = sorted(rows, key=lambda each: (each[1][1].start or 0.0, each[1][1].end or _OPEN_END))
+        self._starts = np.array([(pair[1].start or 0.0) * scale for _, pair in self._rows])
+        self._ends = np.array([pair[1].end * scale if pair[1].end is not None else _OPEN_END for _, pair in self._rows])
+        self._furthest = np.maximum.accumulate(self._ends) if rows else self._ends
+
+    def find(self, row: Row) -> tuple[int, tuple[str, Row]] | None:
+        """Return the row with the same times; or else that with the longest overlap, of several the first; None if none overlaps."""
+        start, end = row.start or 0.0, row.end if row.end is not None else _OPEN_END
+        reach = slice(np.searchsorted(self._furthest, start, "right"), np.searchsorted(self._starts, end))
+        starts, ends = self._starts[reach], self._ends[reach]
+        if not len(starts):
+            return None
+        overlap = np.minimum(ends, end) - np.maximum(starts, start)
+        overlap[(starts == start) & (ends == end)] = _OPEN_END
+        best = int(overlap.argmax())
+        return self._rows[reach.start + best] if overlap[best] > 0 else None
+
+
+def _add(row: Row, file: str, other: Row) -> None:
+    """Add the fields of a row to another, and its label where that has none."""
+    own = row.fields
+    for name, value in other.fields.items():
+        before = own.setdefault(name, value)
+        if before != value and row.reason is None:
+            row.reason = "annotation_join_conflict"
+            row.detail = f"{name} is {before[:50]!r} here and {value[:50]!r} on line {other.line} of {file}"
+    if row.label is None:
+        row.label = other.label
+    row.names, row.values = tuple(own), tuple(own.values())

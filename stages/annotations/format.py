@@ -1,0 +1,208 @@
+"""Define what an annotation format is: how a file becomes records, and which of their columns have a role."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.model import Frozen
+from clipmill.stages.annotations.column_roles import Columns
+from clipmill.stages.annotations.file_text import decode_text
+from clipmill.stages.annotations.rows import Row
+
+Content = bytes | Mapping[str, bytes]
+"""The bytes of a file; or those of the files in a folder, by name, for a format whose table is a folder."""
+COMMON_KEYS = frozenset(
+    "format sidecar table root recording columns fields extra_columns encoding end_tolerance_s missing_recordings".split()
+)
+"""Keys of `annotations` that all formats have."""
+_TIMES = ("start", "end", "duration")
+
+
+class FileRows(Protocol):
+    """The rows of an annotation file, which are read while iterating, once. See `clipmill.stages.annotations.sheet.Sheet`."""
+
+    header: list[str] | None
+    first: list[str]
+    noted: Counter[str]
+    unnamed_roles: dict[str, str]
+    is_row: Callable[[list[str]], bool] | None
+
+    def __iter__(self) -> Iterator[tuple[list[str], Row]]: ...
+    def column(self, where: str | int) -> int | None: ...
+    @property
+    def hint_above(self) -> str: ...
+
+
+class Format(ABC):
+    """Read one kind of annotation file. What a subclass declares decides which keys `annotations` takes, and their defaults.
+
+    name : value of `annotations.format`
+    about : one line for the documentation
+    options : model of the keys that only this format has
+    takes : keys that it has besides those and `COMMON_KEYS`
+    roles : columns by role, unless `annotations.columns` names others
+    fields : columns that are carried although they have a role, by field
+    recording : columns that name the recording, looked up in turn; empty if it does not name recordings, so that it cannot be a table
+    sidecar, table : where the files are, unless the configuration says so
+    folder : names of the files in the folder that a table is; empty if a table is a file
+    settings : values of other keys of `annotations`, which the format fixes
+    extensions : of files that are of this format, in lower case, without dot
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    options: ClassVar[type[Frozen]] = Frozen
+    takes: ClassVar[frozenset[str]] = frozenset()
+    roles: ClassVar[Mapping[str, str | int]] = {}
+    fields: ClassVar[Mapping[str, str]] = {}
+    recording: ClassVar[tuple[str, ...]] = ()
+    sidecar: ClassVar[str | None] = None
+    table: ClassVar[str | None] = None
+    folder: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[Mapping[str, Any]] = {}
+    extensions: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
+        """Open a file. path : of the file, or of the folder
+
+        Raises
+        ------
+        UnreadableError : it is not of this format; SettingError : the configuration does not fit it. Raised here or while iterating
+        """
+
+    def looks_like(self, head: str) -> bool:
+        """Return whether a file is of this format, for `format: auto`. head : its first 64 kB, or all of it if it is shorter"""
+        return False
+
+
+@dataclass(slots=True)
+class Record:
+    """Hold one annotation as its file gives it.
+
+    cells : text by column
+    line : line on which it starts, from 1; 0 in a tree
+    place : path in a tree, such as ``annotations[0].data[3]``; empty in a file of lines
+    problem : what is wrong with its form; None if nothing is
+    is_passed_over : whether it is of a kind that is no annotation of a stretch of audio; it is only counted
+    """
+
+    cells: dict[str, str] = field(default_factory=dict)
+    line: int = 0
+    place: str = ""
+    problem: str | None = None
+    is_passed_over: bool = False
+
+
+class RecordFormat(Format):
+    """Read a file as records.
+
+    header : its columns; others that records have follow them
+    """
+
+    header: ClassVar[Sequence[str]] = ()
+
+    @abstractmethod
+    def read(self, content: Any, spec: Annotations, options: Any) -> Iterable[Record]:
+        """Yield the records of a file.
+
+        Parameters
+        ----------
+        content : its text; or texts by name, if a table is a folder. Subclasses that read something else override `decode`
+        spec : `annotations` of the source
+        options : the format's own keys, as its model
+        """
+
+    def decode(self, content: Content, spec: Annotations) -> Any:
+        """Return what `read` takes."""
+        if isinstance(content, bytes):
+            return decode_text(content, spec.encoding).lstrip("\ufeff")
+        return {name: decode_text(part, spec.encoding).lstrip("\ufeff") for name, part in content.items()}
+
+    def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
+        options = self.options.model_validate(spec.options)
+        records = self.read(self.decode(content, spec), spec, options)
+        own = [*self.header, *self.roles.values(), *self.fields.values(), *self.recording]
+        return Grid(records, spec, list(dict.fromkeys(map(str, own))), self.recording)
+
+
+class Grid:
+    """The rows of records: `FileRows`.
+
+    A record without any of the columns of start, end and duration is about the whole recording, and one with a start alone extends
+    to its end.
+
+    header : columns that files of the format have, whether a record of this file has them or not
+    aside : columns that are carried only where the configuration names them
+    """
+
+    def __init__(
+        self, records: Iterable[Record], spec: Annotations, header: list[str], aside: Sequence[str] = ()
+    ) -> None:
+        self._records = list(records)
+        self._spec = spec
+        found: dict[str, None] = {}
+        for record in self._records:
+            found.update(dict.fromkeys(record.cells))
+        names = {**dict.fromkeys(header), **found}
+        self._aside = {*aside, *(name for name in header if name not in found)}
+        if not self._records:  # nothing shows which columns the file would have
+            names.update(dict.fromkeys(str(where) for where in [*spec.roles.values(), *spec.field_columns.values()]))
+        self._names = list(names)
+        self.header: list[str] | None = self._names
+        self.first = self._names
+        self.noted: Counter[str] = Counter()
+        self.unnamed_roles: dict[str, str] = {}
+        self.is_row: Callable[[list[str]], bool] | None = None
+        self._time_columns = {
+            role: self._names[at]
+            for role in _TIMES
+            if role in spec.roles and (at := self.column(spec.roles[role])) is not None
+        }
+        self._by_times: dict[frozenset[str], Columns] = {}
+        if self._records:
+            self._columns(frozenset(self._time_columns))  # raises an error if a configured column is missing
+
+    def __iter__(self) -> Iterator[tuple[list[str], Row]]:
+        for record in self._records:
+            if record.is_passed_over:
+                self.noted["records_passed_over"] += 1
+                continue
+            cells = [record.cells.get(name, "") for name in self._names]
+            times = frozenset(role for role, name in self._time_columns.items() if name in record.cells)
+            row = self._columns(times).row(cells, record.line)
+            if record.problem is not None:
+                row.reason, row.detail = "annotation_malformed", record.problem
+            if row.reason is not None and record.place:
+                row.detail = f"{record.place}: {row.detail}"
+            yield cells, row
+
+    def _columns(self, times: frozenset[str]) -> Columns:
+        """Return the columns for records that have some of the times. The sign before a fraction is a point, as the formats say."""
+        columns = self._by_times.get(times)
+        if columns is None:
+            present = times if "start" in times else frozenset()
+            configured = {r: where for r, where in self._spec.columns.items() if r not in _TIMES or r in present}
+            spec = self._spec.model_copy(update={"columns": configured, "decimal": "."})
+            columns = Columns(spec, self.header, aside=frozenset([*self._time_columns.values(), *self._aside]))
+            self._by_times[times] = columns
+        return columns
+
+    def column(self, where: str | int) -> int | None:
+        """Return the index of a column, or None."""
+        if isinstance(where, int):
+            return where if where < len(self._names) else None
+        if where in self._names:
+            return self._names.index(where)
+        lower = [name.lower() for name in self._names]
+        return lower.index(where.lower()) if where.lower() in lower else None
+
+    @property
+    def hint_above(self) -> str:
+        """Nothing: no line can be above a header."""
+        return ""

@@ -1,0 +1,61 @@
+"""Find out of which format an annotation file is, and read it as that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from clipmill.schemas.annotation_notes import READ_AS
+from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations import registered
+from clipmill.stages.annotations.file_text import decode_text
+from clipmill.stages.annotations.format import Content, FileRows, Format
+from clipmill.stages.annotations.rows import UnreadableError
+
+_HEAD = 1 << 16
+_ANY = "sidecar"
+"""Stands for the path, which no format reads from its configuration."""
+
+
+class Auto(Format):
+    """Read each file as the format that its name or its beginning shows. What was taken is counted, and told."""
+
+    name = "auto"
+    about = "the format that each file's name or beginning shows; the plan says which ones were taken"
+    recording = ("recording",)
+    roles: ClassVar[Mapping[str, str]] = {"label": "label"}
+
+    def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
+        if not isinstance(content, bytes):
+            raise UnreadableError("format auto reads files, not folders; give the format")
+        kind = _kind_of(content, spec, path)
+        given: dict[str, Any] = {"format": kind.name, "sidecar": _ANY}
+        given |= {k: getattr(spec, k) for k in ("encoding", "extra_columns", "fields", "end_tolerance_s")}
+        if spec.columns != self.roles:
+            given["columns"] = {role: where for role, where in spec.columns.items() if self.roles.get(role) != where}
+        completed, _ = registered.complete(given, "annotations")
+        rows = kind.open(content, Annotations.model_validate(completed), path)
+        rows.noted[READ_AS + kind.name] += 1
+        return rows
+
+
+def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
+    """Return the format of a file.
+
+    Raises
+    ------
+    UnreadableError : neither its name nor its beginning shows one
+    """
+    kinds = [registered.find_format(name) for name in registered.MODULES if name not in ("auto", "csv")]
+    extension = path.rpartition(".")[2].lower()
+    named = [kind for kind in kinds if extension in kind.extensions]
+    if len(named) == 1:
+        return named[0]
+    head = decode_text(content, spec.encoding)[:_HEAD].lstrip("\ufeff")
+    for kind in named or kinds:
+        if kind.looks_like(head):
+            return kind
+    raise UnreadableError("neither its name nor its beginning shows its format; set annotations.format")
+
+
+FORMAT = Auto()
