@@ -291,6 +291,22 @@ def test_what_cannot_be_a_text(
         planned(corpus, rules, **more)
 
 
+def test_a_text_can_come_from_a_joined_table(corpus: Path, tmp_path: Path) -> None:
+    """Its rules apply to what the row has after the join; a row that nothing is joined to has no text."""
+    for name in ("a", "b"):
+        write_audio(tmp_path / f"{name}.wav", tone(1.0, RATE), RATE)
+    (tmp_path / "t.csv").write_text("file,start,end\na.wav,0,0.5\nb.wav,0,0.5\n")
+    (tmp_path / "said.csv").write_text("name,transcript\na,Hello!\n")
+    first = {"table": "t.csv", "recording": "file", "columns": {"start": "start", "end": "end"}}
+    source = {"annotations": [first, {"table": "said.csv", "recording": "name"}]}
+    plan = planned(tmp_path, {"from": "transcript", "lower": True, "remove": "!"}, source=source)
+    assert sorted((f["text"] for f in fields_of(plan).values()), key=str) == [None, "hello"]
+    assert plan.noted["texts_missing"] == 1
+    by_label = {"annotations": [first, {"table": "said.csv", "recording": "name", "columns": {"label": "transcript"}}]}
+    found = fields_of(planned(tmp_path, {"from": "label"}, source=by_label))
+    assert sorted(f["text"] for f in found.values()) == ["", "Hello!"]
+
+
 def test_some_rows_without_the_field_are_counted(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_audio(tmp_path / f"{name}.wav", tone(1.0, RATE), RATE)
