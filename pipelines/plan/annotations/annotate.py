@@ -71,6 +71,7 @@ def _annotate(source: Source, spec: Annotations, key: str, root: Root, inventory
             links=files.links,
             listed_at_ns=files.listed_at_ns,
             key=key,
+            keeps_empty=source.labels_by_overlap,
         )
         if _PLACEHOLDER.search(spec.sidecar) is None:
             sidecars.check_one_each(inventory.recordings.paths)
