@@ -47,6 +47,10 @@ ANNOTATION_NOTES = {
         "record of an annotation file is not about a stretch of audio and was passed over",
         "records of annotation files are not about a stretch of audio and were passed over",
     ),
+    "records_repeated": (
+        "record of an annotation file repeats another one and was left out",
+        "records of annotation files repeat others and were left out",
+    ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip
 """By code: the text for one occurrence, and for several."""
