@@ -59,6 +59,9 @@ ANNOTATION_NOTES = {
     "texts_missing": (
         "row or recording lacks the field of sources[].text.from and has no text",
         "rows or recordings lack the field of sources[].text.from and have no text",
+    "records_repeated": (
+        "record of an annotation file repeats another one and was left out",
+        "records of annotation files repeat others and were left out",
     ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip

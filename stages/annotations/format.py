@@ -90,6 +90,8 @@ class Record:
     place : path in a tree, such as ``annotations[0].data[3]``; empty in a file of lines
     problem : what is wrong with its form; None if nothing is
     is_passed_over : whether it is of a kind that is no annotation of a stretch of audio; it is only counted
+    note : code of a note on how it was read, of `clipmill.schemas.annotation_notes`; for one that is passed over, instead of the usual
+        note on such records
     """
 
     cells: dict[str, str] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Record:
     place: str = ""
     problem: str | None = None
     is_passed_over: bool = False
+    note: str = ""
 
 
 class RecordFormat(Format):
@@ -171,13 +174,21 @@ class Grid:
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
         for record in self._records:
             if record.is_passed_over:
-                self.noted["records_passed_over"] += 1
+                self.noted[record.note or "records_passed_over"] += 1
                 continue
             cells = [record.cells.get(name, "") for name in self._names]
             times = frozenset(role for role, name in self._time_columns.items() if name in record.cells)
             row = self._columns(times).row(cells, record.line)
+            if record.note:
+                row.noted += (record.note,)
             if record.problem is not None:
                 row.reason, row.detail = "annotation_malformed", record.problem
+            elif (role := next((r for r in times if "," in record.cells[self._time_columns[r]]), None)) is not None:
+                what = record.cells[self._time_columns[role]][:50]  # no format separates thousands, as sheets do
+                row.reason, row.detail = (
+                    "annotation_not_a_number",
+                    f"{role} is {what!r}, and the decimal sign is '.' here",
+                )
             if row.reason is not None and record.place:
                 row.detail = f"{record.place}: {row.detail}"
             yield cells, row

@@ -19,6 +19,7 @@ MODULES = {
     "auto": "auto_files",
     "csv": "csv_files",
     "rttm": "rttm_files",
+    "textgrid": "textgrid_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"
