@@ -59,6 +59,7 @@ ANNOTATION_NOTES = {
     "texts_missing": (
         "row or recording lacks the field of sources[].text.from and has no text",
         "rows or recordings lack the field of sources[].text.from and have no text",
+    ),
     "records_repeated": (
         "record of an annotation file repeats another one and was left out",
         "records of annotation files repeat others and were left out",
