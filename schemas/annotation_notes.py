@@ -60,6 +60,10 @@ ANNOTATION_NOTES = {
         "row or recording lacks the field of sources[].text.from and has no text",
         "rows or recordings lack the field of sources[].text.from and have no text",
     ),
+    "records_repeated": (
+        "record of an annotation file repeats another one and was left out",
+        "records of annotation files repeat others and were left out",
+    ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip
 """By code: the text for one occurrence, and for several."""

@@ -19,6 +19,7 @@ MODULES = {
     "auto": "auto_files",
     "csv": "csv_files",
     "rttm": "rttm_files",
+    "textgrid": "textgrid_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"
@@ -121,7 +122,7 @@ def _fill_in(result: dict[str, Any], kind: Format, is_labelled: bool, is_joined:
         result |= {k: v for k, v in (("sidecar", kind.sidecar), ("table", kind.table)) if v is not None}
     if result.get("table") is not None and kind.recording:
         result.setdefault("recording", list(kind.recording))
-    result.update(kind.settings)
+    result |= {k: v for k, v in kind.settings.items() if k not in result}
     columns = result.get("columns", {})
     if isinstance(columns, dict) and kind.roles:
         roles = dict(kind.roles)
