@@ -51,6 +51,10 @@ ANNOTATION_NOTES = {
         "record of an annotation file repeats another one and was left out",
         "records of annotation files repeat others and were left out",
     ),
+    "times_expanded": (
+        "time of a row is stretched like its recording, as time_exp of its file says",
+        "times of rows are stretched like their recordings, as time_exp of their files says",
+    ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip
 """By code: the text for one occurrence, and for several."""
