@@ -20,6 +20,7 @@ MODULES = {
     "batdetect": "batdetect_files",
     "crowsetta": "crowsetta_files",
     "csv": "csv_files",
+    "eaf": "eaf_files",
     "jams": "jams_files",
     "rttm": "rttm_files",
     "textgrid": "textgrid_files",

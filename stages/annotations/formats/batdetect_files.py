@@ -68,7 +68,7 @@ def _record(call: dict[str, Any], recording: str, factor: float, place: str) -> 
         seconds = number(cells.get(name, ""), ".")
         if seconds is not None:
             cells[name] = repr(round(seconds * factor, _DECIMALS))
-    return Record(cells, place=place, problem=problem, note="times_expanded")
+    return Record(cells, place=place, problem=problem, notes=("times_expanded",))
 
 
 FORMAT = BatDetect()

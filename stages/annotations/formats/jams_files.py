@@ -95,8 +95,8 @@ def _observations(data: Any, place: str, also: dict[str, str], points_s: float |
         columns = {name: data.get(name) for name in _COLUMNS if name in data}
         lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
         if len(lengths) != 1 or -1 in lengths or "time" not in columns:
-            problem = "expected lists of one length: time, duration, value and confidence"
-            yield Record(dict(also), place=place, problem=problem)
+            expected = "expected lists of one length: time, duration, value and confidence"
+            yield Record(dict(also), place=place, problem=expected)
             return
         names = list(columns)
         data = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
