@@ -17,7 +17,11 @@ from clipmill.stages.annotations.format import COMMON_KEYS, Format
 
 MODULES = {
     "auto": "auto_files",
+    "batdetect": "batdetect_files",
+    "crowsetta": "crowsetta_files",
     "csv": "csv_files",
+    "eaf": "eaf_files",
+    "jams": "jams_files",
     "rttm": "rttm_files",
     "textgrid": "textgrid_files",
 }
