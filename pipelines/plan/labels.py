@@ -25,6 +25,8 @@ class LabelRule:
         label = source.label
         rules = label if isinstance(label, From) else None
         self._map = rules.map if rules is not None else None
+        # A table of names often has more than occur.
+        self._expected = rules.map or {} if rules is not None and rules.map_file is None else {}
         self._default = rules.default if rules is not None else None
         self._drop = frozenset(rules.drop) if rules is not None else frozenset()
         self._classes = frozenset(config.classes) if config.classes is not None else None
@@ -51,7 +53,7 @@ class LabelRule:
 
     def never_met(self, met: Collection[str]) -> list[str]:
         """Return the labels of `map` and `drop` that did not occur, sorted: misspelt, or no longer in the source."""
-        return sorted({*(self._map or {}), *self._drop} - set(met) - {self._none})
+        return sorted({*self._expected, *self._drop} - set(met) - {self._none})
 
     def drops(self, label: str | None) -> bool:
         """Return whether clips with a label of the corpus are left out."""

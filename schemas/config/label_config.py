@@ -39,6 +39,26 @@ def _columns(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+class MapFile(Frozen):
+    """Configure a table of labels and their names in the dataset, such as AudioSet's ``class_labels_indices.csv``."""
+
+    example: ClassVar[str] = "{path: labels.csv, key: mid, value: display_name}"
+
+    path: str = Field(description="delimited text, relative to the source's root")
+    key: str | int = Field(
+        description="column of the corpus's labels: by name, or by index from 0 if there is no header"
+    )
+    value: str | int = Field(description="column of the names in the dataset, likewise")
+
+    @model_validator(mode="after")
+    def _check(self) -> MapFile:
+        if self.path.startswith("/") or ".." in self.path.split("/") or "://" in self.path:
+            raise ValueError(f"{self.path!r} leads out of the source's root")
+        if isinstance(self.key, int) != isinstance(self.value, int):
+            raise ValueError("give `key` and `value` both by name, or both by index in a file without a header")
+        return self
+
+
 class From(Frozen):
     """Configure where labels come from, how they are renamed, and which are left out."""
 
@@ -51,6 +71,7 @@ class From(Frozen):
     map: Annotated[dict[str, str], Field(min_length=1)] | None = Field(
         None, description="names of labels in the dataset, by their names in the corpus"
     )
+    map_file: MapFile | None = later(None, description="a table with more entries of `map`")
     default: str | None = Field(
         None, description="for labels in neither `map` nor `classes`; without it they are rejected"
     )
@@ -112,7 +133,7 @@ class From(Frozen):
             raise ValueError("`from: path` and `regex` go together")
         if self.regex is not None and "label" not in named_groups(self.regex):
             raise ValueError("the regex needs a group named label: (?P<label>...)")
-        if not {"from_", "map", "drop", "several", "by_overlap"} & self.model_fields_set:
+        if not {"from_", "map", "map_file", "drop", "several", "by_overlap"} & self.model_fields_set:
             raise ValueError("give `from`, `map` or `drop`, as in {from: folder, drop: [noise]}")
         self._check_lists()
         return self
