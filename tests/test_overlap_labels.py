@@ -429,6 +429,8 @@ def test_labels_by_overlap_fit_segment_and_split(tmp_path: Path, make_config: Ca
         load(make_config(source, split={"train": 0.5, "test": 0.5, "stratify": "label"}))
     with pytest.raises(ConfigError, match="cannot decide the split"):
         load(make_config(source, split={"from": "label", "map": {"dog": "train"}}))
+    with pytest.raises(ConfigError, match=r"need `annotations\.columns\.label`, or `label\.one_hot`"):
+        load(make_config({**source, "annotations": {**table(), "columns": {"start": 1}}}))
     named = {**source, "fields": "(?P<events>.)"}
     write_audio(tmp_path / "a.wav", tone(1.0, RATE), RATE)
     write_rows(tmp_path / "rows.csv", [("a", 0, 1, "dog")])
