@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,8 +246,6 @@ def test_other_features_come_from_the_stored_clips(dataset: Path) -> None:
     plain["features"]["log_mel"]["n_mels"] = 9
     for formats in (["webdataset"], ["parquet"]):
         copy = dataset.parent / f"copy-{formats[0]}"
-        import shutil
-
         shutil.copytree(dataset, copy)
         plain["output"] |= {"formats": formats, "root": str(copy)}
         for source in plain["sources"]:
@@ -276,3 +275,25 @@ def test_diff_and_duplicates_compare_lists(tmp_path: Path, make_config: Callable
     assert build(load(config), quiet=True).status == "published"
     plain = json.loads(run("diff", tmp_path / "out", 1, 2, "--json"))
     assert len(plain["clips"]["changed"]) == 2 and not plain["clips"]["added"]
+
+
+def test_a_forgotten_recording_leaves_the_lists_of_the_others(dataset: Path, rows: dict[str, dict[str, Any]]) -> None:
+    copy = dataset.parent / "forgetting"
+    shutil.copytree(dataset, copy)
+    run("forget", copy, "windows/a.wav", "--yes")
+    left = open_dataset(copy)
+    found = {row["clip_id"]: row for row in left.manifest().to_pylist()}
+    expected = {name: row for name, row in rows.items() if row["recording_id"] != "windows/a.wav"}
+    assert {name: (r["labels"], r["events"]) for name, r in found.items()} == {
+        name: (r["labels"], r["events"]) for name, r in expected.items()
+    }
+    for split in left.splits:
+        for path in left.uris(split):
+            for row in pq.read_table(path).to_pylist():
+                assert (row["labels"], row["events"]) == (
+                    expected[row["clip_id"]]["labels"],
+                    expected[row["clip_id"]]["events"],
+                )
+    assert left.snapshot.seconds.clips_by_label["dog"] == 2
+    assert not left.snapshot.problems()
+    run("verify", copy)
