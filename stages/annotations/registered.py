@@ -16,10 +16,20 @@ from clipmill.schemas.errors import Problem
 from clipmill.stages.annotations.format import COMMON_KEYS, Format
 
 MODULES = {
+    "audioset": "audioset_files",
     "auto": "auto_files",
     "csv": "csv_files",
+    "ctm": "ctm_files",
+    "kaldi": "kaldi_files",
+    "lhotse": "lhotse_files",
+    "librispeech": "librispeech_files",
+    "nemo": "nemo_files",
     "rttm": "rttm_files",
+    "speechbrain": "speechbrain_files",
+    "stm": "stm_files",
     "textgrid": "textgrid_files",
+    "timit": "timit_files",
+    "uem": "uem_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"

@@ -34,8 +34,19 @@ class Auto(Format):
         if spec.columns != self.roles:
             given["columns"] = {role: where for role, where in spec.columns.items() if self.roles.get(role) != where}
         completed, _ = registered.complete(given, "annotations")
-        rows = kind.open(content, Annotations.model_validate(completed), path)
+        taken = Annotations.model_validate(completed)
+        if taken.row_unit != spec.row_unit:
+            raise UnreadableError(
+                f"it looks like {kind.name}, whose times are in {taken.row_unit}; set annotations.format: {kind.name}"
+            )
+        if spec.table is not None and not kind.recording:
+            raise UnreadableError(
+                f"it looks like {kind.name}, which does not name recordings, so it cannot be a table; give `sidecar`"
+            )
+        rows = kind.open(content, taken, path)
         rows.noted[READ_AS + kind.name] += 1
+        if spec.recording == list(self.recording):
+            rows.named_by = kind.recording
         return rows
 
 
