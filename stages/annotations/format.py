@@ -112,7 +112,7 @@ class Record:
     place : path in a tree, such as ``annotations[0].data[3]``; empty in a file of lines
     problem : what is wrong with its form; None if nothing is
     is_passed_over : whether it is of a kind that is no annotation of a stretch of audio; it is only counted
-    note : code of a note on how it was read, of `clipmill.schemas.annotation_notes`; for one that is passed over, instead of the usual
+    notes : codes of notes on how it was read, of `clipmill.schemas.annotation_notes`; for one that is passed over, instead of the usual
         note on such records
     """
 
@@ -121,7 +121,7 @@ class Record:
     place: str = ""
     problem: str | None = None
     is_passed_over: bool = False
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class RecordFormat(Format):
@@ -218,13 +218,12 @@ class Grid:
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
         for record in self._records():
             if record.is_passed_over:
-                self.noted[record.note or "records_passed_over"] += 1
+                self.noted.update(record.notes or ("records_passed_over",))
                 continue
             cells = [record.cells.get(name, "") for name in self._names]
             times = frozenset(role for role, name in self._time_columns.items() if name in record.cells)
             row = self._columns(times).row(cells, record.line)
-            if record.note:
-                row.noted += (record.note,)
+            row.noted += record.notes
             if record.problem is not None:
                 row.reason, row.detail = "annotation_malformed", record.problem
             elif (role := next((r for r in times if "," in record.cells[self._time_columns[r]]), None)) is not None:

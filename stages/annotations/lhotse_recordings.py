@@ -60,20 +60,20 @@ class Recordings:
         record.cells["channel"] = shown(channel) if isinstance(channel, list) else wanted[0]
         sources = self._sources.get(name, ())
         if self._changed.get(name) or any(source.kind in _ELSEWHERE for source in sources):
-            record.is_passed_over, record.note = True, "cuts_not_of_a_file"
+            record.is_passed_over, record.notes = True, ("cuts_not_of_a_file",)
             return
         if name in self._changed:
-            record.note = "transforms_not_applied"
+            record.notes += ("transforms_not_applied",)
         source = _that_has(sources, wanted)
         if source is None and sources:
             record.problem = f"recording {name[:50]!r} has no channel {', '.join(wanted)[:50]}"
             return
         if source is not None and source.kind in _RUN:
-            record.note = "commands_not_run"
+            record.notes += ("commands_not_run",)
         elif source is not None:
             record.cells["path"] = source.place
             if not set(wanted) <= set(source.channels):
-                record.note = "rows_of_one_file"
+                record.notes += ("rows_of_one_file",)
         if self._reads_channel and len(wanted) == 1 and wanted[0].isdecimal() and len(wanted[0]) < 10:
             place = source.channels.index(wanted[0]) if source is not None and source.channels else int(wanted[0])
             record.cells["channel"] = str(place + 1)

@@ -18,8 +18,12 @@ from clipmill.stages.annotations.format import COMMON_KEYS, Format
 MODULES = {
     "audioset": "audioset_files",
     "auto": "auto_files",
+    "batdetect": "batdetect_files",
+    "crowsetta": "crowsetta_files",
     "csv": "csv_files",
     "ctm": "ctm_files",
+    "eaf": "eaf_files",
+    "jams": "jams_files",
     "kaldi": "kaldi_files",
     "lhotse": "lhotse_files",
     "librispeech": "librispeech_files",

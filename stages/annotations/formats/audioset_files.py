@@ -118,7 +118,7 @@ def _events(rows: Iterator[tuple[int, list[str], str | None]], header: list[str]
     for number, cells, problem in rows:
         named = dict(zip(header, cells, strict=False))
         if named.pop(_PRESENT, _IS_PRESENT).upper() != _IS_PRESENT:
-            yield Record(line=number, is_passed_over=True, note="events_not_present")
+            yield Record(line=number, is_passed_over=True, notes=("events_not_present",))
             continue
         segment = named.get("segment_id", "")
         video, between, start_ms = segment[:_ID_CHARS], segment[_ID_CHARS : _ID_CHARS + 1], segment[_ID_CHARS + 1 :]

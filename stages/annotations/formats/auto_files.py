@@ -10,7 +10,7 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations import registered
 from clipmill.stages.annotations.file_text import decode_text
 from clipmill.stages.annotations.format import Content, FileRows, Format
-from clipmill.stages.annotations.rows import UnreadableError
+from clipmill.stages.annotations.rows import SettingError, UnreadableError
 
 _HEAD = 1 << 16
 _ANY = "sidecar"
@@ -43,7 +43,11 @@ class Auto(Format):
             raise UnreadableError(
                 f"it looks like {kind.name}, which does not name recordings, so it cannot be a table; give `sidecar`"
             )
-        rows = kind.open(content, taken, path)
+        try:
+            rows = kind.open(content, taken, path)
+        except SettingError as error:
+            message = f"{error}; it was read as {kind.name}, so write format: {kind.name}, and `{error.under}`"
+            raise SettingError(message, "format") from None
         rows.noted[READ_AS + kind.name] += 1
         if spec.recording == list(self.recording):
             rows.named_by = kind.recording

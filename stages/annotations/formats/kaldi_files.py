@@ -71,7 +71,7 @@ class Kaldi(RecordFormat):
             for each in known.get(name, {}):
                 if each not in used:
                     used.add(each)  # one note per utterance
-                    yield Record(is_passed_over=True, note="utterances_without_segment")
+                    yield Record(is_passed_over=True, notes=("utterances_without_segment",))
 
 
 class _Map(dict[str, tuple[str, int]]):
@@ -119,7 +119,7 @@ def _describe(record: Record, known: Mapping[str, _Map]) -> None:
         _look_up(record, waves, recording, "path")
         if cells.get("path", "").endswith("|"):
             del cells["path"]
-            record.note = "commands_not_run"
+            record.notes += ("commands_not_run",)
     if recording in known.get(_FILE, ()):
         value, _ = known[_FILE][recording]
         cells["file"], *channel = cut_at_blanks(value) or [""]

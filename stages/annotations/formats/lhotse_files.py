@@ -125,7 +125,7 @@ def _records(item: _Item, recordings: Recordings, seen: set[tuple[str, ...]]) ->
     if item.problem is not None:
         yield Record(problem=item.problem)
     elif "tracks" in value or value.get("type") in ("MixedCut", "PaddingCut"):
-        yield Record(is_passed_over=True, note="cuts_not_of_a_file")
+        yield Record(is_passed_over=True, notes=("cuts_not_of_a_file",))
     elif isinstance(value.get("supervisions"), list):
         yield from _of_cut(item, recordings, seen)
     elif _is_supervision(value):
@@ -146,7 +146,7 @@ def _of_cut(item: _Item, recordings: Recordings, seen: set[tuple[str, ...]]) -> 
     if isinstance(cut.get("recording"), dict):
         own = recordings.alone(cut["recording"])
     if not cut["supervisions"]:
-        yield Record(is_passed_over=True, note="cuts_without_supervisions")
+        yield Record(is_passed_over=True, notes=("cuts_without_supervisions",))
     for k, supervision in enumerate(cut["supervisions"]):
         place = f"{item.place or f'line {item.line}'}: supervisions[{k}]"
         if not isinstance(supervision, dict):
@@ -160,7 +160,7 @@ def _of_cut(item: _Item, recordings: Recordings, seen: set[tuple[str, ...]]) -> 
         record.place = place
         key = tuple(record.cells.get(name, "") for name in ("recording_id", "id", "start", "duration"))
         if key in seen and record.problem is None and "id" in supervision:
-            record = Record(is_passed_over=True, note="records_repeated")
+            record = Record(is_passed_over=True, notes=("records_repeated",))
         seen.add(key)
         yield record
 
