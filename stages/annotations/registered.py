@@ -16,14 +16,19 @@ from clipmill.schemas.errors import Problem
 from clipmill.stages.annotations.format import COMMON_KEYS, Format
 
 MODULES = {
+    "audacity": "audacity_files",
     "auto": "auto_files",
     "batdetect": "batdetect_files",
     "crowsetta": "crowsetta_files",
     "csv": "csv_files",
     "eaf": "eaf_files",
     "jams": "jams_files",
+    "lrc": "lrc_files",
+    "raven": "raven_files",
     "rttm": "rttm_files",
+    "srt": "srt_files",
     "textgrid": "textgrid_files",
+    "vtt": "vtt_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"
