@@ -10,7 +10,7 @@ from clipmill.stages.annotations.file_text import lines
 from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.points import POINT, PointOptions, around
 from clipmill.stages.annotations.rows import UnreadableError
-from clipmill.stages.annotations.times import number
+from clipmill.stages.annotations.times import number, plain_number
 
 _FREQUENCIES = "\\"
 _EXPECTED = "expected start, end and label, cut at tabs"
@@ -76,7 +76,7 @@ def _label(cells: list[str], line: int, points_s: float | None) -> Record:
         return Record({"label": cells[0]}, line, problem=_EXPECTED)
     start, end = map(_point, cells[:2])
     named = {"start": start, "end": end, "label": " ".join(filter(None, cells[2:]))}
-    if number(start, ".") is None or number(start, ".") != number(end, "."):
+    if plain_number(start) is None or plain_number(start) != plain_number(end):
         return Record(named, line)
     stretch = around(start, points_s)
     if stretch is None:

@@ -10,7 +10,7 @@ from clipmill.schemas.config.model import Frozen, later
 from clipmill.stages.annotations.file_text import lines
 from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.rows import SettingError, UnreadableError
-from clipmill.stages.annotations.times import number
+from clipmill.stages.annotations.times import plain_number
 
 _BEGIN, _END, _VIEW, _OFFSET = "Begin Time (s)", "End Time (s)", "View", "File Offset (s)"
 _FILES = ("Begin Path", "Begin File")
@@ -52,7 +52,7 @@ class Raven(RecordFormat):
             cells = [cell.strip() for cell in line.split("\t")]
             record = Record(dict(zip(header, cells, strict=False)), at)
             record.cells.pop("", None)
-            if len(cells) > len(header) and any(cells[len(header) :]):
+            if not {_BEGIN, _END} <= record.cells.keys() or any(cells[len(header) :]):
                 record.problem = f"{len(cells)} cells, and the header has {len(header)} columns"
             same = tuple(cell for name, cell in zip(header, cells, strict=False) if name != _VIEW)
             if _VIEW in header and same in seen:
@@ -83,7 +83,7 @@ def _names(line: str) -> list[str]:
 
 def _count_from_file(record: Record) -> None:
     """Let the times of a record count from its own recording, at File Offset (s), instead of the first of a sequence."""
-    offset, begin, end = (number(record.cells.get(name, ""), ".") for name in (_OFFSET, _BEGIN, _END))
+    offset, begin, end = (plain_number(record.cells.get(name, "")) for name in (_OFFSET, _BEGIN, _END))
     if begin is None or end is None:
         return  # rejected for its time
     if offset is None:
