@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -65,14 +65,14 @@ class Inventory:
         return self.recordings.paths + [r.path for r in self.refusals]
 
 
-def take_inventory(source: Source, root: Root) -> Inventory:
-    """List a source. Hidden files and folders (``.name``) are not looked at.
+def take_inventory(source: Source, root: Root, lists: Collection[str] = ()) -> Inventory:
+    """List a source. Hidden files and folders (``.name``) are not looked at. lists : paths of files that list recordings
 
     Raises
     ------
     ClipmillError : the root or a folder in it cannot be listed; a silent gap would look like removed recordings
     """
-    patterns = Patterns(source.include, source.exclude, source.any_name, source.all_annotations)
+    patterns = Patterns(source.include, source.exclude, source.any_name, source.all_annotations, lists)
     inventory = Inventory(RecordingList(source.name), listed_at_ns=time.time_ns())
     keep = _kept_others(source.all_annotations)
     try:

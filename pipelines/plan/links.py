@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from clipmill.schemas.config import Source
+from clipmill.schemas.errors import ConfigError
 from clipmill.stages.storage.root import Root
 
 
@@ -24,3 +26,19 @@ def link_out_of(root: Root, path: str) -> tuple[str, str] | None:
         if not is_in(real, top):
             return link, real
     return None
+
+
+def check_link(root: Root, path: str, source: Source, key: str, what: str) -> None:
+    """Raise ConfigError if a file is reached by a link out of its source's root, and these are not followed.
+
+    key : of the configuration; what : the file is, such as a table
+    """
+    if source.follow_links or (found := link_out_of(root, path)) is None:
+        return
+    link, target = found
+    how = "is a link" if link == path else f"is reached by {link}, a link"
+    raise ConfigError(
+        f"{path} {how} to {target}, which is outside {root.url}: set follow_links: true for this source, or copy the"
+        f" {what} into its root",
+        key=key,
+    )

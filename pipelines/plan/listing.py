@@ -11,7 +11,9 @@ from clipmill.pipelines.plan.annotations.annotate import annotate
 from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
+from clipmill.pipelines.plan.label_maps import with_label_map
 from clipmill.schemas.config import Source
+from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.plural import counted
 from clipmill.stages.meter import timed, timing
@@ -98,16 +100,17 @@ class Listing:
         return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
 
 
-def list_source(source: Source) -> Listing:
-    """List a source and read its annotations.
+def list_source(source: Source, split: Split | None = None) -> Listing:
+    """List a source and read its annotations. split : whose lists of recordings in the source's tree are no recordings
 
     Raises
     ------
     ConfigError, ClipmillError : the source cannot be listed or has no recordings, or a table cannot be read
     """
     root = source_root(source)
+    source = with_label_map(source, root)
     with timing("inventory"):
-        inventory = take_inventory(source, root)
+        inventory = take_inventory(source, root, split.list_paths if split is not None else ())
     try:
         with timing("annotations"):
             annotated = annotate(source, root, inventory)

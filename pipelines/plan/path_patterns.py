@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import regex
 
@@ -29,13 +29,20 @@ class Patterns:
 
     any_name : take files of any extension, except those with the names of annotation files
     annotations : the source's settings of annotations
+    lists : paths of files that list recordings
     """
 
     def __init__(
-        self, include: list[str], exclude: list[str], any_name: bool = False, annotations: Sequence[Annotations] = ()
+        self,
+        include: list[str],
+        exclude: list[str],
+        any_name: bool = False,
+        annotations: Sequence[Annotations] = (),
+        lists: Collection[str] = (),
     ) -> None:
         self._any_name = any_name
         self._annotation_files = [_annotation_file(spec) for spec in annotations]
+        self._lists = frozenset(posixpath.normpath(path) for path in lists)
         self._include = [(compile_pattern(to_nfc(p)), names_extension(p)) for p in include]
         self._exclude = [compile_pattern(to_nfc(p)) for p in exclude]
         self._all_audio = not _EVERYTHING.isdisjoint(include)
@@ -56,6 +63,8 @@ class Patterns:
         return wanted and not any(fits(pattern, path) for pattern in self._exclude)
 
     def _is_annotation(self, path: str) -> bool:
+        if self._lists and to_nfc(path) in self._lists:
+            return True
         return any(fits_one(path) for fits_one in self._annotation_files)
 
     def wants_folder(self, path: str) -> bool:

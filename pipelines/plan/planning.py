@@ -33,8 +33,10 @@ from clipmill.pipelines.plan.noises import digest_of_noises, list_noises
 from clipmill.pipelines.plan.partitions import partition_hashes
 from clipmill.pipelines.plan.plan_table import PlanTable
 from clipmill.pipelines.plan.source_taking import SourceTaker, surveyed
+from clipmill.pipelines.plan.split_lists import ListRule
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
+from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
@@ -56,7 +58,8 @@ class Plan:
     rejections : rows of `clipmill.schemas.tables.REJECTIONS` for what is rejected before any shard
     field_names : the corpus's own fields, sorted
     passed_over : by source and extension, the number of files whose names are not those of recordings
-    recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
+    recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, annotations_merged, noted : as
+        in a snapshot
     clips_estimated, clips_estimated_s : estimated number of clips, and their seconds
     warnings : likely mistakes, for people to read
     noises : files of the trees of noises that stages use, by the trees' names
@@ -82,6 +85,7 @@ class Plan:
     recordings_dropped: Counter[str] = field(default_factory=Counter)
     annotations_dropped: Counter[str] = field(default_factory=Counter)
     annotations_ignored: int = 0
+    annotations_merged: int = 0
     noted: Counter[str] = field(default_factory=Counter)
     clips_estimated: int = 0
     clips_estimated_s: float = 0.0
@@ -134,17 +138,22 @@ def make_plan(
         collector = ItemCollector()
         rejected_items: list[dict[str, Any]] = []
         field_names: dict[str, set[str]] = {}
-        listings: Iterator[Listing] = (_listed(source, forgotten or Forgotten(), plan) for source in config.sources)
-        rule = SplitRule(config.split)
+        forgotten = forgotten or Forgotten()
+        listings: Iterator[Listing] = (_listed(source, config.split, forgotten, plan) for source in config.sources)
+        rule = ListRule(config.split) if config.split.from_files is not None else SplitRule(config.split)
         if config.split.needs_survey:
             # This keeps the listings of all sources in memory; otherwise it is one source at a time.
             every = list(listings)
             listings, rule = drained(every), surveyed(config, every, kept)
         taker = SourceTaker(chain, plan, collector, rule, retries or {}, kept)
         for listing in listings:
+            if isinstance(rule, ListRule):
+                rule.read_lists(listing, forgotten)
             rejections, names = taker.take_in(listing)
             rejected_items += rejections
             field_names[listing.source.name] = names
+        if isinstance(rule, ListRule):
+            plan.warnings += rule.findings()
         plan.rejections += rejected_items
         fields_of = {s.name: configured_fields(s) | field_names[s.name] for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
@@ -164,6 +173,7 @@ def make_plan(
                 " regex, or leave it out, as extra_columns: drop does with columns that the configuration does not name",
                 key=_asks_for_each(config),
             )
+        _check_list_names(config, fields_of)
         chain.check_names(plan.field_names)
         plan.noises = list_noises(config, chain.noise_names)
         noises = digest_of_noises(plan.noises) if plan.noises else ""
@@ -173,6 +183,19 @@ def make_plan(
         _divide(chain, collector, plan, generations or {})
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
+
+
+def _check_list_names(config: Config, fields_of: Mapping[str, set[str]]) -> None:
+    """Raise ConfigError if a field of the corpus has the name of a column of several labels."""
+    for name in config.label_lists:
+        if sources := [source for source, fields in fields_of.items() if name in fields]:
+            i = next(i for i, source in enumerate(config.sources) if source.has_label_lists)
+            raise ConfigError(
+                f"the corpus has a field {name!r} (in source {', '.join(map(repr, sources))}), which is the name of a column of clips that"
+                " can have several labels; give the field another name in annotations.fields or in the regex, or leave it out, as"
+                " extra_columns: drop does with columns that the configuration does not name",
+                key=f"sources[{i}].label",
+            )
 
 
 def _asks_for_each(config: Config) -> str:
@@ -196,9 +219,9 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _listed(source: Source, forgotten: Forgotten, plan: Plan) -> Listing:
+def _listed(source: Source, split: Split, forgotten: Forgotten, plan: Plan) -> Listing:
     """List a source, count its files, and leave out forgotten recordings."""
-    listing = list_source(source)
+    listing = list_source(source, split)
     inventory = listing.inventory
     if inventory.passed_over:
         plan.passed_over[source.name] = most_first(inventory.passed_over)

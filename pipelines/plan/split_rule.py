@@ -42,6 +42,11 @@ class SplitRule:
         self.n_without = 0
 
     @property
+    def lists_digest(self) -> str:
+        """Digest of what the lists of recordings say; empty without lists."""
+        return ""
+
+    @property
     def first(self) -> str:
         """The split of a recording without usable rows."""
         if self._map is not None:
@@ -201,6 +206,8 @@ def rendezvous(value: str, shares: Sequence[tuple[str, float]]) -> str:
 
 def choose_split(config: Config, recording_id: str, fields: dict[str, str], label: str | None) -> str:
     """Return the split of one clip; see `SplitRule.choose`. Raises ClipmillError if the split depends on the whole corpus."""
-    if config.split.needs_survey:
-        raise ClipmillError("with split.balance and split.stratify, the side of a clip depends on the whole corpus")
+    if config.split.needs_survey or config.split.from_files is not None:
+        raise ClipmillError(
+            "with split.balance, split.stratify and split.from_files, the side of a clip depends on more than the clip"
+        )
     return SplitRule(config.split).choose(recording_id, fields, label)

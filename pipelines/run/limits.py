@@ -38,7 +38,7 @@ def find_shortfalls(config: Config, new: Snapshot) -> tuple[list[Finding], list[
     clips = {split: side["clips"] for split, side in new.by_split.items()}
     empty = empty_splits(config.split, clips)
     splits = [
-        Finding("allow_empty_splits", 0, 1, f"split {name!r}, which `split` asks for, has no clips{_why(config.split, name in clips)}")
+        Finding("allow_empty_splits", 0, 1, f"split {name!r}, which `split` asks for, has no clips{_why(config.split, name, name in clips)}")
         for name in empty
     ]  # fmt: skip
     classes = declared_classes(config)
@@ -80,7 +80,7 @@ def predict_exceeded_limits(config: Config, recordings: Mapping[str, int], moves
     empty = empty_splits(config.split, recordings) if any(recordings.values()) else []
     result = "" if limits.allow_empty_splits else "; a build would not be published (limits.allow_empty_splits)"
     for name in empty:
-        text = f"split {name!r}, which `split` asks for, has no recordings{_why(config.split, False)}{result}"
+        text = f"split {name!r}, which `split` asks for, has no recordings{_why(config.split, name, False)}{result}"
         findings.append(Finding("allow_empty_splits", 0, 1, text))
     if (n := crossing(moves)) > limits.max_side_changes:
         text = (
@@ -91,13 +91,15 @@ def predict_exceeded_limits(config: Config, recordings: Mapping[str, int], moves
     return findings
 
 
-def _why(split: Split, had_recordings: bool) -> str:
+def _why(split: Split, name: str, had_recordings: bool) -> str:
     if had_recordings:
         return ": its recordings were rejected, or its clips dropped by a rule; see `clipmill failures`"
     if split.from_ is not None:
         known = sorted(split.map or {})
         mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
         return f": no value of {split.field!r} is mapped to it (`map` has {mapped})"
+    if split.from_files is not None:
+        return ": no list names a recording of it" if name in split.lists else ": every recording is in a list"
     if split.stratify is not None:
         groups = "recordings" if split.field is None else f"values of {split.field!r}"
         return (

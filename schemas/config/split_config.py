@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, field_validator, model_validator
 
-from clipmill.schemas.config.model import Name, Share, did_you_mean, error_at, later
+from clipmill.schemas.config.model import Frozen, Name, Share, did_you_mean, error_at, later
+
+
+class ListFile(Frozen):
+    """Configure a file that lists recordings: one name a line, or a table with a column of names."""
+
+    example: ClassVar[str] = "{file: fold1_test.csv, column: filename}"
+
+    file: str = Field(description="relative to the source's root")
+    column: Annotated[int, Field(ge=0)] | str | None = Field(
+        None, description="of a table: by name, or by index from 0 if there is no header; without it a line is a name"
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        if not file.strip("/.") or file.startswith("/") or ".." in file.split("/") or "://" in file:
+            raise ValueError(f"{file!r} leads out of the source's root")
+        return file
+
+
+def _list_files(value: Any) -> Any:
+    """Return the lists of a split as a list of mappings: one name, one mapping, or several of these."""
+    several = value if isinstance(value, list) else [value]
+    return [{"file": one} if isinstance(one, str) else one for one in several]
+
+
+_ListFiles = Annotated[list[ListFile], Field(min_length=1), BeforeValidator(_list_files)]
+
+
+class ListFiles(RootModel[dict[Name, _ListFiles]]):
+    """Configure for each split the files that list its recordings."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="after")
+    def _check(self) -> ListFiles:
+        if not self.root:
+            raise ValueError("expected a list for at least one split, as in {test: testing_list.txt}")
+        return self
 
 
 class Split(BaseModel):
-    """Configure the side of each clip: shares by the hash of a field, or a map of a field's values.
+    """Configure the side of each clip: shares by the hash of a field, a map of a field's values, or lists of recordings.
 
     The split is part of no fingerprint. Its result, the split's name, is part of a shard's key.
     """
@@ -21,7 +60,7 @@ class Split(BaseModel):
     by: str | None = Field(None, description="recording, or a field; its hash decides")
     from_: str | None = Field(None, alias="from", description="a field whose value `map` turns into a split")
     map: Annotated[dict[str, Name], Field(min_length=1)] | None = None
-    default: Name | None = Field(None, description="for values that `map` does not have")
+    default: Name | None = Field(None, description="for values that `map` does not have, or recordings in no list")
     disjoint: list[str] = Field(
         default_factory=lambda: ["recording"],
         description="recording, or fields, such as a speaker's, no value of which may be on two sides; [] to check nothing",
@@ -34,6 +73,9 @@ class Split(BaseModel):
     stratify: Literal["label"] | None = later(None, description="balance the groups of each label separately")
     method: Literal["intervals", "rendezvous"] = later(
         "intervals", description="how a hash selects a side; rendezvous moves few groups when shares change"
+    )
+    from_files: ListFiles | None = later(
+        None, description="for each split the files that list its recordings, in the roots of the sources"
     )
 
     @model_validator(mode="before")
@@ -63,7 +105,12 @@ class Split(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Split:
         shares = self.shares
-        if self.from_ is not None:
+        if self.from_files is not None:
+            if shares or self.by is not None or self.from_ is not None or self.map is not None:
+                raise ValueError(
+                    "give `from_files` with `default`, shares with `by`, or `from` with `map`, but only one of them"
+                )
+        elif self.from_ is not None:
             if self.map is None:
                 raise ValueError("`from` needs `map`: {value: split}")
             if shares or self.by is not None:
@@ -95,6 +142,8 @@ class Split(BaseModel):
         ):
             if is_set and self.from_ is not None:
                 raise error_at(f"split.{key}", f"`{key}` needs shares; with `from` the map alone decides")
+            if is_set and self.from_files is not None:
+                raise error_at(f"split.{key}", f"`{key}` needs shares; with `from_files` the lists alone decide")
         if self.method == "rendezvous" and self.needs_survey:
             key = "stratify" if self.stratify else "balance"
             raise error_at(
@@ -110,10 +159,21 @@ class Split(BaseModel):
 
     @property
     def expected(self) -> list[str]:
-        """Return the names of the splits that should have clips, sorted: shares over 0, values of the map, and the default."""
-        if self.map is not None:
-            return sorted({*self.map.values(), *([self.default] if self.default is not None else [])})
+        """Return the names of the splits that should have clips, sorted: shares over 0, values of the map, those with lists, and the default."""
+        named = self.map.values() if self.map is not None else self.lists
+        if named:
+            return sorted({*named, *([self.default] if self.default is not None else [])})
         return [name for name, share in self.shares.items() if share > 0]
+
+    @property
+    def lists(self) -> dict[str, list[ListFile]]:
+        """Return the files that list recordings by split; empty if something else decides."""
+        return self.from_files.root if self.from_files is not None else {}
+
+    @property
+    def list_paths(self) -> frozenset[str]:
+        """Return the paths of all lists of recordings."""
+        return frozenset(one.file for files in self.lists.values() for one in files)
 
     @property
     def needs_survey(self) -> bool:

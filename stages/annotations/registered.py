@@ -100,7 +100,8 @@ def complete(
     if not isinstance(name, str) or name not in MODULES:
         near = did_you_mean(name, MODULES)
         what = f"{name!r} is not a format of annotation files{near}; the formats are {', '.join(sorted(MODULES))}"
-        return dict(given), [Problem("config.invalid_value", what, f"{key}.format")]
+        placeholder = {"sidecar": "unknown"}  # so that nothing else is said of annotations that cannot be checked
+        return placeholder, [Problem("config.invalid_value", what, f"{key}.format")]
     kind = find_format(name)
     own = kind.options.model_fields
     known = {*COMMON_KEYS, *kind.takes, *own}
@@ -130,7 +131,7 @@ def _fill_in(result: dict[str, Any], kind: Format, is_labelled: bool, is_joined:
         result |= {k: v for k, v in (("sidecar", kind.sidecar), ("table", kind.table)) if v is not None}
     if result.get("table") is not None and kind.recording:
         result.setdefault("recording", list(kind.recording))
-    result.update(kind.settings)
+    result |= {k: v for k, v in kind.settings.items() if k not in result}
     columns = result.get("columns", {})
     if isinstance(columns, dict) and kind.roles:
         roles = dict(kind.roles)

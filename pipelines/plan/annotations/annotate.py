@@ -10,7 +10,7 @@ from clipmill.pipelines.plan.annotations.joined import Joined
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.annotations.table_paths import TablePaths
 from clipmill.pipelines.plan.inventory import Inventory, take_inventory
-from clipmill.pipelines.plan.links import link_out_of
+from clipmill.pipelines.plan.links import check_link
 from clipmill.schemas.config import AUDIO_EXTENSIONS, Source
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
@@ -138,33 +138,20 @@ def _table(
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
 
-def _check_link(table: str, source: Source, root: Root, key: str) -> None:
-    """Raise ConfigError if a table is reached by a link out of the source's root, and these are not followed."""
-    if source.follow_links or (found := link_out_of(root, table)) is None:
-        return
-    link, target = found
-    how = "is a link" if link == table else f"is reached by {link}, a link"
-    raise ConfigError(
-        f"{table} {how} to {target}, which is outside {root.url}: set follow_links: true for this source, or copy the"
-        " table into its root",
-        key=key,
-    )
-
-
 def _content_of(spec: Annotations, key: str, table: str, source: Source, root: Root, files: Inventory) -> Content:
-    """Return the content of a table: of a file, or of the files in a folder that a format reads.
+    """Return the content of a table: of a file, or of the files that a format reads together.
 
     Raises
     ------
     ConfigError : it is too large, or a link out of the source's root
     OSError : it cannot be read
     """
-    parts = TablePaths(spec).parts(files.other_files) if table not in files.other_files else {}
+    parts = TablePaths(spec).parts(table, files.other_files)
     folder = find_format(spec.format).folder
     if folder and not parts and table not in files.other_files:
         raise ConfigError(f"{root.uri(table)} has none of the files {', '.join(folder)}", key=key)
     for path in parts.values() or [table]:
-        _check_link(path, source, root, key)
+        check_link(root, path, source, key, "table")
     if sum(map(root.size, parts.values() or [table])) > MAX_TABLE_BYTES:
         raise ConfigError(f"{root.uri(table)} has more than {MAX_TABLE_BYTES} bytes", key=key)
     return {name: root.read_bytes(path) for name, path in parts.items()} if parts else root.read_bytes(table)
