@@ -10,7 +10,7 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations import registered
 from clipmill.stages.annotations.file_text import decode_text
 from clipmill.stages.annotations.format import Content, FileRows, Format
-from clipmill.stages.annotations.rows import UnreadableError
+from clipmill.stages.annotations.rows import SettingError, UnreadableError
 
 _HEAD = 1 << 16
 _ANY = "sidecar"
@@ -34,7 +34,15 @@ class Auto(Format):
         if spec.columns != self.roles:
             given["columns"] = {role: where for role, where in spec.columns.items() if self.roles.get(role) != where}
         completed, _ = registered.complete(given, "annotations")
-        rows = kind.open(content, Annotations.model_validate(completed), path)
+        try:
+            rows = kind.open(content, Annotations.model_validate(completed), path)
+        except SettingError as error:
+            if error.under not in kind.options.model_fields:
+                raise
+            what = (
+                f"{error}; the file was read as {kind.name}: set format: {kind.name}, which has the key {error.under}"
+            )
+            raise SettingError(what, "format") from None
         rows.noted[READ_AS + kind.name] += 1
         return rows
 
@@ -44,7 +52,7 @@ def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
 
     Raises
     ------
-    UnreadableError : neither its name nor its beginning shows one
+    UnreadableError : neither its name nor its beginning shows one, or it shows several
     """
     kinds = [registered.find_format(name) for name in registered.MODULES if name not in ("auto", "csv")]
     extension = path.rpartition(".")[2].lower()
@@ -52,9 +60,12 @@ def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
     if len(named) == 1:
         return named[0]
     head = decode_text(content, spec.encoding)[:_HEAD].lstrip("\ufeff")
-    for kind in named or kinds:
-        if kind.looks_like(head):
-            return kind
+    fitting = [kind for kind in named or kinds if kind.looks_like(head)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = " and ".join(kind.name for kind in fitting)
+        raise UnreadableError(f"its beginning fits the formats {names}; set annotations.format")
     raise UnreadableError("neither its name nor its beginning shows its format; set annotations.format")
 
 

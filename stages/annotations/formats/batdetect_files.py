@@ -25,7 +25,7 @@ class BatDetect(RecordFormat):
     name = "batdetect"
     about = "JSON of BatDetect2: calls with class, event and frequencies"
     roles: ClassVar[Mapping[str, str]] = {"start": "start_time", "end": "end_time", "label": "class"}
-    recording = ("id",)
+    recording = ("recording",)
     header = ("event", "individual", "low_freq", "high_freq", "class_prob", "det_prob")
     sidecar = "{name}.json"
 
@@ -60,7 +60,7 @@ class BatDetect(RecordFormat):
 def _record(call: dict[str, Any], recording: str, factor: float, place: str) -> Record:
     """Return the record of a call. factor : by which the recording is stretched in time"""
     cells = {name: text_of(value) for name, value in call.items()}
-    cells["id"] = recording
+    cells["recording"] = recording
     problem = next((f"has no {name}" for name in _TIMES if name not in call), None)
     if factor == 1:
         return Record(cells, place=place, problem=problem)
