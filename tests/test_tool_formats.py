@@ -198,7 +198,14 @@ def test_soundscapes_of_scaper_become_clips(corpora: Path, tmp_path: Path, make_
     ]  # fmt: skip
 
 
-def test_rejected_observations_are_told_with_their_place(tmp_path: Path) -> None:
+def test_rejected_observations_are_told_with_their_place(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    write_audio(tmp_path / "in" / "a.wav", tone(2.0, 16000), 16000)
+    (tmp_path / "in" / "a.jams").write_text(JAMS.replace('"duration": 1', '"duration": -1'))
+    text = run("plan", make_config({"root": tmp_path / "in", "annotations": {"format": "jams"}}))
+    assert "a.jams: annotations[0].data[0]: start 0.5, end -0.5" in text
+
+
+def test_rejected_observations_keep_their_file(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("x")
     (tmp_path / "a.jams").write_text(JAMS.replace('"duration": 1', '"duration": -1'))
     found = annotate_source(tmp_path, annotations=spec_of("jams").model_dump(exclude_unset=True))
