@@ -40,6 +40,16 @@ FILES: dict[str, str] = {
     "lrc": "[ar:x]\n[00:00.50]one\n[00:01.50]\n",
     "rttm": "SPEAKER a 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\n",
 }
+OF_SPEECH: dict[str, str] = {
+    "ctm": "a A 0.5 1.0 hello 0.99\n",
+    "stm": "a A ann 0.5 1.5 <o,f0,female> hello you\n",
+    "uem": "a 1 0.5 1.5\n",
+    "librispeech": "1089-134686-0000 HE HOPED THERE WOULD BE STEW\n1089-134686-0001 STUFF IT INTO YOU\n",
+    "nemo": '{"audio_filepath": "a.wav", "offset": 0.5, "duration": 1.0, "text": "hello"}\n',
+    "lhotse": '{"id": "a-0", "recording_id": "a", "start": 0.5, "duration": 1.0, "channel": 0, "text": "hello"}\n',
+    "speechbrain": "ID,duration,wav,start,stop,spk_id\na-0,1.0,a.wav,8000,24000,ann\n",
+    "audioset": '# YTID, start_seconds, end_seconds, positive_labels\n--4gqARaEJE, 0.500, 10.500, "/m/068hy,/m/07q6cd_"\n',
+}
 """A small file of each format that shows what it is by its beginning, with one annotation of at most a second, from 0.5 s on."""
 OF_NO_FORMAT = {
     "csv": "start,end,label\n0,1,dog\n",
@@ -54,22 +64,37 @@ OF_NO_FORMAT = {
 }
 
 
+@pytest.mark.parametrize("path", ["labels/a.xyz", "a.wav.json", "a.csv", "a.txt"])
 @pytest.mark.parametrize("name", FILES)
-def test_the_beginning_of_a_file_shows_its_format_and_no_other(name: str) -> None:
+def test_the_beginning_of_a_file_shows_its_format_and_no_other(name: str, path: str) -> None:
     content = FILES[name]
     kinds = [registered.find_format(each) for each in registered.MODULES if each not in ("auto", "csv")]
     assert [kind.name for kind in kinds if kind.looks_like(content)] == [name]
-    rows, noted = read_noted("auto", content, path="labels/a.xyz")
+    rows, noted = read_noted("auto", content, path=path)
     assert noted == {f"read_as_{name}": 1}
     assert [(row.start, row.reason) for row in rows] == [(0.5, None)]
 
 
+@pytest.mark.parametrize("name", OF_SPEECH)
+@pytest.mark.parametrize("path", ["a.txt", "a.csv", "a.json"])
+def test_files_of_speech_corpora_show_what_they_are_under_any_name(name: str, path: str) -> None:
+    kinds = [registered.find_format(each) for each in registered.MODULES if each not in ("auto", "csv")]
+    assert [kind.name for kind in kinds if kind.looks_like(OF_SPEECH[name])] == [name]
+    if name == "speechbrain":
+        with pytest.raises(UnreadableError, match="it looks like speechbrain, whose times are in samples"):
+            read_noted("auto", OF_SPEECH[name], path=path)
+        return
+    rows, noted = read_noted("auto", OF_SPEECH[name], path=path)
+    assert (len(rows) > 0, noted.get(f"read_as_{name}")) == (True, 1)
+
+
+@pytest.mark.parametrize("path", ["a.txt", "a.csv", "a.json", "a.tsv", "a"])
 @pytest.mark.parametrize("name", OF_NO_FORMAT)
-def test_tables_and_texts_are_of_no_format_that_shows(name: str) -> None:
+def test_tables_and_texts_are_of_no_format_that_shows(name: str, path: str) -> None:
     with pytest.raises(
         UnreadableError, match=r"neither its name nor its beginning shows its format; set annotations.format"
     ):
-        read_noted("auto", OF_NO_FORMAT[name], path="a.txt")
+        read_noted("auto", OF_NO_FORMAT[name], path=path)
 
 
 def real_files() -> Iterator[tuple[str, Path]]:
@@ -77,7 +102,7 @@ def real_files() -> Iterator[tuple[str, Path]]:
     found = CORPORA / "annotations"
     for name, pattern in (
         ("textgrid", "textgrid/*.TextGrid"), ("raven", "raven-selection-table/*.txt"), ("audacity", "audacity-labels/*.txt"),
-        ("rttm", "rttm/*.rttm"),
+        ("rttm", "rttm/*.rttm"), ("librispeech", "librispeech-trans/*.trans.txt"), ("audioset", "audioset-csv/*.csv"),
     ):  # fmt: skip
         yield from ((name, path) for path in sorted(found.glob(pattern)))
     yield from (("jams", path) for path in sorted(CORPORA.glob("scaper/tests/data/regression/*.jams")))
@@ -94,7 +119,7 @@ def test_files_of_real_tools_show_their_format(name: str, path: Path) -> None:
     assert [kind.name for kind in kinds if kind.looks_like(head)] == [name]
 
 
-@pytest.mark.parametrize("pattern", ["desed-strong-tsv/*.tsv", "urbansound8k-csv/*.csv"])
+@pytest.mark.parametrize("pattern", ["desed-strong-tsv/*.tsv", "urbansound8k-csv/*.csv", "vctk-speaker-info/*.txt"])
 def test_real_tables_are_of_no_format_that_shows(corpora: Path, pattern: str) -> None:
     for path in (corpora / "annotations").glob(pattern):
         with pytest.raises(UnreadableError):
@@ -104,7 +129,7 @@ def test_real_tables_are_of_no_format_that_shows(corpora: Path, pattern: str) ->
 def test_a_key_of_the_format_that_is_missing_is_asked_for_with_the_format() -> None:
     two = TEXTGRID.replace("<exists>\n1", "<exists>\n2") + '"TextTier"\n"tones"\n0\n2\n0\n'
     with pytest.raises(
-        SettingError, match=r"set `tier` to one of: .*; the file was read as textgrid: set format: textgrid"
+        SettingError, match=r"set `tier` to one of: .*; it was read as textgrid, so write format: textgrid, and `tier`"
     ) as error:
         read_noted("auto", two, path="a.TextGrid")
     assert error.value.under == "format"

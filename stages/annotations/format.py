@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,17 +23,22 @@ COMMON_KEYS = frozenset(
 )
 """Keys of `annotations` that all formats have."""
 _TIMES = ("start", "end", "duration")
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
 
 
 class FileRows(Protocol):
-    """The rows of an annotation file, which are read while iterating, once. See `clipmill.stages.annotations.sheet.Sheet`."""
+    """The rows of an annotation file, which are read while iterating, once. See `clipmill.stages.annotations.sheet.Sheet`.
+
+    named_by : columns that name the recording, looked up in turn, if the file shows them rather than the configuration
+    """
 
     header: list[str] | None
     first: list[str]
     noted: Counter[str]
     unnamed_roles: dict[str, str]
     is_row: Callable[[list[str]], bool] | None
+    named_by: Sequence[str]
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]: ...
     def column(self, where: str | int) -> int | None: ...
@@ -49,7 +55,8 @@ class Format(ABC):
     takes : keys that it has besides those and `COMMON_KEYS`
     roles : columns by role, unless `annotations.columns` names others
     fields : columns that are carried although they have a role, by field
-    recording : columns that name the recording, looked up in turn; empty if it does not name recordings, so that it cannot be a table
+    recording : columns that name the recording, or templates of them, looked up in turn; empty if files do not name their recordings,
+        so that they cannot be tables
     sidecar, table : where the files are, unless the configuration says so
     folder : names of the files in the folder that a table is, with `*` for any part of a name; empty if a table is a file
     beside : names, with `*`, of files beside a table that may belong to it; see `companions`
@@ -146,7 +153,7 @@ class RecordFormat(Format):
     def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
         options = self.options.model_validate(spec.options)
         decoded = self.decode(content, spec)
-        columns = [name for name in self.recording if "{" not in name]
+        columns = list(dict.fromkeys(n for name in self.recording for n in _PLACEHOLDER.findall(name) or [name]))
         own = [*self.header, *self.roles.values(), *self.fields.values(), *columns]
         return Grid(lambda: self.read(decoded, spec, options), spec, list(dict.fromkeys(map(str, own))), columns)
 
@@ -199,6 +206,7 @@ class Grid:
         self.noted: Counter[str] = Counter()
         self.unnamed_roles: dict[str, str] = {}
         self.is_row: Callable[[list[str]], bool] | None = None
+        self.named_by: Sequence[str] = ()
         self._time_columns = {
             role: self._names[at]
             for role in _TIMES

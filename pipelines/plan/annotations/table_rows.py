@@ -165,7 +165,8 @@ def _read_table(tables: Tables, table: str, finder: _Finder, annotated: Annotate
     try:
         content = _content_of(spec, f"{key}.table", table, source, root, tables.files)
         sheet = find_format(spec.format).open(content, spec, table)
-        columns = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        named_by = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        columns = list(sheet.named_by) or named_by
         namers = [_Namer(where, sheet, f"{key}.recording") for where in columns if where is not None]
         _join_rows(source, spec, table, sheet, namers, finder, annotated)
     except (FileNotFoundError, NotADirectoryError):
