@@ -59,6 +59,7 @@ class Format(ABC):
         so that they cannot be tables
     sidecar, table : where the files are, unless the configuration says so
     folder : names of the files in the folder that a table is, with `*` for any part of a name; empty if a table is a file
+    takes_files : whether a file can be a table; False if only a folder can
     beside : names, with `*`, of files beside a table that may belong to it; see `companions`
     settings : values of other keys of `annotations`, which the format fixes, or has as defaults if it takes them
     extensions : of files that are of this format, in lower case, without dot
@@ -75,6 +76,7 @@ class Format(ABC):
     sidecar: ClassVar[str | None] = None
     table: ClassVar[str | None] = None
     folder: ClassVar[tuple[str, ...]] = ()
+    takes_files: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[Mapping[str, Any]] = {}
     extensions: ClassVar[tuple[str, ...]] = ()

@@ -36,6 +36,7 @@ class Kaldi(RecordFormat):
     recording = ("path", "recording", "file")
     table = "."
     folder = (_SEGMENTS, _WAVES, *_OF_UTTERANCES, *_OF_SPEAKERS, _FILE)
+    takes_files = False
     header = ("utterance", "speaker", "language", "gender", "channel")
 
     def decode(self, content: Content, spec: Annotations) -> Any:
