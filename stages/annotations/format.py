@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.annotation_roles import guess_roles
 from clipmill.schemas.config.model import Frozen
 from clipmill.stages.annotations.column_roles import Columns
 from clipmill.stages.annotations.file_text import decode_text
@@ -216,6 +217,7 @@ class Grid:
         self._by_times: dict[frozenset[str], Columns] = {}
         if has_records:
             self._columns(frozenset(self._time_columns))  # raises an error if a configured column is missing
+            self._look_for_label(found)
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
         for record in self._records():
@@ -238,6 +240,18 @@ class Grid:
             if row.reason is not None and record.place:
                 row.detail = f"{record.place}: {row.detail}"
             yield cells, row
+
+    def _look_for_label(self, found: Mapping[str, None]) -> None:
+        """Note a column that is named like a label, if the file lacks the column that the format has for it."""
+        where = self._spec.roles.get("label")
+        at = self.column(where) if where is not None else None
+        if at is None or self._names[at] in found:
+            return
+        used = frozenset(map(str, [*self._spec.columns.values(), *self._spec.fields.values(), *self._aside]))
+        guessed = guess_roles(tuple(found), used, frozenset(self._spec.roles) - {"label"}).get("label")
+        if guessed is not None:
+            self.unnamed_roles = {"label": guessed}
+            self.noted["roles_not_named"] += 1
 
     def _columns(self, times: frozenset[str]) -> Columns:
         """Return the columns for records that have some of the times. The sign before a fraction is a point, as the formats say."""
