@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from clipmill.stages.annotations.rows import UnreadableError
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+_BLANKS = " \t\r\n\f\v"
+_RUN = re.compile(r"[ \t\r\n\f\v]+")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -39,6 +41,17 @@ def decode_text(content: bytes, encoding: str) -> str:
     except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
         hint = "; set annotations.encoding" if encoding == "auto" else ""
         raise UnreadableError(f"not {name} text ({error}){hint}") from None
+
+
+def cut_at_blanks(line: str, most: int = 0) -> list[str]:
+    """Return the cells of a line, cut at runs of blanks and tabs. The last one takes the rest of the line if there would be more.
+
+    Other white space, as in texts in Chinese and Korean, is no blank.
+
+    most : number of cells; 0 for any
+    """
+    plain = line.strip(_BLANKS)
+    return _RUN.split(plain, maxsplit=max(0, most - 1)) if plain and most != 1 else [plain] if plain else []
 
 
 def lines(text: str) -> Iterator[str]:
