@@ -16,6 +16,7 @@ from clipmill.pipelines.clip_lists import (
     asks_for_clipping,
     check_augment,
     check_columns,
+    check_has_text,
     check_keep,
     computed_steps,
     divided,
@@ -215,7 +216,8 @@ class Chain:
         return [step for step in self.steps if step.origin]
 
     def check_names(self, field_names: Sequence[str]) -> None:
-        """Raise ConfigError if a field of the corpus has the name of a stage's column."""
+        """Raise ConfigError if a field of the corpus has the name of a stage's column, or if there is none that a stage needs."""
+        check_has_text(self.steps, field_names)
         own = set(field_names)
         for step in self.steps:
             for field in step.stage.fields:
@@ -227,18 +229,22 @@ class Chain:
                     )
 
 
-def chain_of(config: Config, device: str | None = None, noises: Noises | None = None) -> Chain:
+def chain_of(
+    config: Config, device: str | None = None, noises: Noises | None = None, field_names: Sequence[str] = ()
+) -> Chain:
     """Return the stages of a configuration.
 
     device : of derived stages that can use a GPU, cpu | cuda | auto; None: as configured
     noises : the files of the trees of noises that stages use, by the trees' names; None: they are not needed
+    field_names : the corpus's own fields, for stages that read them; empty while they are not known
 
     Raises
     ------
     ConfigError, StageError : a stage is unknown, or its settings are wrong
     """
-    whole = tuple(steps_of(config, None, noises))
-    lists = {s.name: tuple(steps_of(config, s, noises)) if s.clips is not None else whole for s in config.sources}
+    own = partial(steps_of, noises=noises, field_names=field_names)
+    whole = tuple(own(config, None))
+    lists = {s.name: tuple(own(config, s)) if s.clips is not None else whole for s in config.sources}
     for steps in lists.values():
         check_keep(steps)
         check_augment(steps)
@@ -293,18 +299,22 @@ def _activity(segment: SegmentSpec) -> Callable[[int], ActivityListener] | None:
 
 
 def same_chain(
-    config: Config, origins: Mapping[str, str], sources: Mapping[str, str], noises: Noises | None = None
+    config: Config,
+    origins: Mapping[str, str],
+    sources: Mapping[str, str],
+    noises: Noises | None = None,
+    field_names: Sequence[str] = (),
 ) -> Chain:
     """Return the stages of a configuration on a worker.
 
-    origins, sources, noises : those of the chain on the machine that started the build
+    origins, sources, noises, field_names : those of the chain on the machine that started the build
 
     Raises
     ------
     StageError : a stage is missing here, or has another version
     """
     receive_files(sources)
-    chain = chain_of(config, noises=noises)
+    chain = chain_of(config, noises=noises, field_names=field_names)
     for key, origin in origins.items():
         if (local := chain.origins.get(key)) != origin:
             raise StageError(

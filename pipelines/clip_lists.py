@@ -11,6 +11,7 @@ from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.model import fingerprint, nearest
 from clipmill.schemas.config.problems import keys_at
 from clipmill.schemas.errors import ConfigError, Problem, StageError
+from clipmill.schemas.names import TRANSCRIPT_FIELDS, transcript_field
 from clipmill.schemas.thresholds import is_number
 from clipmill.stages.clips.augment import AugmentClips
 from clipmill.stages.clips.keep import Keep
@@ -118,15 +119,36 @@ def asks_for_clipping(steps: Sequence[Step]) -> bool:
     return any("clipping" in s.stage.spec.root for s in steps if isinstance(s.stage, MeasureClips))
 
 
-def steps_of(config: Config, source: Source | None, noises: Noises | None = None) -> Iterator[Step]:
-    """Yield the clip stages of a source, or of the sources without a list of their own. noises : files of the trees of noises"""
+def steps_of(
+    config: Config, source: Source | None, noises: Noises | None = None, field_names: Sequence[str] = ()
+) -> Iterator[Step]:
+    """Yield the clip stages of a source, or of the sources without a list of their own.
+
+    noises : files of the trees of noises; None: they are not needed
+    field_names : the corpus's own fields, in their order; empty while they are not known
+    """
+    text = transcript_field(field_names)
     for name, settings, key in config.steps_of(source):
         for step in _step(config, name, settings, key, "clip"):
             if noises is not None and isinstance(step.stage, AugmentClips):
                 known = replace(step.stage.noise_library, files=noises)
                 yield replace(step, stage=replace(step.stage, noise_library=known))
+            elif text is not None and isinstance(step.stage, MeasureClips):
+                yield replace(step, stage=replace(step.stage, text_at=field_names.index(text)))
             else:
                 yield step
+
+
+def check_has_text(steps: Sequence[Step], field_names: Sequence[str]) -> None:
+    """Raise ConfigError if a stage measures the text of clips, and no clip has one. field_names : the corpus's own fields"""
+    for step in steps:
+        if isinstance(step.stage, MeasureClips) and step.stage.needs_text and transcript_field(field_names) is None:
+            there = f"; there are {', '.join(field_names)}" if field_names else ""
+            raise ConfigError(
+                f"clips have no text to measure: none of the fields {', '.join(TRANSCRIPT_FIELDS)}{there}; say in sources[].text where it"
+                " comes from",
+                key=step.key,
+            )
 
 
 def computed_steps(config: Config) -> Iterator[Step]:

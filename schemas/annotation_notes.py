@@ -35,6 +35,14 @@ ANNOTATION_NOTES = {
         "annotation file has a column named like a role, and annotations.columns does not list it",
         "annotation files have columns named like roles, and annotations.columns does not list them",
     ),
+    "labels_dropped": (
+        "row has several labels, and some of them are left out by label.drop",
+        "rows have several labels, and some of them are left out by label.drop",
+    ),
+    "fields_of_rows": (
+        "recording has fields that differ between its rows; clips that rows label by overlap have no value of them",
+        "recordings have fields that differ between their rows; clips that rows label by overlap have no value of them",
+    ),
     "rows_without_join": (
         "row has no counterpart in annotations that are joined to it",
         "rows have no counterpart in annotations that are joined to them",
@@ -46,6 +54,11 @@ ANNOTATION_NOTES = {
     "records_passed_over": (
         "record of an annotation file is not about a stretch of audio and was passed over",
         "records of annotation files are not about a stretch of audio and were passed over",
+    ),
+    "texts_empty": ("text is empty after the rules of sources[].text", "texts are empty after the rules of sources[].text"),
+    "texts_missing": (
+        "row or recording lacks the field of sources[].text.from and has no text",
+        "rows or recordings lack the field of sources[].text.from and have no text",
     ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip

@@ -23,6 +23,7 @@ import pyarrow as pa
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.feature_config import Features, LogMel, Spectrogram
 from clipmill.schemas.config.image_config import Images
+from clipmill.schemas.label_columns import EVENTS_COLUMN, LABELS_COLUMN
 from clipmill.schemas.tables import CHANNEL_COLUMN, FILE, IMAGE_COLUMN, manifest_schema
 
 Column = dict[str, Any]
@@ -42,6 +43,8 @@ _CLIP = {
     "split": ("split that the clip belongs to", ""),
     "level_dbfs": ("level: 20 log10(rms / full scale), -inf for digital silence", "dBFS"),
     "n_clipped": ("samples of all channels that were beyond full scale and were clipped", "samples"),
+    LABELS_COLUMN: ("labels, sorted; empty where there are none", ""),
+    EVENTS_COLUMN: ("when each label is heard in the clip, sorted by onset; null where that is unknown", "s"),
     CHANNEL_COLUMN: ("channel of the recording, counted from 0; null for clips that are not of one alone", ""),
 }
 """Meaning and unit of the columns that every clip has."""
@@ -125,7 +128,7 @@ def role_of(field: pa.Field) -> str:
 
 def base_fields(config: Config) -> list[pa.Field]:
     """Return the columns that every clip has."""
-    names = manifest_schema([], config.has_channel_column)
+    names = manifest_schema([], config.has_channel_column, (), config.label_lists)
     return [column(f.name, f.type, *_CLIP[f.name]) for f in names if f.name != "shard"]
 
 

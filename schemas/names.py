@@ -8,15 +8,22 @@ recording, and so its id and address, keeps the spelling under which the file ex
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
+TRANSCRIPT_FIELDS = ("text", "transcript", "normalized_text")
+"""Fields that hold a clip's transcript: the first one that a dataset has."""
 _AS_THEY_ARE = frozenset({"root", "storage_options"})
 
 
 def to_nfc(name: str) -> str:
     """Return a name in NFC."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def transcript_field(names: Collection[str]) -> str | None:
+    """Return the field that holds the transcripts, None if there is none. names : of a dataset's fields"""
+    return next((name for name in TRANSCRIPT_FIELDS if name in names), None)
 
 
 def paths_by_nfc(paths: Iterable[str]) -> dict[str, str]:

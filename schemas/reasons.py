@@ -110,6 +110,26 @@ PLAN_REASONS = (
         "add the label to classes, rename it with label.map, or set label.default",
     ),
     Reason(
+        "text_too_long",
+        "the row's text has more characters than are read",
+        "cut the recording and its transcript into parts, or correct sources[].text",
+    ),
+    Reason(
+        "label_not_a_list",
+        "the label is a JSON array that does not hold texts",
+        "correct the row; write the labels as texts with a separator, or as an array of texts",
+    ),
+    Reason(
+        "label_column_missing",
+        "the row has none of the columns that an entry of label.one_hot names",
+        "correct label.one_hot; columns that annotations does not carry are no columns here: see annotations.fields and extra_columns",
+    ),
+    Reason(
+        "label_not_a_number",
+        "the value in a column of label.one_hot is neither a number nor true or false",
+        "correct the row, or leave the column out of label.one_hot",
+    ),
+    Reason(
         "split_field_missing",
         "the field that decides the split is empty or missing",
         "fill in the field, or split by something else",

@@ -19,7 +19,7 @@ _OMITTED_IF_EMPTY = frozenset(
     {
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
-        "has_pcm_sha256", "duplicates", "clips_augmented", "range_ends", "range_sha256", "parts",
+        "annotations_merged", "label_lists", "has_pcm_sha256", "duplicates", "clips_augmented", "range_ends", "range_sha256", "parts",
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
@@ -88,7 +88,10 @@ def _sum(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Sum the seconds of audio that were decoded and stored, and the clips and seconds of each label."""
+    """Sum the seconds of audio that were decoded and stored, and the clips and seconds of each label.
+
+    by_label, clips_by_label : a clip with several labels counts for each of them, one without any for the empty text
+    """
 
     decoded_s: float = 0.0
     kept_s: float = 0.0
@@ -237,6 +240,8 @@ class Snapshot:
     recordings_dropped : listed, but with a label that the configuration drops, or only such rows; by label
     annotations_dropped : rows with a label that the configuration drops, by label
     annotations_ignored : rows of a table whose recording does not exist, where the configuration says to ignore them
+    annotations_merged : rows that became one with another row of equal times, where clips can have several labels
+    label_lists : the columns of clips that can have several labels, `labels` and `events`
     noted : how annotations were interpreted, as counts by the codes of `clipmill.schemas.annotation_notes`
     classes : labels in the order of their ids; see `clipmill.pipelines.dataset.classes`
     columns : of the shards: name, type, unit, meaning, shape and resolved settings; see `clipmill.schemas.columns`
@@ -271,6 +276,8 @@ class Snapshot:
     recordings_dropped: dict[str, int] = field(default_factory=dict)
     annotations_dropped: dict[str, int] = field(default_factory=dict)
     annotations_ignored: int = 0
+    annotations_merged: int = 0
+    label_lists: list[str] = field(default_factory=list)
     noted: dict[str, int] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     columns: list[dict[str, Any]] = field(default_factory=list)
@@ -348,7 +355,11 @@ class Snapshot:
     @property
     def annotation_outcomes(self) -> dict[str, int]:
         """Return the annotations read by outcome. Rare outcomes are left out when they did not occur."""
-        rare = {"dropped by label": sum(self.annotations_dropped.values()), "ignored": self.annotations_ignored}
+        rare = {
+            "merged": self.annotations_merged,
+            "dropped by label": sum(self.annotations_dropped.values()),
+            "ignored": self.annotations_ignored,
+        }
         return {
             "used": self.counts.annotations_used,
             "rejected": self.counts.annotations_rejected,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from clipmill.schemas.config import Config
+from clipmill.schemas.label_columns import CLIP_EVENT, EVENTS_COLUMN, LABELS_COLUMN, LIST_FIELDS
 from clipmill.schemas.remarks import REMARK
 
 # One annotated range of a recording. The plan has all ranges of a recording, a chunk has those that it contains.
@@ -27,6 +28,19 @@ ANNOTATION = pa.struct(
         ("reason", pa.string()),  # set: the row is rejected, and is kept for the counts
         ("detail", pa.string()),
         ("channel", pa.int32()),  # counted from 1: the channel that the row is about; null: those of `channels`
+    ]
+)
+
+# What an annotation says about a time of its recording, for clips that have lists of labels.
+EVENT = pa.struct(
+    [
+        ("labels", pa.list_(pa.string())),
+        (
+            "start",
+            pa.float64(),
+        ),  # units and nulls as in ANNOTATION; without start and end it is a label of the whole recording
+        ("end", pa.float64()),
+        ("channel", pa.int32()),  # counted from 1, null: of all channels
     ]
 )
 
@@ -61,6 +75,7 @@ PLAN = pa.schema(
         ("span_start_s", pa.float64()),
         ("span_end_s", pa.float64()),  # null: to the end of the recording
         ("annotations", pa.list_(ANNOTATION)),
+        ("events", pa.list_(EVENT)),  # sorted by start; null: its clips have one label at most
         (
             "reason",
             pa.string(),
@@ -93,6 +108,7 @@ CHUNKS = pa.schema(
         ("total_frames", pa.int64()),  # of the recording at this sample rate, null while unknown
         ("cuts", pa.list_(CUT)),
         ("annotations", pa.list_(ANNOTATION)),
+        ("events", pa.list_(EVENT)),  # those that can be heard in the chunk, in seconds
         ("samples", pa.large_list(pa.float32())),  # interleaved: frame by frame
         ("last", pa.bool_()),  # whether the item ends with this row
         ("decoded_frames", pa.int64()),  # on the last row: frames decoded of the item
@@ -141,6 +157,8 @@ CLIPS = pa.schema(
         ("line", pa.int64()),
         ("n_candidates", pa.int64()),  # account: number of candidate clips in the chunk
         ("n_annotations", pa.int64()),  # account: number of rows used
+        (LABELS_COLUMN, pa.list_(pa.string())),  # null where no source of the dataset has several labels
+        (EVENTS_COLUMN, pa.list_(CLIP_EVENT)),
         ("last", pa.bool_()),  # account: whether the item ends here
         ("decoded_s", pa.float64()),  # account, last
         ("remarks", pa.list_(REMARK)),  # account, last: remarks on a recording that was used
@@ -235,12 +253,16 @@ FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def manifest_schema(
-    field_names: Sequence[str], has_channel: bool = False, measured: Iterable[pa.Field] = ()
+    field_names: Sequence[str],
+    has_channel: bool = False,
+    measured: Iterable[pa.Field] = (),
+    label_lists: Iterable[str] = (),
 ) -> pa.Schema:
     """Return the schema of a manifest: one row per clip, without payload. A corpus's own fields are strings.
 
     has_channel : include the column of the recording's channel, null for clips of several channels
     measured : columns of stages with one value per clip
+    label_lists : names of the columns of several labels, see `Config.label_lists`
     """
     return pa.schema(
         [
@@ -254,6 +276,7 @@ def manifest_schema(
             ("n_channels", pa.int32()),
             ("n_samples", pa.int64()),
             ("label", pa.string()),
+            *(LIST_FIELDS[name] for name in label_lists),
             ("split", pa.string()),
             ("level_dbfs", pa.float64()),
             ("n_clipped", pa.int64()),
@@ -284,8 +307,14 @@ def _hugging_face(field: pa.Field, config: Config) -> dict[str, object]:
         indexed = config.output.images is not None and config.output.images.mode == "indexed"
         return {**({"mode": "RGB"} if indexed else {}), "_type": "Image"}
     if pa.types.is_list(field.type):
-        return {"feature": {"dtype": _dtype_name(field.type.value_type), "_type": "Value"}, "_type": "List"}
+        return {"feature": _hugging_face_value(field.type.value_type), "_type": "List"}
     return {"dtype": _dtype_name(field.type), "_type": "Value"}
+
+
+def _hugging_face_value(kind: pa.DataType) -> dict[str, object]:
+    if pa.types.is_struct(kind):
+        return {field.name: _hugging_face_value(field.type) for field in kind}
+    return {"dtype": _dtype_name(kind), "_type": "Value"}
 
 
 def _dtype_name(kind: pa.DataType) -> str:

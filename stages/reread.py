@@ -45,6 +45,7 @@ class Reread:
     sample_format : of the clips' PCM, int16 | float32
     field_names : the corpus's own fields
     fields : columns of clip stages that the stored clips have, which are kept
+    label_lists : the columns of several labels that the clips have
     has_channel : whether the clips have a column `channel`; otherwise a field may have this name
     stored : the clip stages that work on stored clips
     """
@@ -55,6 +56,7 @@ class Reread:
     has_channel: bool = False
     fields: Sequence[pa.Field] = ()
     stored: StoredClips = StoredClips({}, {})  # noqa: RUF009 - it is frozen
+    label_lists: Sequence[str] = ()
 
     version: ClassVar[int] = 1
 
@@ -152,7 +154,7 @@ class Reread:
 
     def _parquet_rows(self, stream: Any) -> Iterator[dict[str, Any]]:
         file = pq.ParquetFile(stream)
-        kept = {"audio", *(field.name for field in self.fields)}
+        kept = {"audio", *self.label_lists, *(field.name for field in self.fields)}
         plain = [f.name for f in file.schema_arrow if f.name in kept or not pa.types.is_nested(f.type)]
         for batch in file.iter_batches(batch_size=TABLE_ROWS, columns=plain, use_threads=False):
             yield from batch.to_pylist()
@@ -183,6 +185,7 @@ class Reread:
             **{name: row[name] for name in _STORED},
             **{field.name: row[field.name] for field in self.fields},
             "item_id": item_id,
+            **{name: row[name] for name in self.label_lists},
             CHANNEL_COLUMN: row[CHANNEL_COLUMN] if self.has_channel else None,
             "fields": [row[name] for name in self.field_names],
             "status": "clip",

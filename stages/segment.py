@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,10 +18,12 @@ from clipmill.schemas.reasons import Reason
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
 from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from clipmill.stages.arrow_rows import list_values
+from clipmill.stages.clip_labels import ClipLabels, Labelling, is_beyond
 from clipmill.stages.clip_samples import nullable_floats
 from clipmill.stages.clipping import COLUMNS, FullScale
 from clipmill.stages.spans import Clip, fixed_clip, windows
 from clipmill.stages.stage import Stage
+from clipmill.stages.tail_noise import white_noise
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20
@@ -37,11 +37,13 @@ class SegmentSource:
 
     tolerance_s : seconds by which an annotation may extend beyond the recording's end
     each_channel : whether each channel has clips of its own
+    labelling : how clips get their lists of labels, None where no clip of the dataset can have several
     """
 
     segment: SegmentSpec
     tolerance_s: float = 0.05
     each_channel: bool = False
+    labelling: Labelling | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Segment(Stage):
         "tail": "a last window that is not full, with segment.tail: drop",
         "keep_every": "not the first of every segment.keep_every windows",
         "no_activity": "a recording or range in which nothing is heard, by the thresholds of its segment.mode",
+        "without_label": "a clip that no annotation row labels, with label.none in label.drop",
     }
     rejects = (
         Reason(
@@ -93,7 +96,8 @@ class Segment(Stage):
     @classmethod
     def of(cls, config: Config, settings: Any = None) -> Self | None:
         sources = {
-            s.name: SegmentSource(s.segment, s.tolerance_s, config.channels_of(s) == "each") for s in config.sources
+            s.name: SegmentSource(s.segment, s.tolerance_s, config.channels_of(s) == "each", Labelling.of(config, s))
+            for s in config.sources
         }
         bits = config.output.clip_id_bits or OLD_CLIP_ID_BITS
         return cls(sources, config.audio.sample_format, clip_id_bits=bits)
@@ -157,6 +161,11 @@ class _Cutter:
         self.n_candidates = self.n_annotations = 0
         self.full_scale: FullScale | None = None
         self.clip_id_bits = OLD_CLIP_ID_BITS
+        labelling = source.labelling
+        self.labels: ClipLabels | None = None
+        if labelling is not None and labelling.has_lists and self.rate:
+            total, tolerance_s = chunk["total_frames"], source.tolerance_s
+            self.labels = ClipLabels(labelling, chunk.get("events") or [], self.rate, total, tolerance_s)
         # Nearly every chunk is finite and can be rounded as a whole, because no sample is beyond full scale.
         self.is_finite = bool(np.isfinite(self.samples).all())
         self.pcm: npt.NDArray[np.int16] | None = None
@@ -177,6 +186,8 @@ class _Cutter:
             for a in chunk["annotations"] or []:
                 if a["reason"] is not None:
                     yield _reject_annotation(a, a["reason"], a["detail"])
+                elif self.only_labels:
+                    yield from self._count(a)
             for cut in chunk["cuts"] or []:
                 yield from self._cut(cut)
         yield {
@@ -188,28 +199,40 @@ class _Cutter:
             "remarks": chunk["remarks"],
         }
 
+    @property
+    def only_labels(self) -> bool:
+        """Whether annotations label clips and cut none."""
+        return self.source.labelling is not None and self.source.labelling.by_overlap is not None
+
+    def _count(self, annotation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Count an annotation that labels clips, or yield its rejection."""
+        total = self.chunk["total_frames"]
+        if annotation["channel"] is not None and annotation["channel"] > self.channels and self.rate:
+            yield self._lacks_channel(annotation)
+        elif is_beyond((annotation["start"], annotation["end"]), total, self.rate, self.source.tolerance_s):
+            yield _reject_annotation(annotation, "annotation_out_of_range", self._range_text(annotation, total))
+        else:
+            self.n_annotations += 1
+
+    def _lacks_channel(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        detail = f"channel {annotation['channel']}, counted from 1, of a recording that has {self.channels}"
+        return _reject_annotation(annotation, "annotation_channel_missing", detail)
+
     def _cut(self, cut: dict[str, Any]) -> Iterator[dict[str, Any]]:
         annotation = self.chunk["annotations"][cut["annotation"]] if cut["annotation"] >= 0 else None
         start_s = (annotation["start"] or 0.0) if annotation else 0.0
         if annotation is not None and annotation["channel"] is not None:
             if annotation["channel"] > self.channels:
                 if cut["first"] == 0:
-                    detail = f"channel {annotation['channel']}, counted from 1, of a recording that has {self.channels}"
-                    yield _reject_annotation(annotation, "annotation_channel_missing", detail)
+                    yield self._lacks_channel(annotation)
                 return
             self.lanes = [annotation["channel"] - 1]  # every row of such a source names one
         total = self.chunk["total_frames"]
         end = total if total is not None else _OPEN_END
         if annotation is not None:
-            problem = None
-            start = to_samples(start_s, self.rate)
-            if total is not None and (start >= total or annotation["end"] is not None):
-                stop = to_samples(annotation["end"], self.rate) if annotation["end"] is not None else total
-                if start >= total or stop - total > max(1, to_samples(self.source.tolerance_s, self.rate)):
-                    problem = "annotation_out_of_range"
-            if problem:
+            if is_beyond((annotation["start"], annotation["end"]), total, self.rate, self.source.tolerance_s):
                 if cut["first"] == 0:  # reported once; no later cut of this annotation is used
-                    yield _reject_annotation(annotation, problem, self._range_text(annotation, total))
+                    yield _reject_annotation(annotation, "annotation_out_of_range", self._range_text(annotation, total))
                 return
             if annotation["end"] is not None:
                 end = min(end, to_samples(annotation["end"], self.rate))
@@ -277,6 +300,13 @@ class _Cutter:
         stretch = slice(clip.start - self.offset, clip.stop - self.offset)
         place = stretch if lane is None else (stretch, slice(lane, lane + 1))
         y = self.samples[place]
+        labels = self._labels(clip, annotation, lane)
+        if (
+            self.source.labelling is not None
+            and self.source.labelling.drops_none
+            and labels["labels"] == [self.source.labelling.none]
+        ):
+            return {"status": "dropped", "rule": "without_label", "count": 1}
         if len(y) != clip.stop - clip.start:
             raise AssertionError(
                 f"{self.chunk['item_id']}: a chunk of {len(self.samples)} frames at {self.offset} lacks clip {clip.start}-{clip.stop}"
@@ -314,7 +344,18 @@ class _Cutter:
             "pcm": payload,
             **({"samples": np.ascontiguousarray(y, np.float32).reshape(-1)} if self.as_float else {}),
             **_annotation_columns(annotation),
+            **labels,
         }
+
+    def _labels(self, clip: Clip, annotation: dict[str, Any] | None, lane: int | None) -> dict[str, Any]:
+        """Return the columns of a clip's labels, nothing where no clip of the dataset can have several."""
+        if self.source.labelling is None:
+            return {}
+        if self.labels is not None:
+            labels, events = self.labels.of(clip.start, clip.stop, lane)
+            return {"labels": labels, "events": events}
+        label = annotation["label"] if annotation is not None else self.chunk["label"]
+        return {"labels": [label] if label is not None else [], "events": None}
 
     def _level(self, lane: int | None) -> float | None:
         levels = self.chunk["recording_levels"]
@@ -374,25 +415,6 @@ def _reaches_full_scale(samples: npt.NDArray[np.float32] | npt.NDArray[np.int16]
         return False
     limit = FULL_SCALE - 1 if samples.dtype == np.int16 else SATURATED
     return bool(samples.max() >= limit or samples.min() <= -limit)
-
-
-def white_noise(identity: str, n: int, channels: int, dbfs: float) -> npt.NDArray[np.float32]:
-    """Return white Gaussian noise with a given rms level, always the same for a clip id.
-
-    Parameters
-    ----------
-    identity : id of the clip, which seeds the noise
-    dbfs : level, 20 log10(rms)
-
-    Returns
-    -------
-    y : float32 [n, channels]
-    """
-    seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "big")
-    noise = np.random.Generator(np.random.PCG64(seed)).standard_normal((n, channels))
-    rms = math.sqrt(float(np.mean(noise * noise)))
-    scaled: npt.NDArray[np.float32] = (noise * (10.0 ** (dbfs / 20.0) / rms)).astype(np.float32)
-    return scaled
 
 
 def _annotation_columns(annotation: dict[str, Any] | None) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_each_typo_of_one_letter_finds_its_key() -> None:
 
 
 UNRELATED = (
-    "foo bar hello world normalize augment batch epochs seed workers threads path file url dataset language speaker gender quality"
+    "foo bar hello world augment batch epochs seed workers threads path file url dataset language speaker gender quality"
     " threshold volume pitch speed codec bitrate license author version title description tags verbose cache tmp"
 ).split()
 

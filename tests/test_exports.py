@@ -275,7 +275,7 @@ def test_other_roots_fields_and_snapshots(
             there.write_bytes(str(path.relative_to(dataset)), path.read_bytes())
     told = CliRunner().invoke(main, ["export", there.url, "kaldi"], env={"AWS_ENDPOINT_URL": endpoint}).output
     assert "give a folder by --to" in told
-    for format in ("csv", "nemo", "lhotse", "huggingface", "croissant"):
+    for format in ("csv", "nemo", "tts", "lhotse", "huggingface", "croissant"):
         done = CliRunner().invoke(main, ["export", there.url, format], env={"AWS_ENDPOINT_URL": endpoint})
         assert done.exit_code == 0, done.output
     assert there.exists("README.md") and there.exists("exports/csv-000001/train.csv")

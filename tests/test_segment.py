@@ -7,7 +7,8 @@ from clipmill.schemas.tables import CHUNKS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.canonical import CanonicalPcm
 from clipmill.stages.clips.silence import SilenceFilter
-from clipmill.stages.segment import Segment, SegmentSource, white_noise
+from clipmill.stages.segment import Segment, SegmentSource
+from clipmill.stages.tail_noise import white_noise
 
 RATE = 16000
 ITEM = {

@@ -52,9 +52,10 @@ def export(
     nemo         JSONL manifests of the tar shards, or of WAV files if there are no tar shards
     lhotse       one Lhotse Shar directory per split, with features
     kaldi        one Kaldi data directory per split, with WAV files
+    tts          one filelist per split for Tacotron 2, HiFi-GAN and VITS, with WAV files and mels
     csv          one table per split: every clip, its fields, and the shard that contains it
 
-    Only lhotse and kaldi, and nemo without tar shards, copy the audio. The folder must be new or empty, or contain the same export.
+    Only lhotse, kaldi and tts, and nemo without tar shards, copy the audio. The folder must be new or empty, or contain the same export.
     """
     from clipmill.pipelines.exports.snapshot_export import export_snapshot
 

@@ -257,13 +257,15 @@ def show(
     say(*describe_statistics(result["statistics"], result["splits"]), *describe_measured(result["measured"]))
     say(*describe_notes_on_clips(result["clip_notes"]), *describe_versions(result["versions"]))
     if result["labels"]:
-        say("labels:", *describe_labels(result["labels"], result["labels_by_split"]))
+        several = " (a clip with several counts for each)" if result["label_lists"] else ""
+        say(f"labels:{several}", *describe_labels(result["labels"], result["labels_by_split"]))
     if result["columns"]:
         say("columns:", *describe_columns(result["columns"]))
     for row in rows:
         level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
+        labels = ", ".join(row["labels"] or ()) if "labels" in result["label_lists"] else row["label"] or ""
         say(
-            f"  {row['clip_id']}  {row['split']}  {row['label'] or ''}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
+            f"  {row['clip_id']}  {row['split']}  {labels}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
         )
     say(f"manifest: {result['manifest'] or 'in parts; --manifest FILE writes it as one file'}")
 

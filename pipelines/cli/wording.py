@@ -311,7 +311,7 @@ def _example(row: Mapping[str, Any]) -> list[str]:
 
 def _left_out(plan: Plan) -> str:
     dropped = sum(plan.annotations_dropped.values())
-    parts = {"dropped by label": dropped, "ignored": plan.annotations_ignored}
+    parts = {"merged": plan.annotations_merged, "dropped by label": dropped, "ignored": plan.annotations_ignored}
     return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ class Diff:
 
     shards : number of shards by kept, added, removed
     recordings : ids; changed: another version, or used in one snapshot and rejected in the other
-    clips : ids; changed: another label, split, length, level, or field
+    clips : ids; changed: other labels, another split, length, level, or field
     totals : [before, after] by name
     splits, labels : by name, [before, after] of clips and seconds
     config : key, before and after of each value that differs
@@ -127,10 +128,19 @@ def _outcomes(root: Root, commits: list[Shard]) -> dict[str, set[tuple[str, str 
 
 
 def _manifest(root: Root, commits: list[Shard]) -> pa.Table:
-    tables = [clips_of(root, commit) for commit in commits]
+    tables = [_with_texts(clips_of(root, commit)) for commit in commits]
     if not tables:
         return pa.schema([f for f in manifest_schema([]) if f.name != "shard"]).empty_table()
     return pa.concat_tables(tables, promote_options="default")
+
+
+def _with_texts(clips: pa.Table) -> pa.Table:
+    """Return clips in which lists are texts, by which they are compared: tables cannot be joined with lists in them."""
+    for i, column in enumerate(clips.schema):
+        if pa.types.is_nested(column.type):
+            texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in clips[i].to_pylist()]
+            clips = clips.set_column(i, column.name, pa.array(texts, pa.string()))
+    return clips
 
 
 def _clips(old: pa.Table, new: pa.Table) -> Change:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.index_parts import IndexPart
+from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.stages.write.ledger import originals
 
 DUPLICATES = pa.schema(
@@ -17,7 +18,7 @@ DUPLICATES = pa.schema(
         ("pcm_sha256", pa.string()),
         ("clip_id", pa.string()),
         ("split", pa.string()),
-        ("label", pa.string()),
+        ("label", pa.string()),  # several with commas between them
         ("recording_id", pa.string()),
         ("first", pa.bool_()),  # the first of the clips with these samples, in the order of the manifest
     ]
@@ -80,7 +81,7 @@ def find_duplicates(parts: Sequence[IndexPart]) -> Duplicates:
     for part, own in zip(parts, hashes, strict=True):
         if len(repeated) and np.isin(own, repeated).any():
             rows = originals(part.table("manifest", None))
-            rows = rows.filter(pc.is_valid(rows["pcm_sha256"]))
+            rows = _with_one_text(rows.filter(pc.is_valid(rows["pcm_sha256"])))
             tables.append(rows.select([*_READ, "split"]))
     if not tables:
         return Duplicates(DUPLICATES.empty_table(), 0, 0, 0, unknown)
@@ -90,6 +91,15 @@ def find_duplicates(parts: Sequence[IndexPart]) -> Duplicates:
     groups = groups.append_column("first", pa.array(~is_repeated(groups["pcm_sha256"])))
     across, labels = (_n_mixed(groups, name) for name in ("split", "label"))
     return Duplicates(groups.select(DUPLICATES.names).cast(DUPLICATES), int(again.sum()), across, labels, unknown)
+
+
+def _with_one_text(rows: pa.Table) -> pa.Table:
+    """Return rows of a manifest in which the label is the text of all labels, if clips can have several."""
+    at = rows.schema.get_field_index(LABELS_COLUMN)
+    if at < 0 or not pa.types.is_list(rows.schema.field(at).type):
+        return rows
+    texts = [", ".join(own) if own else None for own in rows[LABELS_COLUMN].to_pylist()]
+    return rows.set_column(rows.schema.get_field_index("label"), "label", pa.array(texts, pa.string()))
 
 
 def is_repeated(values: pa.ChunkedArray) -> np.ndarray:

@@ -78,6 +78,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "saturation": describe_saturation(snapshot),
         "duplicates": snapshot.duplicates,
         "fields": snapshot.fields,
+        "label_lists": snapshot.label_lists,
         "files": files,
         "columns": published.columns,
         "measured": distributions(root, published.parts, measured_names(published.columns)),

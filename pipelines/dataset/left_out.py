@@ -23,6 +23,8 @@ class _LeftOut(Protocol):
     def annotations_dropped(self) -> Mapping[str, int]: ...
     @property
     def annotations_ignored(self) -> int: ...
+    @property
+    def annotations_merged(self) -> int: ...
 
 
 def digest_of_left_out(plan: _LeftOut, rejections: list[dict[str, Any]]) -> str:
@@ -32,6 +34,7 @@ def digest_of_left_out(plan: _LeftOut, rejections: list[dict[str, Any]]) -> str:
         "recordings_dropped": dict(plan.recordings_dropped),
         "annotations_dropped": dict(plan.annotations_dropped),
         "annotations_ignored": plan.annotations_ignored,
+        "annotations_merged": plan.annotations_merged,
     }
     # An older clipmill did not have these counts: only those that are not zero change the digest.
     nonzero = {name: n for name, n in left_out.items() if n}

@@ -52,7 +52,9 @@ def schema_of_first_tar(root: Root, snapshot: Snapshot, shards: Sequence[Shard])
 def _schema_of_tar(root: Root, snapshot: Snapshot, file: OutputFile) -> pa.Schema:
     columns = [
         f
-        for f in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
+        for f in manifest_schema(
+            snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns), snapshot.label_lists
+        )
         if f.name != "shard"
     ]
     codec, first = "flac", ""

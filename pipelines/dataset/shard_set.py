@@ -28,7 +28,7 @@ _PLACE_COLUMNS = ["key", "split", "bucket", "record_sha256"]
 def schema_of_manifest(snapshot: Snapshot) -> pa.Schema:
     """Return the schema of a snapshot's manifest."""
     measured = measured_fields(snapshot.columns)
-    return manifest_schema(snapshot.fields, snapshot.has_channel, measured).append(PCM_SHA256)
+    return manifest_schema(snapshot.fields, snapshot.has_channel, measured, snapshot.label_lists).append(PCM_SHA256)
 
 
 def parts_of(root: Root, snapshot: Snapshot) -> list[IndexPart]:

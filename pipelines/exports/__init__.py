@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.label_columns import LABELS_COLUMN
+from clipmill.schemas.names import transcript_field
 from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
@@ -60,11 +62,16 @@ class Export:
     def text_field(self) -> str:
         if self.text is not None:
             return self.text
-        known = self.published.snapshot.fields
-        return next((name for name in ("text", "transcript", "normalized_text") if name in known), "label")
+        return transcript_field(self.published.snapshot.fields) or "label"
 
     def text_of(self, row: dict[str, Any]) -> str:
-        """Return a clip's transcript, empty when there is none."""
+        """Return a clip's transcript, empty when there is none; several labels stand with blanks between them."""
+        if (
+            self.text_field == "label"
+            and row.get(LABELS_COLUMN)
+            and LABELS_COLUMN in self.published.snapshot.label_lists
+        ):
+            return " ".join(row[LABELS_COLUMN])
         return str(row.get(self.text_field) or "")
 
     @property
@@ -113,6 +120,7 @@ FORMATS = {
     "nemo": "JSONL manifests: of WAV files, or of the tar shards where there are any",
     "lhotse": "a Lhotse Shar directory a split, with features",
     "kaldi": "a Kaldi data directory a split, with WAV files",
+    "tts": "filelists a split for Tacotron 2, HiFi-GAN and VITS, with WAV files and mels",
     "csv": "one table a split: every clip with its fields, and the shard that holds it",
 }
 WHOLE_SHARDS = ("huggingface", "croissant", "webdataset")

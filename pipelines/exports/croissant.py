@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import pyarrow as pa
+
 from clipmill.pipelines.exports import Export
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.errors import ClipmillError
@@ -142,13 +144,31 @@ def _records(asked: Export) -> dict[str, Any]:
     snapshot = asked.published.snapshot
     kind = "fileObject" if "manifest" in snapshot.files else "fileSet"
     fields = [
-        {
-            "@type": "cr:Field",
-            "@id": f"clips/{_WHITE.sub('_', column.name)}",
-            "name": column.name,
-            "dataType": _TYPES[str(column.type)],
-            "source": {kind: {"@id": "manifest"}, "extract": {"column": column.name}},
-        }
-        for column in manifest_schema(snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns))
+        _field(column, kind)
+        for column in manifest_schema(
+            snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns), snapshot.label_lists
+        )
     ]
     return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}
+
+
+def _field(column: pa.Field, kind: str) -> dict[str, Any]:
+    """Return the description of a column of the manifest. kind : of the manifest, fileObject or fileSet"""
+    name = f"clips/{_WHITE.sub('_', column.name)}"
+    source = {kind: {"@id": "manifest"}, "extract": {"column": column.name}}
+    field = {"@type": "cr:Field", "@id": name, "name": column.name}
+    if not pa.types.is_list(column.type):
+        return {**field, "dataType": _TYPES[str(column.type)], "source": source}
+    if not pa.types.is_struct(column.type.value_type):
+        return {**field, "dataType": _TYPES[str(column.type.value_type)], "repeated": True, "source": source}
+    parts = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{name}/{part.name}",
+            "name": part.name,
+            "dataType": _TYPES[str(part.type)],
+            "source": {**source, "transform": {"jsonPath": part.name}},
+        }
+        for part in column.type.value_type
+    ]
+    return {**field, "repeated": True, "subField": parts}

@@ -11,6 +11,7 @@ from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import note_patterns
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK
+from clipmill.schemas.label_columns import LABELS_COLUMN
 
 
 def export(asked: Export) -> list[str]:
@@ -65,17 +66,23 @@ def _features(asked: Export) -> list[dict[str, Any]]:
     """Return the columns as the card's YAML has them."""
     found: list[dict[str, Any]] = []
     for name, feature in asked.published.huggingface_features().items():
-        if name == "label" and asked.published.classes and not asked.published.has_unlabelled:
-            names = {str(i): label for i, label in enumerate(asked.published.classes)}
+        names = {str(i): label for i, label in enumerate(asked.published.classes)}
+        lists = asked.published.snapshot.label_lists
+        if name == "label" and names and not asked.published.has_unlabelled and not lists:
             found.append({"name": name, "dtype": {"class_label": {"names": names}}})
+        elif name == LABELS_COLUMN and name in lists and names:
+            found.append({"name": name, "list": {"class_label": {"names": names}}})
         elif feature["_type"] == "Audio":
             found.append({"name": name, "dtype": {"audio": {"sampling_rate": feature["sampling_rate"]}}})
         elif feature["_type"] == "Image":
             found.append(
                 {"name": name, "dtype": {"image": {"mode": feature["mode"]}} if "mode" in feature else "image"}
             )
-        elif feature["_type"] == "List":
+        elif feature["_type"] == "List" and "_type" in feature["feature"]:
             found.append({"name": name, "list": feature["feature"]["dtype"]})
+        elif feature["_type"] == "List":
+            parts = [{"name": part, "dtype": about["dtype"]} for part, about in feature["feature"].items()]
+            found.append({"name": name, "list": parts})
         else:
             found.append({"name": name, "dtype": feature["dtype"]})
     return found
@@ -90,6 +97,8 @@ def _text(asked: Export) -> list[str]:
         *(f"| {s} | {side['clips']:,} | {side['seconds']:,.1f} |" for s, side in sorted(snapshot.by_split.items())),
     ]  # fmt: skip
     if asked.published.classes:
+        if LABELS_COLUMN in snapshot.label_lists:
+            lines += ["", "Clips can have several labels; such a clip counts for each of them."]
         lines += ["", "| label | clips | seconds |", "|---|---|---|"]
         for label in asked.published.classes:
             # A class can be named without a clip of it.

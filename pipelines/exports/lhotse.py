@@ -96,7 +96,7 @@ def _cut(asked: Export, row: dict[str, Any], names: list[str]) -> Any:
     recording = Recording.from_bytes(row["audio"], recording_id=row["clip_id"])
     channel: Any = list(range(row["n_channels"])) if row["n_channels"] > 1 else 0
     snapshot = asked.published.snapshot
-    known = {name: row[name] for name in (*snapshot.fields, *_ALWAYS)}
+    known = {name: row[name] for name in (*snapshot.fields, *_ALWAYS, *snapshot.label_lists)}
     if snapshot.has_channel:
         name = "recording_channel"  # `channel` is one of the cut's own
         while name in known:

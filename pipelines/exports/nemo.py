@@ -67,6 +67,7 @@ def _line(asked: Export, row: dict[str, object], audio: str, **more: object) -> 
         "duration": row["duration_s"],
         "text": asked.text_of(row),
         "label": row["label"],
+        **{name: row[name] for name in asked.published.snapshot.label_lists},
         "recording_id": row["recording_id"],
         "start_s": row["start_s"],
         **more,

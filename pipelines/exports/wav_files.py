@@ -17,11 +17,15 @@ def wav_path(split: str, row: dict[str, Any]) -> str:
 
 
 def write_wav(asked: Export, split: str, row: dict[str, Any]) -> str:
-    """Write a clip's samples, as they are stored, to wav/<split>/<clip id>.wav; return its address.
+    """Write a clip's samples to wav/<split>/<clip id>.wav, as `write_wav_to` does; return its address."""
+    return write_wav_to(asked, wav_path(split, row), row)
+
+
+def write_wav_to(asked: Export, path: str, row: dict[str, Any]) -> str:
+    """Write a clip's samples, as they are stored, to a WAV file; return its address.
 
     Samples that are float are written as 32-bit float.
     """
-    path = wav_path(split, row)
     content = row["audio"]
     with legible(asked.published.root, row["shard"]), sf.SoundFile(io.BytesIO(content)) as file:
         kind = "int16" if file.subtype == "PCM_16" else "float32"

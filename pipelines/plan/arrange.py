@@ -7,7 +7,7 @@ sorted in runs, and what is more than `RESIDENT_BYTES` goes to temporary files w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.plan.items import Entry, Item
+from clipmill.pipelines.plan.label_rows import Event
 from clipmill.pipelines.plan.spill import Spill
 from clipmill.schemas.keys import position_hash
 from clipmill.schemas.tables import ANNOTATION, PLAN
@@ -135,6 +136,7 @@ def items_table(items: list[Item], digests: list[str], uri: Callable[[str], str]
         "span_start_s": [i.span[0] for i in items],
         "span_end_s": [i.span[1] for i in items],
         "annotations": _annotation_lists([i.annotations for i in items], names),
+        "events": _event_lists([i.events for i in items]),
         "hash": [position_hash(i.item_id) for i in items],
         "weight_ms": [round(i.weight_s * 1000) for i in items],
     }
@@ -218,6 +220,14 @@ def _annotation_lists(rows: list[list[Entry] | None], names: list[str]) -> pa.Li
         for field in ANNOTATION
     ]
     return _lists([len(row or ()) for row in rows], pa.StructArray.from_arrays(children, fields=list(ANNOTATION)))
+
+
+def _event_lists(events: list[list[Event] | None]) -> pa.ListArray:
+    """Return the events of each item. All items of a source have a list, or none has."""
+    kind = ITEMS.field("events").type
+    if events[0] is None:
+        return pa.nulls(len(events), kind)
+    return pa.array([[asdict(e) for e in own or ()] for own in events], kind)
 
 
 def _aligned(lists: pa.ListArray, known: list[str], names: list[str]) -> pa.ListArray:

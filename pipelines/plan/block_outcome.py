@@ -11,6 +11,7 @@ _COUNTS = (
     "recordings_rejected",
     "annotations_read",
     "annotations_rejected",
+    "annotations_merged",
 )
 _COUNTERS = ("recordings_dropped", "annotations_dropped", "noted")
 
@@ -22,6 +23,7 @@ class Counts(Protocol):
     recordings_rejected: int
     annotations_read: int
     annotations_rejected: int
+    annotations_merged: int
     recordings_dropped: Counter[str]
     annotations_dropped: Counter[str]
     noted: Counter[str]
@@ -44,6 +46,7 @@ class Outcome:
     recordings_rejected: int = 0
     annotations_read: int = 0
     annotations_rejected: int = 0
+    annotations_merged: int = 0
     recordings_dropped: Counter[str] = field(default_factory=Counter)
     annotations_dropped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from clipmill.pipelines.chain import CHUNK_STAGES, Chain
@@ -10,6 +11,7 @@ from clipmill.pipelines.clip_lists import Step
 from clipmill.pipelines.plan.items import Item
 from clipmill.pipelines.plan.listing import source_root as source_root
 from clipmill.schemas.config import Source
+from clipmill.schemas.config.label_config import From
 from clipmill.schemas.config.model import fingerprint
 from clipmill.schemas.keys import digest
 from clipmill.schemas.layout import Retries
@@ -36,7 +38,8 @@ def clips_fingerprint(chain: Chain, field_names: list[str], noises: str = "", co
     """
     config = chain.config
     # Clips of all sources have the column if any source has a clip for each channel.
-    more = {"channel_column": True} if config.has_channel_column else {}
+    more: dict[str, Any] = {"channel_column": True} if config.has_channel_column else {}
+    more |= {"label_lists": config.label_lists} if config.label_lists else {}
     wide = {"clip_id_bits": config.output.clip_id_bits} if config.output.has_wide_clip_ids else {}
     silence, steps = _silence_alone(chain.common, copies)
     return {
@@ -106,6 +109,9 @@ def source_fingerprint(chain: Chain, source: Source) -> str:
     own, common = ([step.identity for step in steps] for steps in (chain.clips[source.name], chain.common))
     if own != common:
         different["clips"] = own
+    if isinstance(source.label, From) and source.label.by_overlap is not None:
+        none = source.label.none
+        different["by_overlap"] = [fingerprint(source.label.by_overlap), none, none in source.label.drop]
     # The root is in every row, as source_uri.
     raw = [{"raw": fingerprint(source.raw)}] if source.raw is not None else []
     changes = [different] if different else []
@@ -129,6 +135,7 @@ def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
     raised = [{"decode": decoded}] if decoded > 1 else []
     # Which side of the split counts a recording depends on the sides that have it. Of spans the first one always counts.
     aside = [{"counted": False}] if item.annotations is not None and not item.primary else []
+    said = [{"events": [list(astuple(e)) for e in item.events]}] if item.events is not None else []
     return digest(
         [
             item.item_id,
@@ -141,5 +148,6 @@ def item_digest(item: Item, source_digest: str, retries: Retries) -> str:
             *again,
             *raised,
             *aside,
+            *said,
         ]
     )

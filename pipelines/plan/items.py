@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 import regex
 
 from clipmill.pipelines.plan.annotations.annotated import Rows, drained
+from clipmill.pipelines.plan.label_rows import Event, events_of, merged, shared_fields
 from clipmill.pipelines.plan.labels import LabelRule
 from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule
+from clipmill.pipelines.plan.transcripts import TextRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
+from clipmill.schemas.config.text_config import RAW_TEXT, TEXT
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import to_nfc
 from clipmill.stages.annotations.rows import Row, field_name
@@ -43,7 +46,11 @@ _WHOLE: tuple[float, float | None] = (0.0, None)
 
 @dataclass(slots=True)
 class Entry:
-    """An annotation row of an item. See `clipmill.schemas.tables.ANNOTATION`; fields : by name, including the recording's own."""
+    """An annotation row of an item. See `clipmill.schemas.tables.ANNOTATION`.
+
+    fields : by name, including the recording's own
+    labels : where clips can have several; `label` is None then
+    """
 
     start: float | None
     end: float | None
@@ -56,6 +63,7 @@ class Entry:
     detail: str | None
     channel: int | None = None
     noted: tuple[str, ...] = ()
+    labels: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -63,6 +71,7 @@ class Item:
     """A row of the plan: a recording, or the part of it that belongs to one shard. See `clipmill.schemas.tables.PLAN`.
 
     weight_s : weight for sizing shards, never 0; clips_s : estimated seconds of its clips
+    events : what labels its clips, sorted; None: clips have one label at most
     """
 
     recording: Recording
@@ -75,6 +84,7 @@ class Item:
     annotations: list[Entry] | None
     weight_s: float
     clips_s: float
+    events: list[Event] | None = None
 
 
 class PathReader:
@@ -115,7 +125,11 @@ def configured_fields(source: Source) -> set[str]:
         names.discard("label")
     if source.annotations is not None:
         names |= source.annotations.field_columns.keys()
-    return {field_name(name) for name in names}
+    if source.text is not None:
+        names |= {TEXT, RAW_TEXT} if source.text.keep_raw else {TEXT}
+    stored = {field_name(name) for name in names}
+    one_hot = LabelRule.one_hot_of(source)
+    return stored - {name for name in stored if one_hot is not None and one_hot.is_label((name,))}
 
 
 def noted_of(items: list[Item]) -> dict[str, int]:
@@ -132,7 +146,12 @@ def clips_of(items: list[Item], source: Source) -> float:
     segment = source.segment
     if segment.mode == "window":
         return sum(item.clips_s for item in items) / float(segment.length_s or 1)
-    return float(sum(1 if i.annotations is None else sum(row.reason is None for row in i.annotations) for i in items))
+    return float(
+        sum(
+            1 if i.annotations is None or source.labels_by_overlap else sum(row.reason is None for row in i.annotations)
+            for i in items
+        )
+    )
 
 
 class ItemMaker:
@@ -142,6 +161,7 @@ class ItemMaker:
         segment, label = source.segment, source.label
         self._rule = rule
         self.labels = LabelRule(config, source)
+        self.texts = TextRule(source.text, f"sources.{source.name}.text") if source.text is not None else None
         self._longest_s = config.output.shard_seconds
         raw = source.raw
         self._bytes_per_second = raw.bytes_per_second if raw is not None else source.bytes_per_second
@@ -152,33 +172,89 @@ class ItemMaker:
         )
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
         self.label_from_rows = source.label_from_rows
+        self._only_labels = source.labels_by_overlap
+        self._length_s = float(segment.length_s or 0)
+        self._n_merged = 0
         self._label_by_row = (
-            self.label_from_rows and source.annotations is not None and "label" in source.annotations.columns
+            self.label_from_rows
+            and source.annotations is not None
+            and ("label" in source.annotations.columns or self.labels.one_hot is not None)
         )
         unit = source.annotations.row_unit if source.annotations else "s"
         self._is_sample = unit == "samples"
         self._unit_s = {"s": 1.0, "ms": 1e-3, "samples": 1 / 44100}[unit]
 
-    def items(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows | None) -> list[Item]:
+    def take_merged(self) -> int:
+        """Return the number of rows that became part of others since the last call."""
+        n, self._n_merged = self._n_merged, 0
+        return n
+
+    def items(
+        self,
+        recording: Recording,
+        label: str | None,
+        fields: dict[str, str],
+        rows: Rows | None,
+        labels: list[str] | None = None,
+    ) -> list[Item]:
         """Return the items of a recording.
 
         Parameters
         ----------
         label, fields : read from its path
         rows : its annotations, None if the source has none; the list is emptied
+        labels : read from its path where clips can have several, None if they come from the rows or there is one at most
 
         Raises
         ------
         RefusedError : its side of the split cannot be determined
         """
         if rows is None:
-            return self._whole(recording, label, fields)
-        return self._annotated(recording, label, fields, rows)
+            items = self._whole(recording, self._rule.choose(recording.recording_id, fields, label), label, fields)
+        elif self._only_labels:
+            return self._overlapped(recording, fields, rows)
+        else:
+            items = self._annotated(recording, label, fields, rows)
+        if labels is not None:
+            for item in items:
+                item.events = [Event(tuple(labels))] if labels else []
+        return items
 
-    def _whole(self, recording: Recording, label: str | None, fields: dict[str, str]) -> list[Item]:
+    def _overlapped(self, recording: Recording, fields: dict[str, str], rows: Rows) -> list[Item]:
+        """Return one item, or one per span, with the rows that label its clips. A row is counted where it starts."""
+        entries = [self._entry(file, row, None, {}) for file, row in rows]
+        good = sorted((e for e in entries if e.reason is None), key=_position)
+        own, others_differ = shared_fields(list(good))
+        fields = {**fields, **own}
+        split = self._rule.choose(recording.recording_id, fields, None)
+        rows.clear()
+        for entry in entries:
+            entry.fields = {}
+        if others_differ and good:
+            good[0].noted += ("fields_of_rows",)
+        bad = sorted((e for e in entries if e.reason is not None), key=lambda e: (e.file, e.line))
+        items = self._whole(recording, split, None, fields)
+        for k, item in enumerate(items):
+            start, end = item.span
+            item.annotations = [e for e in good if k == self._span_of(e, items)] + (bad if k == 0 else [])
+            item.events = events_of(good)
+            if len(items) > 1 and not self._is_sample:
+                stop = end + self._length_s if end is not None else math.inf
+                item.events = [
+                    e
+                    for e in item.events
+                    if (e.start or 0.0) * self._unit_s <= stop and (e.end is None or e.end * self._unit_s >= start)
+                ]
+        return items
+
+    def _span_of(self, entry: Entry, items: list[Item]) -> int:
+        """Return the number of the span in which a row starts: the first one where that is not known."""
+        start_s = 0.0 if self._is_sample else (entry.start or 0.0) * self._unit_s
+        return next(k for k, i in reversed(list(enumerate(items))) if k == 0 or start_s >= i.span[0])
+
+    def _whole(self, recording: Recording, split: str, label: str | None, fields: dict[str, str]) -> list[Item]:
         """Return one item, or one per span."""
         name = recording.recording_id
-        split = self._rule.choose(name, fields, label)
         extension = split_name(recording.path)[2]
         seconds = self._estimate_s(recording, extension)
         seekable = self._seekable or extension in _SEEKABLE
@@ -202,8 +278,14 @@ class ItemMaker:
         name = recording.recording_id
         by_split: dict[str, list[Entry]] = {}
         bad: list[Entry] = []
-        for file, row in drained(rows):
-            entry = self._entry(file, row, label, fields)
+        entries = [self._entry(file, row, label, fields) for file, row in drained(rows)]
+        events = None
+        if self.labels.makes_lists:
+            good, n_merged = merged([e for e in entries if e.reason is None], self._place)
+            self._n_merged += n_merged
+            entries = [*good, *(e for e in entries if e.reason is not None)]
+            events = events_of(good)
+        for entry in entries:
             if entry.reason is None:
                 try:
                     split = self._rule.choose(name, entry.fields, entry.label)
@@ -235,7 +317,9 @@ class ItemMaker:
                 entries += sorted(bad, key=lambda e: (e.file, e.line))
             item_id = f"{name}@{split}" if len(by_split) > 1 else name
             items.append(
-                Item(recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight, clips_s)
+                Item(
+                    recording, item_id, split, label, fields, split == primary, _WHOLE, entries, weight, clips_s, events
+                )
             )
         return items
 
@@ -252,7 +336,9 @@ class ItemMaker:
     def _entry(self, file: str, row: Row, label: str | None, fields: dict[str, str]) -> Entry:
         own = {**fields, **row.fields}
         entry = Entry(row.start, row.end, 0, label, own, file, row.line, row.reason, row.detail, row.channel, row.noted)
-        if row.label is not None:
+        if self.label_from_rows and self.labels.makes_lists:
+            self._label_entry(entry, row)
+        elif row.label is not None:
             if self.label_from_rows:
                 try:
                     entry.label = self.labels.name(row.label)
@@ -265,9 +351,34 @@ class ItemMaker:
                 entry.label = self.labels.of_unlabelled()
             except RefusedError as error:
                 entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail
-        if self._label_from_annotation and entry.label is None:
+        if self._label_from_annotation and entry.label is None and not self.labels.makes_lists:
             entry.reason = entry.reason or "label_missing"
+        if self.texts is not None and entry.reason is None:
+            try:
+                entry.noted += self.texts.add_to(entry.fields, row.label)
+            except RefusedError as error:
+                entry.reason, entry.detail = error.reason, error.detail
         return entry
+
+    def _label_entry(self, entry: Entry, row: Row) -> None:
+        """Fill in the labels of a row that can have several, or the reason why it is rejected."""
+        one_hot = self.labels.one_hot
+        if one_hot is not None:
+            is_label = one_hot.is_label(row.names)
+            entry.fields = {name: value for name, value in entry.fields.items() if name not in is_label}
+        try:
+            texts = self.labels.texts_of_row(row)
+            left = self.labels.left(texts)
+            if len(left) < len(texts):
+                entry.noted += ("labels_dropped",)
+            entry.labels = self.labels.names(left)
+            if not texts and one_hot is None:
+                if self._label_from_annotation or self._only_labels:
+                    raise RefusedError("label_missing", "")
+                default = self.labels.of_unlabelled() if self._label_by_row else None
+                entry.labels = [default] if default is not None else []
+        except RefusedError as error:
+            entry.reason, entry.detail = entry.reason or error.reason, entry.detail or error.detail or None
 
     def _longest_of(self, recording: Recording, extension: str, whole_s: float) -> float:
         """Return the most seconds that a file of this size can hold: exact for files without a header, otherwise a generous limit."""

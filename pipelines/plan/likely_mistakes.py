@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from clipmill.pipelines.plan.annotations.annotated import Annotated
 from clipmill.schemas.config import Source
 from clipmill.schemas.findings import Finding
+from clipmill.stages.clips.measure import MeasureClips
+from clipmill.stages.stage import Stage
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9 ]*[A-Za-z_0-9]|[A-Za-z_]")
 
@@ -14,6 +17,20 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z_0-9 ]*[A-Za-z_0-9]|[A-Za-z_]")
 def likely_mistakes(source: Source, annotated: Annotated) -> list[Finding]:
     """Return warnings about a source whose annotations have been read. Removes notes that turn out not to matter from `annotated.noted`."""
     return [*_column_for_a_text(source), *_unnamed(source, annotated)]
+
+
+def divided_texts(source: Source, stages: Iterable[Stage]) -> list[Finding]:
+    """Return a warning if a row's text is measured of clips that are parts of the row. stages : clip stages of the source"""
+    mode = source.segment.mode
+    if source.annotations is None or mode not in ("window", "silence", "speech"):
+        return []
+    if not any(isinstance(stage, MeasureClips) and stage.needs_text for stage in stages):
+        return []
+    message = (
+        f"source {source.name!r}: segment.mode: {mode} makes several clips of a row, each with the text of the whole row, so"
+        " characters_per_s is too high; use mode: annotation, or leave the measure out of sources[].clips for this source"
+    )
+    return [Finding("measure", 1, 0, message)]
 
 
 def _column_for_a_text(source: Source) -> list[Finding]:

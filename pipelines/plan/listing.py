@@ -11,6 +11,7 @@ from clipmill.pipelines.plan.annotations.annotate import annotate
 from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Unusable
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
+from clipmill.pipelines.plan.label_maps import with_label_map
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
@@ -107,6 +108,7 @@ def list_source(source: Source, split: Split | None = None) -> Listing:
     ConfigError, ClipmillError : the source cannot be listed or has no recordings, or a table cannot be read
     """
     root = source_root(source)
+    source = with_label_map(source, root)
     with timing("inventory"):
         inventory = take_inventory(source, root, split.list_paths if split is not None else ())
     try:

@@ -58,7 +58,8 @@ class Plan:
     rejections : rows of `clipmill.schemas.tables.REJECTIONS` for what is rejected before any shard
     field_names : the corpus's own fields, sorted
     passed_over : by source and extension, the number of files whose names are not those of recordings
-    recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, noted : as in a snapshot
+    recordings_forgotten, recordings_dropped, annotations_dropped, annotations_ignored, annotations_merged, noted : as
+        in a snapshot
     clips_estimated, clips_estimated_s : estimated number of clips, and their seconds
     warnings : likely mistakes, for people to read
     noises : files of the trees of noises that stages use, by the trees' names
@@ -84,6 +85,7 @@ class Plan:
     recordings_dropped: Counter[str] = field(default_factory=Counter)
     annotations_dropped: Counter[str] = field(default_factory=Counter)
     annotations_ignored: int = 0
+    annotations_merged: int = 0
     noted: Counter[str] = field(default_factory=Counter)
     clips_estimated: int = 0
     clips_estimated_s: float = 0.0
@@ -171,6 +173,7 @@ def make_plan(
                 " regex, or leave it out, as extra_columns: drop does with columns that the configuration does not name",
                 key=_asks_for_each(config),
             )
+        _check_list_names(config, fields_of)
         chain.check_names(plan.field_names)
         plan.noises = list_noises(config, chain.noise_names)
         noises = digest_of_noises(plan.noises) if plan.noises else ""
@@ -180,6 +183,19 @@ def make_plan(
         _divide(chain, collector, plan, generations or {})
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
+
+
+def _check_list_names(config: Config, fields_of: Mapping[str, set[str]]) -> None:
+    """Raise ConfigError if a field of the corpus has the name of a column of several labels."""
+    for name in config.label_lists:
+        if sources := [source for source, fields in fields_of.items() if name in fields]:
+            i = next(i for i, source in enumerate(config.sources) if source.has_label_lists)
+            raise ConfigError(
+                f"the corpus has a field {name!r} (in source {', '.join(map(repr, sources))}), which is the name of a column of clips that"
+                " can have several labels; give the field another name in annotations.fields or in the regex, or leave it out, as"
+                " extra_columns: drop does with columns that the configuration does not name",
+                key=f"sources[{i}].label",
+            )
 
 
 def _asks_for_each(config: Config) -> str:

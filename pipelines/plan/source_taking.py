@@ -22,11 +22,12 @@ from clipmill.pipelines.plan.items import clips_of
 from clipmill.pipelines.plan.kept_settings import planning_settings, reading_settings
 from clipmill.pipelines.plan.kept_source import Block, KeptSource
 from clipmill.pipelines.plan.labels import unmet_labels
-from clipmill.pipelines.plan.likely_mistakes import likely_mistakes
+from clipmill.pipelines.plan.likely_mistakes import divided_texts, likely_mistakes
 from clipmill.pipelines.plan.listing import Listing
 from clipmill.pipelines.plan.recording_list import Recording
 from clipmill.pipelines.plan.split_rule import SplitRule, Survey
 from clipmill.pipelines.plan.taking_in import Intake, reject, rejection
+from clipmill.pipelines.plan.transcripts import check_text_field
 from clipmill.schemas.config import Config
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.keys import digest
@@ -88,7 +89,9 @@ class SourceTaker:
         rejections: list[dict[str, Any]] = []
         met: set[str] = set()
         names: set[str] = set()
+        n_without_text = 0
         for outcome in outcomes.all():
+            n_without_text += outcome.noted["texts_missing"]
             outcome.add_to(plan)
             rejections += outcome.rejections
             n_clips += outcome.clips
@@ -96,10 +99,13 @@ class SourceTaker:
             met.update(outcome.labels_met)
             names.update(outcome.field_names)
             annotated.unnamed_roles = annotated.unnamed_roles or outcome.unnamed_roles
+        if n_without_text:
+            check_text_field(source, names)
         if unmet := intake.maker.labels.never_met(met):
             plan.warnings.append(unmet_labels(source, unmet))
         listing.check_annotated()
         plan.warnings += likely_mistakes(source, annotated)
+        plan.warnings += divided_texts(source, (step.stage for step in self._chain.of_source(source.name)))
         plan.clips_estimated += round(n_clips)
         plan.noted.update({code: n for code, n in annotated.noted.items() if n})
         return rejections, names

@@ -14,6 +14,7 @@ from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.split_rule import SplitRule
 from clipmill.schemas.config import Config, Source
 from clipmill.schemas.config.label_config import From
+from clipmill.stages.annotations.rows import Row
 
 
 class Intake:
@@ -40,13 +41,21 @@ class Intake:
                 continue
             try:
                 label, fields = self._reader.read(recording.path)
+                labels: list[str] | None = None
                 if rows and maker.label_from_rows:
                     first = rows[0][1].label
                     _leave_out_dropped(rows, maker, outcome)
-                    if not rows:
+                    if not rows and not source.labels_by_overlap:
                         outcome.recordings_dropped[str(first)] += 1
                         continue
-                if label is not None:
+                if maker.labels.makes_lists and not maker.label_from_rows:
+                    labels = self._labels_in_path(label)
+                    if labels is None:
+                        outcome.recordings_dropped[str(label)] += 1
+                        outcome.annotations_dropped[str(label)] += len(rows or ())
+                        continue
+                    label = None
+                elif label is not None:
                     if maker.labels.drops(label):
                         outcome.recordings_dropped[label] += 1
                         outcome.annotations_dropped[label] += len(rows or ())
@@ -54,14 +63,29 @@ class Intake:
                     label = maker.labels.name(label)
                 elif isinstance(source.label, From) and source.label.from_ == "path":
                     label = maker.labels.of_unlabelled()
-                items = maker.items(recording, label, fields, rows)
+                noted = maker.texts.add_to(fields, None) if maker.texts is not None and rows is None else ()
+                items = maker.items(recording, label, fields, rows, labels)
             except RefusedError as error:
                 outcome.rejections += reject(
                     outcome, source, "plan", recording.path, error.reason, error.detail, rows or []
                 )
                 continue
+            outcome.annotations_merged += maker.take_merged()
             outcome.noted.update(noted_of(items))
+            outcome.noted.update(noted)
             yield from items
+
+    def _labels_in_path(self, text: str | None) -> list[str] | None:
+        """Return the labels of a recording by the text in its path, None if all of them are left out. Raises RefusedError as `names` does."""
+        rule = self.maker.labels
+        texts = rule.texts_of(text) if text is not None else []
+        left = rule.left(texts)
+        if texts and not left:
+            return None
+        if not texts:
+            default = rule.of_unlabelled()
+            return [default] if default is not None else []
+        return rule.names(left)
 
 
 def reject(
@@ -100,8 +124,19 @@ def _leave_out_dropped(rows: Rows, maker: ItemMaker, outcome: Outcome) -> None:
     kept = []
     for pair in rows:
         _, row = pair
-        if maker.labels.drops(row.label) and row.reason is None:
-            outcome.annotations_dropped[str(row.label)] += 1
+        if (dropped := _dropped_label(row, maker)) is not None and row.reason is None:
+            outcome.annotations_dropped[dropped] += 1
         else:
             kept.append(pair)
     rows[:] = kept
+
+
+def _dropped_label(row: Row, maker: ItemMaker) -> str | None:
+    """Return the label for which a row is left out, or all of its labels if it can have several; None if it is not left out."""
+    if not maker.labels.makes_lists:
+        return str(row.label) if maker.labels.drops(row.label) else None
+    try:
+        texts = maker.labels.texts_of_row(row)
+    except RefusedError:
+        return None
+    return ", ".join(sorted(texts)) if texts and not maker.labels.left(texts) else None

@@ -87,7 +87,9 @@ class _Shard:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    return list_values(column) if pa.types.is_list(column.type) else list(column.to_pylist())
+    if pa.types.is_list(column.type) and pa.types.is_primitive(column.type.value_type):
+        return list_values(column)
+    return list(column.to_pylist())
 
 
 def _own(value: Any) -> Any:

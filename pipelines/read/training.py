@@ -28,17 +28,19 @@ from clipmill.pipelines.read.selection import selected_rows, thresholds_for
 from clipmill.pipelines.read.shard_rows import ShardRows
 from clipmill.pipelines.read.shared_epoch import SharedEpoch
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.stages.write.encode import decode_waveform
 
 Sample = dict[str, Any]
+_ID, _HOT = "label_id", "multi_hot"
 
 
 class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     """The clips of a split, as an iterable dataset of PyTorch.
 
     Yields one dictionary per clip with the requested columns: `audio` as a float32 tensor [channels, samples] in [-1, 1),
-    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), pictures as the
-    bytes of a PNG, anything else as stored.
+    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), `multi_hot` as
+    float32 [classes] with 1 for each of the clip's labels, pictures as the bytes of a PNG, anything else as stored.
 
     Ranks of a distributed job and their loading processes get disjoint parts that together make up the split. All ranks must
     have the same number of loading processes. `state_dict` and `load_state_dict` follow torchdata's StatefulDataLoader: each loading
@@ -46,7 +48,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     root : root of the dataset, or what `open_dataset` returned
     split : name of the split, as in the configuration
-    columns : columns of the Parquet shards, and `label_id`
+    columns : columns of the Parquet shards, `label_id`, `multi_hot`; by default `audio`, and `multi_hot` if clips can have several labels,
+        otherwise `label_id`
     snapshot : number of the snapshot, the newest by default; an interrupted epoch can only continue in the same snapshot
     shuffle : draw shards in another order each epoch, and clips at random from the next `buffer_size` ones
     buffer_size : number of clips that each loading process keeps in memory (encoded audio and features)
@@ -75,7 +78,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self,
         root: str | os.PathLike[str] | Published,
         split: str,
-        columns: Sequence[str] = ("audio", "label_id"),
+        columns: Sequence[str] | None = None,
         *,
         snapshot: int | None = None,
         shuffle: bool = False,
@@ -118,7 +121,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self._pass: _Pass | None = None
         self._resumed: tuple[int, int] | None = None
         self._ids = {label: i for i, label in enumerate(self.classes)}
-        self.columns = self._checked(columns)
+        self._has_lists = LABELS_COLUMN in self.published.snapshot.label_lists
+        self.columns = self._checked(columns if columns is not None else ("audio", _HOT if self._has_lists else _ID))
         self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
 
     def __repr__(self) -> str:
@@ -219,9 +223,9 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         size = self.buffer_size if self.shuffle else 1
         buffer = Buffer(stretch, size, [self.seed, epoch, who.rank, who.worker])
         buffer.skip(min(given, len(stretch)))
-        paths, columns = [f.path for f in self._files], [c for c in self.columns if c != "label_id"]
-        if "label_id" in self.columns and "label" not in columns:
-            columns.append("label")
+        paths, columns = [f.path for f in self._files], [c for c in self.columns if c not in self._made]
+        if self._made and (label := LABELS_COLUMN if self._has_lists else "label") not in columns:
+            columns.append(label)
         with contextlib.closing(ShardRows(self.published, self._files, columns)) as shards:
             held: dict[int, tuple[str, Sample]] = {}
 
@@ -246,9 +250,10 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         """Return a row for training: tensors, with decoded audio."""
         sample: Sample = {}
         for name in self.columns:
-            if name == "label_id":
-                label = row["label"]
-                sample[name] = self._ids.get(label, -1)
+            if name in self._made:
+                labels = row[LABELS_COLUMN] if self._has_lists else [row["label"]]
+                ids = [self._ids[label] for label in labels or () if label in self._ids]
+                sample[name] = self._multi_hot(ids) if name == _HOT else ids[0] if ids else -1
             elif name == "audio":
                 sample[name] = _waveform(row[name]["bytes"])
             elif name == "image" and isinstance(row[name], dict):
@@ -262,11 +267,23 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 sample[name] = row[name]
         return sample
 
+    def _multi_hot(self, ids: list[int]) -> torch.Tensor:
+        hot = torch.zeros(len(self.classes), dtype=torch.float32)
+        hot[ids] = 1.0
+        return hot
+
     def _checked(self, columns: Sequence[str]) -> tuple[str, ...]:
+        stored: list[str] = []
         if self._files:
             shapes = {f"{name}_shape" for name in self.published.feature_names}
             stored = [name for name in self.published.schema.names if name not in shapes]
-            self.published.check_columns(columns, [*stored, "label_id"])
+            self.published.check_columns(columns, list(dict.fromkeys([*stored, _ID, _HOT])))
+        if self._has_lists and _ID in columns:
+            raise ClipmillError(
+                f"{self.published.root.url}: clips of this dataset can have several labels, so label_id does not tell them; ask for"
+                " multi_hot, or for labels, their names"
+            )
+        self._made = {name for name in (_ID, _HOT) if name in columns and name not in stored}
         return tuple(columns)
 
 

@@ -46,6 +46,8 @@ def draft_snapshot(file: ConfigFile, root: Root, plan: Plan, shards: ShardSet, d
         recordings_dropped=dict(sorted(plan.recordings_dropped.items())),
         annotations_dropped=dict(sorted(plan.annotations_dropped.items())),
         annotations_ignored=plan.annotations_ignored,
+        annotations_merged=plan.annotations_merged,
+        label_lists=list(file.config.label_lists),
         noted=dict(sorted(plan.noted.items())),
         plan_digest=plan.digest,
         config=file.public,

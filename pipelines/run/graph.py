@@ -38,9 +38,9 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
     device : cpu | cuda | auto, of the derived stages that can work on a GPU
     """
     audio = config.audio
-    chain = chain_of(config, device)
+    chain = chain_of(config, device, field_names=plan.field_names)
     return Stages(
-        clips=Sandbox(config, chain.origins, chain.sources, plan.noises),
+        clips=Sandbox(config, chain.origins, chain.sources, plan.noises, plan.field_names),
         reread=Reread(
             output_root(config),
             audio.sample_format,
@@ -48,6 +48,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             config.has_channel_column,
             chain.cut_fields,
             chain.on_stored,
+            config.label_lists,
         ),
         on_stored=chain.on_stored,
         derived=chain.derived,

@@ -90,6 +90,7 @@ class Preview:
             "recordings_dropped": dict(plan.recordings_dropped),
             "annotations_dropped": dict(plan.annotations_dropped),
             "annotations_ignored": plan.annotations_ignored,
+            "annotations_merged": plan.annotations_merged,
             "rejected": dict(sorted(rejected_by_reason(plan).items())),
             "rejected_examples": dict(sorted(rejected_examples(plan).items())),
             "estimate": self.estimate.to_dict(),

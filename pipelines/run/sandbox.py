@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import IO, Any
@@ -57,12 +57,14 @@ class Sandbox:
     config : of the build; its limits bound a decoder's silence, in seconds, and its memory
     origins, sources : of stages of other packages, see `clipmill.pipelines.chain.Chain`
     noises : files of the trees of noises that stages use
+    field_names : the corpus's own fields
     """
 
     config: Config
     origins: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     noises: Noises = field(default_factory=dict)
+    field_names: Sequence[str] = ()
 
     def start(self) -> None:
         """Start the process, which otherwise starts with the first plan, and wait until it is ready."""
@@ -85,7 +87,8 @@ class Sandbox:
         child = _idle_child(self.origins)
         is_reusable = False
         try:
-            child.request(self.config, [dict(self.origins), dict(self.sources), dict(self.noises)], part)
+            about = [dict(self.origins), dict(self.sources), dict(self.noises), list(self.field_names)]
+            child.request(self.config, about, part)
             timeout_s = self.config.limits.decoder_timeout_s
             while True:
                 kind, payload = child.answer(timeout_s if state.current else max(timeout_s, _START_S))
@@ -245,8 +248,8 @@ class _Child:
         """Return whether it has loaded no other versions of stages: modules are not imported again."""
         return self._origins is None or self._origins == origins
 
-    def request(self, config: Config, stages: list[dict[str, Any]], plan: pa.Table) -> None:
-        """Send a plan. stages : origins and sources of stages of other packages, and the files of noises"""
+    def request(self, config: Config, stages: list[Any], plan: pa.Table) -> None:
+        """Send a plan. stages : origins and sources of stages of other packages, the files of noises, and the names of fields"""
         self._origins = stages[0]
         self._request = next(self._requests).to_bytes(ID_BYTES, "big")
         try:

@@ -78,9 +78,10 @@ def main(from_parent: int, to_parent: int) -> None:
             return
         if (config_json, stages_json) != last_setup:
             config, last_setup = Config.model_validate_json(config_json), (config_json, stages_json)
-            origins, sources, noises = json.loads(stages_json)
+            origins, sources, noises, field_names = json.loads(stages_json)
             try:
-                stages = _add_heartbeats(same_chain(config, origins, sources, noises), pulse, answer)
+                chain = same_chain(config, origins, sources, noises, field_names)
+                stages = _add_heartbeats(chain, pulse, answer)
             except ClipmillError as error:
                 answer(REFUSED, json.dumps({"message": str(error), "code": error.code}).encode())
                 return

@@ -24,7 +24,9 @@ from clipmill.schemas.config.noise_config import Noise
 from clipmill.schemas.config.raw_config import Raw, names_extension
 from clipmill.schemas.config.segment_config import Segment as Segment
 from clipmill.schemas.config.split_config import Split
+from clipmill.schemas.config.text_config import Text
 from clipmill.schemas.keys import OLD_CLIP_ID_BITS
+from clipmill.schemas.label_columns import EVENTS_COLUMN, LABELS_COLUMN
 from clipmill.schemas.names import normalize_names
 
 AUDIO_EXTENSIONS = (
@@ -64,6 +66,7 @@ class Source(Frozen):
     channels: Channels | None = later(None, description="instead of audio.channels")
     track: Track | None = later(None, description="instead of audio.track")
     clips: Steps | None = later(None, description="clip stages of this source, instead of the list `clips`")
+    text: Text | None = later(None, description="transcripts: where they come from, and how they are made uniform")
 
     @property
     def all_annotations(self) -> list[Annotations]:
@@ -79,6 +82,21 @@ class Source(Frozen):
     def label_from_rows(self) -> bool:
         """Return whether a clip's label is that of its annotation row."""
         return self.label is None or (isinstance(self.label, From) and self.label.from_ in (None, "annotation"))
+
+    @property
+    def has_label_lists(self) -> bool:
+        """Return whether its clips have lists of labels."""
+        return isinstance(self.label, From) and self.label.makes_lists
+
+    @property
+    def labels_by_overlap(self) -> bool:
+        """Return whether annotation rows label the clips that they overlap, and cut none."""
+        return isinstance(self.label, From) and self.label.by_overlap is not None
+
+    @property
+    def has_events(self) -> bool:
+        """Return whether its clips know when each label is heard in them: labels come from annotation rows with times."""
+        return self.has_label_lists and self.label_from_rows and any(each.is_timed for each in self.all_annotations)
 
     @property
     def tolerance_s(self) -> float:
@@ -125,11 +143,31 @@ class Source(Frozen):
         if isinstance(self.label, From) and self.label.from_ == "annotation":
             if self.annotations is None:
                 raise ValueError("a label from the annotation needs `annotations`")
-            if "label" not in self.annotations.columns:
+            if "label" not in self.annotations.columns and self.label.one_hot is None:
                 raise ValueError("a label from the annotation needs `annotations.columns.label`")
+        if self.text is not None and self.text.from_ == "label":
+            if self.annotations is None:
+                raise ValueError("text.from: label is the label of annotation rows, so it needs `annotations`")
+            if self.annotations.format == "csv" and "label" not in self.annotations.columns:
+                raise ValueError("text.from: label needs `annotations.columns.label`")
         if isinstance(self.label, From) and self.label.from_ is None and self.annotations is None:
             raise ValueError("`label` needs `from` in a source without annotations: folder, or path with a regex")
+        self._check_label_lists()
         return self
+
+    def _check_label_lists(self) -> None:
+        """Check the keys about several labels against annotations and segment."""
+        if not isinstance(self.label, From) or self.annotations is None:
+            return
+        if self.label.one_hot is not None and "label" in self.annotations.columns:
+            raise ValueError(
+                "`label.one_hot` and `annotations.columns.label` exclude each other: labels are columns, or in one column; remove one of them"
+            )
+        if self.labels_by_overlap and self.segment.mode == "annotation":
+            raise ValueError(
+                "`label.by_overlap` and segment mode annotation exclude each other: rows that label do not cut; give another mode, such"
+                " as {mode: window, length_s: 3}, or remove `by_overlap`"
+            )
 
 
 class Silence(Frozen):
@@ -239,6 +277,13 @@ class Config(Frozen):
         """Return whether the dataset has a column of channels: whether any source has a clip for each channel, or for those of its rows."""
         return any(self.channels_of(source) == "each" for source in self.sources)
 
+    @property
+    def label_lists(self) -> tuple[str, ...]:
+        """Return the names of the columns of labels that the dataset has besides `label`: `labels`, or `labels` and `events`, or none."""
+        if not any(source.has_label_lists for source in self.sources):
+            return ()
+        return (LABELS_COLUMN, EVENTS_COLUMN) if any(source.has_events for source in self.sources) else (LABELS_COLUMN,)
+
     @model_validator(mode="after")
     def _check(self) -> Config:
         names = [s.name for s in self.sources]
@@ -267,6 +312,7 @@ class Config(Frozen):
                 )
         self._check_label_columns()
         self._check_classes()
+        self._check_split_by_label()
         if self.clips is not None and self.silence.min_dbfs is not None:
             raise error_at("silence", "is short for `clips: [{silence: ...}]`; with `clips`, put it into that list")
         if self.output.images is not None and self.features.log_mel is None:
@@ -300,6 +346,17 @@ class Config(Frozen):
                         " this name goes under annotations.fields)",
                     )
 
+    def _check_split_by_label(self) -> None:
+        """Refuse a split that needs one label of each clip."""
+        lists = [source.name for source in self.sources if source.has_label_lists]
+        key = "stratify" if self.split.stratify is not None else "from" if self.split.from_ == "label" else None
+        if lists and key is not None:
+            raise error_at(
+                f"split.{key}",
+                f"clips of source {lists[0]!r} can have several labels, so their label cannot decide the split; write `balance: true`"
+                " instead of `stratify`, or split by a field",
+            )
+
     def _check_classes(self) -> None:
         if self.classes is None:
             return
@@ -313,6 +370,7 @@ class Config(Frozen):
             if isinstance(label, From):
                 labels = {f"label.map.{k}": v for k, v in (label.map or {}).items() if v not in label.drop}
                 labels |= {"label.default": label.default} if label.default is not None else {}
+                labels |= {"label.none": label.none} if label.none is not None and label.none not in label.drop else {}
             for key, name in labels.items():
                 if name not in known:
                     raise error_at(f"sources[{i}].{key}", f"{name!r} is not one of classes{did_you_mean(name, known)}")

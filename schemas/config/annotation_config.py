@@ -127,6 +127,11 @@ class Annotations(Frozen):
         return "s" if isinstance(self.time_unit, SamplesAt) or self.time_unit == "clock" else self.time_unit
 
     @property
+    def is_timed(self) -> bool:
+        """Return whether rows have times."""
+        return "start" in self.columns
+
+    @property
     def roles(self) -> dict[str, int | str]:
         """Return the columns of start, end or duration, label and channel."""
         return {name: where for name, where in self.columns.items() if name in ROLES}

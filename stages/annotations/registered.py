@@ -90,7 +90,8 @@ def complete(
     if not isinstance(name, str) or name not in MODULES:
         near = did_you_mean(name, MODULES)
         what = f"{name!r} is not a format of annotation files{near}; the formats are {', '.join(sorted(MODULES))}"
-        return dict(given), [Problem("config.invalid_value", what, f"{key}.format")]
+        placeholder = {"sidecar": "unknown"}  # so that nothing else is said of annotations that cannot be checked
+        return placeholder, [Problem("config.invalid_value", what, f"{key}.format")]
     kind = find_format(name)
     own = kind.options.model_fields
     known = {*COMMON_KEYS, *kind.takes, *own}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from clipmill.stages.arrow_rows import replace_column
 from clipmill.stages.clip_samples import waveforms, with_waveforms
 from clipmill.stages.effects.effect import Effect, effects_of
 from clipmill.stages.effects.seeds import rng_of
+from clipmill.stages.event_times import with_event_times
 from clipmill.stages.noise_library import NoiseLibrary
 from clipmill.stages.stage import Stage, with_column
 
@@ -132,8 +134,22 @@ class AugmentClips(Stage):
                 values = [0 if i in origins else v for i, v in enumerate(table[name].to_pylist())]
                 table = replace_column(table, name, pa.array(values, pa.int64()))
             table = with_waveforms(table, changed)
+            table = with_event_times(
+                table,
+                {
+                    i: (partial(self._later, json.loads(recipe)), changed[i].shape[1] / rates_hz[rows[i]])
+                    for i, recipe in recipes.items()
+                },
+            )
         table = with_column(table, self.columns[0], origins)
         return with_column(table, self.columns[1], recipes)
+
+    def _later(self, drawn: dict[str, Any], time_s: float) -> float:
+        """Return when something is heard in a copy. drawn : what was drawn for it by effect; time_s : when it is heard in the clip"""
+        for effect, _ in self.effects:
+            if effect.name in drawn and effect.retime is not None:
+                time_s = effect.retime(time_s, drawn[effect.name])
+        return time_s
 
     def _copy(
         self, clip_id: str, copy: int, y: npt.NDArray[np.float32], sample_rate_hz: int

@@ -8,13 +8,14 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field, RootModel, field_validator
 
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.stages.clip_samples import waveforms
-from clipmill.stages.measures.declaration import Measure
-from clipmill.stages.stage import Stage, with_column
+from clipmill.stages.measures.declaration import Measure, OfText
+from clipmill.stages.stage import Stage, is_clip, with_column
 
 MODULES = {
     "clipping": "clipped_share",
@@ -27,6 +28,7 @@ MODULES = {
     "pitch": "pitch",
     "speech": "speech_share",
     "dnsmos": "dnsmos",
+    "text": "clip_text",
 }
 """The module of `clipmill.stages.measures` that declares a measure, by the measure's name in a configuration."""
 
@@ -60,9 +62,13 @@ def find_measure(name: str) -> Measure:
 
 @dataclass(frozen=True)
 class MeasureClips(Stage):
-    """Add the columns of the named measures. Each describes the clip at the stage's place in the list."""
+    """Add the columns of the named measures. Each describes the clip at the stage's place in the list.
+
+    text_at : place of the clips' text among their fields; None: there is none, or no field is known yet
+    """
 
     spec: MeasureNames
+    text_at: int | None = None
 
     section = "measure"
     scope = "clip"
@@ -74,11 +80,17 @@ class MeasureClips(Stage):
         """The declarations of the measures, in their order."""
         return tuple(map(find_measure, self.spec.root))
 
+    @property
+    def needs_text(self) -> bool:
+        """Whether any of the measures is one of the clip's text."""
+        return any(measure.of_text is not None for measure in self.measures)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"spec": self.spec}
+        return {"spec": self.spec, "text_at": self.text_at}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        object.__setattr__(self, "spec", state["spec"])
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
@@ -100,7 +112,24 @@ class MeasureClips(Stage):
             for columns, compute in computed:
                 for field, value in zip(columns, compute(y, rates_hz[row]), strict=True):
                     values[field.name][row] = value
-        for columns, _ in computed:
-            for field in columns:
+        for measure in self.measures:
+            if measure.of_text is not None:
+                values |= self._of_text(table, measure.columns, measure.of_text)
+            for field in measure.columns if measure.compute is not None or measure.of_text is not None else ():
                 table = with_column(table, field, values[field.name])
         return table
+
+    def _of_text(
+        self, table: pa.Table, columns: tuple[pa.Field, ...], of_text: OfText
+    ) -> dict[str, dict[int, float | int | None]]:
+        """Return the values of a measure of text by row, for each of its columns."""
+        values: dict[str, dict[int, float | int | None]] = {field.name: {} for field in columns}
+        if self.text_at is None:
+            return values
+        rows = np.flatnonzero(is_clip(table))
+        clips = table.select(["fields", "duration_s"]).take(rows)
+        for row, fields, duration_s in zip(rows.tolist(), *(c.to_pylist() for c in clips.columns), strict=True):
+            text = fields[self.text_at] if self.text_at < len(fields or ()) else None
+            for field, value in zip(columns, of_text(text, duration_s), strict=True) if text is not None else ():
+                values[field.name][row] = value
+        return values

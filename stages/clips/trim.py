@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from clipmill.schemas.config.trim_config import Trim
 from clipmill.schemas.units import to_samples
 from clipmill.stages.arrow_rows import replace_column
 from clipmill.stages.clip_samples import waveforms, with_waveforms
+from clipmill.stages.event_times import Retime, with_event_times
 from clipmill.stages.stage import Stage, dropped
 
 FRAME_S = 0.01
@@ -23,7 +25,7 @@ FRAME_S = 0.01
 class TrimClips(Stage):
     """Cut off leading and trailing frames of 10 ms whose level is below a threshold, as pydub's `detect_leading_silence` finds them.
 
-    Clips keep their ids; `start_s`, `duration_s` and `n_samples` follow. A clip without any louder frame is dropped.
+    Clips keep their ids and labels; `start_s`, `duration_s`, `n_samples` and `events` follow. A clip without any louder frame is dropped.
     """
 
     spec: Trim
@@ -37,16 +39,23 @@ class TrimClips(Stage):
     def __call__(self, table: pa.Table) -> pa.Table:
         rates_hz, starts_s = table["sample_rate_hz"].to_pylist(), table["start_s"].to_pylist()
         trimmed: dict[int, npt.NDArray[np.float32]] = {}
+        moved: dict[int, tuple[Retime, float]] = {}
         silent = np.zeros(table.num_rows, bool)
         for row, y in waveforms(table):
             first, last = heard_range(y, rates_hz[row], self.spec.below_dbfs, self.spec.pad_s)
             silent[row] = first == last
             if 0 < last - first < y.shape[1]:
                 trimmed[row] = y[:, first:last]
-                starts_s[row] += first / rates_hz[row]
-        table = with_waveforms(table, trimmed)
+                by_s = first / rates_hz[row]
+                starts_s[row] += by_s
+                moved[row] = partial(_earlier, by_s), (last - first) / rates_hz[row]
+        table = with_event_times(with_waveforms(table, trimmed), moved)
         table = replace_column(table, "start_s", pa.array(starts_s, pa.float64()))
         return dropped(table, silent, "silent_throughout")
+
+
+def _earlier(by_s: float, time_s: float) -> float:
+    return time_s - by_s
 
 
 def heard_range(y: npt.NDArray[np.float32], sample_rate_hz: int, below_dbfs: float, pad_s: float) -> tuple[int, int]:

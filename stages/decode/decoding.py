@@ -10,6 +10,7 @@ from typing import IO, Any, ClassVar, Self
 import pyarrow as pa
 
 from clipmill.schemas.config import Config
+from clipmill.schemas.config.label_config import From
 from clipmill.schemas.tables import CHUNKS, ITEM_COLUMNS
 from clipmill.stages.arrow_rows import RowBuffer
 from clipmill.stages.decode.decode_reasons import DECODE_REASONS
@@ -66,6 +67,10 @@ class Decode(Stage):
                 track=config.track_of(s),
                 raw=s.raw,
                 tolerance_s=s.tolerance_s,
+                only_labels=s.labels_by_overlap,
+                needs_lengths=isinstance(s.label, From)
+                and s.label.by_overlap is not None
+                and s.label.by_overlap.min_share is not None,
             )
             for s in config.sources
         }
@@ -107,7 +112,7 @@ class Decode(Stage):
             yield _rejection(item, identity, item["reason"], item["detail"])
             return
         usable = [a for a in item["annotations"] or [] if a["reason"] is None]
-        if item["annotations"] and not usable:
+        if item["annotations"] and not usable and not source.only_labels:
             # There is nothing to decode. The rejections of the rows themselves are counted downstream.
             yield {
                 **identity,

@@ -7,7 +7,8 @@ the row. Nothing of that pass is kept, so it changes neither the clips nor the m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 from clipmill.schemas.config import Segment
 from clipmill.stages.decode.containers import Container
@@ -21,7 +22,13 @@ _ROUNDING_S = 1e-6
 
 
 def lookahead_end_s(
-    ranges: list[Range], spec: Segment, piece_s: float, least_s: float, tolerance_s: float
+    ranges: list[Range],
+    spec: Segment,
+    piece_s: float,
+    least_s: float,
+    tolerance_s: float,
+    label_ends_s: Iterable[float] = (),
+    needs_lengths: bool = False,
 ) -> float | None:
     """Return up to where a recording of unknown length must be decoded before a clip of it is cut, None if it need not be.
 
@@ -31,6 +38,8 @@ def lookahead_end_s(
     piece_s : longest stretch of windows that are cut together
     least_s : length that the recording has at least, unless it is rejected
     tolerance_s : how far a range may reach beyond the recording's end
+    label_ends_s : where the rows end that label clips, infinity for the recording's end
+    needs_lengths : whether rows up to the recording's end must have a length
     """
     if spec.mode == "fixed" and spec.crop == "center" and any(r.end_s is None for r in ranges):
         return _ALL_S  # the middle of a range is not known before its end
@@ -39,6 +48,8 @@ def lookahead_end_s(
         for r in ranges
         if r.end_s is not None and r.end_s > least_s + tolerance_s + _ROUNDING_S and _is_late(r, spec, piece_s)
     ]
+    finite = [end_s for end_s in label_ends_s if needs_lengths or math.isfinite(end_s)]
+    doubtful += [min(end_s, _ALL_S) for end_s in finite if end_s > least_s + tolerance_s + _ROUNDING_S]
     return max(doubtful, default=None)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clipmill.schemas.config import Segment
 from clipmill.schemas.secret_values import hide_secrets
+from clipmill.stages.clip_labels import EventsOfItem
 from clipmill.stages.decode.containers import Container, inspect
 from clipmill.stages.decode.containers.flac import LATE_BYTES, describe_second_stream, find_second_stream
 from clipmill.stages.decode.containers.trailing import is_padding
@@ -193,11 +194,13 @@ class RecordingDecoder:
         if reader.n_frames is not None and not keep:
             return reader, None
         until_s = lookahead_end_s(
-            _ranges(self._annotations(rate), annotated=self.item["annotations"] is not None),
+            _ranges(self._annotations(rate), annotated=self._are_cut),
             _bound_clip(self.source.segment, values_per_s),
             _piece_s(values_per_s),
             minimum_length_s(container, rate, self.rules.gaps),
             self.source.tolerance_s,
+            self._events(rate).ends_s,
+            self.source.needs_lengths,
         )
         if until_s is None:
             return reader, None
@@ -217,6 +220,14 @@ class RecordingDecoder:
     def _annotations(self, rate_hz: int) -> list[dict[str, Any]]:
         return [_to_seconds(a, self.source.time_unit, rate_hz) for a in self.item["annotations"] or []]
 
+    def _events(self, rate_hz: int) -> EventsOfItem:
+        return EventsOfItem(self.item.get("events"), _unit_s(self.source.time_unit, rate_hz))
+
+    @property
+    def _are_cut(self) -> bool:
+        """Whether clips are cut from the ranges of annotations."""
+        return self.item["annotations"] is not None and not self.source.only_labels
+
     def _chunks(
         self, reader: Reader, container: Container, length: int | None, heard: Heard | None
     ) -> Iterator[dict[str, Any]]:
@@ -229,7 +240,8 @@ class RecordingDecoder:
         piece_s = _piece_s(rate * channels)
         margin = margin_frames(rate, self.rules.target_rate_hz)
         annotations = self._annotations(rate)
-        ranges = _ranges(annotations, annotated=self.item["annotations"] is not None)
+        events = self._events(rate)
+        ranges = _ranges(annotations, annotated=self._are_cut)
         if heard is not None and heard.activities:
             ranges = heard.parts(ranges)
         span = (self.item["span_start_s"], self.item["span_end_s"])
@@ -249,6 +261,7 @@ class RecordingDecoder:
             if waiting is not None:
                 yield waiting
             waiting = self._chunk(reader, piece, annotations, sent, samples, lead, stop - begin, cursor)
+            waiting["events"] = events.between(piece.first_cell * CELL_S, piece.last_cell * CELL_S)
             waiting["recording_levels"] = heard.levels if heard is not None else None
             if length is not None:
                 waiting["total_frames"] = length
@@ -355,8 +368,12 @@ def _piece_s(values_per_s: int) -> float:
     return max(float(CELL_S), min(PIECE_S, MAX_PIECE_VALUES / values_per_s))
 
 
+def _unit_s(unit: str, rate_hz: int) -> float:
+    return {"s": 1.0, "ms": 1e-3, "samples": 1.0 / rate_hz}[unit]
+
+
 def _to_seconds(annotation: dict[str, Any], unit: str, rate_hz: int) -> dict[str, Any]:
-    scale = {"s": 1.0, "ms": 1e-3, "samples": 1.0 / rate_hz}[unit]
+    scale = _unit_s(unit, rate_hz)
     if scale == 1.0:
         return annotation
     start, end = annotation["start"], annotation["end"]

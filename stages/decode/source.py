@@ -22,6 +22,8 @@ class DecodeSource:
     track : which audio track of a file with several to read
     raw : sample format of files without a header, None where files have a header
     tolerance_s : how far an annotation may reach beyond the recording's end
+    only_labels : whether annotations label clips, and cut none
+    needs_lengths : whether how long an annotation is decides whether it labels a clip
     first_pass : what to find out about a whole recording before clips are cut from it; None: nothing
     """
 
@@ -32,4 +34,6 @@ class DecodeSource:
     track: Track = "default"
     raw: Raw | None = None
     tolerance_s: float = 0.0
+    only_labels: bool = False
+    needs_lengths: bool = False
     first_pass: FirstPass | None = None

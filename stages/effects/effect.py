@@ -50,6 +50,7 @@ class Effect:
     apply : takes y : float32 [channels, samples], the sample rate in Hz, what was drawn, and the noises; returns float32 of as many channels
     version : to be raised when equal samples and draws give other samples
     libraries : packages that the samples depend on; commits record their versions
+    retime : takes a time in the clip in seconds and what was drawn; returns when it is heard in the copy. None: at the same time
     noise_names : the entries of `noises` that settings name
     """
 
@@ -59,6 +60,7 @@ class Effect:
     version: int = 1
     libraries: tuple[str, ...] = ()
     noise_names: Callable[[Any], Sequence[str]] = _none
+    retime: Callable[[float, Drawn], float] | None = None
 
 
 _MODULES = {

@@ -26,4 +26,10 @@ def apply(y: npt.NDArray[np.float32], sample_rate_hz: int, drawn: Drawn, noises:
     return out
 
 
-EFFECT = Effect("shift_s", draw, apply)
+def retime(time_s: float, drawn: Drawn) -> float:
+    """Return when something is heard."""
+    later_s: float = time_s + drawn["shift_s"]
+    return later_s
+
+
+EFFECT = Effect("shift_s", draw, apply, retime=retime)

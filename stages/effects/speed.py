@@ -29,4 +29,10 @@ def apply(y: npt.NDArray[np.float32], sample_rate_hz: int, drawn: Drawn, noises:
     return resampled(y, drawn["factor"], max(1, round(y.shape[1] / drawn["factor"])))
 
 
-EFFECT = Effect("speed", draw, apply, libraries=("soxr",))
+def retime(time_s: float, drawn: Drawn) -> float:
+    """Return when something is heard."""
+    later_s: float = time_s / drawn["factor"]
+    return later_s
+
+
+EFFECT = Effect("speed", draw, apply, libraries=("soxr",), retime=retime)

@@ -12,6 +12,9 @@ import pyarrow as pa
 Compute = Callable[[npt.NDArray[np.float32], int], Sequence[float | int | None]]
 """Takes y : float32 [channels, samples], full scale 1.0, and the sample rate in Hz; returns a value for each column, None if unknown."""
 
+OfText = Callable[[str, float], Sequence[float | int | None]]
+"""Takes a clip's text and its length in seconds; returns a value for each column, None if unknown."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -19,7 +22,8 @@ class Measure:
 
     name : in the list `measure` of a configuration
     columns : made by `clipmill.schemas.columns.column`, with unit and meaning
-    compute : see `Compute`; None for a measure whose values the decoder counts
+    compute : see `Compute`; None for a measure of text, and for one whose values the decoder counts
+    of_text : see `OfText`; None for a measure of samples. A clip without text has null in all columns
     version : to be raised when equal samples give other values
     libraries : packages that the values depend on; commits record their versions
     extra : clipmill's extra that installs them, empty if they are always there
@@ -31,3 +35,4 @@ class Measure:
     version: int = 1
     libraries: tuple[str, ...] = ()
     extra: str = ""
+    of_text: OfText | None = None

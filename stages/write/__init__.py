@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from clipmill.schemas.errors import ClipmillError, DonorError, ItemRejectedError, OtherBytesError
 from clipmill.schemas.keys import ConfigDigests
+from clipmill.schemas.label_columns import label_lists_in
 from clipmill.schemas.layout import (
     EXTENSIONS,
     commit_dropped_path,
@@ -219,14 +220,17 @@ class Write:
         if name == "manifest":
             path = commit_manifest_path(key)
             has_channel = CHANNEL_COLUMN in self.schema.names and CHANNEL_COLUMN not in self.field_names
-            fields = [f for f in manifest_schema(self.field_names, has_channel, self.measured) if f.name != "shard"]
+            lists = label_lists_in(self.schema, self.field_names)
+            every = manifest_schema(self.field_names, has_channel, self.measured, lists)
+            fields = [f for f in every if f.name != "shard"]
             manifest = pa.schema([*fields, PCM_SHA256])
             return ParquetFile(name, path, files.enter_context(self.root.write(path)), manifest)
         path = shard_path(split, partition, key, EXTENSIONS[name])
         sink = files.enter_context(self.root.write(path))
         if name == "parquet":
             return ParquetFile(name, path, sink, self.schema)
-        return TarFile(path, sink, self.schema.names, self.feature_names)
+        lists = label_lists_in(self.schema, self.field_names)
+        return TarFile(path, sink, self.schema.names, self.feature_names, lists)
 
     def _encoded(self, clips: pa.Table, split: str) -> pa.Table:
         """Return clips as rows of the shard and its manifest: audio encoded unless it already is, and a column for each field."""

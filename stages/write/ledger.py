@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from clipmill.schemas.account import Account
 from clipmill.schemas.errors import ClipmillError, InputChangedError
+from clipmill.schemas.label_columns import LABELS_COLUMN, labels_of
 from clipmill.schemas.reasons import INPUT_CHANGED
 from clipmill.schemas.records import Counts, Seconds
 from clipmill.schemas.statistics import Saturation
@@ -91,12 +92,13 @@ class Ledger:
         self._item_ids.extend(clips["clip_id"].to_pylist())
         n_stored, clips = clips.num_rows, originals(clips)
         self._item += Counts(clips_kept=clips.num_rows, clips_augmented=n_stored - clips.num_rows)
-        labels = ["" if label is None else label for label in clips["label"].to_pylist()]
+        labels = list(map(labels_of, clips[LABELS_COLUMN].to_pylist(), clips["label"].to_pylist()))
         # One after the other, so that the sums do not depend on how clips are divided among tables.
-        for label, duration in zip(labels, clips["duration_s"].to_pylist(), strict=True):
+        for own, duration in zip(labels, clips["duration_s"].to_pylist(), strict=True):
             self._item_kept_s += duration
-            self._item_by_label[label] = self._item_by_label.get(label, 0.0) + duration
-        self._item_seconds += Seconds(clips_by_label=dict(Counter(labels)))
+            for label in own:
+                self._item_by_label[label] = self._item_by_label.get(label, 0.0) + duration
+        self._item_seconds += Seconds(clips_by_label=dict(Counter(label for own in labels for label in own)))
         if rows["remarks"].null_count < rows.num_rows:
             self._item_remarks += rows.select(_REMARK_COLUMNS).filter(pc.is_valid(rows["remarks"])).to_pylist()
         n_samples = sum(

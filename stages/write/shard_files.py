@@ -174,19 +174,28 @@ class TarFile:
     """A WebDataset shard. Each clip has its audio, its picture as .png, its metadata as .json, and each feature as .npy.
 
     columns : of a clip that are stored
+    lists : those of several labels, which are part of the metadata
     """
 
     format = "webdataset"
 
-    def __init__(self, path: str, sink: IO[bytes], columns: Sequence[str], feature_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        sink: IO[bytes],
+        columns: Sequence[str],
+        feature_names: Sequence[str],
+        lists: Sequence[str] = (),
+    ) -> None:
         self._path, self._columns, self._features = path, list(columns), feature_names
+        self._lists = frozenset(lists)
         self._stream = HashingStream(sink)
         self._tar = tarfile.open(fileobj=self._stream, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 18)  # noqa: SIM115
         self._n_rows = 0
 
     def add(self, clips: pa.Table) -> None:
         clips = clips.select(self._columns)
-        plain = [f.name for f in clips.schema if not pa.types.is_nested(f.type)]
+        plain = [f.name for f in clips.schema if f.name in self._lists or not pa.types.is_nested(f.type)]
         files = [f.name for f in clips.schema if pa.types.is_struct(f.type)]
         values = {name: list_values(clips[name]) for name in self._features}
         shapes = {name: clips[f"{name}_shape"].to_pylist() for name in self._features}

@@ -65,7 +65,9 @@ class Joined(Annotated):
             return main
         scale = self.units_s[at] / self.units_s[0]
         for place, own in enumerate(rows):
-            if place != at and own:
+            if place != at and not own:
+                self._own["rows_without_join"] += len(main)
+            elif place != at and own:
                 self._join(main, own, self.units_s[place] / self.units_s[at])
         if scale != 1:
             for _, row in main:
