@@ -188,7 +188,53 @@ DESED = Miniature(
     },
     ignored=1,
 )  # fmt: skip
-MINIATURES = [URBANSOUND8K, GTZAN, GTZAN_FILTERED, NSYNTH, BIRDCLEF, MILLION_SONG, DCASE_SCENES, DESED]
+_FMA_HEADER = lines(
+    ",".join(["", *["album"] * 13, *["artist"] * 17, *["set"] * 2, *["track"] * 20]),
+    ","
+    "comments,date_created,date_released,engineer,favorites,id,information,listens,producer,tags,title,tracks,type,"
+    "active_year_begin,active_year_end,associated_labels,bio,comments,date_created,favorites,id,latitude,location,longitude,members,name,"
+    "related_projects,tags,website,wikipedia_page,split,subset,"
+    "bit_rate,comments,composer,date_created,date_recorded,duration,favorites,genre_top,genres,genres_all,information,interest,"
+    "language_code,license,listens,lyricist,number,publisher,tags,title",
+    "track_id" + "," * 52,
+)
+
+
+def _fma_row(track: int, split: str, genre: str, artist: int, title: str, subset: str = "small") -> str:
+    cells = [str(track), *[""] * 52]
+    cells[7], cells[17] = '"<p>Two lines,\nand a comma</p>"', '"<p>Their bio</p>\n\n<p>with ""quotes""</p>"'
+    cells[21], cells[31], cells[32], cells[40], cells[52] = str(artist), split, subset, genre, f'"{title}"'
+    return ",".join(cells)
+
+
+FMA = Miniature(
+    "fma",
+    {
+        "fma_small/000/000002.mp3": (0.6, 44100),
+        "fma_small/000/000140.mp3": (0.6, 44100),
+        "fma_small/154/154308.mp3": (0.6, 44100),
+        "fma_small/checksums": "0123  000/000002.mp3\n",
+        "fma_metadata/tracks.csv": _FMA_HEADER
+        + lines(
+            _fma_row(2, "training", "Hip-Hop", 1, "Food"),
+            _fma_row(3, "training", "Hip-Hop", 1, "Electric Ave", "medium"),
+            _fma_row(140, "validation", "Folk", 54, "Queen Of The Wires, again"),
+            _fma_row(99134, "training", "Pop", 7, "Of another subset", "large"),
+            _fma_row(154308, "test", "Rock", 99, "Last"),
+        ),
+    },
+    {
+        "fma_small/000/000002.mp3": (
+            "train",
+            "Hip-Hop",
+            {"set": "training", "subset": "small", "artist_id": "1", "title": "Food"},
+        ),
+        "fma_small/000/000140.mp3": ("val", "Folk", {"title": "Queen Of The Wires, again"}),
+        "fma_small/154/154308.mp3": ("test", "Rock", {"artist_id": "99"}),
+    },
+    ignored=3 + 2,
+)
+MINIATURES = [FMA, URBANSOUND8K, GTZAN, GTZAN_FILTERED, NSYNTH, BIRDCLEF, MILLION_SONG, DCASE_SCENES, DESED]
 
 
 @pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.recipe)
@@ -244,3 +290,15 @@ def test_tut_sound_events_as_they_are_given_out(corpora: Path, tmp_path: Path) -
     assert [label for _, label in train] == [label for _, label in wanted]
     assert [c["label"] for c in clips if c["split"] == "test"] == ["car"]
     assert {c["scene"] for c in clips} == {"street"}
+
+
+def test_fsd50k_has_lists_of_labels(corpora: Path, tmp_path: Path) -> None:
+    """Real rows and recordings, one of each of the authors' splits."""
+    clips = built("fsd50k", corpora / "soundata/tests/resources/sound_datasets/fsd50k", tmp_path / "out")
+    found = {Path(c["source_uri"]).stem: (c["split"], set(c["labels"])) for c in clips}
+    guitar = {"Electric_guitar", "Guitar", "Plucked_string_instrument", "Musical_instrument", "Music"}
+    assert found["64760"] == ("train", guitar)
+    assert found["21914"] == ("val", {"Crushing"})
+    assert found["99"][0] == "test"
+    assert len(found["99"][1]) == 14
+    assert {c["set"] for c in clips} == {"train", "val", "eval"}
