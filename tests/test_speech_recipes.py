@@ -216,7 +216,42 @@ KOREAN_PCM = Miniature(
     },
     sizes={"train": 1, "val": 1, "test": 1},
 )
+VCTK = Miniature(
+    "vctk",
+    {
+        **{
+            f"wav48_silence_trimmed/p{n}/p{n}_00{k}_mic{m}.flac": (0.3, 48000)
+            for n in (225, 226, 376)
+            for k in (1, 2)
+            for m in (1, 2)
+        },
+        "wav48_silence_trimmed/p315/p315_001_mic1.flac": (0.3, 48000),
+        "wav48_silence_trimmed/s5/s5_001_mic1.flac": (0.3, 48000),
+        **{f"txt/p{n}/p{n}_00{k}.txt": f"Please call Stella {n}, {k}.\n" for n in (225, 226, 376) for k in (1, 2)},
+        "txt/s5/s5_001.txt": "Please call Stella.",
+        "speaker-info.txt": "ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np225  23  F    English    Southern  England\n",
+    },
+    {
+        f"wav48_silence_trimmed/p{n}/p{n}_00{k}_mic1.flac": (
+            ANY,
+            None,
+            {"text": f"Please call Stella {n}, {k}.", "speaker": f"p{n}"},
+        )
+        for n in (225, 226, 376)
+        for k in (1, 2)
+    }
+    | {
+        "wav48_silence_trimmed/s5/s5_001_mic1.flac": (
+            ANY,
+            None,
+            {"text": "Please call Stella.", "speaker": "s5", "sentence": "001"},
+        )
+    },
+    apart="speaker",
+    without=1,
+)
 MINIATURES = [
+    VCTK,
     SPEECH_COMMANDS, VOXCELEB1, COMMON_VOICE, MLS, RAVDESS, EMODB, CREMA_D, KSS, KSPONSPEECH, KOREAN_PCM,
 ]  # fmt: skip
 

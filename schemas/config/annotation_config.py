@@ -70,7 +70,8 @@ class Annotations(Frozen):
 
     format: str = Field("csv", description="kind of the files; see docs/annotations.md")
     sidecar: str | None = Field(
-        None, description="file beside each recording; {stem} and {name} stand for the recording's"
+        None,
+        description="file beside each recording; {stem} and {name} stand for the recording's, {stem-_mic1} for the stem without _mic1",
     )
     table: str | None = Field(
         None,
@@ -183,8 +184,11 @@ class Annotations(Frozen):
             raise ValueError("`missing_recordings` belongs to `table`; a sidecar's recording is the file beside it")
         if self.sidecar is not None:
             names = re.findall(r"\{([^{}]*)\}", self.sidecar)
-            if set(names) - {"stem", "name"}:
-                raise ValueError(f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}")
+            if any(name not in ("stem", "name") and re.fullmatch(r"stem-[^/]+", name) is None for name in names):
+                raise ValueError(
+                    f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}, or such as {{stem-_mic1}} for the"
+                    " stem without an ending"
+                )
         if self.root is not None:
             check_address(self.root)
         for name in (self.sidecar, self.table):
