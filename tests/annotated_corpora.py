@@ -41,6 +41,7 @@ def annotate_source(root: Path, **more: Any) -> Annotated:
     source = Source.model_validate({"name": "s", "root": str(root), **more})
     inventory = take_inventory(source, Root(source.root))
     found = annotate(source, Root(source.root), inventory)
+    found.read()
     found.by_path = {
         member.path: [(rows.file, Row(1, reason=rows.reason, detail=rows.detail))]
         if isinstance(rows, Unusable)

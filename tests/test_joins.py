@@ -216,5 +216,6 @@ def test_the_joined_row_is_the_one_that_a_search_of_all_finds(
             same = [i for i in overlap if overlap[i][:4] == overlap[best][:4]]
             assert int(row.fields["two"]) in same
             used.add(int(row.fields["two"]))
-    assert joined.noted["rows_joined_to_none"] == len(others) - len(used)
-    assert joined.noted["rows_without_join"] == sum("two" not in row.fields for _, row in found)
+    counts = joined.take_counts()
+    assert counts["rows_joined_to_none"] == len(others) - len(used)
+    assert counts["rows_without_join"] == sum("two" not in row.fields for _, row in found)

@@ -195,7 +195,7 @@ def test_answers_to_another_request_are_passed_over(
     run, long, short = plans_of_two(tmp_path, make_config)
     run.start()
     (child,) = sandbox._children
-    child.request(run.config, [{}, {}, {}], long)  # nobody reads the answers
+    child.request(run.config, [{}, {}, {}, []], long)  # nobody reads the answers
     assert recordings(run(short)) == {"short.wav"}
     assert sandbox._children == [child], "it is the same process"
 

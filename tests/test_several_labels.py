@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from conftest import build_here, clips_of, tone, write_audio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.published import open_dataset
+from clipmill.pipelines.exports.csv import list_text
+from clipmill.pipelines.plan.label_rows import events_of, merged
+from clipmill.pipelines.plan.label_texts import texts_of
 from clipmill.pipelines.plan.planning import make_plan
+from clipmill.pipelines.plan.refused import RefusedError
+from clipmill.schemas.config.label_config import ByOverlap
+from clipmill.stages.clip_labels import ClipLabels, Labelling
 
 pytestmark = pytest.mark.usefixtures("in_process")
 RATE = 8000
@@ -112,3 +123,146 @@ def test_windows_have_the_labels_that_overlap_them_enough(tmp_path: Path, make_c
     assert labels["a", 5.0] == []
     plan = make_plan(load(make_config(source, **ANY)).config)
     assert plan.annotations_read == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "expected"),
+    [
+        ("dog,cat", ",", ["dog", "cat"]),
+        (" dog ; cat;;dog ", ";", ["dog", "cat"]),
+        ('["dog", "cat, black", 3]', ",", ["dog", "cat, black", "3"]),
+        ("['redwin', \"it's\"]", ",", ["redwin", "it's"]),
+        ("[]", ",", []),
+        ("[noise],dog", ",", ["[noise]", "dog"]),
+        ("[noise]", ",", ["[noise]"]),
+        ("", ",", []),
+        ("a b", " ", ["a", "b"]),
+    ],
+)
+def test_texts_of_a_cell(text: str, separator: str, expected: list[str]) -> None:
+    assert texts_of(text, separator) == expected
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_arrays_of_texts_are_read_as_they_are(labels: list[str]) -> None:
+    expected = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
+    assert texts_of(json.dumps(labels)) == expected
+    assert texts_of(list_text("labels", expected) or "") == expected
+
+
+@given(st.text(alphabet="[]\"'\\, a1{}", max_size=40))
+def test_any_cell_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(RefusedError):
+        assert all(part and part == part.strip() for part in texts_of(text))
+
+
+def test_an_array_in_which_arrays_lie_deep_is_no_array() -> None:
+    assert texts_of("[" * 100_000 + "]" * 100_000, ";")
+    with pytest.raises(RefusedError):
+        texts_of('[["dog"]]')
+
+
+TIMES = st.integers(0, 40).map(lambda n: n / 8)
+
+
+@st.composite
+def rows(draw: Any) -> list[dict[str, Any]]:
+    found = []
+    for _ in range(draw(st.integers(0, 8))):
+        start, length = draw(TIMES), draw(st.integers(1, 24)) / 8
+        kind = draw(st.sampled_from(["timed", "open", "whole"]))
+        found.append(
+            {
+                "labels": draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2, unique=True)),
+                "start": start if kind != "whole" else None,
+                "end": start + length if kind == "timed" else None,
+                "channel": draw(st.sampled_from([None, 1, 2])),
+            }
+        )
+    return found
+
+
+@given(rows(), st.integers(0, 39), st.integers(1, 16), st.sampled_from([None, 0, 1]), st.randoms(),
+       st.sampled_from([None, 0.25, 0.5, 1.125]), st.sampled_from([None, 0.2, 0.5, 1.0]))  # fmt: skip
+def test_labels_of_a_clip_are_those_of_a_count_sample_by_sample(
+    events: list[dict[str, Any]], first: int, n: int, lane: int | None, random: Any, min_s: float | None, min_share: float | None
+) -> None:  # fmt: skip
+    rate, total = 16, 16 * 5
+    start = first * 2
+    stop = min(total, start + n * 2)
+    by = ByOverlap(min_s=min_s, min_share=min_share)
+    random.shuffle(events)
+    found, heard = ClipLabels(Labelling(True, True, by, "none"), events, rate, total, 10.0).of(start, stop, lane)
+
+    def samples(event: dict[str, Any]) -> set[int]:
+        begin = round((event["start"] or 0) * rate)
+        end = round(event["end"] * rate) if event["end"] is not None else total
+        return set(range(begin, end))
+
+    clip = set(range(start, stop))
+    fitting = [
+        e for e in events if (lane is None or e["channel"] in (None, lane + 1)) and (e["start"] or 0) * rate < total
+    ]
+    expected = []
+    for label in "abc":
+        own = [samples(e) for e in fitting if label in e["labels"]]
+        own = [o for o in own if o & clip]
+        together = len(set().union(*own) & clip)
+        enough = min_s is not None and together >= min_s * rate
+        enough |= min_share is not None and any(len(o & clip) >= min_share * len(o) for o in own)
+        if enough or (min_s is None and min_share is None and together):
+            expected.append(label)
+    assert found == (expected or ["none"])
+    assert heard is not None
+    assert heard == sorted(heard, key=lambda e: (e["onset_s"], e["offset_s"], e["label"]))
+    for label in "abc":
+        inside = {
+            start + k
+            for e in heard
+            if e["label"] == label
+            for k in range(round(e["onset_s"] * rate), round(e["offset_s"] * rate))
+        }
+        timed = [e for e in fitting if label in e["labels"] and e["start"] is not None]
+        assert inside == set().union(*map(samples, timed)) & clip
+
+
+@dataclass
+class LabelledEntry:
+    start: float | None
+    end: float | None
+    labels: list[str]
+    fields: dict[str, str]
+    file: str
+    line: int
+    channel: int | None = None
+    noted: tuple[str, ...] = ()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.lists(st.sampled_from("abc"), max_size=2, unique=True).map(sorted),
+            st.dictionaries(st.sampled_from("xy"), st.sampled_from(["", "1", "2"])),
+        ),
+        max_size=12,
+    ),
+    st.randoms(),
+)
+def test_rows_of_equal_times_become_one_whatever_their_order(given_rows: list[Any], random: Any) -> None:
+    def entries() -> list[LabelledEntry]:
+        return [LabelledEntry(s, s + 1, list(ls), dict(fs), "f", i) for i, (s, ls, fs) in enumerate(given_rows)]
+
+    one, n_one = merged(entries(), lambda e: (e.start, e.end))
+    shuffled = entries()
+    random.shuffle(shuffled)
+    other, n_other = merged(shuffled, lambda e: (e.start, e.end))
+    by_start = [sorted(each, key=lambda e: e.start or 0) for each in (one, other)]
+    assert by_start[0] == by_start[1]
+    assert n_one == n_other == len(given_rows) - len(one)
+    assert events_of(one) == events_of(other)
+    for entry in one:
+        group = [(ls, fs) for s, ls, fs in given_rows if s == entry.start]
+        assert entry.labels == sorted({label for ls, _ in group for label in ls})
+        for name, value in entry.fields.items():
+            assert value == ",".join(sorted({fs[name] for _, fs in group if fs.get(name)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from pydantic import ValidationError
 
 import clipmill
 from clipmill.pipelines.config_file import loads
-from clipmill.pipelines.plan import transcripts
+from clipmill.pipelines.dataset.kept_parts import KeptParts
+from clipmill.pipelines.plan import inventory, transcripts
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.plan.refused import RefusedError
 from clipmill.pipelines.plan.transcripts import TextRule
 from clipmill.schemas.config.text_config import Text
 from clipmill.schemas.errors import ConfigError
+from clipmill.stages.storage.root import Root
 
 RATE = 8000
 KSPON = "b/ 아 (70%)/(칠십 퍼센트) 확률이라니 n/ 그/ 게+ 뭐야* o/"
@@ -93,6 +96,8 @@ def test_all_replacements_are_made_at_once(given_text: str, replace: dict[str, s
         ("é", {"normalise": "nfd", "replace": {"é": "x"}}, "x"),
         ("it’s “so”", {"replace": {"’": "'", "“": "", "”": ""}}, "it's so"),
         ("ab", {"replace": {"a": "b", "b": "a"}}, "ba"),
+        ("abc", {"replace": {"a": "1", "ab": "2"}}, "2c"),
+        ("ex\u0301", {"remove": "x"}, "\u00e9"),
         ("5 kg, 7kg", {"rewrite": [{"pattern": r"(\d+) ?kg", "with": r"\1 kilograms"}]}, "5 kilograms, 7 kilograms"),
         (KSPON, {"dual": {"use": 1}, "remove": [r"\b[bnolu]/", "[+*/]"]}, "아 70% 확률이라니 그 게 뭐야"),
         (KSPON, {"dual": {"use": 2}, "remove": [r"\b[bnolu]/", "[+*/]"]}, "아 칠십 퍼센트 확률이라니 그 게 뭐야"),
@@ -286,6 +291,22 @@ def test_what_cannot_be_a_text(
         planned(corpus, rules, **more)
 
 
+def test_a_text_can_come_from_a_joined_table(corpus: Path, tmp_path: Path) -> None:
+    """Its rules apply to what the row has after the join; a row that nothing is joined to has no text."""
+    for name in ("a", "b"):
+        write_audio(tmp_path / f"{name}.wav", tone(1.0, RATE), RATE)
+    (tmp_path / "t.csv").write_text("file,start,end\na.wav,0,0.5\nb.wav,0,0.5\n")
+    (tmp_path / "said.csv").write_text("name,transcript\na,Hello!\n")
+    first = {"table": "t.csv", "recording": "file", "columns": {"start": "start", "end": "end"}}
+    source = {"annotations": [first, {"table": "said.csv", "recording": "name"}]}
+    plan = planned(tmp_path, {"from": "transcript", "lower": True, "remove": "!"}, source=source)
+    assert sorted((f["text"] for f in fields_of(plan).values()), key=str) == [None, "hello"]
+    assert plan.noted["texts_missing"] == 1
+    by_label = {"annotations": [first, {"table": "said.csv", "recording": "name", "columns": {"label": "transcript"}}]}
+    found = fields_of(planned(tmp_path, {"from": "label"}, source=by_label))
+    assert sorted(f["text"] for f in found.values()) == ["", "Hello!"]
+
+
 def test_some_rows_without_the_field_are_counted(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_audio(tmp_path / f"{name}.wav", tone(1.0, RATE), RATE)
@@ -331,3 +352,30 @@ def test_texts_are_columns_of_clips_and_counts_are_told(corpus: Path, tmp_path: 
     assert "1 text is empty after the rules of sources[].text" in run("build", path)
     rows = clipmill.open_dataset(tmp_path / "out").manifest().to_pylist()
     assert sorted(row["text"] for row in rows) == ["", "(1)/(one) b/ thing", "hello world"]
+
+
+def test_texts_are_kept_with_the_rows_of_sidecars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan from what an earlier one kept is the plan from nothing, whatever the rules were before."""
+    monkeypatch.setattr(inventory, "UNSETTLED_NS", 0)
+    for i, words in enumerate(("Hello", "...", "other")):
+        write_audio(tmp_path / f"in/{i}.wav", tone(1.0, RATE), RATE)
+        (tmp_path / f"in/{i}.csv").write_text(f"{'said' if i < 2 else 'words'}\n{words}\n")
+    time.sleep(0.02)
+    source = {"annotations": {"sidecar": "{stem}.csv"}}
+    for rules in (
+        {"from": "said"},
+        {"from": "said", "lower": True, "remove": "[.]"},
+        {"from": "said", "keep_raw": True},
+        None,
+    ):
+        config = clipmill.load_config(configured(tmp_path / "in", rules, source=source)).config
+        fresh = make_plan(config)
+        assert fresh.noted == (
+            {} if rules is None else {"texts_missing": 1, **({"texts_empty": 1} if "remove" in rules else {})}
+        )
+        for _ in range(2):
+            kept = KeptParts(Root(str(tmp_path / "out")))
+            again = make_plan(config, kept=kept)
+            kept.save()
+            assert again.table.to_pylist() == fresh.table.to_pylist() and again.field_names == fresh.field_names
+            assert again.noted == fresh.noted

@@ -10,6 +10,7 @@ from typing import Any
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.columns import measured_fields
+from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.tables import manifest_schema
 
 
@@ -32,7 +33,7 @@ def export(asked: Export) -> list[str]:
             plain.writeheader()
             for row in clip_rows(asked.published, split, asked.where):
                 row["shard"] = asked.published.root.uri(row["shard"])
-                row |= {name: list_text(row[name]) for name in snapshot.label_lists}
+                row |= {name: list_text(name, row[name]) for name in snapshot.label_lists}
                 # Readers take a carriage return for the end of a line, and the writer does not quote for it.
                 alone = any("\r" in value for value in row.values() if isinstance(value, str))
                 (quoted if alone else plain).writerow(row)
@@ -42,12 +43,12 @@ def export(asked: Export) -> list[str]:
     return written
 
 
-def list_text(values: list[Any] | None) -> str | None:
-    """Return a list of a clip as the text of a cell, which `label: {several: true}` reads back; None stays None."""
+def list_text(name: str, values: list[Any] | None) -> str | None:
+    """Return a list of a clip as the text of a cell; None stays None. Labels are what `label: {several: true}` reads back.
+
+    name : of the column, labels | events
+    """
     if values is None:
         return None
-    if all(
-        isinstance(value, str) and not {",", "[", '"', "'"} & set(value) and value == value.strip() for value in values
-    ):
-        return ",".join(values)
-    return json.dumps(values, ensure_ascii=False)
+    is_plain = name == LABELS_COLUMN and not any({*",[\"'"} & {*label} or label != label.strip() for label in values)
+    return ",".join(values) if is_plain else json.dumps(values, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -173,6 +174,7 @@ class ItemMaker:
         self._label_from_annotation = isinstance(label, From) and label.from_ == "annotation"
         self.label_from_rows = source.label_from_rows
         self._only_labels = source.labels_by_overlap
+        self._disjoint = {field_name(name) for name in config.split.disjoint}
         self._length_s = float(segment.length_s or 0)
         self._n_merged = 0
         self._label_by_row = (
@@ -228,29 +230,31 @@ class ItemMaker:
         fields = {**fields, **own}
         split = self._rule.choose(recording.recording_id, fields, None)
         rows.clear()
-        for entry in entries:
-            entry.fields = {}
+        for entry in entries:  # what must not be on two sides is looked up in rows as well
+            entry.fields = {name: value for name, value in entry.fields.items() if name in self._disjoint}
         if others_differ and good:
             good[0].noted += ("fields_of_rows",)
-        bad = sorted((e for e in entries if e.reason is not None), key=lambda e: (e.file, e.line))
         items = self._whole(recording, split, None, fields)
-        for k, item in enumerate(items):
-            start, end = item.span
-            item.annotations = [e for e in good if k == self._span_of(e, items)] + (bad if k == 0 else [])
-            item.events = events_of(good)
-            if len(items) > 1 and not self._is_sample:
-                stop = end + self._length_s if end is not None else math.inf
-                item.events = [
-                    e
-                    for e in item.events
-                    if (e.start or 0.0) * self._unit_s <= stop and (e.end is None or e.end * self._unit_s >= start)
-                ]
+        starts_s = [item.span[0] for item in items]
+        own_rows: list[list[Entry]] = [[] for _ in items]
+        for entry in good:
+            start_s = 0.0 if self._is_sample else (entry.start or 0.0) * self._unit_s
+            own_rows[bisect_right(starts_s, start_s) - 1].append(entry)
+        own_rows[0] += sorted((e for e in entries if e.reason is not None), key=lambda e: (e.file, e.line))
+        for item, counted in zip(items, own_rows, strict=True):
+            item.annotations, item.events = counted, self._events_in(good, item, len(items))
         return items
 
-    def _span_of(self, entry: Entry, items: list[Item]) -> int:
-        """Return the number of the span in which a row starts: the first one where that is not known."""
-        start_s = 0.0 if self._is_sample else (entry.start or 0.0) * self._unit_s
-        return next(k for k, i in reversed(list(enumerate(items))) if k == 0 or start_s >= i.span[0])
+    def _events_in(self, rows: list[Entry], item: Item, n_spans: int) -> list[Event]:
+        """Return what rows say about windows that begin in an item's span. Places in samples are in none that is known."""
+        if n_spans == 1 or self._is_sample:
+            return events_of(rows)
+        start, stop = item.span[0], (item.span[1] or math.inf) + self._length_s
+        return events_of(
+            e
+            for e in rows
+            if (e.start or 0.0) * self._unit_s <= stop and (e.end is None or e.end * self._unit_s >= start)
+        )
 
     def _whole(self, recording: Recording, split: str, label: str | None, fields: dict[str, str]) -> list[Item]:
         """Return one item, or one per span."""

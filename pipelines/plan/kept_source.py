@@ -245,7 +245,7 @@ class KeptSource:
         """Put the parts that are complete, in order."""
         while self._open[0].is_closed and not self._open[0].n_missing:
             state = self._open.popleft()
-            if self._parts is not None:
+            if self._parts is not None and self._readings:
                 self._put_rows(self._parts, state)
             if self._parts is not None and self._items:
                 self._put_items(self._parts, state)

@@ -43,6 +43,7 @@ class Listing:
 
     def again(self) -> Self:
         """Return a copy that can be iterated independently."""
+        self.read_annotations()
         inventory = replace(self.inventory, recordings=self.inventory.recordings.copy())
         return replace(self, inventory=inventory, annotated=self.annotated.again())
 
@@ -58,6 +59,15 @@ class Listing:
             links=dict(annotated.links),
             listed_at_ns=annotated.listed_at_ns,
         )
+
+    def read_annotations(self) -> None:
+        """Read tables, which are otherwise read when a recording's rows are first wanted. Raises ClipmillError if they cannot be."""
+        try:
+            with timing("annotations"):
+                self.annotated.read()
+        except OSError as error:
+            doing = f"read the annotations of source {self.source.name!r} at"
+            raise describe_os_error(error, self.root, doing) from None
 
     def annotated_each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
         """Yield recordings, or refusals, with their annotations; see `Annotated.each`. Raises ClipmillError if they cannot be read."""
@@ -111,11 +121,7 @@ def list_source(source: Source, split: Split | None = None) -> Listing:
     source = with_label_map(source, root)
     with timing("inventory"):
         inventory = take_inventory(source, root, split.list_paths if split is not None else ())
-    try:
-        with timing("annotations"):
-            annotated = annotate(source, root, inventory)
-    except OSError as error:
-        raise describe_os_error(error, root, f"read the annotations of source {source.name!r} at") from None
+    annotated = annotate(source, root, inventory)
     _check_not_empty(source, inventory)
     return Listing(
         source,

@@ -227,6 +227,7 @@ def _listed(source: Source, split: Split, forgotten: Forgotten, plan: Plan) -> L
         plan.passed_over[source.name] = most_first(inventory.passed_over)
     plan.recordings_listed += len(inventory.recordings) + len(inventory.refusals)
     if forgotten:
+        listing.read_annotations()
         listing.n_forgotten = leave_out_forgotten(source, forgotten, inventory, listing.annotated)
         plan.recordings_forgotten += listing.n_forgotten
     return listing

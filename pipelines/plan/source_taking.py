@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from clipmill.pipelines.chain import Chain
-from clipmill.pipelines.dataset.kept_parts import KeptParts
+from clipmill.pipelines.dataset.kept_parts import KeptParts, Part
 from clipmill.pipelines.plan.annotations.annotated import Rows, Unusable
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.arrange import ItemCollector, batches, items_table, joined
@@ -114,15 +115,40 @@ class SourceTaker:
         """Return what is kept of a source; of one without sidecars it is nothing."""
         source, annotated = listing.source, listing.annotated
         kept = KeptSource(source.name, listing.sidecar_files, listing.root.uri)
-        if self._kept is not None and isinstance(annotated, Sidecars):
+        depends_on_all = self._chain.config.split.needs_survey
+        version = (
+            annotated.version if self._kept is not None and not listing.n_forgotten and not depends_on_all else None
+        )
+        if self._kept is not None and version is not None:
+            settings = reading_settings(source)
+            items = planning_settings(self._chain.config, source, source_digest)
+            self._know_tables(self._kept, listing, digest([settings, version]))
+            kept.open(
+                self._kept, "", digest([items, version, self._rule.lists_digest]), lambda path: None, self._retries
+            )
+        elif self._kept is not None and isinstance(annotated, Sidecars):
             # With `balance` and `stratify` the side of a recording depends on all others.
-            depends_on_all = self._chain.config.split.needs_survey
             items = "" if depends_on_all else planning_settings(self._chain.config, source, source_digest)
             if items and (lists := self._rule.lists_digest):
                 items = digest([items, lists])
             kept.open(self._kept, reading_settings(source), items, annotated.sidecar_of, self._retries)
             annotated.known, annotated.on_read = kept.known, kept.on_read
+        else:
+            listing.read_annotations()
         return kept
+
+    @staticmethod
+    def _know_tables(kept: KeptParts, listing: Listing, settings: str) -> None:
+        """Take over what is kept of unchanged tables, or read them and keep it."""
+        name, annotated = listing.source.name, listing.annotated
+        part = next(iter(kept.parts(name, "table", settings)), None)
+        table = kept.read("table", part) if part is not None else None
+        if part is not None and table is not None:
+            annotated.restore(json.loads(table["facts"][0].as_py()))
+            kept.put(name, "table", settings, part)
+            return
+        listing.read_annotations()
+        kept.put(name, "table", settings, Part(""), pa.table({"facts": [json.dumps(annotated.facts())]}))
 
     def _take_refused(self, listing: Listing) -> None:
         """Count refused recordings, and rows of a table that fit no recording."""
@@ -134,6 +160,7 @@ class SourceTaker:
             plan.rejections += reject(
                 outcome, source, "inventory", refusal.path, refusal.reason, refusal.detail, rows or []
             )
+        outcome.noted.update(annotated.take_counts())
         for stray in annotated.strays:
             outcome.annotations_read += 1
             outcome.annotations_rejected += 1
@@ -159,6 +186,7 @@ class SourceTaker:
             digests = [item_digest(item, source_digest, self._retries) for item in batch]
             tables.append(items_table(batch, digests, listing.root.uri))
         table, outcome.field_names = joined(tables)
+        outcome.noted.update(annotated.take_counts())
         outcome.labels_met = labels.take_met()
         outcome.n_without = self._rule.n_without - n_without
         is_lasting = True

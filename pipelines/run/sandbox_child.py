@@ -1,7 +1,7 @@
 """The process in which recordings are decoded. `clipmill.pipelines.run.sandbox` starts it and explains why.
 
-It receives requests, each of an id, a configuration and the stages of other packages, both as JSON, and a plan as an Arrow stream. It
-answers a request with messages of one letter, the request's id and content:
+It receives requests, each of an id, a configuration and what else stages need (stages of other packages, files of noises, names of
+fields), both as JSON, and a plan as an Arrow stream. It answers a request with messages of one letter, the request's id and content:
 
 B  an item's id, when it begins an item, and every second while it works on it
 T  a table of clips

@@ -148,7 +148,7 @@ class Source(Frozen):
         if self.text is not None and self.text.from_ == "label":
             if self.annotations is None:
                 raise ValueError("text.from: label is the label of annotation rows, so it needs `annotations`")
-            if self.annotations.format == "csv" and "label" not in self.annotations.columns:
+            if not any(each.format != "csv" or "label" in each.columns for each in self.all_annotations):
                 raise ValueError("text.from: label needs `annotations.columns.label`")
         if isinstance(self.label, From) and self.label.from_ is None and self.annotations is None:
             raise ValueError("`label` needs `from` in a source without annotations: folder, or path with a regex")

@@ -271,7 +271,9 @@ class RecordingDecoder:
             raise NothingDecodedError("empty", "the file has a header and no samples")
         if waiting is None:
             nothing = {"start_s": 0, "lead": 0, "core_frames": 0, "cuts": [], "annotations": []}
-            waiting = {**self.identity, "sample_rate_hz": rate, "n_channels": channels, **nothing}
+            total = cursor.total if cursor.total is not None else reader.n_frames
+            about = {"sample_rate_hz": rate, "n_channels": channels, "total_frames": total}
+            waiting = {**self.identity, **about, **nothing}
         unsent = [a for i, a in enumerate(annotations) if i not in sent]
         waiting["annotations"] = [*waiting["annotations"], *unsent]
         waiting |= {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from clipmill.stages.annotations.rows import Row
 
@@ -77,6 +77,27 @@ class Annotated:
         """
         for member in members:
             yield member, self.by_path.pop(member.path, None)
+
+    def read(self) -> None:
+        """Read what can be read before recordings are iterated. Raises ConfigError if it cannot be used."""
+
+    @property
+    def version(self) -> str | None:
+        """A digest of the versions of all files, and of the paths of all recordings; None if that does not tell every later change, or if
+        the files were read already."""
+        return None
+
+    def facts(self) -> Any:
+        """Return, as plain data, what is known once the files were read, besides the rows of recordings that are not refused."""
+        raise NotImplementedError
+
+    def restore(self, facts: Any) -> None:
+        """Take over what `facts` returned for the same version, so that files are read only if a recording's rows are wanted."""
+        raise NotImplementedError
+
+    def take_counts(self) -> Counter[str]:
+        """Return counts of notes on the recordings that were iterated since the last call, besides `noted`."""
+        return Counter()
 
     @property
     def parts(self) -> tuple[Annotated, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import tee
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -41,19 +41,36 @@ class Joined(Annotated):
             results = [rows for _, rows in pairs]
             unusable = next((rows for rows in results if isinstance(rows, Unusable)), None)
             yield pairs[0][0], unusable or self._joined([rows for rows in results if not isinstance(rows, Unusable)])
-        self._sum()
+        self.n_annotated, self.unnamed_roles = self.first.n_annotated, self.first.unnamed_roles
+        self.noted = sum((part.noted for part in self.parts), Counter())
 
-    def with_strays(self) -> Self:
-        """Return the same with the rows of all tables that fit no recording."""
-        strays = [stray for part in self.parts for stray in part.strays]
-        first = next((part.first_ignored for part in self.parts if part.first_ignored is not None), None)
-        return replace(self, strays=strays, n_ignored=sum(part.n_ignored for part in self.parts), first_ignored=first)
+    def read(self) -> None:
+        for part in self.parts:
+            part.read()
+        self._sum_up()
 
-    def _sum(self) -> None:
-        """Take over what the annotations count while they are read."""
-        self.n_annotated = self.first.n_annotated
-        self.unnamed_roles = self.first.unnamed_roles
-        self.noted = sum((part.noted for part in self.parts), Counter(self._own))
+    def _sum_up(self) -> None:
+        """Take over what the parts know once they were read."""
+        self.strays = [stray for part in self.parts for stray in part.strays]
+        self.n_ignored = sum(part.n_ignored for part in self.parts)
+        self.first_ignored = next((part.first_ignored for part in self.parts if part.first_ignored is not None), None)
+
+    @property
+    def version(self) -> str | None:
+        versions = [part.version for part in self.parts]
+        return None if None in versions else ".".join(map(str, versions))
+
+    def facts(self) -> Any:
+        return [part.facts() for part in self.parts]
+
+    def restore(self, facts: Any) -> None:
+        for part, own in zip(self.parts, facts, strict=True):
+            part.restore(own)
+        self._sum_up()
+
+    def take_counts(self) -> Counter[str]:
+        counts, self._own = self._own, Counter()
+        return counts
 
     def _joined(self, rows: list[Rows | None]) -> Rows | None:
         """Return the rows of a recording. rows : of each of the annotations"""

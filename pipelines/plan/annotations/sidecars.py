@@ -42,6 +42,7 @@ class Sidecars(Annotated):
         it must be read
     starting : called before a recording's sidecar is counted
     on_read : called with the same paths after a sidecar was read
+    keeps_empty : whether a sidecar without rows gives an empty list, not None: that there is nothing to be heard
     is_lasting : False once a sidecar gave something that it may not give again, unchanged, among other recordings
     """
 
@@ -54,6 +55,7 @@ class Sidecars(Annotated):
     known: Callable[[str, str], str | None] | None = None
     on_read: Callable[[str, str, Reading], None] | None = None
     starting: Callable[[], None] | None = None
+    keeps_empty: bool = False
     is_lasting: bool = True
     n_with_rows: int = 0
 
@@ -80,7 +82,7 @@ class Sidecars(Annotated):
                     if self.on_read is not None:
                         self.on_read(member.path, sidecar, reading)
                 rows = self._count(sidecar, reading)
-            yield member, rows or None
+            yield member, rows if self.keeps_empty and sidecar is not None else rows or None
 
     def _wanted(self, member: M) -> tuple[tuple[M, str | None, str | None], str | None]:
         """Return a recording with its sidecar and what that gave when it was read, and the sidecar only if it is to be read."""
