@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyloudnorm
 import pytest
-from corpus_miniatures import ANY, Miniature, lines, recording
+import soundfile as sf
+from conftest import run, tone
+from corpus_miniatures import ANY, Miniature, built, lines, recording
 
 from clipmill.stages.write.encode import decode_clip
 
@@ -272,10 +276,6 @@ def test_samples_of_raw_recordings_are_the_files_bytes(tmp_path: Path) -> None:
 
 def test_spoken_wikipedia_is_cut_at_silences(tmp_path: Path) -> None:
     """Tones with silence between them; a folder per article."""
-    import soundfile as sf
-    from conftest import tone
-    from corpus_miniatures import built
-
     loud, quiet = tone(2.0, 16000), np.zeros((16000, 1))
     for i, article in enumerate(("Anarchism", "A_Tale_of_a_Tub", "Zürich")):
         place = tmp_path / "in" / article
@@ -287,3 +287,36 @@ def test_spoken_wikipedia_is_cut_at_silences(tmp_path: Path) -> None:
     assert [row["article"] for row in rows] == ["A_Tale_of_a_Tub"] * 2 + ["Anarchism"] + ["Zürich"] * 3
     assert {row["split"] for row in rows} == {"train", "val", "test"}
     assert all(row["duration_s"] == pytest.approx(2.1, abs=0.15) for row in rows)
+
+
+def test_ljspeech_for_synthesis_is_trimmed_and_even(corpora: Path, tmp_path: Path) -> None:
+    """Real sentences, ready for a trainer: WAV files, mels and filelists."""
+    corpus = corpora / "coqui-tts/tests/data/ljspeech"
+    spoken = {
+        name: text
+        for name, _, text in (x.split("|") for x in (corpus / "metadata.csv").read_text("utf-8").splitlines())
+    }
+    rows = built("ljspeech-tts", corpus, tmp_path / "out")
+    assert len(rows) > 5
+    for row in rows:
+        pcm, rate = decode_clip(row["audio"]["bytes"])
+        frames = 1 + len(pcm) // 256
+        assert (rate, row["log_mel_shape"], row["text"]) == (22050, [80, frames], spoken[Path(row["source_uri"]).stem])
+        assert row["level_note"] in (None, "missed_target", "limited_gain")
+    meter = pyloudnorm.Meter(22050)
+    loudness = [meter.integrated_loudness(decode_clip(row["audio"]["bytes"])[0][:, 0] / 32768) for row in rows]
+    assert loudness == pytest.approx([-23.0] * len(rows), abs=0.6)
+    run("export", tmp_path / "out", "tts", "--to", tmp_path / "tts")
+    listed = [x for p in (tmp_path / "tts").glob("t*.txt") for x in p.read_text("utf-8").splitlines()]
+    assert len(listed) >= len(rows) - 2
+    for line in listed:
+        wav, text = line.split("|")
+        assert (tmp_path / "tts" / wav).exists() and text in {" ".join(t.split()) for t in spoken.values()}
+
+
+def test_kss_for_synthesis(tmp_path: Path) -> None:
+    replace(
+        KSS,
+        recipe="kss-tts",
+        clips={path: (split, label, {"text": more["text"]}) for path, (split, label, more) in KSS.clips.items()},
+    ).check(tmp_path)
