@@ -60,6 +60,26 @@ ANNOTATION_NOTES = {
         "row or recording lacks the field of sources[].text.from and has no text",
         "rows or recordings lack the field of sources[].text.from and have no text",
     ),
+    "records_repeated": (
+        "record of an annotation file repeats another one and was left out",
+        "records of annotation files repeat others and were left out",
+    ),
+    "times_interpolated": (
+        "row has a time that its file does not give and that was put between its neighbours",
+        "rows have a time that their files do not give and that was put between its neighbours",
+    ),
+    "times_shared": (
+        "row is one of several that divide an annotation, and has all of its time",
+        "rows are several that divide an annotation, and have all of its time",
+    ),
+    "times_shifted": (
+        "time of a row was moved to that of its recording, as TIME_ORIGIN of its file says",
+        "times of rows were moved to those of their recordings, as TIME_ORIGIN of their files says",
+    ),
+    "times_expanded": (
+        "time of a row is stretched like its recording, as time_exp of its file says",
+        "times of rows are stretched like their recordings, as time_exp of their files says",
+    ),
     "rows_of_one_channel": ("row uses one channel of its recording", "rows use one channel of their recording"),
 }  # fmt: skip
 """By code: the text for one occurrence, and for several."""

@@ -12,7 +12,7 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.model import Frozen
 from clipmill.stages.annotations.column_roles import Columns
 from clipmill.stages.annotations.file_text import decode_text
-from clipmill.stages.annotations.rows import Row
+from clipmill.stages.annotations.rows import Row, UnreadableError
 
 Content = bytes | Mapping[str, bytes]
 """The bytes of a file; or those of the files in a folder, by name, for a format whose table is a folder."""
@@ -21,6 +21,7 @@ COMMON_KEYS = frozenset(
 )
 """Keys of `annotations` that all formats have."""
 _TIMES = ("start", "end", "duration")
+_MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
 
 
 class FileRows(Protocol):
@@ -49,9 +50,11 @@ class Format(ABC):
     fields : columns that are carried although they have a role, by field
     recording : columns that name the recording, looked up in turn; empty if it does not name recordings, so that it cannot be a table
     sidecar, table : where the files are, unless the configuration says so
-    folder : names of the files in the folder that a table is; empty if a table is a file
-    settings : values of other keys of `annotations`, which the format fixes
+    folder : names of the files in the folder that a table is, with `*` for any part of a name; empty if a table is a file
+    beside : names, with `*`, of files beside a table that may belong to it; see `companions`
+    settings : values of other keys of `annotations`, which the format fixes, or has as defaults if it takes them
     extensions : of files that are of this format, in lower case, without dot
+    ignores_case : whether the extension of a sidecar may be in capitals or small letters
     """
 
     name: ClassVar[str]
@@ -64,12 +67,14 @@ class Format(ABC):
     sidecar: ClassVar[str | None] = None
     table: ClassVar[str | None] = None
     folder: ClassVar[tuple[str, ...]] = ()
+    beside: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[Mapping[str, Any]] = {}
     extensions: ClassVar[tuple[str, ...]] = ()
+    ignores_case: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
-        """Open a file. path : of the file, or of the folder
+        """Open a file. path : of the file, or of the folder, or of a table that has companions, which is part of `content` by its name
 
         Raises
         ------
@@ -79,6 +84,16 @@ class Format(ABC):
     def looks_like(self, head: str) -> bool:
         """Return whether a file is of this format, for `format: auto`. head : its first 64 kB, or all of it if it is shorter"""
         return False
+
+    def companions(self, name: str, others: Sequence[str]) -> list[str]:
+        """Return the names of the files that are read together with a table.
+
+        Parameters
+        ----------
+        name : of the table's file
+        others : names of the files beside it that `beside` fits
+        """
+        return []
 
 
 @dataclass(slots=True)
@@ -90,6 +105,8 @@ class Record:
     place : path in a tree, such as ``annotations[0].data[3]``; empty in a file of lines
     problem : what is wrong with its form; None if nothing is
     is_passed_over : whether it is of a kind that is no annotation of a stretch of audio; it is only counted
+    notes : codes of notes on how it was read, of `clipmill.schemas.annotation_notes`; for one that is passed over, instead of the usual
+        note on such records
     """
 
     cells: dict[str, str] = field(default_factory=dict)
@@ -97,6 +114,7 @@ class Record:
     place: str = ""
     problem: str | None = None
     is_passed_over: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class RecordFormat(Format):
@@ -122,13 +140,21 @@ class RecordFormat(Format):
         """Return what `read` takes."""
         if isinstance(content, bytes):
             return decode_text(content, spec.encoding).lstrip("\ufeff")
-        return {name: decode_text(part, spec.encoding).lstrip("\ufeff") for name, part in content.items()}
+        return {name: _part(name, part, spec.encoding) for name, part in content.items()}
 
     def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
         options = self.options.model_validate(spec.options)
-        records = self.read(self.decode(content, spec), spec, options)
-        own = [*self.header, *self.roles.values(), *self.fields.values(), *self.recording]
-        return Grid(records, spec, list(dict.fromkeys(map(str, own))), self.recording)
+        decoded = self.decode(content, spec)
+        columns = [name for name in self.recording if "{" not in name]
+        own = [*self.header, *self.roles.values(), *self.fields.values(), *columns]
+        return Grid(lambda: self.read(decoded, spec, options), spec, list(dict.fromkeys(map(str, own))), columns)
+
+
+def _part(name: str, content: bytes, encoding: str) -> str:
+    try:
+        return decode_text(content, encoding).lstrip("\ufeff")
+    except UnreadableError as error:
+        raise UnreadableError(f"{name}: {error}") from None
 
 
 class Grid:
@@ -137,21 +163,34 @@ class Grid:
     A record without any of the columns of start, end and duration is about the whole recording, and one with a start alone extends
     to its end.
 
+    read : returns the records from the first on. It is called twice if there are too many to keep
     header : columns that files of the format have, whether a record of this file has them or not
     aside : columns that are carried only where the configuration names them
+
+    Raises
+    ------
+    UnreadableError : the records have more than 1,000 columns; MissingColumnError : none has a configured column
     """
 
     def __init__(
-        self, records: Iterable[Record], spec: Annotations, header: list[str], aside: Sequence[str] = ()
+        self, read: Callable[[], Iterable[Record]], spec: Annotations, header: list[str], aside: Sequence[str] = ()
     ) -> None:
-        self._records = list(records)
         self._spec = spec
         found: dict[str, None] = {}
-        for record in self._records:
-            found.update(dict.fromkeys(record.cells))
+        kept: list[Record] | None = []
+        for record in read():
+            if not record.cells.keys() <= found.keys():
+                found.update(dict.fromkeys(record.cells))
+                if len(found) > _MOST_COLUMNS:
+                    raise UnreadableError(f"its records have more than {_MOST_COLUMNS:,} different keys")
+            if kept is not None:
+                kept.append(record)
+                kept = kept if len(kept) <= _MOST_KEPT else None
+        self._records: Callable[[], Iterable[Record]] = read if kept is None else lambda: kept
+        has_records = kept != []
         names = {**dict.fromkeys(header), **found}
         self._aside = {*aside, *(name for name in header if name not in found)}
-        if not self._records:  # nothing shows which columns the file would have
+        if not has_records:  # nothing shows which columns the file would have
             names.update(dict.fromkeys(str(where) for where in [*spec.roles.values(), *spec.field_columns.values()]))
         self._names = list(names)
         self.header: list[str] | None = self._names
@@ -165,19 +204,26 @@ class Grid:
             if role in spec.roles and (at := self.column(spec.roles[role])) is not None
         }
         self._by_times: dict[frozenset[str], Columns] = {}
-        if self._records:
+        if has_records:
             self._columns(frozenset(self._time_columns))  # raises an error if a configured column is missing
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
-        for record in self._records:
+        for record in self._records():
             if record.is_passed_over:
-                self.noted["records_passed_over"] += 1
+                self.noted.update(record.notes or ("records_passed_over",))
                 continue
             cells = [record.cells.get(name, "") for name in self._names]
             times = frozenset(role for role, name in self._time_columns.items() if name in record.cells)
             row = self._columns(times).row(cells, record.line)
+            row.noted += record.notes
             if record.problem is not None:
                 row.reason, row.detail = "annotation_malformed", record.problem
+            elif (role := next((r for r in times if "," in record.cells[self._time_columns[r]]), None)) is not None:
+                what = record.cells[self._time_columns[role]][:50]  # no format separates thousands, as sheets do
+                row.reason, row.detail = (
+                    "annotation_not_a_number",
+                    f"{role} is {what!r}, and the decimal sign is '.' here",
+                )
             if row.reason is not None and record.place:
                 row.detail = f"{record.place}: {row.detail}"
             yield cells, row

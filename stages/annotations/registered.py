@@ -17,8 +17,13 @@ from clipmill.stages.annotations.format import COMMON_KEYS, Format
 
 MODULES = {
     "auto": "auto_files",
+    "batdetect": "batdetect_files",
+    "crowsetta": "crowsetta_files",
     "csv": "csv_files",
+    "eaf": "eaf_files",
+    "jams": "jams_files",
     "rttm": "rttm_files",
+    "textgrid": "textgrid_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"
@@ -121,7 +126,7 @@ def _fill_in(result: dict[str, Any], kind: Format, is_labelled: bool, is_joined:
         result |= {k: v for k, v in (("sidecar", kind.sidecar), ("table", kind.table)) if v is not None}
     if result.get("table") is not None and kind.recording:
         result.setdefault("recording", list(kind.recording))
-    result.update(kind.settings)
+    result |= {k: v for k, v in kind.settings.items() if k not in result}
     columns = result.get("columns", {})
     if isinstance(columns, dict) and kind.roles:
         roles = dict(kind.roles)

@@ -20,6 +20,7 @@ from clipmill.pipelines.plan.annotations.reading import Content, Reading, read_c
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import paths_by_nfc, to_nfc
+from clipmill.stages.annotations.registered import find_format
 from clipmill.stages.annotations.sheet import MAX_SIDECAR_BYTES
 from clipmill.stages.storage.root import Root, split_name
 
@@ -128,7 +129,12 @@ class Sidecars(Annotated):
     def sidecar_of(self, path: str) -> str | None:
         """Return the path of a recording's sidecar, or None."""
         sidecar = self._name_of(path)
-        return sidecar if sidecar in self.other_files else self._spelled.get(to_nfc(sidecar))
+        names = [sidecar]
+        if find_format(self.spec.format).ignores_case:
+            start, dot, extension = sidecar.rpartition(".")
+            names += [start + dot + extension.lower(), start + dot + extension.upper()]
+        found = (name if name in self.other_files else self._spelled.get(to_nfc(name)) for name in names)
+        return next(filter(None, found), None)
 
     def _name_of(self, path: str) -> str:
         """Return the path that a recording's sidecar would have."""

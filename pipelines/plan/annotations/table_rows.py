@@ -181,14 +181,14 @@ def _read_table(tables: Tables, table: str, finder: _Finder, annotated: Annotate
 
 
 def _content_of(spec: Annotations, key: str, table: str, source: Source, root: Root, files: Inventory) -> Content:
-    """Return the content of a table: of a file, or of the files in a folder that a format reads.
+    """Return the content of a table: of a file, or of the files that a format reads together.
 
     Raises
     ------
     ConfigError : it is too large, or a link out of the source's root
     OSError : it cannot be read
     """
-    parts = TablePaths(spec).parts(files.other_files) if table not in files.other_files else {}
+    parts = TablePaths(spec).parts(table, files.other_files)
     folder = find_format(spec.format).folder
     if folder and not parts and table not in files.other_files:
         raise ConfigError(f"{root.uri(table)} has none of the files {', '.join(folder)}", key=key)
