@@ -234,7 +234,39 @@ FMA = Miniature(
     },
     ignored=3 + 2,
 )
-MINIATURES = [FMA, URBANSOUND8K, GTZAN, GTZAN_FILTERED, NSYNTH, BIRDCLEF, MILLION_SONG, DCASE_SCENES, DESED]
+URBANSOUND_EVENTS = Miniature(
+    "urbansound-events",
+    {
+        "dog_bark/344.wav": (4.0, 22050),
+        "dog_bark/344.csv": "0.5,1.25,1,dog_bark\n2.0,3.5,2,dog_bark\n",
+        "dog_bark/344.json": '{"id": 344}',
+        "siren/157648.mp3": (2.0, 44100),
+        "siren/157648.csv": "0.000000,1.500000,1,siren\n",
+        "drilling/14772.flac": (1.0, 44100),
+        "drilling/14772.csv": "0.1,0.9,2,drilling",
+    },
+    {
+        "dog_bark/344.wav": [
+            (ANY, "dog_bark", {"start_s": 0.5, "duration_s": 0.75, "salience": "1", "folder": "dog_bark"}),
+            (ANY, "dog_bark", {"start_s": 2.0, "duration_s": 1.5, "salience": "2"}),
+        ],
+        "siren/157648.mp3": (ANY, "siren", {"duration_s": 1.5}),
+        "drilling/14772.flac": (ANY, "drilling", {"salience": "2"}),
+    },
+    apart="source_uri",
+)
+MINIATURES = [
+    URBANSOUND_EVENTS,
+    FMA,
+    URBANSOUND8K,
+    GTZAN,
+    GTZAN_FILTERED,
+    NSYNTH,
+    BIRDCLEF,
+    MILLION_SONG,
+    DCASE_SCENES,
+    DESED,
+]
 
 
 @pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.recipe)
