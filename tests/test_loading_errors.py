@@ -66,7 +66,6 @@ def _place_of(path: Path, column: str) -> tuple[int, int]:
     ("wrong", "said"),
     [
         ({"columns": "audio"}, "give a list of names"),
-        ({"columns": None}, "give a list of names"),
         ({"split": ["train"]}, "does not exist; the splits are train"),
         ({"split": "trian"}, "split 'trian' does not exist; the splits are train; did you mean 'train'?"),
         ({"seed": -1}, "seed is -1; expected a whole number of at least 0"),

@@ -10,7 +10,7 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations import registered
 from clipmill.stages.annotations.file_text import decode_text
 from clipmill.stages.annotations.format import Content, FileRows, Format
-from clipmill.stages.annotations.rows import UnreadableError
+from clipmill.stages.annotations.rows import SettingError, UnreadableError
 
 _HEAD = 1 << 16
 _ANY = "sidecar"
@@ -34,7 +34,11 @@ class Auto(Format):
         if spec.columns != self.roles:
             given["columns"] = {role: where for role, where in spec.columns.items() if self.roles.get(role) != where}
         completed, _ = registered.complete(given, "annotations")
-        rows = kind.open(content, Annotations.model_validate(completed), path)
+        try:
+            rows = kind.open(content, Annotations.model_validate(completed), path)
+        except SettingError as error:
+            message = f"{error}; it was read as {kind.name}, so write format: {kind.name}, and `{error.under}`"
+            raise SettingError(message, "format") from None
         rows.noted[READ_AS + kind.name] += 1
         return rows
 
