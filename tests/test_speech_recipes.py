@@ -195,7 +195,7 @@ KSPONSPEECH = Miniature(
         f"{_KS_DEV}.pcm": recording("pcm", 0.4, 16000, 1) + b"\0",
         f"{_KS_DEV}.txt": _korean("너 뭐 강남 자주 가?"),
         f"{_KS_EVAL}.pcm": 0.5,
-        f"{_KS_EVAL}.txt": _korean("l/ 그*렇지"),
+        f"{_KS_EVAL}.txt": "l/ 그*렇지\n",  # UTF-8
         "KsponSpeech_scripts/train.trn": "KsponSpeech_01/KsponSpeech_0001/KsponSpeech_000001.pcm :: b/ 아/ 몬\n",
     },
     {
@@ -254,7 +254,21 @@ VCTK = Miniature(
     apart="speaker",
     without=1,
 )
+VCTK_080 = Miniature(
+    "vctk-080",
+    {
+        **{f"wav48/p{n}/p{n}_001.wav": (0.3, 48000) for n in (225, 226, 315)},
+        **{f"txt/p{n}/p{n}_001.txt": f"Please call Stella, {n}.\n" for n in (225, 226)},
+        "speaker-info.txt": "ID  AGE  GENDER  ACCENTS  REGION\n225  23  F    English    Southern  England\n",
+    },
+    {
+        f"wav48/p{n}/p{n}_001.wav": (ANY, None, {"text": f"Please call Stella, {n}.", "speaker": f"p{n}"})
+        for n in (225, 226)
+    },
+    without=1,
+)
 MINIATURES = [
+    VCTK_080,
     VCTK,
     SPEECH_COMMANDS, VOXCELEB1, COMMON_VOICE, MLS, RAVDESS, EMODB, CREMA_D, KSS, KSPONSPEECH, KOREAN_PCM,
 ]  # fmt: skip

@@ -13,14 +13,16 @@ from clipmill.schemas.config.annotation_roles import ROLES, near_miss
 from clipmill.schemas.config.model import Frozen, later
 
 
-def _text_encoding(name: str) -> str:
-    try:
-        is_known = name == "auto" or codecs.lookup(name)._is_text_encoding
-    except (LookupError, ValueError):
-        is_known = False
-    if not is_known:
-        raise ValueError(f"Python has no text encoding {name!r}; give one such as utf-8, utf-16 or latin-1")
-    return name
+def _text_encoding(names: str) -> str:
+    """Check the name of an encoding, or several with commas between them."""
+    for name in (each.strip() for each in names.split(",")):
+        try:
+            is_known = name == "auto" or codecs.lookup(name)._is_text_encoding
+        except (LookupError, ValueError):
+            is_known = False
+        if not is_known:
+            raise ValueError(f"Python has no text encoding {name!r}; give one such as utf-8, utf-16 or latin-1")
+    return names
 
 
 def _kind_of(value: Any) -> str:
@@ -89,7 +91,8 @@ class Annotations(Frozen):
     delimiter: Annotated[Literal["auto", ",", ";", "\t", "|"], BeforeValidator(_tab)] = "auto"
     quote: Literal["auto", "none", '"', "'"] = "auto"
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
-        "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
+        "auto",
+        description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM; of 'auto, cp949' the first that fits",
     )
     comment: str | None = Field(None, description="lines that start with this are skipped")
     columns: dict[str, int | str] = Field(
