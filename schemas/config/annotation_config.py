@@ -88,7 +88,10 @@ class Annotations(Frozen):
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
     header: bool = True
-    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|"], BeforeValidator(_tab)] = "auto"
+    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|", "whitespace"], BeforeValidator(_tab)] = "auto"
+    rest: bool = later(
+        False, description="delimiter whitespace only: the last column takes the rest of the line, with its blanks"
+    )
     quote: Literal["auto", "none", '"', "'"] = "auto"
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
         "auto",
@@ -192,6 +195,12 @@ class Annotations(Frozen):
                     f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}, or such as {{stem-_mic1}} for the"
                     " stem without an ending"
                 )
+        if self.rest and self.delimiter != "whitespace":
+            raise ValueError("`rest` needs `delimiter: whitespace`; other delimiters are quoted in a text")
+        if self.delimiter == "whitespace" and self.quote not in ("auto", "none"):
+            raise ValueError(
+                "with `delimiter: whitespace`, quotes are part of the text; for a last column of several words, set `rest: true`"
+            )
         if self.root is not None:
             check_address(self.root)
         for name in (self.sidecar, self.table):

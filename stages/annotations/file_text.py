@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from clipmill.stages.annotations.rows import UnreadableError
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+_BLANKS = " \t\r\n\f\v"
+_RUN = re.compile(r"[ \t\r\n\f\v]+")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -48,6 +50,17 @@ def _detected(content: bytes) -> str:
         head = content[:400]
         name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
     return name or "utf-8"
+
+
+def cut_at_blanks(line: str, most: int = 0) -> list[str]:
+    """Return the cells of a line, cut at runs of blanks and tabs. The last one takes the rest of the line if there would be more.
+
+    Other white space, as in texts in Chinese and Korean, is no blank.
+
+    most : number of cells; 0 for any
+    """
+    plain = line.strip(_BLANKS)
+    return _RUN.split(plain, maxsplit=max(0, most - 1)) if plain and most != 1 else [plain] if plain else []
 
 
 def lines(text: str) -> Iterator[str]:
