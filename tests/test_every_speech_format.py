@@ -56,7 +56,7 @@ EDITS = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 30), PIECES), max
 def read(name: str, content: Any, **given: Any) -> list[Row]:
     """Return the rows of a file or a folder, as they are joined to recordings: with what names the recording."""
     kind = find_format(name)
-    given = {"table": "t", **given} if kind.recording and "sidecar" not in given else given
+    given = {"table": "t", **given} if (kind.recording or name == "csv") and "sidecar" not in given else given
     sheet = kind.open(content, spec_of(name, **given), "t")
     places = [sheet.column(column) for column in kind.recording if "{" not in column]
     assert None not in places
@@ -130,10 +130,20 @@ def timed(name: str, content: Any, megabytes: int) -> list[Row] | str:
 
 
 @pytest.mark.parametrize("name", [*SAMPLES, "kaldi"])
-def test_a_line_of_many_megabytes_costs_a_few_times_its_size(name: str) -> None:
-    for line in (b"x" * (40 << 20), b"a 1 0 1 " + b"y " * (5 << 20)):
-        found = timed(name, {"segments": line, "text": line} if name == "kaldi" else line, 1400)
-        assert isinstance(found, str) or len(found) <= 1
+def test_a_line_of_many_megabytes_is_rejected_at_a_few_times_its_size(name: str) -> None:
+    n = 20 << 20
+    for line in (b"x" * n, b"a 1 0 1 " + b"y " * (n // 2), b'{"audio_filepath": "' + b"x" * n + b'"}'):
+        found = timed(name, {"segments": b"u r 0 1", "text": line} if name == "kaldi" else line, 300)
+        assert isinstance(found, str) or [row.reason for row in found] == ["annotation_malformed"]
+
+
+def test_a_text_that_no_annotation_has_is_rejected_and_a_long_one_read() -> None:
+    long, longer = "x" * (1 << 20), "x" * ((1 << 20) + 1)
+    rows = read("stm", f"a 1 s 0 1 {long}\na 1 s 1 2 {longer}\na 1 s 2 3 hello\n".encode())
+    assert [len(row.label or "") for row in rows] == [1 << 20, 0, 5]
+    assert rows[1].detail == "has a text of 1,048,577 characters; at most 1,048,576 are read"
+    with pytest.raises(UnreadableError, match=r"line 1: 1,048,577 characters"):
+        read("csv", longer.encode(), recording="x", delimiter="whitespace")
 
 
 @pytest.mark.parametrize("name", JSON_FORMATS)

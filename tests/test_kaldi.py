@@ -139,7 +139,7 @@ def test_what_is_said_twice_is_rejected_unless_it_is_the_same() -> None:
     ]
     assert [row.detail for row in rows_of({"segments": "a r 0\na2 r 0 1 1 1\n\nb r x 1\n"})] == [
         "segments, line 1: 3 fields, expected utterance, recording, start and end",
-        "segments, line 2: 6 fields, expected utterance, recording, start and end",
+        "segments, line 2: more than 5 fields, expected utterance, recording, start and end",
         "segments, line 4: start is 'x'",
     ]
 
@@ -187,7 +187,7 @@ def test_several_directories_are_tables_of_one_source(tmp_path: Path) -> None:
         "r1.wav": [("data/train", "ONE")], "r2.wav": [("data/test", "TWO")],
     }  # fmt: skip
     assert [(stray.file, stray.names, stray.row.reason) for stray in found.strays] == [
-        ("data/test", ("", "r9", ""), "recording_not_found")
+        ("data/test", ("r9",), "recording_not_found")
     ]
     with pytest.raises(ConfigError, match=r"has none of the files segments, wav\.scp"):
         annotate_source(root, annotations={"format": "kaldi", "table": "data"})

@@ -24,7 +24,7 @@ COMMON_KEYS = frozenset(
 """Keys of `annotations` that all formats have."""
 _TIMES = ("start", "end", "duration")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
+_MOST_COLUMNS, _MOST_KEPT, _MOST_CHARS = 1_000, 100_000, 1 << 20
 
 
 class FileRows(Protocol):
@@ -167,6 +167,16 @@ def _part(name: str, content: bytes, encoding: str) -> str:
         raise UnreadableError(f"{name}: {error}") from None
 
 
+def _bounded(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records; those with a cell that no annotation has are emptied and get a problem."""
+    for record in records:
+        longest = max(map(len, record.cells.values()), default=0)
+        if longest > _MOST_CHARS:
+            record.cells = {}
+            record.problem = f"has a text of {longest:,} characters; at most {_MOST_CHARS:,} are read"
+        yield record
+
+
 class Grid:
     """The rows of records: `FileRows`.
 
@@ -188,7 +198,7 @@ class Grid:
         self._spec = spec
         found: dict[str, None] = {}
         kept: list[Record] | None = []
-        for record in read():
+        for record in _bounded(read()):
             if not record.cells.keys() <= found.keys():
                 found.update(dict.fromkeys(record.cells))
                 if len(found) > _MOST_COLUMNS:
@@ -196,7 +206,7 @@ class Grid:
             if kept is not None:
                 kept.append(record)
                 kept = kept if len(kept) <= _MOST_KEPT else None
-        self._records: Callable[[], Iterable[Record]] = read if kept is None else lambda: kept
+        self._records: Callable[[], Iterable[Record]] = (lambda: kept) if kept is not None else lambda: _bounded(read())
         has_records = kept != []
         names = {**dict.fromkeys(header), **found}
         self._aside = {*aside, *(name for name in header if name not in found)}
