@@ -203,3 +203,15 @@ def test_files_of_a_directory_are_annotation_files() -> None:
     files = {"data/a/text": "1", "data/a/segments": "1", "data/b/wav.scp": "1", "data/a/x/text": "1"}
     assert paths.tables(files) == ["data/a", "data/b"]
     assert paths.parts("data/a", files) == {"segments": "data/a/segments", "text": "data/a/text"}
+
+
+@pytest.mark.parametrize("missing", ["reject", "ignore"])
+def test_a_name_that_fits_several_recordings_is_ambiguous_whatever_is_looked_up_after_it(
+    tmp_path: Path, missing: str
+) -> None:
+    root = make(tmp_path, {"segments": "u r 0 1\n", "wav.scp": "r x.wav\n", "a/x.wav": "x", "b/x.wav": "x"})
+    found = annotate_source(root, annotations={"format": "kaldi", "missing_recordings": missing})
+    assert [(stray.row.reason, stray.row.detail) for stray in found.strays] == [
+        ("recording_ambiguous", "segments, line 1: 'x.wav', 'r'")
+    ]
+    assert found.n_ignored == 0
