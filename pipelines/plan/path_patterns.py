@@ -18,7 +18,7 @@ from clipmill.stages.storage.root import split_name
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
 _EVERYTHING = frozenset({"*", "**", "**/*"})
-_PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
+_PLACEHOLDER = regex.compile(r"\{(?:stem(?:-[^{}]+)?|name)\}")
 
 
 class Patterns:
