@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from annotated_corpora import annotate_source
-from annotation_reading import read_noted, spec_of
+from annotation_reading import read_noted
 from conftest import CORPORA, build_here, clips_of, run, tone, write_audio
 
 from clipmill.stages.annotations import registered
@@ -233,7 +233,7 @@ def test_rejected_observations_are_told_with_their_place(tmp_path: Path, make_co
 def test_rejected_observations_keep_their_file(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("x")
     (tmp_path / "a.jams").write_text(JAMS.replace('"duration": 1', '"duration": -1'))
-    found = annotate_source(tmp_path, annotations=spec_of("jams").model_dump(exclude_unset=True))
+    found = annotate_source(tmp_path, annotations={"format": "jams"})
     ((file, row),) = found.by_path["a.wav"]
     assert (file, row.reason) == ("a.jams", "annotation_end_before_start")
     assert str(row.detail).startswith("annotations[0].data[0]: ")

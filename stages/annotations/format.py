@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from clipmill.schemas.config.annotation_config import Annotations
@@ -25,6 +25,8 @@ COMMON_KEYS = frozenset(
 _TIMES = ("start", "end", "duration")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
+_MOST_CHARS, _SHOWN_CHARS = 1 << 20, 100
+"""Of a text in a record, as in a cell of a sheet."""
 
 
 class FileRows(Protocol):
@@ -167,6 +169,14 @@ def _part(name: str, content: bytes, encoding: str) -> str:
         raise UnreadableError(f"{name}: {error}") from None
 
 
+def _shortened(record: Record) -> Record:
+    """Return a record whose texts are too long as one that is rejected for that."""
+    name, text = next((name, text) for name, text in record.cells.items() if len(text) > _MOST_CHARS)
+    problem = record.problem or f"{name} has {len(text):,} characters; at most {_MOST_CHARS:,} are read"
+    cells = {name: text if len(text) <= _MOST_CHARS else text[:_SHOWN_CHARS] for name, text in record.cells.items()}
+    return replace(record, cells=cells, problem=problem)
+
+
 class Grid:
     """The rows of records: `FileRows`.
 
@@ -224,6 +234,8 @@ class Grid:
             if record.is_passed_over:
                 self.noted.update(record.notes or ("records_passed_over",))
                 continue
+            if any(len(text) > _MOST_CHARS for text in record.cells.values()):
+                record = _shortened(record)
             cells = [record.cells.get(name, "") for name in self._names]
             times = frozenset(role for role, name in self._time_columns.items() if name in record.cells)
             row = self._columns(times).row(cells, record.line)
