@@ -140,8 +140,8 @@ def test_a_line_of_many_megabytes_is_rejected_at_a_few_times_its_size(name: str)
 def test_a_text_that_no_annotation_has_is_rejected_and_a_long_one_read() -> None:
     long, longer = "x" * (1 << 20), "x" * ((1 << 20) + 1)
     rows = read("stm", f"a 1 s 0 1 {long}\na 1 s 1 2 {longer}\na 1 s 2 3 hello\n".encode())
-    assert [len(row.label or "") for row in rows] == [1 << 20, 0, 5]
-    assert rows[1].detail == "has a text of 1,048,577 characters; at most 1,048,576 are read"
+    assert [len(row.label or "") for row in rows] == [1 << 20, 100, 5]
+    assert rows[1].detail == "text has 1,048,577 characters; at most 1,048,576 are read"
     with pytest.raises(UnreadableError, match=r"line 1: 1,048,577 characters"):
         read("csv", longer.encode(), recording="x", delimiter="whitespace")
 

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from clipmill.schemas.config.annotation_config import Annotations
@@ -24,7 +24,9 @@ COMMON_KEYS = frozenset(
 """Keys of `annotations` that all formats have."""
 _TIMES = ("start", "end", "duration")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_MOST_COLUMNS, _MOST_KEPT, _MOST_CHARS = 1_000, 100_000, 1 << 20
+_MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
+_MOST_CHARS, _SHOWN_CHARS = 1 << 20, 100
+"""Of a text in a record, as in a cell of a sheet."""
 
 
 class FileRows(Protocol):
@@ -168,13 +170,18 @@ def _part(name: str, content: bytes, encoding: str) -> str:
 
 
 def _bounded(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield records; those with a cell that no annotation has are emptied and get a problem."""
+    """Yield records, of which those with a text that no annotation has are shortened and have a problem."""
     for record in records:
-        longest = max(map(len, record.cells.values()), default=0)
-        if longest > _MOST_CHARS:
-            record.cells = {}
-            record.problem = f"has a text of {longest:,} characters; at most {_MOST_CHARS:,} are read"
-        yield record
+        too_long = any(len(text) > _MOST_CHARS for text in record.cells.values())
+        yield _shortened(record) if too_long else record
+
+
+def _shortened(record: Record) -> Record:
+    """Return a record whose texts are too long as one that is rejected for that."""
+    name, text = next((name, text) for name, text in record.cells.items() if len(text) > _MOST_CHARS)
+    problem = record.problem or f"{name} has {len(text):,} characters; at most {_MOST_CHARS:,} are read"
+    cells = {name: text if len(text) <= _MOST_CHARS else text[:_SHOWN_CHARS] for name, text in record.cells.items()}
+    return replace(record, cells=cells, problem=problem)
 
 
 class Grid:
