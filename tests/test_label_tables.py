@@ -53,6 +53,11 @@ def test_labels_may_be_missing_and_hold_tabs() -> None:
     ]
 
 
+def test_a_label_has_one_pair_of_frequencies() -> None:
+    rows = read_as("audacity", "0\t1\ta\n\\\t100\t200\n\\\t300\t400\n")
+    assert (rows[0].fields, reasons(rows)) == ({"low_hz": "100", "high_hz": "200"}, [None, "annotation_malformed"])
+
+
 def test_points_are_rejected_unless_they_get_a_length() -> None:
     content = "1.0\t1.0\tbeat\n2.0\t3.0\tdog\n"
     rows = read_as("audacity", content)
@@ -179,7 +184,7 @@ def test_bad_selections_are_rejected_one_by_one() -> None:
         "raven",
         table(
             selection(1, 0, 1),
-            selection(2, "1,5", "2,5"),
+            selection(2, "1,500", "2,500"),
             selection(3, 2, 1),
             [4, "Spectrogram 1"],
             [*selection(5, 0, 1), "more"],
