@@ -248,6 +248,7 @@ class Grid:
                     "annotation_not_a_number",
                     f"{role} is {what!r}, and the decimal sign is '.' here",
                 )
+            row.place = record.place
             if row.reason is not None and record.place:
                 row.detail = f"{record.place}: {row.detail}"
             yield cells, row
