@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from clipmill.schemas.config.annotation_config import Annotations
@@ -24,9 +24,7 @@ COMMON_KEYS = frozenset(
 """Keys of `annotations` that all formats have."""
 _TIMES = ("start", "end", "duration")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
-_MOST_CHARS, _SHOWN_CHARS = 1 << 20, 100
-"""Of a text in a record, as in a cell of a sheet."""
+_MOST_COLUMNS, _MOST_KEPT, _MOST_CHARS, _SHOWN = 1_000, 100_000, 1 << 20, 100
 
 
 class FileRows(Protocol):
@@ -169,12 +167,14 @@ def _part(name: str, content: bytes, encoding: str) -> str:
         raise UnreadableError(f"{name}: {error}") from None
 
 
-def _shortened(record: Record) -> Record:
-    """Return a record whose texts are too long as one that is rejected for that."""
-    name, text = next((name, text) for name, text in record.cells.items() if len(text) > _MOST_CHARS)
-    problem = record.problem or f"{name} has {len(text):,} characters; at most {_MOST_CHARS:,} are read"
-    cells = {name: text if len(text) <= _MOST_CHARS else text[:_SHOWN_CHARS] for name, text in record.cells.items()}
-    return replace(record, cells=cells, problem=problem)
+def _bounded(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records; those with a text that no annotation has get a problem, and the beginning of the text."""
+    for record in records:
+        longest = max(map(len, record.cells.values()), default=0)
+        if longest > _MOST_CHARS:
+            record.cells = {n: text if len(text) <= _MOST_CHARS else text[:_SHOWN] for n, text in record.cells.items()}
+            record.problem = f"has a text of {longest:,} characters; at most {_MOST_CHARS:,} are read"
+        yield record
 
 
 class Grid:
@@ -198,7 +198,7 @@ class Grid:
         self._spec = spec
         found: dict[str, None] = {}
         kept: list[Record] | None = []
-        for record in read():
+        for record in _bounded(read()):
             if not record.cells.keys() <= found.keys():
                 found.update(dict.fromkeys(record.cells))
                 if len(found) > _MOST_COLUMNS:
@@ -206,7 +206,7 @@ class Grid:
             if kept is not None:
                 kept.append(record)
                 kept = kept if len(kept) <= _MOST_KEPT else None
-        self._records: Callable[[], Iterable[Record]] = read if kept is None else lambda: kept
+        self._records: Callable[[], Iterable[Record]] = (lambda: kept) if kept is not None else lambda: _bounded(read())
         has_records = kept != []
         names = {**dict.fromkeys(header), **found}
         self._aside = {*aside, *(name for name in header if name not in found)}
@@ -234,8 +234,6 @@ class Grid:
             if record.is_passed_over:
                 self.noted.update(record.notes or ("records_passed_over",))
                 continue
-            if any(len(text) > _MOST_CHARS for text in record.cells.values()):
-                record = _shortened(record)
             cells = [record.cells.get(name, "") for name in self._names]
             times = frozenset(role for role, name in self._time_columns.items() if name in record.cells)
             row = self._columns(times).row(cells, record.line)
