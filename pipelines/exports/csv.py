@@ -8,10 +8,13 @@ import json
 from typing import Any
 
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.tables import manifest_schema
+
+FORMAT = Format("one table per split: every clip, its fields, and the shard that contains it")
 
 
 def export(asked: Export) -> list[str]:

@@ -9,9 +9,14 @@ import yaml
 
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import note_patterns
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK
 from clipmill.schemas.label_columns import LABELS_COLUMN
+
+FORMAT = Format(
+    "README.md in ROOT, so that load_dataset(ROOT) returns splits, audio and labels", place="root", whole_shards=True
+)
 
 
 def export(asked: Export) -> list[str]:

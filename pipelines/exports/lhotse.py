@@ -14,21 +14,15 @@ import numpy as np
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.target import UNFINISHED
 from clipmill.pipelines.read.clip_source import clips
-from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.write.encode import decode_waveform
+
+FORMAT = Format("one Lhotse Shar directory per split, with features", copies_audio=True, needs={"lhotse": "lhotse"})
 
 _CLIPS_A_FILE = 1000
 _ALWAYS = ("label", "recording_id", "source_uri", "start_s")
-
-
-def check(asked: Export) -> None:
-    """Raise a ClipmillError where lhotse is not installed."""
-    try:
-        import lhotse  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError:
-        raise ClipmillError("the export to lhotse is made by lhotse itself: pip install lhotse") from None
 
 
 def export(asked: Export) -> list[str]:
@@ -68,7 +62,7 @@ def _write_split(asked: Export, split: str) -> None:
 
 
 def _write_shar(asked: Export, split: str, place: Path) -> None:
-    from lhotse import fastcopy
+    from lhotse import fastcopy  # type: ignore[import-untyped]
     from lhotse.shar import SharWriter, TarWriter  # type: ignore[import-untyped]
     from lhotse.shar.utils import to_shar_placeholder  # type: ignore[import-untyped]
 
