@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 from click.testing import CliRunner, Result
 from conftest import tone, write_audio
+from labelled_corpora import write_rows
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
@@ -37,11 +38,40 @@ def built(place: Path, sources: list[dict[str, Any]], **more: Any) -> Path:
     return place / "out"
 
 
-def labelled(place: Path, labels: list[str], n_each: int = 2, **more: Any) -> Path:
-    """Build a dataset of short tones whose labels are those of a table."""
+def windows(place: Path, recordings: dict[str, float], **more: Any) -> Path:
+    """Build a dataset of half-second windows of recordings, whose folders are their labels. recordings : lengths in seconds by path"""
+    for i, (path, seconds) in enumerate(recordings.items()):
+        write_audio(place / "in" / path, tone(seconds, RATE, hz=150 + 37 * i, seed=i), RATE)
+    source = {
+        "name": "s",
+        "root": str(place / "in"),
+        "label": {"from": "folder"},
+        "segment": {"mode": "window", "length_s": 0.5},
+    }
+    output = {"shard_seconds": 1, **more.pop("output", {})}
+    return built(place, [source], **{"audio": {"sample_rate_hz": RATE}, "output": output, **more})
+
+
+def several_labels(place: Path) -> Path:
+    """Build a dataset of windows of a second: with two labels, with one, and with none; the events are known."""
+    write_audio(place / "in/a.wav", tone(3, RATE), RATE)
+    write_rows(place / "in/rows.csv", [("a.wav", 0, 1, "dog"), ("a.wav", 0.2, 0.8, "cat"), ("a.wav", 1, 2, "dog")])
+    columns = {"start": "start", "end": "end", "label": "label"}
+    source = {
+        "name": "s", "root": str(place / "in"), "segment": {"mode": "window", "length_s": 1},
+        "annotations": {"table": "rows.csv", "recording": "file", "columns": columns},
+        "label": {"by_overlap": {"min_s": 0.1}},
+    }  # fmt: skip
+    return built(place, [source], audio={"sample_rate_hz": RATE})
+
+
+def labelled(
+    place: Path, labels: list[str], n_each: int = 2, seconds: tuple[float, ...] = (0.25,), **more: Any
+) -> Path:
+    """Build a dataset of short tones whose labels are those of a table. seconds : their lengths, in turn"""
     lines = [["file", "label"]]
     for i in range(len(labels) * n_each):
-        write_audio(place / f"in/r{i}.wav", tone(0.25, RATE, hz=200 + 40 * i, seed=i), RATE)
+        write_audio(place / f"in/r{i}.wav", tone(seconds[i % len(seconds)], RATE, hz=200 + 40 * i, seed=i), RATE)
         lines.append([f"r{i}.wav", labels[i % len(labels)]])
     with (place / "in/table.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(lines)
@@ -56,9 +86,10 @@ def labelled(place: Path, labels: list[str], n_each: int = 2, **more: Any) -> Pa
 
 
 def rows_of(dataset: Path) -> Rows:
-    """Return the rows of all Parquet shards by clip."""
+    """Return the rows of all Parquet shards by clip; of a clip in several, that with the most columns."""
     files = sorted((dataset / "shards").rglob("*.parquet"))
-    return {row["clip_id"]: row for file in files for row in pq.ParquetFile(file).read(use_threads=False).to_pylist()}
+    rows = [row for file in files for row in pq.ParquetFile(file).read(use_threads=False).to_pylist()]
+    return {row["clip_id"]: row for row in sorted(rows, key=len)}
 
 
 def export(dataset: Path | str, *words: str, code: int = 0, **more: Any) -> Result:

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 from conftest import tone, write_audio
-from export_corpora import ODD_LABELS, RATE, built, export, labelled, rows_of
+from export_corpora import ODD_LABELS, RATE, built, export, labelled, rows_of, several_labels
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled_corpora import write_rows
 from PIL import Image
 
 from clipmill.pipelines.exports.folder_names import folder_names, label_of
@@ -30,16 +29,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of one, two and no labels."""
-    place = tmp_path_factory.mktemp("several")
-    write_audio(place / "in/a.wav", tone(3, RATE), RATE)
-    write_rows(place / "in/rows.csv", [("a.wav", 0, 1, "dog"), ("a.wav", 0.2, 0.8, "cat"), ("a.wav", 1, 2, "dog")])
-    columns = {"start": "start", "end": "end", "label": "label"}
-    source = {
-        "name": "s", "root": str(place / "in"), "segment": {"mode": "window", "length_s": 1},
-        "annotations": {"table": "rows.csv", "recording": "file", "columns": columns},
-        "label": {"by_overlap": {"min_s": 0.1}},
-    }  # fmt: skip
-    return built(place, [source], audio={"sample_rate_hz": RATE})
+    return several_labels(tmp_path_factory.mktemp("several"))
 
 
 def listed(folder: Path) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.read.selection import selected
+from clipmill.schemas.index import Shard
 from clipmill.schemas.records import OutputFile
 from clipmill.schemas.tables import IMAGE_COLUMN, PCM_SHA256
 from clipmill.schemas.thresholds import Thresholds
@@ -56,19 +57,24 @@ def clips(
 
 def _all_clips(published: Published, split: str, features: bool, images: bool) -> Iterator[Row]:
     for shard in published.all_shards(split):
-        if (output := shard.output("parquet")) is not None:
-            yield from _of_parquet(published, output, features, images)
-        elif (output := shard.output("webdataset")) is not None:
-            table = clips_of(published.root, shard)
-            own = [name for name in table.column_names if name != PCM_SHA256.name]
-            rows = {row["clip_id"]: row for row in table.select(own).to_pylist()}
-            n_clips = 0
-            for row in _of_tar(published, output, rows, features, images):
-                n_clips += 1
-                yield row
-            with legible(published.root, output.path):
-                if n_clips != output.rows:  # tarfile takes a damaged header for the end
-                    raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
+        yield from clips_of_shard(published, shard, features, images)
+
+
+def clips_of_shard(published: Published, shard: Shard, features: bool = False, images: bool = False) -> Iterator[Row]:
+    """Yield all rows of a shard as `clips` does."""
+    if (output := shard.output("parquet")) is not None:
+        yield from _of_parquet(published, output, features, images)
+    elif (output := shard.output("webdataset")) is not None:
+        table = clips_of(published.root, shard)
+        own = [name for name in table.column_names if name != PCM_SHA256.name]
+        rows = {row["clip_id"]: row for row in table.select(own).to_pylist()}
+        n_clips = 0
+        for row in _of_tar(published, output, rows, features, images):
+            n_clips += 1
+            yield row
+        with legible(published.root, output.path):
+            if n_clips != output.rows:  # tarfile takes a damaged header for the end
+                raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
 
 
 def _of_parquet(published: Published, output: OutputFile, features: bool, images: bool) -> Iterator[Row]:
