@@ -125,7 +125,19 @@ class Export:
             raise describe_os_error(error, self.target, "write", path, then="export again") from None
 
 
-FORMATS = ("huggingface", "croissant", "webdataset", "nemo", "lhotse", "kaldi", "tts", "csv", "folders", "lance")
+FORMATS = (
+    "huggingface",
+    "croissant",
+    "webdataset",
+    "nemo",
+    "lhotse",
+    "kaldi",
+    "tts",
+    "csv",
+    "folders",
+    "lance",
+    "iceberg",
+)
 """Names of the formats, each of a module."""
 
 
