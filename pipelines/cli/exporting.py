@@ -18,6 +18,8 @@ from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.pipelines.exports import FORMATS, format_of
 from clipmill.schemas.errors import ConfigError
 
+_MAX_SHOWN = 50
+
 
 class _Export(click.Command):
     """The command, whose help says what the formats' modules declare."""
@@ -118,6 +120,10 @@ def export(
     say(f"snapshot {snapshot.number} of {snapshot.name} as {format}:")
     for path in result.written:
         say(f"  {path}")
+    for line in result.planned[:_MAX_SHOWN]:
+        say(f"  {line}")
+    if len(result.planned) > _MAX_SHOWN:
+        say(f"  and {len(result.planned) - _MAX_SHOWN:,} more, which --json lists")
     for split in result.published.splits_without_clips:
         say(f"  nothing for split {split}, which has no clips")
     for note in result.notes:

@@ -36,6 +36,7 @@ class Export:
     notes : what the reader of the files will not do, to be told to the user
     options : those that only the format has; None: their defaults
     address : what `--to` names where a format's place is a service
+    planned : what would be done, a line each, by an export that was not told to do it
 
     Raises
     ------
@@ -49,6 +50,7 @@ class Export:
     notes: list[str] = field(default_factory=list)
     options: Frozen | None = None
     address: str = ""
+    planned: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         known = self.published.snapshot.fields
@@ -137,6 +139,7 @@ FORMATS = (
     "folders",
     "lance",
     "iceberg",
+    "hub",
 )
 """Names of the formats, each of a module."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clipmill.pipelines.dataset.notes import refuse_while_collecting
@@ -27,6 +27,7 @@ class Exported:
     to : the folder or address where the files are
     written : their addresses
     notes : what readers of the files will not do
+    planned : what would be done, where nothing was
     """
 
     published: Published
@@ -34,6 +35,7 @@ class Exported:
     to: str
     written: list[str]
     notes: list[str]
+    planned: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as `clipmill export --json` prints it."""
@@ -44,6 +46,7 @@ class Exported:
             "written": self.written,
             "without_clips": self.published.splits_without_clips,
             "notes": self.notes,
+            **({"planned": self.planned} if self.planned else {}),
         }
 
 
@@ -103,7 +106,7 @@ def export_snapshot(
     with taken:
         written = exporter(format)(asked)
         _check_not_removed(published, asked, to, written)
-    return Exported(published, format, to, written, asked.notes)
+    return Exported(published, format, to, written, asked.notes, asked.planned)
 
 
 def _target(published: Published, format: str, about: Format, target: str | None) -> Root:
