@@ -137,6 +137,7 @@ FORMATS = (
     "tts",
     "csv",
     "folders",
+    "tfrecord",
     "lance",
     "iceberg",
     "hub",
