@@ -116,6 +116,8 @@ def test_addresses_can_be_kept(first: Path, hub: Hub) -> None:
     for path, content in repo.files.items():
         if path.startswith("shards/"):
             assert content == (first / "out" / path).read_bytes()
+    again = export(first / "out", "hub", "--to", "me/clips", "--push", "--option", "source_uris=keep").output
+    assert "has this snapshot already, so there is no new commit" in again and len(repo.commits) == 2
     export(first / "out", "hub", "--to", "me/clips", "--push")
     assert {row["source_uri"] for row in read(repo).values()} == {None}
 
