@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from conftest import run
 from export_corpora import export, labelled, rows_of, several_labels, windows
 
-lance = pytest.importorskip("lance", reason="pylance is not installed: pip install 'clipmill[lance]'")
+# Not imported when tests are collected: it warns of every process that is forked afterwards.
+pytestmark = pytest.mark.skipif(
+    find_spec("lance") is None, reason="pylance is not installed: pip install 'clipmill[lance]'"
+)
 
 RECORDINGS = {f"c{i % 3}/r{i}.wav": 1.0 for i in range(8)}
 FEATURES = {"log_mel": {"n_mels": 16}, "mfcc": {"n_mfcc": 5}}
@@ -32,8 +36,14 @@ def nightly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def opened(address: Path | str, **of: Any) -> Any:
+    import lance
+
+    return lance.dataset(str(address), **of)
+
+
 def read(address: Path | str, **of: Any) -> dict[str, dict[str, Any]]:
-    return {row["clip_id"]: row for row in lance.dataset(str(address), **of).to_table().to_pylist()}
+    return {row["clip_id"]: row for row in opened(address, **of).to_table().to_pylist()}
 
 
 def check(found: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]]) -> None:
@@ -56,7 +66,7 @@ def test_versions_of_snapshots(nightly: Path, tmp_path: Path) -> None:
     first, files = read(clips), {p.name for p in (clips / "data").iterdir()}
     check(first, rows)
     assert len(first) == 16 and {row["split"] for row in first.values()} == {"train", "test"}
-    field = lance.dataset(clips).schema.field("log_mel")
+    field = opened(clips).schema.field("log_mel")
     assert field.type.list_size == np.prod(json.loads(field.metadata[b"shape"]))
     told = export(nightly, "lance", "--to", there).output
     assert "note: version 2 of" in told and "written" in told
@@ -73,7 +83,7 @@ def test_versions_of_snapshots(nightly: Path, tmp_path: Path) -> None:
     assert unchanged and files < now and len(now - files) == n_shards  # no file of an unchanged shard was written again
     assert read(clips, version="snapshot-000001").keys() == first.keys()
     assert "so there is no new one" in export(nightly, "lance", "--to", there).output
-    dataset = lance.dataset(clips)
+    dataset = opened(clips)
     assert [v["version"] for v in dataset.versions()] == [1, 2]
     assert {name: tag["version"] for name, tag in dataset.tags.list().items()} == {"snapshot-000001": 1, "snapshot-000002": 2}  # fmt: skip
     mark = json.loads((there / "clipmill-export.json").read_text())
@@ -112,7 +122,7 @@ def test_labels_events_and_shapes_that_differ(tmp_path: Path) -> None:
     more = {"features": FEATURES, "output": {"formats": ["webdataset"]}}
     root = labelled(tmp_path / "long", ["a"], n_each=2, seconds=(0.25, 0.5), **more)
     export(root, "lance")
-    table = lance.dataset(root / "exports/lance/clips.lance").to_table().to_pylist()
+    table = opened(root / "exports/lance/clips.lance").to_table().to_pylist()
     assert all(len(row["log_mel"]) == np.prod(row["log_mel_shape"]) for row in table)
     assert len({tuple(row["log_mel_shape"]) for row in table}) == 2
 
