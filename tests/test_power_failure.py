@@ -26,7 +26,7 @@ from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.records import Commit, Snapshot
-from clipmill.stages.storage import folders, local_files
+from clipmill.stages.storage import folder_sync, local_files
 from clipmill.stages.storage.root import Root
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -180,13 +180,13 @@ def published(out: Path) -> dict[str, str]:
 def test_without_it_something_is_lost(without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model finds what is missing when a part of the syncing is left out."""
     if without == "folders":
-        monkeypatch.setattr(folders.FolderSync, "_sync", lambda *_, **__: None)
+        monkeypatch.setattr(folder_sync.FolderSync, "_sync", lambda *_, **__: None)
     elif without == "contents":
         monkeypatch.setattr(local_files.LocalFiles, "_sync", lambda *_: None)
     elif without == "order of removal":
         monkeypatch.setattr(Root, "sync", lambda *_: None)
     else:
-        monkeypatch.setattr(folders.FolderSync, "settle", lambda *_: None)
+        monkeypatch.setattr(folder_sync.FolderSync, "settle", lambda *_: None)
     trace = live(tmp_path)
     with pytest.raises((AssertionError, ValueError, ClipmillError)):
         check_all(trace)
@@ -245,11 +245,11 @@ def test_the_files_of_a_shard_share_the_syncs_of_their_folders(lived: tuple[Path
 def test_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(300):
         write_audio(tmp_path / f"in/{i}.wav", tone(1.0, 8000, seed=i), 8000)
-    honest = folders.FolderSync._sync
+    honest = folder_sync.FolderSync._sync
     took: dict[bool, list[float]] = {True: [], False: []}
     for i in range(3):
         for with_it in (True, False):
-            monkeypatch.setattr(folders.FolderSync, "_sync", honest if with_it else lambda *_, **__: None)
+            monkeypatch.setattr(folder_sync.FolderSync, "_sync", honest if with_it else lambda *_, **__: None)
             config = configure(tmp_path, tmp_path / f"out-{i}-{with_it}")
             config.write_text(config.read_text().replace('"shard_seconds": 2', '"shard_seconds": 1'))
             begun = time.monotonic()

@@ -38,8 +38,8 @@ LOCKS = {"requirements.lock": DIRECT, "requirements-dev.lock": DEVELOPMENT, "req
 # What is declared though no module says `import`, and what is imported though only another package declares it.
 IMPORTED_BY_OTHERS = {"pandas"}
 DECLARED_BY_OTHERS = {"aiohttp": "s3fs", "botocore": "s3fs"}
-OF_EXTRAS = {"lhotse", "onnxruntime"}
-NAMES = {"yaml": "pyyaml", "PIL": "pillow"}
+OF_EXTRAS = {"google-crc32c", "huggingface-hub", "lance", "lhotse", "onnxruntime", "pyiceberg"}
+NAMES = {"yaml": "pyyaml", "PIL": "pillow", "google_crc32c": "google-crc32c"}
 
 
 def environment(version: str, machine: str = "x86_64") -> dict[str, str]:

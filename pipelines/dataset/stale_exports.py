@@ -26,10 +26,8 @@ def find_stale_exports(
     needed : paths of the files that these snapshots need
     """
     files: dict[str, int] = {}
-    snapshots = {folder: _snapshot_of(root, folder) for folder in _marked(root)}
-    folders = sorted(
-        folder for folder, snapshot in snapshots.items() if snapshot is not None and snapshot not in identities
-    )
+    snapshots = {folder: _snapshots_of(root, folder) for folder in _marked(root)}
+    folders = sorted(folder for folder, held in snapshots.items() if not held <= {*identities})
     for folder in folders:
         sizes = root.sizes(folder)
         # The mark is removed last, so that the rest of an interrupted removal is still recognised as an export.
@@ -59,9 +57,10 @@ def _marked(root: Root) -> Iterator[str]:
             yield os.path.relpath(place, top)
 
 
-def _snapshot_of(root: Root, folder: str) -> str | None:
-    """Return the identity of an export's snapshot; None if the mark is not clipmill's, and the folder must not be touched."""
+def _snapshots_of(root: Root, folder: str) -> set[str]:
+    """Return the identities of the snapshots that an export holds; none if the mark is not clipmill's, and the folder must not be touched."""
     try:
-        return str(json.loads(root.read_bytes(f"{folder}/{FOLDER_MARK}"))["snapshot"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(root.read_bytes(f"{folder}/{FOLDER_MARK}"))
+        return {str(found["snapshot"]), *map(str, found.get("snapshots", ()))}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return set()

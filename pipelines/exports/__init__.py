@@ -1,5 +1,5 @@
-"""Exports: a snapshot as other libraries want it. Each module has a function `export`, and `check` where a format can be out of the question;
-audio is repeated only where a format must have files of its own."""
+"""Exports: a snapshot as other libraries want it. A module is a format: it declares what it is as `FORMAT`, and has a function `export`,
+and `check` where a format can be out of the question; audio is repeated only where a format must have files of its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.read.clip_source import clip_rows
+from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.names import transcript_field
@@ -20,16 +22,21 @@ from clipmill.stages.storage.root import Root
 if TYPE_CHECKING:
     from clipmill.pipelines.dataset.published import Published
 
+Options = TypeVar("Options", bound=Frozen)
+
 
 @dataclass(frozen=True)
 class Export:
     """What an export is asked for.
 
     published : the snapshot
-    target : where the files go; of the dataset itself for `huggingface` and `croissant`
+    target : where the files go; the dataset's root for formats whose place is root or service
     text : the field that holds a clip's transcript; None: `text`, `transcript` or `normalized_text` if there is one, else the label
     where : only clips within these thresholds; None: all
     notes : what the reader of the files will not do, to be told to the user
+    options : those that only the format has; None: their defaults
+    address : what `--to` names where a format's place is a service
+    planned : what would be done, a line each, by an export that was not told to do it
 
     Raises
     ------
@@ -41,6 +48,9 @@ class Export:
     text: str | None = None
     where: Thresholds | None = None
     notes: list[str] = field(default_factory=list)
+    options: Frozen | None = None
+    address: str = ""
+    planned: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         known = self.published.snapshot.fields
@@ -49,6 +59,10 @@ class Export:
                 f"--text {self.text}: there is no field {self.text!r}; there are {', '.join(['label', *known])}",
                 code="usage",
             )
+
+    def read_options(self, model: type[Options]) -> Options:
+        """Return the format's options. model : that the format declares"""
+        return self.options if isinstance(self.options, model) else model()
 
     @property
     def splits(self) -> list[str]:
@@ -113,20 +127,28 @@ class Export:
             raise describe_os_error(error, self.target, "write", path, then="export again") from None
 
 
-FORMATS = {
-    "huggingface": "README.md in the dataset's root: a card by which load_dataset finds splits, audio and labels",
-    "croissant": "croissant.json in the dataset's root: metadata of MLCommons Croissant 1.1",
-    "webdataset": "lists of the tar shards' addresses, one a split",
-    "nemo": "JSONL manifests: of WAV files, or of the tar shards where there are any",
-    "lhotse": "a Lhotse Shar directory a split, with features",
-    "kaldi": "a Kaldi data directory a split, with WAV files",
-    "tts": "filelists a split for Tacotron 2, HiFi-GAN and VITS, with WAV files and mels",
-    "csv": "one table a split: every clip with its fields, and the shard that holds it",
-}
-WHOLE_SHARDS = ("huggingface", "croissant", "webdataset")
-"""Formats that name the shards as they are, and so all of their clips."""
-IN_PLACE = ("huggingface", "croissant")
-"""Formats whose files belong in the dataset's root."""
+FORMATS = (
+    "huggingface",
+    "croissant",
+    "webdataset",
+    "nemo",
+    "lhotse",
+    "kaldi",
+    "tts",
+    "csv",
+    "folders",
+    "tfrecord",
+    "lance",
+    "iceberg",
+    "hub",
+)
+"""Names of the formats, each of a module."""
+
+
+def format_of(name: str) -> Format:
+    """Return what a module declares of its format."""
+    found: Format = importlib.import_module(f"clipmill.pipelines.exports.{name}").FORMAT
+    return found
 
 
 def checker(format: str) -> Callable[[Export], None]:

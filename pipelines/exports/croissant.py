@@ -9,11 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CROISSANT_FILE, CROISSANT_MARK
 from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
 from clipmill.schemas.tables import manifest_schema
+
+FORMAT = Format("croissant.json in ROOT: metadata in MLCommons Croissant 1.1", place="root", whole_shards=True)
 
 _CONTEXT = {
     "@language": "en",

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.tables import manifest_schema
+
+FORMAT = Format("one table per split: every clip, its fields, and the shard that contains it")
+
+WriteRow = Callable[[dict[str, Any]], None]
 
 
 def export(asked: Export) -> list[str]:
@@ -21,26 +28,44 @@ def export(asked: Export) -> list[str]:
     array.
     """
     written = []
-    snapshot = asked.published.snapshot
-    names = manifest_schema(
-        snapshot.fields, snapshot.has_channel, measured_fields(snapshot.columns), snapshot.label_lists
-    ).names
     for split in asked.splits:
-        with asked.open(f"{split}.csv") as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-            plain = csv.DictWriter(text, names, lineterminator="\n")
-            quoted = csv.DictWriter(text, names, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            plain.writeheader()
+        with clip_table(asked, f"{split}.csv") as write:
             for row in clip_rows(asked.published, split, asked.where):
                 row["shard"] = asked.published.root.uri(row["shard"])
-                row |= {name: list_text(name, row[name]) for name in snapshot.label_lists}
-                # Readers take a carriage return for the end of a line, and the writer does not quote for it.
-                alone = any("\r" in value for value in row.values() if isinstance(value, str))
-                (quoted if alone else plain).writerow(row)
-            text.flush()
-            text.detach()
+                write(row)
         written.append(asked.target.uri(f"{split}.csv"))
     return written
+
+
+@contextlib.contextmanager
+def clip_table(
+    asked: Export, path: str, first: Sequence[str] = (), without: Collection[str] = ()
+) -> Iterator[WriteRow]:
+    """Open a table of clips; yield the function that writes a row. The file appears when the block ends.
+
+    first : names of columns in front of the manifest's
+    without : columns of the manifest that are left out
+    """
+    snapshot = asked.published.snapshot
+    measured = measured_fields(snapshot.columns)
+    manifest = manifest_schema(snapshot.fields, snapshot.has_channel, measured, snapshot.label_lists)
+    names = [*first, *(name for name in manifest.names if name not in without)]
+    with asked.open(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+        plain = csv.DictWriter(text, names, lineterminator="\n")
+        quoted = csv.DictWriter(text, names, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writeheader()
+
+        def write(row: dict[str, Any]) -> None:
+            cells = {name: row[name] for name in names}
+            cells |= {name: list_text(name, row[name]) for name in snapshot.label_lists if name in cells}
+            # Readers take a carriage return for the end of a line, and the writer does not quote for it.
+            alone = any("\r" in value for value in cells.values() if isinstance(value, str))
+            (quoted if alone else plain).writerow(cells)
+
+        yield write
+        text.flush()
+        text.detach()
 
 
 def list_text(name: str, values: list[Any] | None) -> str | None:

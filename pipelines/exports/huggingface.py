@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import note_patterns
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK
 from clipmill.schemas.label_columns import LABELS_COLUMN
+
+FORMAT = Format(
+    "README.md in ROOT, so that load_dataset(ROOT) returns splits, audio and labels", place="root", whole_shards=True
+)
 
 
 def export(asked: Export) -> list[str]:
@@ -28,26 +34,35 @@ def export(asked: Export) -> list[str]:
         foreign = root.exists(CARD_FILE) and CARD_MARK.encode() not in root.read_bytes(CARD_FILE)
     if foreign:
         raise ClipmillError(f"{root.uri(CARD_FILE)} is not one that clipmill wrote: move it away, then export again")
+    check_splits(asked)
+    files = {split: [f.path for f in published.shards(split)] for split in asked.splits}
+    return [asked.write(CARD_FILE, card(asked, files))]
+
+
+def check_splits(asked: Export) -> None:
+    """Raise a ClipmillError where a split's name is none that `datasets` takes."""
     for split in asked.splits:
         if split == "all" or not re.fullmatch(r"\w+", split):
             raise ClipmillError(
                 f"a split is called {split!r}, which datasets does not take: give it another name, of letters, digits and _, but not all"
             )
+
+
+def card(asked: Export, files: Mapping[str, Any], license: str = "") -> list[str]:
+    """Return the lines of a dataset card.
+
+    files : paths or patterns of the shards of each split
+    license : one of the Hub's names of licenses
+    """
     head = {
-        "pretty_name": published.snapshot.name,
+        **({"license": license} if license else {}),
+        "pretty_name": asked.published.snapshot.name,
         "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": s, "path": [f.path for f in published.shards(s)]} for s in asked.splits],
-            }
+            {"config_name": "default", "data_files": [{"split": split, "path": of} for split, of in files.items()]}
         ],
         "dataset_info": {"features": _features(asked), "splits": _splits(asked)},
     }
-    return [
-        asked.write(
-            CARD_FILE, ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *_text(asked)]
-        )
-    ]
+    return ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *_text(asked)]
 
 
 def _splits(asked: Export) -> list[dict[str, Any]]:

@@ -6,10 +6,13 @@ import re
 from typing import Any, NamedTuple
 
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.wav_files import write_wav
 from clipmill.pipelines.read.clip_source import clip_rows, clips
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import digest
+
+FORMAT = Format("one Kaldi data directory per split, with WAV files", copies_audio=True)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.]+")
 """No "-" either, which ends the speaker in an utterance's name: all of what may stand in one sorts behind it."""

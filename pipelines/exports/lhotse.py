@@ -1,4 +1,8 @@
-"""Lhotse: a Shar directory a split, made by lhotse's own writer, with the features. Shar holds the audio itself, so it is repeated."""
+"""Lhotse: a Shar directory a split, made by lhotse's own writer, with the features; and cuts straight from the shards.
+
+A Shar's recordings are members of its own tar files, each followed by a manifest of lhotse's, or files of their own: a source of audio has no
+range of bytes and no member. So a Shar of a dataset repeats the audio, or has none; `StoredCuts` needs neither.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,79 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from clipmill.pipelines.dataset.damage import legible
+from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.target import UNFINISHED
 from clipmill.pipelines.read.clip_source import clips
+from clipmill.pipelines.read.selection import thresholds_for
+from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.write.encode import decode_waveform
+
+
+class LhotseOptions(Frozen):
+    """The options of `lhotse`."""
+
+    audio: Literal["copy", "none"] = Field("copy", description="none: cuts with features and no recordings")
+
+
+FORMAT = Format(
+    "one Lhotse Shar directory per split, with features",
+    copies_audio=True,
+    options=LhotseOptions,
+    needs={"lhotse": "lhotse"},
+)
 
 _CLIPS_A_FILE = 1000
 _ALWAYS = ("label", "recording_id", "source_uri", "start_s")
 
 
 def check(asked: Export) -> None:
-    """Raise a ClipmillError where lhotse is not installed."""
-    try:
-        import lhotse  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError:
-        raise ClipmillError("the export to lhotse is made by lhotse itself: pip install lhotse") from None
+    """Raise a ClipmillError where there would be nothing but labels."""
+    if asked.read_options(LhotseOptions).audio == "none" and not asked.published.feature_names:
+        raise ClipmillError(
+            f"{asked.published.root.url}: there are no features, so --option audio=none would leave nothing to train on; leave it out"
+        )
+
+
+class StoredCuts:
+    """Iterate over a split's clips as lhotse's cuts, read from the shards where they are, as often as needed.
+
+    `CutSet(StoredCuts(open_dataset(ROOT), "train"))` is a lazy CutSet, which repeats no audio and needs no export. Each cut holds its
+    recording's bytes and its features, as those of the export do. It can be sent to other processes.
+
+    Parameters
+    ----------
+    published : a snapshot, as `clipmill.open_dataset` returns it
+    split : its name
+    text : the field with the transcripts, by default the usual one
+    where : only clips within thresholds, as in `{"snr_db": {"min": 15}}`
+
+    Raises
+    ------
+    ClipmillError, ConfigError : there is no such split, field or column
+    """
+
+    def __init__(self, published: Published, split: str, text: str | None = None, where: Any = None) -> None:
+        if not published.all_shards(split):
+            published.shards(split)  # which says what is wrong with the name
+        self._asked = Export(published, published.root, text, thresholds_for(published, where))
+        self._split = split
+
+    def __iter__(self) -> Iterator[Any]:
+        names = self._asked.published.feature_names
+        for row in clips(self._asked.published, self._split, features=True, where=self._asked.where):
+            yield _cut(self._asked, row, names)
 
 
 def export(asked: Export) -> list[str]:
@@ -37,6 +92,8 @@ def export(asked: Export) -> list[str]:
     Recordings are the bytes that are stored. Features are temporal arrays of the cut under their own names, [frames, bins] as lhotse
     has them, or [frames, channels, bins]. Their frame shift is the cut's duration over the number of frames: lhotse takes as many
     frames as that gives, and with the hop's own duration it would leave out the last one of centred frames.
+
+    With audio=none there are no recording.*.tar, and cuts have no recording.
 
     A split's folder appears when all of it is written; in a store its cuts come last.
     """
@@ -68,13 +125,16 @@ def _write_split(asked: Export, split: str) -> None:
 
 
 def _write_shar(asked: Export, split: str, place: Path) -> None:
-    from lhotse import fastcopy
+    from lhotse import fastcopy  # type: ignore[import-untyped]
     from lhotse.shar import SharWriter, TarWriter  # type: ignore[import-untyped]
     from lhotse.shar.utils import to_shar_placeholder  # type: ignore[import-untyped]
 
     names = asked.published.feature_names
+    has_audio = asked.read_options(LhotseOptions).audio == "copy"
     folder = str(place).replace("%", "%%")  # lhotse takes the whole path for a pattern of printf's
-    recordings = TarWriter(f"{folder}/recording.%06d.tar", shard_size=_CLIPS_A_FILE)
+    recordings: Any = nullcontext()
+    if has_audio:
+        recordings = TarWriter(f"{folder}/recording.%06d.tar", shard_size=_CLIPS_A_FILE)
     others = SharWriter(
         folder, fields=dict.fromkeys(names, "numpy"), shard_size=_CLIPS_A_FILE, warn_unused_fields=False
     )
@@ -83,6 +143,9 @@ def _write_shar(asked: Export, split: str, place: Path) -> None:
             with legible(asked.published.root, row["shard"]):
                 decode_waveform(row["audio"])  # or damage would go unnoticed: the bytes are only copied
             cut = _cut(asked, row, names)
+            if not has_audio:
+                others.write(fastcopy(cut, recording=None))
+                continue
             # lhotse's own writer would decode them and write float samples as 16 bit.
             recording = to_shar_placeholder(cut.recording, cut)
             recordings.write(f"{cut.id}.original", io.BytesIO(row["audio"]))

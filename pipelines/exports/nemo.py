@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import beside, note_cut
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.wav_files import wav_path, write_wav
 from clipmill.pipelines.read.clip_source import clip_rows, clips
 from clipmill.stages.write.encode import codec_of
+
+FORMAT = Format("JSONL manifests of the tar shards, or of WAV files if there are no tar shards")
 
 _KEYS = re.compile(
     r"(audio|video|rttm|ctm|features?|channel|token|sampl\w+|text|context|target|answer)(_\w+)?|duration|offset|shard_id|_skipme"

@@ -9,8 +9,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from clipmill.pipelines.exports import Export, checker
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.schemas.config import check_address
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.export_marks import FOLDER_MARK
@@ -53,8 +55,15 @@ def target_root(address: str, dataset: Root) -> Root:
     return target
 
 
+def check_made(asked: Export, format: str, about: Format) -> None:
+    """Raise a ClipmillError where an export cannot be made, as far as can be told before."""
+    about.check_packages(format)
+    asked.published.all_shards()  # which tells of missing ones
+    checker(format)(asked)
+
+
 @contextlib.contextmanager
-def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
+def claimed(asked: Export, format: str, about: Format, replace: bool) -> Iterator[None]:
     """Take a folder for an export that can be made, as far as can be told before; it is marked as not finished until the block ends.
 
     replace : remove what an earlier export has left there
@@ -65,30 +74,64 @@ def claimed(asked: Export, format: str, replace: bool) -> Iterator[None]:
     ClipmillError : it cannot be made
     """
     target = asked.target
-    asked.published.all_shards()  # which tells of missing ones
-    checker(format)(asked)
+    check_made(asked, format, about)
     try:
         names = target.names("")
-        mark = _read(target) if FOLDER_MARK in names else None
+        mark = read_mark(target) if FOLDER_MARK in names else None
     except OSError as error:
         raise describe_os_error(error, target, "look into", then="export again") from None
     if names and mark is None:
         raise ConfigError(
             f"{target.url} is not empty, and {_what_is_in(names)} give another folder by --to", code="usage"
         )
-    if mark is not None and mark != _mark(asked, format):
+    own = _mark(asked, format)
+    has_versions = about.place == "versions"
+    if mark is not None and not _is_of(mark, own, has_versions):
         if not replace:
-            raise ConfigError(
-                f"{target.url} holds the export of another snapshot or format ({mark['snapshot']} as {mark['format']}), of which files would"
-                " stay: give another folder by --to, or --replace to remove what is in it",
-                code="usage",
-            )
+            raise ConfigError(_what_else(asked, mark, own, has_versions), code="usage")
         _remove(asked, names)
     elif mark is not None and target.is_local:  # what an export that was killed has left
         _remove(asked, [*(n for n in names if n.startswith(UNFINISHED)), *target.leftovers()])
-    asked.write(FOLDER_MARK, [json.dumps({**_mark(asked, format), "finished": False})])
+    if has_versions:
+        before = [] if mark is None or not _is_of(mark, own, True) else mark.get("snapshots", [])
+        own["snapshots"] = list(dict.fromkeys([*before, asked.published.identity]))
+    asked.write(FOLDER_MARK, [json.dumps({**own, "finished": False})])
     yield
-    asked.write(FOLDER_MARK, [json.dumps({**_mark(asked, format), "finished": True})])
+    asked.write(FOLDER_MARK, [json.dumps({**own, "finished": True})])
+
+
+def _is_of(mark: dict[str, Any], own: dict[str, Any], has_versions: bool) -> bool:
+    """Whether a folder's export is the one that is asked for, or an earlier version of it."""
+    if has_versions:
+        mark, own = (
+            {**{k: v for k, v in m.items() if k != "snapshots"}, "snapshot": _dataset_of(m["snapshot"])}
+            for m in (mark, own)
+        )
+    return mark == own
+
+
+def _dataset_of(identity: object) -> str:
+    """Return the name of a snapshot's dataset. identity : as `Published.identity`"""
+    return str(identity).partition(" of ")[2].rpartition(", ")[0]
+
+
+def _what_else(asked: Export, mark: dict[str, Any], own: dict[str, Any], has_versions: bool) -> str:
+    """Return what to say of a folder that holds another export."""
+    url = asked.target.url
+    if (
+        has_versions
+        and mark["format"] == own["format"]
+        and _dataset_of(mark["snapshot"]) != _dataset_of(own["snapshot"])
+    ):
+        what = f"the export of another dataset, {_dataset_of(mark['snapshot'])}"
+    elif (mark["format"], mark["snapshot"]) == (own["format"], own["snapshot"]) or (
+        has_versions and mark["format"] == own["format"]
+    ):
+        theirs = mark.get("asked", {})
+        what = f"this export as it was asked for differently ({json.dumps(theirs) if theirs else 'without options'})"
+    else:
+        what = f"the export of another snapshot or format ({mark['snapshot']} as {mark['format']})"
+    return f"{url} holds {what}, of which files would stay: give another folder by --to, or --replace to remove what is in it"
 
 
 def _what_is_in(names: list[str]) -> str:
@@ -97,15 +140,22 @@ def _what_is_in(names: list[str]) -> str:
     return f"no export of clipmill's is what is in it ({names[0]}):"
 
 
-def _mark(asked: Export, format: str) -> dict[str, object]:
-    return {"format": format, "snapshot": asked.published.identity}
+def _mark(asked: Export, format: str) -> dict[str, Any]:
+    """Return what a mark says of an export: its format, snapshot, and what decides which files there are, where that was asked for."""
+    options = asked.options.model_dump(mode="json", exclude_defaults=True) if asked.options is not None else {}
+    where = asked.where.model_dump(mode="json") if asked.where is not None else None
+    besides = {"where": where, "options": options}
+    besides = {name: value for name, value in besides.items() if value}
+    found: dict[str, Any] = {"format": format, "snapshot": asked.published.identity}
+    return {**found, **({"asked": besides} if besides else {})}
 
 
-def _read(target: Root) -> dict[str, object] | None:
-    """Return what a mark says, None for what is none."""
+def read_mark(target: Root) -> dict[str, Any] | None:
+    """Return what the mark of a folder says besides whether it is finished, None for what is none."""
     try:
         found = json.loads(target.read_bytes(FOLDER_MARK))
-        return {name: found[name] for name in ("format", "snapshot")}
+        mark = {name: found[name] for name in ("format", "snapshot")}
+        return {**mark, **{name: found[name] for name in ("asked", "snapshots") if name in found}}
     except (ValueError, KeyError, TypeError):
         return None
 

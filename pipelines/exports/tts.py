@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from clipmill.pipelines.exports import Export
+from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.wav_files import write_wav_to
 from clipmill.pipelines.read.clip_source import clip_rows, clips
 from clipmill.schemas.config.text_config import RAW_TEXT
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.names import TRANSCRIPT_FIELDS
 from clipmill.schemas.plural import counted
+
+FORMAT = Format("one filelist per split for Tacotron 2, HiFi-GAN and VITS, with WAV files and mels", copies_audio=True)
 
 _MEL = "log_mel"
 _RAW_FIELDS = (RAW_TEXT, "raw_text")

@@ -26,12 +26,24 @@ def write_wav_to(asked: Export, path: str, row: dict[str, Any]) -> str:
 
     Samples that are float are written as 32-bit float.
     """
-    content = row["audio"]
-    with legible(asked.published.root, row["shard"]), sf.SoundFile(io.BytesIO(content)) as file:
+    with legible(asked.published.root, row["shard"]):
+        content = as_wav(row)
+    return asked.write_bytes(path, content)
+
+
+def as_wav(row: dict[str, Any]) -> bytes:
+    """Return the bytes of a WAV file of a clip's samples, as they are stored; float samples are written as 32-bit float.
+
+    Raises
+    ------
+    RuntimeError : the stored audio cannot be decoded
+    """
+    content: bytes = row["audio"]
+    with sf.SoundFile(io.BytesIO(content)) as file:
         kind = "int16" if file.subtype == "PCM_16" else "float32"
         samples, rate = file.read(dtype=kind), file.samplerate
-    if not row["audio_name"].endswith(".wav"):
-        sink = io.BytesIO()
-        sf.write(sink, samples, rate, subtype="PCM_16" if kind == "int16" else "FLOAT", format="WAV")
-        content = sink.getvalue()
-    return asked.write_bytes(path, content)
+    if row["audio_name"].endswith(".wav"):
+        return content
+    sink = io.BytesIO()
+    sf.write(sink, samples, rate, subtype="PCM_16" if kind == "int16" else "FLOAT", format="WAV")
+    return sink.getvalue()

@@ -6,6 +6,9 @@ import json
 
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import beside, note_cut
+from clipmill.pipelines.exports.export_format import Format
+
+FORMAT = Format("the addresses of the tar shards, one list per split", whole_shards=True)
 
 
 def check(asked: Export) -> None:

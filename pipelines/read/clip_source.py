@@ -15,6 +15,7 @@ from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.read.selection import selected
+from clipmill.schemas.index import Shard
 from clipmill.schemas.records import OutputFile
 from clipmill.schemas.tables import IMAGE_COLUMN, PCM_SHA256
 from clipmill.schemas.thresholds import Thresholds
@@ -35,41 +36,54 @@ def clip_rows(published: Published, split: str, where: Thresholds | None = None)
             yield from selected(part.table("manifest"), where).drop_columns([PCM_SHA256.name]).to_pylist()
 
 
-def clips(published: Published, split: str, features: bool = False, where: Thresholds | None = None) -> Iterator[Row]:
+def clips(
+    published: Published,
+    split: str,
+    features: bool = False,
+    where: Thresholds | None = None,
+    images: bool = False,
+) -> Iterator[Row]:
     """Yield rows as `clip_rows` does, with `audio`: the bytes of a FLAC or WAV file, and `audio_name`: the clip's id and extension.
 
     features : have them as well, as float arrays of their shapes
+    images : have the picture as well, as `image`: the bytes of a PNG; the dataset must have pictures
     """
     if where is None:
-        yield from _all_clips(published, split, features)
+        yield from _all_clips(published, split, features, images)
         return
     ids = {row["clip_id"] for row in clip_rows(published, split, where)}
-    yield from (row for row in _all_clips(published, split, features) if row["clip_id"] in ids)
+    yield from (row for row in _all_clips(published, split, features, images) if row["clip_id"] in ids)
 
 
-def _all_clips(published: Published, split: str, features: bool) -> Iterator[Row]:
+def _all_clips(published: Published, split: str, features: bool, images: bool) -> Iterator[Row]:
     for shard in published.all_shards(split):
-        if (output := shard.output("parquet")) is not None:
-            yield from _of_parquet(published, output, features)
-        elif (output := shard.output("webdataset")) is not None:
-            table = clips_of(published.root, shard)
-            own = [name for name in table.column_names if name != PCM_SHA256.name]
-            rows = {row["clip_id"]: row for row in table.select(own).to_pylist()}
-            n_clips = 0
-            for row in _of_tar(published, output, rows, features):
-                n_clips += 1
-                yield row
-            with legible(published.root, output.path):
-                if n_clips != output.rows:  # tarfile takes a damaged header for the end
-                    raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
+        yield from clips_of_shard(published, shard, features, images)
 
 
-def _of_parquet(published: Published, output: OutputFile, features: bool) -> Iterator[Row]:
+def clips_of_shard(published: Published, shard: Shard, features: bool = False, images: bool = False) -> Iterator[Row]:
+    """Yield all rows of a shard as `clips` does."""
+    if (output := shard.output("parquet")) is not None:
+        yield from _of_parquet(published, output, features, images)
+    elif (output := shard.output("webdataset")) is not None:
+        table = clips_of(published.root, shard)
+        own = [name for name in table.column_names if name != PCM_SHA256.name]
+        rows = {row["clip_id"]: row for row in table.select(own).to_pylist()}
+        n_clips = 0
+        for row in _of_tar(published, output, rows, features, images):
+            n_clips += 1
+            yield row
+        with legible(published.root, output.path):
+            if n_clips != output.rows:  # tarfile takes a damaged header for the end
+                raise ValueError(f"{n_clips} clips are in it, {output.rows} were written")
+
+
+def _of_parquet(published: Published, output: OutputFile, features: bool, images: bool) -> Iterator[Row]:
     path = output.path
     with legible(published.root, path), contextlib.closing(open_checked(published.root, output)) as stream:
         file = pq.ParquetFile(stream, pre_buffer=False)
         stored = published.feature_names
-        left_out = {*stored, *(f"{name}_shape" for name in stored), *([IMAGE_COLUMN] if published.has_images else [])}
+        left_out = {*stored, *(f"{name}_shape" for name in stored)}
+        left_out |= {IMAGE_COLUMN} if published.has_images and not images else set()
         plain = [name for name in file.schema_arrow.names if name not in left_out]
         names = stored if features else []
         for group in range(file.metadata.num_row_groups):
@@ -81,12 +95,16 @@ def _of_parquet(published: Published, output: OutputFile, features: bool) -> Ite
             for i, row in enumerate(table.select(plain).to_pylist()):
                 found = {name: values[name][i].reshape(sizes[name][i]) for name in names}
                 audio = row.pop("audio")
+                if images:
+                    found[IMAGE_COLUMN] = row[IMAGE_COLUMN]["bytes"]
                 yield {**row, **found, "shard": path, "audio": audio["bytes"], "audio_name": audio["path"]}
 
 
-def _of_tar(published: Published, output: OutputFile, rows: dict[str, Row], features: bool) -> Iterator[Row]:
+def _of_tar(
+    published: Published, output: OutputFile, rows: dict[str, Row], features: bool, images: bool
+) -> Iterator[Row]:
     path = output.path
-    wanted = {"audio", *(published.feature_names if features else ())}
+    wanted = {"audio", *(published.feature_names if features else ()), *([IMAGE_COLUMN] if images else [])}
     with (
         legible(published.root, path),
         contextlib.closing(open_checked(published.root, output)) as stream,
@@ -106,6 +124,8 @@ def _of_tar(published: Published, output: OutputFile, rows: dict[str, Row], feat
             found = found or {**rows[clip_id], "shard": path}
             if extension in ("flac", "wav"):
                 found |= {"audio": content.read(), "audio_name": member.name}
+            elif images and extension == "png":
+                found[IMAGE_COLUMN] = content.read()
             elif features and extension.endswith(".npy"):
                 found[extension.removesuffix(".npy")] = _array(content.read())
         if found:

@@ -29,7 +29,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import IO, Literal
 
-from clipmill.stages.storage.folders import FolderSync
+from clipmill.stages.storage.folder_sync import FolderSync
 from clipmill.stages.storage.processes import is_running, machine_digest, process_start
 
 TEMPORARY_PREFIX = ".clipmill-tmp-"
