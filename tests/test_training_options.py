@@ -153,7 +153,7 @@ def test_several_splits_are_read_as_one(dataset: Path, clips: dict[str, dict[str
         ({"decode_images": True}, "decode_images needs pictures among the columns: add image"),
         ({"decode_images": 1}, "decode_images is 1; it can be False or True"),
         ({"transform": SpecAugment()}, "SpecAugment masks log_mel"),
-        ({"transform": [Mixup()]}, "add multi_hot to columns"),
+        ({"transform": [Mixup()]}, "add labels to columns"),
     ],
 )
 def test_wrong_arguments_are_told(dataset: Path, wrong: dict[str, Any], said: str) -> None:
@@ -354,18 +354,18 @@ def test_events_are_those_of_the_crop(labelled: Path) -> None:
 @pytest.mark.parametrize("kind", ["one label", "several labels"])
 def test_mixed_clips_have_soft_labels(dataset: Path, labelled: Path, kind: str) -> None:
     root = dataset if kind == "one label" else labelled
-    options: dict[str, Any] = {"columns": ("clip_id", "log_mel", "multi_hot"), "transform": Mixup(alpha=0.5)}
+    options: dict[str, Any] = {"columns": ("clip_id", "log_mel", "labels"), "transform": Mixup(alpha=0.5)}
     mixed = 0
-    hot = {s["clip_id"]: s["multi_hot"] for s in ClipDataset(root, "train", ("clip_id", "multi_hot"))}
+    hot = {s["clip_id"]: s["labels"] for s in ClipDataset(root, "train", ("clip_id", "labels"))}
     for batch in loaded(root, n_workers=1, **options):
         sums = torch.stack([hot[name] for name in batch["clip_id"]]).sum(1)
-        assert (batch["multi_hot"].sum(1) <= sums.max() + 1e-6).all() and (
-            batch["multi_hot"].sum(1) >= sums.min() - 1e-6
+        assert (batch["labels"].sum(1) <= sums.max() + 1e-6).all() and (
+            batch["labels"].sum(1) >= sums.min() - 1e-6
         ).all()
-        mixed += int(((batch["multi_hot"] > 0) & (batch["multi_hot"] < 1)).any())
+        mixed += int(((batch["labels"] > 0) & (batch["labels"] < 1)).any())
     assert mixed > 1
     first, again = (loaded(root, n_workers=n, **options) for n in (0, 1))
-    assert all(torch.equal(a["multi_hot"], b["multi_hot"]) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(a["labels"], b["labels"]) for a, b in zip(first, again, strict=True))
 
 
 def test_pictures_are_decoded_on_request(dataset: Path) -> None:

@@ -209,11 +209,11 @@ def test_mixed_labels_sum_up(n: int, alpha: float, probability: float, seed: int
     for i, length in enumerate(lengths):
         hot = torch.zeros(n)
         hot[i] = 1
-        sample = {"audio": torch.full((1, length), float(2**i)), "multi_hot": hot, "label_id": i}
+        sample = {"audio": torch.full((1, length), float(2**i)), "labels": hot, "label_id": i}
         samples.append(applied([Mixup(alpha, probability)], sample, clip=f"{seed}-{i}"))
     drawn = [sample["batch_steps"][0][1] for sample in samples]
     batch = padded(samples)
-    soft = batch["multi_hot"]
+    soft = batch["labels"]
     assert torch.allclose(soft.sum(1), torch.ones(n)) and (soft >= 0).all()
     assert ((soft > 0).sum(1) <= 2).all()
     assert batch["label_id"].tolist() == list(range(n))
@@ -224,17 +224,17 @@ def test_mixed_labels_sum_up(n: int, alpha: float, probability: float, seed: int
             assert batch["audio_length"][i] == max(lengths[i], lengths[partner])
             expected = sum(float(soft[i, k]) * 2**k for k in others if lengths[k] > 0)
             assert batch["audio"][i, 0, 0] == pytest.approx(expected, rel=1e-5)
-    assert padded([applied([Mixup()], {"multi_hot": torch.ones(3)})])["multi_hot"].tolist() == [[1.0] * 3]
+    assert padded([applied([Mixup()], {"labels": torch.ones(3)})])["labels"].tolist() == [[1.0] * 3]
 
 
 def test_pictures_are_mixed_as_levels() -> None:
     samples = [
-        {"image": torch.full((2, 3, 1), v, dtype=torch.uint8), "multi_hot": torch.eye(2)[i]}
+        {"image": torch.full((2, 3, 1), v, dtype=torch.uint8), "labels": torch.eye(2)[i]}
         for i, v in enumerate((0, 200))
     ]
     batch = padded([applied([Mixup(alpha=1)], s, clip=str(i)) for i, s in enumerate(samples)])
     assert batch["image"].dtype == torch.uint8
-    assert torch.allclose(batch["image"][:, 0, 0, 0].float(), batch["multi_hot"][:, 1] * 200, atol=0.51)
+    assert torch.allclose(batch["image"][:, 0, 0, 0].float(), batch["labels"][:, 1] * 200, atol=0.51)
 
 
 def test_gain_is_within_its_range() -> None:
@@ -320,10 +320,10 @@ def test_noises_that_cannot_be_used_are_told(folder: Path, tmp_path: Path) -> No
         (lambda: applied([SpecAugment()], {"audio": 0}), r"SpecAugment masks log_mel, which is not among the features .*\(none\)"),
         (lambda: applied([RandomGain()], {"log_mel": 0}), "RandomGain changes audio, which is not among the columns"),
         (lambda: applied([RandomGain()], {"audio": 0, "log_mel": 0}), r"not the features that are stored beside it \(log_mel\)"),
-        (lambda: applied([Mixup()], {"audio": 0, "label_id": 0}), "add multi_hot to columns"),
-        (lambda: applied([Mixup(), Crop(1)], {"multi_hot": 0}), "Crop after Mixup, which works on batches"),
+        (lambda: applied([Mixup()], {"audio": 0, "label_id": 0}), "add labels to columns"),
+        (lambda: applied([Mixup(), Crop(1)], {"labels": 0}), "Crop after Mixup, which works on batches"),
         (lambda: applied([lambda sample: None], {"x": 0}), "the transform <lambda> returned None; it must return the sample"),
-        (lambda: padded([applied([Mixup()], {"multi_hot": torch.ones(2)}), {"multi_hot": torch.ones(2)}]), "different transforms"),
+        (lambda: padded([applied([Mixup()], {"labels": torch.ones(2)}), {"labels": torch.ones(2)}]), "different transforms"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_told(make: Any, said: str) -> None:

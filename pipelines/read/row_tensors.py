@@ -17,7 +17,7 @@ from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.tables import IMAGE_COLUMN
 from clipmill.stages.write.encode import decode_waveform
 
-LABEL_ID, MULTI_HOT = "label_id", "multi_hot"
+LABEL_ID = "label_id"
 Sample = dict[str, Any]
 
 
@@ -44,11 +44,11 @@ class RowTensors:
         if has_clips:
             shapes = {f"{name}_shape" for name in published.feature_names}
             stored = [name for name in published.schema.names if name not in shapes]
-            published.check_columns(columns, list(dict.fromkeys([*stored, LABEL_ID, MULTI_HOT])))
+            published.check_columns(columns, list(dict.fromkeys([*stored, LABEL_ID, LABELS_COLUMN])))
         if self._has_lists and LABEL_ID in columns:
             raise ClipmillError(
                 f"{published.root.url}: clips of this dataset can have several labels, so label_id does not tell them; ask for"
-                " multi_hot, or for labels, their names"
+                " labels, which are float32 [classes]"
             )
         if decode_images and (IMAGE_COLUMN not in columns or not published.has_images):
             there_are = "" if published.has_images else "; the dataset has none: add output.images and build again"
@@ -56,7 +56,12 @@ class RowTensors:
                 f"{published.root.url}: decode_images needs pictures among the columns: add {IMAGE_COLUMN}{there_are}"
             )
         self._columns = tuple(columns)
-        self._made = {name for name in (LABEL_ID, MULTI_HOT) if name in columns and name not in stored}
+        # A field of the corpus can have the name `labels`, unless clips can have several.
+        self._made = {
+            name
+            for name in columns
+            if name == LABEL_ID or (name == LABELS_COLUMN and (self._has_lists or name not in stored))
+        }
         self.names = [c for c in columns if c not in self._made]
         if self._made and (label := LABELS_COLUMN if self._has_lists else "label") not in self.names:
             self.names.append(label)
@@ -68,7 +73,7 @@ class RowTensors:
             if name in self._made:
                 labels = row[LABELS_COLUMN] if self._has_lists else [row["label"]]
                 ids = [self._ids[label] for label in labels or () if label in self._ids]
-                sample[name] = self._multi_hot(ids) if name == MULTI_HOT else ids[0] if ids else -1
+                sample[name] = self._multi_hot(ids) if name == LABELS_COLUMN else ids[0] if ids else -1
             elif name == "audio":
                 sample[name] = _waveform(row[name]["bytes"])
             elif name == IMAGE_COLUMN and isinstance(row[name], dict):

@@ -23,7 +23,7 @@ from clipmill.pipelines.read.epoch_rows import EpochRows
 from clipmill.pipelines.read.label_balance import LabelBalance, temperature_of
 from clipmill.pipelines.read.normalising import scales_of
 from clipmill.pipelines.read.ranks import Group, Place, Ranks
-from clipmill.pipelines.read.row_tensors import LABEL_ID, MULTI_HOT, RowTensors
+from clipmill.pipelines.read.row_tensors import LABEL_ID, RowTensors
 from clipmill.pipelines.read.sampling import Buffer, Consumer, Even
 from clipmill.pipelines.read.selection import selected_rows, thresholds_for
 from clipmill.pipelines.read.shard_rows import ShardRows
@@ -40,7 +40,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     """The clips of a split, as an iterable dataset of PyTorch.
 
     Yields one dictionary per clip with the requested columns: `audio` as a float32 tensor [channels, samples] in [-1, 1),
-    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), `multi_hot` as
+    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), `labels` as
     float32 [classes] with 1 for each of the clip's labels, pictures as the bytes of a PNG, anything else as stored.
 
     Ranks of a distributed job and their loading processes get disjoint parts that together make up the split. All ranks must
@@ -50,8 +50,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     root : root of the dataset, or what `open_dataset` returned
     split : name of the split, as in the configuration
     splits : names of several splits, instead of one
-    columns : columns of the Parquet shards, `label_id`, `multi_hot`; by default `audio`, and `multi_hot` if clips can have several labels,
-        otherwise `label_id`
+    columns : columns of the Parquet shards, `label_id`, `labels`; by default `audio`, and `labels` if clips can have several, otherwise
+        `label_id`
     snapshot : number of the snapshot, the newest by default; an interrupted epoch can only continue in the same snapshot
     shuffle : draw shards in another order each epoch, and clips at random from the next `buffer_size` ones
     buffer_size : number of clips that each loading process keeps in memory (encoded audio and features)
@@ -148,7 +148,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self._resumed: tuple[int, int] | None = None
         has_lists = LABELS_COLUMN in self.published.snapshot.label_lists
         steps = _steps(transform, crop_s, crop_at, pad, shuffle)
-        wanted = columns if columns is not None else ("audio", MULTI_HOT if has_lists else LABEL_ID)
+        wanted = columns if columns is not None else ("audio", LABELS_COLUMN if has_lists else LABEL_ID)
         self._unasked = list(dict.fromkeys(name for name in Transforms.needed(steps) if name not in wanted))
         asked = [*wanted, *self._unasked] if self._unasked and not isinstance(wanted, str) else wanted
         self._tensors = RowTensors(self.published, asked, bool(self._files), decode_images)

@@ -10,16 +10,15 @@ import torch
 
 from clipmill.pipelines.read.transforms.transform import BatchTransform, Loaded, Sample
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.tables import IMAGE_COLUMN
-
-_HOT = "multi_hot"
 
 
 @dataclass(frozen=True)
 class Mixup(BatchTransform):
     """Mix each clip with another one of its batch, and their labels: mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
 
-    `x = weight * x1 + (1 - weight) * x2` for audio, features and pictures, and `multi_hot` alike. `multi_hot` then holds soft labels: of two
+    `x = weight * x1 + (1 - weight) * x2` for audio, features and pictures, and `labels` alike. `labels` then holds soft labels: of two
     clips with one label each its sum is 1, and torch's `cross_entropy` takes it as a target. `label_id` and all other columns remain those of
     the first clip. The weight and the choice of the partner are drawn for each clip, so they depend on the clip, the epoch and the seed; who
     the partner is depends on the batch as well.
@@ -29,7 +28,7 @@ class Mixup(BatchTransform):
 
     Raises
     ------
-    ClipmillError : an argument has another form, or the dataset's columns do not have multi_hot
+    ClipmillError : an argument has another form, or the dataset's columns do not have labels as vectors
     """
 
     alpha: float = 0.2
@@ -43,9 +42,14 @@ class Mixup(BatchTransform):
             raise ClipmillError(f"probability of Mixup is {self.probability!r}; expected a number from 0 to 1")
 
     def for_dataset(self, loaded: Loaded) -> BatchTransform:
-        if _HOT not in loaded.columns:
+        if LABELS_COLUMN not in loaded.columns:
             raise ClipmillError(
-                f"{loaded.address}: Mixup mixes labels as {_HOT}, also of clips with one label: add {_HOT} to columns"
+                f"{loaded.address}: Mixup mixes {LABELS_COLUMN}, which clips with one label have as well: add {LABELS_COLUMN} to columns"
+            )
+        if any(c["name"] == LABELS_COLUMN and c.get("kind") == "field" for c in loaded.described):
+            raise ClipmillError(
+                f"{loaded.address}: {LABELS_COLUMN} is a field of the corpus here, which Mixup cannot mix; give the field another name in the"
+                " configuration"
             )
         return self
 
