@@ -28,7 +28,8 @@ from benchmarks.contenders.clipmill_build import configured
 from benchmarks.corpus import make_corpus
 from clipmill.pipelines.config_file import loads
 from clipmill.pipelines.dataset.published import Published, open_dataset
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 
 BATCH, BUFFER = 64, 1000

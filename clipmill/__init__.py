@@ -33,7 +33,14 @@ if (
 if TYPE_CHECKING:
     from clipmill.pipelines.config_file import ConfigFile, load_config
     from clipmill.pipelines.dataset.published import Published, open_dataset
-    from clipmill.pipelines.read.training import ClipDataset, padded
+    from clipmill.pipelines.read.batches import padded
+    from clipmill.pipelines.read.training import ClipDataset
+    from clipmill.pipelines.read.transforms.add_noise import AddNoise
+    from clipmill.pipelines.read.transforms.crop import Crop
+    from clipmill.pipelines.read.transforms.mixup import Mixup
+    from clipmill.pipelines.read.transforms.random_gain import RandomGain
+    from clipmill.pipelines.read.transforms.spec_augment import SpecAugment
+    from clipmill.pipelines.read.transforms.transform import BatchTransform, Transform
     from clipmill.pipelines.run.build import build
     from clipmill.pipelines.run.preview import Preview, plan
     from clipmill.pipelines.run.report import Report
@@ -43,34 +50,28 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "ClipDataset",
-    "ClipmillError",
-    "ConfigFile",
-    "Preview",
-    "Published",
-    "Report",
-    "Stage",
-    "build",
-    "load_config",
-    "open_dataset",
-    "padded",
-    "plan",
-]
+    "AddNoise", "BatchTransform", "ClipDataset", "ClipmillError", "ConfigFile", "Crop", "Mixup", "Preview", "Published", "RandomGain",
+    "Report", "SpecAugment", "Stage", "Transform", "build", "load_config", "open_dataset", "padded", "plan",
+]  # fmt: skip
 
-_MODULES = {
-    "ClipDataset": "pipelines.read.training",
-    "ClipmillError": "schemas.errors",
-    "ConfigFile": "pipelines.config_file",
-    "Preview": "pipelines.run.preview",
-    "Published": "pipelines.dataset.published",
-    "Report": "pipelines.run.report",
-    "Stage": "stages.stage",
-    "build": "pipelines.run.build",
-    "load_config": "pipelines.config_file",
-    "open_dataset": "pipelines.dataset.published",
-    "padded": "pipelines.read.training",
-    "plan": "pipelines.run.preview",
+_NAMES = {
+    "pipelines.config_file": "ConfigFile load_config",
+    "pipelines.dataset.published": "Published open_dataset",
+    "pipelines.read.batches": "padded",
+    "pipelines.read.training": "ClipDataset",
+    "pipelines.read.transforms.add_noise": "AddNoise",
+    "pipelines.read.transforms.crop": "Crop",
+    "pipelines.read.transforms.mixup": "Mixup",
+    "pipelines.read.transforms.random_gain": "RandomGain",
+    "pipelines.read.transforms.spec_augment": "SpecAugment",
+    "pipelines.read.transforms.transform": "BatchTransform Transform",
+    "pipelines.run.build": "build",
+    "pipelines.run.preview": "Preview plan",
+    "pipelines.run.report": "Report",
+    "schemas.errors": "ClipmillError",
+    "stages.stage": "Stage",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

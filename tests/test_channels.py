@@ -26,7 +26,8 @@ from clipmill.pipelines.dataset.published import open_dataset
 from clipmill.pipelines.dataset.verify import verify
 from clipmill.pipelines.exports import FORMATS, Export, exporter, format_of
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.graph import output_root
 from clipmill.schemas.config import Segment as Spec

@@ -18,7 +18,8 @@ from labelled_corpora import RATE, table, write_rows
 
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.published import Published, open_dataset
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
 

@@ -12,7 +12,8 @@ import pytest
 from conftest import tone, write_audio
 
 from clipmill.pipelines.config_file import load
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
 

@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader
 
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.published import open_dataset
+from clipmill.pipelines.read.batches import padded
 from clipmill.pipelines.read.ranks import Ranks
 from clipmill.pipelines.read.shared_epoch import SharedEpoch
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
 
@@ -42,7 +43,8 @@ COMMON = """
 import json, os, sys, warnings
 import torch, torch.distributed as dist
 from torch.utils.data import DataLoader
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.dataset.published import open_dataset
 
 ROOT, OUT = sys.argv[1], sys.argv[2]

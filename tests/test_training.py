@@ -21,7 +21,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.published import open_dataset
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 from clipmill.pipelines.run.build import build
 from clipmill.schemas.errors import ClipmillError
 from clipmill.stages.write.encode import decode_clip
@@ -270,7 +271,8 @@ def test_a_distributed_job_shares_the_split(dataset: Path, stored: dict[str, Any
     program = f"""
 import torch.distributed as dist
 from torch.utils.data import DataLoader
-from clipmill.pipelines.read.training import ClipDataset, padded
+from clipmill.pipelines.read.batches import padded
+from clipmill.pipelines.read.training import ClipDataset
 dist.init_process_group("gloo")
 clips = ClipDataset({str(dataset)!r}, "train", ("clip_id",), shuffle=True)
 mine = [n for batch in DataLoader(clips, batch_size=8, num_workers=1, collate_fn=padded) for n in batch["clip_id"]]

@@ -56,11 +56,14 @@ def _part(start: int, stop: int, i: int, n: int) -> tuple[int, int]:
     return start + (stop - start) * i // n, start + (stop - start) * (i + 1) // n
 
 
-def shard_order(n_shards: int, seed: int, epoch: int, shuffle: bool) -> npt.NDArray[np.int64]:
-    """Return the order of the shards in an epoch, which is the same for all consumers."""
+def shard_order(n_shards: int, seed: int, epoch: int, shuffle: bool, n_before: int = 0) -> npt.NDArray[np.int64]:
+    """Return the order of the shards in an epoch, which is the same for all consumers.
+
+    n_before : how often the epoch went through the shards before; each time the order is another one
+    """
     if not shuffle:
         return np.arange(n_shards)
-    return np.random.default_rng([seed, epoch]).permutation(n_shards)
+    return np.random.default_rng([seed, epoch, *((2, n_before) if n_before else ())]).permutation(n_shards)
 
 
 def first_place(n_clips: int, seed: int, epoch: int, shuffle: bool) -> int:

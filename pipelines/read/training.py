@@ -11,28 +11,29 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-import torch
 import torch.utils.data
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.published import Published, open_dataset
+from clipmill.pipelines.read.epoch_rows import EpochRows
+from clipmill.pipelines.read.label_balance import LabelBalance, temperature_of
+from clipmill.pipelines.read.normalising import scales_of
 from clipmill.pipelines.read.ranks import Group, Place, Ranks
-from clipmill.pipelines.read.sampling import Buffer, Consumer, Even, Line, first_place, shard_order
+from clipmill.pipelines.read.row_tensors import LABEL_ID, RowTensors
+from clipmill.pipelines.read.sampling import Buffer, Consumer, Even
 from clipmill.pipelines.read.selection import selected_rows, thresholds_for
 from clipmill.pipelines.read.shard_rows import ShardRows
 from clipmill.pipelines.read.shared_epoch import SharedEpoch
+from clipmill.pipelines.read.transforms.crop import At, Crop, CropToShortest, Pad
+from clipmill.pipelines.read.transforms.transform import BatchTransform, Loaded, Step, Transforms
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.label_columns import LABELS_COLUMN
-from clipmill.stages.write.encode import decode_waveform
 
 Sample = dict[str, Any]
-_ID = "label_id"
 
 
 class ClipDataset(torch.utils.data.IterableDataset[Sample]):
@@ -48,6 +49,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     root : root of the dataset, or what `open_dataset` returned
     split : name of the split, as in the configuration
+    splits : names of several splits, instead of one
     columns : columns of the Parquet shards, `label_id`, `labels`; by default `audio`, and `labels` if clips can have several, otherwise
         `label_id`
     snapshot : number of the snapshot, the newest by default; an interrupted epoch can only continue in the same snapshot
@@ -63,6 +65,15 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     normalise_by : the split whose statistics are used; never one that you evaluate on
     where : only clips within thresholds on their columns, as in `{"snr_db": {"min": 15}}`; bounds are included, unknown values are not
     duplicates : "first": leave out clips with the samples of an earlier clip of the dataset, in any split; the order is the manifest's
+    balance : give clips of rare labels more often: "label" gives each label the same share of an epoch, {"label": T} a share proportional to
+        n ** (1 / T) for its n clips. The epoch keeps its length. Within a label no clip is given twice more often than another, over all
+        ranks and epochs. Of several labels, a clip counts for its rarest one; clips without a label count as one more label
+    crop_s : cut clips to so many seconds, or the clips of each batch to the "shortest" (with `padded`); see `Crop`
+    crop_at : cut at "random", or the "start" or "center" of a clip; by default "random" with shuffle, otherwise "center"
+    pad : fill up clips that are shorter than `crop_s`, with "zero" or by "repeat"; see `Crop`
+    transform : one or several to apply to each clip, in this order, after normalisation and cropping: `SpecAugment` and others, or functions that
+        take and return a sample. Those of batches, such as `Mixup`, come last, and need `padded`
+    decode_images : pictures as uint8 tensors [height, width, channels] instead of the bytes of a PNG
     storage_options : for fsspec, as in a configuration
 
     classes : labels of all splits, in the order of their ids
@@ -70,16 +81,18 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     Raises
     ------
-    ClipmillError : the dataset, snapshot, split or column does not exist, or the shards are stored as WebDataset only. While reading: the
+    ClipmillError : the dataset, snapshot, split or column does not exist, the shards are stored as WebDataset only, or an argument has another
+        form or does not fit the dataset. While reading: the
         process group contradicts rank and n_ranks, or has changed; or accelerate runs the job and has not prepared the loader
     """
 
     def __init__(
         self,
         root: str | os.PathLike[str] | Published,
-        split: str,
+        split: str | None = None,
         columns: Sequence[str] | None = None,
         *,
+        splits: Sequence[str] | None = None,
         snapshot: int | None = None,
         shuffle: bool = False,
         buffer_size: int = 1000,
@@ -93,43 +106,65 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         normalise_by: str = "train",
         where: Mapping[str, Any] | None = None,
         duplicates: Literal["first"] | None = None,
+        balance: Literal["label"] | Mapping[str, float] | None = None,
+        crop_s: float | Literal["shortest"] | None = None,
+        crop_at: At | None = None,
+        pad: Pad | None = None,
+        transform: Step | Sequence[Step] | None = None,
+        decode_images: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.published = root if isinstance(root, Published) else open_dataset(root, snapshot, storage_options)
         _check_choice("even", even, (None, "drop", "repeat"))
         _check_choice("normalise", normalise, (None, "bin", "all"))
         _check_choice("shuffle", shuffle, (False, True))
+        _check_choice("decode_images", decode_images, (False, True))
         _check_whole("buffer_size", buffer_size, 1)
         _check_whole("seed", seed, 0)
         if batch_size is not None:
             _check_whole("batch_size", batch_size, 1)
-        self.split = split
+        self.split, self.splits = split, _splits(split, splits)
         self.shuffle, self.buffer_size, self.seed, self.even = shuffle, buffer_size, seed, even
         self.batch_size = batch_size
         self.classes = self.published.classes
-        self._files = self.published.shards(split)
+        self._files = [file for name in self.splits for file in self.published.shards(name)]
+        self._n_rows = [file.rows for file in self._files]
         self._where = thresholds_for(self.published, where)
         _check_choice("duplicates", duplicates, (None, "first"))
         self._duplicates = duplicates
+        self._temperature = temperature_of(balance)
         # Rows of the shards' files; None: all.
         self._rows: list[Any] | None = None
-        if self._where is not None or duplicates is not None:
-            paths = [f.path for f in self._files]
-            self._rows = selected_rows(self.published, paths, split, self._where, duplicates is not None)
+        self._balance: LabelBalance | None = None
+        if self._where is not None or duplicates is not None or self._temperature is not None:
+            paths, by_label = [f.path for f in self._files], self._temperature is not None
+            chosen = selected_rows(self.published, paths, self.splits, self._where, duplicates is not None, by_label)
+            self._rows = chosen.rows
+            if self._temperature is not None and chosen.groups is not None:
+                self._balance = LabelBalance.of(chosen.groups, self._temperature, seed)
         self._ranks = Ranks(rank, n_ranks, group)
         self._epoch = SharedEpoch()  # seen by loading processes that live on
         self._pass: _Pass | None = None
         self._resumed: tuple[int, int] | None = None
-        self._ids = {label: i for i, label in enumerate(self.classes)}
-        self._has_lists = LABELS_COLUMN in self.published.snapshot.label_lists
-        self.columns = self._checked(
-            columns if columns is not None else ("audio", LABELS_COLUMN if self._has_lists else _ID)
-        )
-        self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
+        has_lists = LABELS_COLUMN in self.published.snapshot.label_lists
+        steps = _steps(transform, crop_s, crop_at, pad, shuffle)
+        wanted = columns if columns is not None else ("audio", LABELS_COLUMN if has_lists else LABEL_ID)
+        self._unasked = list(dict.fromkeys(name for name in Transforms.needed(steps) if name not in wanted))
+        asked = [*wanted, *self._unasked] if self._unasked and not isinstance(wanted, str) else wanted
+        self._tensors = RowTensors(self.published, asked, bool(self._files), decode_images)
+        self.columns = tuple(wanted)
+        if normalise is not None:
+            self._tensors.scales = scales_of(self.published, normalise_by, normalise, self.columns)
+        self._transforms: Transforms | None = None
+        if steps:
+            features = tuple(name for name in self.published.feature_names if name in self.columns)
+            loaded = Loaded(self.published.root.url, self.columns, features, self.published.columns)
+            self._transforms = Transforms.of(steps, seed, loaded)
 
     def __repr__(self) -> str:
         order = f", shuffle=True, seed={self.seed}" if self.shuffle else ""
-        return f"ClipDataset({self.published.root.url!r}, {self.split!r}, columns={list(self.columns)}{order})"
+        splits = repr(self.split) if self.split is not None else f"splits={list(self.splits)}"
+        return f"ClipDataset({self.published.root.url!r}, {splits}, columns={list(self.columns)}{order})"
 
     @property
     def epoch(self) -> int:
@@ -143,11 +178,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     @property
     def n_clips(self) -> int:
         place = self._ranks.expected(self)
-        return len(Consumer(*place.share).stretch(sum(self._row_counts), self.even))
-
-    @property
-    def _row_counts(self) -> list[int]:
-        return [f.rows for f in self._files] if self._rows is None else [len(rows) for rows in self._rows]
+        n_clips = sum(self._n_rows) if self._rows is None else sum(map(len, self._rows))
+        return len(Consumer(*place.share).stretch(n_clips, self.even))
 
     def __len__(self) -> int:
         return self.n_clips
@@ -198,12 +230,13 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     def _order_depends_on(self, place: Place) -> dict[str, Any]:
         who = _consumer(place)
         return {
-            "snapshot": self.published.identity, "split": self.split,
+            "snapshot": self.published.identity, "split": self.split if self.split is not None else list(self.splits),
             "shuffle": self.shuffle, "buffer_size": self.buffer_size, "seed": self.seed, "even": self.even,
             "rank": who.rank, "n_ranks": who.n_ranks, "worker": who.worker, "n_workers": who.n_workers,
             **({"batch_size": self.batch_size} if self.batch_size is not None else {}),
             **({"where": self._where.model_dump_json()} if self._where is not None else {}),
             **({"duplicates": self._duplicates} if self._duplicates is not None else {}),
+            **({"balance": str(self._temperature)} if self._temperature is not None else {}),
         }  # fmt: skip
 
     def __iter__(self) -> Iterator[Sample]:
@@ -217,25 +250,23 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     def samples(self, epoch: int, given: int) -> Iterator[Sample]:
         """Yield this process's clips of an epoch, without the first `given` ones."""
-        place, rows = self._ranks.place(self), self._row_counts
+        place = self._ranks.place(self)
         who = _consumer(place)
-        order = shard_order(len(rows), self.seed, epoch, self.shuffle)
-        line = Line(rows, order, first_place(sum(rows), self.seed, epoch, self.shuffle))
-        stretch = who.stretch(line.n_clips, self.even, place.batch_size or self.batch_size or 1)
+        rows = EpochRows(self._n_rows, self._rows, self._balance, self.seed, epoch, self.shuffle)
+        stretch = who.stretch(rows.line.n_clips, self.even, place.batch_size or self.batch_size or 1)
         size = self.buffer_size if self.shuffle else 1
         buffer = Buffer(stretch, size, [self.seed, epoch, who.rank, who.worker])
         buffer.skip(min(given, len(stretch)))
-        paths, columns = [f.path for f in self._files], [c for c in self.columns if c not in self._made]
-        if self._made and (label := LABELS_COLUMN if self._has_lists else "label") not in columns:
-            columns.append(label)
+        paths, columns = [f.path for f in self._files], self._tensors.names
+        if self._transforms is not None and "clip_id" not in columns:
+            columns = [*columns, "clip_id"]
         with contextlib.closing(ShardRows(self.published, self._files, columns)) as shards:
-            held: dict[int, tuple[str, Sample]] = {}
+            held: dict[int, tuple[str, int, Sample]] = {}
 
             def take(places: Iterable[int]) -> None:
                 for place in places:
-                    shard, row = line.find(place)
-                    row = row if self._rows is None else int(self._rows[shard][row])
-                    held[place] = paths[shard], shards.take(shard, row)
+                    shard, row, copy = rows.at(place)
+                    held[place] = paths[shard], copy, shards.take(shard, row)
 
             take(sorted(buffer.waiting))
             while True:
@@ -243,55 +274,14 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
                 drawn = buffer.draw()
                 if drawn is None:
                     break
-                path, row = held.pop(drawn)
+                path, copy, row = held.pop(drawn)
                 with legible(self.published.root, path):
-                    sample = self._finished(row)
+                    sample = self._tensors.sample(row)
+                if self._transforms is not None:
+                    sample = self._transforms.apply(sample, row["clip_id"], epoch, copy)
+                    for name in self._unasked:
+                        sample.pop(name, None)
                 yield sample
-
-    def _finished(self, row: Sample) -> Sample:
-        """Return a row for training: tensors, with decoded audio."""
-        sample: Sample = {}
-        for name in self.columns:
-            if name in self._made:
-                labels = row[LABELS_COLUMN] if self._has_lists else [row["label"]]
-                ids = [self._ids[label] for label in labels or () if label in self._ids]
-                sample[name] = self._multi_hot(ids) if name == LABELS_COLUMN else ids[0] if ids else -1
-            elif name == "audio":
-                sample[name] = _waveform(row[name]["bytes"])
-            elif name == "image" and isinstance(row[name], dict):
-                sample[name] = row[name]["bytes"]
-            elif isinstance(row[name], np.ndarray):
-                sample[name] = torch.from_numpy(row[name])
-                if name in self._scales:
-                    mean, factor = self._scales[name]
-                    sample[name].sub_(mean).mul_(factor)
-            else:
-                sample[name] = row[name]
-        return sample
-
-    def _multi_hot(self, ids: list[int]) -> torch.Tensor:
-        hot = torch.zeros(len(self.classes), dtype=torch.float32)
-        hot[ids] = 1.0
-        return hot
-
-    def _checked(self, columns: Sequence[str]) -> tuple[str, ...]:
-        stored: list[str] = []
-        if self._files:
-            shapes = {f"{name}_shape" for name in self.published.feature_names}
-            stored = [name for name in self.published.schema.names if name not in shapes]
-            self.published.check_columns(columns, list(dict.fromkeys([*stored, _ID, LABELS_COLUMN])))
-        if self._has_lists and _ID in columns:
-            raise ClipmillError(
-                f"{self.published.root.url}: clips of this dataset can have several labels, so label_id does not tell them; ask for"
-                " labels, which are float32 [classes]"
-            )
-        # A field of the corpus can have the name `labels`, unless clips can have several.
-        self._made = {
-            name
-            for name in columns
-            if name == _ID or (name == LABELS_COLUMN and (self._has_lists or name not in stored))
-        }
-        return tuple(columns)
 
 
 class _Pass(Iterator[Sample]):
@@ -318,83 +308,38 @@ class _Pass(Iterator[Sample]):
         self._start(*self._clips.place_of(state))
 
 
-def padded(samples: Iterable[Sample]) -> dict[str, Any]:
-    """Collate samples of different lengths into a batch: a `collate_fn` for a DataLoader.
-
-    Tensors are padded with zeros at the end to the longest in the batch and stacked, and `<name>_length` (int64 [batch]) has their sizes in the
-    last dimension. Numbers become an int64 or float64 tensor; anything else stays a list. Zero is the mean of normalised features,
-    but in decibels it is a loud sound, so mask by the length.
-
-    Raises
-    ------
-    ClipmillError : there are no samples, or a column has the name of another one's length
-    """
-    rows = list(samples)
-    if not rows:
-        raise ClipmillError("there are no samples to put into a batch")
-    batch: dict[str, Any] = {}
-    for name in rows[0]:
-        if f"{name}_length" in rows[0] and isinstance(rows[0][name], torch.Tensor):
+def _splits(split: object, splits: object) -> tuple[str, ...]:
+    """Return the names of the splits to read."""
+    if splits is None:
+        if split is None:
             raise ClipmillError(
-                f"the column '{name}_length' has the name that {name!r} needs for its length; leave one of them out"
+                'name the split to read, as in ClipDataset(root, "train"), or several with splits=[...]'
             )
-        values = [row[name] for row in rows]
-        if isinstance(values[0], torch.Tensor):
-            batch[name] = _stacked(values)
-            if values[0].ndim:
-                batch[f"{name}_length"] = torch.tensor([v.shape[-1] for v in values])
-        elif all(isinstance(v, int | float) for v in values):
-            whole = all(isinstance(v, int) for v in values)
-            batch[name] = torch.tensor(values, dtype=torch.int64 if whole else torch.float64)
-        else:
-            batch[name] = values
-    return batch
+        return (split,)  # type: ignore[return-value]  # which `shards` checks
+    if split is not None:
+        raise ClipmillError(f"split is {split!r} and splits {splits!r}; give one of them")
+    if isinstance(splits, str) or not isinstance(splits, Sequence) or not splits or len(set(splits)) < len(splits):
+        raise ClipmillError(f"splits is {splits!r}; expected a list of different names, as in ['train', 'val']")
+    return tuple(splits)
 
 
-def _stacked(values: list[torch.Tensor]) -> torch.Tensor:
-    shapes = {tuple(v.shape) for v in values}
-    if len(shapes) == 1:
-        return torch.stack(values)
-    longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
-    found = values[0].new_zeros((len(values), *longest))
-    for i, value in enumerate(values):
-        part = found[i]
-        for dimension, n in enumerate(value.shape):
-            part = part.narrow(dimension, 0, n)
-        part.copy_(value)
-    return found
-
-
-def _scales(
-    published: Published, split: str, by: Literal["bin", "all"], columns: Sequence[str]
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the mean and the factor for normalising each feature, float32 [bins, 1] or [1, 1]. A constant bin becomes 0."""
-    if split not in published.splits:
-        raise ClipmillError(
-            f"{published.root.url}: normalise_by is {split!r}, which is not a split; the splits are {', '.join(published.splits)}"
-        )
-    scaled = set(columns) & set(published.feature_names)
-    if not scaled:
-        raise ClipmillError(f"normalise needs a feature, and the columns {', '.join(columns)} have none")
-    statistics = published.snapshot.statistics.get(split)
-    n_clips = published.snapshot.by_split.get(split, {}).get("clips", 0)
-    if statistics is None or statistics.lengths.clips != n_clips or not n_clips:
-        raise ClipmillError(
-            f"{published.root.url}: the statistics of split {split!r} are incomplete: give another normalise_by; shards"
-            " that an older clipmill has built get statistics when they are built again"
-        )
-    found = {}
-    for name in sorted(scaled & statistics.features.keys()):
-        sums = statistics.features[name]
-        if not math.isfinite(sums.std):
-            raise ClipmillError(
-                f"{published.root.url}: clips of split {split!r} have infinite values in {name}, from before clipmill rejected such clips: build"
-                " again"
-            )
-        mean, std = (sums.mean_by_bin, sums.std_by_bin) if by == "bin" else ([sums.mean], [sums.std])
-        factor = [1 / s if s > 0 else 0.0 for s in std]
-        found[name] = (torch.tensor(mean)[:, None], torch.tensor(factor)[:, None])
-    return found
+def _steps(transform: object, crop_s: object, crop_at: At | None, pad: Pad | None, shuffle: bool) -> list[Step]:
+    """Return the transforms that the arguments ask for, the crop first."""
+    steps: list[Any] = list(transform) if isinstance(transform, list | tuple) else [transform]
+    if transform is None:
+        steps = []
+    if crop_s is None:
+        if crop_at is not None or pad is not None:
+            name, value = ("crop_at", crop_at) if crop_at is not None else ("pad", pad)
+            raise ClipmillError(f"{name} is {value!r}, but clips are not cropped; give crop_s as well")
+        return steps
+    at: At = crop_at if crop_at is not None else "random" if shuffle else "center"
+    if crop_s != "shortest":
+        return [Crop(crop_s, at, pad), *steps]  # type: ignore[arg-type]  # which the crop checks
+    if pad is not None:
+        raise ClipmillError(f'pad is {pad!r}, but with crop_s="shortest" no clip of a batch is too short')
+    batched = next((i for i, step in enumerate(steps) if isinstance(step, BatchTransform)), len(steps))
+    return [*steps[:batched], CropToShortest(at), *steps[batched:]]
 
 
 def _consumer(place: Place) -> Consumer:
@@ -411,8 +356,3 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
 def _check_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ClipmillError(f"{name} is {value!r}; expected a whole number of at least {least}")
-
-
-def _waveform(content: bytes) -> torch.Tensor:
-    """Return a stored clip as float32 [channels, samples] in [-1, 1)."""
-    return torch.from_numpy(np.ascontiguousarray(decode_waveform(content).T))

@@ -1,0 +1,1 @@
+"""Change clips while they are loaded: one module per transform."""
