@@ -16,14 +16,29 @@ from clipmill.schemas.errors import Problem
 from clipmill.stages.annotations.format import COMMON_KEYS, Format
 
 MODULES = {
+    "audacity": "audacity_files",
+    "audioset": "audioset_files",
     "auto": "auto_files",
     "batdetect": "batdetect_files",
     "crowsetta": "crowsetta_files",
     "csv": "csv_files",
+    "ctm": "ctm_files",
     "eaf": "eaf_files",
     "jams": "jams_files",
+    "kaldi": "kaldi_files",
+    "lhotse": "lhotse_files",
+    "librispeech": "librispeech_files",
+    "lrc": "lrc_files",
+    "nemo": "nemo_files",
+    "raven": "raven_files",
     "rttm": "rttm_files",
+    "speechbrain": "speechbrain_files",
+    "srt": "srt_files",
+    "stm": "stm_files",
     "textgrid": "textgrid_files",
+    "timit": "timit_files",
+    "uem": "uem_files",
+    "vtt": "vtt_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"

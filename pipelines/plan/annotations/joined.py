@@ -157,7 +157,8 @@ def _add(row: Row, file: str, other: Row) -> None:
         before = own.setdefault(name, value)
         if before != value and row.reason is None:
             row.reason = "annotation_join_conflict"
-            row.detail = f"{name} is {before[:50]!r} here and {value[:50]!r} on line {other.line} of {file}"
+            place = f"on line {other.line} of {file}" if other.line else f"in {file}"
+            row.detail = f"{name} is {before[:50]!r} here and {value[:50]!r} {place}"
     if row.label is None:
         row.label = other.label
     row.names, row.values = tuple(own), tuple(own.values())

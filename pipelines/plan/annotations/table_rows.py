@@ -165,7 +165,8 @@ def _read_table(tables: Tables, table: str, finder: _Finder, annotated: Annotate
     try:
         content = _content_of(spec, f"{key}.table", table, source, root, tables.files)
         sheet = find_format(spec.format).open(content, spec, table)
-        columns = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        named_by = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        columns = list(sheet.named_by) or named_by
         namers = [_Namer(where, sheet, f"{key}.recording") for where in columns if where is not None]
         _join_rows(source, spec, table, sheet, namers, finder, annotated)
     except (FileNotFoundError, NotADirectoryError):
@@ -232,11 +233,14 @@ def _join_rows(
     for n, (cells, row) in enumerate(sheet):
         path, reason = None, "recording_not_found"
         for namer in namers:
-            path, reason = join.find(namer.name(cells))
+            path, why = join.find(namer.name(cells))
             if path is not None:
                 break
+            reason = why if why == "recording_ambiguous" else reason
         else:
             wanted = [namer.name(cells) for namer in namers]
+            if spec.format != "csv":  # of the columns of a format, a file often has some only
+                wanted = list(filter(None, wanted)) or wanted[:1]
             if reason == "recording_not_found":
                 path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
             if path is None and reason == "recording_not_found" and ignores:
@@ -252,7 +256,8 @@ def _join_rows(
                         f"{', '.join(map(repr, cells[:10]))}: a header? then write header: true",
                     )
                 row.reason = row.reason or reason
-                row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
+                names = ", ".join(map(repr, wanted))
+                row.detail = row.detail or (f"{row.place}: {names}" if row.place else names)
                 annotated.strays.append(Stray(source.name, table, row, tuple(wanted), reason))
                 continue
         rows = annotated.by_path.get(path)
