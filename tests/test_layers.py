@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = ("schemas", "stages", "pipelines")
 # Within pipelines, each may import those in front of it. `read` and `exports` are for those who have a dataset and build none.
-FOLDERS = ("clip_lists", "chain", "config_file", "dataset", "plan", "run", "read", "exports", "cli")
+FOLDERS = ("clip_lists", "chain", "config_file", "config_schema", "dataset", "plan", "run", "read", "exports", "cli")
 NOT_BY_READERS = {"plan", "run"}
 FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 READS_OR_WRITES = {"io", "os", "shutil", "socket", "tempfile", "fsspec", "urllib", "subprocess"}
