@@ -84,6 +84,34 @@ def schema_accepts_what_clipmill_accepts() -> Iterator[None]:
     config_file.loads = real
 
 
+@pytest.fixture(scope="session", autouse=True)
+def json_is_as_its_schemas_say() -> Iterator[None]:
+    """Hold what each command prints with --json in this process against the schema in docs/json."""
+    import click
+    import jsonschema
+
+    from clipmill.pipelines.cli import terminal
+
+    folder = Path(__file__).parents[1] / "docs/json"
+    validators: dict[str, Any] = {}
+    real = terminal.versioned
+
+    def versioned(value: Any) -> Any:
+        made = real(value)
+        context = click.get_current_context(silent=True)
+        name = "error" if {"error", "code"} <= made.keys() else context.info_name if context is not None else None
+        if name is not None and (folder / f"{name}.json").exists():
+            if name not in validators:
+                validators[name] = jsonschema.Draft7Validator(json.loads((folder / f"{name}.json").read_text()))
+            problem = jsonschema.exceptions.best_match(validators[name].iter_errors(made))
+            assert problem is None, f"docs/json/{name}.json: {problem.json_path}: {problem.message[:300]}"
+        return made
+
+    terminal.versioned = versioned
+    yield
+    terminal.versioned = real
+
+
 @pytest.fixture(autouse=True)
 def own_secrets() -> Iterator[None]:
     """Have each test hide its own secrets alone: some make a word such as `columns` one, and the process remembers it."""
