@@ -49,6 +49,11 @@ def keys(required: dict[str, Schema], optional: dict[str, Schema] | None = None)
     return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
 
 
+def each(schema: Schema, names: str) -> dict[str, Schema]:
+    """Return keys with one schema. names : with blanks between them"""
+    return dict.fromkeys(names.split(), schema)
+
+
 AMOUNT = keys({"clips": WHOLE, "seconds": SECONDS})
 AMOUNT_OF_SPLIT = keys({"clips": WHOLE, "seconds": SECONDS, "shards": WHOLE})
 FINDING = keys({"limit": TEXT, "found": ANYTHING, "allowed": ANYTHING, "message": TEXT})
@@ -67,15 +72,10 @@ SATURATION = keys(
 )
 COUNTS = keys(
     {
-        "recordings_used": WHOLE,
-        "recordings_rejected": WHOLE,
-        "spans_rejected": WHOLE,
-        "annotations_used": WHOLE,
-        "annotations_rejected": WHOLE,
-        "clips_candidates": WHOLE,
-        "clips_augmented": WHOLE,
-        "clips_kept": WHOLE,
-        "clips_rejected": WHOLE,
+        **each(
+            WHOLE,
+            "recordings_used recordings_rejected spans_rejected annotations_used annotations_rejected clips_candidates clips_augmented clips_kept clips_rejected",
+        ),
         "dropped": by("rule", WHOLE),
         "rejected": by("reason", WHOLE),
         "remarked": by("remark", WHOLE),
@@ -90,20 +90,15 @@ SNAPSHOT = keys(
         "counts": COUNTS,
         "seconds": keys(
             {
-                "decoded_s": SECONDS,
-                "kept_s": SECONDS,
+                **each(SECONDS, "decoded_s kept_s"),
                 "by_label": by("label", SECONDS),
                 "clips_by_label": by("label", WHOLE),
             }
         ),
         "by_split": by("split", AMOUNT_OF_SPLIT),
         "labels": by("split", by("label", AMOUNT)),
-        "recordings_listed": WHOLE,
-        "recordings_without_annotations": WHOLE,
-        "annotations_read": WHOLE,
-        "bytes_stored": WHOLE,
-        "fields": several(TEXT),
-        "classes": several(TEXT),
+        **each(WHOLE, "recordings_listed recordings_without_annotations annotations_read bytes_stored"),
+        **each(several(TEXT), "fields classes"),
         "columns": several(COLUMN),
         "accepted": several(TEXT),
         "format_version": WHOLE,
@@ -113,10 +108,7 @@ VERDICT = keys(
     {
         "snapshot": WHOLE,
         "shards": about("checked", WHOLE),
-        "of_shards": WHOLE,
-        "files": WHOLE,
-        "clips": WHOLE,
-        "size_bytes": WHOLE,
+        **each(WHOLE, "of_shards files clips size_bytes"),
         "problems": several(TEXT),
         "not_marked": WHOLE,
         "versions": by("package", by("version", about("shards", WHOLE))),
@@ -126,18 +118,11 @@ VERDICT = keys(
 REPORT: dict[str, Schema] = {
     "status": {"enum": ["published", "unchanged", "not_published", "failed"]},
     "root": TEXT,
-    "shards_planned": WHOLE,
-    "shards_built": WHOLE,
-    "shards_reused": WHOLE,
-    "shards_from_clips": WHOLE,
-    "shards_healed": WHOLE,
-    "shards_renewed": WHOLE,
-    "donors_unusable": WHOLE,
-    "wall_s": SECONDS,
-    "plan_s": SECONDS,
-    "startup_s": SECONDS,
-    "work_s": SECONDS,
-    "decoded_s": SECONDS,
+    **each(
+        WHOLE,
+        "shards_planned shards_built shards_reused shards_from_clips shards_healed shards_renewed donors_unusable",
+    ),
+    **each(SECONDS, "wall_s plan_s startup_s work_s decoded_s"),
     "phase_s": by("phase", SECONDS),
     "stage_s": by("stage", SECONDS),
     "requests": by("operation", WHOLE),
@@ -176,13 +161,9 @@ BUILD = keys(
     {
         "state": {"enum": ["running", "interrupted", "published", "unchanged", "not_published", "failed"]},
         "message": maybe(TEXT),
-        "started": TEXT,
-        "last_sign": TEXT,
-        "host": TEXT,
+        **each(TEXT, "started last_sign host"),
         "pid": WHOLE,
-        "shards_planned": maybe(WHOLE),
-        "shards_committed": maybe(WHOLE),
-        "recordings_listed": maybe(WHOLE),
+        **each(maybe(WHOLE), "shards_planned shards_committed recordings_listed"),
         "progress": maybe(TEXT),
         "numbers": maybe(NUMBERS),
     }
@@ -200,13 +181,8 @@ PUBLISHED = keys(
 )
 REJECTION = keys(
     {
-        "kind": TEXT,
-        "reason": TEXT,
-        "stage": maybe(TEXT),
-        "source": maybe(TEXT),
-        "recording_id": maybe(TEXT),
-        "source_uri": maybe(TEXT),
-        "file": maybe(TEXT),
+        **each(TEXT, "kind reason"),
+        **each(maybe(TEXT), "stage source recording_id source_uri file"),
         "line": maybe(WHOLE),
         "start_s": maybe(NUMBER),
         "detail": maybe(TEXT),
@@ -220,8 +196,7 @@ TABLE = keys({"snapshot": WHOLE, "rows": WHOLE})
 SHOW: list[Schema] = [
     keys(
         {
-            "root": TEXT,
-            "name": TEXT,
+            **each(TEXT, "root name"),
             "snapshot": WHOLE,
             "snapshots": several(WHOLE),
             "created": TEXT,
@@ -235,8 +210,7 @@ SHOW: list[Schema] = [
             "statistics": by("split", {"type": "object"}),
             "saturation": SATURATION,
             "duplicates": by("what", WHOLE),
-            "fields": several(TEXT),
-            "label_lists": several(TEXT),
+            **each(several(TEXT), "fields label_lists"),
             "files": by("format", WHOLE),
             "columns": several(COLUMN),
             "measured": by("column", {"type": "object"}),
@@ -245,20 +219,15 @@ SHOW: list[Schema] = [
             "versions": by("package", by("version", WHOLE)),
             "classes": several(TEXT),
             "counts": COUNTS,
-            "recordings_listed": WHOLE,
-            "recordings_without_annotations": WHOLE,
-            "recordings_forgotten": WHOLE,
+            **each(WHOLE, "recordings_listed recordings_without_annotations recordings_forgotten"),
             "manifest": maybe(TEXT),
             "examples": about(
                 "clips",
                 several(
                     keys(
                         {
-                            "clip_id": TEXT,
-                            "recording_id": TEXT,
-                            "split": TEXT,
-                            "start_s": SECONDS,
-                            "duration_s": SECONDS,
+                            **each(TEXT, "clip_id recording_id split"),
+                            **each(SECONDS, "start_s duration_s"),
                         }
                     )
                 ),
@@ -275,9 +244,7 @@ SHOW: list[Schema] = [
                 "kept": WHOLE,
                 "kept_s": SECONDS,
                 "dropped": by("rule", WHOLE),
-                "regained": WHOLE,
-                "lost": WHOLE,
-                "unknown": WHOLE,
+                **each(WHOLE, "regained lost unknown"),
                 "by_split": by("split", {"type": "object"}),
             }
         ),
@@ -293,8 +260,7 @@ SHOW: list[Schema] = [
                     keys(
                         {
                             "pcm_sha256": TEXT,
-                            "clip_id": TEXT,
-                            "split": TEXT,
+                            **each(TEXT, "clip_id split"),
                             "label": maybe(TEXT),
                             "recording_id": TEXT,
                             "first": TRUTH,
@@ -309,18 +275,12 @@ SHOW: list[Schema] = [
         keys(
             {
                 "root": TEXT,
-                "snapshot": WHOLE,
-                "recordings": WHOLE,
-                "too_quiet": WHOLE,
-                "skipped": WHOLE,
+                **each(WHOLE, "snapshot recordings too_quiet skipped"),
                 "near_duplicates": several(
                     keys(
                         {
                             "similarity": NUMBER,
-                            "recording_a": TEXT,
-                            "split_a": TEXT,
-                            "recording_b": TEXT,
-                            "split_b": TEXT,
+                            **each(TEXT, "recording_a split_a recording_b split_b"),
                         }
                     )
                 ),
@@ -330,16 +290,11 @@ SHOW: list[Schema] = [
     about("--manifest", TABLE),
 ]
 PLAN = {
-    "recordings_listed": WHOLE,
-    "recordings_rejected": WHOLE,
-    "recordings_without_annotations": WHOLE,
-    "recordings_forgotten": WHOLE,
+    **each(WHOLE, "recordings_listed recordings_rejected recordings_without_annotations recordings_forgotten"),
     "recordings_dropped": by("rule", WHOLE),
-    "annotations_read": WHOLE,
-    "annotations_rejected": WHOLE,
+    **each(WHOLE, "annotations_read annotations_rejected"),
     "annotations_dropped": by("rule", WHOLE),
-    "annotations_ignored": WHOLE,
-    "annotations_merged": WHOLE,
+    **each(WHOLE, "annotations_ignored annotations_merged"),
     "rejected": by("reason", WHOLE),
     "rejected_examples": by("reason", {"type": "object"}),
     "rejections": several({"type": "object"}),
@@ -347,8 +302,7 @@ PLAN = {
     "passed_over": by("source", by("kind of file", WHOLE)),
     "estimate": keys({"clips": WHOLE, "clip_s": SECONDS, "stored_bytes": WHOLE, "work_s": SECONDS, "cores": WHOLE}),
     "estimated_s": SECONDS,
-    "shards_planned": WHOLE,
-    "shards_missing": WHOLE,
+    **each(WHOLE, "shards_planned shards_missing"),
     "shards": several(
         keys({"key": TEXT, "split": TEXT, "bucket": TEXT, "recordings": several(TEXT), "committed": TRUTH})
     ),
@@ -382,11 +336,9 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
                 "reasons": several(
                     keys(
                         {
-                            "reason": TEXT,
-                            "kind": TEXT,
+                            **each(TEXT, "reason kind"),
                             "count": WHOLE,
-                            "meaning": TEXT,
-                            "remedy": TEXT,
+                            **each(TEXT, "meaning remedy"),
                             "examples": several(REJECTION),
                         }
                     )
@@ -401,8 +353,7 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
     "verify": VERDICT,
     "diff": keys(
         {
-            "a": WHOLE,
-            "b": WHOLE,
+            **each(WHOLE, "a b"),
             "same": TRUTH,
             "shards": keys({"kept": WHOLE, "added": WHOLE, "removed": WHOLE}),
             "recordings": CHANGED,
@@ -416,16 +367,9 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
     ),
     "gc": keys(
         {
-            "snapshots": SIZES,
-            "exports": SIZES,
-            "shards": SIZES,
-            "notes": SIZES,
-            "leftovers": SIZES,
-            "annotations": SIZES,
-            "kept": several(WHOLE),
-            "dropped": several(WHOLE),
-            "held": WHOLE,
-            "retries": WHOLE,
+            **each(SIZES, "snapshots exports shards notes leftovers annotations"),
+            **each(several(WHOLE), "kept dropped"),
+            **each(WHOLE, "held retries"),
             **FILES,
             "removed": about("whether they were removed", TRUTH),
         }
@@ -438,8 +382,7 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
                     **FORGET,
                     "snapshots": several(WHOLE),
                     "publishes": TRUTH,
-                    "shards": WHOLE,
-                    "retries": WHOLE,
+                    **each(WHOLE, "shards retries"),
                     **FILES,
                     "exports": several(TEXT),
                 }
@@ -452,10 +395,7 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
                     **FORGET,
                     "published": maybe(WHOLE),
                     "nothing_left": several(TEXT),
-                    "shards_made": WHOLE,
-                    "shards_dropped": WHOLE,
-                    "removed_files": WHOLE,
-                    "removed_bytes": WHOLE,
+                    **each(WHOLE, "shards_made shards_dropped removed_files removed_bytes"),
                     "removed_snapshots": several(WHOLE),
                     "traces": maybe({"type": "object"}),
                     "clean": TRUTH,
@@ -466,11 +406,8 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
     "export": keys(
         {
             "snapshot": WHOLE,
-            "format": TEXT,
-            "to": TEXT,
-            "written": several(TEXT),
-            "without_clips": several(TEXT),
-            "notes": several(TEXT),
+            **each(TEXT, "format to"),
+            **each(several(TEXT), "written without_clips notes"),
         }
     ),
     "recipes": [
