@@ -74,7 +74,8 @@ COUNTS = keys(
     {
         **each(
             WHOLE,
-            "recordings_used recordings_rejected spans_rejected annotations_used annotations_rejected clips_candidates clips_augmented clips_kept clips_rejected",
+            "recordings_used recordings_rejected spans_rejected annotations_used annotations_rejected clips_candidates"
+            " clips_augmented clips_kept clips_rejected",
         ),
         "dropped": by("rule", WHOLE),
         "rejected": by("reason", WHOLE),
