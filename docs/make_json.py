@@ -301,7 +301,14 @@ PLAN = {
     "rejections": several({"type": "object"}),
     "noted": by("note", WHOLE),
     "passed_over": by("source", by("kind of file", WHOLE)),
-    "estimate": keys({"clips": WHOLE, "clip_s": SECONDS, "stored_bytes": WHOLE, "work_s": SECONDS, "cores": WHOLE}),
+    "estimate": keys(
+        {
+            **each(WHOLE, "clips stored_bytes cores headers_read"),
+            **each(SECONDS, "clip_s work_s least_work_s most_work_s"),
+            "of_last_build": about("whether the time follows from how fast the last build was", TRUTH),
+            "rough": about("why the numbers may be far off", several(TEXT)),
+        }
+    ),
     "estimated_s": SECONDS,
     **each(WHOLE, "shards_planned shards_missing"),
     "shards": several(

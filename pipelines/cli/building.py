@@ -166,14 +166,15 @@ def _say(report: Any) -> None:
 
 @click.command()
 @config_argument
+@click.option("--no-sample", is_flag=True, help="Do not read the headers of some recordings to estimate lengths.")
 @json_option
 @reported
-def plan(config: str, as_json: bool) -> None:
+def plan(config: str, no_sample: bool, as_json: bool) -> None:
     """Show what `build CONFIG` would do, without doing it."""
     from clipmill.pipelines.cli.wording import describe_forecast, describe_plan
     from clipmill.pipelines.run.preview import plan as preview
 
-    result = preview(config)
+    result = preview(config, sample=not no_sample)
     if as_json:
         say_json(result.to_dict())
         return
