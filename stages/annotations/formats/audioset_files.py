@@ -46,6 +46,7 @@ class AudioSet(RecordFormat):
         "YTID",
         "Y{YTID}",
         "{YTID}_{start_seconds}",
+        "Y{YTID}_{start_seconds}",
         "{YTID}_{start_seconds}_{end_seconds}",
         "Y{YTID}_{start_seconds}_{end_seconds}",
     )
