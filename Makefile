@@ -17,7 +17,7 @@ ifeq ($(TORCH),cpu)
 # This torch does not need CUDA libraries, so those in the lock are left out. --no-deps keeps pip from adding them again.
 NOT_FOR_CPU := ^(torch|torchaudio|triton|nvidia-.*|cuda-.*)==
 define install
-$(INSTALL) --no-deps --index-url $(TORCH_INDEX) $$(sed -nE 's/^(torch(audio)?==[^ ]+).*/\1/p' $(1))
+! grep -q '^torch==' $(1) || $(INSTALL) --no-deps --index-url $(TORCH_INDEX) $$(sed -nE 's/^(torch(audio)?==[^ ]+).*/\1/p' $(1))
 awk '/^[^ ]/ {keep = $$0 !~ /$(NOT_FOR_CPU)/} keep' $(1) > $(VENV)/$(1)
 $(INSTALL) --no-deps --require-hashes -r $(VENV)/$(1)
 endef
@@ -25,7 +25,7 @@ else
 install = $(INSTALL) --require-hashes -r $(1)
 endif
 
-.PHONY: demo test test-python test-slow crash-matrix lint bench figures lock wheels clean python
+.PHONY: demo test test-python test-slow crash-matrix lint bench figures image-libraries image lock wheels clean python
 
 ## Refuse a Python that clipmill does not support, or that is not the one that .venv was created with
 python:
@@ -86,6 +86,17 @@ figures: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.rebuild
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.loaders --hours 10 --rounds 2
+
+## Install what an image needs into VENV (see Dockerfile): the libraries, and those of Ray's job server and cluster
+image-libraries: requirements.lock requirements-cluster.lock | python
+	"$(PYTHON)" -m venv $(VENV)
+	$(call install,requirements.lock)
+	$(call install,requirements-cluster.lock)
+
+## Install clipmill itself there, as a copy, and remove what only installing needs
+image: pyproject.toml
+	$(INSTALL) --no-deps --no-build-isolation .
+	$(BIN)/pip uninstall --quiet --yes pip
 
 ## Resolve the dependencies again, for all supported Pythons at once (needs uv). UPGRADE= keeps the locked versions
 UPGRADE := --upgrade

@@ -23,8 +23,8 @@ _ENDINGS = {"min": "_below_min", "max": "_above_max", "unknown": "_unknown"}
 class Bounds(Frozen):
     """Bound the values of a column. min, max : the least and the greatest value that are kept; at least one is set"""
 
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, description="least value that is kept")
+    max: float | None = Field(None, description="greatest value that is kept")
 
     @model_validator(mode="after")
     def _check(self) -> Bounds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +55,61 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schema_accepts_what_clipmill_accepts() -> Iterator[None]:
+    """Hold the JSON Schema of configurations against each one that is loaded in this process."""
+    import jsonschema
+
+    from clipmill.pipelines import config_file
+    from clipmill.pipelines.config_schema import SCHEMA_FILE, config_schema
+    from clipmill.schemas.config.yaml_document import Document
+
+    validator = jsonschema.Draft7Validator(json.loads(SCHEMA_FILE.read_text()))
+    real = config_file.loads
+
+    def loads(text: str, **more: Any) -> Any:
+        loaded = real(text, **more)
+        content = Document(text, "").data
+        problem = jsonschema.exceptions.best_match(validator.iter_errors(content))
+        if problem is not None:  # some tests install stages
+            live = jsonschema.Draft7Validator(config_schema(installed=True))
+            problem = jsonschema.exceptions.best_match(live.iter_errors(content))
+        assert problem is None, f"the schema refuses {problem.json_path}: {problem.message}"
+        return loaded
+
+    config_file.loads = loads
+    yield
+    config_file.loads = real
+
+
+@pytest.fixture(scope="session", autouse=True)
+def json_is_as_its_schemas_say() -> Iterator[None]:
+    """Hold what each command prints with --json in this process against the schema in docs/json."""
+    import click
+    import jsonschema
+
+    from clipmill.pipelines.cli import terminal
+
+    folder = Path(__file__).parents[1] / "docs/json"
+    validators: dict[str, Any] = {}
+    real = terminal.versioned
+
+    def versioned(value: Any) -> Any:
+        made = real(value)
+        context = click.get_current_context(silent=True)
+        name = "error" if {"error", "code"} <= made.keys() else context.info_name if context is not None else None
+        if name is not None and (folder / f"{name}.json").exists():
+            if name not in validators:
+                validators[name] = jsonschema.Draft7Validator(json.loads((folder / f"{name}.json").read_text()))
+            problem = jsonschema.exceptions.best_match(validators[name].iter_errors(made))
+            assert problem is None, f"docs/json/{name}.json: {problem.json_path}: {problem.message[:300]}"
+        return made
+
+    terminal.versioned = versioned
+    yield
+    terminal.versioned = real
 
 
 @pytest.fixture(autouse=True)

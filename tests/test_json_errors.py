@@ -18,7 +18,7 @@ from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
 ROOT = Path(__file__).parents[1]
-SHAPE = {"error", "code", "key", "file", "line", "problems"}
+SHAPE = {"schema", "error", "code", "key", "file", "line", "problems"}
 
 
 def run(*args: Any) -> Any:

@@ -166,14 +166,15 @@ def _say(report: Any) -> None:
 
 @click.command()
 @config_argument
+@click.option("--no-sample", is_flag=True, help="Do not read the headers of some recordings to estimate lengths.")
 @json_option
 @reported
-def plan(config: str, as_json: bool) -> None:
+def plan(config: str, no_sample: bool, as_json: bool) -> None:
     """Show what `build CONFIG` would do, without doing it."""
     from clipmill.pipelines.cli.wording import describe_forecast, describe_plan
     from clipmill.pipelines.run.preview import plan as preview
 
-    result = preview(config)
+    result = preview(config, sample=not no_sample)
     if as_json:
         say_json(result.to_dict())
         return
@@ -189,17 +190,18 @@ def plan(config: str, as_json: bool) -> None:
     show_default=True,
     help="Folder for the corpus and the dataset.",
 )
+@click.option("--root", metavar="ADDRESS", help="Where to build the dataset instead, such as s3://bucket/demo.")
 @workers_option
 @json_option
 @reported
-def demo(out: Path, workers: int | None, as_json: bool) -> None:
+def demo(out: Path, root: str | None, workers: int | None, as_json: bool) -> None:
     """Build a dataset from a small synthetic corpus.
 
     It is built in a folder with its configuration, and spectrograms of a few clips are drawn.
     """
     from clipmill.pipelines.cli.demo import run
 
-    result = run(out, workers=workers, quiet=as_json)
+    result = run(out, root, workers=workers, quiet=as_json)
     if as_json:
         say_json({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
         sys.exit(result.report.exit_code)

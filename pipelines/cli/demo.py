@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,23 +75,27 @@ class DemoResult:
     text: str
 
 
-def run(folder: Path, workers: int | None = None, quiet: bool = False) -> DemoResult:
+def run(folder: Path, root: str | None = None, workers: int | None = None, quiet: bool = False) -> DemoResult:
     """Synthesise the corpus, build the dataset and draw its spectrograms under a folder.
 
+    Parameters
+    ----------
+    root : address of the dataset; None: in the folder
     workers : of a private Ray; None builds in this process, since the corpus is small
     """
-    corpus, dataset, config = folder / "corpus", folder / "dataset", folder / "demo.yaml"
+    corpus, config = folder / "corpus", folder / "demo.yaml"
+    dataset = root or str(folder / "dataset")
     try:
         if not corpus.exists():
             synthesise(corpus)
-        config.write_text(_CONFIG.format(corpus=corpus, dataset=dataset))
+        config.write_text(_CONFIG.format(corpus=corpus, dataset=json.dumps(dataset)))
     except OSError as error:
         raise ClipmillError(f"cannot write the demo to {folder}: {error.strerror}") from None
     report = build(load(config), workers=workers, quiet=quiet)
     picture = folder / "spectrograms.png"
     lines = describe_build(report)
     if report.snapshot is not None and report.exit_code == 0:
-        draw(Root(str(dataset)), report.snapshot.commits, picture)
+        draw(Root(dataset), report.snapshot.commits, picture)
         lines += [
             "",
             f"dataset      {dataset}  (configuration: {config})",

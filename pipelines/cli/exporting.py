@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from clipmill.pipelines.cli.command_line import (
     YamlText,
@@ -15,10 +16,29 @@ from clipmill.pipelines.cli.command_line import (
     root_argument,
 )
 from clipmill.pipelines.cli.terminal import say, say_json
-from clipmill.pipelines.exports import FORMATS, format_of
 from clipmill.schemas.errors import ConfigError
 
 _MAX_SHOWN = 50
+
+
+class _FormatName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a format. The formats are looked up when one is given, since that takes longer than all else that starts a command."""
+
+    name = "format"
+
+    @property
+    def _choice(self) -> click.Choice[str]:
+        from clipmill.pipelines.exports import FORMATS
+
+        return click.Choice(list(FORMATS))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name. Fails if there is no such format."""
+        return self._choice.convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the formats that begin with a text."""
+        return self._choice.shell_complete(ctx, param, incomplete)
 
 
 class _Export(click.Command):
@@ -26,6 +46,8 @@ class _Export(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help, and a list of the formats with their options."""
+        from clipmill.pipelines.exports import FORMATS, format_of
+
         super().format_help_text(ctx, formatter)
         about = {name: format_of(name) for name in FORMATS}
         with formatter.section("Formats"):
@@ -57,7 +79,7 @@ class _KeyValue(click.ParamType):  # type: ignore[type-arg]
 
 @click.command(cls=_Export)
 @root_argument
-@click.argument("format", type=click.Choice(list(FORMATS)), metavar="FORMAT")
+@click.argument("format", type=_FormatName(), metavar="FORMAT")
 @number_option
 @click.option(
     "--to",

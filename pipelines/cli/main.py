@@ -13,6 +13,7 @@ import click
 
 from clipmill.pipelines.cli.building import build, demo, plan, retry
 from clipmill.pipelines.cli.command_line import fail
+from clipmill.pipelines.cli.editor_schema import schema
 from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
 from clipmill.pipelines.cli.keeping import forget, gc
@@ -52,7 +53,7 @@ def main() -> None:
     """
 
 
-for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, export, recipes):
+for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, export, recipes, schema):
     main.add_command(_command)
 
 

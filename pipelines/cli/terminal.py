@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -46,9 +47,19 @@ def say(*lines: str, err: bool = False) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
-def say_json(value: Any) -> None:
-    """Print one JSON object, in whose texts secrets are hidden."""
-    click.echo(json.dumps(hide_in_data(value)))
+JSON_VERSION = 1
+"""Version of the objects that commands print with --json: raised when a key is removed, renamed or means something else. New keys may come
+at any time. docs/json has their schemas."""
+
+
+def versioned(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object that a command prints with --json, with its version under the key `schema`."""
+    return {"schema": JSON_VERSION, **value}
+
+
+def say_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object with its version; secrets in its texts are hidden."""
+    click.echo(json.dumps(hide_in_data(versioned(value))))
 
 
 def guard_stderr() -> None:

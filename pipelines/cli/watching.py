@@ -21,7 +21,7 @@ import click
 
 from clipmill.pipelines.cli.command_line import told_as
 from clipmill.pipelines.cli.prometheus_text import metrics_text, write_metrics
-from clipmill.pipelines.cli.terminal import say
+from clipmill.pipelines.cli.terminal import say, versioned
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.secret_values import hide_in_data
 
@@ -128,7 +128,7 @@ def _run(words: list[str], watch: Watch) -> str:
     """Run the command; return what went wrong, or an empty text."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="clipmill-report-", suffix=".json", encoding="utf-8") as report:
-            json.dump(hide_in_data(watch.report), report)
+            json.dump(hide_in_data(versioned(watch.report)), report)
             report.flush()
             environment = {
                 **os.environ,

@@ -290,15 +290,27 @@ def describe_plan(plan: Plan, missing: int, estimate: Estimate) -> list[str]:
     lines.append(
         f"shards       {len(plan.keys):,}: {missing:,} to build, {len(plan.keys) - missing:,} already committed"
     )
-    lines.append(
-        f"estimate     {counted(estimate.clips, 'clip')}, {format_duration(estimate.clip_s)}, {format_size(estimate.stored_bytes)},"
-        f" from file sizes and annotations; {format_duration(estimate.work_s)} of work on {counted(estimate.cores, 'core')}"
-    )
+    lines += _describe_estimate(estimate)
     if counts := rejected_by_reason(plan):
         examples = rejected_examples(plan)
         lines.append("rejected by reason, with the first example of each:")
         for code in sorted(counts):
             lines += [*describe_rejections({code: counts[code]}), *_example(examples[code])]
+    return lines
+
+
+def _describe_estimate(estimate: Estimate) -> list[str]:
+    by = f"{counted(estimate.headers_read, 'header')}" if estimate.headers_read else "file sizes"
+    lines = [
+        f"estimate     {counted(estimate.clips, 'clip')}, {format_duration(estimate.clip_s)}, {format_size(estimate.stored_bytes)},"
+        f" from {by} and annotations"
+    ]
+    if estimate.most_work_s > 0:
+        how = "at the speed of the last build" if estimate.of_last_build else f"on {counted(estimate.cores, 'core')}"
+        least, most = format_duration(estimate.least_work_s), format_duration(estimate.most_work_s)
+        lines.append(f"time         {f'{least} to {most}' if least != most else most} of work, {how}")
+    if estimate.rough:
+        lines.append(f"             rough, because nothing is heard yet: {'; '.join(estimate.rough)}")
     return lines
 
 

@@ -335,3 +335,19 @@ def _rows(root: Root, sha256: str) -> Iterator[dict[str, Any]]:
             raise ValueError("it is not a table of rejections")
         for batch in file.iter_batches(use_threads=False):
             yield from batch.to_pylist()
+
+
+_ENOUGH_S = 1.0
+"""Seconds of work from which on a build says how fast this machine is."""
+
+
+def last_rate(root: Root) -> float | None:
+    """Return the seconds of audio that the last build decoded in a second of work; None if none did enough to go by."""
+    for note in reversed(read_notes(root)):
+        try:
+            rate, work_s = note.numbers["rates"]["decoded_x_realtime"], note.numbers["seconds"]["work"]
+        except (KeyError, TypeError):
+            continue
+        if isinstance(rate, int | float) and isinstance(work_s, int | float) and rate > 0 and work_s >= _ENOUGH_S:
+            return float(rate)
+    return None

@@ -1,4 +1,4 @@
-"""Estimate the clips, bytes and time of a plan from file sizes and annotations. No recording is opened."""
+"""Estimate the clips, bytes and time of a plan, from file sizes, annotations, and what the headers of some recordings say."""
 
 from __future__ import annotations
 
@@ -11,59 +11,139 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipmill.pipelines.plan.header_sample import Expected
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.config import Config
 from clipmill.schemas.records import Snapshot
 
-_FLAC = 0.55
+_FLAC = 0.5
 """Usual size relative to 16-bit PCM, for speech and environmental sound."""
-_PACKED = 0.9
+_PACKED = 0.75
 """Usual size of features after zstd, relative to plain floats."""
 _TIMES_REALTIME = 400
 """Seconds of audio built per second on one core, including log-mel and MFCC; see docs/performance.md."""
 _RAY_S = 15.0
 _WITHOUT_RAY_S = 3600.0
 _IMAGE_BYTES = 25_000
+_REPEATED = 0.7
+"""Share of repeated features that compression removes."""
+_CLIP_BYTES = 400
+"""What a clip takes besides its samples and features: its row, the header of its FLAC, the padding of a tar's members."""
+_BY_CUTTING = ("tail", "keep_every")
+"""Rules whose clips are not counted in what is expected."""
 _EXAMPLE = ("file", "line", "source_uri", "detail")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimated size of a dataset. work_s : working time for the missing shards, on `cores` cores; all else is for the whole dataset"""
+    """The estimated size of a dataset.
+
+    clips, clip_s, stored_bytes : number of clips, their seconds, and the bytes of the shards
+    work_s : working time for the missing shards, on `cores` cores
+    least_work_s, most_work_s : between which it probably lies
+    of_last_build : whether the time follows from how fast the last build was
+    headers_read : number of recordings whose header was read; 0 if lengths follow from the sizes of files alone
+    rough : why the numbers may be far off
+    """
 
     clips: int
     clip_s: float
     stored_bytes: int
     work_s: float
     cores: int
+    least_work_s: float = 0.0
+    most_work_s: float = 0.0
+    of_last_build: bool = False
+    headers_read: int = 0
+    rough: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "rough": list(self.rough)}
 
 
-def estimate(config: Config, public: dict[str, Any], plan: Plan, missing_s: float, last: Snapshot | None) -> Estimate:
+def estimate(
+    config: Config,
+    public: dict[str, Any],
+    plan: Plan,
+    missing_s: float,
+    last: Snapshot | None,
+    expected: Expected | None = None,
+    last_rate: float | None = None,
+) -> Estimate:
     """Estimate the clips, bytes and time of a plan.
 
     Parameters
     ----------
     public : the configuration as snapshots keep it
-    missing_s : seconds of audio in shards that have to be built
+    missing_s : seconds of audio in shards that have to be built, by the sizes of files
     last : the newest snapshot; if it was stored in the same way, its bytes per second are used
+    expected : what headers say; None: they were not read
+    last_rate : seconds of audio that the last build decoded in a second of work; None: there is none to go by
     """
     cores = len(os.sched_getaffinity(0))
-    clip_s = plan.clips_estimated_s
+    clips, clip_s, padded_s, repeated_s = float(plan.clips_estimated), plan.clips_estimated_s, 0.0, 0.0
+    rough: tuple[str, ...] = ()
+    if expected is not None:
+        clips, clip_s, rough = expected.clips, expected.clip_s, expected.rough
+        padded_s, repeated_s = expected.padded_s, expected.repeated_s
+        missing_s *= _correction(plan, expected)
     same = (
         last is not None
         and last.seconds.kept_s > 0
         and all(last.config.get(section) == public.get(section) for section in ("audio", "features", "output"))
     )
-    per_second = last.bytes_stored / last.seconds.kept_s if last is not None and same else _bytes_per_second(config)
-    pictures = plan.clips_estimated * _IMAGE_BYTES if config.output.images is not None and not same else 0
-    work_s = missing_s / _TIMES_REALTIME / cores + (_RAY_S if missing_s > _WITHOUT_RAY_S else 0.0)
-    return Estimate(plan.clips_estimated, clip_s, round(clip_s * per_second) + pictures, work_s, cores)
+    if last is not None and (heard := _as_last(config, public, last, expected)) is not None:
+        (clips, clip_s), rough = heard, ()
+    if last is not None and same:
+        stored_bytes = clip_s * last.bytes_stored / last.seconds.kept_s
+    else:
+        audio, features = _bytes_per_second(config)
+        heard_s = clip_s - padded_s
+        stored_bytes = heard_s * audio + (heard_s - _REPEATED * repeated_s) * features + clips * _CLIP_BYTES
+        stored_bytes += clips * _IMAGE_BYTES if config.output.images is not None else 0
+    starting_s = _RAY_S if missing_s > _WITHOUT_RAY_S else 0.0
+    rate = last_rate or _TIMES_REALTIME * cores
+    slower, faster = (1.5, 0.7) if last_rate else (3.0, 0.5)
+    work_s = missing_s / rate
+    return Estimate(
+        round(clips),
+        clip_s,
+        round(stored_bytes),
+        work_s + starting_s,
+        cores,
+        work_s * faster + starting_s * bool(missing_s),
+        work_s * slower + starting_s * bool(missing_s),
+        last_rate is not None,
+        expected.n_headers if expected is not None else 0,
+        rough,
+    )
 
 
-def _bytes_per_second(config: Config) -> float:
+def _correction(plan: Plan, expected: Expected) -> float:
+    """Return by what factor the audio of a plan is longer than the sizes of files suggest."""
+    return expected.clip_s / plan.clips_estimated_s if plan.clips_estimated_s > 0 else 1.0
+
+
+def _as_last(
+    config: Config, public: dict[str, Any], last: Snapshot, expected: Expected | None
+) -> tuple[float, float] | None:
+    """Return the clips and their seconds if the last build cut and chose clips in the same way, and what it left out is not known without
+    hearing the recordings; else None."""
+    same = all(last.config.get(key) == public.get(key) for key in ("sources", "audio", "silence", "clips", "split"))
+    counts, kept_s = last.counts, last.seconds.kept_s
+    if expected is None or not expected.rough or not same or not kept_s or not last.seconds.decoded_s:
+        return None
+    if any(source.segment.mode in ("silence", "speech") for source in config.sources):
+        growth = expected.n_recordings / max(1, counts.recordings_used)
+        return counts.clips_stored * growth, kept_s * growth
+    stored = counts.clips_kept + counts.clips_augmented
+    n_cut = counts.clips_candidates - sum(counts.dropped.get(rule, 0) for rule in _BY_CUTTING)
+    share = counts.clips_kept / n_cut if n_cut > 0 else 1.0
+    return expected.clips * share, expected.clips * share * kept_s / max(1, stored)
+
+
+def _bytes_per_second(config: Config) -> tuple[float, float]:
+    """Return what a second of clips takes in all formats: its samples, and its features."""
     rate_hz, features = config.audio.sample_rate_hz, config.features
     sample_bytes = 4 if config.audio.sample_format == "float32" else 2
     audio = rate_hz * sample_bytes * (_FLAC if config.output.audio_codec == "flac" else 1.0)
@@ -77,7 +157,8 @@ def _bytes_per_second(config: Config) -> float:
         n_bins = 1 + features.spectrogram.n_fft // 2
         values += n_bins * rate_hz / features.spectrogram.hop_length * features.names.count("phase")
         values += n_bins * rate_hz / features.spectrogram.hop_length
-    return (audio + values * value_bytes * _PACKED) * len(config.output.formats)
+    n_formats = len(config.output.formats)
+    return audio * n_formats, values * value_bytes * _PACKED * n_formats
 
 
 def rejected_by_reason(plan: Plan) -> Counter[str]:

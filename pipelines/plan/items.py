@@ -45,6 +45,11 @@ _REGEX_TIMEOUT_S = 1.0
 _WHOLE: tuple[float, float | None] = (0.0, None)
 
 
+def usual_bytes_per_s(extension: str) -> int:
+    """Return the usual bytes per second of files with an extension."""
+    return _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S)
+
+
 @dataclass(slots=True)
 class Entry:
     """An annotation row of an item. See `clipmill.schemas.tables.ANNOTATION`.
@@ -275,7 +280,7 @@ class ItemMaker:
         return items
 
     def _estimate_s(self, recording: Recording, extension: str) -> float:
-        return recording.size_bytes / (self._bytes_per_second or _BYTES_PER_S.get(extension, _USUAL_BYTES_PER_S))
+        return recording.size_bytes / (self._bytes_per_second or usual_bytes_per_s(extension))
 
     def _annotated(self, recording: Recording, label: str | None, fields: dict[str, str], rows: Rows) -> list[Item]:
         """Return one item for each split that a row belongs to."""

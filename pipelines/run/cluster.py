@@ -40,6 +40,10 @@ WORKER_ENV = {
 # Ray Data itself waits for only 2 s, which is too short on a busy machine.
 _EXECUTOR_END_S = 60.0
 _MAX_WHY = 500
+GPUS_TO_COME = "CLIPMILL_CLUSTER_GPUS"
+"""Environment variable with the number of GPUs that a cluster has once its autoscaler has added them. Ray tells only those it has now, and
+none are added before somebody asks for one."""
+_MOST_DIGITS = 4
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def worker_environment() -> Iterator[None]:
 class Cluster:
     """The resources of a Ray cluster.
 
-    n_cpus, n_gpus : numbers of CPUs and GPUs
+    n_cpus, n_gpus : numbers of CPUs and GPUs; GPUs that are still to come count
     device : cpu | cuda, where features are computed
     feature_actors : number of actors that compute features, one per GPU; 0 on the CPU
     is_private : whether it was started for this build only
@@ -105,6 +109,16 @@ def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]
         spectral([np.zeros(max(config.audio.sample_rate_hz, config.features.min_samples), np.int16)])
     Sandbox(config, *stages).start()
     importlib.import_module("clipmill.pipelines.run.graph").output_root(config).connect()
+
+
+def gpus_to_come() -> int:
+    """Return how many GPUs the environment says that the cluster adds when asked. Raises ConfigError if it is no number."""
+    text = os.environ.get(GPUS_TO_COME, "").strip()
+    if text and not (text.isdecimal() and len(text) <= _MOST_DIGITS):
+        raise ConfigError(
+            f"the environment variable {GPUS_TO_COME} is {text[:20]!r}, not a number of GPUs", code="usage"
+        )
+    return int(text or 0)
 
 
 @contextmanager
@@ -163,18 +177,20 @@ def connect_to_ray(config: Config, workers: int | None, address: str | None) -> 
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler prints a stack trace
     try:
         resources = ray.cluster_resources()
-        n_gpus = int(resources.get("GPU", 0))
+        is_private = ours and not address
+        n_gpus = max(int(resources.get("GPU", 0)), 0 if is_private else gpus_to_come())
         requested = config.features.device
         can_use_gpu = chain_of(config).can_use_gpu
         if requested == "cuda" and n_gpus == 0 and can_use_gpu:
             raise ConfigError(
-                "is cuda, but the Ray cluster has no GPU: add GPU workers, or set it to auto or cpu",
+                "is cuda, but the Ray cluster has no GPU: add GPU workers, say in "
+                f"{GPUS_TO_COME} how many the cluster adds when asked, or set it to auto or cpu",
                 key="features.device",
                 code="config.no_gpu",
             )
         on_gpu = requested != "cpu" and n_gpus > 0 and can_use_gpu
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
-        yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private=ours and not address)
+        yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private)
     except ray.exceptions.RayError as error:
         raise ClipmillError(describe_ray_error(error), code="ray.failed") from None
     finally:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from clipmill.pipelines.config_file import ConfigFile, load_config
 from clipmill.pipelines.dataset.committed import find_committed
+from clipmill.pipelines.dataset.inspection import last_rate
 from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.marks import read_marks
 from clipmill.pipelines.dataset.records_io import read_forgotten, read_snapshot, snapshot_numbers
@@ -24,11 +25,13 @@ from clipmill.pipelines.plan.estimates import (
     rejected_by_reason,
     rejected_examples,
 )
+from clipmill.pipelines.plan.header_sample import choose, expect
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.build import device_notes
 from clipmill.pipelines.run.foresight import SplitForecast, forecast_split
 from clipmill.pipelines.run.graph import output_root
 from clipmill.pipelines.run.guard import guarded
+from clipmill.pipelines.run.header_process import read_headers
 from clipmill.pipelines.run.output_check import check_output
 from clipmill.schemas.plural import counted
 
@@ -39,7 +42,7 @@ class Preview:
 
     plan : the shards with their recordings
     committed : keys of planned shards that are already committed
-    estimate : clips, their length in seconds, bytes and working time in seconds
+    estimate : clips, their length in seconds, bytes and working time in seconds, see `clipmill.pipelines.plan.estimates.Estimate`
     split : recordings by split, limits that would be exceeded, and recordings that would move to another split
     notes : what would prevent a build on this machine
     """
@@ -117,12 +120,13 @@ _SHARDS = pa.schema(
 )
 
 
-def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Preview:
-    """List sources and annotations, and return what `build` would do. No recording is opened, and nothing is written.
+def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any], *, sample: bool = True) -> Preview:
+    """List sources and annotations, and return what `build` would do. Nothing is written.
 
     Parameters
     ----------
     config : path of a YAML file, a mapping with its content, or the result of `load_config`
+    sample : read the headers of at most 200 recordings, in a process of its own, for the estimate; otherwise no recording is opened
 
     Raises
     ------
@@ -143,5 +147,11 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any]) -> Pre
         found = find_committed(root, indexed, planned.keys, read_marks(root), last.number if last is not None else None)
         committed = frozenset(found.shards.keys)
         split = forecast_split(file.config, root, planned)
+        expected = None
+        if sample:
+            lengths = read_headers(file.config, choose(planned.table))
+            expected = expect(file.config, planned.table, lengths) if lengths else None
+        rate = last_rate(root)
     missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)
-    return Preview(planned, committed, estimate(file.config, file.public, planned, missing_s, last), split, notes)
+    estimated = estimate(file.config, file.public, planned, missing_s, last, expected, rate)
+    return Preview(planned, committed, estimated, split, notes)

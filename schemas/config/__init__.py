@@ -19,7 +19,7 @@ from clipmill.schemas.config.feature_config import Features
 from clipmill.schemas.config.image_config import Images
 from clipmill.schemas.config.label_config import From, Label, as_label, named_groups
 from clipmill.schemas.config.limits_config import Limits
-from clipmill.schemas.config.model import Frozen, Name, Positive, did_you_mean, error_at, later
+from clipmill.schemas.config.model import Frozen, Name, Positive, did_you_mean, error_at, later, written_as
 from clipmill.schemas.config.noise_config import Noise
 from clipmill.schemas.config.raw_config import Raw, names_extension
 from clipmill.schemas.config.segment_config import Segment as Segment
@@ -41,26 +41,32 @@ each recording would occur twice. The plan reports them as passed over; they are
 class Source(Frozen):
     """Configure one tree of recordings, which are labelled and cut in the same way."""
 
-    name: Name
-    root: str
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    name: Name = Field(description="of the source; each clip has it, and no two sources have the same")
+    root: str = Field(description="folder or address, such as s3://bucket/prefix")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="endpoint and credentials of a store; see docs/s3.md"
+    )
     include: list[str] = Field(
         default_factory=lambda: ["**/*"], description="patterns; only known audio extensions unless one is named"
     )
-    exclude: list[str] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list, description="patterns of what is left out")
     any_name: bool = later(
         False, description="patterns that name no extension take every file; those that are not audio are rejected"
     )
     follow_links: bool = Field(False, description="read symbolic links that lead out of the root")
     version: Literal["auto", "sha256"] = Field("auto", description="auto: size and mtime, or the store's ETag")
     bytes_per_second: Positive | None = Field(None, description="for sizing shards; default: typical of the extension")
-    annotations: Annotations | None = None
+    annotations: Annotations | None = Field(
+        None, description="tables or files of annotations: what is cut out, labels and fields; see docs/annotations.md"
+    )
     joins: list[Annotations] = later(
         [],
         description="more annotations, joined to the rows of `annotations`; a list under `annotations` says the same",
     )
-    segment: Segment = Segment()
-    label: Label | None = None
+    segment: Segment = Field(Segment(), description="how clips are cut out of recordings")
+    label: Annotated[Label | None, written_as(str | int | float | From | None)] = Field(
+        None, description="one label for all clips, or where labels come from"
+    )
     fields: str | None = Field(None, description="regex on the path; its named groups become fields of each clip")
     raw: Raw | None = later(None, description="the files have no header: all of each is samples of this kind")
     channels: Channels | None = later(None, description="instead of audio.channels")
@@ -176,7 +182,7 @@ class Source(Frozen):
 class Silence(Frozen):
     """Configure the level below which clips are dropped."""
 
-    min_dbfs: Annotated[float, Field(le=0)] | None = None
+    min_dbfs: Annotated[float, Field(le=0)] | None = Field(None, description="clips of a lower level are dropped")
 
 
 def _parquet() -> list[Literal["parquet", "webdataset"]]:
@@ -186,12 +192,20 @@ def _parquet() -> list[Literal["parquet", "webdataset"]]:
 class Output(Frozen):
     """Configure where the dataset is written, and in which formats."""
 
-    root: str
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(default_factory=_parquet)
-    audio_codec: Literal["flac", "wav"] = "flac"
-    shard_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
-    images: Images | None = Field(None, description="a PNG of each clip's log-mel")
+    root: str = Field(description="folder or address of the dataset")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="endpoint and credentials of a store; see docs/s3.md"
+    )
+    formats: Annotated[list[Literal["parquet", "webdataset"]], Field(min_length=1)] = Field(
+        default_factory=_parquet, description="of shards"
+    )
+    audio_codec: Literal["flac", "wav"] = Field("flac", description="of clips; both lose nothing")
+    shard_seconds: Annotated[float, Field(ge=1, le=86400)] = Field(
+        1800.0, description="audio of clips in a shard, roughly"
+    )
+    images: Annotated[Images | None, written_as(Images | bool | None)] = Field(
+        None, description="a PNG of each clip's log-mel"
+    )
     clip_id_bits: Literal[48, 128] | None = later(
         None,
         description="width of the hash in clips' ids: 128 in new datasets, 48 to compare one with a dataset of an older clipmill",
@@ -220,20 +234,25 @@ class Output(Frozen):
         return check_address(root)
 
 
+_Classes = Annotated[list[str | int | float], Field(min_length=1)]
+
+
 class Config(Frozen):
     """Configure a whole build."""
 
-    name: Name
-    sources: Annotated[list[Source], Field(min_length=1)]
-    audio: Audio = Audio()
-    silence: Silence = Silence()
+    name: Name = Field(description="of the dataset")
+    sources: Annotated[list[Source], Field(min_length=1)] = Field(description="trees of recordings")
+    audio: Audio = Field(Audio(), description="samples of clips")
+    silence: Silence = Field(Silence(), description="short for the stage `silence` of `clips`")
     clips: Steps | None = later(None, description="stages that clips go through, in this order; see docs/stages.md")
     noises: list[Noise] = later([], description="noises and impulse responses for `augment`; no clips are made of them")
-    features: Features = Features()
-    split: Split = Split.model_validate({"train": 1.0})
-    output: Output
-    limits: Limits = Limits()
-    classes: Annotated[list[str], Field(min_length=1)] | None = later(
+    features: Features = Field(Features(), description="what is computed from each clip")
+    split: Split = Field(
+        Split.model_validate({"train": 1.0}), description="which clips are for training, and which for evaluation"
+    )
+    output: Output = Field(description="where the dataset is written, and how")
+    limits: Limits = Field(Limits(), description="what keeps a finished build from being published")
+    classes: Annotated[Annotated[list[str], Field(min_length=1)] | None, written_as(_Classes | None)] = later(
         None, description="all labels, in the order of their ids; other labels are rejected"
     )
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from clipmill.schemas.config.address import check_address
 from clipmill.schemas.config.annotation_roles import ROLES, near_miss
-from clipmill.schemas.config.model import Frozen, later
+from clipmill.schemas.config.model import Frozen, later, written_as
 
 
 def _text_encoding(names: str) -> str:
@@ -58,7 +58,7 @@ def _tab(value: Any) -> Any:
 class SamplesAt(Frozen):
     """Configure times in samples at a fixed rate, independent of the recording's."""
 
-    samples_at_hz: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    samples_at_hz: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(description="times are samples at this rate")
 
 
 _TimeUnit = Annotated[
@@ -87,12 +87,16 @@ class Annotations(Frozen):
         None,
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
-    header: bool = True
-    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|", "whitespace"], BeforeValidator(_tab)] = "auto"
+    header: bool = Field(True, description="whether the first line has the names of the columns")
+    delimiter: Annotated[
+        Literal["auto", ",", ";", "\t", "|", "whitespace"],
+        BeforeValidator(_tab),
+        written_as(Literal["auto", ",", ";", "\t", "|", "whitespace", "tab", r"\t"]),
+    ] = Field("auto", description="what stands between two columns")
     rest: bool = later(
         False, description="delimiter whitespace only: the last column takes the rest of the line, with its blanks"
     )
-    quote: Literal["auto", "none", '"', "'"] = "auto"
+    quote: Literal["auto", "none", '"', "'"] = Field("auto", description="quotes around cells")
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
         "auto",
         description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM; of 'auto, cp949' the first that fits",
@@ -102,13 +106,15 @@ class Annotations(Frozen):
         default_factory=dict,
         description="start, end or duration, label, channel (counted from 1): by name or by index from 0",
     )
-    fields: Annotated[dict[str, int | str], BeforeValidator(_by_name)] = later(
-        {}, description="columns to carry: a map of names to columns, or a list of the header's names"
+    fields: Annotated[dict[str, int | str], BeforeValidator(_by_name), written_as(dict[str, int | str] | list[str])] = (
+        later({}, description="columns to carry: a map of names to columns, or a list of the header's names")
     )
     extra_columns: Literal["carry", "drop"] = Field(
         "carry", description="with a header: columns not named in `columns` or `fields`"
     )
-    time_unit: _TimeUnit = "s"
+    time_unit: _TimeUnit = Field(
+        "s", description="of start, end and duration; clock is 0:01:02.5, samples are at the recording's rate"
+    )
     decimal: Literal["auto", ".", ","] = later(
         "auto", description="sign before the fraction of times; auto refuses a file in which 16,000 can be 16"
     )

@@ -43,7 +43,9 @@ def _kind_of_track(value: Any) -> str:
 class Language(Frozen):
     """Choose the track of a language, as the file's metadata state it."""
 
-    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
+    language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length=35)] = Field(
+        description="as in the file's metadata, such as eng"
+    )
 
     @field_validator("language", mode="before")
     @classmethod
@@ -69,10 +71,13 @@ Track = Annotated[
 class Audio(Frozen):
     """Configure the samples of clips."""
 
-    sample_rate_hz: Annotated[int, Field(ge=1000, le=384000)] = 16000
-    channels: Channels = "mono"
-    resampler: Literal["soxr_hq", "soxr_vhq", "soxr_mq"] = "soxr_hq"
-    sample_format: Literal["int16", "float32"] = "int16"
+    sample_rate_hz: Annotated[int, Field(ge=1000, le=384000)] = Field(16000, description="of clips")
+    channels: Channels = Field(
+        "mono",
+        description="mono mixes all, keep keeps all in one clip, each makes a clip of each; left, right, or a list of numbers from 0 to mix",
+    )
+    resampler: Literal["soxr_hq", "soxr_vhq", "soxr_mq"] = Field("soxr_hq", description="quality of resampling")
+    sample_format: Literal["int16", "float32"] = Field("int16", description="of stored clips; float32 needs wav")
     truncated: Literal["reject", "keep"] = Field("reject", description="recordings whose file ends too early")
     track: Track = later("default", description="which audio track of a file that has several")
     gaps: Literal["fill", "reject", "ignore"] = later("fill", description="holes in a recording's timeline")

@@ -6,21 +6,26 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from clipmill.schemas.config.model import Frozen, Name, Share, did_you_mean
+from clipmill.schemas.config.model import Frozen, Name, Share, did_you_mean, written_as
+
+_PROBABILITY = "with which a copy has the effect"
 
 
 class Span(Frozen):
     """Bound what is drawn. low, high : both can be drawn; probability : with which a copy has the effect at all"""
 
-    low: float
-    high: float
-    probability: Share = 1.0
+    low: float = Field(description="least value that is drawn")
+    high: float = Field(description="greatest value that is drawn")
+    probability: Share = Field(1.0, description=_PROBABILITY)
 
     @model_validator(mode="after")
     def _check(self) -> Span:
         if self.low > self.high:
             raise ValueError(f"the range [{self.low:g}, {self.high:g}] is reversed")
         return self
+
+
+_Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 def _span(value: Any) -> Any:
@@ -42,7 +47,14 @@ def _span(value: Any) -> Any:
     raise ValueError("expected a range, as in [0.9, 1.1], one number, or {range: [0.9, 1.1], probability: 0.5}")
 
 
-Range = Annotated[Span, BeforeValidator(_span)]
+class Drawn(Frozen):
+    """Define how a range with a probability is written; see `Span`."""
+
+    range: float | _Pair = Field(description="[least, greatest], or one number")
+    probability: Share = Field(1.0, description=_PROBABILITY)
+
+
+Range = Annotated[Span, BeforeValidator(_span, json_schema_input_type=float | _Pair | Drawn | Span)]
 
 
 def _within(least: float, most: float, what: str) -> Any:
@@ -62,10 +74,10 @@ Hertz = Annotated[Range, _within(1, 192_000, "a frequency in Hz")]
 class Filter(Frozen):
     """Configure filters of the Butterworth kind. lowpass_hz, highpass_hz : cutoffs at -3 dB"""
 
-    lowpass_hz: Hertz | None = None
-    highpass_hz: Hertz | None = None
-    order: Annotated[int, Field(ge=1, le=10)] = 4
-    probability: Share = 1.0
+    lowpass_hz: Hertz | None = Field(None, description="cutoff at -3 dB of what is above")
+    highpass_hz: Hertz | None = Field(None, description="cutoff at -3 dB of what is below")
+    order: Annotated[int, Field(ge=1, le=10)] = Field(4, description="of the filters")
+    probability: Share = Field(1.0, description=_PROBABILITY)
 
     @model_validator(mode="after")
     def _check(self) -> Filter:
@@ -77,25 +89,34 @@ class Filter(Frozen):
 class Reverb(Frozen):
     """Configure reverberation by recorded impulse responses. from : an entry of `noises`; wet : share of the sound from the room"""
 
-    from_: Name = Field(alias="from")
-    wet: Annotated[Range, _within(0, 1, "wet")] = Span(low=1.0, high=1.0)
-    probability: Share = 1.0
+    from_: Name = Field(alias="from", description="an entry of `noises`: impulse responses")
+    wet: Annotated[Range, _within(0, 1, "wet")] = Field(
+        Span(low=1.0, high=1.0), description="share of the sound from the room"
+    )
+    probability: Share = Field(1.0, description=_PROBABILITY)
 
 
 class NoiseMix(Frozen):
     """Configure noise that is mixed in. from : an entry of `noises`; snr_db : power of the clip over that of the noise"""
 
-    from_: Name = Field(alias="from")
-    snr_db: Annotated[Range, _within(-100, 100, "snr_db")]
-    probability: Share = 1.0
+    from_: Name = Field(alias="from", description="an entry of `noises`")
+    snr_db: Annotated[Range, _within(-100, 100, "snr_db")] = Field(description="power of the clip over the noise's")
+    probability: Share = Field(1.0, description=_PROBABILITY)
+
+
+_CodecName = Literal["mp3", "opus", "aac", "mulaw", "alaw", "amr"]
 
 
 class Codec(Frozen):
     """Configure encoding and decoding with a lossy codec. name : one or several to draw from; bit_rate_kbps : for mp3, opus and aac"""
 
-    name: list[Literal["mp3", "opus", "aac", "mulaw", "alaw", "amr"]] = Field(min_length=1)
-    bit_rate_kbps: Annotated[Range, _within(6, 320, "bit_rate_kbps")] = Span(low=24, high=64)
-    probability: Share = 1.0
+    name: Annotated[list[_CodecName], written_as(_CodecName | list[_CodecName])] = Field(
+        min_length=1, description="one, or several to draw from"
+    )
+    bit_rate_kbps: Annotated[Range, _within(6, 320, "bit_rate_kbps")] = Field(
+        Span(low=24, high=64), description="of mp3, opus and aac"
+    )
+    probability: Share = Field(1.0, description=_PROBABILITY)
 
     @model_validator(mode="before")
     @classmethod
@@ -116,17 +137,19 @@ class Augment(Frozen):
 
     example: ClassVar[str] = "{copies: 2, speed: [0.9, 1.1], gain_db: [-6, 6]}"
 
-    copies: Annotated[int, Field(ge=1, le=20)] = 1
+    copies: Annotated[int, Field(ge=1, le=20)] = Field(1, description="changed copies of each clip")
     splits: Annotated[list[str], Field(min_length=1)] | None = Field(None, description="default: those for training")
     speed: Annotated[Range, _within(0.5, 2, "speed")] | None = Field(None, description="changes length and pitch")
     pitch: Annotated[Range, _within(-12, 12, "pitch")] | None = Field(
         None, description="in semitones; the length stays"
     )
-    reverb: Reverb | None = None
-    noise: NoiseMix | None = None
-    filter: Filter | None = None
-    codec: Codec | None = None
-    gain_db: Annotated[Range, _within(-60, 60, "gain_db")] | None = None
+    reverb: Reverb | None = Field(None, description="recorded impulse responses")
+    noise: NoiseMix | None = Field(None, description="noise that is mixed in")
+    filter: Filter | None = Field(None, description="lowpass, highpass or both")
+    codec: Annotated[Codec | None, written_as(Codec | _CodecName | None)] = Field(
+        None, description="encode and decode with a lossy codec"
+    )
+    gain_db: Annotated[Range, _within(-60, 60, "gain_db")] | None = Field(None, description="louder or quieter")
     shift_s: Annotated[Range, _within(-60, 60, "shift_s")] | None = Field(None, description="zeros come in")
     fade_s: Annotated[Range, _within(0, 60, "fade_s")] | None = Field(None, description="at the start and at the end")
 

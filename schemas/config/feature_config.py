@@ -6,18 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from clipmill.schemas.config.model import Frozen, Positive
+from clipmill.schemas.config.model import Frozen, Positive, written_as
 
 
 class Stft(Frozen):
     """Configure a short-time Fourier transform. Defaults and conventions are librosa's."""
 
-    n_fft: Annotated[int, Field(ge=16, le=65536)] = 2048
-    hop_length: Annotated[int, Field(ge=1, le=65536)] = 512
+    n_fft: Annotated[int, Field(ge=16, le=65536)] = Field(2048, description="samples that a transform takes")
+    hop_length: Annotated[int, Field(ge=1, le=65536)] = Field(512, description="samples from one frame to the next")
     win_length: Annotated[int, Field(ge=1)] | None = Field(None, description="default: n_fft")
-    window: Literal["hann", "hamming", "blackman", "ones"] = "hann"
-    center: bool = True
-    pad_mode: Literal["constant", "reflect", "edge"] = "constant"
+    window: Literal["hann", "hamming", "blackman", "ones"] = Field("hann", description="shape of the window")
+    center: bool = Field(True, description="whether a frame is centred on its sample, with padding at both ends")
+    pad_mode: Literal["constant", "reflect", "edge"] = Field("constant", description="kind of that padding")
 
     @model_validator(mode="after")
     def _check_window(self) -> Stft:
@@ -34,40 +34,45 @@ class Stft(Frozen):
 class Spectrogram(Stft):
     """Configure magnitude, power or dB of the transform: [1 + n_fft // 2, frames]."""
 
-    output: Literal["magnitude", "power", "magnitude_db"] = "magnitude_db"
+    output: Literal["magnitude", "power", "magnitude_db"] = Field("magnitude_db", description="what is stored")
     phase: bool = Field(False, description="also store the phase in radians")
-    top_db: Positive | None = 80.0
+    top_db: Positive | None = Field(80.0, description="what is more than this below the clip's maximum is set to that")
 
 
 class LogMel(Stft):
     """Configure a mel power spectrogram in dB: [n_mels, frames]."""
 
-    n_mels: Annotated[int, Field(ge=1, le=4096)] = 128
-    fmin: Annotated[float, Field(ge=0)] = 0.0
-    fmax: Positive | None = Field(None, description="default: half the sample rate")
-    mel_scale: Literal["slaney", "htk"] = "slaney"
-    norm: Literal["slaney"] | None = "slaney"
-    power: Literal[1, 2] = 2
-    top_db: Positive | None = 80.0
+    n_mels: Annotated[int, Field(ge=1, le=4096)] = Field(128, description="bands")
+    fmin: Annotated[float, Field(ge=0)] = Field(0.0, description="lower end of the lowest band, in Hz")
+    fmax: Positive | None = Field(
+        None, description="upper end of the highest band, in Hz; default: half the sample rate"
+    )
+    mel_scale: Literal["slaney", "htk"] = Field("slaney", description="formula of the mel scale")
+    norm: Literal["slaney"] | None = Field("slaney", description="slaney: each band has the same area")
+    power: Literal[1, 2] = Field(2, description="1: of the magnitude, 2: of the power")
+    top_db: Positive | None = Field(80.0, description="what is more than this below the clip's maximum is set to that")
+
+
+_AS_LOG_MEL = "as in log_mel; default: that of log_mel, or else its default"
 
 
 class Mfcc(Frozen):
     """Configure the orthonormal DCT-II of a log-mel: [n_mfcc, frames]. Omitted keys are those of log_mel, or else librosa's defaults."""
 
-    n_mfcc: Annotated[int, Field(ge=1, le=4096)] = 20
-    lifter: Annotated[float, Field(ge=0)] = 0.0
-    n_fft: Annotated[int, Field(ge=16, le=65536)] | None = None
-    hop_length: Annotated[int, Field(ge=1, le=65536)] | None = None
-    win_length: Annotated[int, Field(ge=1)] | None = None
-    window: Literal["hann", "hamming", "blackman", "ones"] | None = None
-    center: bool | None = None
-    pad_mode: Literal["constant", "reflect", "edge"] | None = None
-    n_mels: Annotated[int, Field(ge=1, le=4096)] | None = None
-    fmin: Annotated[float, Field(ge=0)] | None = None
-    fmax: Positive | None = None
-    mel_scale: Literal["slaney", "htk"] | None = None
-    norm: Literal["slaney", "none"] | None = None
-    top_db: Positive | None = None
+    n_mfcc: Annotated[int, Field(ge=1, le=4096)] = Field(20, description="coefficients")
+    lifter: Annotated[float, Field(ge=0)] = Field(0.0, description="coefficient of cepstral liftering; 0: none")
+    n_fft: Annotated[int, Field(ge=16, le=65536)] | None = Field(None, description=_AS_LOG_MEL)
+    hop_length: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description=_AS_LOG_MEL)
+    win_length: Annotated[int, Field(ge=1)] | None = Field(None, description=_AS_LOG_MEL)
+    window: Literal["hann", "hamming", "blackman", "ones"] | None = Field(None, description=_AS_LOG_MEL)
+    center: bool | None = Field(None, description=_AS_LOG_MEL)
+    pad_mode: Literal["constant", "reflect", "edge"] | None = Field(None, description=_AS_LOG_MEL)
+    n_mels: Annotated[int, Field(ge=1, le=4096)] | None = Field(None, description=_AS_LOG_MEL)
+    fmin: Annotated[float, Field(ge=0)] | None = Field(None, description=_AS_LOG_MEL)
+    fmax: Positive | None = Field(None, description=_AS_LOG_MEL)
+    mel_scale: Literal["slaney", "htk"] | None = Field(None, description=_AS_LOG_MEL)
+    norm: Literal["slaney", "none"] | None = Field(None, description=f"{_AS_LOG_MEL}; none: no normalisation")
+    top_db: Positive | None = Field(None, description=_AS_LOG_MEL)
 
     def log_mel(self, base: LogMel | None) -> LogMel:
         """Return the log-mel from which the coefficients are computed."""
@@ -86,13 +91,19 @@ class Features(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="in which features are stored; computed in float32"
     )
-    spectrogram: Spectrogram | None = None
-    log_mel: LogMel | None = None
-    mfcc: Mfcc | None = None
+    spectrogram: Annotated[Spectrogram | None, written_as(Spectrogram | bool | None)] = Field(
+        None, description="magnitude, power or dB of a short-time Fourier transform"
+    )
+    log_mel: Annotated[LogMel | None, written_as(LogMel | bool | None)] = Field(
+        None, description="mel power spectrogram in dB"
+    )
+    mfcc: Annotated[Mfcc | None, written_as(Mfcc | bool | None)] = Field(
+        None, description="mel-frequency cepstral coefficients, of the log-mel"
+    )
 
     @field_validator("spectrogram", "log_mel", "mfcc", mode="before")
     @classmethod

@@ -25,9 +25,11 @@ class Images(Frozen):
 
     height: Pixels | None = Field(224, description="in pixels; null: one for each band (of each channel)")
     width: Pixels | None = Field(224, description="in pixels; null: one for each frame")
-    resize: Literal["bilinear", "nearest"] = "bilinear"
-    mode: Literal["rgb", "indexed", "gray"] = "indexed"
-    colormap: Annotated[str, AfterValidator(_known_colormap)] = "magma"
+    resize: Literal["bilinear", "nearest"] = Field("bilinear", description="how the size is changed")
+    mode: Literal["rgb", "indexed", "gray"] = Field(
+        "indexed", description="three bytes per pixel, one and a palette, or one without colours"
+    )
+    colormap: Annotated[str, AfterValidator(_known_colormap)] = Field("magma", description="one of matplotlib's")
     range_db: tuple[float, float] | None = Field(
         None, description="dB drawn in the first and the last colour; null: each clip's own least and greatest value"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import regex
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from clipmill.schemas.config.model import Frozen, Positive, later
+from clipmill.schemas.config.model import Frozen, Positive, later, written_as
 
 
 def named_groups(pattern: str) -> list[str]:
@@ -59,6 +59,9 @@ class MapFile(Frozen):
         return self
 
 
+_Names = Annotated[dict[str, str | int | float], Field(min_length=1)]
+
+
 class From(Frozen):
     """Configure where labels come from, how they are renamed, and which are left out."""
 
@@ -67,15 +70,15 @@ class From(Frozen):
     from_: Literal["folder", "annotation", "path"] | None = Field(
         None, alias="from", description="the folder's name, the annotation row, or a group named `label` in the path"
     )
-    regex: str | None = None
-    map: Annotated[dict[str, str], Field(min_length=1)] | None = Field(
+    regex: str | None = Field(None, description="on the path, with `from: path`; its group `label` is the label")
+    map: Annotated[Annotated[dict[str, str], Field(min_length=1)] | None, written_as(_Names | None)] = Field(
         None, description="names of labels in the dataset, by their names in the corpus"
     )
     map_file: MapFile | None = later(None, description="a table with more entries of `map`")
-    default: str | None = Field(
+    default: Annotated[str | None, written_as(str | int | float | None)] = Field(
         None, description="for labels in neither `map` nor `classes`; without it they are rejected"
     )
-    drop: list[str] = Field(
+    drop: Annotated[list[str], written_as(str | int | float | list[str | int | float])] = Field(
         default_factory=list, description="labels to leave out, by their name in the corpus or in `map`"
     )
     several: bool = later(
@@ -84,16 +87,16 @@ class From(Frozen):
     separator: Annotated[str, Field(min_length=1, max_length=10)] | None = later(
         None, description="what stands between two labels, by default a comma; a JSON array needs none"
     )
-    one_hot: Annotated[list[str], BeforeValidator(_columns), Field(min_length=1)] | None = later(
-        None, description="columns that are labels, by name or by patterns with * and ?"
-    )
+    one_hot: Annotated[
+        Annotated[list[str], BeforeValidator(_columns), Field(min_length=1)] | None, written_as(str | list[str] | None)
+    ] = later(None, description="columns that are labels, by name or by patterns with * and ?")
     threshold: float | None = later(
         None, description="least number in a column of `one_hot` that sets the label, by default 0.5"
     )
-    by_overlap: ByOverlap | None = later(
+    by_overlap: Annotated[ByOverlap | None, written_as(ByOverlap | Literal[True] | None)] = later(
         None, description="rows do not cut: they label the clips that they overlap by so much"
     )
-    none: Annotated[str, Field(min_length=1)] | None = later(
+    none: Annotated[Annotated[str, Field(min_length=1)] | None, written_as(str | int | float | None)] = later(
         None, description="with `by_overlap`: label of clips without any label"
     )
 

@@ -12,8 +12,8 @@ from clipmill.schemas.config.model import Frozen, Positive, Share, later
 class Limits(Frozen):
     """Configure when a finished build is not published, and when a recording is rejected for its size or time."""
 
-    max_rejected_share: Share = 0.01
-    min_clips: Annotated[int, Field(ge=0)] = 1
+    max_rejected_share: Share = Field(0.01, description="share of the recordings that may be rejected")
+    min_clips: Annotated[int, Field(ge=0)] = Field(1, description="clips that there must be")
     allow_empty_splits: bool = Field(False, description="publish although a configured split has no clip")
     missing_classes: Literal["warn", "hold", "ignore"] | None = Field(
         None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationInfo, field_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -22,6 +22,19 @@ def later(default: Any, **about: Any) -> Any:
 
 
 _LATER = "later"
+"""Mark of such fields, in their `json_schema_extra`."""
+
+
+def written_as(kind: Any) -> BeforeValidator:
+    """Return what declares how a field may be written, where its check takes more than the field's own type. Only the JSON Schema uses it.
+
+    It belongs outermost in a field's `Annotated`, not into a branch of a union.
+    """
+    return BeforeValidator(_unchanged, json_schema_input_type=kind)
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def fingerprint(model: BaseModel, *, by_alias: bool = False, exclude: frozenset[str] = frozenset()) -> Any:

@@ -15,8 +15,8 @@ class Raw(Frozen):
 
     example: ClassVar[str] = "{sample_rate_hz: 16000, encoding: s16le}"
 
-    sample_rate_hz: Annotated[int, Field(ge=1000, le=1_000_000)]
-    channels: Annotated[int, Field(ge=1, le=1024)] = 1
+    sample_rate_hz: Annotated[int, Field(ge=1000, le=1_000_000)] = Field(description="of the files")
+    channels: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="samples of so many channels take turns")
     encoding: Literal[
         "s16le",
         "s16be",

@@ -21,12 +21,17 @@ _KEYS: dict[str, set[str]] = {
 class Segment(Frozen):
     """Configure how a recording, or each annotated range of it, is cut into clips."""
 
-    mode: Mode = "whole"
-    length_s: Positive | None = None
+    mode: Mode = Field(
+        "whole",
+        description="whole recordings or ranges, windows of one length, clips of a fixed length, or cut at silences or around speech",
+    )
+    length_s: Positive | None = Field(None, description="length of a window, or of a clip of mode fixed")
     hop_s: Positive | None = Field(None, description="default: length_s")
-    tail: Literal["drop", "keep", "pad_zero", "pad_noise"] = "drop"
-    tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = -50.0
-    keep_every: Annotated[int, Field(ge=1)] = 1
+    tail: Literal["drop", "keep", "pad_zero", "pad_noise"] = Field(
+        "drop", description="what happens to the last window, if it is shorter"
+    )
+    tail_noise_dbfs: Annotated[float, Field(ge=-200, le=0)] = Field(-50.0, description="level of noise that pads")
+    keep_every: Annotated[int, Field(ge=1)] = Field(1, description="keep one window of so many")
     max_clip_s: Annotated[float, Field(gt=0, le=3600)] = Field(600.0, description="a longer clip is rejected")
     pad_s: Annotated[float, Field(ge=0, le=60)] = later(0.1, description="silence that stays on each side of a clip")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, field_validator, model_validator
 
-from clipmill.schemas.config.model import Frozen, Name, Share, did_you_mean, error_at, later
+from clipmill.schemas.config.model import Frozen, Name, Share, did_you_mean, error_at, later, written_as
 
 
 class ListFile(Frozen):
@@ -33,7 +33,11 @@ def _list_files(value: Any) -> Any:
     return [{"file": one} if isinstance(one, str) else one for one in several]
 
 
-_ListFiles = Annotated[list[ListFile], Field(min_length=1), BeforeValidator(_list_files)]
+_ListFiles = Annotated[
+    list[ListFile],
+    Field(min_length=1),
+    BeforeValidator(_list_files, json_schema_input_type=str | ListFile | list[str | ListFile]),
+]
 
 
 class ListFiles(RootModel[dict[Name, _ListFiles]]):
@@ -59,9 +63,11 @@ class Split(BaseModel):
 
     by: str | None = Field(None, description="recording, or a field; its hash decides")
     from_: str | None = Field(None, alias="from", description="a field whose value `map` turns into a split")
-    map: Annotated[dict[str, Name], Field(min_length=1)] | None = None
+    map: Annotated[dict[str, Name], Field(min_length=1)] | None = Field(
+        None, description="splits by the values of the field that `from` names"
+    )
     default: Name | None = Field(None, description="for values that `map` does not have, or recordings in no list")
-    disjoint: list[str] = Field(
+    disjoint: Annotated[list[str], written_as(str | list[str])] = Field(
         default_factory=lambda: ["recording"],
         description="recording, or fields, such as a speaker's, no value of which may be on two sides; [] to check nothing",
     )

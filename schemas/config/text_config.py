@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import regex
 from pydantic import Field, field_validator, model_validator
 
-from clipmill.schemas.config.model import Frozen
+from clipmill.schemas.config.model import Frozen, written_as
 
 TEXT, RAW_TEXT = "text", "text_raw"
 """Fields of a clip: its text, and the text as the corpus has it."""
@@ -32,8 +32,10 @@ class Dual(Frozen):
 
     example: ClassVar[str] = "{use: 1}"
 
-    pattern: str = r"\(([^()]*)\)/\(([^()]*)\)"
-    use: Annotated[int, Field(ge=1, le=99)]
+    pattern: str = Field(
+        r"\(([^()]*)\)/\(([^()]*)\)", description="matches such a place; its groups are the ways of writing"
+    )
+    use: Annotated[int, Field(ge=1, le=99)] = Field(description="number of the group that is kept, from 1")
 
     @model_validator(mode="after")
     def _check(self) -> Dual:
@@ -48,8 +50,10 @@ class Rewrite(Frozen):
 
     example: ClassVar[str] = r"{pattern: '(\d+) ?kg', with: '\1 kilograms'}"
 
-    pattern: str
-    with_: str = Field(alias="with", max_length=MAX_REPLACEMENT)
+    pattern: str = Field(description="regular expression")
+    with_: str = Field(
+        alias="with", max_length=MAX_REPLACEMENT, description=r"what takes the place of a match; \1 is a group"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Rewrite:
@@ -80,18 +84,24 @@ class Text(Frozen):
     from_: str = Field(
         TEXT, alias="from", min_length=1, description="a field of the row or of the path, or `label`, the row's label"
     )
-    keep_raw: bool = Field(False, description="also store what the corpus has, as the field text_raw")
-    normalise: Literal["nfc", "nfd", "nfkc", "nfkd", "none"] = "nfc"
-    dual: Dual | None = None
-    remove: list[str] = Field(default_factory=list, description="patterns of what is removed")
+    keep_raw: Annotated[bool, written_as(bool | None)] = Field(
+        False, description="also store what the corpus has, as the field text_raw"
+    )
+    normalise: Literal["nfc", "nfd", "nfkc", "nfkd", "none"] = Field("nfc", description="form of Unicode")
+    dual: Dual | None = Field(None, description="places that are written twice")
+    remove: Annotated[list[str], written_as(str | list[str])] = Field(
+        default_factory=list, description="patterns of what is removed"
+    )
     rewrite: list[Rewrite] = Field(default_factory=list, description="patterns, and what takes their place")
     replace: dict[str, Annotated[str, Field(max_length=MAX_REPLACEMENT)]] = Field(
         default_factory=dict, description="texts, and what takes their place, all at once"
     )
-    lower: bool = False
-    upper: bool = False
-    collapse_spaces: bool = Field(True, description="white space, line breaks too, becomes one space")
-    strip: bool = Field(True, description="no white space at either end")
+    lower: Annotated[bool, written_as(bool | None)] = Field(False, description="to small letters")
+    upper: Annotated[bool, written_as(bool | None)] = Field(False, description="to capital letters")
+    collapse_spaces: Annotated[bool, written_as(bool | None)] = Field(
+        True, description="white space, line breaks too, becomes one space"
+    )
+    strip: Annotated[bool, written_as(bool | None)] = Field(True, description="no white space at either end")
 
     @field_validator("lower", "upper", "collapse_spaces", "strip", "keep_raw", mode="before")
     @classmethod

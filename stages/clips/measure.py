@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,13 +33,16 @@ MODULES = {
 """The module of `clipmill.stages.measures` that declares a measure, by the measure's name in a configuration."""
 
 
+_MeasureName = Annotated[str, Field(json_schema_extra={"enum": [*MODULES]})]
+
+
 class MeasureNames(RootModel[list[str]]):
     """Name the measures to take."""
 
     model_config = {"frozen": True}
     root: list[str] = Field(min_length=1)
 
-    @field_validator("root", mode="before")
+    @field_validator("root", mode="before", json_schema_input_type=Annotated[list[_MeasureName], Field(min_length=1)])
     @classmethod
     def _known(cls, names: Any) -> Any:
         if not isinstance(names, list) or not names:
