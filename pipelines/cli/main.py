@@ -17,6 +17,7 @@ from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
 from clipmill.pipelines.cli.keeping import forget, gc
 from clipmill.pipelines.cli.recipes import recipes
+from clipmill.pipelines.cli.reporting import report
 from clipmill.pipelines.cli.terminal import guard_stderr, say
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
@@ -52,7 +53,7 @@ def main() -> None:
     """
 
 
-for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, export, recipes):
+for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, report, export, recipes):
     main.add_command(_command)
 
 
