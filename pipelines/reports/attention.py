@@ -52,7 +52,8 @@ def _of_splits(facts: Facts) -> Iterator[Remark]:
         yield Remark(f"{copies} of another one.", False, "leaks")
     for name, (n, n_values, _) in common.fields.items():
         if name in _PEOPLE and n:
-            yield Remark(f"{n:,} of {n_values:,} values of {name} are in more than one split.", True, "leaks")
+            are = "is" if n == 1 else "are"
+            yield Remark(f"{n:,} of {n_values:,} values of {name} {are} in more than one split.", True, "leaks")
     if facts.alike is not None and facts.alike.table.num_rows:
         yield Remark(f"{counted(facts.alike.table.num_rows, 'pair')} of recordings sound alike.", True, "leaks")
 

@@ -118,7 +118,7 @@ def _svg(figure: Figure, name: str, words: str) -> Safe:
     box = re.search(r'viewBox="([^"]+)"', body)
     start = body.index(">") + 1
     inner = body[start : body.rindex("</svg>")]
-    inner = re.sub(r'<g id="[^"]*">', "<g>", inner)  # every figure has the same ones
+    inner = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_[0-9]+"', "", inner)  # every figure has the same ones
     return tag("svg", Safe(inner), viewBox=box[1] if box else None, class_="figure", role="img", aria_label=words)
 
 
