@@ -18,6 +18,7 @@ from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
 from clipmill.pipelines.cli.keeping import forget, gc
 from clipmill.pipelines.cli.recipes import recipes
+from clipmill.pipelines.cli.reporting import report
 from clipmill.pipelines.cli.terminal import guard_stderr, say
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
@@ -53,7 +54,23 @@ def main() -> None:
     """
 
 
-for _command in (build, retry, plan, demo, status, failures, diff, gc, forget, verify, show, export, recipes, schema):
+for _command in (
+    build,
+    retry,
+    plan,
+    demo,
+    status,
+    failures,
+    diff,
+    gc,
+    forget,
+    verify,
+    show,
+    report,
+    export,
+    recipes,
+    schema,
+):
     main.add_command(_command)
 
 

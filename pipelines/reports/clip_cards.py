@@ -1,0 +1,146 @@
+"""The section of a report in which clips can be heard and seen, as many as fit into the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import soundfile as sf
+
+from clipmill.pipelines.reports.amounts import duration_text, value_text
+from clipmill.pipelines.reports.clip_choice import Choice
+from clipmill.pipelines.reports.markup import Safe, join, tag
+from clipmill.pipelines.reports.playable import Playable, data_uri, drawn, playable
+from clipmill.pipelines.reports.report_facts import Facts
+from clipmill.pipelines.reports.stored_audio import StoredAudio
+from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.label_columns import LABELS_COLUMN
+from clipmill.schemas.names import transcript_field
+from clipmill.schemas.plural import counted
+
+_BATCH = 12
+"""Clips whose audio is in memory at a time, beside what is already in the page."""
+_TEXT_LENGTH = 300
+_LABELS_SHOWN = 8
+
+
+@dataclass
+class Cards:
+    """The clips of a report.
+
+    by_label : the cards of each label, in the order of the labels
+    n_chosen, n_shown, n_cut : clips that were chosen, that fitted into the file, and of which only the beginning is there
+    n_bytes : size of the cards
+    """
+
+    by_label: dict[str, list[Safe]] = field(default_factory=dict)
+    n_chosen: int = 0
+    n_shown: int = 0
+    n_cut: int = 0
+    n_bytes: int = 0
+
+
+def make_cards(facts: Facts, choices: Sequence[Choice], by: str, longest_s: float, most_bytes: int) -> Cards:
+    """Return cards of the chosen clips, the most important first, until one does not fit.
+
+    Parameters
+    ----------
+    by : the column by which they were chosen
+    longest_s : how much of a clip is played and shown
+    most_bytes : size of all cards
+
+    Raises
+    ------
+    ClipmillError : a shard is missing or damaged
+    """
+    cards = Cards(n_chosen=len(choices))
+    for choice in choices:
+        cards.by_label.setdefault(choice.label, [])
+    if not choices:
+        return cards
+    with StoredAudio(facts.published) as stored:
+        for start in range(0, len(choices), _BATCH):
+            batch = choices[start : start + _BATCH]
+            rows = {choice.row: facts.clips.row(choice.row) for choice in batch}
+            audio = dict(stored.each(rows.values()))
+            for choice in batch:
+                row = rows[choice.row]
+                clip = _playable(facts, row, audio[row["clip_id"]], longest_s)
+                card = _card(facts, choice, row, clip, by)
+                if cards.n_bytes + len(card.encode()) > most_bytes:
+                    return cards
+                cards.by_label[choice.label].append(card)
+                cards.n_bytes += len(card.encode())
+                cards.n_shown += 1
+                cards.n_cut += clip.is_cut
+    return cards
+
+
+def _playable(facts: Facts, row: dict[str, object], content: bytes, longest_s: float) -> Playable:
+    try:
+        return playable(content, longest_s)
+    except (sf.LibsndfileError, RuntimeError) as error:
+        where = facts.published.root.uri(str(row["shard"]))
+        raise ClipmillError(
+            f"{where}: clip {row['clip_id']} cannot be decoded: {error}; run `clipmill verify`", code="root.damaged"
+        ) from None
+
+
+def _card(facts: Facts, choice: Choice, row: dict[str, object], clip: Playable, by: str) -> Safe:
+    label = label_text(row)
+    value = row.get(by)
+    number = value_text(float(value), _unit(facts, by)) if isinstance(value, int | float) else "unknown"
+    why = f"{choice.kind} {by}" if choice.kind != "random" else "random"
+    text_field = transcript_field(facts.published.snapshot.fields)
+    said = str(row.get(text_field) or "") if text_field else ""
+    words = " ".join(part for part in (f"clip {row['clip_id']}", f"labelled {label}" if label else "") if part)
+    notes = f" ({'; '.join(clip.notes)})" if clip.notes else ""
+    caption = tag(
+        "figcaption",
+        tag("span", why, class_="chip"), tag("span", str(row["split"]), class_="chip"),
+        tag("strong", label) if label else None,
+        tag("span", _short(said), class_="said") if said else None,
+        tag("small", f"{by} {number} · {duration_text(float(str(row['duration_s'])))}{notes}"),
+        tag("small", tag("code", row["clip_id"])),
+    )  # fmt: skip
+    player = tag(
+        "audio", controls=True, preload="none", src=data_uri(clip.audio, "audio/flac"), aria_label=f"play {words}"
+    )
+    return tag("figure", drawn(clip, words), player, caption, class_="clip")
+
+
+def label_text(row: dict[str, object]) -> str:
+    """Return the labels of a clip with commas between them, or its label; empty without any."""
+    labels = row.get(LABELS_COLUMN)
+    if isinstance(labels, list):
+        more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+        return ", ".join(map(str, labels[:_LABELS_SHOWN])) + more
+    return str(row.get("label") or "")
+
+
+def cards_section(facts: Facts, cards: Cards, by: str, n_labels_left_out: int, notes: Sequence[str]) -> Safe | None:
+    """Return the section with the clips. notes : what was left out, for people"""
+    if not facts.clips.table.num_rows:
+        return None
+    meaning = next((str(c.get("meaning", "")) for c in facts.published.columns if c["name"] == by), "")
+    about = f"Of each label the clips with the greatest and the least {by}" + (f" ({meaning})" if meaning else "")
+    found: list[Safe | None] = [tag("p", f"{about}, and random ones.", class_="soft")]
+    found += [tag("p", note, class_="soft") for note in notes]
+    counts = Counter({label: own["clips"] for label, own in facts.balance.labels.items()})
+    for label, own in cards.by_label.items():
+        if own:
+            unlabelled = "Clips without a label" if len(cards.by_label) > 1 else None
+            head = f"{label} · {counted(counts[label], 'clip')}" if label else unlabelled
+            found += [tag("h3", head) if head else None, tag("div", *own, class_="clips")]
+    if n_labels_left_out:
+        found.append(tag("p", f"{counted(n_labels_left_out, 'label')} with fewer clips not shown.", class_="soft"))
+    return join(found)
+
+
+def _unit(facts: Facts, name: str) -> str:
+    return next((str(c.get("unit", "")) for c in facts.published.columns if c["name"] == name), "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 1]}…"
