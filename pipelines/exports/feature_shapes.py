@@ -40,6 +40,6 @@ def _shapes(asked: Export, shard: Shard, names: list[str]) -> Iterator[tuple[str
         contextlib.closing(open_checked(published.root, output, whole=False)) as stream,
     ):
         columns = [f"{name}_shape" for name in names]
-        table = pq.ParquetFile(stream).read(columns=columns, use_threads=False)
+        table = pq.ParquetFile(stream, pre_buffer=False).read(columns=columns, use_threads=False)
         for name in names:
             yield from ((name, shape) for shape in {tuple(shape) for shape in table[f"{name}_shape"].to_pylist()})

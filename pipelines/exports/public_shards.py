@@ -33,7 +33,7 @@ def write_shard(asked: Export, output: OutputFile, path: Path, with_addresses: b
             with path.open("wb") as sink:
                 shutil.copyfileobj(stream, sink, 1 << 20)
             return
-        file = pq.ParquetFile(stream)
+        file = pq.ParquetFile(stream, pre_buffer=False)
         schema = file.schema_arrow
         place = schema.get_field_index(_ADDRESS)
         text = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "clip_id"]
