@@ -184,7 +184,7 @@ def test_bad_selections_are_rejected_one_by_one() -> None:
         "raven",
         table(
             selection(1, 0, 1),
-            selection(2, "1,500", "2,500"),
+            selection(2, "1,500", "later"),
             selection(3, 2, 1),
             [4, "Spectrogram 1"],
             [*selection(5, 0, 1), "more"],

@@ -46,8 +46,8 @@ def decode_text(content: bytes, encoding: str) -> str:
 def _detected(content: bytes) -> str:
     """Return the name of the Unicode encoding that a file's beginning shows, UTF-8 if it shows none."""
     name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
-    if not name and b"\0" in content[:400]:
-        head = content[:400]
+    head = content[:400]
+    if not name and 4 * head.count(0) >= len(head):  # half of the bytes of Latin text; a few are damage
         name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
     return name or "utf-8"
 

@@ -11,9 +11,10 @@ from clipmill.schemas.config.model import Frozen, later
 from clipmill.stages.annotations.file_text import lines
 from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.rows import SettingError, UnreadableError
-from clipmill.stages.annotations.times import plain_number
+from clipmill.stages.annotations.times import plain_number, with_point
 
 _BEGIN, _END, _VIEW, _OFFSET = "Begin Time (s)", "End Time (s)", "View", "File Offset (s)"
+_TIMES = {_BEGIN, _END, _OFFSET}
 _FILES = ("Begin Path", "Begin File")
 _EXPECTED = f"not a selection table of Raven, whose first line has columns such as {_BEGIN!r} and {_END!r}, cut at tabs"
 _MAX_COLUMNS = 10_000
@@ -53,6 +54,8 @@ class Raven(RecordFormat):
             cells = [cell.strip() for cell in line.split("\t")]
             record = Record(dict(zip(header, cells, strict=False)), at)
             record.cells.pop("", None)
+            for name in _TIMES & record.cells.keys():
+                record.cells[name] = with_point(record.cells[name])
             if not {_BEGIN, _END} <= record.cells.keys() or any(cells[len(header) :]):
                 record.problem = f"{len(cells)} cells, and the header has {len(header)} columns"
             if _VIEW in header:
