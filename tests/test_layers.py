@@ -105,7 +105,11 @@ def test_no_unpickling_and_no_shell() -> None:
             path
         )
         # Started are Python's own process, and the command of `--on-finish`, both with a list of arguments.
-        assert "subprocess" not in set(imported(path)) or path.name in ("sandbox.py", "watching.py", "header_process.py"), path
+        assert "subprocess" not in set(imported(path)) or path.name in (
+            "sandbox.py",
+            "watching.py",
+            "header_process.py",
+        ), path
         assert not re.search(r"shell=True|os\.system|os\.popen", path.read_text()), path
 
 
