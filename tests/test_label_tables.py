@@ -208,7 +208,7 @@ def test_a_text_that_is_too_long_is_rejected_alone(name: str) -> None:
     content = table(selection(1, 0, 1, long), selection(2, 1, 2)) if name == "raven" else f"0\t1\t{long}\n1\t2\tEATO\n"
     rows = read_as(name, content)
     assert reasons(rows) == ["annotation_malformed", None]
-    assert str(rows[0].detail).endswith("has a text of 1,048,577 characters; at most 1,048,576 are read")
+    assert str(rows[0].detail).endswith(" has 1,048,577 characters; at most 1,048,576 are read")
     assert rows[0].label == "x" * 100
 
 
