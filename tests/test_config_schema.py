@@ -104,6 +104,7 @@ MISTAKES: list[tuple[str, Any]] = [
     ("split", {"train": 80, "test": 20}),
     ("limits", {"max_rejected_share": 2}),
     ("output.images", {"size": 224}),
+    ("output.images", {"range_db": [-80, True]}),
     ("classes", []),
     ("name", "no spaces please"),
     ("output", None),

@@ -47,7 +47,8 @@ class Images(Frozen):
     @field_validator("range_db", mode="before")
     @classmethod
     def _two_numbers(cls, value: Any) -> Any:
-        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
+        is_pair = isinstance(value, list | tuple) and len(value) == 2 and not any(isinstance(v, bool) for v in value)
+        if value is not None and not is_pair:
             raise ValueError("expected two numbers, the dB of the first and of the last colour, as in [-80, 0]")
         return value
 
