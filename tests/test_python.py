@@ -38,7 +38,7 @@ LOCKS = {"requirements.lock": DIRECT, "requirements-dev.lock": DEVELOPMENT, "req
 # What is declared though no module says `import`, and what is imported though only another package declares it.
 IMPORTED_BY_OTHERS = {"pandas"}
 DECLARED_BY_OTHERS = {"aiohttp": "s3fs", "botocore": "s3fs"}
-OF_EXTRAS = {"lhotse", "onnxruntime"}
+OF_EXTRAS = {"lhotse", "onnxruntime", "starlette", "uvicorn"}
 NAMES = {"yaml": "pyyaml", "PIL": "pillow"}
 
 
@@ -172,7 +172,10 @@ def test_the_wheel_has_every_module_and_the_markers_of_types(tmp_path: Path) -> 
     wheel = tmp_path / "wheel"
     files = {str(p.relative_to(wheel)) for p in wheel.rglob("*") if p.is_file() and ".dist-info" not in str(p)}
     modules = {str(p.relative_to(ROOT)) for layer in LAYERS for p in (ROOT / layer).rglob("*.py")}
-    assert files == {m if m.startswith("clipmill/") else f"clipmill/{m}" for m in modules} | {"clipmill/py.typed"}
+    pages = {f"clipmill/{p.relative_to(ROOT)}" for p in (ROOT / "pipelines/reports").iterdir() if p.suffix in (".css", ".html", ".js")}
+    own = {m if m.startswith("clipmill/") else f"clipmill/{m}" for m in modules}
+    assert files == own | pages | {"clipmill/py.typed"}
+    assert len(pages) == 4
     metadata = next(wheel.glob("*.dist-info/METADATA")).read_text()
     assert "License-Expression: Apache-2.0" in metadata
     assert f"Requires-Python: <{LAST[0]}.{LAST[1] + 1},>={VERSIONS[0]}" in metadata

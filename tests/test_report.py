@@ -142,7 +142,19 @@ def test_links_lead_to_parts_of_the_page_and_pictures_have_words(page: str) -> N
     assert [name for name, n in ids.items() if n > 1] == []
     links = {(a.get("href") or a.get("xlink:href") or "")[1:] for _, a in read.elements if "href" in a or "xlink:href" in a}  # fmt: skip
     assert {link for link in links if not link.startswith("ata:")} <= set(ids)
-    for name in ("spread", "labels", "clips", "leaks", "drift", "rejected", "columns", "configuration", "loading", "counts", "fields"):
+    for name in (
+        "spread",
+        "labels",
+        "clips",
+        "leaks",
+        "drift",
+        "rejected",
+        "columns",
+        "configuration",
+        "loading",
+        "counts",
+        "fields",
+    ):
         assert name in ids
     for attributes in read.named("svg"):
         assert attributes["role"] == "img"
@@ -180,7 +192,10 @@ def test_it_tells_what_was_lost_what_repeats_and_what_changed(built: Path, page:
         assert code in text
     assert "What to do:" in text
     assert "Compared with snapshot 1" in text
-    assert "24 of 25 listed" in text or f"{snapshot.counts.recordings_used:,}of {snapshot.recordings_listed:,} listed" in text
+    assert (
+        "24 of 25 listed" in text
+        or f"{snapshot.counts.recordings_used:,}of {snapshot.recordings_listed:,} listed" in text
+    )
     assert snapshot.duplicates.get("clips") == 1
     assert "1 clip with exactly the samples of another one" in text
     assert "values of speaker" in text
