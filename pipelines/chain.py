@@ -35,6 +35,7 @@ from clipmill.stages.clips.level import LevelGain
 from clipmill.stages.decode import Decode
 from clipmill.stages.decode.first_pass import ActivityListener, FirstPass
 from clipmill.stages.downmix import Downmix
+from clipmill.stages.exclude_clips import ExcludeClips
 from clipmill.stages.features import Features
 from clipmill.stages.images import Images
 from clipmill.stages.lookup import find_stage, own_names, receive_files, stage_files
@@ -354,7 +355,7 @@ def known_reasons() -> dict[str, Reason]:
 @cache
 def known_rules() -> dict[str, str]:
     """Return the meanings of the rules by which clipmill's own stages drop clips, by rule."""
-    kinds = (*CHUNK_STAGES, *own_stages("clip"))
+    kinds: tuple[type[Stage], ...] = (*CHUNK_STAGES, *own_stages("clip"), ExcludeClips)
     return {rule: meaning for kind in kinds for rule, meaning in kind.drops.items()}
 
 

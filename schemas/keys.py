@@ -57,6 +57,19 @@ def shard_key(item_digests: Iterable[str], config_digest: str, split: str, parti
     return digest([_KEY_VERSION, config_digest, split, partition, sorted(item_digests)])
 
 
+def excluding_digest(item_digest: str, clip_ids: Iterable[str]) -> str:
+    """Return the digest of an item of which some clips are excluded: its own digest, and that of the clips' ids behind it.
+
+    The clips that the item gives are the same before they are excluded, see `clips_digest_of`.
+    """
+    return f"{item_digest}-{digest(sorted(clip_ids))}"
+
+
+def clips_digest_of(item_digest: str) -> str:
+    """Return an item's digest without what is excluded of its clips: by it committed clips are found again."""
+    return item_digest.partition("-")[0]
+
+
 def position_hash(text: str) -> int:
     """Return 64 bits that decide an item's partition, or the split of a group."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -81,6 +81,7 @@ PLAN = pa.schema(
             pa.string(),
         ),  # set: the item is rejected unread, for a reason known before the build or from an earlier try
         ("detail", pa.string()),
+        ("excluded", pa.list_(pa.string())),  # ids of clips that `exclude_clips` lists; null: none
     ]
 )
 """One row per item, which is a recording or a span of a long one. A shard's plan is the rows with its key, in this order."""

@@ -127,7 +127,11 @@ class Reread:
 
     def _account(self, closing: ClosingRows, item: dict[str, Any]) -> Account:
         account = closing.account(item)
-        if account.saturation.n_saturated and not account.saturated_clips and any(self.stored.stages.values()):
+        if (
+            account.saturation.n_saturated
+            and not account.saturated_clips
+            and (any(self.stored.stages.values()) or self.stored.excluded)
+        ):
             raise DonorError(f"{item['item_id']}: which of its clips are saturated was not recorded")
         return account
 

@@ -13,6 +13,7 @@ from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.clip_chain import ClipChain
 from clipmill.stages.clips.keep import Keep
 from clipmill.stages.clips.silence import SilenceFilter
+from clipmill.stages.exclude_clips import EXCLUDED, ExcludeClips
 from clipmill.stages.stage import Stage, is_clip
 
 ON_STORED, NOT_MEASURED = "on_stored", "not_measured"
@@ -44,25 +45,33 @@ class StoredClips:
     earlier : by source, what the stages declare that work before the clips' samples are final
     fields : columns that `stages` add
     measured : columns of all clip stages with one value per clip
+    excluded : ids of clips that `exclude_clips` lists; they are dropped behind all stages
     """
 
     stages: Mapping[str, Sequence[Stage]]
     earlier: Mapping[str, Sequence[Declared]]
     fields: Sequence[pa.Field] = ()
     measured: Sequence[pa.Field] = ()
+    excluded: frozenset[str] = frozenset()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return the table after the stages, with a column that says which clips these dropped."""
-        if not any(self.stages.values()):
+        if not any(self.stages.values()) and not self.excluded:
             return table
         were_clips = is_clip(table)
         known = table[ON_STORED] if ON_STORED in table.column_names else None
-        result = pa.concat_tables(list(ClipChain(self.stages, self.fields)(table)))
+        result = table
+        if any(self.stages.values()):
+            result = pa.concat_tables(list(ClipChain(self.stages, self.fields)(table)))
+        exclude = ExcludeClips(self.excluded)
+        result = exclude(result) if self.excluded else result
         dropped = pa.array(were_clips & ~is_clip(result))
         if known is None:
-            return result.append_column(ON_STORED, dropped)
-        values = pc.or_(dropped, pc.fill_null(known, False).combine_chunks())
-        return result.set_column(result.schema.get_field_index(ON_STORED), ON_STORED, values)
+            result = result.append_column(ON_STORED, dropped)
+        else:
+            values = pc.or_(dropped, pc.fill_null(known, False).combine_chunks())
+            result = result.set_column(result.schema.get_field_index(ON_STORED), ON_STORED, values)
+        return exclude.without_copies(result) if self.excluded else result
 
     @property
     def schema(self) -> pa.Schema:
@@ -120,6 +129,7 @@ class StoredClips:
         """
         rules: list[str | None] = [None] * dropped.num_rows
         groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        ids = dropped["clip_id"].to_pylist()
         columns = (dropped[name].to_pylist() for name in ("source", "rule", ON_STORED, NOT_MEASURED))
         for i, (source, rule, on_stored, unmeasured) in enumerate(zip(*columns, strict=True)):
             if on_stored:
@@ -127,19 +137,20 @@ class StoredClips:
             else:  # dropped before the clip was stored, and again by any shard with the same clips
                 rules[i] = rule
         for (source, unmeasured), rows in groups.items():
-            found = self._judge(dropped.take(rows), source, set(unmeasured))
+            found, are_certain = self._judge(dropped.take(rows), source, set(unmeasured))
             for i, rule in zip(rows, found.to_pylist(), strict=True):
-                rules[i] = rule
+                rules[i] = EXCLUDED if rule is None and are_certain and ids[i] in self.excluded else rule
         return pa.array(rules, pa.string())
 
-    def _judge(self, clips: pa.Table, source: str, unknown: set[str]) -> pa.Array:
+    def _judge(self, clips: pa.Table, source: str, unknown: set[str]) -> tuple[pa.Array, bool]:
+        """Return the rules by which bounds drop clips, and whether all bounds could be looked at."""
         rules = pa.nulls(clips.num_rows, pa.string())
         for bounds in self._bounds(source):
             (name,) = bounds.columns
             if name in unknown:
-                break
+                return rules, False
             rules = pc.coalesce(rules, bounds.rule_of(clips))
-        return rules
+        return rules, True
 
     def _bounds(self, source: str) -> Iterator[Thresholds]:
         """Yield the bounds of a source's clips one by one, in the order in which they apply."""

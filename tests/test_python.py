@@ -39,7 +39,7 @@ LOCKS = {"requirements.lock": DIRECT, "requirements-dev.lock": DEVELOPMENT, "req
 # What is declared though no module says `import`, and what is imported though only another package declares it.
 IMPORTED_BY_OTHERS = {"pandas"}
 DECLARED_BY_OTHERS = {"aiohttp": "s3fs", "botocore": "s3fs", "pydantic-core": "pydantic"}
-OF_EXTRAS = {"google-crc32c", "huggingface-hub", "lance", "lhotse", "onnxruntime", "pyiceberg"}
+OF_EXTRAS = {"google-crc32c", "huggingface-hub", "lance", "lhotse", "onnxruntime", "pyiceberg", "starlette", "uvicorn"}
 NAMES = {"yaml": "pyyaml", "PIL": "pillow", "google_crc32c": "google-crc32c"}
 
 
@@ -174,7 +174,9 @@ def test_the_wheel_has_every_module_and_the_markers_of_types(tmp_path: Path) -> 
     files = {str(p.relative_to(wheel)) for p in wheel.rglob("*") if p.is_file() and ".dist-info" not in str(p)}
     modules = {str(p.relative_to(ROOT)) for layer in LAYERS for p in (ROOT / layer).rglob("*.py")}
     data = {str(p.relative_to(ROOT)) for layer in LAYERS for p in (ROOT / layer).rglob("*") if p.suffix in DATA}
-    assert files == {m if m.startswith("clipmill/") else f"clipmill/{m}" for m in modules | data} | {"clipmill/py.typed"}
+    assert files == {m if m.startswith("clipmill/") else f"clipmill/{m}" for m in modules | data} | {
+        "clipmill/py.typed"
+    }
     metadata = next(wheel.glob("*.dist-info/METADATA")).read_text()
     assert "License-Expression: Apache-2.0" in metadata
     assert f"Requires-Python: <{LAST[0]}.{LAST[1] + 1},>={VERSIONS[0]}" in metadata

@@ -15,6 +15,7 @@ from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.index_parts import IndexPart, shards_of
 from clipmill.schemas.columns import Column, measured_fields
 from clipmill.schemas.index import Shard
+from clipmill.schemas.records import Commit
 from clipmill.schemas.thresholds import Thresholds, is_number
 from clipmill.stages.storage.checked import read_checked
 from clipmill.stages.storage.parquet_tables import read_parquet
@@ -27,7 +28,7 @@ SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 """The shares of clips whose values a distribution gives: its smallest value, 1 %, ..., its greatest."""
 
 
-def dropped_clips(root: Root, shard: Shard) -> pa.Table | None:
+def dropped_clips(root: Root, shard: Shard | Commit) -> pa.Table | None:
     """Return the clips that a shard dropped by what was measured of them, None if there are none.
 
     Raises

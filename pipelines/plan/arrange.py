@@ -25,7 +25,7 @@ BATCH = 20_000
 """Number of items, or of their annotation rows, that exist as Python objects at a time."""
 RUN, RUN_BYTES = 32_000, 32 << 20
 """A run is sorted when it has this many items, or bytes."""
-_LATER = ("bucket", "key", "clips_key", "expected", "donor", "reason", "detail")
+_LATER = ("bucket", "key", "clips_key", "expected", "donor", "reason", "detail", "excluded")
 ITEMS = pa.schema([*(f for f in PLAN if f.name not in _LATER), ("hash", pa.uint64()), ("weight_ms", pa.int64())])
 """One row per item: what the plan has of it, the hash that decides its place, and its weight for sizing shards."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from clipmill.pipelines.chain import DERIVED_STAGES, Chain
 from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers, sound_commits
+from clipmill.pipelines.plan.excluded import excluded_in
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.errors import DonorError
 from clipmill.schemas.records import Commit
@@ -20,12 +22,22 @@ def find_donors(root: Root, plan: Plan, chain: Chain) -> dict[str, str]:
         return {}
     others = set(read_snapshot(root, numbers[-1]).commits) - set(plan.keys)
     wanted = set(plan.table["clips_key"].unique().to_pylist()) - {""}
-    reread = Reread(root, "", (), stored=chain.on_stored)
+    excluded: dict[str, frozenset[str]] = {}
+    for i in range(len(plan.keys)) if plan.excluded else ():
+        if ids := excluded_in(shard := plan.shard(i)):
+            excluded[shard["clips_key"][0].as_py()] = ids
+
+    def reread(clips_key: str) -> Reread:
+        stored = replace(chain.on_stored, excluded=excluded.get(clips_key, frozenset()))
+        return Reread(root, "", (), stored=stored)
+
     sections = chain.clip_sections
     return {
         commit.clips_key: key
         for key, commit in sound_commits(root, others).items()
-        if commit.clips_key in wanted and not _lacks_clips(commit, sections) and not _may_gain_clips(commit, reread)
+        if commit.clips_key in wanted
+        and not _lacks_clips(commit, sections)
+        and not _may_gain_clips(commit, reread(commit.clips_key))
     }
 
 

@@ -27,8 +27,8 @@ class PlanTable:
         of_row = pa.array(np.repeat(np.arange(len(shards)), [n for n, *_ in shards]))
         columns = {name: pa.array([shard[1 + k] for shard in shards], pa.string()) for k, name in enumerate(_OF_SHARD)}
         arrays = [
-            pa.nulls(items.num_rows, pa.string())
-            if name in _UNSET
+            pa.nulls(items.num_rows, PLAN.field(name).type)
+            if name in _UNSET or name not in (*items.column_names, *_OF_SHARD)
             else columns[name].take(of_row)
             if name in _OF_SHARD
             else items[name].combine_chunks()

@@ -22,6 +22,7 @@ from clipmill.pipelines.dataset.kept_parts import KeptParts
 from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.plan.annotations.annotated import drained
 from clipmill.pipelines.plan.arrange import ItemCollector, in_chunks
+from clipmill.pipelines.plan.excluded import ExcludedClips, read_excluded
 from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.forgetting import leave_out_forgotten
 from clipmill.pipelines.plan.inventory import most_first
@@ -40,7 +41,7 @@ from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.forgotten import Forgotten
-from clipmill.schemas.keys import ConfigDigests, digest, shard_key
+from clipmill.schemas.keys import ConfigDigests, clips_digest_of, digest, shard_key
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.tables import CHANNEL_COLUMN, IMAGE_COLUMN, PLAN
 from clipmill.stages.arrow_rows import replace_column
@@ -64,6 +65,7 @@ class Plan:
     warnings : likely mistakes, for people to read
     noises : files of the trees of noises that stages use, by the trees' names
     digests : the two digests, and those of splits for which they are others
+    excluded : ids of clips that `exclude_clips` lists and that fit a recording
     """
 
     table: pa.Table
@@ -92,6 +94,7 @@ class Plan:
     warnings: list[Finding] = field(default_factory=list)
     noises: dict[str, list[Listed]] = field(default_factory=dict)
     digests: ConfigDigests = field(default_factory=ConfigDigests)
+    excluded: set[str] = field(default_factory=set)
 
     def __repr__(self) -> str:
         return f"Plan({self.recordings_listed} recordings, {len(self.keys)} shards)"
@@ -180,7 +183,11 @@ def make_plan(
         plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names, noises))
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
         plan.digests = ConfigDigests(plan.config_digest, plan.clips_digest)
-        _divide(chain, collector, plan, generations or {})
+        excluded = ExcludedClips(config, read_excluded(config)) if config.exclude_clips is not None else None
+        _divide(chain, collector, plan, generations or {}, excluded)
+        if excluded is not None:
+            plan.excluded = excluded.joined
+            plan.warnings += excluded.findings()
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
 
@@ -243,8 +250,10 @@ def with_expected(shard: pa.Table, content: str) -> pa.Table:
     return replace_column(shard, "expected", pa.array([content, *[None] * (shard.num_rows - 1)], pa.string()))
 
 
-def _divide(chain: Chain, collector: ItemCollector, plan: Plan, generations: Mapping[str, int]) -> None:
-    """Fill in the plan's table, keys, starts and estimates, and the digests of splits."""
+def _divide(
+    chain: Chain, collector: ItemCollector, plan: Plan, generations: Mapping[str, int], excluded: ExcludedClips | None
+) -> None:
+    """Fill in the plan's table, keys, starts and estimates, and the digests of splits. excluded : clips to leave out; None: none"""
     budget = round(chain.config.output.shard_seconds * 1000)
     order: list[npt.NDArray[np.intp]] = []
     places: list[tuple[str, str]] = []
@@ -264,12 +273,14 @@ def _divide(chain: Chain, collector: ItemCollector, plan: Plan, generations: Map
     shards = iter(zip(places, sizes, strict=True))
     tables = PlanTable()
     for items in collector.chunks(rows, plan.field_names):
+        items = excluded.attach(items) if excluded is not None else items
         start, of_shards = 0, []
         while start < items.num_rows:
             (split, partition), size = next(shards)
             digests = sorted(items["item_digest"].slice(start, size).to_pylist())
             config_digest, clips_digest = plan.digests.of(split)
-            key, clips_key = (shard_key(digests, of, split, partition) for of in (config_digest, clips_digest))
+            key = shard_key(digests, config_digest, split, partition)
+            clips_key = shard_key(map(clips_digest_of, digests), clips_digest, split, partition)
             plan.clips_keys.append(clips_key)
             if generation := generations.get(clips_key):
                 key, clips_key = digest([key, generation]), digest([clips_key, generation])

@@ -124,14 +124,18 @@ def _palette() -> list[int]:
     return palette
 
 
-def drawn(clip: Playable, words: str) -> Safe:
-    """Return the waveform above the spectrogram as one SVG element. words : what clip it is, for those who do not see it"""
+def drawn(clip: Playable, words: str, colour: str | None = None) -> Safe:
+    """Return the waveform above the spectrogram as one SVG element.
+
+    words : what clip it is, for those who do not see it
+    colour : of the waveform; None: the page's
+    """
     height = _WAVE + BANDS
     middle, reach = _WAVE / 2, _WAVE / 2 - 1
     step = COLUMNS / max(1, len(clip.wave))
     up = [f"{i * step:.1f},{middle - high * reach:.1f}" for i, (_, high) in enumerate(clip.wave)]
     down = [f"{i * step:.1f},{middle - low * reach:.1f}" for i, (low, _) in enumerate(clip.wave)]
-    outline = tag("path", d=f"M{' '.join(up + down[::-1])}Z", class_="wave") if clip.wave else None
+    outline = tag("path", d=f"M{' '.join(up + down[::-1])}Z", class_="wave", fill=colour) if clip.wave else None
     image = tag(
         "image", href=data_uri(clip.picture, "image/png"), x=0, y=_WAVE, width=COLUMNS, height=BANDS,
         preserveAspectRatio="none",

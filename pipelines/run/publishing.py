@@ -9,18 +9,20 @@ from clipmill.pipelines.config_file import ConfigFile
 from clipmill.pipelines.dataset.classes import class_order, classes_of, describe_class_changes
 from clipmill.pipelines.dataset.inspection import describe_remarks
 from clipmill.pipelines.dataset.marks import Mark, remove_marks
-from clipmill.pipelines.dataset.measured import count_notes, distributions, measured_names, note_names
+from clipmill.pipelines.dataset.measured import count_notes, distributions, dropped_clips, measured_names, note_names
 from clipmill.pipelines.dataset.publish import Draft, remark_rows, repair, with_duplicates, write_rejections
 from clipmill.pipelines.dataset.publish import publish as publish_draft
-from clipmill.pipelines.dataset.records_io import shard_sizes, snapshot_numbers
+from clipmill.pipelines.dataset.records_io import shard_sizes, snapshot_numbers, sound_commit
 from clipmill.pipelines.dataset.shard_set import ShardSet
 from clipmill.pipelines.dataset.sides import built_changes
 from clipmill.pipelines.dataset.upgrade import check_old_sums
+from clipmill.pipelines.plan.excluded import excluded_in, not_found
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.drafting import draft_snapshot
 from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.findings import Finding
 from clipmill.schemas.index import are_whole
 from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
@@ -72,7 +74,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     if last is not None and last.format_version < FORMAT_VERSION and last.commits == draft.snapshot.commits:
         check_old_sums(root, last, draft.snapshot)
     short, warned = find_shortfalls(file.config, draft.snapshot)
-    report.warnings += warned
+    report.warnings += warned + _not_excluded(built)
     classes = class_order(file.config, draft.snapshot, last)
     draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
     report.snapshot = draft.snapshot
@@ -107,6 +109,19 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     report.status, report.snapshot = "published", published
     _clear_marks(built)
     return True
+
+
+def _not_excluded(built: Built) -> list[Finding]:
+    """Return a warning about clips that `exclude_clips` lists and that were not there to be excluded."""
+    plan = built.plan
+    if not plan.excluded:
+        return []
+    dropped: set[str] = set()
+    for i, key in enumerate(plan.keys):
+        if excluded_in(plan.shard(i)) and (commit := sound_commit(built.root, key)) is not None:
+            table = dropped_clips(built.root, commit)
+            dropped.update(table["clip_id"].to_pylist() if table is not None else ())
+    return not_found(built.file.config.exclude_clips, plan.excluded, dropped)
 
 
 def _of_newest(built: Built) -> set[str]:

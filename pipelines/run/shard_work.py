@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.records_io import sound_commit
+from clipmill.pipelines.plan.excluded import excluded_in
 from clipmill.pipelines.plan.planning import without
 from clipmill.pipelines.run.environment import Environment
 from clipmill.pipelines.run.item_rejection import reject_item, replace_rows
@@ -71,6 +72,13 @@ class Stages:
     write: Write
     environment: Environment
     cut: tuple[int, int] | None = None
+
+    def excluding(self, ids: frozenset[str]) -> Stages:
+        """Return the stages of a shard of which some clips are excluded. ids : of the clips"""
+        if not ids:
+            return self
+        stored = replace(self.on_stored, excluded=ids)
+        return replace(self, on_stored=stored, reread=replace(self.reread, stored=stored))
 
     @property
     def uninstalled_modules(self) -> list[str]:
@@ -144,12 +152,13 @@ class ClipsOfShard:
     watch: Work
 
     def __call__(self, shard: pa.Table, donor: Commit | None) -> Iterator[pa.Table]:
+        stages = self.stages.excluding(excluded_in(shard))
         clips = (
-            timed("reread", self.stages.reread(donor))
+            timed("reread", stages.reread(donor))
             if donor is not None
-            else apply_stages((self.stages.clips, self.watch), [shard])
+            else apply_stages((stages.clips, self.watch), [shard])
         )
-        return apply_stages(self.stages.before_cut, clips)
+        return apply_stages(stages.before_cut, clips)
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,9 @@ class Config(Frozen):
     )
     output: Output = Field(description="where the dataset is written, and how")
     limits: Limits = Field(Limits(), description="what keeps a finished build from being published")
+    exclude_clips: str | None = later(
+        None, description="file or address of a list of clip ids, one a line, that are left out"
+    )
     classes: Annotated[Annotated[list[str], Field(min_length=1)] | None, written_as(_Classes | None)] = later(
         None, description="all labels, in the order of their ids; other labels are rejected"
     )
@@ -260,6 +263,11 @@ class Config(Frozen):
     @classmethod
     def _one_spelling(cls, data: Any) -> Any:
         return normalize_names(data)
+
+    @field_validator("exclude_clips")
+    @classmethod
+    def _no_credentials(cls, address: str | None) -> str | None:
+        return check_address(address) if address is not None else None
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from clipmill.schemas.account import Account
 from clipmill.schemas.errors import DonorError
-from clipmill.schemas.keys import digest, shard_key
+from clipmill.schemas.keys import clips_digest_of, digest, shard_key
 from clipmill.schemas.layout import (
     EXTENSIONS,
     commit_dropped_path,
@@ -95,7 +95,11 @@ class Thin:
             return digest([commit.key, "without", sorted(kept["item_id"].to_pylist())]), "", False
         key = shard_key(digests, commit.config_digest, commit.split, commit.bucket)
         # Clips that do not follow from the plan alone have no key, and get none here.
-        clips = shard_key(digests, commit.clips_digest, commit.split, commit.bucket) if commit.clips_key else ""
+        clips = (
+            shard_key(map(clips_digest_of, digests), commit.clips_digest, commit.split, commit.bucket)
+            if commit.clips_key
+            else ""
+        )
         return key, clips, True
 
     def __call__(self, commit: Commit, kept: pa.Table) -> ThinnedShard:
