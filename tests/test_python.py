@@ -172,7 +172,11 @@ def test_the_wheel_has_every_module_and_the_markers_of_types(tmp_path: Path) -> 
     wheel = tmp_path / "wheel"
     files = {str(p.relative_to(wheel)) for p in wheel.rglob("*") if p.is_file() and ".dist-info" not in str(p)}
     modules = {str(p.relative_to(ROOT)) for layer in LAYERS for p in (ROOT / layer).rglob("*.py")}
-    pages = {f"clipmill/{p.relative_to(ROOT)}" for p in (ROOT / "pipelines/reports").iterdir() if p.suffix in (".css", ".html", ".js")}
+    pages = {
+        f"clipmill/{p.relative_to(ROOT)}"
+        for p in (ROOT / "pipelines/reports").iterdir()
+        if p.suffix in (".css", ".html", ".js")
+    }
     own = {m if m.startswith("clipmill/") else f"clipmill/{m}" for m in modules}
     assert files == own | pages | {"clipmill/py.typed"}
     assert len(pages) == 4
