@@ -60,6 +60,35 @@ ANNOTATION_NOTES = {
         "row or recording lacks the field of sources[].text.from and has no text",
         "rows or recordings lack the field of sources[].text.from and have no text",
     ),
+    "utterances_without_segment": (
+        "utterance of a Kaldi directory has a text or a speaker and no audio there, and was left out",
+        "utterances of Kaldi directories have a text or a speaker and no audio there, and were left out",
+    ),
+    "commands_not_run": (
+        "row is about a recording that is the output of a command, which is never run; the recording was looked up by its name",
+        "rows are about recordings that are outputs of commands, which are never run; the recordings were looked up by their names",
+    ),
+    "events_not_present": (
+        "event of AudioSet is marked as not present and was passed over",
+        "events of AudioSet are marked as not present and were passed over",
+    ),
+    "cuts_not_of_a_file": (
+        "cut or recording of a Lhotse manifest is mixed, padding, in memory, or changed in speed, so that no file holds it, and was passed over",
+        "cuts or recordings of Lhotse manifests are mixed, padding, in memory, or changed in speed, so that no file holds them, and were"
+        " passed over",
+    ),
+    "cuts_without_supervisions": (
+        "cut of a Lhotse manifest has no supervisions and was passed over",
+        "cuts of Lhotse manifests have no supervisions and were passed over",
+    ),
+    "transforms_not_applied": (
+        "row is about a recording with transforms, which are not applied",
+        "rows are about recordings with transforms, which are not applied",
+    ),
+    "rows_of_one_file": (
+        "row is about channels in several files and uses the file of the first",
+        "rows are about channels in several files and use the file of the first",
+    ),
     "records_repeated": (
         "record of an annotation file repeats another one and was left out",
         "records of annotation files repeat others and were left out",

@@ -37,7 +37,7 @@ PLAN_REASONS = (
     ),
     Reason(
         "annotation_unreadable",
-        "the annotation file is not a text table, or its header does not fit the configuration; see the detail",
+        "the annotation file is not of its format, or does not fit the configuration; see the detail",
         "save it as UTF-8 CSV, or correct annotations.header, annotations.columns or annotations.delimiter",
     ),
     Reason(

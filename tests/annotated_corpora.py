@@ -10,6 +10,7 @@ from clipmill.pipelines.plan.annotations.annotated import Annotated, Unusable
 from clipmill.pipelines.plan.inventory import take_inventory
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.stages.annotations.registered import complete_sources
 from clipmill.stages.annotations.rows import Row
 from clipmill.stages.annotations.sheet import read_sheet
 from clipmill.stages.storage.root import Root
@@ -38,7 +39,9 @@ def join(root: Path, recordings: list[str], files: dict[str, str], **spec: Any) 
 
 
 def annotate_source(root: Path, **more: Any) -> Annotated:
-    source = Source.model_validate({"name": "s", "root": str(root), **more})
+    completed, problems = complete_sources({"sources": [{"name": "s", "root": str(root), **more}]})
+    assert not problems, problems
+    source = Source.model_validate(completed["sources"][0])
     inventory = take_inventory(source, Root(source.root))
     found = annotate(source, Root(source.root), inventory)
     found.read()

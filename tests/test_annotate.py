@@ -12,6 +12,7 @@ import pytest
 from annotated_corpora import RANGES, annotate_source, field_names, join, ranges, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.names import to_nfc
@@ -29,6 +30,8 @@ from clipmill.stages.annotations.rows import AmbiguousError, UnreadableError
         ("labels/{stem}.csv", {"x/labels/a.csv": "x/a.wav", "labels/b.c.csv": "b.c.flac"}),
         ("./labels/{stem}/{name}.csv", {"x/labels/a/a.wav.csv": "x/a.wav"}),
         ("all.csv", {"x/all.csv": "x/a.wav", "all.csv": "b.c.flac"}),
+        ("{stem-.c}.csv", {"x/a.csv": "x/a.wav", "b.csv": "b.c.flac"}),
+        ("{stem-c}-{stem}.csv", {"x/a-a.csv": "x/a.wav", "b.-b.c.csv": "b.c.flac"}),
     ],
 )
 def test_sidecars_are_found_from_their_recordings_folder(sidecar: str, at: dict[str, str], tmp_path: Path) -> None:
@@ -36,6 +39,12 @@ def test_sidecars_are_found_from_their_recordings_folder(sidecar: str, at: dict[
     found = join(tmp_path, ["x/a.wav", "b.c.flac"], files, sidecar=sidecar, header=False, columns=RANGES)
     rows = {path: [(file, row.label) for file, row in rows] for path, rows in found.by_path.items()}
     assert rows == {recording: [(file, recording)] for file, recording in at.items()}
+
+
+@pytest.mark.parametrize("sidecar", ["{stem-}.csv", "{stem-/..}.csv", "{name-a}.csv", "{stem_a}.csv", "{}.csv"])
+def test_other_placeholders_are_refused(sidecar: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"only the placeholders .* or such as \{stem-_mic1\}"):
+        join(tmp_path, ["a.wav"], {}, sidecar=sidecar)
 
 
 def test_recordings_of_one_stem_share_a_sidecar(tmp_path: Path) -> None:

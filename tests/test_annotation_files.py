@@ -46,6 +46,19 @@ def test_any_unicode_encoding_and_line_end_is_found(encoding: str, newline: str)
     assert [r.line for r in rows] == [2, 4]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp949", "euc-kr"])
+def test_the_first_of_several_encodings_that_fits_is_used(encoding: str) -> None:
+    rows = read("0,1,화단\n".encode(encoding), encoding="auto, cp949")
+    assert ranges(rows) == [(0, 1, "화단")]
+
+
+def test_a_file_that_fits_none_of_several_encodings_is_refused() -> None:
+    with pytest.raises(UnreadableError, match=r"^not utf-8 text \(.*\), not ascii text \(.*\)$"):
+        read(b"0,1,\xff\n", encoding="auto,ascii")
+    with pytest.raises(ValueError, match="no text encoding 'cp94'; give one such as"):
+        read("0,1,x\n", encoding="utf-8, cp94")
+
+
 def test_a_byte_order_mark_without_header_is_no_part_of_the_first_cell() -> None:
     assert ranges(read("\ufeff0,1,dog".encode("utf-16-le"), encoding="utf-16-le")) == [(0, 1, "dog")]
     assert ranges(read("\ufeff0,1,dog", encoding="utf-8")) == [(0, 1, "dog")]

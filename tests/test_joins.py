@@ -123,7 +123,7 @@ def test_facts_that_contradict_each_other_reject_the_row(root: Path) -> None:
     assert plan.annotations_rejected == 0  # rejected by their shard
     wrong = [row for item in plan.table.to_pylist() for row in item["annotations"] if row["reason"]]
     assert [row["reason"] for row in wrong] == ["annotation_join_conflict"] * 2
-    assert wrong[0]["detail"] == "room is 'hall' here and 'attic' on line 3 of facts.csv"
+    assert wrong[0]["detail"] == "room is 'hall' on line 2 of facts.csv and 'attic' on line 3 of facts.csv"
     assert len(rows_of(plan)["s/b.wav"]) == 1
 
 
@@ -219,3 +219,25 @@ def test_the_joined_row_is_the_one_that_a_search_of_all_finds(
     counts = joined.take_counts()
     assert counts["rows_joined_to_none"] == len(others) - len(used)
     assert counts["rows_without_join"] == sum("two" not in row.fields for _, row in found)
+
+
+def test_fields_and_labels_that_a_row_has_already_get_the_number_of_their_entry(root: Path) -> None:
+    (root / "talk.stm").write_text("a A carol 0.0 0.45 hello\na A dave 0.45 1.0 world\nb A carol 0 1 alone\n")
+    found = rows_of(planned(root, [{"format": "stm", "table": "talk.stm"}, {"format": "rttm", "table": "all.rttm"}]))
+    assert [row[2] for row in found["s/a.wav"]] == ["hello", "world"]
+    assert [(row[3]["speaker"], row[3]["speaker_2"]) for row in found["s/a.wav"]] == [("carol", "ann"), ("dave", "bob")]
+    (root / "moods.csv").write_text("file,mood\na.wav,glad\nb.wav,sad\n")
+    labelled = {**FIRST, "columns": {**FIRST["columns"], "label": "text"}}
+    moods = {"table": "moods.csv", "recording": "file", "columns": {"label": "mood"}}
+    assert [row[2:] for row in rows_of(planned(root, [labelled, moods]))["s/b.wav"]] == [("alone", {"mood": "sad"})]
+    headless = {
+        "table": "moods.csv",
+        "recording": 0,
+        "header": False,
+        "columns": {"label": 1},
+        "missing_recordings": "ignore",
+    }
+    (root / "moods.csv").write_text("a.wav,glad\nb.wav,sad\n")
+    assert [row[2:] for row in rows_of(planned(root, [labelled, headless]))["s/b.wav"]] == [
+        ("alone", {"label_2": "sad"})
+    ]

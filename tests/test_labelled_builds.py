@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,19 +152,19 @@ def test_manifest_and_tars_have_the_same_lists(
 def test_clip_dataset_gives_multi_hot_vectors(dataset: Path, rows: dict[str, dict[str, Any]]) -> None:
     seen = 0
     for split in ("train", "test"):
-        clips = ClipDataset(dataset, split, ("clip_id", "multi_hot", "labels", "events", "log_mel"))
+        clips = ClipDataset(dataset, split, ("clip_id", "labels", "events", "log_mel"))
         for sample in clips:
             row = rows[sample["clip_id"]]
-            hot = sample["multi_hot"]
+            hot = sample["labels"]
             assert hot.dtype == torch.float32 and hot.shape == (len(clips.classes),)
             assert [clips.classes[i] for i in hot.nonzero().flatten().tolist()] == row["labels"]
-            assert (sample["labels"], sample["events"]) == (row["labels"], row["events"])
+            assert sample["events"] == row["events"]
             seen += 1
     assert seen == len(rows)
     batch = next(iter(torch.utils.data.DataLoader(ClipDataset(dataset, "train"), batch_size=4, collate_fn=padded)))
-    assert set(batch) == {"audio", "audio_length", "multi_hot", "multi_hot_length"}
-    assert batch["multi_hot"].shape == (4, len(clips.classes))
-    with pytest.raises(ClipmillError, match="ask for multi_hot"):
+    assert set(batch) == {"audio", "audio_length", "labels", "labels_length"}
+    assert batch["labels"].shape == (4, len(clips.classes))
+    with pytest.raises(ClipmillError, match="ask for labels"):
         ClipDataset(dataset, "train", ("audio", "label_id"))
 
 
@@ -245,8 +246,6 @@ def test_other_features_come_from_the_stored_clips(dataset: Path) -> None:
     plain["features"]["log_mel"]["n_mels"] = 9
     for formats in (["webdataset"], ["parquet"]):
         copy = dataset.parent / f"copy-{formats[0]}"
-        import shutil
-
         shutil.copytree(dataset, copy)
         plain["output"] |= {"formats": formats, "root": str(copy)}
         for source in plain["sources"]:
@@ -276,3 +275,25 @@ def test_diff_and_duplicates_compare_lists(tmp_path: Path, make_config: Callable
     assert build(load(config), quiet=True).status == "published"
     plain = json.loads(run("diff", tmp_path / "out", 1, 2, "--json"))
     assert len(plain["clips"]["changed"]) == 2 and not plain["clips"]["added"]
+
+
+def test_a_forgotten_recording_leaves_the_lists_of_the_others(dataset: Path, rows: dict[str, dict[str, Any]]) -> None:
+    copy = dataset.parent / "forgetting"
+    shutil.copytree(dataset, copy)
+    run("forget", copy, "windows/a.wav", "--yes")
+    left = open_dataset(copy)
+    found = {row["clip_id"]: row for row in left.manifest().to_pylist()}
+    expected = {name: row for name, row in rows.items() if row["recording_id"] != "windows/a.wav"}
+    assert {name: (r["labels"], r["events"]) for name, r in found.items()} == {
+        name: (r["labels"], r["events"]) for name, r in expected.items()
+    }
+    for split in left.splits:
+        for path in left.uris(split):
+            for row in pq.read_table(path).to_pylist():
+                assert (row["labels"], row["events"]) == (
+                    expected[row["clip_id"]]["labels"],
+                    expected[row["clip_id"]]["events"],
+                )
+    assert left.snapshot.seconds.clips_by_label["dog"] == 2
+    assert not left.snapshot.problems()
+    run("verify", copy)

@@ -18,7 +18,7 @@ from clipmill.pipelines.cli.recipe_heads import KEYS, parse_recipe, read_recipe,
 from clipmill.schemas.errors import ClipmillError
 
 TOP = Path(__file__).parents[1]
-FILES = sorted((TOP / "recipes").glob("*.yaml"))
+FILES = sorted((TOP / "recipes").glob("*.yaml"), key=lambda path: path.stem)
 
 
 def test_the_package_holds_every_recipe() -> None:

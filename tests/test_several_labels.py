@@ -266,3 +266,32 @@ def test_rows_of_equal_times_become_one_whatever_their_order(given_rows: list[An
         assert entry.labels == sorted({label for ls, _ in group for label in ls})
         for name, value in entry.fields.items():
             assert value == ",".join(sorted({fs[name] for _, fs in group if fs.get(name)}))
+
+
+def test_windows_within_rows_have_the_labels_of_all_rows_that_overlap_them(
+    tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    folder = recordings(tmp_path / "in", a=5.0)
+    (folder / "a.csv").write_text("0,2.5,dog;cat,x\n0,2.5,cow,y\n1.5,4,owl,z\n")
+    source = {
+        "root": folder,
+        "annotations": {
+            "sidecar": "{stem}.csv", "header": False, "columns": {"start": 0, "end": 1, "label": 2}, "fields": {"by": 3},
+        },
+        "segment": {"mode": "window", "length_s": 1.0, "tail": "pad_zero"},
+        "label": {"several": True, "separator": ";", "map": {"dog": "Dog", "cow": "Cow"}, "default": "other"},
+    }  # fmt: skip
+    rows = clips_of(tmp_path / "out", build_here(make_config(source, **ANY)))
+    found = sorted((r["by"], r["start_s"], r["labels"], r["n_samples"]) for r in rows)
+    assert found == [
+        ("x;y", 0.0, ["Cow", "Dog", "other"], RATE),
+        ("x;y", 1.0, ["Cow", "Dog", "other"], RATE),
+        ("x;y", 2.0, ["Cow", "Dog", "other"], RATE),
+        ("z", 1.5, ["Cow", "Dog", "other"], RATE),
+        ("z", 2.5, ["other"], RATE),
+        ("z", 3.5, ["other"], RATE),
+    ]
+    last = next(r for r in rows if r["start_s"] == 3.5)
+    assert last["events"] == [{"label": "other", "onset_s": 0.0, "offset_s": 0.5}], (
+        "padding is no part of what is heard"
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from conftest import run, tone, write_audio
 from hypothesis import given
@@ -245,6 +246,18 @@ def test_a_list_that_changes_moves_recordings_at_the_next_build(
     assert "max_side_changes" in said
     run("build", config, "--accept")
     assert on(tmp_path / "out") == {f"s0/r{i}.wav": "test" if i in (0, 5) else "train" for i in range(6)}
+
+
+def test_lists_in_a_store(make_config: Callable[..., Path]) -> None:
+    store = fsspec.filesystem("memory")
+    for name, content in {"a.wav": b"x", "b.wav": b"x", "testing_list.txt": b"a.wav\n"}.items():
+        store.pipe(f"/split-lists/{name}", content)
+    split = {"from_files": {"test": "testing_list.txt"}, "default": "train"}
+    config = make_config({"root": "memory://split-lists"}, split=split)
+    assert sides(planned(config)) == {"a.wav": "test", "b.wav": "train"}
+    with pytest.raises(ConfigError, match=r"gone\.txt is in the root of no source"):
+        planned(edited(config, split={"from_files": {"test": "gone.txt"}, "default": "train"}))
+    store.rm("/split-lists", recursive=True)
 
 
 def test_an_empty_split_says_why(tmp_path: Path, make_config: Callable[..., Path]) -> None:

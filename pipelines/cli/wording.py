@@ -304,7 +304,8 @@ def describe_plan(plan: Plan, missing: int, estimate: Estimate) -> list[str]:
 
 def _example(row: Mapping[str, Any]) -> list[str]:
     """Return a line with the place of a rejection and its detail."""
-    place = f"{row['file']}:{row['line']}" if row["file"] else row["source_uri"]
+    in_file = f"{row['file']}:{row['line']}" if row.get("line") else row["file"]  # a record in a tree has no line
+    place = in_file or row["source_uri"]
     text = ": ".join(part for part in (place, row["detail"]) if part)
     return [f"          {text}"] if text else []
 

@@ -130,7 +130,7 @@ def configured_fields(source: Source) -> set[str]:
         names |= {TEXT, RAW_TEXT} if source.text.keep_raw else {TEXT}
     stored = {field_name(name) for name in names}
     one_hot = LabelRule.one_hot_of(source)
-    return stored - {name for name in stored if one_hot is not None and one_hot.is_label((name,))}
+    return stored - one_hot.fields_of(tuple(stored)) if one_hot is not None else stored
 
 
 def noted_of(items: list[Item]) -> dict[str, int]:
@@ -285,7 +285,7 @@ class ItemMaker:
         entries = [self._entry(file, row, label, fields) for file, row in drained(rows)]
         events = None
         if self.labels.makes_lists:
-            good, n_merged = merged([e for e in entries if e.reason is None], self._place)
+            good, n_merged = merged([e for e in entries if e.reason is None], self._place, self.labels.separator)
             self._n_merged += n_merged
             entries = [*good, *(e for e in entries if e.reason is not None)]
             events = events_of(good)
@@ -368,8 +368,8 @@ class ItemMaker:
         """Fill in the labels of a row that can have several, or the reason why it is rejected."""
         one_hot = self.labels.one_hot
         if one_hot is not None:
-            is_label = one_hot.is_label(row.names)
-            entry.fields = {name: value for name, value in entry.fields.items() if name not in is_label}
+            of_labels = one_hot.fields_of(row.names)
+            entry.fields = {name: value for name, value in entry.fields.items() if name not in of_labels}
         try:
             texts = self.labels.texts_of_row(row)
             left = self.labels.left(texts)

@@ -46,11 +46,11 @@ def events_of(rows: Iterable[LabelledRow]) -> list[Event]:
     return sorted(events, key=lambda event: (event.place, event.start is None, event.end is None))
 
 
-def merged(rows: list[R], place: Callable[[R], Hashable]) -> tuple[list[R], int]:
+def merged(rows: list[R], place: Callable[[R], Hashable], separator: str = SEPARATOR) -> tuple[list[R], int]:
     """Return rows of which those of one place are one, and the number of rows that went into others.
 
     The labels of such a row are those of all of its rows, and so are its fields: a value that several have stands once, different ones
-    stand in order, with a comma between them. Its file and line are those of the first row.
+    stand in order, with a separator between them. Its file and line are those of the first row.
 
     place : returns what is equal for rows that are the same clip
     """
@@ -59,11 +59,11 @@ def merged(rows: list[R], place: Callable[[R], Hashable]) -> tuple[list[R], int]
         groups.setdefault(place(row), []).append(row)
     for group in groups.values():
         if len(group) > 1:
-            _merge(group)
+            _merge(group, separator)
     return [group[0] for group in groups.values()], len(rows) - len(groups)
 
 
-def _merge(group: list[R]) -> None:
+def _merge(group: list[R], separator: str) -> None:
     """Add the other rows of a group to the first one in its file, which becomes the first of the list."""
     group.sort(key=lambda row: (row.file, row.line))
     first = group[0]
@@ -74,7 +74,7 @@ def _merge(group: list[R]) -> None:
     for row in group:
         for name, value in row.fields.items():
             values.setdefault(name, set()).update([value] if value else [])
-    first.fields = {name: SEPARATOR.join(sorted(own)) for name, own in values.items()}
+    first.fields = {name: separator.join(sorted(own)) for name, own in values.items()}
     first.noted = tuple(sorted({code for row in group for code in row.noted}))
 
 

@@ -14,6 +14,7 @@ from clipmill.stages.annotations.rows import Row, field_name
 
 SEPARATOR = ","
 THRESHOLD = 0.5
+_SHOWN = 10
 _TRUTHS = {"true": 1.0, "false": 0.0}
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
 _QUOTED = r"""'(?:[^'\\]|\\['\\])*'|"(?:[^"\\]|\\["\\])*\""""
@@ -58,35 +59,8 @@ class OneHot:
 
     def __init__(self, columns: Sequence[str], threshold: float) -> None:
         self._columns, self._threshold = columns, threshold
-        self.places = lru_cache(1000)(self._places)
-
-    def _places(self, names: tuple[str, ...]) -> dict[str, str]:
-        """Return the labels by the names of a row's fields that are their columns.
-
-        Raises
-        ------
-        RefusedError : a column is not there
-        """
-        found: dict[str, str] = {}
-        for column in self._columns:
-            is_pattern = "*" in column or "?" in column
-            stored = {
-                name: name.removeprefix("annotation_") if field_name(name[11:]) == name else name for name in names
-            }
-            own = {
-                n: label
-                for n, label in stored.items()
-                if (fnmatchcase(label, column) if is_pattern else label == column)
-            }
-            if not own:
-                known = ", ".join(list(stored.values())[:10])
-                raise RefusedError(
-                    "label_column_missing",
-                    f"no column {'matches' if is_pattern else 'is called'} {column!r}{did_you_mean(column, stored.values())}; the row's"
-                    f" fields are {known or 'none'}",
-                )
-            found |= own
-        return found
+        self._places = lru_cache(1000)(self._find)  # a million rows have few sets of names
+        self.fields_of = lru_cache(1000)(self._fields_of)
 
     def texts_of(self, row: Row) -> list[str]:
         """Return the labels of a row, in the order of their columns.
@@ -95,9 +69,9 @@ class OneHot:
         ------
         RefusedError : a column is not there, or its value is neither a number nor true or false
         """
-        places, values = self.places(row.names), row.fields
+        values = row.fields
         labels = []
-        for name, label in places.items():
+        for name, label in self._places(row.names).items():
             text = values[name].strip()
             number = _TRUTHS.get(text.lower())
             if number is None and _NUMBER.fullmatch(text) is not None:
@@ -110,9 +84,36 @@ class OneHot:
                 labels.append(label)
         return labels
 
-    def is_label(self, names: tuple[str, ...]) -> frozenset[str]:
-        """Return the names of fields that are labels; none if a column is not there."""
-        try:
-            return frozenset(self.places(names))
-        except RefusedError:
-            return frozenset()
+    def _find(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Return the labels by the names of a row's fields that are their columns. Raises RefusedError if a column is not there."""
+        written = {name: _written(name) for name in names}
+        found: dict[str, str] = {}
+        for column in self._columns:
+            own = {name: label for name, label in written.items() if _fits(label, column)}
+            if not own:
+                what = "no column fits" if _is_pattern(column) else "no column is called"
+                known = ", ".join(list(written.values())[:_SHOWN])
+                raise RefusedError(
+                    "label_column_missing",
+                    f"{what} {column!r}{did_you_mean(column, written.values())}; the row's fields are {known or 'none'}",
+                )
+            found |= own
+        return found
+
+    def _fields_of(self, names: tuple[str, ...]) -> frozenset[str]:
+        """Return those of the names of fields that are columns of labels."""
+        return frozenset(name for name in names if any(_fits(_written(name), column) for column in self._columns))
+
+
+def _written(name: str) -> str:
+    """Return the name of a field as the corpus has it; see `field_name`."""
+    plain = name.removeprefix("annotation_")
+    return plain if field_name(plain) == name else name
+
+
+def _is_pattern(column: str) -> bool:
+    return "*" in column or "?" in column
+
+
+def _fits(name: str, column: str) -> bool:
+    return fnmatchcase(name, column.replace("[", "[[]")) if _is_pattern(column) else name == column

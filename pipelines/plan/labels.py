@@ -16,7 +16,8 @@ from clipmill.stages.annotations.rows import Row
 class LabelRule:
     """Map the labels of a source to those of the dataset, and remember which ones occurred.
 
-    makes_lists : whether clips have lists of labels; the methods `lists_of_row`, `several` and `list_of` are for these sources
+    separator : what stands between two labels in a text
+    makes_lists : whether clips have lists of labels
     one_hot : reads labels from columns, None if they are not configured
     """
 
@@ -31,7 +32,8 @@ class LabelRule:
         self._classes = frozenset(config.classes) if config.classes is not None else None
         self._met: set[str] = set()
         self.makes_lists = rules is not None and rules.makes_lists
-        self._separator = (rules.separator or SEPARATOR) if rules is not None and rules.several else None
+        self.separator = (rules.separator if rules is not None else None) or SEPARATOR
+        self._cuts = rules is not None and rules.several
         self._none = rules.none if rules is not None else None
         self.one_hot = self.one_hot_of(source)
         self._trusting = self._map is None and self._classes is None
@@ -96,7 +98,7 @@ class LabelRule:
 
     def texts_of(self, text: str) -> list[str]:
         """Return the labels in a text by their names in the corpus. Raises RefusedError when they cannot be read."""
-        return texts_of(text, self._separator) if self._separator is not None else [text]
+        return texts_of(text, self.separator) if self._cuts else [text]
 
     def left(self, texts: list[str]) -> list[str]:
         """Return the labels of the corpus without those that are left out."""

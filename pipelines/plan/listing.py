@@ -91,7 +91,11 @@ class Listing:
         where = source.annotations.sidecar or source.annotations.table
         under = source.annotations.root or source.root
         n_empty = annotated.noted["empty_sidecars"]
-        header = " (header: true takes the first row for a header)" if source.annotations.header else ""
+        header = (
+            " (header: true takes the first row for a header)"
+            if source.annotations.format == "csv" and source.annotations.header
+            else ""
+        )
         empty = f"; for {counted(n_empty, 'recording')} that file has no rows{header}" if n_empty else ""
         raise ClipmillError(
             f"source {source.name!r}: none of {counted(n, 'recording')} under {under} has an annotation in {where!r}{empty}"
@@ -107,7 +111,8 @@ class Listing:
         why = "fits several recordings" if stray.why == "recording_ambiguous" else "fits no recording"
         number = any(_OF_SPREADSHEET.fullmatch(name) for name in stray.names)
         sheet = "; a spreadsheet has turned a name into a number: save names as text" if number else ""
-        return f"; line {stray.row.line} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
+        row = f"line {stray.row.line}" if stray.row.line else "a record"
+        return f"; {row} names {names}, which {why} (the first one here is {self.first_path!r}){sheet}"
 
 
 def list_source(source: Source, split: Split | None = None) -> Listing:

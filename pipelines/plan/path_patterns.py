@@ -13,11 +13,12 @@ from clipmill.schemas.config import AUDIO_EXTENSIONS
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.config.raw_config import names_extension
 from clipmill.schemas.names import to_nfc
+from clipmill.stages.annotations.registered import find_format
 from clipmill.stages.storage.root import split_name
 
 _EXTENSIONS = frozenset(AUDIO_EXTENSIONS)
 _EVERYTHING = frozenset({"*", "**", "**/*"})
-_PLACEHOLDER = regex.compile(r"\{(?:stem|name)\}")
+_PLACEHOLDER = regex.compile(r"\{(?:stem(?:-[^{}]+)?|name)\}")
 
 
 class Patterns:
@@ -78,5 +79,9 @@ def _annotation_file(spec: Annotations) -> Callable[[str], bool]:
     if spec.table is not None:
         return TablePaths(spec).match
     parts = _PLACEHOLDER.split(posixpath.normpath(spec.sidecar or ""))
-    pattern = regex.compile("(?:.*/)?" + "[^/]+".join(map(regex.escape, parts)), regex.DOTALL)
+    ending = ""
+    if find_format(spec.format).ignores_case:
+        parts[-1], dot, extension = parts[-1].rpartition(".")
+        ending = f"(?i:{regex.escape(dot + extension)})"
+    pattern = regex.compile("(?:.*/)?" + "[^/]+".join(map(regex.escape, parts)) + ending, regex.DOTALL)
     return lambda path: fits(pattern, path)

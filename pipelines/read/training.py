@@ -32,14 +32,14 @@ from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.stages.write.encode import decode_waveform
 
 Sample = dict[str, Any]
-_ID, _HOT = "label_id", "multi_hot"
+_ID = "label_id"
 
 
 class ClipDataset(torch.utils.data.IterableDataset[Sample]):
     """The clips of a split, as an iterable dataset of PyTorch.
 
     Yields one dictionary per clip with the requested columns: `audio` as a float32 tensor [channels, samples] in [-1, 1),
-    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), `multi_hot` as
+    features as float32 tensors of their shapes, `label_id` as the label's index in `classes` (-1 without a label), `labels` as
     float32 [classes] with 1 for each of the clip's labels, pictures as the bytes of a PNG, anything else as stored.
 
     Ranks of a distributed job and their loading processes get disjoint parts that together make up the split. All ranks must
@@ -48,8 +48,8 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
 
     root : root of the dataset, or what `open_dataset` returned
     split : name of the split, as in the configuration
-    columns : columns of the Parquet shards, `label_id`, `multi_hot`; by default `audio`, and `multi_hot` if clips can have several labels,
-        otherwise `label_id`
+    columns : columns of the Parquet shards, `label_id`, `labels`; by default `audio`, and `labels` if clips can have several, otherwise
+        `label_id`
     snapshot : number of the snapshot, the newest by default; an interrupted epoch can only continue in the same snapshot
     shuffle : draw shards in another order each epoch, and clips at random from the next `buffer_size` ones
     buffer_size : number of clips that each loading process keeps in memory (encoded audio and features)
@@ -122,7 +122,9 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         self._resumed: tuple[int, int] | None = None
         self._ids = {label: i for i, label in enumerate(self.classes)}
         self._has_lists = LABELS_COLUMN in self.published.snapshot.label_lists
-        self.columns = self._checked(columns if columns is not None else ("audio", _HOT if self._has_lists else _ID))
+        self.columns = self._checked(
+            columns if columns is not None else ("audio", LABELS_COLUMN if self._has_lists else _ID)
+        )
         self._scales = _scales(self.published, normalise_by, normalise, self.columns) if normalise is not None else {}
 
     def __repr__(self) -> str:
@@ -253,7 +255,7 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
             if name in self._made:
                 labels = row[LABELS_COLUMN] if self._has_lists else [row["label"]]
                 ids = [self._ids[label] for label in labels or () if label in self._ids]
-                sample[name] = self._multi_hot(ids) if name == _HOT else ids[0] if ids else -1
+                sample[name] = self._multi_hot(ids) if name == LABELS_COLUMN else ids[0] if ids else -1
             elif name == "audio":
                 sample[name] = _waveform(row[name]["bytes"])
             elif name == "image" and isinstance(row[name], dict):
@@ -277,13 +279,18 @@ class ClipDataset(torch.utils.data.IterableDataset[Sample]):
         if self._files:
             shapes = {f"{name}_shape" for name in self.published.feature_names}
             stored = [name for name in self.published.schema.names if name not in shapes]
-            self.published.check_columns(columns, list(dict.fromkeys([*stored, _ID, _HOT])))
+            self.published.check_columns(columns, list(dict.fromkeys([*stored, _ID, LABELS_COLUMN])))
         if self._has_lists and _ID in columns:
             raise ClipmillError(
                 f"{self.published.root.url}: clips of this dataset can have several labels, so label_id does not tell them; ask for"
-                " multi_hot, or for labels, their names"
+                " labels, which are float32 [classes]"
             )
-        self._made = {name for name in (_ID, _HOT) if name in columns and name not in stored}
+        # A field of the corpus can have the name `labels`, unless clips can have several.
+        self._made = {
+            name
+            for name in columns
+            if name == _ID or (name == LABELS_COLUMN and (self._has_lists or name not in stored))
+        }
         return tuple(columns)
 
 

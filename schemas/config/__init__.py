@@ -163,6 +163,9 @@ class Source(Frozen):
             raise ValueError(
                 "`label.one_hot` and `annotations.columns.label` exclude each other: labels are columns, or in one column; remove one of them"
             )
+        has_labels = self.label.one_hot is not None or any("label" in each.columns for each in self.all_annotations)
+        if self.has_label_lists and self.label_from_rows and not has_labels:
+            raise ValueError("several labels from annotations need `annotations.columns.label`, or `label.one_hot`")
         if self.labels_by_overlap and self.segment.mode == "annotation":
             raise ValueError(
                 "`label.by_overlap` and segment mode annotation exclude each other: rows that label do not cut; give another mode, such"

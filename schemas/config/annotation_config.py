@@ -13,14 +13,16 @@ from clipmill.schemas.config.annotation_roles import ROLES, near_miss
 from clipmill.schemas.config.model import Frozen, later
 
 
-def _text_encoding(name: str) -> str:
-    try:
-        is_known = name == "auto" or codecs.lookup(name)._is_text_encoding
-    except (LookupError, ValueError):
-        is_known = False
-    if not is_known:
-        raise ValueError(f"Python has no text encoding {name!r}; give one such as utf-8, utf-16 or latin-1")
-    return name
+def _text_encoding(names: str) -> str:
+    """Check the name of an encoding, or several with commas between them."""
+    for name in (each.strip() for each in names.split(",")):
+        try:
+            is_known = name == "auto" or codecs.lookup(name)._is_text_encoding
+        except (LookupError, ValueError):
+            is_known = False
+        if not is_known:
+            raise ValueError(f"Python has no text encoding {name!r}; give one such as utf-8, utf-16 or latin-1")
+    return names
 
 
 def _kind_of(value: Any) -> str:
@@ -70,7 +72,8 @@ class Annotations(Frozen):
 
     format: str = Field("csv", description="kind of the files; see docs/annotations.md")
     sidecar: str | None = Field(
-        None, description="file beside each recording; {stem} and {name} stand for the recording's"
+        None,
+        description="file beside each recording; {stem} and {name} stand for the recording's, {stem-_mic1} for the stem without _mic1",
     )
     table: str | None = Field(
         None,
@@ -85,10 +88,14 @@ class Annotations(Frozen):
         description="table only: column with the recording's path or name, or a template such as '{fold}-{take}.wav'",
     )
     header: bool = True
-    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|"], BeforeValidator(_tab)] = "auto"
+    delimiter: Annotated[Literal["auto", ",", ";", "\t", "|", "whitespace"], BeforeValidator(_tab)] = "auto"
+    rest: bool = later(
+        False, description="delimiter whitespace only: the last column takes the rest of the line, with its blanks"
+    )
     quote: Literal["auto", "none", '"', "'"] = "auto"
     encoding: Annotated[str, AfterValidator(_text_encoding)] = Field(
-        "auto", description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM"
+        "auto",
+        description="auto reads a BOM, then tries UTF-8, then UTF-16 without BOM; of 'auto, cp949' the first that fits",
     )
     comment: str | None = Field(None, description="lines that start with this are skipped")
     columns: dict[str, int | str] = Field(
@@ -183,8 +190,17 @@ class Annotations(Frozen):
             raise ValueError("`missing_recordings` belongs to `table`; a sidecar's recording is the file beside it")
         if self.sidecar is not None:
             names = re.findall(r"\{([^{}]*)\}", self.sidecar)
-            if set(names) - {"stem", "name"}:
-                raise ValueError(f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}")
+            if any(name not in ("stem", "name") and re.fullmatch(r"stem-[^/]+", name) is None for name in names):
+                raise ValueError(
+                    f"sidecar {self.sidecar!r} may contain only the placeholders {{stem}} and {{name}}, or such as {{stem-_mic1}} for the"
+                    " stem without an ending"
+                )
+        if self.rest and self.delimiter != "whitespace":
+            raise ValueError("`rest` needs `delimiter: whitespace`; other delimiters are quoted in a text")
+        if self.delimiter == "whitespace" and self.quote not in ("auto", "none"):
+            raise ValueError(
+                "with `delimiter: whitespace`, quotes are part of the text; for a last column of several words, set `rest: true`"
+            )
         if self.root is not None:
             check_address(self.root)
         for name in (self.sidecar, self.table):

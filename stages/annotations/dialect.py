@@ -12,6 +12,8 @@ from clipmill.stages.annotations.file_text import lines
 from clipmill.stages.annotations.quoting import pair_up
 from clipmill.stages.annotations.rows import HeaderError, MissingColumnError
 
+WHITESPACE = "whitespace"
+"""The delimiter that stands for runs of blanks and tabs. Such tables are not read by `csv.reader`."""
 _SAMPLE_LINES = 20
 _DELIMITERS = (",", "\t", ";", "|")
 
@@ -59,6 +61,8 @@ def is_comment(line: str, spec: Annotations) -> bool:
 
 def dialect(delimiter: str, quote: str, strict: bool = True) -> dict[str, Any]:
     """Return the arguments of `csv.reader` for a delimiter and a setting of `annotations.quote`."""
+    if delimiter == WHITESPACE:
+        return {"quoting": csv.QUOTE_NONE}
     if quote == "none" or (quote == "auto" and delimiter == "|"):
         return {"delimiter": delimiter, "quoting": csv.QUOTE_NONE}
     return {

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from clipmill.stages.annotations.rows import UnreadableError
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+_BLANKS = " \t\r\n\f\v"
+_RUN = re.compile(r"[ \t\r\n\f\v]+")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -24,21 +26,41 @@ _FILES = (
 
 
 def decode_text(content: bytes, encoding: str) -> str:
-    """Return the text of a file. Raises UnreadableError if it is not text in this encoding. encoding : a name, or `auto`"""
+    """Return the text of a file. Raises UnreadableError if it is not text in this encoding.
+
+    encoding : a name, or `auto`; of several, with commas between them, the first that fits
+    """
     if (other := next((what for magic, what in _FILES if content.startswith(magic)), None)) is not None:
         raise UnreadableError(f"it is not text but {other}")
-    name = encoding
-    if encoding == "auto":
-        name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
-        if not name and b"\0" in content[:400]:
-            head = content[:400]
-            name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
-        name = name or "utf-8"
-    try:
-        return content.decode(name)
-    except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
-        hint = "; set annotations.encoding" if encoding == "auto" else ""
-        raise UnreadableError(f"not {name} text ({error}){hint}") from None
+    wrong = []
+    for each in encoding.split(","):
+        name = _detected(content) if each.strip() == "auto" else each.strip()
+        try:
+            return content.decode(name)
+        except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
+            wrong.append(f"not {name} text ({error})")
+    hint = "; set annotations.encoding" if encoding == "auto" else ""
+    raise UnreadableError(f"{', '.join(wrong)}{hint}")
+
+
+def _detected(content: bytes) -> str:
+    """Return the name of the Unicode encoding that a file's beginning shows, UTF-8 if it shows none."""
+    name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
+    head = content[:400]
+    if not name and 4 * head.count(0) >= len(head):  # half of the bytes of Latin text; a few are damage
+        name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
+    return name or "utf-8"
+
+
+def cut_at_blanks(line: str, most: int = 0) -> list[str]:
+    """Return the cells of a line, cut at runs of blanks and tabs. The last one takes the rest of the line if there would be more.
+
+    Other white space, as in texts in Chinese and Korean, is no blank.
+
+    most : number of cells; 0 for any
+    """
+    plain = line.strip(_BLANKS)
+    return _RUN.split(plain, maxsplit=max(0, most - 1)) if plain and most != 1 else [plain] if plain else []
 
 
 def lines(text: str) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from clipmill.schemas.config.annotation_config import Annotations
+from clipmill.schemas.config.annotation_roles import guess_roles
 from clipmill.schemas.config.model import Frozen
 from clipmill.stages.annotations.column_roles import Columns
 from clipmill.stages.annotations.file_text import decode_text
@@ -21,17 +23,24 @@ COMMON_KEYS = frozenset(
 )
 """Keys of `annotations` that all formats have."""
 _TIMES = ("start", "end", "duration")
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
+_MOST_CHARS, _SHOWN_CHARS = 1 << 20, 100
+"""Of a text in a record, as in a cell of a sheet."""
 
 
 class FileRows(Protocol):
-    """The rows of an annotation file, which are read while iterating, once. See `clipmill.stages.annotations.sheet.Sheet`."""
+    """The rows of an annotation file, which are read while iterating, once. See `clipmill.stages.annotations.sheet.Sheet`.
+
+    named_by : columns that name the recording, looked up in turn, if the file shows them rather than the configuration
+    """
 
     header: list[str] | None
     first: list[str]
     noted: Counter[str]
     unnamed_roles: dict[str, str]
     is_row: Callable[[list[str]], bool] | None
+    named_by: Sequence[str]
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]: ...
     def column(self, where: str | int) -> int | None: ...
@@ -48,9 +57,11 @@ class Format(ABC):
     takes : keys that it has besides those and `COMMON_KEYS`
     roles : columns by role, unless `annotations.columns` names others
     fields : columns that are carried although they have a role, by field
-    recording : columns that name the recording, looked up in turn; empty if it does not name recordings, so that it cannot be a table
+    recording : columns that name the recording, or templates of them, looked up in turn; empty if files do not name their recordings,
+        so that they cannot be tables
     sidecar, table : where the files are, unless the configuration says so
     folder : names of the files in the folder that a table is, with `*` for any part of a name; empty if a table is a file
+    takes_files : whether a file can be a table; False if only a folder can
     beside : names, with `*`, of files beside a table that may belong to it; see `companions`
     settings : values of other keys of `annotations`, which the format fixes, or has as defaults if it takes them
     extensions : of files that are of this format, in lower case, without dot
@@ -67,6 +78,7 @@ class Format(ABC):
     sidecar: ClassVar[str | None] = None
     table: ClassVar[str | None] = None
     folder: ClassVar[tuple[str, ...]] = ()
+    takes_files: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[Mapping[str, Any]] = {}
     extensions: ClassVar[tuple[str, ...]] = ()
@@ -145,7 +157,7 @@ class RecordFormat(Format):
     def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
         options = self.options.model_validate(spec.options)
         decoded = self.decode(content, spec)
-        columns = [name for name in self.recording if "{" not in name]
+        columns = list(dict.fromkeys(n for name in self.recording for n in _PLACEHOLDER.findall(name) or [name]))
         own = [*self.header, *self.roles.values(), *self.fields.values(), *columns]
         return Grid(lambda: self.read(decoded, spec, options), spec, list(dict.fromkeys(map(str, own))), columns)
 
@@ -155,6 +167,21 @@ def _part(name: str, content: bytes, encoding: str) -> str:
         return decode_text(content, encoding).lstrip("\ufeff")
     except UnreadableError as error:
         raise UnreadableError(f"{name}: {error}") from None
+
+
+def _bounded(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records, of which those with a text that no annotation has are shortened and have a problem."""
+    for record in records:
+        too_long = any(len(text) > _MOST_CHARS for text in record.cells.values())
+        yield _shortened(record) if too_long else record
+
+
+def _shortened(record: Record) -> Record:
+    """Return a record whose texts are too long as one that is rejected for that."""
+    name, text = next((name, text) for name, text in record.cells.items() if len(text) > _MOST_CHARS)
+    problem = record.problem or f"{name} has {len(text):,} characters; at most {_MOST_CHARS:,} are read"
+    cells = {name: text if len(text) <= _MOST_CHARS else text[:_SHOWN_CHARS] for name, text in record.cells.items()}
+    return replace(record, cells=cells, problem=problem)
 
 
 class Grid:
@@ -178,7 +205,7 @@ class Grid:
         self._spec = spec
         found: dict[str, None] = {}
         kept: list[Record] | None = []
-        for record in read():
+        for record in _bounded(read()):
             if not record.cells.keys() <= found.keys():
                 found.update(dict.fromkeys(record.cells))
                 if len(found) > _MOST_COLUMNS:
@@ -186,7 +213,7 @@ class Grid:
             if kept is not None:
                 kept.append(record)
                 kept = kept if len(kept) <= _MOST_KEPT else None
-        self._records: Callable[[], Iterable[Record]] = read if kept is None else lambda: kept
+        self._records: Callable[[], Iterable[Record]] = (lambda: kept) if kept is not None else lambda: _bounded(read())
         has_records = kept != []
         names = {**dict.fromkeys(header), **found}
         self._aside = {*aside, *(name for name in header if name not in found)}
@@ -198,6 +225,7 @@ class Grid:
         self.noted: Counter[str] = Counter()
         self.unnamed_roles: dict[str, str] = {}
         self.is_row: Callable[[list[str]], bool] | None = None
+        self.named_by: Sequence[str] = ()
         self._time_columns = {
             role: self._names[at]
             for role in _TIMES
@@ -206,6 +234,7 @@ class Grid:
         self._by_times: dict[frozenset[str], Columns] = {}
         if has_records:
             self._columns(frozenset(self._time_columns))  # raises an error if a configured column is missing
+            self._look_for_label(found)
 
     def __iter__(self) -> Iterator[tuple[list[str], Row]]:
         for record in self._records():
@@ -224,9 +253,22 @@ class Grid:
                     "annotation_not_a_number",
                     f"{role} is {what!r}, and the decimal sign is '.' here",
                 )
+            row.place = record.place
             if row.reason is not None and record.place:
                 row.detail = f"{record.place}: {row.detail}"
             yield cells, row
+
+    def _look_for_label(self, found: Mapping[str, None]) -> None:
+        """Note a column that is named like a label, if the file lacks the column that the format has for it."""
+        where = self._spec.roles.get("label")
+        at = self.column(where) if where is not None else None
+        if at is None or self._names[at] in found:
+            return
+        used = frozenset(map(str, [*self._spec.columns.values(), *self._spec.fields.values(), *self._aside]))
+        guessed = guess_roles(tuple(found), used, frozenset(self._spec.roles) - {"label"}).get("label")
+        if guessed is not None:
+            self.unnamed_roles = {"label": guessed}
+            self.noted["roles_not_named"] += 1
 
     def _columns(self, times: frozenset[str]) -> Columns:
         """Return the columns for records that have some of the times. The sign before a fraction is a point, as the formats say."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clipmill.schemas.config.model import Frozen, Positive, later
 from clipmill.stages.annotations.rows import HINT
-from clipmill.stages.annotations.times import number
+from clipmill.stages.annotations.times import plain_number
 
 POINT = (
     f"a point in time, which has no length{HINT}set annotations.points_s to the length of the stretch around each point"
@@ -24,7 +24,7 @@ class PointOptions(Frozen):
 
 def around(time: str, points_s: float | None) -> tuple[str, str] | None:
     """Return start and end of the stretch around a point, as text; None if points have no length or the time is not a number."""
-    middle = number(time, ".")
+    middle = plain_number(time)
     if middle is None or points_s is None:
         return None
     return (

@@ -16,14 +16,29 @@ from clipmill.schemas.errors import Problem
 from clipmill.stages.annotations.format import COMMON_KEYS, Format
 
 MODULES = {
+    "audacity": "audacity_files",
+    "audioset": "audioset_files",
     "auto": "auto_files",
     "batdetect": "batdetect_files",
     "crowsetta": "crowsetta_files",
     "csv": "csv_files",
+    "ctm": "ctm_files",
     "eaf": "eaf_files",
     "jams": "jams_files",
+    "kaldi": "kaldi_files",
+    "lhotse": "lhotse_files",
+    "librispeech": "librispeech_files",
+    "lrc": "lrc_files",
+    "nemo": "nemo_files",
+    "raven": "raven_files",
     "rttm": "rttm_files",
+    "speechbrain": "speechbrain_files",
+    "srt": "srt_files",
+    "stm": "stm_files",
     "textgrid": "textgrid_files",
+    "timit": "timit_files",
+    "uem": "uem_files",
+    "vtt": "vtt_files",
 }
 """The module of each format, in `clipmill.stages.annotations.formats`."""
 _OWN = "options"
@@ -72,6 +87,7 @@ def _complete_source(source: dict[str, Any], key: str, problems: list[Problem]) 
         result["joins"] = []
         for place, each in zip(places, joins, strict=True):
             if isinstance(each, dict):
+                each = _with_label_as_field(each) if labelled else each
                 completed, found = complete(each, place, labelled, is_joined=True)
                 each = completed
                 problems += found
@@ -140,6 +156,20 @@ def _fill_in(result: dict[str, Any], kind: Format, is_labelled: bool, is_joined:
         result["fields"] = {**kind.fields, **fields}
     elif kind.fields and isinstance(fields, list):
         result["fields"] = {**kind.fields, **{name: name for name in fields if isinstance(name, str)}}
+
+
+def _with_label_as_field(given: dict[str, Any]) -> dict[str, Any]:
+    """Return joined annotations whose label's column is carried as a field of its own name, since the rows have labels already."""
+    columns, fields = given.get("columns"), given.get("fields", {})
+    if not (isinstance(columns, dict) and isinstance(columns.get("label"), str)):
+        return given
+    name = columns["label"]
+    if isinstance(fields, list):
+        fields = {field: field for field in fields}
+    if not isinstance(fields, dict):
+        return given
+    rest = {role: where for role, where in columns.items() if role != "label"}
+    return {**given, "columns": rest, "fields": {name: name, **fields}}
 
 
 def _labels_by_itself(label: Any) -> bool:

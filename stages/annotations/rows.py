@@ -57,6 +57,7 @@ class Row:
     channel : counted from 1, None if `channels` decides
     reason : set if the row is rejected; detail : what is wrong with it
     noted : codes of notes on how it was read, of `clipmill.schemas.annotation_notes`
+    place : where it is in the file, or in which of several, if its line does not say that
     """
 
     line: int
@@ -69,6 +70,7 @@ class Row:
     detail: str | None = None
     channel: int | None = None
     noted: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def fields(self) -> dict[str, str]:

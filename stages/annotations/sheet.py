@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.column_roles import Columns, is_number_like
-from clipmill.stages.annotations.dialect import dialect, is_comment, sniff_delimiter
-from clipmill.stages.annotations.file_text import decode_text, lines
+from clipmill.stages.annotations.dialect import WHITESPACE, dialect, is_comment, sniff_delimiter
+from clipmill.stages.annotations.file_text import cut_at_blanks, decode_text, lines
 from clipmill.stages.annotations.quoting import QUOTE, is_quoted_tsv
 from clipmill.stages.annotations.rows import HeaderError, Row, UnreadableError
 from clipmill.stages.annotations.times import EITHER, Times, decimal_of
@@ -45,6 +45,7 @@ class Sheet:
         self._spec = spec
         self.noted: Counter[str] = Counter()
         self.is_row: Callable[[list[str]], bool] | None = None
+        self.named_by: Sequence[str] = ()
         csv.field_size_limit(_MAX_FIELD_CHARS)
         self._text = decode_text(content, spec.encoding).lstrip("\ufeff")
         self._first_line = 1
@@ -153,6 +154,9 @@ class Sheet:
 
     def _cells(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the line on which each row starts, from 1, and its cells; empty rows are skipped."""
+        if self._delimiter == WHITESPACE:
+            yield from self._cut_at_blanks()
+            return
         numbers: list[int] = []  # of the lines of the current row
         texts: list[str] = []
 
@@ -175,6 +179,24 @@ class Sheet:
         except csv.Error as error:
             hint = f"; {_REMEDY}" if "quoting" not in self._dialect else ""
             raise UnreadableError(f"line {numbers[0] if numbers else '?'}: {error}{hint}") from None
+
+    def _cut_at_blanks(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield rows whose cells are cut at blanks. With `annotations.rest`, the last of their columns takes the rest of the line."""
+        spec = self._spec
+        recording = spec.recording if isinstance(spec.recording, int) else -1
+        indexes = [
+            where for where in (*spec.columns.values(), *spec.fields.values(), recording) if isinstance(where, int)
+        ]
+        n_columns = max(indexes) + 1 if spec.rest and not spec.header else 0
+        for number, line in self._lines():
+            if len(line) > _MAX_FIELD_CHARS:
+                raise UnreadableError(f"line {number}: {len(line):,} characters; at most {_MAX_FIELD_CHARS:,} are read")
+            cells = cut_at_blanks(line, most=n_columns)
+            if not cells:
+                continue
+            if spec.rest and not n_columns:
+                n_columns = len(cells)
+            yield number, cells
 
     def _check_not_swallowed(self, numbers: list[int], texts: list[str]) -> None:
         """Refuse a quoted cell that spans lines which are rows of their own. Tab-separated files were checked before.

@@ -14,6 +14,7 @@ from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Un
 from clipmill.stages.annotations.rows import Row
 
 _OPEN_END = float("inf")
+_LABEL = "label"
 
 
 @dataclass(kw_only=True)
@@ -85,15 +86,18 @@ class Joined(Annotated):
             if place != at and not own:
                 self._own["rows_without_join"] += len(main)
             elif place != at and own:
-                self._join(main, own, self.units_s[place] / self.units_s[at])
+                self._join(main, own, self.units_s[place] / self.units_s[at], place + 1)
         if scale != 1:
             for _, row in main:
                 row.start = row.start * scale if row.start is not None else None
                 row.end = row.end * scale if row.end is not None else None
         return main
 
-    def _join(self, main: Rows, others: Rows, scale: float) -> None:
-        """Give each row the fields of the other rows that fit it. scale : units of the rows per unit of the others"""
+    def _join(self, main: Rows, others: Rows, scale: float, number: int) -> None:
+        """Give each row the fields of the other rows that fit it.
+
+        scale : units of the rows per unit of the others; number : of the entry that has the others, from 1
+        """
         used: set[int] = set()
         whole = [(i, pair) for i, pair in enumerate(others) if pair[1].start is None and pair[1].reason is None]
         timed = _Timed(
@@ -103,9 +107,8 @@ class Joined(Annotated):
             fitting = list(whole)
             if row.start is not None and (found := timed.find(row)) is not None:
                 fitting.append(found)
-            for i, (file, other) in fitting:
-                used.add(i)
-                _add(row, file, other)
+            used.update(i for i, _ in fitting)
+            _add(row, [pair for _, pair in fitting], number)
             if not fitting:
                 self._own["rows_without_join"] += 1
         for i, (file, other) in enumerate(others):
@@ -150,14 +153,24 @@ class _Timed:
         return self._rows[reach.start + best] if overlap[best] > 0 else None
 
 
-def _add(row: Row, file: str, other: Row) -> None:
-    """Add the fields of a row to another, and its label where that has none."""
+def _add(row: Row, fitting: Rows, number: int) -> None:
+    """Add the fields of rows of another entry to a row, and their label if it has none.
+
+    A field or a label that the row has already is added under a name of its own, with the number of the entry.
+    """
+    found: dict[str, tuple[str, int, str]] = {}
+    for file, other in fitting:
+        said = other.fields if other.label is None else {**other.fields, _LABEL: other.label}
+        for name, value in said.items():
+            known, line, where = found.setdefault(name, (value, other.line, file))
+            if known != value and row.reason is None:
+                row.reason = "annotation_join_conflict"
+                row.detail = f"{name} is {known[:50]!r} on line {line} of {where} and {value[:50]!r} on line {other.line} of {file}"
+    label, _, _ = found.pop(_LABEL, (None, 0, ""))
     own = row.fields
-    for name, value in other.fields.items():
-        before = own.setdefault(name, value)
-        if before != value and row.reason is None:
-            row.reason = "annotation_join_conflict"
-            row.detail = f"{name} is {before[:50]!r} here and {value[:50]!r} on line {other.line} of {file}"
     if row.label is None:
-        row.label = other.label
+        row.label = label
+    elif label is not None:
+        own[f"{_LABEL}_{number}"] = label
+    own |= {f"{name}_{number}" if name in own else name: value for name, (value, _, _) in found.items()}
     row.names, row.values = tuple(own), tuple(own.values())

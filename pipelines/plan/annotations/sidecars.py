@@ -250,7 +250,8 @@ def _read_batch(root: Root, paths: list[str | None]) -> list[Content | None]:
 
 
 def _replacement(values: dict[str, str], match: re.Match[str]) -> str:
-    return values.get(match[1], match[0])
+    name, _, ending = match[1].partition("-")
+    return values[name].removesuffix(ending) if name in values else match[0]
 
 
 def _content(root: Root, path: str, limit: int) -> Content:

@@ -26,7 +26,7 @@ class TablePaths:
     def match(self, path: str) -> bool:
         """Return whether a file is a table, one of the files of a table that is a folder, or one that may belong to a table."""
         name = path if path.isascii() else to_nfc(path)
-        if self._is_table(name):
+        if name == self._table or (self._kind.takes_files and self._is_table(name)):
             return True
         folder, base = posixpath.split(name)
         if _fits_any(base, self._kind.folder) and self._is_table(folder or "."):
@@ -53,7 +53,8 @@ class TablePaths:
             for folder, base in map(posixpath.split, paths)
             if _fits_any(base, self._kind.folder) and fits(self._pattern, folder or ".")
         }
-        return sorted(folders | {path for path in paths if fits(self._pattern, path)})
+        files = {path for path in paths if fits(self._pattern, path)} if self._kind.takes_files else set()
+        return sorted(folders | files)
 
     def parts(self, table: str, paths: Collection[str]) -> dict[str, str]:
         """Return the files of a table by name: those in it if it is a folder, or itself and those that belong to it; none if it stands alone.

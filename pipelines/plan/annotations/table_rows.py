@@ -165,7 +165,8 @@ def _read_table(tables: Tables, table: str, finder: _Finder, annotated: Annotate
     try:
         content = _content_of(spec, f"{key}.table", table, source, root, tables.files)
         sheet = find_format(spec.format).open(content, spec, table)
-        columns = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        named_by = spec.recording if isinstance(spec.recording, list) else [spec.recording]
+        columns = list(sheet.named_by) or named_by
         namers = [_Namer(where, sheet, f"{key}.recording") for where in columns if where is not None]
         _join_rows(source, spec, table, sheet, namers, finder, annotated)
     except (FileNotFoundError, NotADirectoryError):
@@ -176,7 +177,10 @@ def _read_table(tables: Tables, table: str, finder: _Finder, annotated: Annotate
         raise ConfigError(f"{table}: {error}", key=f"{key}.{error.under}") from None
     except AmbiguousError as error:
         raise ConfigError(f"{table}: {error}; set the decimal sign, '.' or ','", key=f"{key}.decimal") from None
-    except (UnreadableError, PermissionError, IsADirectoryError) as error:
+    except IsADirectoryError:
+        what = f"{root.uri(table)} is a folder, and format {spec.format} reads files; give a file, or a pattern such as '**/*.csv'"
+        raise ConfigError(what, key=f"{key}.table") from None
+    except (UnreadableError, PermissionError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
 
@@ -232,11 +236,14 @@ def _join_rows(
     for n, (cells, row) in enumerate(sheet):
         path, reason = None, "recording_not_found"
         for namer in namers:
-            path, reason = join.find(namer.name(cells))
+            path, why = join.find(namer.name(cells))
             if path is not None:
                 break
+            reason = why if why == "recording_ambiguous" else reason
         else:
             wanted = [namer.name(cells) for namer in namers]
+            if spec.format != "csv":  # of the columns of a format, a file often has some only
+                wanted = list(filter(None, wanted)) or wanted[:1]
             if reason == "recording_not_found":
                 path = next(filter(None, (refused.find(name)[0] for name in wanted)), None)
             if path is None and reason == "recording_not_found" and ignores:
@@ -252,7 +259,8 @@ def _join_rows(
                         f"{', '.join(map(repr, cells[:10]))}: a header? then write header: true",
                     )
                 row.reason = row.reason or reason
-                row.detail = row.detail or f"{', '.join(repr(w) for w in wanted)}"
+                names = ", ".join(map(repr, wanted))
+                row.detail = row.detail or (f"{row.place}: {names}" if row.place else names)
                 annotated.strays.append(Stray(source.name, table, row, tuple(wanted), reason))
                 continue
         rows = annotated.by_path.get(path)

@@ -10,9 +10,10 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations import registered
 from clipmill.stages.annotations.file_text import decode_text
 from clipmill.stages.annotations.format import Content, FileRows, Format
-from clipmill.stages.annotations.rows import UnreadableError
+from clipmill.stages.annotations.rows import SettingError, UnreadableError
 
 _HEAD = 1 << 16
+_OF_MANY_FORMATS = frozenset({"csv", "json", "jsonl", "tsv", "txt"})
 _ANY = "sidecar"
 """Stands for the path, which no format reads from its configuration."""
 
@@ -34,8 +35,23 @@ class Auto(Format):
         if spec.columns != self.roles:
             given["columns"] = {role: where for role, where in spec.columns.items() if self.roles.get(role) != where}
         completed, _ = registered.complete(given, "annotations")
-        rows = kind.open(content, Annotations.model_validate(completed), path)
+        taken = Annotations.model_validate(completed)
+        if taken.row_unit != spec.row_unit:
+            raise UnreadableError(
+                f"it looks like {kind.name}, whose times are in {taken.row_unit}; set annotations.format: {kind.name}"
+            )
+        if spec.table is not None and not kind.recording:
+            raise UnreadableError(
+                f"it looks like {kind.name}, which does not name recordings, so it cannot be a table; give `sidecar`"
+            )
+        try:
+            rows = kind.open(content, taken, path)
+        except SettingError as error:
+            message = f"{error}; it was read as {kind.name}, so write format: {kind.name}, and `{error.under}`"
+            raise SettingError(message, "format") from None
         rows.noted[READ_AS + kind.name] += 1
+        if spec.recording == list(self.recording):
+            rows.named_by = kind.recording
         return rows
 
 
@@ -44,17 +60,22 @@ def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
 
     Raises
     ------
-    UnreadableError : neither its name nor its beginning shows one
+    UnreadableError : neither its name nor its beginning shows one, or it shows several
     """
     kinds = [registered.find_format(name) for name in registered.MODULES if name not in ("auto", "csv")]
     extension = path.rpartition(".")[2].lower()
     named = [kind for kind in kinds if extension in kind.extensions]
-    if len(named) == 1:
+    if len(named) == 1 and extension not in _OF_MANY_FORMATS:
         return named[0]
     head = decode_text(content, spec.encoding)[:_HEAD].lstrip("\ufeff")
-    for kind in named or kinds:
-        if kind.looks_like(head):
-            return kind
+    fitting = [kind for kind in kinds if kind.looks_like(head)]
+    if len(fitting) > 1:
+        fitting = [kind for kind in fitting if kind in named] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = " and ".join(kind.name for kind in fitting)
+        raise UnreadableError(f"its beginning fits the formats {names}; set annotations.format")
     raise UnreadableError("neither its name nor its beginning shows its format; set annotations.format")
 
 

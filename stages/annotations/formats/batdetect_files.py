@@ -9,7 +9,7 @@ from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.json_text import read_json, shown, text_of
 from clipmill.stages.annotations.rows import UnreadableError
-from clipmill.stages.annotations.times import number
+from clipmill.stages.annotations.times import plain_number
 
 _EXPECTED = "not a file of BatDetect2, which is a JSON object with a list `annotation`, or a list of such objects"
 _TIMES = ("start_time", "end_time")
@@ -25,7 +25,7 @@ class BatDetect(RecordFormat):
     name = "batdetect"
     about = "JSON of BatDetect2: calls with class, event and frequencies"
     roles: ClassVar[Mapping[str, str]] = {"start": "start_time", "end": "end_time", "label": "class"}
-    recording = ("id",)
+    recording = ("recording",)
     header = ("event", "individual", "low_freq", "high_freq", "class_prob", "det_prob")
     sidecar = "{name}.json"
 
@@ -38,7 +38,7 @@ class BatDetect(RecordFormat):
             place = f"[{at}].annotation" if isinstance(document, list) else "annotation"
             if not isinstance(file, dict) or not isinstance(file.get("annotation"), list):
                 raise UnreadableError(_EXPECTED)
-            factor = number(text_of(file.get("time_exp", "1")), ".")
+            factor = plain_number(text_of(file.get("time_exp", "1")))
             if factor is None or factor <= 0:
                 raise UnreadableError(f"time_exp is {shown(file['time_exp'])}; expected a number above 0")
             for n, call in enumerate(file["annotation"]):
@@ -60,12 +60,12 @@ class BatDetect(RecordFormat):
 def _record(call: dict[str, Any], recording: str, factor: float, place: str) -> Record:
     """Return the record of a call. factor : by which the recording is stretched in time"""
     cells = {name: text_of(value) for name, value in call.items()}
-    cells["id"] = recording
+    cells["recording"] = recording
     problem = next((f"has no {name}" for name in _TIMES if name not in call), None)
     if factor == 1:
         return Record(cells, place=place, problem=problem)
     for name in _TIMES:
-        seconds = number(cells.get(name, ""), ".")
+        seconds = plain_number(cells.get(name, ""))
         if seconds is not None:
             cells[name] = repr(round(seconds * factor, _DECIMALS))
     return Record(cells, place=place, problem=problem, notes=("times_expanded",))

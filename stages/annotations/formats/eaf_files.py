@@ -122,7 +122,7 @@ class Eaf(RecordFormat):
     def read(self, content: bytes, spec: Annotations, options: TierOptions) -> Iterator[Record]:
         if not content.strip():
             return
-        document = _parse(content, None if spec.encoding == "auto" else spec.encoding)
+        document = _parse(content, None if "auto" in spec.encoding else spec.encoding)
         tiers = document.tiers
         chosen = choose_tiers([tier.name for tier in tiers], [tier.kind for tier in tiers], options.tier)
         times = _Times(document)

@@ -13,7 +13,7 @@ from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.json_text import Number, read_json, shown, text_of
 from clipmill.stages.annotations.points import POINT, PointOptions, around
 from clipmill.stages.annotations.rows import SettingError, UnreadableError
-from clipmill.stages.annotations.times import number
+from clipmill.stages.annotations.times import plain_number
 
 _EXPECTED = "not JAMS, which is a JSON object with a list `annotations`"
 _COLUMNS = ("time", "duration", "value", "confidence")
@@ -112,7 +112,7 @@ def _observations(data: Any, place: str, also: dict[str, str], points_s: float |
         problem: str | None = None
         if any(not isinstance(observation.get(name), Number) for name in cells):
             problem = f"expected numbers for time and duration, found {shown({n: observation.get(n) for n in cells})}"
-        elif number(cells["duration"], ".") == 0:
+        elif plain_number(cells["duration"]) == 0:
             stretch = around(cells["time"], points_s)
             if stretch is None:
                 problem = POINT
