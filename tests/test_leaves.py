@@ -42,6 +42,7 @@ PLAIN: dict[str, Any] = {
 OF_ITEMS = {
     "sources[].name", "sources[].include", "sources[].exclude", "sources[].any_name", "sources[].follow_links", "sources[].version",
     "sources[].annotations", "sources[].joins", "sources[].label", "sources[].fields", "sources[].text", "split", "classes", "noises",
+    "exclude_clips",
 }  # fmt: skip
 # What is not to move a key: how the work is done, what is held back, and how much a shard has.
 NOT_IN_KEYS = {

@@ -27,6 +27,7 @@ from clipmill.stages.clip_samples import waveforms, with_waveforms
 from clipmill.stages.clips.keep import Keep
 from clipmill.stages.clips.level import LevelGain
 from clipmill.stages.clips.silence import SilenceFilter
+from clipmill.stages.exclude_clips import ExcludeClips
 from clipmill.stages.lookup import find_stage, known_names
 from clipmill.stages.stage import Stage, dropped, rejected, with_column
 
@@ -136,7 +137,8 @@ def test_a_table_can_be_cut_anywhere(kinds: list[str], cuts: set[int], as_float:
 
 
 def test_what_stages_declare_is_known_and_does_not_clash() -> None:
-    kinds = [*CHUNK_STAGES, CanonicalPcm, *DERIVED_STAGES, *(find_stage(n, "clip").kind for n in known_names("clip"))]
+    of_lists = (find_stage(n, "clip").kind for n in known_names("clip"))
+    kinds = [*CHUNK_STAGES, CanonicalPcm, ExcludeClips, *DERIVED_STAGES, *of_lists]
     sections = [kind.section for kind in kinds]
     assert len(set(sections)) == len(sections)
     codes = [reason.code for kind in kinds for reason in kind.rejects]
