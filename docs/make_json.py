@@ -422,6 +422,17 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
         about("all", keys({"recipes": several(keys(RECIPE))})),
         about("one", keys(RECIPE, {"text": TEXT, "written": TEXT})),
     ],
+    "report": [
+        keys(
+            {
+                "file": TEXT,
+                "by": about("column by which clips were chosen", TEXT),
+                **each(WHOLE, "size_bytes snapshot clips_chosen clips_shown clips_looked_at"),
+                **each(several(TEXT), "remarks notes"),
+            }
+        ),
+        about("--serve", keys({"address": TEXT, "clips": WHOLE, "list": maybe(TEXT)})),
+    ],
     "schema": about("--to", keys({"written": TEXT})),
     "error": keys({"error": TEXT, **PROBLEM, "problems": several(keys({**PROBLEM, "message": TEXT}))}),
 }

@@ -108,6 +108,7 @@ def test_each_command_prints_what_its_schema_says(dataset: Path, in_process: Non
     said["verify"] = shown("verify", out)
     said["diff"] = shown("diff", out, 1, 2)
     said["export"] = shown("export", out, "csv", "--to", tmp_path / "csv")
+    said["report"] = shown("report", out, "--to", tmp_path / "r.html")
     said["recipes"] = shown("recipes")
     shown("recipes", "esc50")
     said["schema"] = shown("schema", "--to", tmp_path / "s.json")
