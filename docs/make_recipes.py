@@ -26,11 +26,12 @@ split by their authors are divided by recording or by speaker, so that what belo
 
 """
 TAIL = """
-## What has no recipe
+## What cannot be had
 
 - **Million Song Dataset**: it holds features and metadata, and no audio. The previews that went with it were 7digital's, and are no longer
-  given out. If you have audio, its tables of genres (tagtraum's `.cls` files, for example) can be a `table` with `recording: 0`, as long as
-  the files have the names of tracks (`TRAAAAK128F9318786.mp3`).
+  given out. The recipe is for those who have audio of their own, with the names of tracks (`TRAAAAK128F9318786.mp3`).
+- **AudioSet** and parts of **DESED**: the authors give out tables, and the audio has to come from YouTube. Rows without audio are counted.
+- **Spoken Wikipedia**: its alignments (`aligned.swc`) are not read, so clips have no transcripts.
 """
 
 

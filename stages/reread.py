@@ -153,7 +153,7 @@ class Reread:
                 yield from self._tar_rows(stream)
 
     def _parquet_rows(self, stream: Any) -> Iterator[dict[str, Any]]:
-        file = pq.ParquetFile(stream)
+        file = pq.ParquetFile(stream, pre_buffer=False)
         kept = {"audio", *self.label_lists, *(field.name for field in self.fields)}
         plain = [f.name for f in file.schema_arrow if f.name in kept or not pa.types.is_nested(f.type)]
         for batch in file.iter_batches(batch_size=TABLE_ROWS, columns=plain, use_threads=False):

@@ -9,6 +9,7 @@ import pytest
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load
+from clipmill.stages.annotations import registered
 
 TOP = Path(__file__).parents[1]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -44,6 +45,14 @@ def broken(page: Path) -> list[str]:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             bad.append(target)
     return bad
+
+
+def test_every_annotation_format_is_in_the_table_of_formats() -> None:
+    page = (TOP / "docs/annotations.md").read_text()
+    rows = re.findall(r"^\| `([a-z]+)` \| (.*) \|$", page, re.M)
+    formats = {name: registered.find_format(name).about.replace("|", r"\|") for name in registered.MODULES}
+    assert dict(rows) == formats
+    assert len(rows) == len(formats)
 
 
 def test_the_readme_is_short() -> None:

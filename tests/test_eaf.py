@@ -231,11 +231,11 @@ def test_long_chains_cost_little_time() -> None:
     slots: dict[str, int | None] = {f"s{i}": 0 if i == 0 else 10**6 if i == n else None for i in range(n + 1)}
     chain = [aligned(f"a{i}", f"s{i}", f"s{i + 1}", "") for i in range(n)]
     refs = [referring(f"r{i}", f"r{i + 1}", "") for i in range(n)] + [referring(f"r{n}", "a5", "")]
-    began = time.monotonic()
+    began = time.process_time()
     assert len(spans(read_as("eaf", eaf(slots, tier("t", *chain), tier("u", *refs)), tier="*"))) == 2 * n + 1
     with pytest.raises(UnreadableError):
         read_as("eaf", '<ANNOTATION_DOCUMENT a="' + "x" * (20 << 20))
-    assert time.monotonic() - began < 15
+    assert time.process_time() - began < 15
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))

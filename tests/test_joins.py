@@ -123,7 +123,7 @@ def test_facts_that_contradict_each_other_reject_the_row(root: Path) -> None:
     assert plan.annotations_rejected == 0  # rejected by their shard
     wrong = [row for item in plan.table.to_pylist() for row in item["annotations"] if row["reason"]]
     assert [row["reason"] for row in wrong] == ["annotation_join_conflict"] * 2
-    assert wrong[0]["detail"] == "room is 'hall' here and 'attic' on line 3 of facts.csv"
+    assert wrong[0]["detail"] == "room is 'hall' on line 2 of facts.csv and 'attic' on line 3 of facts.csv"
     assert len(rows_of(plan)["s/b.wav"]) == 1
 
 
@@ -199,7 +199,9 @@ def test_the_joined_row_is_the_one_that_a_search_of_all_finds(
         return Annotated(by_path={"a.wav": found} if found else {})
 
     recording = Recording("s", "a.wav", 1, "v")
-    joined = Joined(first=rows(first, "one"), others=[rows(others, "two")], units_s=[1.0, 1.0])
+    joined = Joined(
+        first=rows(first, "one"), others=[rows(others, "two")], units_s=[1.0, 1.0], have_labels=[False, False]
+    )
     ((_, found),) = joined.each([recording])
     assert isinstance(found, list)
     used = set()
@@ -219,3 +221,41 @@ def test_the_joined_row_is_the_one_that_a_search_of_all_finds(
     counts = joined.take_counts()
     assert counts["rows_joined_to_none"] == len(others) - len(used)
     assert counts["rows_without_join"] == sum("two" not in row.fields for _, row in found)
+
+
+def test_fields_and_labels_that_a_row_has_already_get_the_number_of_their_entry(root: Path) -> None:
+    (root / "talk.stm").write_text("a A carol 0.0 0.45 hello\na A dave 0.45 1.0 world\nb A carol 0 1 alone\n")
+    found = rows_of(planned(root, [{"format": "stm", "table": "talk.stm"}, {"format": "rttm", "table": "all.rttm"}]))
+    assert [row[2] for row in found["s/a.wav"]] == ["hello", "world"]
+    assert [(row[3]["speaker"], row[3]["speaker_2"]) for row in found["s/a.wav"]] == [("carol", "ann"), ("dave", "bob")]
+    (root / "moods.csv").write_text("file,mood\na.wav,glad\nb.wav,sad\n")
+    labelled = {**FIRST, "columns": {**FIRST["columns"], "label": "text"}}
+    moods = {"table": "moods.csv", "recording": "file", "columns": {"label": "mood"}}
+    assert [row[2:] for row in rows_of(planned(root, [labelled, moods]))["s/b.wav"]] == [("alone", {"mood": "sad"})]
+    headless = {
+        "table": "moods.csv",
+        "recording": 0,
+        "header": False,
+        "columns": {"label": 1},
+        "missing_recordings": "ignore",
+    }
+    (root / "moods.csv").write_text("a.wav,glad\nb.wav,sad\n")
+    assert [row[2:] for row in rows_of(planned(root, [labelled, headless]))["s/b.wav"]] == [
+        ("alone", {"label_2": "sad"})
+    ]
+
+
+def test_a_row_without_a_label_gets_none_from_other_annotations_if_the_first_have_labels(root: Path) -> None:
+    (root / "calls.csv").write_text("file,begin,stop,call\na.wav,0,0.5,dog\na.wav,0.5,1,\nb.wav,0,1,cat\n")
+    calls = {**FIRST, "table": "calls.csv", "columns": {**FIRST["columns"], "label": "call"}}
+    found = rows_of(planned(root, [calls, {"format": "rttm", "table": "all.rttm"}]))
+    assert [(row[2], row[3]["speaker"]) for row in found["s/a.wav"]] == [("dog", "ann"), (None, "bob")]
+
+
+def test_a_choice_between_rows_that_fit_equally_well_is_told(root: Path) -> None:
+    (root / "all.rttm").write_text(
+        RTTM + "SPEAKER b 1 0 1 <NA> <NA> eve <NA> <NA>\nSPEAKER b 1 0 1 <NA> <NA> zoe <NA> <NA>\n"
+    )
+    plan = planned(root, [FIRST, {"format": "rttm", "table": "all.rttm"}])
+    assert rows_of(plan)["s/b.wav"][0][2] == "eve"
+    assert plan.noted["rows_with_several_counterparts"] == 1

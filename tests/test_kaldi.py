@@ -139,7 +139,7 @@ def test_what_is_said_twice_is_rejected_unless_it_is_the_same() -> None:
     ]
     assert [row.detail for row in rows_of({"segments": "a r 0\na2 r 0 1 1 1\n\nb r x 1\n"})] == [
         "segments, line 1: 3 fields, expected utterance, recording, start and end",
-        "segments, line 2: 6 fields, expected utterance, recording, start and end",
+        "segments, line 2: more than 5 fields, expected utterance, recording, start and end",
         "segments, line 4: start is 'x'",
     ]
 
@@ -187,7 +187,7 @@ def test_several_directories_are_tables_of_one_source(tmp_path: Path) -> None:
         "r1.wav": [("data/train", "ONE")], "r2.wav": [("data/test", "TWO")],
     }  # fmt: skip
     assert [(stray.file, stray.names, stray.row.reason) for stray in found.strays] == [
-        ("data/test", ("", "r9", ""), "recording_not_found")
+        ("data/test", ("r9",), "recording_not_found")
     ]
     with pytest.raises(ConfigError, match=r"has none of the files segments, wav\.scp"):
         annotate_source(root, annotations={"format": "kaldi", "table": "data"})
@@ -203,3 +203,15 @@ def test_files_of_a_directory_are_annotation_files() -> None:
     files = {"data/a/text": "1", "data/a/segments": "1", "data/b/wav.scp": "1", "data/a/x/text": "1"}
     assert paths.tables(files) == ["data/a", "data/b"]
     assert paths.parts("data/a", files) == {"segments": "data/a/segments", "text": "data/a/text"}
+
+
+@pytest.mark.parametrize("missing", ["reject", "ignore"])
+def test_a_name_that_fits_several_recordings_is_ambiguous_whatever_is_looked_up_after_it(
+    tmp_path: Path, missing: str
+) -> None:
+    root = make(tmp_path, {"segments": "u r 0 1\n", "wav.scp": "r x.wav\n", "a/x.wav": "x", "b/x.wav": "x"})
+    found = annotate_source(root, annotations={"format": "kaldi", "missing_recordings": missing})
+    assert [(stray.row.reason, stray.row.detail) for stray in found.strays] == [
+        ("recording_ambiguous", "segments, line 1: 'x.wav', 'r'")
+    ]
+    assert found.n_ignored == 0

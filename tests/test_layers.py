@@ -118,6 +118,11 @@ def test_parquet_is_read_in_the_thread_that_asks() -> None:
                 assert node.func.attr != "read_table", f"{path}:{node.lineno}: it scans in threads whatever it is told"
                 given = {keyword.arg for keyword in node.keywords}
                 assert "use_threads" in given or "batch_format" in given, f"{path}:{node.lineno}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pq.ParquetFile":
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("pre_buffer") == "False", (
+                    f"{path}:{node.lineno}: threads of Arrow's read ahead by default"
+                )
 
 
 def test_no_file_is_longer_than_one_sitting() -> None:

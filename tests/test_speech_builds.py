@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import yaml
+from annotated_corpora import annotate_source
 from conftest import run, tone, write_audio
 from labelled_corpora import RATE, stored_rows
 
@@ -178,6 +179,19 @@ def test_commands_are_told_and_never_run(place: Path) -> None:
     assert "2 rows are about recordings that are outputs of commands, which are never run" in shown
     assert "passed over" not in shown
     assert not list(place.rglob(NEVER))
+
+
+@pytest.mark.parametrize(("name", "table"), [("kaldi", "train"), ("nemo", "train.json")])
+def test_what_was_exported_can_be_read_again(
+    name: str, table: str, clips: dict[str, dict[str, Any]], place: Path, tmp_path: Path
+) -> None:
+    run("export", place / "out", name, "--to", tmp_path / name)
+    found = annotate_source(tmp_path / name, annotations={"format": name, "table": table})
+    expected = {row["clip_id"]: label for label, row in clips.items() if name != "kaldi" or row["text"]}
+    assert {Path(path).stem: [row.label for _, row in rows] for path, rows in found.by_path.items()} == {
+        clip: [label] for clip, label in expected.items()
+    }
+    assert not found.strays
 
 
 @pytest.mark.parametrize("name", ["kaldi", "librispeech", "lhotse", "nemo"])

@@ -143,6 +143,7 @@ def test_supervisions_of_a_cut_start_where_the_cut_does(cuts: list[Any]) -> None
         "libri/cuts_no_recording.json", "ami/cuts.json", "ljspeech/cuts.json", "lsmix/cuts.000000.jsonl.gz",
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Your manifest was created with Lhotse")
 def test_files_of_lhotse_give_what_lhotse_reads(corpora: Path, name: str) -> None:
     path = corpora / FIXTURES / name
     manifest = load_manifest(path)

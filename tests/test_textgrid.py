@@ -156,12 +156,23 @@ def test_a_file_that_is_cut_off_gives_no_rows_at_all(n: int) -> None:
         (ONE.replace("IntervalTier", "SoundTier"), "line 8: a tier is"),
         (ONE.replace('"one"', "one"), "line 16: expected the text of an entry"),
         (ONE.replace('"two"', '"two'), "line 21: the quotes"),
+        (ONE.replace("\n3\n0", "\n2\n0"), "more follows after line 18"),
         (ONE.replace("\n3\n0", "\n4\n0"), "the file ends where the start of an interval"),
     ],
 )
 def test_what_is_no_whole_textgrid_is_refused(content: str | bytes, what: str) -> None:
     with pytest.raises(UnreadableError, match=what):
         read_as("textgrid", content)
+
+
+def test_files_of_old_praat_and_words_between_the_values_are_read() -> None:
+    old = ONE.replace(
+        'File type = "ooTextFile"\nObject class = "TextGrid"', 'File type = "ooTextFile short"\n"TextGrid"'
+    )
+    assert spans(read_as("textgrid", old)) == spans(read_as("textgrid", ONE))
+    explained = ONE.replace("\n0\n10\n<exists>", "\n! 3 times\nxmin=0 and xmax = 10 s\ntiers? <exists>")
+    assert spans(read_as("textgrid", explained)) == spans(read_as("textgrid", ONE))
+    assert read_as("textgrid", f"{HEAD}0\n1\n<absent>\n") == []
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
@@ -174,10 +185,10 @@ def test_an_empty_file_has_no_rows(content: str) -> None:
     ['"' * 2_000_000, HEAD + '"a' * 1_000_000, "! " * 1_000_000, HEAD + "1" * 2_000_000, HEAD + "x" * 2_000_000 + '"'],
 )
 def test_hostile_text_costs_little_time(content: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UnreadableError):
         read_as("textgrid", content)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode), st.sampled_from([None, 1, "*"]))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from annotated_corpora import annotate_source
-from annotation_reading import read_noted, spec_of
+from annotation_reading import DECLARED, read_noted
 from conftest import CORPORA, build_here, clips_of, run, tone, write_audio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipmill.stages.annotations import registered
 from clipmill.stages.annotations.rows import SettingError, UnreadableError
@@ -95,6 +98,21 @@ def test_tables_and_texts_are_of_no_format_that_shows(name: str, path: str) -> N
         UnreadableError, match=r"neither its name nor its beginning shows its format; set annotations.format"
     ):
         read_noted("auto", OF_NO_FORMAT[name], path=path)
+
+
+@given(
+    st.sampled_from(sorted(FILES | OF_SPEECH)), st.sampled_from(sorted(FILES | OF_SPEECH)),
+    st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20), st.binary(max_size=4)), max_size=4), st.booleans(),
+)  # fmt: skip
+def test_damage_raises_only_what_is_declared(
+    of: str, name: str, cuts: list[tuple[int, int, bytes]], is_auto: bool
+) -> None:
+    content = (FILES | OF_SPEECH)[of].encode()
+    for at, length, put in cuts:
+        content = content[: at % (len(content) + 1)] + put + content[at % (len(content) + 1) + length :]
+    with suppress(*DECLARED):
+        rows, _ = read_noted("auto" if is_auto else name, content, path="a.txt")
+        assert all(row.reason is None or row.detail for row in rows)
 
 
 def real_files() -> Iterator[tuple[str, Path]]:
@@ -233,7 +251,7 @@ def test_rejected_observations_are_told_with_their_place(tmp_path: Path, make_co
 def test_rejected_observations_keep_their_file(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("x")
     (tmp_path / "a.jams").write_text(JAMS.replace('"duration": 1', '"duration": -1'))
-    found = annotate_source(tmp_path, annotations=spec_of("jams").model_dump(exclude_unset=True))
+    found = annotate_source(tmp_path, annotations={"format": "jams"})
     ((file, row),) = found.by_path["a.wav"]
     assert (file, row.reason) == ("a.jams", "annotation_end_before_start")
     assert str(row.detail).startswith("annotations[0].data[0]: ")

@@ -330,7 +330,7 @@ def _rows(root: Root, sha256: str) -> Iterator[dict[str, Any]]:
         content = root.read_bytes(REJECTED_FILE)
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise ChangedBytesError("it does not have the sha256 that the build's note names")
-        file = pq.ParquetFile(io.BytesIO(content))
+        file = pq.ParquetFile(io.BytesIO(content), pre_buffer=False)
         if not {"reason", "kind"} <= set(file.schema_arrow.names):
             raise ValueError("it is not a table of rejections")
         for batch in file.iter_batches(use_threads=False):

@@ -196,7 +196,7 @@ def _in_stream(stream: IO[bytes] | io.BufferedIOBase, needles: Needles, traces: 
 
 
 def _in_parquet(stream: Any, needles: Needles, traces: Traces) -> bytes | None:
-    file = pq.ParquetFile(stream)
+    file = pq.ParquetFile(stream, pre_buffer=False)
     columns = [f.name for f in file.schema_arrow if _holds_bytes(f.type)]
     if not columns:
         return None

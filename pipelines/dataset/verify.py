@@ -104,7 +104,7 @@ class _Check:
             if output.format == "webdataset":
                 rows = sum(m.name.endswith(".json") for m in tarfile.open(fileobj=stream, mode="r|"))  # noqa: SIM115
             else:
-                rows = pq.ParquetFile(stream).metadata.num_rows
+                rows = pq.ParquetFile(stream, pre_buffer=False).metadata.num_rows
                 if output.format == "manifest":
                     stream.seek(0)
                     self.ids.update(read_parquet(stream, ["clip_id"])["clip_id"].to_pylist())
@@ -145,7 +145,7 @@ class _Check:
                     self.damage(path, "its sha256 differs from the one in the snapshot")
                     continue
                 with contextlib.closing(self.root.open_read(path)) as stream:
-                    rows = pq.ParquetFile(stream).metadata.num_rows
+                    rows = pq.ParquetFile(stream, pre_buffer=False).metadata.num_rows
             except (OSError, pa.ArrowInvalid) as error:
                 self.damage(path, f"cannot be read: {hide_secrets(' '.join(str(error).split()))}")
                 continue

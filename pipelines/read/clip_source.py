@@ -67,7 +67,7 @@ def _all_clips(published: Published, split: str, features: bool) -> Iterator[Row
 def _of_parquet(published: Published, output: OutputFile, features: bool) -> Iterator[Row]:
     path = output.path
     with legible(published.root, path), contextlib.closing(open_checked(published.root, output)) as stream:
-        file = pq.ParquetFile(stream)
+        file = pq.ParquetFile(stream, pre_buffer=False)
         stored = published.feature_names
         left_out = {*stored, *(f"{name}_shape" for name in stored), *([IMAGE_COLUMN] if published.has_images else [])}
         plain = [name for name in file.schema_arrow.names if name not in left_out]

@@ -57,7 +57,7 @@ class _Shard:
         self._features = set(published.feature_names)
         self._stream: IO[bytes] = open_checked(published.root, file, whole=False)
         try:
-            self.file = pq.ParquetFile(self._stream)
+            self.file = pq.ParquetFile(self._stream, pre_buffer=False)
         except BaseException:
             self._stream.close()
             raise

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from clipmill.stages.annotations.rows import UnreadableError
 
+_LONGEST_LINE = 1 << 24
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _BLANKS = " \t\r\n\f\v"
 _RUN = re.compile(r"[ \t\r\n\f\v]+")
@@ -46,8 +47,8 @@ def decode_text(content: bytes, encoding: str) -> str:
 def _detected(content: bytes) -> str:
     """Return the name of the Unicode encoding that a file's beginning shows, UTF-8 if it shows none."""
     name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
-    if not name and b"\0" in content[:400]:
-        head = content[:400]
+    head = content[:400]
+    if not name and 4 * head.count(0) >= len(head):  # half of the bytes of Latin text; a few are damage
         name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
     return name or "utf-8"
 
@@ -65,4 +66,7 @@ def cut_at_blanks(line: str, most: int = 0) -> list[str]:
 
 def lines(text: str) -> Iterator[str]:
     """Yield lines with their ends, like a file opened with ``newline=""``. StringIO would copy the text at 4 bytes per character."""
-    return (match[0] for match in _LINE.finditer(text))
+    for number, match in enumerate(_LINE.finditer(text), 1):
+        if match.end() - match.start() > _LONGEST_LINE:
+            raise UnreadableError(f"line {number} has more than {_LONGEST_LINE:,} characters")
+        yield match[0]

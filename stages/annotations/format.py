@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from clipmill.schemas.config.annotation_config import Annotations
@@ -25,6 +25,8 @@ COMMON_KEYS = frozenset(
 _TIMES = ("start", "end", "duration")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _MOST_COLUMNS, _MOST_KEPT = 1_000, 100_000
+_MOST_CHARS, _SHOWN_CHARS = 1 << 20, 100
+"""Of a text in a record, as in a cell of a sheet."""
 
 
 class FileRows(Protocol):
@@ -167,6 +169,21 @@ def _part(name: str, content: bytes, encoding: str) -> str:
         raise UnreadableError(f"{name}: {error}") from None
 
 
+def _bounded(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records, of which those with a text that no annotation has are shortened and have a problem."""
+    for record in records:
+        too_long = any(len(text) > _MOST_CHARS for text in record.cells.values())
+        yield _shortened(record) if too_long else record
+
+
+def _shortened(record: Record) -> Record:
+    """Return a record whose texts are too long as one that is rejected for that."""
+    name, text = next((name, text) for name, text in record.cells.items() if len(text) > _MOST_CHARS)
+    problem = record.problem or f"{name} has {len(text):,} characters; at most {_MOST_CHARS:,} are read"
+    cells = {name: text if len(text) <= _MOST_CHARS else text[:_SHOWN_CHARS] for name, text in record.cells.items()}
+    return replace(record, cells=cells, problem=problem)
+
+
 class Grid:
     """The rows of records: `FileRows`.
 
@@ -188,7 +205,7 @@ class Grid:
         self._spec = spec
         found: dict[str, None] = {}
         kept: list[Record] | None = []
-        for record in read():
+        for record in _bounded(read()):
             if not record.cells.keys() <= found.keys():
                 found.update(dict.fromkeys(record.cells))
                 if len(found) > _MOST_COLUMNS:
@@ -196,7 +213,7 @@ class Grid:
             if kept is not None:
                 kept.append(record)
                 kept = kept if len(kept) <= _MOST_KEPT else None
-        self._records: Callable[[], Iterable[Record]] = read if kept is None else lambda: kept
+        self._records: Callable[[], Iterable[Record]] = (lambda: kept) if kept is not None else lambda: _bounded(read())
         has_records = kept != []
         names = {**dict.fromkeys(header), **found}
         self._aside = {*aside, *(name for name in header if name not in found)}

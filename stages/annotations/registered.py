@@ -87,6 +87,7 @@ def _complete_source(source: dict[str, Any], key: str, problems: list[Problem]) 
         result["joins"] = []
         for place, each in zip(places, joins, strict=True):
             if isinstance(each, dict):
+                each = _with_label_as_field(each) if labelled else each
                 completed, found = complete(each, place, labelled, is_joined=True)
                 each = completed
                 problems += found
@@ -155,6 +156,20 @@ def _fill_in(result: dict[str, Any], kind: Format, is_labelled: bool, is_joined:
         result["fields"] = {**kind.fields, **fields}
     elif kind.fields and isinstance(fields, list):
         result["fields"] = {**kind.fields, **{name: name for name in fields if isinstance(name, str)}}
+
+
+def _with_label_as_field(given: dict[str, Any]) -> dict[str, Any]:
+    """Return joined annotations whose label's column is carried as a field of its own name, since the rows have labels already."""
+    columns, fields = given.get("columns"), given.get("fields", {})
+    if not (isinstance(columns, dict) and isinstance(columns.get("label"), str)):
+        return given
+    name = columns["label"]
+    if isinstance(fields, list):
+        fields = {field: field for field in fields}
+    if not isinstance(fields, dict):
+        return given
+    rest = {role: where for role, where in columns.items() if role != "label"}
+    return {**given, "columns": rest, "fields": {name: name, **fields}}
 
 
 def _labels_by_itself(label: Any) -> bool:

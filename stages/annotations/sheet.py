@@ -189,6 +189,8 @@ class Sheet:
         ]
         n_columns = max(indexes) + 1 if spec.rest and not spec.header else 0
         for number, line in self._lines():
+            if len(line) > _MAX_FIELD_CHARS:
+                raise UnreadableError(f"line {number}: {len(line):,} characters; at most {_MAX_FIELD_CHARS:,} are read")
             cells = cut_at_blanks(line, most=n_columns)
             if not cells:
                 continue

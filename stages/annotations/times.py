@@ -49,6 +49,11 @@ def plain_number(text: str) -> float | None:
     return None if "," in text else number(text, ".")
 
 
+def with_point(text: str) -> str:
+    """Return a number with a decimal point. For programs that write the sign of their language, and separate no thousands."""
+    return text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
+
+
 def clock_seconds(text: str) -> float | None:
     """Return the seconds of ``hh:mm:ss.fff``, ``mm:ss`` or ``mm:ss.fff`` to the nearest float64 (comma or point), or None for other text."""
     match = _CLOCK.fullmatch(text)

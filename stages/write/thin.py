@@ -164,7 +164,7 @@ class Thin:
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "webdataset":
                 return self._copy_tar(path, stream, files, with_statistics)
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, pre_buffer=False)
             schema = _as_written(file.schema_arrow)
             part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
             names = [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]

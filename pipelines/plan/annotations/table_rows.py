@@ -177,7 +177,10 @@ def _read_table(tables: Tables, table: str, finder: _Finder, annotated: Annotate
         raise ConfigError(f"{table}: {error}", key=f"{key}.{error.under}") from None
     except AmbiguousError as error:
         raise ConfigError(f"{table}: {error}; set the decimal sign, '.' or ','", key=f"{key}.decimal") from None
-    except (UnreadableError, PermissionError, IsADirectoryError) as error:
+    except IsADirectoryError:
+        what = f"{root.uri(table)} is a folder, and format {spec.format} reads files; give a file, or a pattern such as '**/*.csv'"
+        raise ConfigError(what, key=f"{key}.table") from None
+    except (UnreadableError, PermissionError) as error:
         raise ConfigError(f"cannot read {root.uri(table)}: {error}", key=f"{key}.table") from None
 
 

@@ -10,7 +10,7 @@ from clipmill.stages.annotations.file_text import lines
 from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.points import POINT, PointOptions, around
 from clipmill.stages.annotations.rows import UnreadableError
-from clipmill.stages.annotations.times import number, plain_number
+from clipmill.stages.annotations.times import number, plain_number, with_point
 
 _FREQUENCIES = "\\"
 _EXPECTED = "expected start, end and label, cut at tabs"
@@ -40,7 +40,7 @@ class Audacity(RecordFormat):
                     and len(cells) > 2
                     and all(number(cell, "either") is not None for cell in cells[1:3])
                 ):
-                    above.cells |= {"low_hz": _point(cells[1]), "high_hz": _point(cells[2])}
+                    above.cells |= {"low_hz": with_point(cells[1]), "high_hz": with_point(cells[2])}
                     above = None
                 else:
                     records.append(Record(line=at, problem="expected two frequencies, below a label"))
@@ -66,15 +66,10 @@ def _are_times(cells: list[str]) -> bool:
     return len(cells) > 1 and all(number(cell, "either") is not None for cell in cells[:2])
 
 
-def _point(text: str) -> str:
-    """Return a number with a decimal point. Audacity writes the sign of its language, and separates no thousands."""
-    return text.replace(",", ".") if "." not in text else text
-
-
 def _label(cells: list[str], line: int, points_s: float | None) -> Record:
     if len(cells) < 2:
         return Record({"label": cells[0]}, line, problem=_EXPECTED)
-    start, end = map(_point, cells[:2])
+    start, end = map(with_point, cells[:2])
     named = {"start": start, "end": end, "label": " ".join(filter(None, cells[2:]))}
     if plain_number(start) is None or plain_number(start) != plain_number(end):
         return Record(named, line)

@@ -16,7 +16,7 @@ from clipmill.stages.annotations.rows import UnreadableError
 _SEGMENTS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 _STRONG = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
 _PRESENT, _IS_PRESENT = "present", "PRESENT"
-_ID_CHARS, _SEGMENT_MS = 11, 10_000
+_SEGMENT_MS = 10_000
 _MILLISECONDS, _START = re.compile("[0-9]{1,9}"), re.compile(r"([0-9]{1,6})\.([0-9]{3})")
 _EXPECTED = f"not a table of AudioSet: expected the header {', '.join(_SEGMENTS)}, or {', '.join(_STRONG)} with tabs"
 
@@ -46,6 +46,7 @@ class AudioSet(RecordFormat):
         "YTID",
         "Y{YTID}",
         "{YTID}_{start_seconds}",
+        "Y{YTID}_{start_seconds}",
         "{YTID}_{start_seconds}_{end_seconds}",
         "Y{YTID}_{start_seconds}_{end_seconds}",
     )
@@ -105,8 +106,8 @@ def _videos(rows: Iterator[tuple[int, list[str], str | None]], options: AudioSet
             problem = (
                 problem or f"{len(cells)} cells, expected 4; several labels stand in quotes, with commas between them"
             )
-        elif len(cells[0]) != _ID_CHARS:
-            problem = f"{cells[0][:50]!r} is not the id of a video, which has 11 characters"
+        elif not cells[0]:
+            problem = "the row has no id of a video"
         if problem is None and (start_ms := _START.fullmatch(named["start_seconds"])) is not None:
             named["segment_id"] = f"{cells[0]}_{int(start_ms[1] + start_ms[2])}"
         if not options.excerpts:
@@ -121,11 +122,11 @@ def _events(rows: Iterator[tuple[int, list[str], str | None]], header: list[str]
             yield Record(line=number, is_passed_over=True, notes=("events_not_present",))
             continue
         segment = named.get("segment_id", "")
-        video, between, start_ms = segment[:_ID_CHARS], segment[_ID_CHARS : _ID_CHARS + 1], segment[_ID_CHARS + 1 :]
+        video, _, start_ms = segment.rpartition("_")
         if len(cells) < len(header):
             problem = f"{len(cells)} cells, expected {len(header)}"
-        elif between != "_" or _MILLISECONDS.fullmatch(start_ms) is None:
-            problem = f"{segment[:50]!r} is not the id of a segment: a video's 11 characters, _, and its start in ms"
+        elif not video or _MILLISECONDS.fullmatch(start_ms) is None:
+            problem = f"{segment[:50]!r} is not the id of a segment: a video's id, _, and its start in ms"
         for old, new in zip(_STRONG[1:], ("start", "end", "labels"), strict=True):
             named[new] = named.pop(old, "")
         if problem is None:

@@ -11,7 +11,7 @@ class Csv(SheetFormat):
     """Read delimited text."""
 
     name = "csv"
-    about = "delimited text: CSV, TSV, and tables cut at `;` or `|`"
+    about = "delimited text: CSV, TSV, and tables cut at `;`, `|` or blanks"
     takes = frozenset(Annotations.model_fields) - COMMON_KEYS - {"options"}
     extensions = ("csv", "tsv")
 

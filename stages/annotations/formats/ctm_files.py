@@ -29,7 +29,7 @@ class Ctm(RecordFormat):
     def read(self, content: str, spec: Annotations, options: Any) -> Iterator[Record]:
         is_other = False
         for number, line in nist_lines(content):
-            cells = cut_at_blanks(line)
+            cells = cut_at_blanks(line, most=len(_COLUMNS) + 1)
             mark = cells[4] if len(cells) >= _FEWEST else ""
             if mark in (_BEGIN, _OTHER, _END):
                 is_other = mark == _OTHER
@@ -40,7 +40,8 @@ class Ctm(RecordFormat):
             named = {name: cell for name, cell in zip(_COLUMNS, cells, strict=False) if cell != EMPTY}
             problem = None
             if not _FEWEST <= len(cells) <= len(_COLUMNS):
-                problem = f"{len(cells)} fields, expected 5 to 8: recording, channel, start, duration, word, confidence, type, speaker"
+                found = len(cells) if len(cells) < _FEWEST else "more than 8"
+                problem = f"{found} fields, expected 5 to 8: {', '.join(_COLUMNS)}"
             yield Record(channel_cell(named, spec), number, problem=problem)
 
     def looks_like(self, head: str) -> bool:

@@ -96,13 +96,14 @@ class _Map(dict[str, tuple[str, int]]):
 def _segments(text: str) -> Iterator[Record]:
     """Yield the segments. A segment that ends at -1 extends to the end of its recording."""
     for number, line in enumerate(lines(text), 1):
-        cells = cut_at_blanks(line)
+        cells = cut_at_blanks(line, most=_MOST + 1)
         if not cells:
             continue
         named = dict(zip(("utterance", "recording", "start", "end", "channel"), cells, strict=False))
         if _TO_THE_END.fullmatch(named.get("end", "")):
             del named["end"]
-        what = f"{len(cells)} fields, expected utterance, recording, start and end"
+        found = len(cells) if len(cells) < _FEWEST else f"more than {_MOST}"
+        what = f"{found} fields, expected utterance, recording, start and end"
         wrong = not _FEWEST <= len(cells) <= _MOST
         yield Record(named, number, f"{_SEGMENTS}, line {number}", problem=what if wrong else None)
 

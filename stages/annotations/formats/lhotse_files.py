@@ -170,7 +170,9 @@ def _of_supervision(value: Mapping[str, Any], recordings: Recordings, more: Any 
     record = Record()
     for custom in (more, value.get("custom")):
         if isinstance(custom, dict):
-            record.cells |= {_free(key): text_of(each) for key, each in custom.items() if not _is_array(each)}
+            record.cells |= {
+                _free(key): text_of(each) for key, each in custom.items() if not (each is None or _is_array(each))
+            }
     record.cells |= {key: text_of(value[key]) for key in (*_KEYS, *_OWN) if value.get(key) is not None}
     recording = value.get("recording_id")
     if not isinstance(recording, str):

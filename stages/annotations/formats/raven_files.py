@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
@@ -10,9 +11,10 @@ from clipmill.schemas.config.model import Frozen, later
 from clipmill.stages.annotations.file_text import lines
 from clipmill.stages.annotations.format import Record, RecordFormat
 from clipmill.stages.annotations.rows import SettingError, UnreadableError
-from clipmill.stages.annotations.times import plain_number
+from clipmill.stages.annotations.times import plain_number, with_point
 
 _BEGIN, _END, _VIEW, _OFFSET = "Begin Time (s)", "End Time (s)", "View", "File Offset (s)"
+_TIMES = {_BEGIN, _END, _OFFSET}
 _FILES = ("Begin Path", "Begin File")
 _EXPECTED = f"not a selection table of Raven, whose first line has columns such as {_BEGIN!r} and {_END!r}, cut at tabs"
 _MAX_COLUMNS = 10_000
@@ -46,19 +48,23 @@ class Raven(RecordFormat):
         header = _names(first[1])
         if not {_BEGIN, _END} <= set(header):
             raise UnreadableError(_EXPECTED)
-        seen: set[tuple[str, ...]] = set()
+        seen: set[bytes] = set()
         files: set[str] = set()
         for at, line in numbered:
             cells = [cell.strip() for cell in line.split("\t")]
             record = Record(dict(zip(header, cells, strict=False)), at)
             record.cells.pop("", None)
+            for name in _TIMES & record.cells.keys():
+                record.cells[name] = with_point(record.cells[name])
             if not {_BEGIN, _END} <= record.cells.keys() or any(cells[len(header) :]):
                 record.problem = f"{len(cells)} cells, and the header has {len(header)} columns"
-            same = tuple(cell for name, cell in zip(header, cells, strict=False) if name != _VIEW)
-            if _VIEW in header and same in seen:
-                yield Record(line=at, is_passed_over=True, notes=("records_repeated",))
-                continue
-            seen.add(same)
+            if _VIEW in header:
+                others = "\t".join(cell for name, cell in zip(header, cells, strict=False) if name != _VIEW)
+                same = hashlib.blake2b(others.encode(errors="replace"), digest_size=16).digest()
+                if same in seen:
+                    yield Record(line=at, is_passed_over=True, notes=("records_repeated",))
+                    continue
+                seen.add(same)
             files.add(next((record.cells[name] for name in _FILES if record.cells.get(name)), ""))
             if _OFFSET in header and options.times_from is None:
                 _count_from_file(record)

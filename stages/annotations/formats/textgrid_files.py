@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.format import Content, Record, RecordFormat
@@ -41,16 +41,26 @@ class TextGridOptions(TierOptions, PointOptions):
 
 @dataclass(slots=True)
 class _Tier:
-    """Hold a tier. entries : line, times and text of each interval or point"""
+    """Describe a tier. n : number of its intervals or points, of which `n_texts` have a text"""
 
     name: str
     is_points: bool
-    entries: list[tuple[int, str, str, str]] = field(default_factory=list)
+    n: int
+    n_texts: int = 0
 
     @property
     def kind(self) -> str:
-        n, what = len(self.entries), "point" if self.is_points else "interval"
-        return f"{n:,} {what}{'' if n == 1 else 's'}"
+        what = "point" if self.is_points else "interval"
+        return f"{self.n:,} {what}{'' if self.n == 1 else 's'}"
+
+
+class _Entry(NamedTuple):
+    """Hold an interval or a point, which ends where it starts."""
+
+    line: int
+    start: str
+    end: str
+    text: str
 
 
 class TextGrid(RecordFormat):
@@ -74,29 +84,30 @@ class TextGrid(RecordFormat):
     def read(self, content: str, spec: Annotations, options: TextGridOptions) -> Iterator[Record]:
         if not content.strip():
             return
-        tiers = _parse(content)
+        tiers = [
+            part for part in _parts(content) if isinstance(part, _Tier)
+        ]  # the whole file is sound, or gives no rows
         chosen = choose_tiers([tier.name for tier in tiers], [tier.kind for tier in tiers], options.tier)
-        if options.points_s is None and chosen and all(tiers[at].is_points and tiers[at].entries for at in chosen):
+        if options.points_s is None and chosen and all(tiers[at].is_points and tiers[at].n_texts for at in chosen):
             raise SettingError(
                 f"tier {tiers[chosen[0]].name!r} holds points in time, which have no length; set `points_s` to the length of the"
                 " stretch around each point, or choose another tier",
                 "points_s",
             )
-        named = takes_several(options.tier)
-        for at in chosen:
-            tier = tiers[at]
-            for line, start, end, text in tier.entries:
-                if not text:
-                    continue
-                cells = {"start": start, "end": end, "text": text}
+        named, at = takes_several(options.tier), -1
+        for part in _parts(content):
+            if isinstance(part, _Tier):
+                at += 1
+            elif part.text and at in chosen:
+                cells = {"start": part.start, "end": part.end, "text": part.text}
                 if named:
-                    cells["tier"] = tier.name
+                    cells["tier"] = tiers[at].name
                 problem = None
-                if tier.is_points:
-                    stretch = around(start, options.points_s)
-                    cells["start"], cells["end"] = stretch or (start, end)
+                if tiers[at].is_points:
+                    stretch = around(part.start, options.points_s)
+                    cells["start"], cells["end"] = stretch or (part.start, part.end)
                     problem = POINT if stretch is None else None
-                yield Record(cells, line, problem=problem)
+                yield Record(cells, part.line, problem=problem)
 
     def looks_like(self, head: str) -> bool:
         tokens = [match["text"] for match, _ in zip(_TOKEN.finditer(head), range(12), strict=False)]
@@ -144,6 +155,13 @@ class _Reader:
             raise UnreadableError(f"line {self.line}: expected {what}, a whole number, found {text[:40]!r}")
         return int(text)
 
+    def check_end(self) -> None:
+        """Raise UnreadableError if a number or text is left over."""
+        if any(match.lastgroup is not None for match in self._matches):
+            raise UnreadableError(
+                f"more follows after line {self.line} than the numbers of tiers and entries in the file announce"
+            )
+
     def flag(self, what: str) -> str:
         """Return the next token, which must be a flag such as ``<exists>``."""
         match = self._next(what)
@@ -152,8 +170,8 @@ class _Reader:
         return match["flag"]
 
 
-def _parse(text: str) -> list[_Tier]:
-    """Return the tiers of a TextGrid. Raises UnreadableError if it is none, or cut off."""
+def _parts(text: str) -> Iterator[_Tier | _Entry]:
+    """Yield each tier of a TextGrid, and after it its entries. Raises UnreadableError if it is none, or does not end where it should."""
     reader = _Reader(text)
     try:
         file_type, kind = reader.text("the file type"), reader.text("the object class")
@@ -164,27 +182,31 @@ def _parse(text: str) -> list[_Tier]:
     if not file_type.startswith("ooTextFile") or kind != "TextGrid":
         raise UnreadableError(_EXPECTED)
     reader.number("the start of the TextGrid"), reader.number("the end of the TextGrid")
-    if reader.flag("<exists>, before the tiers") != "<exists>":
-        return []
-    n_tiers = reader.count("the number of tiers")
-    if n_tiers > _MOST_TIERS:
-        raise UnreadableError(f"a TextGrid of {n_tiers:,} tiers; at most {_MOST_TIERS:,} are read")
-    return [_parse_tier(reader, n + 1) for n in range(n_tiers)]
+    if reader.flag("<exists>, before the tiers") == "<exists>":
+        n_tiers = reader.count("the number of tiers")
+        if n_tiers > _MOST_TIERS:
+            raise UnreadableError(f"a TextGrid of {n_tiers:,} tiers; at most {_MOST_TIERS:,} are read")
+        for number in range(1, n_tiers + 1):
+            yield from _parts_of_tier(reader, number)
+    reader.check_end()
 
 
-def _parse_tier(reader: _Reader, number: int) -> _Tier:
+def _parts_of_tier(reader: _Reader, number: int) -> Iterator[_Tier | _Entry]:
     kind = reader.text(f"the class of tier {number}")
     if kind not in (_INTERVALS, _POINTS):
         raise UnreadableError(f"line {reader.line}: a tier is {_INTERVALS!r} or {_POINTS!r}, not {kind[:40]!r}")
-    tier = _Tier(reader.text(f"the name of tier {number}"), kind == _POINTS)
+    name, is_points = reader.text(f"the name of tier {number}"), kind == _POINTS
     reader.number(f"the start of tier {number}"), reader.number(f"the end of tier {number}")
-    for _ in range(reader.count(f"the number of entries in tier {number}")):
-        start = end = reader.number("the time of a point" if tier.is_points else "the start of an interval")
+    tier = _Tier(name, is_points, reader.count(f"the number of entries in tier {number}"))
+    yield tier
+    for _ in range(tier.n):
+        start = end = reader.number("the time of a point" if is_points else "the start of an interval")
         line = reader.line
-        if not tier.is_points:
+        if not is_points:
             end = reader.number("the end of an interval")
-        tier.entries.append((line, start, end, reader.text("the text of an entry")))
-    return tier
+        entry = _Entry(line, start, end, reader.text("the text of an entry"))
+        tier.n_texts += bool(entry.text)
+        yield entry
 
 
 FORMAT = TextGrid()

@@ -25,9 +25,10 @@ class Uem(RecordFormat):
 
     def read(self, content: str, spec: Annotations, options: Any) -> Iterator[Record]:
         for number, line in nist_lines(content):
-            cells = cut_at_blanks(line)
+            cells = cut_at_blanks(line, most=len(_COLUMNS) + 1)
             named = {name: cell for name, cell in zip(_COLUMNS, cells, strict=False) if cell != EMPTY}
-            what = f"{len(cells)} fields, expected 4: recording, channel, start, end"
+            found = len(cells) if len(cells) < len(_COLUMNS) else "more than 4"
+            what = f"{found} fields, expected 4: {', '.join(_COLUMNS)}"
             yield Record(channel_cell(named, spec), number, problem=what if len(cells) != len(_COLUMNS) else None)
 
     def looks_like(self, head: str) -> bool:
