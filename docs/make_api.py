@@ -14,7 +14,8 @@ from typing import Any
 import clipmill
 
 PAGE = Path(__file__).parent / "api.md"
-FIRST = ("load_config", "plan", "build", "open_dataset", "ClipDataset", "padded", "Stage", "ClipmillError")
+TRANSFORMS = ("SpecAugment", "Crop", "RandomGain", "AddNoise", "Mixup", "Transform", "BatchTransform")
+FIRST = ("load_config", "plan", "build", "open_dataset", "ClipDataset", "padded", *TRANSFORMS, "Stage", "ClipmillError")
 HEAD = """# The Python API
 
 Generated from the docstrings by `python docs/make_api.py`. Import everything from `clipmill`; the modules below it can move.
@@ -32,7 +33,7 @@ def page() -> str:
 def _entry(name: str, value: Any) -> str:
     lines = [f"\n## {name}\n"]
     if inspect.isclass(value):
-        is_record = dataclasses.is_dataclass(value) or issubclass(value, BaseException)
+        is_record = (dataclasses.is_dataclass(value) and name not in TRANSFORMS) or issubclass(value, BaseException)
         if not is_record and not inspect.isabstract(value):
             lines.append(_code(f"{name}{_signature(value)}"))
         lines.append(_text(value))
@@ -49,7 +50,7 @@ def _members(kind: type) -> Iterator[tuple[str, Any]]:
             value.fget if isinstance(value, property) else getattr(value, "func", getattr(value, "__func__", value))
         )
         shown = name == "__call__" or not name.startswith("_")
-        if shown and inspect.isfunction(function) and inspect.getdoc(function):
+        if shown and inspect.isfunction(function) and function.__doc__:
             yield name, value
 
 

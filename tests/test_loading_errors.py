@@ -113,6 +113,16 @@ def test_half_a_job_is_none(
         ClipDataset(dataset, "train")
 
 
+def test_a_process_of_lightning_learns_its_rank_later(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until there is a process group, such processes know how many there are, and which they are on their machine."""
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    clips = ClipDataset(dataset, "train", ("clip_id",))
+    with pytest.raises(ClipmillError, match="RANK is not given"):
+        next(iter(clips))
+
+
 def test_what_is_no_state_is_refused(dataset: Path) -> None:
     clips = ClipDataset(dataset, "train", ("clip_id",))
     state = clips.state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -408,6 +409,25 @@ def test_noise_of_a_dataset(dataset: Path, labelled: Path, tmp_path: Path) -> No
         match=r"have 8000 Hz, and those of the dataset 16000 Hz; build the noises with audio\.sample_rate_hz: 16000",
     ):
         loaded(dataset, **{**options, "transform": AddNoise(noise=open_dataset(tmp_path / "out"))})
+
+
+def test_the_examples_of_the_page_run(dataset: Path, labelled: Path) -> None:
+    section = (Path(__file__).parents[1] / "docs/training.md").read_text().split("\n## Transforms")[1].split("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    known: dict[str, Any] = {}
+    exec(blocks[0].replace('"out/dogs"', repr(str(dataset))).replace('"out/musan"', repr(str(labelled))), known)
+    for clips in (known["spectra"], known["waveforms"]):
+        (batch,) = DataLoader(clips, batch_size=100, collate_fn=padded)
+        assert len(next(iter(batch.values()))) == len(clips)
+    assert known["spectra"].columns == ("log_mel", "labels") and batch["audio"].shape[-1] <= 2 * RATE
+    exec(blocks[1], known)
+    columns = ("clip_id", "audio")
+    plain = {s["clip_id"]: s["audio"] for s in ClipDataset(dataset, "train", columns)}
+    changed = {s["clip_id"]: s["audio"] for s in ClipDataset(dataset, "train", columns, transform=known["Reverse"]())}
+    turned = sum(not torch.equal(plain[name], audio) for name, audio in changed.items())
+    assert 0 < turned < len(plain)
+    assert all(torch.equal(plain[n], a) or torch.equal(plain[n].flip(-1), a) for n, a in changed.items())
 
 
 def test_a_transform_that_fails_is_no_damage(dataset: Path) -> None:

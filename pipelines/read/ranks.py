@@ -56,7 +56,9 @@ class Ranks:
         self._group = group
         self._first: tuple[int, Place] | None = None
         self._inherited: tuple[int, Place | str] | None = None
-        if self.given is None and group is None:
+        # Lightning starts processes that know WORLD_SIZE and LOCAL_RANK, and get the rest with the process group.
+        is_early = "RANK" not in os.environ and "LOCAL_RANK" in os.environ
+        if self.given is None and group is None and not is_early:
             _of_environment()  # raises at once if only one of the variables is set
 
     def place(self, dataset: object) -> Place:

@@ -96,4 +96,4 @@ def pink(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.flo
 
 
 def _power(y: npt.NDArray[np.float32]) -> float:
-    return float(np.mean(np.square(y, dtype=np.float64))) if y.size else 0.0
+    return float(np.mean(np.square(y))) if y.size else 0.0
