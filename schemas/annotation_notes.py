@@ -47,9 +47,13 @@ ANNOTATION_NOTES = {
         "row has no counterpart in annotations that are joined to it",
         "rows have no counterpart in annotations that are joined to them",
     ),
+    "rows_with_several_counterparts": (
+        "row has several counterparts in annotations that are joined to it, which fit equally well; the first was taken",
+        "rows have several counterparts in annotations that are joined to them, which fit equally well; the first was taken",
+    ),
     "rows_joined_to_none": (
-        "row of joined annotations fits no row of the first ones and was left out",
-        "rows of joined annotations fit no row of the first ones and were left out",
+        "row of joined annotations is the best fit of no row of the first ones and was left out",
+        "rows of joined annotations are the best fit of no row of the first ones and were left out",
     ),
     "records_passed_over": (
         "record of an annotation file is not about a stretch of audio and was passed over",

@@ -199,7 +199,9 @@ def test_the_joined_row_is_the_one_that_a_search_of_all_finds(
         return Annotated(by_path={"a.wav": found} if found else {})
 
     recording = Recording("s", "a.wav", 1, "v")
-    joined = Joined(first=rows(first, "one"), others=[rows(others, "two")], units_s=[1.0, 1.0])
+    joined = Joined(
+        first=rows(first, "one"), others=[rows(others, "two")], units_s=[1.0, 1.0], have_labels=[False, False]
+    )
     ((_, found),) = joined.each([recording])
     assert isinstance(found, list)
     used = set()
@@ -241,3 +243,19 @@ def test_fields_and_labels_that_a_row_has_already_get_the_number_of_their_entry(
     assert [row[2:] for row in rows_of(planned(root, [labelled, headless]))["s/b.wav"]] == [
         ("alone", {"label_2": "sad"})
     ]
+
+
+def test_a_row_without_a_label_gets_none_from_other_annotations_if_the_first_have_labels(root: Path) -> None:
+    (root / "calls.csv").write_text("file,begin,stop,call\na.wav,0,0.5,dog\na.wav,0.5,1,\nb.wav,0,1,cat\n")
+    calls = {**FIRST, "table": "calls.csv", "columns": {**FIRST["columns"], "label": "call"}}
+    found = rows_of(planned(root, [calls, {"format": "rttm", "table": "all.rttm"}]))
+    assert [(row[2], row[3]["speaker"]) for row in found["s/a.wav"]] == [("dog", "ann"), (None, "bob")]
+
+
+def test_a_choice_between_rows_that_fit_equally_well_is_told(root: Path) -> None:
+    (root / "all.rttm").write_text(
+        RTTM + "SPEAKER b 1 0 1 <NA> <NA> eve <NA> <NA>\nSPEAKER b 1 0 1 <NA> <NA> zoe <NA> <NA>\n"
+    )
+    plan = planned(root, [FIRST, {"format": "rttm", "table": "all.rttm"}])
+    assert rows_of(plan)["s/b.wav"][0][2] == "eve"
+    assert plan.noted["rows_with_several_counterparts"] == 1

@@ -13,6 +13,7 @@ from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
 from clipmill.pipelines.plan.label_maps import with_label_map
 from clipmill.schemas.config import Source
+from clipmill.schemas.config.label_config import From
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.plural import counted
@@ -91,6 +92,8 @@ class Listing:
         where = source.annotations.sidecar or source.annotations.table
         under = source.annotations.root or source.root
         n_empty = annotated.noted["empty_sidecars"]
+        if n_empty and isinstance(source.label, From) and source.label.by_overlap is not None:
+            return  # an empty file says that nothing was heard
         header = (
             " (header: true takes the first row for a header)"
             if source.annotations.format == "csv" and source.annotations.header

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from clipmill.stages.annotations.rows import UnreadableError
 
+_LONGEST_LINE = 1 << 24
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _BLANKS = " \t\r\n\f\v"
 _RUN = re.compile(r"[ \t\r\n\f\v]+")
@@ -65,4 +66,7 @@ def cut_at_blanks(line: str, most: int = 0) -> list[str]:
 
 def lines(text: str) -> Iterator[str]:
     """Yield lines with their ends, like a file opened with ``newline=""``. StringIO would copy the text at 4 bytes per character."""
-    return (match[0] for match in _LINE.finditer(text))
+    for number, match in enumerate(_LINE.finditer(text), 1):
+        if match.end() - match.start() > _LONGEST_LINE:
+            raise UnreadableError(f"line {number} has more than {_LONGEST_LINE:,} characters")
+        yield match[0]

@@ -35,7 +35,12 @@ def annotate(source: Source, root: Root, inventory: Inventory) -> Annotated:
         _annotate(source, spec, f"sources.{source.name}.joins[{k}]", root, inventory)
         for k, spec in enumerate(source.joins)
     ]
-    return Joined(first=first, others=others, units_s=_units_s(source))
+    return Joined(
+        first=first,
+        others=others,
+        units_s=_units_s(source),
+        have_labels=["label" in spec.columns for spec in source.all_annotations],
+    )
 
 
 def _units_s(source: Source) -> list[float]:
@@ -49,9 +54,9 @@ def _units_s(source: Source) -> list[float]:
     timed = [spec for spec in specs if "start" in spec.columns] or specs[:1]
     if len({spec.row_unit == "samples" for spec in timed}) > 1:
         raise ConfigError(
-            "times in samples of each recording's own rate cannot be compared with times in seconds; give"
-            " time_unit: {samples_at_hz: ...}",
-            key=f"sources.{source.name}.joins",
+            "times in samples of each recording's own rate cannot be compared with times in seconds, so these annotations cannot be"
+            " joined; with format: csv, time_unit: {samples_at_hz: ...} gives the rate",
+            key=f"sources.{source.name}.annotations",
         )
     return [_UNIT_S[spec.row_unit] for spec in specs]
 

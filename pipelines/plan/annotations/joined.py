@@ -27,12 +27,14 @@ class Joined(Annotated):
 
     first, others : the annotations
     units_s : seconds per unit of the times of each of them
+    have_labels : whether the configuration takes labels from each of them
     strays, n_ignored, first_ignored : of all of them
     """
 
     first: Annotated
     others: Sequence[Annotated]
     units_s: Sequence[float] = ()
+    have_labels: Sequence[bool] = ()
     _own: Counter[str] = field(default_factory=Counter)
 
     def each(self, members: Iterable[M]) -> Iterator[tuple[M, Rows | Unusable | None]]:
@@ -86,17 +88,18 @@ class Joined(Annotated):
             if place != at and not own:
                 self._own["rows_without_join"] += len(main)
             elif place != at and own:
-                self._join(main, own, self.units_s[place] / self.units_s[at], place + 1)
+                self._join(main, own, self.units_s[place] / self.units_s[at], place + 1, not self.have_labels[at])
         if scale != 1:
             for _, row in main:
                 row.start = row.start * scale if row.start is not None else None
                 row.end = row.end * scale if row.end is not None else None
         return main
 
-    def _join(self, main: Rows, others: Rows, scale: float, number: int) -> None:
+    def _join(self, main: Rows, others: Rows, scale: float, number: int, gives_labels: bool) -> None:
         """Give each row the fields of the other rows that fit it.
 
         scale : units of the rows per unit of the others; number : of the entry that has the others, from 1
+        gives_labels : whether rows get the others' labels, since they have none themselves
         """
         used: set[int] = set()
         whole = [(i, pair) for i, pair in enumerate(others) if pair[1].start is None and pair[1].reason is None]
@@ -106,9 +109,10 @@ class Joined(Annotated):
         for _, row in main:
             fitting = list(whole)
             if row.start is not None and (found := timed.find(row)) is not None:
-                fitting.append(found)
+                fitting.append(found[0])
+                self._own["rows_with_several_counterparts"] += found[1] > 1
             used.update(i for i, _ in fitting)
-            _add(row, [pair for _, pair in fitting], number)
+            _add(row, [pair for _, pair in fitting], number, gives_labels)
             if not fitting:
                 self._own["rows_without_join"] += 1
         for i, (file, other) in enumerate(others):
@@ -140,8 +144,11 @@ class _Timed:
         self._ends = np.array([pair[1].end * scale if pair[1].end is not None else _OPEN_END for _, pair in self._rows])
         self._furthest = np.maximum.accumulate(self._ends) if rows else self._ends
 
-    def find(self, row: Row) -> tuple[int, tuple[str, Row]] | None:
-        """Return the row with the same times; or else that with the longest overlap, of several the first; None if none overlaps."""
+    def find(self, row: Row) -> tuple[tuple[int, tuple[str, Row]], int] | None:
+        """Return the row with the same times; or else that with the longest overlap; None if none overlaps.
+
+        Of several that fit as well the first is returned. The second value is their number.
+        """
         start, end = row.start or 0.0, row.end if row.end is not None else _OPEN_END
         reach = slice(np.searchsorted(self._furthest, start, "right"), np.searchsorted(self._starts, end))
         starts, ends = self._starts[reach], self._ends[reach]
@@ -150,11 +157,12 @@ class _Timed:
         overlap = np.minimum(ends, end) - np.maximum(starts, start)
         overlap[(starts == start) & (ends == end)] = _OPEN_END
         best = int(overlap.argmax())
-        return self._rows[reach.start + best] if overlap[best] > 0 else None
+        n_as_good = int((overlap == overlap[best]).sum())
+        return (self._rows[reach.start + best], n_as_good) if overlap[best] > 0 else None
 
 
-def _add(row: Row, fitting: Rows, number: int) -> None:
-    """Add the fields of rows of another entry to a row, and their label if it has none.
+def _add(row: Row, fitting: Rows, number: int, gives_labels: bool) -> None:
+    """Add the fields of rows of another entry to a row, and their label if rows get labels from there.
 
     A field or a label that the row has already is added under a name of its own, with the number of the entry.
     """
@@ -168,7 +176,7 @@ def _add(row: Row, fitting: Rows, number: int) -> None:
                 row.detail = f"{name} is {known[:50]!r} on line {line} of {where} and {value[:50]!r} on line {other.line} of {file}"
     label, _, _ = found.pop(_LABEL, (None, 0, ""))
     own = row.fields
-    if row.label is None:
+    if row.label is None and gives_labels:
         row.label = label
     elif label is not None:
         own[f"{_LABEL}_{number}"] = label
