@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +392,36 @@ def test_plan_tells_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(c.config, default=str))))
     said = run("plan", tmp_path / "c.yaml")
     assert "1 id of 2 fits no recording, such as other-0000" in said
+
+
+def test_shards_that_are_cut_for_a_device_leave_them_out_too(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from clipmill.pipelines.config_file import load_config
+    from clipmill.pipelines.plan.planning import make_plan
+    from clipmill.pipelines.run.graph import stages_of
+    from clipmill.pipelines.run.progress import Watch
+    from clipmill.pipelines.run.shard_work import ClipsOfShard, MakeBlock, OnGpu, WriteBlock
+
+    c = corpus(tmp_path, n=4)
+    c.build()
+    chosen = max(c.shards().values(), key=len)[:2]
+    c.build(list(chosen))
+    config = json.loads(
+        json.dumps(
+            {**c.config, "exclude_clips": c.list, "output": {**c.config["output"], "root": tmp_path / "cut"}},
+            default=str,
+        )
+    )
+    config["output"]["clip_id_bits"] = 128
+    file = load_config(config)
+    plan = make_plan(file.config)
+    stages = stages_of(file.config, plan, "cpu")
+    stages = replace(stages, cut=stages.gpu_range)
+    results: list[pa.Table] = []
+    for i in range(len(plan.keys)):
+        block = MakeBlock(stages, ClipsOfShard(stages, Watch()))(plan.shard(i))
+        results.append(WriteBlock(stages)(OnGpu(stages)(block)))
+    assert [error for result in results for error in result["error"].to_pylist()] == [None] * len(plan.keys)
+    now, cut = shard_hashes(c.root), shard_hashes(tmp_path / "cut")
+    assert {path: now[path] for path in cut} == cut

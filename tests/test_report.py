@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from conftest import run, tone, upload_source, write_audio
 from hypothesis import given
 from hypothesis import strategies as st
+from old_format import as_version_1
 from scipy.stats import ks_2samp
 
 import clipmill
@@ -230,6 +231,13 @@ def test_the_same_report_has_the_same_bytes(built: Path, tmp_path: Path) -> None
     assert pages[0] != pages[2]
 
 
+def test_recordings_that_sound_alike_are_looked_for_on_request(built: Path, tmp_path: Path) -> None:
+    write_report(open_dataset(built / "out"), str(tmp_path / "r.html"), Asked(near_duplicates=True, per_label=0))
+    text = Read((tmp_path / "r.html").read_text()).text
+    assert "Recordings that sound alike" in text
+    assert "recordings compared" in text
+
+
 def test_clips_are_the_best_the_worst_and_others(built: Path) -> None:
     clips = read_clips(open_dataset(built / "out"))
     choices, n_left_out = choose(clips, "level_dbfs", 4, seed=3)
@@ -355,6 +363,15 @@ def test_a_report_of_a_dataset_in_s3(
     assert there.address == f"s3://{bucket}/reports/r.html"
 
 
+def test_a_dataset_of_an_older_clipmill_has_a_report(built: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(built / "out", tmp_path / "out")
+    as_version_1(tmp_path / "out")
+    done = write_report(open_dataset(tmp_path / "out"), str(tmp_path / "r.html"))
+    assert done.clips_shown == 9
+
+
 def test_a_damaged_shard_is_told_by_its_name(built: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -368,6 +385,7 @@ def test_a_damaged_shard_is_told_by_its_name(built: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "r.html").exists()
 
 
+@pytest.mark.filterwarnings("ignore:ks_2samp")
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.lists(st.floats(-5, 5), min_size=1, max_size=40))
 def test_the_distance_of_columns_is_that_of_kolmogorov_and_smirnov(old: list[float], new: list[float]) -> None:
     shift = _shift({"name": "x"}, np.array([*old, np.nan]), np.array(new))

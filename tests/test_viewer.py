@@ -185,6 +185,7 @@ def test_a_clip_is_what_is_stored_whole_and_in_ranges(built: Path, server: Serve
     status, headers, picture = server.ask(f"/api/clips/{row['clip_id']}/picture")
     assert (status, headers["content-type"]) == (200, "image/svg+xml")
     assert picture.startswith(b"<svg")
+    assert b"stroke=" in picture  # of very short clips the outline has no area
 
 
 @pytest.mark.parametrize(

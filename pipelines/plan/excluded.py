@@ -87,7 +87,12 @@ class ExcludedClips:
         """Return items with the column `excluded`, and other digests where it holds something. items : rows of the plan's items"""
         kind = PLAN.field("excluded").type
         paths = items["path"].to_pylist() if self._slugs else []
-        found = {i: ids for i, path in enumerate(paths) if (ids := self._of_item(items, i, PurePosixPath(path).stem))}
+        found = {}
+        if paths:
+            names = items["recording_id"].to_pylist(), items["source"].to_pylist()
+            for i, (path, recording_id, source) in enumerate(zip(paths, *names, strict=True)):
+                if ids := self._of_item(items, i, PurePosixPath(path).stem, recording_id, self._sources[source]):
+                    found[i] = ids
         if not found:
             return items.append_column("excluded", pa.nulls(items.num_rows, kind))
         self.joined.update(*found.values())
@@ -97,12 +102,10 @@ class ExcludedClips:
         items = replace_column(items, "item_digest", pa.array(digests, pa.string()))
         return items.append_column("excluded", pa.array([found.get(i) for i in range(items.num_rows)], kind))
 
-    def _of_item(self, items: pa.Table, i: int, stem: str) -> list[str]:
-        """Return the listed clips that an item has, or may have, sorted. stem : of its recording's name"""
+    def _of_item(self, items: pa.Table, i: int, stem: str, recording_id: str, source: Source) -> list[str]:
+        """Return the listed clips that an item has, or may have, sorted. i : its row; stem : of its recording's name"""
         if (name := slug(stem)) not in self._slugs:
             return []
-        source = self._sources[items["source"][i].as_py()]
-        recording_id = items["recording_id"][i].as_py()
         rows = items["annotations"][i].as_py()
         unit = source.annotations.row_unit if source.annotations is not None else "s"
         ranges: Iterable[tuple[int, int, int] | None] = [None]
@@ -110,16 +113,22 @@ class ExcludedClips:
             if unit not in _UNIT_S:
                 return sorted(self._slugs[name])
             ranges = _ranges_us(rows, _UNIT_S[unit])
+        listed = [
+            one for own in ranges for one in self._by_origin.get(clip_origin(recording_id, stem, own, self._bits), ())
+        ]
+        if not listed:
+            return []
         start_us = round((items["span_start_s"][i].as_py() or 0.0) * 1e6)
         end_s = items["span_end_s"][i].as_py()
         stop_us = round(end_s * 1e6) if end_s is not None else None
-        found = set()
-        for own in ranges:
-            for clip_id, at_us in self._by_origin.get(clip_origin(recording_id, stem, own, self._bits), ()):
-                # Starts are rounded to microseconds, so one at the edge of a span may be on both sides of it.
-                if at_us >= start_us - 1 and (stop_us is None or at_us <= stop_us + 1):
-                    found.add(clip_id)
-        return sorted(found)
+        # Starts are rounded to microseconds, so one at the edge of a span may be on both sides of it.
+        return sorted(
+            {
+                clip_id
+                for clip_id, at_us in listed
+                if at_us >= start_us - 1 and (stop_us is None or at_us <= stop_us + 1)
+            }
+        )
 
     def findings(self) -> list[Finding]:
         """Return a warning about what in the list fits no recording, after all items were seen."""

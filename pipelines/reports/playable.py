@@ -135,7 +135,11 @@ def drawn(clip: Playable, words: str, colour: str | None = None) -> Safe:
     step = COLUMNS / max(1, len(clip.wave))
     up = [f"{i * step:.1f},{middle - high * reach:.1f}" for i, (_, high) in enumerate(clip.wave)]
     down = [f"{i * step:.1f},{middle - low * reach:.1f}" for i, (low, _) in enumerate(clip.wave)]
-    outline = tag("path", d=f"M{' '.join(up + down[::-1])}Z", class_="wave", fill=colour) if clip.wave else None
+    outline = (
+        tag("path", d=f"M{' '.join(up + down[::-1])}Z", class_="wave", fill=colour, stroke=colour, stroke_width=0.5)
+        if clip.wave
+        else None
+    )
     image = tag(
         "image", href=data_uri(clip.picture, "image/png"), x=0, y=_WAVE, width=COLUMNS, height=BANDS,
         preserveAspectRatio="none",
