@@ -299,8 +299,10 @@ if __name__ == "__main__":
 
 @needs_transformers
 @needs_accelerate
-@pytest.mark.parametrize("n_workers", [0, 2])
-@pytest.mark.parametrize("dispatch", [None, False])
+@pytest.mark.parametrize(
+    ("dispatch", "n_workers"),
+    [(None, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(None, 0), (False, 0), (False, 2)])],
+)
 def test_the_trainer_of_transformers(dataset: Path, tmp_path: Path, n_workers: int, dispatch: bool | None) -> None:
     program = f"""
 from transformers import Trainer, TrainingArguments
