@@ -19,6 +19,7 @@ from clipmill import AddNoise, BatchTransform, ClipmillError, Crop, Mixup, Rando
 from clipmill.pipelines.read.frame_grid import FrameGrid
 from clipmill.pipelines.read.transforms.add_noise import pink
 from clipmill.pipelines.read.transforms.crop import CropToShortest
+from clipmill.pipelines.read.transforms.spec_augment import _mask
 from clipmill.pipelines.read.transforms.transform import Loaded, Transforms
 
 RATE = 8000
@@ -194,6 +195,14 @@ def test_the_greatest_masks_occur_and_every_place_is_masked() -> None:
         widths.add(int(hidden.sum()))
         places |= set(hidden.nonzero()[:, 0].tolist())
     assert (widths, places) == (set(range(5)), set(range(10)))
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True), st.integers(1, 200), st.data())
+def test_no_mask_is_cut_off_by_the_end_of_the_clip(width: float, place: float, n: int, data: st.DataObject) -> None:
+    widest = data.draw(st.integers(0, n))
+    first, last = _mask(width, place, widest, n)
+    assert last - first == int(width * (widest + 1)) <= widest
+    assert 0 <= first <= last <= n
 
 
 def test_masks_have_the_mean_of_the_clip_and_leave_padding_alone() -> None:
