@@ -210,7 +210,7 @@ def test_braces_in_a_cell_are_plain_text(tmp_path: Path) -> None:
     ("table", "words"),
     [
         ("absent.csv", "does not exist"),
-        ("folder", "cannot read"),
+        ("folder", "is a folder"),
         ("bad.csv", "annotations.encoding"),
         ("a.wav/t.csv", "does not exist"),
     ],

@@ -320,7 +320,7 @@ def test_a_preview_uses_what_is_kept_and_writes_nothing(tmp_path: Path, read: li
     read.clear()
     (tmp_path / "in" / "a" / "r00.csv").write_text(SIDECARS[1])
     before = sorted(kept_files(Root(str(tmp_path / "out"))).items())
-    preview(config(tmp_path).model_dump(mode="json", exclude_unset=True))
+    preview(config(tmp_path).model_dump(mode="json", exclude_unset=True, by_alias=True))
     assert read == ["a/r00.csv"] and sorted(kept_files(Root(str(tmp_path / "out"))).items()) == before
 
 
