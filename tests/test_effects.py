@@ -263,7 +263,7 @@ def test_what_is_drawn_is_within_its_range_and_is_its_text(low: float, width: fl
         ({"speed": [1.1, 0.9]}, "is reversed"),
         ({"speed": [0.1, 1]}, "speed must be within 0.5 and 2"),
         ({"speed": [1, 2, 3]}, "expected a range"),
-        ({"speed": True}, "expected a range"),
+        ({"speed": True}, "should be a number"),
         ({"noise": {"snr_db": 3}}, "from"),
         ({"codec": {"name": "mp4"}}, "mp3"),
         ({"filter": {}}, "needs lowpass_hz, highpass_hz or both"),

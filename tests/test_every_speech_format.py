@@ -253,3 +253,8 @@ def test_recordings_beside_a_table_of_lhotse_are_read_from_disk(tmp_path: Path, 
 @pytest.fixture
 def make_lines() -> Callable[..., str]:
     return lambda *values: "\n".join(map(json.dumps, values))
+
+
+def test_a_line_that_no_file_has_is_refused() -> None:
+    with pytest.raises(UnreadableError, match="line 2 has more than 16,777,216 characters"):
+        read("rttm", b"SPEAKER a 1 0 1 <NA> <NA> s <NA> <NA>\n" + b"x" * ((1 << 24) + 1))

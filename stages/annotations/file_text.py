@@ -64,9 +64,14 @@ def cut_at_blanks(line: str, most: int = 0) -> list[str]:
     return _RUN.split(plain, maxsplit=max(0, most - 1)) if plain and most != 1 else [plain] if plain else []
 
 
-def lines(text: str) -> Iterator[str]:
-    """Yield lines with their ends, like a file opened with ``newline=""``. StringIO would copy the text at 4 bytes per character."""
+def lines(text: str, longest: int | None = _LONGEST_LINE) -> Iterator[str]:
+    """Yield lines with their ends, like a file opened with ``newline=""``. StringIO would copy the text at 4 bytes per character.
+
+    Raises
+    ------
+    UnreadableError : a line has more characters than `longest`, unless that is None
+    """
     for number, match in enumerate(_LINE.finditer(text), 1):
-        if match.end() - match.start() > _LONGEST_LINE:
-            raise UnreadableError(f"line {number} has more than {_LONGEST_LINE:,} characters")
+        if longest is not None and match.end() - match.start() > longest:
+            raise UnreadableError(f"line {number} has more than {longest:,} characters")
         yield match[0]

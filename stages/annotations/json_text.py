@@ -77,7 +77,7 @@ def read_json_lines(text: str) -> Iterator[JsonLine]:
     """
     first: JsonLine | None = None
     n_objects = 0
-    for number, line in enumerate(lines(text), 1):
+    for number, line in enumerate(lines(text, longest=None), 1):
         if not line.strip():
             continue
         found = _read_line(number, line)
