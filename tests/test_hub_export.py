@@ -101,9 +101,8 @@ def test_the_next_snapshot_uploads_and_removes_what_changed(tmp_path: Path, hub:
         and "are in the repository already" in told
     )
     export(root, "hub", "--to", "me/clips", "--push")
-    assert (
-        len(repo.commits) == 4 and len(hub.puts) - n_puts == 1
-    )  # additions and removals in one commit, only one shard anew
+    # One commit adds and removes files, and only the new shard is uploaded.
+    assert (len(repo.commits), len(hub.puts) - n_puts) == (4, 1)
     assert {n for n in read(repo) if n.startswith("new")} and not {n for n in read(repo) if n.startswith("r0")}
     assert repo.files["notes.txt"] == b"mine" and repo.files["more/shards.parquet"] == b"mine too"
     assert {*json.loads(repo.files["clipmill.json"])["shards"]} == {p for p in repo.files if p.startswith("shards/")}

@@ -112,7 +112,7 @@ def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]
 
 
 def gpus_to_come() -> int:
-    """Return how many GPUs the environment says that the cluster adds when asked. Raises ConfigError if it is no number."""
+    """Return how many GPUs an autoscaling cluster can add, as set in the environment. Raises ConfigError if it is not a number."""
     text = os.environ.get(GPUS_TO_COME, "").strip()
     if text and not (text.isdecimal() and len(text) <= _MOST_DIGITS):
         raise ConfigError(
