@@ -55,6 +55,20 @@ RECORD = "clipmill.json"
 _TYPE = "dataset"
 
 
+@dataclass(frozen=True)
+class _Change:
+    """What a commit would do.
+
+    outputs : all shards of the snapshot, by path; new : those that the repository lacks
+    gone : paths that the snapshot no longer has; small : content of other files that change, by path
+    """
+
+    outputs: dict[str, OutputFile]
+    new: list[OutputFile]
+    gone: list[str]
+    small: dict[str, bytes]
+
+
 @dataclass
 class _Repository:
     """What a repository holds now. commit : None where it does not exist; lfs : sha256 of large files; record : see `RECORD`"""
@@ -121,17 +135,18 @@ def _bring(asked: Export, options: HubOptions, api: Any) -> list[str]:
     text = "".join(f"{line}\n" for line in card(asked, patterns, options.license)).encode()
     small = {CARD_FILE: text} if options.card == "write" else {}
     small = {path: content for path, content in small.items() if repository.files.get(path) != _blob_id(content)}
-    _note(asked, options, repository, outputs, new)
+    change = _Change(outputs, new, gone, small)
+    _note(asked, options, repository, change)
     where = f"{api.endpoint}/datasets/{asked.address}"
     if not (new or gone or small):
         asked.notes.append(f"{where} has this snapshot already, so there is no new commit")
         return [where]
     if not options.push:
-        _plan(asked, options, repository, where, outputs, new, gone, small)
+        _plan(asked, options, repository, where, change)
         return []
     if repository.commit is None:
         api.create_repo(asked.address, repo_type=_TYPE, private=options.private)
-    _push(asked, options, api, repository, outputs, new, gone, small)
+    _push(asked, options, api, repository, change)
     return [where]
 
 
@@ -182,9 +197,7 @@ def _has(repository: _Repository, output: OutputFile, keeps: bool) -> bool:
     )
 
 
-def _note(
-    asked: Export, options: HubOptions, repository: _Repository, outputs: dict[str, OutputFile], new: list[OutputFile]
-) -> None:
+def _note(asked: Export, options: HubOptions, repository: _Repository, change: _Change) -> None:
     if not options.license and options.card == "write":
         asked.notes.append("the card names no license; give --option license=..., as in cc-by-4.0")
     if options.source_uris == "keep":
@@ -197,29 +210,21 @@ def _note(
         asked.notes.append(
             f"the repository does not exist, or not for this token; --push makes it, {'private' if options.private else 'public'}"
         )
-    if n := len(outputs) - len(new):
+    if n := len(change.outputs) - len(change.new):
         asked.notes.append(
-            f"{counted(n, 'shard')} of {len(outputs):,} {'is' if n == 1 else 'are'} in the repository already"
+            f"{counted(n, 'shard')} of {len(change.outputs):,} {'is' if n == 1 else 'are'} in the repository already"
         )
 
 
-def _plan(
-    asked: Export,
-    options: HubOptions,
-    repository: _Repository,
-    where: str,
-    outputs: dict[str, OutputFile],
-    new: list[OutputFile],
-    gone: list[str],
-    small: dict[str, bytes],
-) -> None:
+def _plan(asked: Export, options: HubOptions, repository: _Repository, where: str, change: _Change) -> None:
+    new, gone = change.new, change.gone
     total = sum(output.size_bytes for output in new)
     asked.planned.append(
         f"would commit to {where}: {counted(len(new), 'shard')} added ({_mb(total)}), {counted(len(gone), 'shard')} removed"
     )
     asked.planned.extend(f"add     {output.path}  {_mb(output.size_bytes)}" for output in new)
     asked.planned.extend(f"remove  {path}" for path in gone)
-    for path in sorted({*small, RECORD}):
+    for path in sorted({*change.small, RECORD}):
         asked.planned.append(f"{'change' if path in repository.files else 'add   '}  {path}")
     asked.notes.append("nothing was uploaded; --push does it")
     if new and options.source_uris == "remove":
@@ -228,22 +233,14 @@ def _plan(
         )
 
 
-def _push(
-    asked: Export,
-    options: HubOptions,
-    api: Any,
-    repository: _Repository,
-    outputs: dict[str, OutputFile],
-    new: list[OutputFile],
-    gone: list[str],
-    small: dict[str, bytes],
-) -> None:
+def _push(asked: Export, options: HubOptions, api: Any, repository: _Repository, change: _Change) -> None:
+    outputs, small = change.outputs, dict(change.small)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    operations: list[Any] = [CommitOperationDelete(path_in_repo=path) for path in gone]
+    operations: list[Any] = [CommitOperationDelete(path_in_repo=path) for path in change.gone]
     record = {path: entry for path, entry in repository.record.items() if path in outputs}
     with tempfile.TemporaryDirectory() as folder:
-        for i, output in enumerate(new):
+        for i, output in enumerate(change.new):
             path = Path(folder, f"{i}.parquet")
             write_shard(asked, output, path, options.source_uris == "keep")
             record[output.path] = {"shard": output.sha256, "file": sha256_of_file(path)}

@@ -184,6 +184,13 @@ def _shortened(record: Record) -> Record:
     return replace(record, cells=cells, problem=problem)
 
 
+class TranscriptFormat(RecordFormat):
+    """Read a file of texts with start and end. The text is the label, and a field as well."""
+
+    roles: ClassVar[Mapping[str, str | int]] = {"start": "start", "end": "end", "label": "text"}
+    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
+
+
 class Grid:
     """The rows of records: `FileRows`.
 

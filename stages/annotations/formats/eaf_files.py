@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
 from xml.etree.ElementTree import ParseError
 
 from defusedxml.ElementTree import DefusedXMLParser
 
 from clipmill.schemas.config.annotation_config import Annotations
-from clipmill.stages.annotations.format import Content, Record, RecordFormat
+from clipmill.stages.annotations.format import Content, Record, TranscriptFormat
 from clipmill.stages.annotations.rows import UnreadableError
 from clipmill.stages.annotations.tiers import TierOptions, choose_tiers, takes_several
 
@@ -102,14 +101,12 @@ class _Document:
             self._text = None
 
 
-class Eaf(RecordFormat):
+class Eaf(TranscriptFormat):
     """Read EAF. The text of an annotation is the label; one that refers to another has the times of that."""
 
     name = "eaf"
     about = "EAF of ELAN: annotations of the tiers that are chosen"
     options = TierOptions
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     header = ("tier", "participant", "annotator")
     sidecar = "{stem}.eaf"
     extensions = ("eaf",)

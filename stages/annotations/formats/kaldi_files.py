@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.file_text import cut_at_blanks, lines
-from clipmill.stages.annotations.format import Content, Record, RecordFormat
+from clipmill.stages.annotations.format import Content, Record, TranscriptFormat
 from clipmill.stages.annotations.nist_lines import channel_cell
 from clipmill.stages.annotations.rows import UnreadableError
 
@@ -21,7 +21,7 @@ _TO_THE_END = re.compile(r"-1(?:\.0*)?")
 _SHOWN = 50
 
 
-class Kaldi(RecordFormat):
+class Kaldi(TranscriptFormat):
     """Read the files of a data directory together.
 
     Rows are segments, or all recordings of `wav.scp` if there are no segments, or else all utterances of `text`. One that `text` or
@@ -31,8 +31,6 @@ class Kaldi(RecordFormat):
 
     name = "kaldi"
     about = "Kaldi data directory: segments, text, utt2spk and their relatives"
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     recording = ("path", "recording", "file")
     table = "."
     folder = (_SEGMENTS, _WAVES, *_OF_UTTERANCES, *_OF_SPEAKERS, _FILE)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.cues import seconds
 from clipmill.stages.annotations.file_text import lines
-from clipmill.stages.annotations.format import Record, RecordFormat
+from clipmill.stages.annotations.format import Record, TranscriptFormat
 from clipmill.stages.annotations.rows import UnreadableError
 
 _STAMP = re.compile(r"\s*\[([0-9]{1,4}):([0-9]{1,2})(?:\.([0-9]{1,6}))?\]")
@@ -22,13 +22,11 @@ _BLANKS = re.compile(r"[ \t]+")
 _EXPECTED = "expected a line such as [00:12.50]text"
 
 
-class Lrc(RecordFormat):
+class Lrc(TranscriptFormat):
     """Read LRC. A line lasts until the next one, and the last to the end of the recording; lines without text only end others."""
 
     name = "lrc"
     about = "LRC lyrics"
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     sidecar = "{stem}.lrc"
     extensions = ("lrc",)
 

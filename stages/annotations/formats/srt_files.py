@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.cues import ARROW, EXPECTED_TIMES, cue_record, cue_times, is_like_times, plain_text
 from clipmill.stages.annotations.file_text import lines
-from clipmill.stages.annotations.format import Record, RecordFormat
+from clipmill.stages.annotations.format import Record, TranscriptFormat
 from clipmill.stages.annotations.rows import UnreadableError
 
 
-class Srt(RecordFormat):
+class Srt(TranscriptFormat):
     """Read SRT. The text of a cue is the label, without markup; its lines are joined by blanks.
 
     A blank line does not end a cue, since many files have blank lines in their texts: only the next times do.
@@ -20,8 +20,6 @@ class Srt(RecordFormat):
 
     name = "srt"
     about = "SRT subtitles"
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     sidecar = "{stem}.srt"
     extensions = ("srt",)
 

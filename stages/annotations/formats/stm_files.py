@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.file_text import cut_at_blanks
-from clipmill.stages.annotations.format import Record, RecordFormat
+from clipmill.stages.annotations.format import Record, TranscriptFormat
 from clipmill.stages.annotations.nist_lines import channel_cell, is_channel, is_number, nist_lines
 
 _COLUMNS = ("recording", "channel", "speaker", "start", "end")
@@ -17,13 +17,11 @@ _CATEGORIES = re.compile(r"<(?:NA|[oO]|[^<>\s]*,[^<>\s]*)>(?=\s|\Z)")
 _NOT_SCORED = "ignore_time_segment_in_scoring"
 
 
-class Stm(RecordFormat):
+class Stm(TranscriptFormat):
     """Read STM. The text is the label, and the field `text`; segments that are not to be scored have no transcript and are no rows."""
 
     name = "stm"
     about = "STM: transcripts with start, end and speaker"
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     recording = ("recording",)
     header = (*_COLUMNS, "categories")
     extensions = ("stm",)

@@ -7,12 +7,12 @@ else is for human readers. Long and short files are the same to it, and to this 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from clipmill.schemas.config.annotation_config import Annotations
-from clipmill.stages.annotations.format import Content, Record, RecordFormat
+from clipmill.stages.annotations.format import Content, Record, TranscriptFormat
 from clipmill.stages.annotations.points import POINT, PointOptions, around
 from clipmill.stages.annotations.rows import SettingError, UnreadableError
 from clipmill.stages.annotations.tiers import TierOptions, choose_tiers, takes_several
@@ -63,14 +63,12 @@ class _Entry(NamedTuple):
     text: str
 
 
-class TextGrid(RecordFormat):
+class TextGrid(TranscriptFormat):
     """Read TextGrids. The text of an interval is the label; intervals without text are no rows."""
 
     name = "textgrid"
     about = "Praat's TextGrid, long and short: intervals of the tiers that are chosen"
     options = TextGridOptions
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     header = ("tier",)
     sidecar = "{stem}.TextGrid"
     extensions = ("textgrid",)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.stages.annotations.cues import ARROW, cue_record, cue_times, plain_text
 from clipmill.stages.annotations.file_text import lines
-from clipmill.stages.annotations.format import Record, RecordFormat
+from clipmill.stages.annotations.format import Record, TranscriptFormat
 from clipmill.stages.annotations.rows import UnreadableError
 
 _MAGIC = re.compile(r"WEBVTT(?:[ \t].*)?")
@@ -18,13 +18,11 @@ _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:[ \t].*)?")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*+)?[ \t]+([^<>]*+)>")
 
 
-class Vtt(RecordFormat):
+class Vtt(TranscriptFormat):
     """Read WebVTT. The text of a cue is the label, without markup; its lines are joined by blanks. Voices are the field `speaker`."""
 
     name = "vtt"
     about = "WebVTT subtitles; voices become speakers"
-    roles: ClassVar[Mapping[str, str]] = {"start": "start", "end": "end", "label": "text"}
-    fields: ClassVar[Mapping[str, str]] = {"text": "text"}
     header = ("speaker", "cue_id")
     sidecar = "{stem}.vtt"
     extensions = ("vtt",)
