@@ -181,3 +181,22 @@ def test_damaged_parts_are_made_again(tmp_path: Path, read: list[str]) -> None:
     parts = kept_at(tmp_path)
     assert outcome(made, parts) == first and read == ["rows.csv"]
     assert parts.damaged == 1 and parts.findings
+
+
+def test_settings_of_joined_tables_count_as_well(tmp_path: Path) -> None:
+    corpus(tmp_path)
+    write(tmp_path, "facts.csv", "file,room\nr01,hall\nnobody,attic\n")
+    refusing, ignoring = (
+        with_tables(tmp_path, [TABLE, {**FACTS, "missing_recordings": what}]) for what in ("reject", "ignore")
+    )
+    assert len(planned(tmp_path, refusing)["rejections"]) == 1
+    assert planned(tmp_path, ignoring) == outcome(ignoring, None)
+    assert planned(tmp_path, ignoring)["rejections"] == []
+
+
+def test_a_table_that_is_reached_by_a_link_is_refused_once_links_are_not_followed(tmp_path: Path) -> None:
+    corpus(tmp_path)
+    (tmp_path / "in/rows.csv").rename(tmp_path / "rows.csv")
+    (tmp_path / "in/rows.csv").symlink_to(tmp_path / "rows.csv")
+    assert not isinstance(planned(tmp_path, with_tables(tmp_path, follow_links=True)), str)
+    assert "set follow_links: true" in planned(tmp_path, with_tables(tmp_path, follow_links=False))

@@ -27,9 +27,9 @@ _PLANNING = ("pipelines/plan", "pipelines/chain.py", "schemas", "stages/decode/f
 
 
 def reading_settings(source: Source) -> str:
-    """Return a digest of what decides the rows that an annotation file gives."""
-    spec = source.annotations
-    return digest([_code(_READING), spec.model_dump(mode="json") if spec is not None else None])
+    """Return a digest of what decides the rows that a source's annotation files give."""
+    specs = [spec.model_dump(mode="json") for spec in source.all_annotations]
+    return digest([_code(_READING), specs])
 
 
 def planning_settings(config: Config, source: Source, source_digest: str) -> str:
