@@ -10,6 +10,7 @@ from annotated_corpora import RANGES, join, ranges, read
 from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.tables import RESERVED
+from clipmill.stages.annotations.file_text import decode_text
 from clipmill.stages.annotations.rows import UnreadableError
 
 # Dialects
@@ -244,3 +245,12 @@ def test_times_stay_in_the_files_own_unit(unit: str) -> None:
 
 def test_an_empty_label_is_none() -> None:
     assert read("0,1, \n")[0].label is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_the_beginning_of_a_file_is_read_wherever_it_is_cut(encoding: str) -> None:
+    text = "0.5\t1.5\tgr\u00fc\u00dfe \u72ac \U0001f436\n" * 30
+    content = text.encode(encoding)
+    for cut in range(len(content) - 12, len(content) + 1):
+        part = decode_text(content[:cut], "auto", is_whole=False)
+        assert text.startswith(part.lstrip("\ufeff")) and len(part) > len(text) - 14

@@ -26,10 +26,11 @@ _FILES = (
 )  # fmt: skip
 
 
-def decode_text(content: bytes, encoding: str) -> str:
+def decode_text(content: bytes, encoding: str, is_whole: bool = True) -> str:
     """Return the text of a file. Raises UnreadableError if it is not text in this encoding.
 
     encoding : a name, or `auto`; of several, with commas between them, the first that fits
+    is_whole : whether the content is all of the file; the last character of a part may be cut off
     """
     if (other := next((what for magic, what in _FILES if content.startswith(magic)), None)) is not None:
         raise UnreadableError(f"it is not text but {other}")
@@ -37,7 +38,7 @@ def decode_text(content: bytes, encoding: str) -> str:
     for each in encoding.split(","):
         name = _detected(content) if each.strip() == "auto" else each.strip()
         try:
-            return content.decode(name)
+            return content.decode(name) if is_whole else codecs.getincrementaldecoder(name)().decode(content)
         except (ValueError, LookupError) as error:  # UnicodeError is a ValueError
             wrong.append(f"not {name} text ({error})")
     hint = "; set annotations.encoding" if encoding == "auto" else ""
@@ -48,7 +49,7 @@ def _detected(content: bytes) -> str:
     """Return the name of the Unicode encoding that a file's beginning shows, UTF-8 if it shows none."""
     name = next((n for bom, n in _BOMS if content.startswith(bom)), "")
     head = content[:400]
-    if not name and 4 * head.count(0) >= len(head):  # half of the bytes of Latin text; a few are damage
+    if not name and 4 * head.count(0) >= max(1, len(head)):  # half of the bytes of Latin text; a few are damage
         name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
     return name or "utf-8"
 

@@ -67,7 +67,7 @@ def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
     named = [kind for kind in kinds if extension in kind.extensions]
     if len(named) == 1 and extension not in _OF_MANY_FORMATS:
         return named[0]
-    head = decode_text(content, spec.encoding)[:_HEAD].lstrip("\ufeff")
+    head = decode_text(content[:_HEAD], spec.encoding, is_whole=len(content) <= _HEAD).lstrip("\ufeff")
     fitting = [kind for kind in kinds if kind.looks_like(head)]
     if len(fitting) > 1:
         fitting = [kind for kind in fitting if kind in named] or fitting
