@@ -19,6 +19,7 @@ from clipmill.pipelines.cli.inspecting import diff, failures, show, status, veri
 from clipmill.pipelines.cli.keeping import forget, gc
 from clipmill.pipelines.cli.recipes import recipes
 from clipmill.pipelines.cli.reporting import report
+from clipmill.pipelines.cli.starting import init
 from clipmill.pipelines.cli.terminal import guard_stderr, say
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
@@ -55,6 +56,7 @@ def main() -> None:
 
 
 for _command in (
+    init,
     build,
     retry,
     plan,
