@@ -16,7 +16,6 @@ from clipmill.schemas.errors import ClipmillError, ConfigError, os_error_code
 from clipmill.schemas.plural import counted
 
 if TYPE_CHECKING:
-    from clipmill.pipelines.config_file import ConfigFile
     from clipmill.pipelines.proposals.findings_of_folder import Findings
     from clipmill.pipelines.proposals.proposing import Proposal
     from clipmill.pipelines.run.preview import Preview
@@ -46,6 +45,7 @@ def init(folder: str, target: str, purpose: str | None, force: bool, as_json: bo
     from clipmill.pipelines.proposals.findings_of_folder import look_at
     from clipmill.pipelines.proposals.proposing import propose
     from clipmill.pipelines.run.header_process import read_headers
+    from clipmill.pipelines.run.preview import preview_of
 
     address = _address(folder)
     if target == _STDOUT and as_json:
@@ -55,7 +55,7 @@ def init(folder: str, target: str, purpose: str | None, force: bool, as_json: bo
     recipes = {name: read_recipe(name).text for name in recipe_names()}
     seen = look_at(address, purpose or "general", read_headers, recipes)
     root = _dataset(seen.tree.name, target, address)
-    proposal = propose(seen, root, _above(seen, target), _foresee)
+    proposal = propose(seen, root, _above(seen, target), lambda file: _Foreseen(preview_of(file, seen.headers.again)))
     if target == _STDOUT:
         click.echo(proposal.text, nl=False)
         return
@@ -92,19 +92,13 @@ class _Foreseen:
         return [split for split, n in self.preview.split.splits.items() if not n]
 
     @property
-    def recordings_used(self) -> int:
-        return sum(self.preview.split.splits.values())
+    def clips(self) -> int:
+        return self.preview.estimate.clips
 
     def _rows_rejected(self) -> int:
         from clipmill.pipelines.plan.estimates import annotations_rejected
 
         return annotations_rejected(self.preview.plan)
-
-
-def _foresee(file: ConfigFile) -> _Foreseen:
-    from clipmill.pipelines.run.preview import plan
-
-    return _Foreseen(plan(file))
 
 
 def _address(folder: str) -> str:
@@ -179,8 +173,13 @@ def _above(seen: Findings, target: str) -> list[str]:
 def _write(path: Path, text: str, force: bool) -> None:
     """Write the configuration. Raises ConfigError if the file exists, unless `force`."""
     try:
-        with path.open("w" if force else "x", encoding="utf-8") as stream:
-            stream.write(text)
+        if not force:
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+            return
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except FileExistsError:
         raise ConfigError(f"{path} exists; --force replaces it", code="usage") from None
     except OSError as error:

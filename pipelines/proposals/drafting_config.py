@@ -24,6 +24,9 @@ from clipmill.pipelines.proposals.split_choice import (
 from clipmill.schemas.plural import counted
 from clipmill.stages.annotations.rows import field_name
 
+_SEPARATORS = (",", ";", "|")
+_FEW_SEPARATED = 0.1
+
 
 @dataclass(frozen=True)
 class Way:
@@ -32,7 +35,7 @@ class Way:
     use : index of the annotations that are used; None: none
     has_labels, has_split : whether labels from names, and a split, are proposed
     rejected_share : share of rows or recordings that may be rejected, None for what headers show
-    ignores_missing : whether rows without a recording are left out
+    beyond_share : share of rows that end after their recordings do, of those looked at
     notes : what was left out, and why
     """
 
@@ -41,6 +44,7 @@ class Way:
     has_own_split: bool = True
     has_split: bool = True
     rejected_share: float | None = None
+    beyond_share: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -140,13 +144,16 @@ def _labels(seen: Findings, used: FoundAnnotations | None, way: Way) -> _Labels:
     if used is not None and used.has_label:
         if used.guessed is None or seen.purpose.wants_text:
             return _Labels(None, {})
-        n = len(used.trial.n_labels)
+        value: dict[str, Any] = {"from": "annotation"}
+        separator = _separator(used.trial.n_labels)
         shown = ", ".join(f"{label!r} {count:,}" for label, count in used.trial.n_labels.most_common(8))
+        because = [f"{counted(len(used.trial.n_labels), 'label')} in the rows looked at: {shown}"]
         instead = [Instead(f"or the folders, {by_folder.text}", {"from": "folder"})] if by_folder is not None else []
-        return _Labels(
-            Part("label", {"from": "annotation"}, [f"{counted(n, 'label')} in the rows looked at: {shown}"], instead),
-            {},
-        )
+        if separator:
+            instead.append(Instead("or each cell as one label", dict(value)))
+            value |= {"several": True, **({} if separator == "," else {"separator": separator})}
+            because.append(f"cells have several labels, with {separator!r} between them")
+        return _Labels(Part("label", value, because, instead), {})
     if recipe is not None and recipe.label is not None:
         because = [f"names are those of the recipe {recipe.name}: {recipe.because}"]
         return _Labels(Part("label", recipe.label, because), _matched(seen, recipe.label["regex"], "label"))
@@ -168,6 +175,17 @@ def _labels(seen: Findings, used: FoundAnnotations | None, way: Way) -> _Labels:
         return _Labels(Part("label", pieces[0].value, because, pieces[1:3]), piece.of)
     because = ["nothing shows labels; clips will have none"]
     return _Labels(Part("label", None, because, [Instead("or one label for all", "sound")], only_instead=True), {})
+
+
+def _separator(labels: Counter[str]) -> str:
+    """Return what stands between labels in cells that have several, or an empty text: their parts occur alone, or again and again."""
+    for separator in _SEPARATORS:
+        split = [[part.strip() for part in label.split(separator)] for label in labels if separator in label]
+        parts = Counter(part for each in split for part in each)
+        again = sum(n > 1 or part in labels for part, n in parts.items())
+        if len(split) >= _FEW_SEPARATED * len(labels) and again >= len(parts) / 2:
+            return separator
+    return ""
 
 
 def _piece_labels(names: Names) -> list[Instead]:
@@ -280,6 +298,8 @@ def _labels_of_groups(
             else set()
         )
         by_group[of.get(path, path)] |= found
+    if labels.part is not None and isinstance(labels.part.value, dict) and labels.part.value.get("several"):
+        return Counter()
     counts = Counter(next(iter(each)) for each in by_group.values() if len(each) == 1)
     if any(len(each) != 1 for each in by_group.values()) or (used is not None and used.is_timed):
         return Counter()
@@ -361,6 +381,11 @@ def _limits(seen: Findings, way: Way) -> Part | None:
         because.append(
             f"{seen.headers.unread_share:.1%} of the headers could not be read, so more may be rejected than the usual hundredth; lower it once"
             " `clipmill failures` shows nothing that should not be rejected"
+        )
+    if way.beyond_share > 0:
+        share = max(share or 0.0, math.ceil(100 * min(1.0, 1.5 * way.beyond_share + 0.01)) / 100)
+        because.append(
+            f"{way.beyond_share:.1%} of the annotation rows looked at end after their recordings do, and will be rejected"
         )
     if share is None:
         return None

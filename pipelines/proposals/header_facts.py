@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipmill.pipelines.plan.header_sample import MOST_HEADERS, Wanted, choose
-from clipmill.pipelines.proposals.tree_survey import SOURCE, Tree, bare_config
+from clipmill.pipelines.proposals.tree_survey import Tree, bare_config
 from clipmill.schemas.config import Config
 from clipmill.schemas.plural import counted
 from clipmill.stages.decode.header_length import HeaderLength
@@ -39,8 +39,8 @@ class Headers:
         recordings = self.tree.recordings
         table = pa.table(
             {
-                "recording_id": [f"{SOURCE}/{one.path}" for one in recordings],
-                "source": pa.repeat(SOURCE, len(recordings)),
+                "recording_id": [f"{self.tree.name}/{one.path}" for one in recordings],
+                "source": pa.repeat(self.tree.name, len(recordings)),
                 "path": [one.path for one in recordings],
                 "size_bytes": [one.size_bytes for one in recordings],
                 "reason": pa.nulls(len(recordings), pa.string()),
@@ -56,7 +56,14 @@ class Headers:
         if not wanted:
             return
         names = set(wanted)
-        self._read([_wanted(one.path, one.size_bytes) for one in self.tree.recordings if one.path in names])
+        name = self.tree.name
+        self._read(
+            [
+                Wanted(f"{name}/{one.path}", name, one.path, one.size_bytes)
+                for one in self.tree.recordings
+                if one.path in names
+            ]
+        )
 
     def _read(self, wanted: list[Wanted]) -> None:
         found = self.read(bare_config(self.tree), wanted)
@@ -66,6 +73,12 @@ class Headers:
                 self.unread.append(one.path)
             else:
                 self.lengths[one.path] = length
+
+    def again(self, config: Config, wanted: Sequence[Wanted]) -> dict[str, HeaderLength]:
+        """Return what the headers said that were read, by id, for a plan of this folder or of one below it. No file is opened."""
+        below = config.sources[0].root[len(self.tree.address) :].strip("/")
+        paths = {one.recording_id: f"{below}/{one.path}" if below else one.path for one in wanted}
+        return {name: self.lengths[path] for name, path in paths.items() if path in self.lengths}
 
     @property
     def n_read(self) -> int:
@@ -118,7 +131,3 @@ def seconds_text(seconds: float) -> str:
     if seconds < 300:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _wanted(path: str, size_bytes: int) -> Wanted:
-    return Wanted(f"{SOURCE}/{path}", SOURCE, path, size_bytes)

@@ -34,8 +34,8 @@ class Foreseen(Protocol):
         """Splits that get no recordings."""
 
     @property
-    def recordings_used(self) -> int:
-        """Number of recordings that give clips."""
+    def clips(self) -> int:
+        """Number of clips, as estimated."""
 
 
 Foresee = Callable[[ConfigFile], Foreseen]
@@ -70,7 +70,7 @@ def propose(seen: Findings, output_root: str, above: Sequence[str], foresee: For
     ------
     ClipmillError : not even a configuration without annotations, labels and split can be planned
     """
-    way = Way() if seen.found else Way(use=None)
+    way = _first(seen)
     for left in reversed(range(_MOST_TRIES)):
         parts = draft(seen, way, output_root)
         text = write(parts, above)
@@ -90,9 +90,20 @@ def propose(seen: Findings, output_root: str, above: Sequence[str], foresee: For
     raise ClipmillError("no configuration of this folder can be planned")
 
 
+def _first(seen: Findings) -> Way:
+    """Return the way that uses the first annotations whose times fit the recordings."""
+    notes: list[str] = []
+    for use, found in enumerate(seen.found):
+        share = found.trial.beyond_share(seen.headers.lengths)
+        if share <= _MOST_REJECTED:
+            return Way(use=use, beyond_share=share, notes=tuple(notes))
+        notes.append(f"{found.where!r} is not used: {share:.0%} of its rows end after their recordings do")
+    return Way(use=None, notes=tuple(notes))
+
+
 def _better(seen: Findings, way: Way, foreseen: Foreseen) -> Way | None:
     """Return the way to go on if a plan falls short of what was asked, None if it does not, or if nothing can be left out."""
-    if foreseen.recordings_used == 0 or foreseen.rejected_share > _MOST_REJECTED:
+    if foreseen.clips == 0 or foreseen.rejected_share > _MOST_REJECTED:
         return _step_back(seen, way, f"a build would reject most of it: {foreseen.reasons}")
     if foreseen.empty_splits:
         names = ", ".join(foreseen.empty_splits)
@@ -119,7 +130,9 @@ def _step_back(seen: Findings, way: Way, why: str) -> Way | None:
     if way.use is not None:
         name = seen.found[way.use].where
         use = way.use + 1 if way.use + 1 < len(seen.found) else None
-        return replace(way, use=use, rejected_share=None, notes=(*way.notes, f"{name!r} is not used: {short}"))
+        share = seen.found[use].trial.beyond_share(seen.headers.lengths) if use is not None else 0.0
+        notes = (*way.notes, f"{name!r} is not used: {short}")
+        return replace(way, use=use, rejected_share=None, beyond_share=share, notes=notes)
     if way.has_labels:
         return replace(way, has_labels=False, notes=(*way.notes, f"labels from names are not used: {short}"))
     if way.has_split:

@@ -74,7 +74,10 @@ def choose_rate(purpose: Purpose, headers: Headers) -> int:
     def below(rate_hz: int) -> float:
         return sum(n for rate, n in rates.items() if rate < rate_hz) / total
 
-    fitting = [rate for rate in (purpose.rate_hz, *_STANDARD_HZ) if rate <= purpose.rate_hz and below(rate) <= _FEW]
+    common = rates.most_common(1)[0][0]
+    fitting = [
+        rate for rate in (purpose.rate_hz, common, *_STANDARD_HZ) if rate <= purpose.rate_hz and below(rate) <= _FEW
+    ]
     return max(fitting) if fitting else max(1000, min(rates))
 
 

@@ -41,7 +41,7 @@ class Trial:
     n_rows : rows, without those that are rejected; rejected : number of rows by reason
     n_joined : rows that name a recording; missed : names that fit none; reasons why
     labels, texts : labels by recording; number of texts
-    ends : last end of each recording, in the unit of the file
+    ends : last end of each recording, in the unit of the file; row_ends : recording and end of each row
     longest : greatest length of a row, in the unit of the file
     fields : values by field, and by recording
     """
@@ -59,6 +59,7 @@ class Trial:
     labels: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     n_labels: Counter[str] = field(default_factory=Counter)
     ends: dict[str, float] = field(default_factory=dict)
+    row_ends: list[tuple[str, float]] = field(default_factory=list)
     longest: float = 0.0
     n_timed: int = 0
     is_whole_numbers: bool = True
@@ -68,6 +69,12 @@ class Trial:
     @property
     def joined_share(self) -> float:
         return self.n_joined / max(1, self.n_rows)
+
+    def beyond_share(self, lengths: Mapping[str, HeaderLength], tolerance_s: float = 0.05) -> float:
+        """Return the share of rows that end after their recordings do, of those whose recordings have known lengths."""
+        known = [(end, lengths[path]) for path, end in self.row_ends if path in lengths]
+        beyond = sum(self.seconds(end, length) > length.seconds + tolerance_s for end, length in known)
+        return beyond / max(1, len(known))
 
     def seconds(self, value: float, length: HeaderLength | None) -> float:
         """Return a time in seconds. length : of its recording"""
@@ -138,6 +145,7 @@ def _take(trial: Trial, rows: FileRows, spec: Annotations, file: File, join: Joi
             trial.n_timed += 1
             end = row.end if row.end is not None else row.start
             trial.ends[owner] = max(trial.ends.get(owner, 0.0), end)
+            trial.row_ends.append((owner, end))
             trial.longest = max(trial.longest, end - row.start)
             trial.is_whole_numbers = (
                 trial.is_whole_numbers and float(end).is_integer() and float(row.start).is_integer()

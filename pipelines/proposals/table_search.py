@@ -293,7 +293,8 @@ def rank(found: Sequence[FoundAnnotations], n_recordings: int, wants_text: bool)
         return (
             round(covered * good * (1 + bool(says)) - 0.1 * ambiguous, 2),
             bool(one.text_field) == wants_text,
-            trial.joined_share,
+            one.is_timed,
+            trial.joined_share if one.key == "table" else 1.0,
             -posixpath.normpath(one.where).count("/"),
             -len(one.where),
         )

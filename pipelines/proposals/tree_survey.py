@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from clipmill.pipelines.plan.annotations.join import Join
 from clipmill.pipelines.plan.inventory import most_first, take_inventory
@@ -16,8 +15,6 @@ from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.plural import counted
 from clipmill.stages.storage.root import Root, split_name
 
-SOURCE = "audio"
-"""Name of the source under which a folder is listed."""
 _SHOWN = 8
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -86,7 +83,7 @@ def survey(address: str) -> Tree:
     ClipmillError : it cannot be listed
     """
     # A sidecar that no recording has, so that the inventory keeps all other files too.
-    source = Source.model_validate({"name": SOURCE, "root": address, "annotations": {"sidecar": "{stem}.none"}})
+    source = Source.model_validate({"name": "listed", "root": address, "annotations": {"sidecar": "{stem}.none"}})
     root = Root(address)
     inventory = take_inventory(source, root)
     by_extension = Counter(f".{split_name(path)[2]}" for path in inventory.recordings.paths)
@@ -102,10 +99,10 @@ def survey(address: str) -> Tree:
     return tree
 
 
-def bare_config(tree: Tree, **source: Any) -> Config:
-    """Return a configuration that reads a tree and nothing else. source : further keys of its source"""
+def bare_config(tree: Tree) -> Config:
+    """Return a configuration that reads a tree and nothing else."""
     return Config.model_validate(
-        {"name": "init", "sources": [{"name": SOURCE, "root": tree.address, **source}], "output": {"root": "none"}}
+        {"name": "init", "sources": [{"name": tree.name, "root": tree.address}], "output": {"root": "none"}}
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from clipmill.pipelines.plan.estimates import (
     rejected_by_reason,
     rejected_examples,
 )
-from clipmill.pipelines.plan.header_sample import choose, expect
+from clipmill.pipelines.plan.header_sample import Wanted, choose, expect
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.build import device_notes
 from clipmill.pipelines.run.foresight import SplitForecast, forecast_split
@@ -33,7 +33,9 @@ from clipmill.pipelines.run.graph import output_root
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.header_process import read_headers
 from clipmill.pipelines.run.output_check import check_output
+from clipmill.schemas.config import Config
 from clipmill.schemas.plural import counted
+from clipmill.stages.decode.header_length import HeaderLength
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +135,11 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any], *, sam
     ConfigError : the configuration is wrong, or does not fit the sources
     ClipmillError : a source or the output cannot be read
     """
-    file = load_config(config)
+    return preview_of(load_config(config), read_headers if sample else None)
+
+
+def preview_of(file: ConfigFile, read: Callable[[Config, Sequence[Wanted]], dict[str, HeaderLength]] | None) -> Preview:
+    """Return what `build` would do; see `plan`. read : returns what headers of recordings say; None: the sizes of files decide"""
     root = output_root(file.config)
     with guarded(file):
         file = check_output(file, root)
@@ -148,8 +154,8 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any], *, sam
         committed = frozenset(found.shards.keys)
         split = forecast_split(file.config, root, planned)
         expected = None
-        if sample:
-            lengths = read_headers(file.config, choose(planned.table))
+        if read is not None:
+            lengths = read(file.config, choose(planned.table))
             expected = expect(file.config, planned.table, lengths) if lengths else None
         rate = last_rate(root)
     missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)
