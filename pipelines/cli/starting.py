@@ -199,15 +199,23 @@ def _summary(seen: Findings, proposal: Proposal, target: str, root: str) -> list
     lines += [f"recipe       clipmill recipes {seen.recipe.name} is made for this"] if seen.recipe is not None else []
     lines += [f"note         {note}" for note in proposal.notes]
     file = shlex.quote(target)
+    sample = (
+        [f"             clipmill sample {file}     # a dozen clips to see and hear"] if _has_command("sample") else []
+    )
     return [
         *lines,
         f"plan         about {counted(estimate.clips, 'clip')}, recordings by split: {splits}",
         f"written      {target}; the dataset will be {root}",
         f"next         clipmill plan {file}     # what a build would do",
-        f"             clipmill sample {file} --to sample     # a dozen clips to see and hear",
+        *sample,
         f"             clipmill build {file}",
         f"             clipmill report {file}",
     ]  # fmt: skip
+
+
+def _has_command(name: str) -> bool:
+    group = click.get_current_context().find_root().command
+    return isinstance(group, click.Group) and name in group.commands
 
 
 def _used(seen: Findings, proposal: Proposal) -> list[Any]:

@@ -85,8 +85,12 @@ def scalar(text: str) -> str:
     return '"' + "".join(map(_escaped, text)) + '"'
 
 
+def _are_parts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Part) for each in value)
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, list) and value and all(isinstance(each, Part) for each in value):
+    if _are_parts(value):
         return plain(value)
     if isinstance(value, list):
         return [_plain(each) for each in value]
@@ -127,9 +131,9 @@ def _lines(parts: Sequence[Part], indent: str) -> list[str]:
 def _of_value(key: str, value: Any, indent: str) -> list[str]:
     """Return the lines of a key with its value: on one line if that is short, otherwise a line for each of its keys."""
     name = _key(key)
-    if isinstance(value, list) and value and all(isinstance(each, Part) for each in value):
+    if _are_parts(value):
         return [f"{indent}{name}:", *_lines(value, indent + _STEP)]
-    if isinstance(value, list) and value and all(isinstance(each, list) for each in value):
+    if isinstance(value, list) and value and all(map(_are_parts, value)):
         lines = [f"{indent}{name}:"]
         for parts in value:
             item = _lines(parts, indent + _STEP * 2)

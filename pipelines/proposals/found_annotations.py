@@ -33,6 +33,7 @@ class FoundAnnotations:
     guessed : the columns of a table or of sidecars that are delimited text; None for formats with a layout of their own
     n_files : number of files
     covered : number of recordings that have a sidecar; None for tables
+    has_lines : whether each file is a line of text
     below : folder below the root in which the recordings are, and `root_below` that of the sidecars, if they are in trees of their own
     """
 
@@ -47,6 +48,7 @@ class FoundAnnotations:
     covered: int | None = None
     below: str = ""
     root_below: str | None = None
+    has_lines: bool = False
 
     @property
     def format(self) -> str:
@@ -64,6 +66,8 @@ class FoundAnnotations:
     @property
     def text_field(self) -> str | None:
         """Name of the field with the transcript, None if there is none."""
+        if self.has_lines:
+            return "text"
         if self.guessed is not None:
             return None if self.guessed.text is None else "text"
         return "text" if "text" in find_format(self.format).fields else None

@@ -56,7 +56,8 @@ def lay_out(
         found.keys["columns"] = columns
     if fields:
         found.keys["fields"] = fields
-    return bool(columns or fields or guessed.text is not None or recording is not None)
+    has_more = recording is not None and sample.header is not None and len(sample.columns) > 1
+    return bool(columns or fields or guessed.text is not None or has_more)
 
 
 def _dialect(found: FoundAnnotations, sample: CellSample) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import regex
@@ -49,10 +50,15 @@ def fitting_recipe(recipes: Mapping[str, str], paths: Sequence[str], others: Seq
     known = set(others)
     best: tuple[float, FittingRecipe] | None = None
     for name, text in sorted(recipes.items()):
-        found = _fit(name, yaml.safe_load(text), some, known)
+        found = _fit(name, _parsed(text), some, known)
         if found is not None and (best is None or found[0] > best[0]):
             best = found
     return best[1] if best is not None else None
+
+
+@cache
+def _parsed(text: str) -> Any:
+    return yaml.safe_load(text)
 
 
 def _fit(name: str, config: dict[str, Any], paths: list[str], others: set[str]) -> tuple[float, FittingRecipe] | None:

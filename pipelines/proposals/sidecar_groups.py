@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from clipmill.pipelines.proposals.cell_sample import HEAD_BYTES, sample_cells
+from clipmill.pipelines.proposals.cell_sample import HEAD_BYTES, CellSample, sample_cells
 from clipmill.pipelines.proposals.column_guesses import ALL
 from clipmill.pipelines.proposals.commented_yaml import Instead
 from clipmill.pipelines.proposals.found_annotations import BINARY, TREE_BYTES, TREES, FoundAnnotations
@@ -135,23 +135,38 @@ def _look_at(tree: Tree, headers: Headers, group: Group, wants_text: bool) -> Fo
     )
     if sample is None:
         return None
-    if not lay_out(found, sample, files, headers.lengths, wants_text):
-        words = [column for column in sample.columns if column.has_words]
-        if len(sample.rows) > len(files) or len(words) != 1:
-            return None
-        # A line of text for each recording, which few words make a label.
-        role = "text" if words[0].n_words > 1 or wants_text else "label"
-        found.keys |= (
-            {"fields": {"text": words[0].at}, "quote": "none"}
-            if role == "text"
-            else {"columns": {"label": words[0].at}}
-        )
-        found.keys["header"] = False
-        found.because[{"text": "fields", "label": "columns"}[role]] = [
-            f"each file is one line, such as {words[0].cells[0][:60]!r}"
-        ]
-        found.trial = try_rows(found.plain, files, None)
+    if _is_one_line_each(sample, len(files)):
+        _take_lines(found, files, wants_text)
+    elif not lay_out(found, sample, files, headers.lengths, wants_text):
+        return None
     return found if found.trial.n_rows else None
+
+
+def _is_one_line_each(sample: CellSample, n_files: int) -> bool:
+    """Return whether each file is a line of text: without numbers, and with commas at most, as sentences have them."""
+    is_cut = sample.delimiter in ("\t", "|", ";")
+    return (
+        sample.header is None
+        and len(sample.rows) == n_files
+        and not (is_cut and len(sample.columns) > 1)
+        and not any(column.is_numeric for column in sample.columns[:2])
+    )
+
+
+def _take_lines(found: FoundAnnotations, files: list[File], wants_text: bool) -> None:
+    """Take the line of each file for its text; a single word is a label, unless texts are wanted."""
+    found.keys |= {"header": False, "delimiter": "tab", "quote": "none", "fields": {"text": 0}}
+    found.trial = try_rows(found.plain, files, None)
+    texts = [text for of in found.trial.fields["text"].values() for text in of]
+    role = "fields"
+    if not wants_text and texts and max(len(text.split()) for text in texts) == 1:
+        role = "columns"
+        del found.keys["fields"]
+        found.keys["columns"] = {"label": 0}
+        found.trial = try_rows(found.plain, files, None)
+    else:
+        found.has_lines = True
+    found.because[role] = [f"each file is one line, such as {texts[0][:60]!r}"] if texts else []
 
 
 def _of_format(

@@ -21,6 +21,7 @@ _FEW, _MANY = 10, 100_000
 _MOST_FOLDS = 20
 _ENOUGH = 0.8
 _MOST_LISTS = 40
+_LONGEST = 40
 _WORDS = re.compile(r"[a-z]+")
 _LIST_EXTENSIONS = ("txt", "lst", "list", "csv", "tsv", "scp")
 
@@ -99,7 +100,9 @@ def split_by_values(name: str, values: Counter[str], of: str, is_all: bool) -> P
         value: dict[str, Any] = {"from": name, "map": dict(sorted(words.items()))}
         return Part("split", value, [f"{of} is the corpus's own split: {shown}"])
     folds = sorted(values, key=lambda fold: (len(fold), fold))
-    if not (3 <= len(values) <= _MOST_FOLDS and all(re.search(r"\d", fold) for fold in folds)):
+    if not (
+        3 <= len(values) <= _MOST_FOLDS and all(re.search(r"\d", fold) and len(fold) <= _LONGEST for fold in folds)
+    ):
         return None
     mapped = {**dict.fromkeys(folds[:-2], "train"), folds[-2]: "val", folds[-1]: "test"}
     value = {"from": name, "map": mapped, **({} if is_all else {"default": "train"})}

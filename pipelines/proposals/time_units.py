@@ -17,7 +17,8 @@ _TOLERANCE_S = 0.05
 _ENOUGH = 0.9
 _NEAR = 0.5
 _LEAST_COVER = 0.02
-"""Times that reach no further than this in their recordings are probably of another unit, or of something else."""
+_LEAST_COVER_OF_FRACTIONS = 0.25
+"""Times that reach no further than this in their recordings are probably times in something else. Fractions of a millisecond are rare."""
 _HINTS = (
     ("ms", "ms"),
     ("msec", "ms"),
@@ -75,15 +76,10 @@ def guess_unit(
             [("ms", "if they are milliseconds")],
         )
     fits = [_fit(value, known) for value in _candidates(is_whole, "frames" in str(hinted))]
-    good = sorted(
-        (
-            fit
-            for fit in fits
-            if fit.share >= _ENOUGH
-            and (fit.cover >= _LEAST_COVER or fit.value == "s" or _is_of(fit.value, str(hinted)))
-        ),
-        key=lambda fit: -fit.cover,
-    )
+    good = [fit for fit in fits if fit.share >= _ENOUGH and (fit.value == "s" or _is_of(fit.value, str(hinted)))]
+    least = _LEAST_COVER if is_whole else _LEAST_COVER_OF_FRACTIONS
+    good += [fit for fit in fits if fit.share >= _ENOUGH and fit.cover >= least and fit not in good]
+    good.sort(key=lambda fit: -fit.cover)
     last, length = max(known, key=lambda one: one[0])
     longest = max(one.seconds for _, one in known)
     if not good:
