@@ -45,9 +45,8 @@ def text_grid(tiers: dict[str, Sequence[tuple[float, float, str]]], end: float) 
     return "\n".join(out) + "\n"
 
 
-def propose(folder: Path, *options: Any, file: Path | None = None) -> tuple[dict[str, Any], str]:
-    """Run init; return the source and the rest of the configuration as plain data, and its text."""
-    path = file if file is not None else folder.parent / "made.yaml"
-    run("init", folder, "--output", path, "--force", *options)
-    text = path.read_text()
+def propose(folder: Path, file: Path, *options: Any) -> tuple[dict[str, Any], str]:
+    """Run init; return the configuration as plain data, and its text."""
+    run("init", folder, "--output", file, "--force", *options)
+    text = file.read_text()
     return yaml.safe_load(text), text

@@ -56,7 +56,7 @@ def test_esc10_is_read_as_its_recipe_reads_it(corpora: Path, tmp_path: Path, in_
     """No column of its table names the files: they are made of three columns."""
     corpus = some(corpora / "esc10", tmp_path, "esc10", 6, "*.ogg")
     shutil.copyfile(corpora / "esc10/esc50.rows.csv", corpus / "esc50.rows.csv")
-    plain, text = propose(corpus)
+    plain, text = propose(corpus, tmp_path / "made.yaml")
     assert "`clipmill recipes esc10` is made for this" in text
     annotations = plain["sources"][0]["annotations"]
     assert annotations["recording"] == ["{fold}-{src_file}-{take}.ogg", "filename"]
@@ -75,7 +75,7 @@ def test_esc10_is_read_as_its_recipe_reads_it(corpora: Path, tmp_path: Path, in_
 
 def test_fsdd_is_read_as_its_recipe_reads_it(corpora: Path, tmp_path: Path, in_process: None) -> None:
     corpus = some(corpora / "fsdd/recordings", tmp_path, "fsdd", 20)
-    plain, _ = propose(corpus)
+    plain, _ = propose(corpus, tmp_path / "made.yaml")
     assert plain["audio"]["sample_rate_hz"] == 8000
     assert plain["split"]["by"] == "speaker"
     made = labels_and_lengths(light(tmp_path / "made.yaml", 8000), tmp_path / "fsdd-dataset")
@@ -85,7 +85,7 @@ def test_fsdd_is_read_as_its_recipe_reads_it(corpora: Path, tmp_path: Path, in_p
 
 def test_ljspeech_in_three_encodings(corpora: Path, tmp_path: Path, in_process: None) -> None:
     """One of three encodings is used, and a table without a header names it by its stem."""
-    plain, text = propose(corpora / "coqui-tts/tests/data/ljspeech", "--for", "tts")
+    plain, text = propose(corpora / "coqui-tts/tests/data/ljspeech", tmp_path / "made.yaml", "--for", "tts")
     source = plain["sources"][0]
     assert source["include"] == ["**/*.flac"]
     assert (source["annotations"]["table"], source["annotations"]["fields"]) == ("metadata.csv", {"text": 2})
@@ -99,7 +99,7 @@ def test_ljspeech_in_three_encodings(corpora: Path, tmp_path: Path, in_process: 
 
 def test_soundscapes_with_labels_beside_them(corpora: Path, tmp_path: Path, in_process: None) -> None:
     """scaper has Audacity labels and JAMS for half of its recordings; the number of rows is that of lines."""
-    plain, text = propose(corpora / "scaper", "--for", "sound-events")
+    plain, text = propose(corpora / "scaper", tmp_path / "made.yaml", "--for", "sound-events")
     assert plain["sources"][0]["annotations"] == {"sidecar": "{stem}.txt", "format": "audacity"}
     assert "6 of 12 recordings have such a file; the other 6 give no clips" in text
     n_rows = sum(len(path.read_text().split("\n")) - 1 for path in (corpora / "scaper").rglob("*.txt"))
@@ -112,8 +112,8 @@ def test_soundscapes_with_labels_beside_them(corpora: Path, tmp_path: Path, in_p
 def test_what_is_proposed_for_fixtures_of_other_projects_can_be_planned(
     corpora: Path, tmp_path: Path, folder: str
 ) -> None:
-    propose(corpora / folder)
-    assert "clips" in run("plan", tmp_path / "made.yaml", "--no-sample")
+    propose(corpora / folder, tmp_path / "made.yaml")
+    assert "recordings   " in run("plan", tmp_path / "made.yaml", "--no-sample")
 
 
 @pytest.mark.slow
@@ -123,5 +123,5 @@ def test_what_is_proposed_for_fixtures_of_other_projects_can_be_planned(
 def test_what_is_proposed_for_fixtures_of_other_projects_builds(
     corpora: Path, tmp_path: Path, in_process: None, folder: str
 ) -> None:
-    propose(corpora / folder)
+    propose(corpora / folder, tmp_path / "made.yaml")
     run("build", tmp_path / "made.yaml")

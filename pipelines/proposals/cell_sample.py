@@ -22,6 +22,7 @@ HEAD_BYTES = 1 << 18
 _MOST_ROWS = 3000
 _MOST_COLUMNS = 200
 _OTHER_ENCODINGS = ("cp1252", "cp949", "shift_jis", "gb18030", "latin-1")
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ufffe\uffff]")
 _WORD = re.compile(r"[^\W\d_]")
 _ASIAN = re.compile(rb"[\x81-\xfe][\x40-\xfe]")
 
@@ -133,6 +134,8 @@ def sample_cells(files: Sequence[tuple[str, bytes, bool]], named: Iterable[str] 
         texts.append(
             (owner, text.lstrip("\ufeff") if is_whole else _without_last_line(text.lstrip("\ufeff")), is_whole)
         )
+    if any(_NO_TEXT.search(text) is not None for _, text, _ in texts):
+        return None
     firsts = [text for _, text, _ in texts if text.strip()]
     if not firsts:
         return None

@@ -11,7 +11,7 @@ from clipmill.pipelines.proposals.row_trial import Trial
 from clipmill.stages.annotations.registered import find_format
 
 BINARY = frozenset(
-    "png jpg jpeg gif bmp svg tif tiff webp pdf zip tar gz bz2 xz 7z rar parquet arrow npy npz pkl pt pth onnx h5 hdf5 mat avi flv mpg"
+    "raw pcm png jpg jpeg gif bmp svg tif tiff webp pdf zip tar gz bz2 xz 7z rar parquet arrow npy npz pkl pt pth onnx h5 hdf5 mat avi flv mpg"
     " vob doc docx xls xlsx exe so py ipynb sh md html css js yaml yml toml ini cfg conf lock db sqlite".split()
 )
 """Extensions of files that are no annotations, or that no format reads."""

@@ -16,6 +16,7 @@ from clipmill.schemas.errors import ClipmillError
 _MOST_TRIES = 12
 _USUAL_SHARE = 0.01
 _MOST_REJECTED = 0.5
+_FEWEST_COVERED, _ALL_ROWS = 0.2, 2000
 
 
 class Foreseen(Protocol):
@@ -95,6 +96,12 @@ def _first(seen: Findings) -> Way:
     notes: list[str] = []
     for use, found in enumerate(seen.found):
         share = found.trial.beyond_share(seen.headers.lengths)
+        covered = found.covered if found.covered is not None else len(found.trial.recordings)
+        if covered < _FEWEST_COVERED * len(seen.tree.paths) and found.trial.n_rows < _ALL_ROWS:
+            notes.append(
+                f"{found.where!r} is not used: it is about only {covered:,} of {len(seen.tree.paths):,} recordings"
+            )
+            continue
         if share <= _MOST_REJECTED:
             return Way(use=use, beyond_share=share, notes=tuple(notes))
         notes.append(f"{found.where!r} is not used: {share:.0%} of its rows end after their recordings do")

@@ -17,6 +17,7 @@ from clipmill.pipelines.proposals.header_facts import Headers
 from clipmill.pipelines.proposals.layouts import lay_out
 from clipmill.pipelines.proposals.row_trial import File, Trial, completed, try_rows
 from clipmill.pipelines.proposals.tree_survey import Tree
+from clipmill.schemas.config.annotation_config import Annotations
 from clipmill.schemas.plural import counted
 from clipmill.stages.annotations.formats.auto_files import kind_of
 from clipmill.stages.annotations.registered import find_format
@@ -27,6 +28,7 @@ _MOST_TABLES = 60
 _LARGEST_BESIDE = 32 << 20
 _ENOUGH = 0.5
 _FEW = 0.02
+_NEARLY_ALL = 0.95
 _JOIN_ROWS = 400
 _TOKENS = re.compile(r"[^_.\- ]+")
 _FOLDER_FORMATS = {"wav.scp": "kaldi", "utt2spk": "kaldi", "segments": "kaldi"}
@@ -59,6 +61,58 @@ def find_tables(tree: Tree, headers: Headers, beside: set[str], wants_text: bool
     for path in plain:
         table = _of_cells(tree, headers, path, wants_text)
         found += [table] if table is not None else []
+    return [*_joined_tables(tree, found), *found]
+
+
+def _joined_tables(tree: Tree, tables: Sequence[FoundAnnotations]) -> list[FoundAnnotations]:
+    """Return tables that are parts of one, such as those of train and test: laid out alike, and about different recordings."""
+    alike: dict[str, list[FoundAnnotations]] = defaultdict(list)
+    for one in tables:
+        if one.format == "csv":
+            keys = {key: value for key, value in one.keys.items() if key != "missing_recordings"}
+            alike[f"{posixpath.dirname(one.where)} {_ending(one.where)} {keys}"].append(one)
+    whole = []
+    for parts in alike.values():
+        n_each = [len(one.trial.recordings) for one in parts]
+        everything = set().union(*(one.trial.recordings for one in parts))
+        if len(parts) < 2 or len(everything) < _NEARLY_ALL * sum(n_each):
+            continue
+        pattern = _pattern_of([one.where for one in parts], tree.others)
+        if pattern is not None:
+            whole.append(_as_one(tree, pattern, parts))
+    return whole
+
+
+def _pattern_of(paths: list[str], others: Sequence[str]) -> str | None:
+    """Return a pattern that fits these files of a folder, and no others."""
+    folder, names = posixpath.dirname(paths[0]), [posixpath.basename(path) for path in paths]
+    start = posixpath.commonprefix(names)
+    end = posixpath.commonprefix([name[len(start) :][::-1] for name in names])[::-1]
+    prefix = f"{folder}/" if folder else ""
+    for pattern in (f"{start}*{end}", f"*.{_ending(paths[0])}"):
+        fitting = TablePaths(Annotations.model_validate({"table": prefix + pattern, "recording": 0})).tables(others)
+        if sorted(fitting) == sorted(paths):
+            return prefix + pattern
+    return None
+
+
+def _as_one(tree: Tree, pattern: str, parts: list[FoundAnnotations]) -> FoundAnnotations:
+    keys = dict(parts[0].keys)
+    keys.pop("missing_recordings", None)
+    files = [
+        File(one.where, one.where, _whole_lines(tree.root.read_bytes(one.where, HEAD_BYTES), HEAD_BYTES))
+        for one in parts
+    ]
+    trial = try_rows({"table": pattern, **keys}, files, tree.join)
+    found = FoundAnnotations("table", pattern, keys, trial, guessed=parts[0].guessed, n_files=len(parts))
+    found.because = {
+        **parts[0].because,
+        "table": [_joined(trial), f"tables with the same columns: {', '.join(repr(one.where) for one in parts)}"],
+    }
+    found.because.pop("missing_recordings", None)
+    found.instead = dict(parts[0].instead)
+    found.instead.pop("missing_recordings", None)
+    _allow_missing(found)
     return found
 
 
