@@ -91,7 +91,7 @@ def _say(done: Sampled) -> None:
     left_out = f", {n['recordings_left_out']:,} not read" if n["recordings_left_out"] else ""
     kept = f"{n['clips_kept']:,} kept of {counted(n['clips_candidates'], 'clip')}"
     say(f"{counted(len(done.clips), 'clip')} in {done.to}: open {done.to}/index.html", f"{read}{left_out}; {kept}")
-    say(*describe_rules(dict(done.dropped)), *describe_rejections(dict(done.rejected)))
+    say(*describe_rules(dict(done.dropped), done.words), *describe_rejections(dict(done.rejected), done.words))
     for note in done.notes:
         say(f"note: {note}")
     if not done.clips:

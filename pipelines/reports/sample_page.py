@@ -9,11 +9,13 @@ from typing import Any
 
 import soundfile as sf
 
+from clipmill.pipelines.dataset.inspection import finite
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.reports.amounts import duration_text, value_text
 from clipmill.pipelines.reports.clip_cards import label_text
 from clipmill.pipelines.reports.clip_pictures import clip_picture
 from clipmill.pipelines.reports.clip_table import read_clips
+from clipmill.pipelines.reports.column_spread import number_columns
 from clipmill.pipelines.reports.markup import Safe, join, tag
 from clipmill.pipelines.reports.overview_sections import counts, tiled
 from clipmill.pipelines.reports.page_head import page_head
@@ -53,6 +55,7 @@ class Sampled:
     counts : recordings and clips by outcome
     rejected, dropped : numbers by reason and by rule
     notes : what is not as asked, as sentences
+    words : meanings of rules and reasons that the snapshot has, see `clipmill.schemas.records.Snapshot`
     """
 
     to: str
@@ -63,6 +66,7 @@ class Sampled:
     rejected: Mapping[str, int]
     dropped: Mapping[str, int]
     notes: Sequence[str] = field(default_factory=list)
+    words: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -120,7 +124,9 @@ def _named(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     label = label_text(dict(row))
     name = f"{number:02d}-{slug(label or str(row['split']), _NAME)}"
     told = ("clip_id", "recording_id", "source", "split", "start_s", "duration_s", "level_dbfs")
-    return {**{key: row[key] for key in told}, "label": label or None, "wav": f"{name}.wav", "png": f"{name}.png"}
+    plain = {key: row[key] for key in told}
+    plain["level_dbfs"] = finite(plain["level_dbfs"])
+    return {**plain, "label": label or None, "wav": f"{name}.wav", "png": f"{name}.png"}
 
 
 def _sampled(facts: Facts, named: list[dict[str, Any]], target: Root, asked: int, is_trial: bool) -> Sampled:
@@ -139,7 +145,7 @@ def _sampled(facts: Facts, named: list[dict[str, Any]], target: Root, asked: int
     number = None if is_trial else snapshot.number
     rejected_by = dict(sorted(n.rejected.items(), key=lambda item: (-item[1], item[0])))
     dropped_by = dict(sorted(n.dropped.items(), key=lambda item: (-item[1], item[0])))
-    return Sampled(target.url, named, asked, number, counts, rejected_by, dropped_by, notes)
+    return Sampled(target.url, named, asked, number, counts, rejected_by, dropped_by, notes, facts.failed["words"])
 
 
 def _write_clip(
@@ -191,15 +197,10 @@ def _card(facts: Facts, row: Mapping[str, Any], names: Mapping[str, Any], clip: 
         part for part in (f"clip {row['clip_id']}", f"labelled {names['label']}" if names["label"] else "") if part
     )
     facts_of_clip: list[tuple[str, Any]] = [("from", tag("code", row["recording_id"])), ("at", _range(row))]
-    for column in published.columns:
-        name, value = str(column["name"]), row.get(str(column["name"]))
-        if (
-            column.get("kind") == "clip"
-            and name not in _PLAIN
-            and isinstance(value, int | float)
-            and not isinstance(value, bool)
-        ):
-            facts_of_clip.append((name, value_text(float(value), str(column.get("unit", "")))))
+    for column in number_columns(published):
+        name = column["name"]
+        if name not in _PLAIN and name in row:
+            facts_of_clip.append((name, value_text(row[name], str(column.get("unit", "")))))
     facts_of_clip += [
         (name, _short(str(row[name]))) for name in published.snapshot.fields if name != text_field and row.get(name)
     ]
@@ -211,11 +212,11 @@ def _card(facts: Facts, row: Mapping[str, Any], names: Mapping[str, Any], clip: 
         tag("span", _short(said), class_="said") if said else None,
         tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts_of_clip), class_="about"),
         tag("small", f"played: {'; '.join(clip.notes)}") if clip.notes else None,
-        tag("small", tag("a", "WAV", href=names["wav"]), " · ", tag("a", "picture with axes", href=names["png"]), " · ",
-            tag("code", row["clip_id"])),
+        tag("small", tag("a", "WAV", href=names["wav"]), " · ", tag("a", "picture with axes", href=names["png"])),
+        tag("small", tag("code", row["clip_id"])),
     )  # fmt: skip
     player = tag(
-        "audio", controls=True, preload="none", src=data_uri(clip.audio, "audio/flac"), aria_label=f"play {words}"
+        "audio", controls=True, preload="metadata", src=data_uri(clip.audio, "audio/flac"), aria_label=f"play {words}"
     )
     return tag("figure", drawn(clip, words), player, caption, class_="clip")
 
