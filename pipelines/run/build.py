@@ -324,6 +324,7 @@ class Builder:
         shards = [shards[i] for i in build_order([self.plan.shard_s[i] for i in todo])]
         small = sum(self.plan.shard_s[i] for i in todo) < _SMALL_S
         in_process = small and self._workers is None and not self._address and not _ray_is_at_hand()
+        in_process = in_process or (self._aside is not None and self._aside.in_process)
         with ExitStack() as stack:
             begun = time.monotonic()
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)

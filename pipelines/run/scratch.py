@@ -21,11 +21,13 @@ class Aside:
     file : the configuration, with another root and another name
     whole : root of the whole dataset; recordings that are forgotten there are not used here either
     few : chooses what is read
+    in_process : build in this process alone, since others cannot see the root
     """
 
     file: ConfigFile
     whole: Root
     few: Choice
+    in_process: bool = False
 
 
 def beside(file: ConfigFile, limit: int) -> Aside:
@@ -50,11 +52,11 @@ def beside(file: ConfigFile, limit: int) -> Aside:
     return elsewhere(file, f"{root or '/'}-limit-{limit}", f"-limit-{limit}", FewRecordings(limit))
 
 
-def elsewhere(file: ConfigFile, address: str, suffix: str, few: Choice) -> Aside:
+def elsewhere(file: ConfigFile, address: str, suffix: str, few: Choice, in_process: bool = False) -> Aside:
     """Return a build into another root. Ids of clips, and all else that a dataset decides, are as in the whole one.
 
     suffix : of the dataset's name
-    few : chooses what is read
+    few, in_process : as `Aside` has them
 
     Raises
     ------
@@ -64,7 +66,7 @@ def elsewhere(file: ConfigFile, address: str, suffix: str, few: Choice) -> Aside
     file = check_output(file, whole)
     output = file.config.output.model_copy(update={"root": address})
     config = file.config.model_copy(update={"output": output, "name": f"{file.config.name}{suffix}"})
-    return Aside(replace(file, config=config), whole, few)
+    return Aside(replace(file, config=config), whole, few, in_process)
 
 
 def check_kind(root: Root, last: Snapshot | None, aside: Aside | None) -> None:

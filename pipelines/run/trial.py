@@ -47,7 +47,7 @@ def tried_out(
     # A hidden folder: what is in it is not listed as recordings, even if a source's tree holds temporary files.
     with tempfile.TemporaryDirectory(prefix=".clipmill-sample-", ignore_cleanup_errors=True) as folder:
         with guarded(file):
-            aside = elsewhere(file, f"{folder}/dataset", "", few)
+            aside = elsewhere(file, f"{folder}/dataset", "", few, in_process=True)
         with guarded(aside.file):
             report = Builder(aside.file, None, None, quiet, aside).run(accept=True)
         yield report.raise_for_status(), output_root(aside.file.config)
