@@ -20,6 +20,7 @@ from json_parts import (
     FILES,
     FORGET,
     MOVES,
+    NUMBER,
     PAIR,
     PLAN,
     PROBLEM,
@@ -185,6 +186,34 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
         ),
         about("--serve", keys({"address": TEXT, "clips": WHOLE, "list": maybe(TEXT)})),
     ],
+    "sample": keys(
+        {
+            **each(TEXT, "to page"),
+            "files": several(TEXT),
+            "clips": several(
+                keys(
+                    {
+                        **each(TEXT, "clip_id recording_id source split wav png"),
+                        **each(SECONDS, "start_s duration_s"),
+                        "level_dbfs": about("null in digital silence", maybe(NUMBER)),
+                        "label": maybe(TEXT),
+                    }
+                )
+            ),
+            "asked": about("clips", WHOLE),
+            "snapshot": about("null if the clips were built for this", maybe(WHOLE)),
+            "counts": keys(
+                each(
+                    WHOLE,
+                    "recordings_listed recordings_left_out recordings_used recordings_rejected clips_candidates clips_kept"
+                    " clips_dropped clips_rejected",
+                )
+            ),
+            "rejected": by("reason", WHOLE),
+            "dropped": by("rule", WHOLE),
+            "notes": about("what is not as asked", several(TEXT)),
+        }
+    ),
     "schema": about("--to", keys({"written": TEXT})),
     "error": keys({"error": TEXT, **PROBLEM, "problems": several(keys({**PROBLEM, "message": TEXT}))}),
 }

@@ -110,6 +110,7 @@ def test_each_command_prints_what_its_schema_says(dataset: Path, in_process: Non
     said["diff"] = shown("diff", out, 1, 2)
     said["export"] = shown("export", out, "csv", "--to", tmp_path / "csv")
     said["report"] = shown("report", out, "--to", tmp_path / "r.html")
+    said["sample"] = shown("sample", out, "--clips", 2, "--to", tmp_path / "sample")
     said["recipes"] = shown("recipes")
     shown("recipes", "esc50")
     said["schema"] = shown("schema", "--to", tmp_path / "s.json")

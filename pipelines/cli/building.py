@@ -23,6 +23,13 @@ from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.pipelines.cli.watching import metrics_option, on_finish_option, watching
 from clipmill.schemas.plural import counted
 
+limit_option = click.option(
+    "--limit",
+    type=WholeNumber(min=1),
+    metavar="N",
+    help="Only N recordings, into a dataset of its own, <output.root>-limit-N. The same ones each time.",
+)
+
 
 @click.command()
 @config_argument
@@ -36,6 +43,7 @@ from clipmill.schemas.plural import counted
     metavar="N",
     help="Check one Nth of the published shards first, another in each build, and repair what is damaged.",
 )
+@limit_option
 @metrics_option
 @on_finish_option
 @json_option
@@ -46,6 +54,7 @@ def build(
     address: str | None,
     accept: bool,
     verify_parts: int | None,
+    limit: int | None,
     metrics: Path | None,
     on_finish: str | None,
     as_json: bool,
@@ -67,6 +76,7 @@ def build(
             accept=accept,
             verify_parts=verify_parts,
             numbers=watch.numbers,
+            limit=limit,
         )
         watch.ended(report, report.to_dict())
         if as_json:
@@ -142,10 +152,12 @@ def _say_retried(result: Any) -> None:
 
 def _say(report: Any) -> None:
     from clipmill.pipelines.cli.damage_wording import describe_mending
+    from clipmill.pipelines.cli.limit_wording import describe_limited
     from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured, describe_notes_on_clips
     from clipmill.pipelines.cli.wording import describe_build
 
     duplicates = report.snapshot.duplicates if report.snapshot is not None and report.status != "unchanged" else {}
+    say(*describe_limited(report.limited, report.root.rstrip("/")))
     say(*describe_build(report), *describe_duplicates(duplicates), *describe_measured(report.measured))
     say(*describe_notes_on_clips(report.clip_notes), *describe_mending(vars(report)))
     for message in dict.fromkeys(report.failures):
@@ -167,18 +179,21 @@ def _say(report: Any) -> None:
 @click.command()
 @config_argument
 @click.option("--no-sample", is_flag=True, help="Do not read the headers of some recordings to estimate lengths.")
+@limit_option
 @json_option
 @reported
-def plan(config: str, no_sample: bool, as_json: bool) -> None:
+def plan(config: str, no_sample: bool, limit: int | None, as_json: bool) -> None:
     """Show what `build CONFIG` would do, without doing it."""
+    from clipmill.pipelines.cli.limit_wording import describe_limited
     from clipmill.pipelines.cli.wording import describe_forecast, describe_plan
     from clipmill.pipelines.run.preview import plan as preview
 
-    result = preview(config, sample=not no_sample)
+    result = preview(config, sample=not no_sample, limit=limit)
     if as_json:
         say_json(result.to_dict())
         return
     notes = (f"note         {note}" for note in result.notes)
+    say(*describe_limited(result.plan.limited, result.root))
     say(*describe_plan(result.plan, result.shards_missing, result.estimate), *describe_forecast(result.split), *notes)
 
 

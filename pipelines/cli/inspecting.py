@@ -180,8 +180,12 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
     used, listed = snapshot["counts"]["recordings_used"], snapshot["recordings_listed"]
     if listed == used:
         return counted(used, "recording")
-    forgotten = snapshot["recordings_forgotten"]
-    return f"{used:,} of {counted(listed, 'listed recording')}" + (f" ({forgotten:,} forgotten)" if forgotten else "")
+    rest = {
+        "forgotten": snapshot["recordings_forgotten"],
+        "left out by the limit": snapshot["limited"].get("recordings_left_out", 0),
+    }
+    why = ", ".join(f"{n:,} {outcome}" for outcome, n in rest.items() if n)
+    return f"{used:,} of {counted(listed, 'listed recording')}" + (f" ({why})" if why else "")
 
 
 @click.command()

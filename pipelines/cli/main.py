@@ -17,6 +17,7 @@ from clipmill.pipelines.cli.editor_schema import schema
 from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
 from clipmill.pipelines.cli.keeping import forget, gc
+from clipmill.pipelines.cli.listening import sample
 from clipmill.pipelines.cli.recipes import recipes
 from clipmill.pipelines.cli.reporting import report
 from clipmill.pipelines.cli.starting import init
@@ -60,6 +61,7 @@ for _command in (
     build,
     retry,
     plan,
+    sample,
     demo,
     status,
     failures,

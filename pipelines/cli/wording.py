@@ -274,8 +274,13 @@ def describe_plan(plan: Plan, missing: int, estimate: Estimate) -> list[str]:
         - plan.recordings_rejected
         - plan.recordings_forgotten
         - sum(plan.recordings_dropped.values())
+        - plan.limited.get("recordings_left_out", 0)
     )
-    rare = {"dropped by label": sum(plan.recordings_dropped.values()), "forgotten": plan.recordings_forgotten}
+    rare = {
+        "dropped by label": sum(plan.recordings_dropped.values()),
+        "forgotten": plan.recordings_forgotten,
+        "left out by the limit": plan.limited.get("recordings_left_out", 0),
+    }
     rest = "".join(f", {n:,} {outcome}" for outcome, n in rare.items() if n)
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
@@ -325,6 +330,7 @@ def _example(row: Mapping[str, Any]) -> list[str]:
 def _left_out(plan: Plan) -> str:
     dropped = sum(plan.annotations_dropped.values())
     parts = {"merged": plan.annotations_merged, "dropped by label": dropped, "ignored": plan.annotations_ignored}
+    parts["left out by the limit"] = plan.limited.get("annotations_left_out", 0)
     return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
 
 

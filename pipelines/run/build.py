@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
@@ -35,6 +34,8 @@ from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase, told
 from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
+from clipmill.pipelines.run.scratch import Aside, beside, check_kind
+from clipmill.pipelines.run.shard_order import build_order
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
@@ -61,6 +62,7 @@ def build(
     accept: bool = False,
     verify_parts: int | None = None,
     numbers: dict[str, Any] | None = None,
+    limit: int | None = None,
 ) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
@@ -75,6 +77,7 @@ def build(
     accept : publish even if limits are exceeded
     verify_parts : check one part of so many of the published shards first, another in each build; None: do not check contents
     numbers : filled with what was measured (see `clipmill.pipelines.run.build_numbers`), also if the build raises
+    limit : read only so many recordings, and write to a dataset of its own beside the root, see `clipmill.pipelines.run.scratch`
 
     Returns
     -------
@@ -87,7 +90,10 @@ def build(
     """
     file = load_config(config)
     with guarded(file):
-        builder = Builder(file, workers, address, quiet)
+        aside = beside(file, limit) if limit is not None else None
+        file = aside.file if aside is not None else file
+    with guarded(file):
+        builder = Builder(file, workers, address, quiet, aside)
         with builder.telling(numbers):
             return builder.run(accept, verify_parts)
 
@@ -111,7 +117,10 @@ class Builder:
     _kept: KeptParts
     _forgotten: Forgotten
 
-    def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
+    def __init__(
+        self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool, aside: Aside | None = None
+    ) -> None:
+        self._aside = aside
         self._file, self._workers, self._address, self.quiet = file, workers, address, quiet
         self._feature_actors = 0
         self._damaged: dict[str, bytes] = {}
@@ -187,6 +196,7 @@ class Builder:
         """Note the newest snapshot before anything is listed: if another one is published until the end, this build plans again."""
         numbers = snapshot_numbers(self.root)
         self.last = read_snapshot(self.root, numbers[-1]) if numbers else None
+        check_kind(self.root, self.last, self._aside)
 
     def plan_again(self, note: BuildNote) -> None:
         """Plan once more, since another build has published what this one has not seen, or since shards need another key."""
@@ -207,8 +217,10 @@ class Builder:
         begun = time.monotonic()
         with phase("listing recordings and annotations", self.quiet):
             self._generations = read_generations(self.root)
-            self._kept, self._forgotten = KeptParts(self.root), read_forgotten(self.root)
-            plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept)
+            self._kept, aside = KeptParts(self.root), self._aside
+            self._forgotten = read_forgotten(self.root if aside is None else aside.whole)
+            few = aside.few if aside is not None else None
+            plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept, few)
         self._plan_s += time.monotonic() - begun
         return plan
 
@@ -309,9 +321,10 @@ class Builder:
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
         shards = [self._with_expected(s) for s in shards]
-        shards = [shards[i] for i in _order([self.plan.shard_s[i] for i in todo])]
+        shards = [shards[i] for i in build_order([self.plan.shard_s[i] for i in todo])]
         small = sum(self.plan.shard_s[i] for i in todo) < _SMALL_S
         in_process = small and self._workers is None and not self._address and not _ray_is_at_hand()
+        in_process = in_process or (self._aside is not None and self._aside.in_process)
         with ExitStack() as stack:
             begun = time.monotonic()
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
@@ -406,19 +419,6 @@ class Builder:
             upgrade(self.root, self.shards.keys)
             self._old_format, self.report.upgraded = False, True
         return done
-
-
-def _order(shard_s: list[float]) -> list[int]:
-    """Return the order in which to build shards of these lengths in seconds.
-
-    The order is random, so that two builders on one root start with different shards and find each other's done. But the shortest
-    third comes last, longest first, so that the workers end at about the same time.
-    """
-    order = sorted(range(len(shard_s)), key=lambda i: -shard_s[i])
-    last = max(1, len(order) // 3)
-    first = order[:-last]
-    random.shuffle(first)
-    return first + order[-last:]
 
 
 def check_device(config: Config, address: str | None = None) -> None:
