@@ -158,8 +158,9 @@ def _above(seen: Findings, target: str) -> list[str]:
         f"yaml-language-server: $schema={SCHEMA_FILE.resolve().as_uri()}",
         f"Proposed by `clipmill init {shlex.quote(seen.tree.address)}{purpose}` (clipmill {__version__}) from what the folder shows. The evidence is",
         "above each key; lines that begin with `# or` have other readings: uncomment the line below them in place of the key.",
-        "All keys: docs/configuration.md. See what a build would do, then do it:",
+        "All keys: docs/configuration.md. See what a build would do, hear some clips, then build:",
         f"  clipmill plan {shlex.quote(shown)}",
+        f"  clipmill sample {shlex.quote(shown)}",
         f"  clipmill build {shlex.quote(shown)}",
     ]
     if seen.recipe is not None:
@@ -186,9 +187,9 @@ def _write(path: Path, text: str, force: bool) -> None:
         raise ClipmillError(f"cannot write {path}: {error.strerror}", code=os_error_code(error)) from None
 
 
-def _summary(seen: Findings, proposal: Proposal, target: str, root: str) -> list[str]:
+def _summary(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: str) -> list[str]:
     """Return what is printed: what was found, what a build would give, and the next commands."""
-    preview = proposal.foreseen.preview  # type: ignore[attr-defined]
+    preview = proposal.foreseen.preview
     estimate = preview.estimate
     splits = ", ".join(f"{split} {n:,}" for split, n in preview.split.splits.items())
     lines = [f"found        {line}" for line in (*seen.tree.text(), *seen.headers.text())]
@@ -199,35 +200,27 @@ def _summary(seen: Findings, proposal: Proposal, target: str, root: str) -> list
     lines += [f"recipe       clipmill recipes {seen.recipe.name} is made for this"] if seen.recipe is not None else []
     lines += [f"note         {note}" for note in proposal.notes]
     file = shlex.quote(target)
-    sample = (
-        [f"             clipmill sample {file}     # a dozen clips to see and hear"] if _has_command("sample") else []
-    )
     return [
         *lines,
         f"plan         about {counted(estimate.clips, 'clip')}, recordings by split: {splits}",
         f"written      {target}; the dataset will be {root}",
         f"next         clipmill plan {file}     # what a build would do",
-        *sample,
+        f"             clipmill sample {file}   # a dozen clips to see and hear",
         f"             clipmill build {file}",
         f"             clipmill report {file}",
-    ]  # fmt: skip
+    ]
 
 
-def _has_command(name: str) -> bool:
-    group = click.get_current_context().find_root().command
-    return isinstance(group, click.Group) and name in group.commands
-
-
-def _used(seen: Findings, proposal: Proposal) -> list[Any]:
+def _used(seen: Findings, proposal: Proposal[_Foreseen]) -> list[Any]:
     where = {each.where for each in seen.found}
     source = proposal.file.config.sources[0].annotations
     wanted = (source.sidecar or source.table) if source is not None else None
     return [one for one in seen.found if one.where == wanted][:1] if wanted in where else []
 
 
-def _found(seen: Findings, proposal: Proposal, target: str, root: str) -> dict[str, Any]:
+def _found(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: str) -> dict[str, Any]:
     """Return what is printed with --json."""
-    headers, preview = seen.headers, proposal.foreseen.preview  # type: ignore[attr-defined]
+    headers, preview = seen.headers, proposal.foreseen.preview
     used = _used(seen, proposal)
     return {
         "written": target,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from clipmill.pipelines.config_file import ConfigFile, loads
 from clipmill.pipelines.proposals.commented_yaml import Part, write
@@ -39,12 +39,11 @@ class Foreseen(Protocol):
         """Number of clips, as estimated."""
 
 
-Foresee = Callable[[ConfigFile], Foreseen]
-"""Plans a configuration. Raises ClipmillError if a build would not begin."""
+F = TypeVar("F", bound=Foreseen)
 
 
 @dataclass
-class Proposal:
+class Proposal(Generic[F]):
     """A configuration that builds.
 
     text : the YAML file; parts : its content
@@ -55,11 +54,11 @@ class Proposal:
     text: str
     parts: list[Part]
     file: ConfigFile
-    foreseen: Foreseen
+    foreseen: F
     notes: tuple[str, ...]
 
 
-def propose(seen: Findings, output_root: str, above: Sequence[str], foresee: Foresee) -> Proposal:
+def propose(seen: Findings, output_root: str, above: Sequence[str], foresee: Callable[[ConfigFile], F]) -> Proposal[F]:
     """Return a configuration that loads, that can be planned, and of which a plan uses most recordings.
 
     Parameters
