@@ -20,6 +20,7 @@ from clipmill.pipelines.cli.command_line import (
 )
 from clipmill.pipelines.cli.damage_wording import describe_versions
 from clipmill.pipelines.cli.terminal import say, say_json
+from clipmill.schemas.amounts import format_duration, format_size
 from clipmill.schemas.plural import counted
 
 if TYPE_CHECKING:
@@ -110,7 +111,6 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
     The files of all shards are hashed, their rows counted, and the accounting is repeated. What is damaged is marked, and the next
     build repairs it.
     """
-    from clipmill.pipelines.cli.wording import format_size
     from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
     from clipmill.pipelines.dataset.verify import sample_of
     from clipmill.pipelines.dataset.verify import verify as check
@@ -234,8 +234,6 @@ def show(
         describe_saturated_sources,
         describe_splits,
         describe_statistics,
-        format_duration,
-        format_size,
     )
     from clipmill.pipelines.dataset.inspection import clip_rows, finite
     from clipmill.pipelines.dataset.inspection import show as look
@@ -316,10 +314,10 @@ def _show_near_duplicates(root: str, number: int | None, as_json: bool) -> None:
     """Print the pairs of recordings that sound alike."""
     from clipmill.pipelines.dataset.published import open_dataset
     from clipmill.pipelines.read.near_duplicates import find_near_duplicates
-    from clipmill.pipelines.run.progress import phase
+    from clipmill.pipelines.run.display import Progress
 
     published = open_dataset(root, number)
-    with phase("comparing recordings", as_json):
+    with Progress(as_json).phase("compare", "comparing recordings"):
         found = find_near_duplicates(published)
     rows = found.table.to_pylist()
     if as_json:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clipmill.pipelines.cli.wording import align_count, format_duration
+from clipmill.pipelines.cli.wording import align_count
 from clipmill.pipelines.dataset.measured import SHARES, Forecast
+from clipmill.schemas.amounts import format_duration
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 

@@ -13,6 +13,7 @@ from clipmill.pipelines.plan.inventory import passed_over_text
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.foresight import SplitForecast
 from clipmill.pipelines.run.report import Report
+from clipmill.schemas.amounts import format_duration, format_size
 from clipmill.schemas.annotation_notes import annotation_note
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
@@ -22,28 +23,6 @@ _SATURATED = 1e-3
 recordings are far above."""
 _ADVICE = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
 _BUSY = 0.9  # from this share on, the GPUs are the bottleneck, not the CPUs that decode
-
-
-def format_duration(seconds: float) -> str:
-    """Return ``0.4 s``, ``3 min 5 s`` or ``2 h 10 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def format_size(n_bytes: int) -> str:
-    """Return ``1 byte``, ``12.3 kB`` or ``4.5 GB``."""
-    value = float(n_bytes)
-    if n_bytes < 1000:
-        return counted(n_bytes, "byte")
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def describe_passed_over(files: Mapping[str, Mapping[str, int]]) -> list[str]:
