@@ -7,7 +7,7 @@ from typing import Any
 
 from clipmill.pipelines.cli.wording import align_count
 from clipmill.pipelines.dataset.measured import SHARES, Forecast
-from clipmill.schemas.amounts import format_duration
+from clipmill.schemas.legible_amounts import format_duration
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 

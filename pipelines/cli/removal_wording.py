@@ -8,7 +8,7 @@ from clipmill.pipelines.cli.wording import align_count
 from clipmill.pipelines.dataset.forget import ForgetResult
 from clipmill.pipelines.dataset.gc import Garbage
 from clipmill.pipelines.dataset.survey import Survey
-from clipmill.schemas.amounts import format_size
+from clipmill.schemas.legible_amounts import format_size
 from clipmill.schemas.plural import counted
 from clipmill.stages.storage.root import Root
 

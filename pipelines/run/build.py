@@ -207,7 +207,7 @@ class Builder:
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
         begun = time.monotonic()
-        with self._progress.phase("plan", "dividing recordings into shards"):
+        with self._progress.phase("plan", "matching annotations, dividing into shards"):
             self._generations = read_generations(self.root)
             self._kept, self._forgotten = KeptParts(self.root), read_forgotten(self.root)
             plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept)

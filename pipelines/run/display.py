@@ -12,7 +12,7 @@ from types import TracebackType
 from clipmill.pipelines.run.progress import Tallies
 from clipmill.pipelines.run.standing import Pace, Standing
 from clipmill.pipelines.run.surfaces import Nowhere, Surface, choose_surface
-from clipmill.schemas.amounts import format_duration
+from clipmill.schemas.legible_amounts import format_duration
 from clipmill.schemas.records import Commit
 from clipmill.stages import meter
 from clipmill.stages.meter import Spent, spent
@@ -34,15 +34,16 @@ class Progress:
         self._surface = choose_surface(quiet)
 
     @contextmanager
-    def phase(self, step: str, text: str) -> Iterator[None]:
-        """Show a text and the time that has passed while the block runs. step : a word such as plan"""
+    def phase(self, step: str, text: str | Callable[[], str]) -> Iterator[None]:
+        """Show a text, or what a function returns, and the time that has passed while the block runs. step : a word such as plan"""
         if isinstance(self._surface, Nowhere):
             yield
             return
         begun = time.monotonic()
 
         def show() -> None:
-            doing = f"{_DOING.get(meter.running(), text)}, {format_duration(time.monotonic() - begun)}"
+            doing = _DOING.get(meter.running()) or (text if isinstance(text, str) else text())
+            doing += f", {format_duration(time.monotonic() - begun)}"
             self._surface.show(step, None, [doing], doing)
 
         with _Ticker(show, self._surface):

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from clipmill.schemas.amounts import format_duration, format_size
+from clipmill.schemas.legible_amounts import format_duration, format_size
 from clipmill.schemas.plural import counted
 
 _KNOWN_AFTER_S = 2.0

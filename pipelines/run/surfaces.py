@@ -167,20 +167,25 @@ class NotebookOutput:
     def __init__(self, display: Callable[..., Any]) -> None:
         self._display = display
         self._handle: Any = None
-        self._last_s = float("-inf")
+        self._last_s, self._step = float("-inf"), ""
 
     def show(self, step: str, share: float | None, lines: Sequence[str], line: str) -> None:
         if (now := time.monotonic()) - self._last_s < _NOTEBOOK_EVERY_S:
             return
-        self._last_s = now
-        data = {"text/plain": f"{step}: {_harmless(line)}"}
+        self._last_s, self._step = now, step
+        self._put(f"{step}: {_harmless(line)}")
+
+    def close(self) -> None:
+        self._last_s = float("-inf")
+        if self._handle is not None:
+            self._put(f"{self._step}: done")
+
+    def _put(self, text: str) -> None:
+        data = {"text/plain": text}
         if self._handle is None:
             self._handle = self._display(data, raw=True, display_id=True)
         else:
             self._handle.update(data, raw=True)
-
-    def close(self) -> None:
-        self._last_s = float("-inf")
 
 
 def _notebook_display() -> Callable[..., Any] | None:
