@@ -86,14 +86,12 @@ def _asked(config: Mapping[str, Any]) -> list[str]:
     rate_hz, channels = audio.get("sample_rate_hz"), audio.get("channels")
     form = " ".join([f"{rate_hz:,} Hz" if rate_hz else "the recordings' own rates", str(channels or "")]).rstrip()
     made = [name for name, settings in features.items() if isinstance(settings, Mapping)]
-    splits = [name for name in ("train", "val", "test") if (config.get("split") or {}).get(name)]
     parts = [
         counted(len(sources), "source"),
         form,
         ", ".join(made) or "no features",
         " and ".join(output.get("formats") or ["parquet"]),
     ]
-    parts += [f"split into {', '.join(splits)}"] if splits else []
     return [f"asked        {'; '.join(part for part in parts if part)}"]
 
 

@@ -11,7 +11,7 @@ from clipmill.schemas.legible_amounts import format_duration
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 
-_SHOWN = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_SHOWN = (0.0, 0.05, 0.5, 0.95, 1.0)
 _HEADS = {0.0: "least", 0.5: "median", 1.0: "greatest"}
 
 

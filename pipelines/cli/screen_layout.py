@@ -31,14 +31,15 @@ class Section:
 
 
 def wrap(line: str, width: int) -> list[str]:
-    """Break a line at blanks, so that its parts have at most `width` columns; words that are wider, such as addresses, stay whole."""
+    """Break a line at blanks, so that its parts have at most `width` columns; words that are wider, such as addresses, and commands in
+    backquotes stay whole."""
     if _columns(line) <= width:
         return [line]
     column = _COLUMN.match(line)
     indent = column.end() if column is not None else 0
     if indent > width // 2:
         indent = len(line) - len(line.lstrip()) + 2
-    words = re.findall(r"\S+\s*", line[len(line) - len(line.lstrip()) :])
+    words = re.findall(r"[(]?`[^`]*`\S*\s*|\S+\s*", line[len(line) - len(line.lstrip()) :])
     lines, current = [], line[: len(line) - len(line.lstrip())]
     for word in words:
         if current.strip() and _columns(current + word.rstrip()) > width:

@@ -84,7 +84,7 @@ def _coloured(line: str) -> str:
     counts = re.match(r"(?:recordings|annotations|clips|shards|snapshot) ", line) is not None
     found = _TONE.finditer(line) if counts else filter(None, [_TONE.match(line)])
     for match in reversed(list(found)):
-        styled = click.style(match[0], fg=match.lastgroup, bold=match.lastgroup == "red")
+        styled = click.style(match[0], fg=match.lastgroup, bold=True if match.lastgroup == "red" else None)
         line = line[: match.start()] + styled + line[match.end() :]
     return line
 

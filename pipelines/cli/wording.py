@@ -100,9 +100,14 @@ def describe_labels(
     by_split: Mapping[str, Mapping[str, Mapping[str, float]]],
     n_labels: int | None = None,
 ) -> list[str]:
-    """Return a line per label: its clips and duration, also by split if there are several. n_labels : at most; None: all"""
+    """Return a line per label: its clips and duration, also by split if there are several.
+
+    n_labels : at most so many, then those with the most clips; None: all
+    """
     lines = []
-    for label, sums in list(totals.items())[:n_labels]:
+    most = sorted(totals, key=lambda label: -totals[label]["clips"]) if n_labels is not None else []
+    for label in most[:n_labels] if n_labels is not None and len(totals) > n_labels else totals:
+        sums = totals[label]
         line = f"  {' '.join(label.split()) or '(none)':<24} {align_count(sums['clips'], 'clip', 8)}  {format_duration(sums['seconds']):>12}"
         if len(by_split) > 1:
             parts = ((split, sums_by_label.get(label)) for split, sums_by_label in by_split.items())

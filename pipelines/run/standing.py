@@ -121,7 +121,8 @@ class Pace:
         self._samples.append((elapsed_s, done))
         if elapsed_s < _KNOWN_AFTER_S or not 0 < done < total:
             return None
-        since, was = next(((t, n) for t, n in self._samples if t >= elapsed_s * (1 - _RECENT_SHARE)), (0.0, 0))
+        quarter = elapsed_s * (1 - _RECENT_SHARE)
+        since, was = next(((t, n) for t, n in reversed(self._samples) if t <= quarter), self._samples[0])
         speeds = [done / elapsed_s]
         if done > was and elapsed_s > since:
             speeds.append((done - was) / (elapsed_s - since))
