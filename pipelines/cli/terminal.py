@@ -28,7 +28,7 @@ _TONES = {
     "red": r"(?:[Ee]rror|failed|unreadable)(?=:|  )|(?<=, )[1-9][\d,]* failed\b|[\d,]+ problems?$",
     "yellow": r"(?:[Ww]arning|not[ _]published|accepted|interrupted|saturated|now rejected|not shown|rejected by reason)(?=:|  | )"
     r"|(?<=[+,:] )[1-9][\d,]* rejected\b",
-    "green": r"(?:published|unchanged|repaired|finished|upgraded)(?=   *(?!nothing)\S)|all as committed$",
+    "green": r"(?:published|unchanged|repaired|finished|upgraded)(?=   *(?!nothing yet)\S)|all as committed$",
     "cyan": r"(?:next|what to do|note|hint|Usage)(?=:|  )",
 }
 _TONE = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _TONES.items()))

@@ -108,9 +108,7 @@ class Watch:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self.tally is not None:
-            ended = table.filter(pc.equal(table["last"], True))
-            clips, rejected = (
-                pc.sum(pc.equal(table["status"], status)).as_py() or 0 for status in ("clip", "rejected")
-            )
-            self.tally.add(Tally(ended.num_rows, clips, pc.sum(ended["decoded_s"]).as_py() or 0.0, rejected))
+            numbers = {n["values"]: n["counts"] for n in table["status"].value_counts().to_pylist()}
+            ended, decoded_s = (pc.sum(table[name]).as_py() or 0 for name in ("last", "decoded_s"))
+            self.tally.add(Tally(ended, numbers.get("clip", 0), float(decoded_s), numbers.get("rejected", 0)))
         return table
