@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from clipmill.pipelines.cli.building import build, demo, plan, retry
-from clipmill.pipelines.cli.command_line import fail
+from clipmill.pipelines.cli.command_line import colour_option, fail
 from clipmill.pipelines.cli.editor_schema import schema
 from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
@@ -75,6 +75,7 @@ for _command in (
     recipes,
     schema,
 ):
+    _command.params.append(colour_option())
     main.add_command(_command)
 
 
