@@ -29,6 +29,7 @@ from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor, with_expected
 from clipmill.pipelines.run.build_numbers import build_numbers
 from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
+from clipmill.pipelines.run.device_check import check_device
 from clipmill.pipelines.run.display import Progress, told
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.guard import guarded
@@ -172,7 +173,7 @@ class Builder:
 
     def begin(self) -> Self:
         """Open the output and plan the shards."""
-        check_device(self._file.config, self._address)
+        check_device(self._file.config, bool(self._address) or _ray_is_at_hand())
         check_apart(self._file, self.root)
         try:
             identity = claim_root(
@@ -428,24 +429,10 @@ class Builder:
         return done
 
 
-def check_device(config: Config, address: str | None = None) -> None:
-    """Raise ConfigError if features need a GPU and this machine has none. A cluster is asked later, once it is connected."""
-    if config.features.device != "cuda" or not chain_of(config).can_use_gpu or address or _ray_is_at_hand():
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            "is cuda, and this machine has no GPU that torch can use: set auto or cpu, or build on a cluster with --address",
-            key="features.device",
-            code="config.no_gpu",
-        )
-
-
 def device_notes(config: Config) -> list[str]:
     """Return what would keep this machine from building, but not a cluster: plans are often made on a laptop."""
     try:
-        check_device(config)
+        check_device(config, _ray_is_at_hand())
     except ConfigError as error:
         return [str(error)]
     return []
