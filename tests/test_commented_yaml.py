@@ -40,7 +40,7 @@ def parts(draw: st.DrawFn, depth: int = 1) -> list[Part]:
     return drawn
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(parts(), st.lists(NAMES | ODD, max_size=3))
 def test_parts_are_read_again_as_what_they_are(drawn: list[Part], above: list[str]) -> None:
     assert yaml.safe_load(write(drawn, above)) == as_yaml_reads(plain(drawn))

@@ -140,7 +140,7 @@ def split_by_shares(groups: Groups) -> Part:
     if groups.n > _MANY:
         value["method"] = "rendezvous"
         because.append("no group changes sides as the corpus grows")
-    elif groups.labels and min(groups.labels.values()) >= n_sides:
+    elif groups.labels and min(groups.labels.values()) >= (n_sides if groups.by == "recording" else _FEW):
         value["stratify"] = "label"
         because.append("each label is divided by the shares separately")
         instead.append(Instead("or so that none changes sides as the corpus grows", by_hash))
