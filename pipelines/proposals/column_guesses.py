@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from clipmill.pipelines.proposals.cell_sample import CellSample, Column
 from clipmill.schemas.config.annotation_roles import guess_roles
+from clipmill.schemas.plural import counted
 
 LABELS = frozenset(
     "label labels class class_name category event event_label event_type sound scene scene_label species species_code primary_label"
@@ -82,7 +83,7 @@ def normal(name: str) -> str:
 def values_text(column: Column) -> str:
     """Return the number of values of a column, and the most frequent ones."""
     shown = ", ".join(repr(value[:30]) for value, _ in column.values.most_common(_SHOWN))
-    return f"{len(column.values):,} values in {len(column.cells):,} rows, such as {shown}"
+    return f"{counted(len(column.values), 'value')} in {counted(len(column.cells), 'row')}, such as {shown}"
 
 
 def _named(columns: Sequence[Column], names: frozenset[str]) -> Column | None:

@@ -86,9 +86,10 @@ def audio_part(purpose: Purpose, headers: Headers, rate_hz: int) -> Part:
     rates = headers.rates_hz
     total = sum(rates.values())
     lower = sum(n for rate, n in rates.items() if rate < rate_hz)
+    aim = "" if purpose.name == "general" else f" for {purpose.name}"
     because = [
-        f"{rate_hz:,} Hz is usual for {purpose.name}" if rate_hz == purpose.rate_hz
-        else f"{purpose.rate_hz:,} Hz would be usual for {purpose.name}, but more than a tenth of the recordings have less; {rate_hz:,} Hz"
+        f"{rate_hz:,} Hz is usual{aim}" if rate_hz == purpose.rate_hz
+        else f"{purpose.rate_hz:,} Hz would be usual{aim}, but more than a tenth of the recordings have less; {rate_hz:,} Hz"
         " invents nothing for most of them"
     ]  # fmt: skip
     if lower:
