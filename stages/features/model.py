@@ -17,7 +17,7 @@ from clipmill.schemas.units import to_samples
 from clipmill.stages.models.class_names import read_class_names
 from clipmill.stages.models.known_model import Fed, KnownModel, KnownOutput, know
 from clipmill.stages.models.model_columns import REASONS, ModelColumns
-from clipmill.stages.models.model_process import ModelProcess, ModelSource, keep_running
+from clipmill.stages.models.model_process import ModelProcess, ModelSource, keep_running, running
 from clipmill.stages.models.unusable import UnusableModelError
 from clipmill.stages.stage import ShardStage
 from clipmill.stages.storage.root import Root
@@ -98,37 +98,18 @@ class Models(ShardStage):
         return tuple(found)
 
     def _known(self, model: ModelFile) -> KnownModel:
-        source = self._source(model, "cpu" if self.device == "cpu" else "auto")
         names = {
             output.labels: read_class_names(*self._place(output.labels))
             for output in model.all_outputs
             if isinstance(output.labels, str)
         }
+        device = "cpu" if self.device == "cpu" else "auto"  # a cluster's GPUs need not be here
+        process = _running_at(self._source(model, device))
         fed = Fed(self.sample_rate_hz, self.n_samples, self.n_bands, self.hop_length, names)
-        version = _version(source)
-        place = (
-            model.model_dump_json(),
-            version,
-            self.device,
-            self.sample_rate_hz,
-            self.n_samples,
-            self.n_bands,
-            self.hop_length,
-            str(names),
-        )
+        place = (model.model_dump_json(), process.source.key, self.device, fed.place)
         if place not in _known_models:
-            process = ModelProcess(source)
-            try:
-                known = know(model, process, fed)
-            except BaseException:
-                process.end()
-                raise
-            known = replace(known, device="cuda") if self.device == "cuda" else known  # of the cluster's workers
-            if known.device == "cpu":
-                keep_running(process, self._source(model, known.device, known.sha256))
-            else:
-                process.end()  # it holds memory of the GPU
-            _known_models[place] = known
+            known = know(model, process, fed)
+            _known_models[place] = replace(known, device="cuda") if self.device == "cuda" else known
         return _known_models[place]
 
     def _source(self, model: ModelFile, device: str, sha256: str | None = None) -> ModelSource:
@@ -181,7 +162,25 @@ class Models(ShardStage):
 
 
 _known_models: dict[Any, KnownModel] = {}
-"""What is known of models, by settings and version of the file: a build asks several times."""
+"""What is known of models, by settings and content of the file: a build asks several times."""
+_seen: dict[tuple[Any, ...], tuple[str, str]] = {}
+"""The sha256 of files, and the device that `auto` is for them, by place and version."""
+
+
+def _running_at(source: ModelSource) -> ModelProcess:
+    """Return the process of a model whose content is not known yet. A build, and all models of one file, use the same.
+
+    source : without sha256; its device may be auto
+    """
+    place = (*source.key, _version(source))
+    if place in _seen:
+        sha256, device = _seen[place]
+        return running(replace(source, device=device, sha256=sha256))
+    process = ModelProcess(source)
+    about = process.about
+    _seen[place] = about["sha256"], about["device"]
+    keep_running(process, replace(source, device=about["device"], sha256=about["sha256"]))
+    return process
 
 
 def _version(source: ModelSource) -> str:

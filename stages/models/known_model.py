@@ -83,6 +83,12 @@ class Fed:
     hop_length: int = 1
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """All of it as a value by which something can be kept."""
+        sizes = (self.sample_rate_hz, tuple(self.n_samples), self.n_bands, self.hop_length)
+        return (*sizes, tuple(sorted(self.labels.items())))
+
 
 def know(model: ModelFile, process: ModelProcess, fed: Fed) -> KnownModel:
     """Return what is known of a model that runs.
@@ -238,9 +244,10 @@ def _output(
             f"gives {source} of shape {list(dims)} for a clip, and labels need one score a class: store scores"
         )
     if labels is not None and len(labels) not in dims:
+        n_names = f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}"
         raise UnusableModelError(
-            f"gives {' x '.join(map(str, dims))} scores in {source}, and labels names {counted(len(labels), 'class')}: give one name a"
-            " class, in their order; a file has one on each line, without a head"
+            f"gives {' x '.join(map(str, dims))} scores in {source}, and labels names {n_names}: give one name a class, in their order; a"
+            " file has one on each line, without a head"
         )
     return KnownOutput(column, output.kind, source, dims, left_out, labels, output.threshold)
 

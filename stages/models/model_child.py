@@ -35,7 +35,8 @@ from clipmill.stages.models.unusable import UnusableModelError
 LOADED, UNUSABLE, RESULT, RAISED, MEMORY = b"L", b"X", b"R", b"F", b"M"
 MAX_OUTPUT_BYTES = 512 << 20
 """Size of the outputs of a batch. More is taken for an error of the model."""
-IDLE_S = 120.0
+IDLE_S = {"cpu": 120.0, "cuda": 20.0}
+"""How long the process waits for a request, by device: memory of a GPU is scarce."""
 
 _PR_SET_PDEATHSIG = 1
 _MAX_FILE_BYTES = 1 << 20
@@ -61,7 +62,7 @@ def main(from_parent: int, to_parent: int) -> None:
         )
         return
     answers.send_bytes(LOADED + json.dumps(runner.about).encode())
-    while requests.poll(IDLE_S):
+    while requests.poll(IDLE_S[runner.about["device"]]):
         try:
             request = json.loads(requests.recv_bytes())
             content = requests.recv_bytes()

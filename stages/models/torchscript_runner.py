@@ -73,7 +73,7 @@ class TorchScriptRunner:
         """
         inputs = [torch.from_numpy(a).to(self._device) for a in (x, lengths) if a is not None]
         torch.manual_seed(0)  # for models that draw random numbers
-        with torch.inference_mode(), torch.jit.optimized_execution(False):
+        with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             found = self._module(*inputs)
             named = _by_name(found)
             return {name: _as_array(name, t) for name, t in named.items() if wanted is None or name in wanted}
