@@ -117,7 +117,7 @@ def describe_columns(fields: Iterable[pa.Field]) -> list[Column]:
 
 def measured_fields(columns: Sequence[Column]) -> list[pa.Field]:
     """Return the columns of stages with one value per clip, from a snapshot's descriptions. The manifest has them as well."""
-    one = [c for c in columns if not c["type"].startswith("list<")]
+    one = [c for c in columns if not str(c.get("type")).startswith("list<")]
     measured = [c for c in one if c.get("kind") == "clip" and c["name"] not in _CLIP]
     return [pa.field(c["name"], pa.type_for_alias(c["type"])) for c in measured]
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 FLOAT, INT64, FLOAT16 = 1, 7, 10
+CLASSES = ["dog", "cat", "rain"]
 
 
 class Pool(torch.nn.Module):
@@ -179,3 +180,32 @@ def axis_lost() -> bytes:
 def three_inputs() -> bytes:
     nodes = [node("Sum", ["x", "y", "z"], ["sum"])]
     return model(nodes, [value_info(name, ["b", "n"]) for name in "xyz"], [value_info("sum", ["b", "n"])])
+
+
+def write_all(folder: Path) -> Path:
+    """Write all toy models into a folder, and the names of three classes; return the folder."""
+    modules = {
+        "pool": Pool(),
+        "codec": Tokens(),
+        "lengths": Lengths(),
+        "frames": Frames(),
+        "moody": Moody(),
+    }
+    for name, module in modules.items():
+        save(module, folder / f"{name}.pt")
+    files = {
+        "panns": classifier(8, 3),
+        "one": levels(batch=1),
+        "yamnet": one_clip(),
+        "levels": levels(),
+    }
+    files |= {"lost": axis_lost(), "three": three_inputs()}
+    files |= {
+        "second": levels(n_samples=8000),
+        "half": levels(kind=FLOAT16),
+        "two": levels(batch=2),
+    }
+    for name, content in files.items():
+        (folder / f"{name}.onnx").write_bytes(content)
+    (folder / "names.txt").write_text("\n".join(CLASSES) + "\n")
+    return folder

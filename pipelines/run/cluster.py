@@ -21,7 +21,7 @@ from clipmill.pipelines.run.search_path import TOP, make_job_config
 from clipmill.pipelines.run.task_failures import describe_ray_error
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.stages.features.model import Models
+from clipmill.stages.features.network import Models
 
 # One thread per worker: the bytes of features are guaranteed for that only, and more threads would compete for the cores. Freed memory
 # is kept for the next block (glibc's malloc, also for Arrow); if it were returned, the kernel would have to clear its pages again.
