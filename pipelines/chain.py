@@ -22,7 +22,7 @@ from clipmill.pipelines.clip_lists import (
     divided,
     steps_of,
 )
-from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, role_of
+from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, is_summed, role_of
 from clipmill.schemas.config import Config
 from clipmill.schemas.config import Segment as SegmentSpec
 from clipmill.schemas.errors import ConfigError, StageError
@@ -147,6 +147,11 @@ class Chain:
         """Names of the columns with features."""
         return tuple(f.name for f in self.derived_fields if role_of(f) == "feature")
 
+    @cached_property
+    def unsummed_names(self) -> tuple[str, ...]:
+        """Names of features that no statistics are made of: whole numbers that are names, and matrices whose rows are frames."""
+        return tuple(f.name for f in self.derived_fields if role_of(f) == "feature" and not is_summed(f))
+
     def fields(self, field_names: Sequence[str]) -> list[pa.Field]:
         """Return the columns of shards in their order. field_names : the corpus's own"""
         nested = [f for f in (*self.clip_fields, *self.derived_fields) if pa.types.is_nested(f.type)]
@@ -173,7 +178,7 @@ class Chain:
     @property
     def can_use_gpu(self) -> bool:
         """Whether any stage uses a GPU if one is present."""
-        return any(stage.on_gpu for stage in self.derived)
+        return any(stage.wants_gpu for stage in self.derived)
 
     @property
     def clip_sections(self) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clipmill.schemas.config import Config, Source
-from clipmill.schemas.config.model import fingerprint, nearest
+from clipmill.schemas.config.model import nearest
 from clipmill.schemas.config.problems import keys_at
 from clipmill.schemas.errors import ConfigError, Problem, StageError
 from clipmill.schemas.names import TRANSCRIPT_FIELDS, transcript_field
@@ -41,7 +41,7 @@ class Step:
     def identity(self) -> list[Any]:
         """What identifies the stage in keys: name, version, settings, and origin if it is not clipmill's own."""
         kind = type(self.stage)
-        about: list[Any] = [kind.identity or kind.section, kind.version, fingerprint(self.settings, by_alias=True)]
+        about: list[Any] = [kind.identity or kind.section, kind.version, self.stage.in_keys(self.settings)]
         if revisions := dict(self.stage.revisions):
             about.append(revisions)
         return [*about, self.origin] if self.origin else about

@@ -18,6 +18,7 @@ from clipmill.schemas.config.yaml_document import Document, KeyPath
 from clipmill.schemas.errors import ConfigError, Problem
 from clipmill.schemas.secret_values import remember_secrets, secrets_of_config
 from clipmill.stages.annotations.registered import complete_sources
+from clipmill.stages.models.model_paths import with_model_paths
 
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 50
@@ -167,6 +168,7 @@ def loads(text: str, *, file: str = "<text>", environ: Mapping[str, str] | None 
         )
     filled = _fill_in(document.data, (), document, os.environ if environ is None else environ)
     remember_secrets(secrets_of_config(filled))
+    filled = with_model_paths(filled, "" if file == _MAPPING else os.path.dirname(file))
     problems: list[Problem] = []
     config = None
     completed, of_formats = complete_sources(filled)

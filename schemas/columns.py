@@ -101,9 +101,9 @@ def feature(
     ----------
     shape : of a mono clip's value, the bins before the frames, as in [12, "n_frames"]
     settings : the parameters from which the feature can be computed again
-    dtype : of the stored values, float32 | float16
+    dtype : of the stored values, float32 | float16 | int32
     """
-    values = pa.list_(pa.float16() if dtype == "float16" else pa.float32())
+    values = pa.list_(pa.from_numpy_dtype(dtype))
     return (
         column(name, values, meaning, unit, role="feature", shape=shape, settings=settings),
         column(f"{name}_shape", pa.list_(pa.int32()), f"shape of {name}", role="shape", of=name),
@@ -117,13 +117,20 @@ def describe_columns(fields: Iterable[pa.Field]) -> list[Column]:
 
 def measured_fields(columns: Sequence[Column]) -> list[pa.Field]:
     """Return the columns of stages with one value per clip, from a snapshot's descriptions. The manifest has them as well."""
-    measured = [c for c in columns if c.get("kind") == "clip" and c["name"] not in _CLIP]
+    one = [c for c in columns if not str(c.get("type")).startswith("list<")]
+    measured = [c for c in one if c.get("kind") == "clip" and c["name"] not in _CLIP]
     return [pa.field(c["name"], pa.type_for_alias(c["type"])) for c in measured]
 
 
 def role_of(field: pa.Field) -> str:
     """Return the role of a column made by `column`."""
     return str(json.loads((field.metadata or {}).get(_ABOUT, b"{}")).get("kind", "clip"))
+
+
+def is_summed(field: pa.Field) -> bool:
+    """Return whether the values of a feature's bins are summed: numbers that are no names, with the bins in front of the frames."""
+    shape = json.loads((field.metadata or {}).get(_ABOUT, b"{}")).get("shape") or [0]
+    return bool(pa.types.is_floating(field.type.value_type)) and shape[0] != "n_frames"
 
 
 def base_fields(config: Config) -> list[pa.Field]:

@@ -27,6 +27,8 @@ from clipmill.stages.stage_code import DIGEST, code_files, digest_of, receive
 
 GROUP = "clipmill.stages"
 _PACKAGES: dict[Scope, str] = {"clip": "clipmill.stages.clips", "derived": "clipmill.stages.features"}
+_MODULES = {"model": "network"}
+"""Modules that are not named after their stage's section, by section; another module has the name."""
 _FOREIGN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
 _OURS = re.compile(r"clipmill(\.|$)")
@@ -43,7 +45,8 @@ class StageClass:
 def own_names(scope: Scope) -> list[str]:
     """Return the plain names of clipmill's own stages, sorted."""
     package = importlib.import_module(_PACKAGES[scope])
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
+    sections = {module: section for section, module in _MODULES.items()}
+    return sorted(sections.get(m.name, m.name) for m in pkgutil.iter_modules(package.__path__) if not m.ispkg)
 
 
 def known_names(scope: Scope) -> list[str]:
@@ -77,8 +80,9 @@ def find_stage(name: str, scope: Scope) -> StageClass:
 
 def _by_plain_name(name: str, scope: Scope) -> Any:
     package = _PACKAGES[scope]
-    if _PLAIN.fullmatch(name) and importlib.util.find_spec(f"{package}.{name}") is not None:
-        module = _imported(f"{package}.{name}", name)
+    path = f"{package}.{_MODULES.get(name, name)}"
+    if _PLAIN.fullmatch(name) and name not in _MODULES.values() and importlib.util.find_spec(path) is not None:
+        module = _imported(path, name)
         classes = [c for c in vars(module).values() if _is_stage_of(c, module.__name__) and c.section == name]
         if len(classes) != 1:
             raise _unknown(

@@ -7,7 +7,7 @@ the libraries that commits record all follow from this declaration. docs/stages.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -85,6 +85,17 @@ class Stage(ABC):
         """Return the versions of parts that these settings use, without those of version 1. They enter keys."""
         return {}
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Return whether the stage uses a GPU where there is one, with these settings."""
+        return self.on_gpu
+
+    def in_keys(self, settings: Any) -> Any:
+        """Return what of the settings, and of the files that they name, stands in keys. settings : instance of `settings`"""
+        from clipmill.schemas.config.model import fingerprint  # pydantic, which the arithmetic of features does without
+
+        return fingerprint(settings, by_alias=True)
+
     @abstractmethod
     def __call__(self, table: pa.Table) -> pa.Table | Iterator[pa.Table]:
         """Process a table, which can be empty, and return one table or yield several.
@@ -92,6 +103,17 @@ class Stage(ABC):
         Clip stages and derived stages take `clipmill.schemas.tables.CLIPS`. Only rows with the status "clip" are clips; the others must
         pass unchanged.
         """
+
+
+class ShardStage(Stage):
+    """Define a derived stage that gets all tables of a shard, since which clips follow each other makes a difference to it."""
+
+    @abstractmethod
+    def over(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Process the tables of a shard. The result must not depend on how its rows are divided among them."""
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        return self.over([table])
 
 
 def is_clip(table: pa.Table) -> npt.NDArray[np.bool_]:

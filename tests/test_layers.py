@@ -122,6 +122,7 @@ def test_no_unpickling_and_no_shell() -> None:
             "sandbox.py",
             "watching.py",
             "header_process.py",
+            "model_process.py",
         ), path
         assert not re.search(r"shell=True|os\.system|os\.popen", path.read_text()), path
 

@@ -169,6 +169,10 @@ def _wanted(asked: Export) -> dict[str, set[str]]:
     return found
 
 
+_VALUES = {"halffloat": pa.float16(), "int32": pa.int32()}
+"""Types of features' values by what the type of a column is called; others are float32."""
+
+
 def _schema(asked: Export, shapes: Mapping[str, Shape | None]) -> pa.Schema:
     published, snapshot = asked.published, asked.published.snapshot
     fields = list(
@@ -177,9 +181,9 @@ def _schema(asked: Export, shapes: Mapping[str, Shape | None]) -> pa.Schema:
     fields.append(pa.field("audio", pa.large_binary()))
     if published.has_images:
         fields.append(pa.field(IMAGE_COLUMN, pa.large_binary()))
-    halves = {c["name"] for c in published.columns if "halffloat" in c["type"]}
+    types = {c["name"]: c["type"] for c in published.columns}
     for name in published.feature_names:
-        value = pa.float16() if name in halves else pa.float32()
+        value = next((kind for text, kind in _VALUES.items() if text in types[name]), pa.float32())
         shape = shapes.get(name)
         if shape is not None:
             text = "[" + ", ".join(map(str, shape)) + "]"

@@ -180,6 +180,9 @@ def _cut(asked: Export, row: dict[str, Any], names: list[str]) -> Any:
         supervisions=[said],
     )
     for name in names:
+        if row[name].ndim < 2:
+            cut = cut.attach_tensor(name, row[name])
+            continue
         values = np.moveaxis(row[name], -1, 0)  # frames first; with several channels [frames, channels, bins]
         cut = cut.attach_tensor(
             name, np.ascontiguousarray(values), frame_shift=recording.duration / len(values), temporal_dim=0

@@ -144,7 +144,8 @@ def _others(asked: Export, shapes: dict[str, Any], audio: str = "samples") -> di
     for name in published.feature_names:
         shape = shapes.get(name)
         unit = {"unit": about[name]["unit"]} if "unit" in about[name] else {}
-        found[name] = {"kind": "float", "shape": list(shape) if shape is not None else None, **unit}
+        kind = "int64" if "int32" in about[name]["type"] else "float"
+        found[name] = {"kind": kind, "shape": list(shape) if shape is not None else None, **unit}
         n_dimensions = len(shape) if shape is not None else None
         found[f"{name}_shape"] = {"kind": "int64", "shape": [n_dimensions] if n_dimensions is not None else None}
     return found
@@ -183,7 +184,8 @@ def _features(
     if published.has_images:
         yield IMAGE_COLUMN, [row[IMAGE_COLUMN]]
     for name in published.feature_names:
-        yield name, np.ravel(row[name]).astype(np.float32)
+        values = np.ravel(row[name])
+        yield name, _whole(values) if values.dtype.kind == "i" else values.astype(np.float32)
         yield f"{name}_shape", _whole(row[name].shape)
 
 

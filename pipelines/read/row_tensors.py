@@ -83,6 +83,8 @@ class RowTensors:
                 sample[name] = torch.from_numpy(row[name])
                 if name in self.scales:
                     mean, factor = self.scales[name]
+                    if sample[name].ndim == 1:  # one value a bin
+                        mean, factor = mean.reshape(-1), factor.reshape(-1)
                     sample[name].sub_(mean).mul_(factor)
             else:
                 sample[name] = row[name]

@@ -24,7 +24,7 @@ class ShardRows:
     """Rows of a split's shards, by shard and place, mostly asked for in their order. To be closed.
 
     files : of the shards
-    columns : to read; features come as float32 arrays of their shapes, anything else as stored
+    columns : to read; features come as float32 or int64 arrays of their shapes, anything else as stored
 
     Raises
     ------
@@ -93,5 +93,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _own(value: Any) -> Any:
-    """Return a value that does not keep its row group in memory; features as float32."""
-    return np.array(value, np.float32) if isinstance(value, np.ndarray) else value
+    """Return a value that does not keep its row group in memory; features as float32, or int64 where they are whole numbers."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return np.array(value, np.int64 if value.dtype.kind == "i" else np.float32)

@@ -21,6 +21,7 @@ from clipmill.pipelines.run.search_path import TOP, make_job_config
 from clipmill.pipelines.run.task_failures import describe_ray_error
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
+from clipmill.stages.features.network import Models
 
 # One thread per worker: the bytes of features are guaranteed for that only, and more threads would compete for the cores. Freed memory
 # is kept for the next block (glibc's malloc, also for Arrow); if it were returned, the kernel would have to clear its pages again.
@@ -180,7 +181,8 @@ def connect_to_ray(config: Config, workers: int | None, address: str | None) -> 
         is_private = ours and not address
         n_gpus = max(int(resources.get("GPU", 0)), 0 if is_private else gpus_to_come())
         requested = config.features.device
-        can_use_gpu = chain_of(config).can_use_gpu
+        chain = chain_of(config)
+        can_use_gpu = chain.can_use_gpu
         if requested == "cuda" and n_gpus == 0 and can_use_gpu:
             raise ConfigError(
                 "is cuda, but the Ray cluster has no GPU: add GPU workers, say in "
@@ -188,6 +190,9 @@ def connect_to_ray(config: Config, workers: int | None, address: str | None) -> 
                 key="features.device",
                 code="config.no_gpu",
             )
+        for stage in chain.derived if not is_private else ():
+            if isinstance(stage, Models):
+                stage.check_cluster(n_gpus > 0)
         on_gpu = requested != "cpu" and n_gpus > 0 and can_use_gpu
         device, actors = ("cuda", n_gpus) if on_gpu else ("cpu", 0)
         yield Cluster(int(resources.get("CPU", 0)), n_gpus, device, actors, is_private)

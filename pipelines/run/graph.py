@@ -66,6 +66,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             digests=plan.digests,
             measured=chain.measured,
             stage_of_reason=chain.stage_of_reason,
+            unsummed_names=chain.unsummed_names,
             stored=chain.on_stored if chain.has_clip_stages or plan.excluded else None,
         ),
         environment=Environment.of_this_process(),

@@ -32,7 +32,7 @@ from clipmill.stages.clip_chain import apply_stage
 from clipmill.stages.lookup import stage_files
 from clipmill.stages.meter import Spent, add_seconds, spent, timed
 from clipmill.stages.reread import Reread
-from clipmill.stages.stage import Stage
+from clipmill.stages.stage import ShardStage, Stage
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
@@ -89,7 +89,7 @@ class Stages:
     @property
     def gpu_range(self) -> tuple[int, int]:
         """The cut: from the first derived stage that uses a GPU to the last one; an empty range at the end if none does."""
-        places = [i for i, stage in enumerate(self.derived) if stage.on_gpu]
+        places = [i for i, stage in enumerate(self.derived) if stage.wants_gpu]
         return (places[0], places[-1] + 1) if places else (len(self.derived), len(self.derived))
 
     @property
@@ -122,6 +122,9 @@ def apply_stages(stages: Iterable[Work], tables: Iterable[pa.Table]) -> Iterator
 
 def _apply(stage: Work, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     name = _name_of(stage)
+    if isinstance(whole := stage.args[0] if isinstance(stage, partial) else stage, ShardStage):
+        yield from _over_shard(whole, tables)
+        return
     for table in tables:
         start_s = time.perf_counter()
         result = stage(table)
@@ -133,6 +136,17 @@ def _apply(stage: Work, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             yield from timed(name, result)
         else:
             yield from result
+
+
+def _over_shard(stage: ShardStage, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield what a stage makes of all tables of a shard; its seconds are counted without those of the stages before it."""
+    before = _Upstream(iter(tables))
+    results, start_s, waited_s = stage.over(before), time.perf_counter(), 0.0
+    for table in results:
+        add_seconds(stage.section, time.perf_counter() - start_s - (before.waited_s - waited_s))
+        yield table
+        start_s, waited_s = time.perf_counter(), before.waited_s
+    add_seconds(stage.section, time.perf_counter() - start_s - (before.waited_s - waited_s))
 
 
 def _name_of(stage: Work) -> str:

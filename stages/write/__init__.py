@@ -50,6 +50,7 @@ class Write:
     schema : `clipmill.schemas.tables.shard_schema`
     field_names : the corpus's own fields, aligned with the column `fields`
     feature_names : columns of features, each of which has a second column with shapes
+    unsummed_names : those of them whose values no statistics are made of
     measured : columns of stages that hold one value per clip
     stage_of_reason : the section of the stage that rejects for a reason, by reason
     stored : the clip stages that work on stored clips, which tell what of the dropped clips is listed
@@ -72,6 +73,7 @@ class Write:
     measured: Sequence[pa.Field] = ()
     stage_of_reason: Mapping[str, str] = field(default_factory=dict)
     stored: StoredClips | None = None
+    unsummed_names: Sequence[str] = ()
 
     identity: ClassVar[str] = "Write"
     version: ClassVar[int] = 2
@@ -191,7 +193,7 @@ class Write:
         self, parts: list[ShardFile], ledger: Ledger, buffer: ClipBuffer, tables: Iterable[pa.Table], split: str
     ) -> Statistics:
         """Write all clips, item by item; return the statistics of those that were written."""
-        statistics = ShardStatistics(self.feature_names)
+        statistics = ShardStatistics([name for name in self.feature_names if name not in self.unsummed_names])
         for item, rows, is_last in _by_item(tables):
             if (start := ledger.voided_until(rows)) is not None:
                 buffer.clear()

@@ -47,6 +47,7 @@ class _BinSums:
         sizes = [shape for shape in shapes.to_pylist() if shape and all(shape)]
         if not sizes:
             return
+        sizes = [[*shape, 1] if len(shape) == 1 else shape for shape in sizes]  # one value a bin
         n_bins = sizes[0][-2]
         n_frames = np.array([shape[-1] for shape in sizes], np.int64)
         n_rows = np.array([math.prod(shape[:-1]) for shape in sizes], np.int64)

@@ -170,6 +170,11 @@ def _row_bytes(rows: pa.Table) -> list[int]:
     return [int(n) for n in sizes]
 
 
+def _is_plain(kind: pa.DataType) -> bool:
+    """Return whether values of a type are part of a sample's JSON: numbers, texts and lists of texts."""
+    return not pa.types.is_nested(kind) or (pa.types.is_list(kind) and pa.types.is_string(kind.value_type))
+
+
 class TarFile:
     """A WebDataset shard. Each clip has its audio, its picture as .png, its metadata as .json, and each feature as .npy.
 
@@ -195,7 +200,7 @@ class TarFile:
 
     def add(self, clips: pa.Table) -> None:
         clips = clips.select(self._columns)
-        plain = [f.name for f in clips.schema if f.name in self._lists or not pa.types.is_nested(f.type)]
+        plain = [f.name for f in clips.schema if f.name in self._lists or _is_plain(f.type)]
         files = [f.name for f in clips.schema if pa.types.is_struct(f.type)]
         values = {name: list_values(clips[name]) for name in self._features}
         shapes = {name: clips[f"{name}_shape"].to_pylist() for name in self._features}

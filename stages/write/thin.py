@@ -167,11 +167,12 @@ class Thin:
         )
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "webdataset":
-                return self._copy_tar(path, stream, files, with_statistics)
+                return self._copy_tar(commit, path, stream, files, with_statistics)
             file = pq.ParquetFile(stream, pre_buffer=False)
             schema = _as_written(file.schema_arrow)
             part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
             names = [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]
+            names = [name for name in names if _is_summed(commit, name)]
             sums = ShardStatistics(names) if with_statistics and not is_manifest else None
             for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
                 rows = pa.Table.from_batches([batch]).cast(schema)
@@ -199,7 +200,7 @@ class Thin:
         return [part]
 
     def _copy_tar(
-        self, path: str, stream: Any, files: contextlib.ExitStack, with_statistics: bool
+        self, commit: Commit, path: str, stream: Any, files: contextlib.ExitStack, with_statistics: bool
     ) -> tuple[ShardFile, Statistics | None]:
         part = TarFile(path, files.enter_context(self.root.write(path)), [], [])
         sums: ShardStatistics | None = None
@@ -212,6 +213,7 @@ class Thin:
                 features = {
                     n.split(".", 1)[1].removesuffix(".npy"): c for n, c in members.items() if n.endswith(".npy")
                 }
+                features = {name: content for name, content in features.items() if _is_summed(commit, name)}
                 sums = sums or ShardStatistics(list(features))
                 if row.get(AUGMENTED_FROM) is None:
                     sums.add(_row_of(row, features))
@@ -275,6 +277,11 @@ def _with_sums(commit: Commit, kept: pa.Table, statistics: Statistics) -> Commit
     counts = replace(counts, remarked=_count_remarks(commit))
     statistics = replace(statistics, saturation=dict(sorted(saturation.items())))
     return replace(commit, counts=counts, seconds=seconds, statistics=statistics)
+
+
+def _is_summed(commit: Commit, name: str) -> bool:
+    """Return whether statistics were made of a feature: of all, where a shard's record is from before there were any."""
+    return not commit.statistics.lengths.clips or name in commit.statistics.features
 
 
 def _as_written(schema: pa.Schema) -> pa.Schema:
