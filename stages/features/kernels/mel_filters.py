@@ -1,4 +1,4 @@
-"""Compute mel filters and the DCT as matrices, as librosa 0.11 defines them (`librosa.filters.mel`, `scipy.fft.dct`)."""
+"""Compute mel filters and the DCT as matrices, as librosa 0.11 defines them (`librosa.filters.mel`, `scipy.fft.dct`), and Kaldi's filters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 
 def hz_to_mel(hz: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
-    """Return frequencies in mel. slaney: linear up to 1 kHz, then logarithmic (Auditory Toolbox, 1998); htk: 2595 log10(1 + f / 700)."""
-    if scale == "htk":
+    """Return frequencies in mel. slaney: linear up to 1 kHz, then logarithmic (Auditory Toolbox, 1998); htk, kaldi: 2595 log10(1 + f / 700)."""
+    if scale != "slaney":
         return 2595.0 * np.log10(1.0 + hz / 700.0)
     linear = hz * 3.0 / 200.0
     return np.where(hz >= 1000.0, 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) / (math.log(6.4) / 27.0), linear)
@@ -20,7 +20,7 @@ def hz_to_mel(hz: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64
 
 def mel_to_hz(mel: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
     """Return frequencies in Hz, the inverse of `hz_to_mel`."""
-    if scale == "htk":
+    if scale != "slaney":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     return np.where(mel >= 15.0, 1000.0 * np.exp((math.log(6.4) / 27.0) * (mel - 15.0)), mel * 200.0 / 3.0)
 
@@ -28,25 +28,31 @@ def mel_to_hz(mel: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float6
 def mel_filters(
     sample_rate_hz: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, scale: str, norm: str | None
 ) -> npt.NDArray[np.float32]:
-    """Return triangular filters, float32 [n_mels, 1 + n_fft // 2], as `librosa.filters.mel`.
+    """Return triangular filters, float32 [n_mels, 1 + n_fft // 2], as `librosa.filters.mel`, or as Kaldi's MelBanks.
+
+    librosa's triangles are straight over frequency. Kaldi's are straight over mel, and leave the bin of half the sample rate out.
 
     Parameters
     ----------
     fmin, fmax : edges of the lowest and the highest filter in Hz; fmax None: half the sample rate
-    scale : slaney | htk
+    scale : slaney | htk | kaldi
     norm : "slaney" gives each filter an area of 1 (in Hz), None a peak of 1
     """
     top = sample_rate_hz / 2 if fmax is None else fmax
     bins = (
         np.linspace(0, sample_rate_hz / 2, 1 + n_fft // 2)
         if n_fft % 2 == 0
-        else np.fft.rfftfreq(n_fft, 1 / sample_rate_hz)
+        else np.asarray(np.fft.rfftfreq(n_fft, 1 / sample_rate_hz), np.float64)
     )
     low, high = hz_to_mel(np.array([fmin, top]), scale)
-    edges = mel_to_hz(np.linspace(low, high, n_mels + 2), scale)
-    slopes = edges[:, None] - bins[None, :]
-    widths = np.diff(edges)[:, None]
+    mels = np.linspace(low, high, n_mels + 2)
+    edges = mel_to_hz(mels, scale)
+    corners, places = (mels, hz_to_mel(bins, scale)) if scale == "kaldi" else (edges, bins)
+    slopes = corners[:, None] - places[None, :]
+    widths = np.diff(corners)[:, None]
     filters = np.maximum(0.0, np.minimum(-slopes[:-2] / widths[:-1], slopes[2:] / widths[1:]))
+    if scale == "kaldi":
+        filters[:, n_fft // 2 :] = 0.0
     if norm == "slaney":
         filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return filters.astype(np.float32)
