@@ -13,10 +13,11 @@ Keys = Mapping[str, Any]
 _FLOAT32_EPSILON = 2.0**-23
 
 _WHISPER = {
-    "sample_rate_hz": 16000,
+    "model_rate_hz": 16000,
     "max_s": 30.0,
     "n_fft": 400,
     "hop_length": 160,
+    "window_dtype": "float32",
     "pad_mode": "reflect",
     # What a window of 30 s gives: the frames at the end of the clip hear the zeros behind it, and no reflection of the clip.
     "zeros_behind": 400,
@@ -33,6 +34,7 @@ _KALDI = {
     "hop_s": 0.01,
     "round_to_power_of_two": True,
     "window": "povey",
+    "window_dtype": "float32",
     "snip_edges": True,
     "remove_dc": True,
     "preemphasis": 0.97,
@@ -47,6 +49,7 @@ _KALDI = {
 _GAN = {
     "n_fft": 1024,
     "hop_length": 256,
+    "window_dtype": "float32",
     "center": False,
     "pad_length": 384,
     "pad_mode": "reflect",
@@ -68,11 +71,12 @@ LOG_MEL: Mapping[str, Keys] = MappingProxyType(
         "icefall": {**_KALDI, "n_mels": 80, "snip_edges": False, "fmax": -400.0},
         # NVIDIA NeMo, AudioToMelSpectrogramPreprocessor without dither
         "nemo": {
-            "sample_rate_hz": 16000,
+            "model_rate_hz": 16000,
             "n_fft": 512,
             "hop_length": 160,
             "win_length": 400,
             "symmetric": True,
+            "window_dtype": "float32",
             "preemphasis": 0.97,
             "n_mels": 80,
             "log": "ln",
@@ -82,12 +86,12 @@ LOG_MEL: Mapping[str, Keys] = MappingProxyType(
             "normalise": "bin",
         },
         # HiFi-GAN, meldataset.py
-        "hifigan-22k": {**_GAN, "sample_rate_hz": 22050, "n_mels": 80, "fmax": 8000.0},
+        "hifigan-22k": {**_GAN, "model_rate_hz": 22050, "n_mels": 80, "fmax": 8000.0},
         # BigVGAN, bigvgan_24khz_100band
-        "bigvgan-24k": {**_GAN, "sample_rate_hz": 24000, "n_mels": 100},
+        "bigvgan-24k": {**_GAN, "model_rate_hz": 24000, "n_mels": 100},
         # NVIDIA Tacotron 2, layers.TacotronSTFT
         "tacotron2": {
-            "sample_rate_hz": 22050,
+            "model_rate_hz": 22050,
             "n_fft": 1024,
             "hop_length": 256,
             "pad_mode": "reflect",
@@ -101,7 +105,7 @@ LOG_MEL: Mapping[str, Keys] = MappingProxyType(
         # Audio Spectrogram Transformer; silence that fills up a clip is 0 before it is normalised
         "ast": {
             **_KALDI,
-            "sample_rate_hz": 16000,
+            "model_rate_hz": 16000,
             "remove_mean": True,
             "window": "hann",
             "symmetric": True,
@@ -113,7 +117,7 @@ LOG_MEL: Mapping[str, Keys] = MappingProxyType(
         # BEATs.preprocess
         "beats": {
             **_KALDI,
-            "sample_rate_hz": 16000,
+            "model_rate_hz": 16000,
             "scale": 32768.0,
             "n_mels": 128,
             "subtract": 15.41663,
@@ -121,7 +125,7 @@ LOG_MEL: Mapping[str, Keys] = MappingProxyType(
         },
         # PANNs at 32 kHz, by way of torchlibrosa
         "panns-32k": {
-            "sample_rate_hz": 32000,
+            "model_rate_hz": 32000,
             "n_fft": 1024,
             "hop_length": 320,
             "pad_mode": "reflect",
@@ -150,7 +154,7 @@ MFCC: Mapping[str, Keys] = MappingProxyType(
         },
         # librosa.feature.mfcc(htk=True)
         "htk-mfcc-13": {
-            "sample_rate_hz": 16000,
+            "model_rate_hz": 16000,
             "n_fft": 512,
             "hop_length": 160,
             "win_length": 400,

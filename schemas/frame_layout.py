@@ -104,6 +104,7 @@ class Framing:
 
     window : name of the window's shape
     is_periodic : whether the window's last sample is not its first
+    window_dtype : type in which the window is computed
     scale : factor of samples
     remove_mean, remove_dc : subtract the mean of the clip, of the frame
     preemphasis : its coefficient; 0: none
@@ -113,6 +114,7 @@ class Framing:
     layout: FrameLayout
     window: str
     is_periodic: bool
+    window_dtype: str
     scale: float
     remove_mean: bool
     remove_dc: bool
@@ -125,7 +127,8 @@ class Framing:
         given = {key: value for key, value in about.items() if value is not None}
         window = given.get("window", "hann")
         return cls(
-            FrameLayout.of(given), window, not given.get("symmetric", window == "povey"), given.get("scale", 1.0),
+            FrameLayout.of(given), window, not given.get("symmetric", window == "povey"),
+            given.get("window_dtype", "float64"), given.get("scale", 1.0),
             given.get("remove_mean", False), given.get("remove_dc", False), given.get("preemphasis", 0.0),
             given.get("preemphasis_by") == "frame",
         )  # fmt: skip

@@ -64,7 +64,7 @@ ALTERNATIVES: dict[str, Any] = {
     "output.formats": ["webdataset"], "output.images.colormap": "viridis", "output.images.mode": "rgb", "output.images.range_db": [-60, 0],
     "output.audio_codec": "flac", "features.mfcc.norm": "none", "features.mfcc.window": "ones", "features.mfcc.center": False,
     "features.mfcc.pad_mode": "reflect", "features.mfcc.mel_scale": "htk", "features.spectrogram.output": "magnitude",
-    "features.log_mel.sample_rate_hz": 16000, "features.mfcc.sample_rate_hz": 16000,
+    "features.log_mel.model_rate_hz": 16000, "features.mfcc.model_rate_hz": 16000,
     **{f"features.{name}.win_s": 0.025 for name in ("log_mel", "mfcc", "spectrogram")},
     **{f"features.{name}.hop_s": 0.01 for name in ("log_mel", "mfcc", "spectrogram")},
 }  # fmt: skip

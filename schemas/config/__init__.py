@@ -362,11 +362,11 @@ class Config(Frozen):
             of = f"features.{name}"
             preset = getattr(self.features, name).preset
             whose = f"features.{name}.preset {preset}" if preset is not None else f"features.{name}"
-            if mel.sample_rate_hz not in (None, rate_hz):
+            if mel.model_rate_hz not in (None, rate_hz):
                 raise error_at(
                     "audio.sample_rate_hz",
-                    f"{whose} is for {mel.sample_rate_hz} Hz, and this is {rate_hz}; set audio.sample_rate_hz: {mel.sample_rate_hz}, or"
-                    f" {of}.sample_rate_hz: null to compute it at any rate",
+                    f"{whose} is for {mel.model_rate_hz} Hz, and this is {rate_hz}; set audio.sample_rate_hz: {mel.model_rate_hz}, or"
+                    f" {of}.model_rate_hz: null to compute it at any rate",
                 )
             if mel.fmax is not None and not 0 < mel.fmax <= nyquist:
                 given = getattr(getattr(self.features, name), "fmax", None) or mel.fmax

@@ -15,6 +15,7 @@ from clipmill.schemas.config.stft_config import (
     Factor,
     Hop,
     PadMode,
+    Precision,
     Samples,
     Seconds,
     Size,
@@ -38,7 +39,7 @@ MfccPreset = Literal["kaldi-mfcc-13", "htk-mfcc-13"]
 
 _LOG_MEL_KEYS = {
     "preset": "name of a model, whose keys these are; a key beside it replaces the preset's",
-    "sample_rate_hz": "rate that clips must have; default: any",
+    "model_rate_hz": "rate that the model is for, and that clips must have; default: any",
     "max_s": "length of the longest clip; a longer one is rejected; default: any",
     "epsilon": "added to the power of each bin",
     "log": "db: 10 log10 of a power, 20 log10 of a magnitude; ln and log10: the plain logarithm",
@@ -63,7 +64,7 @@ class LogMel(Stft):
     power: Literal[1, 2] = Field(2, description="1: of the magnitude, 2: of the power")
     top_db: Positive | None = Field(80.0, description="what is more than this below the clip's maximum is set to that")
     preset: LogMelPreset | None = later(None, description=_LOG_MEL_KEYS["preset"])
-    sample_rate_hz: Rate | None = later(None, description=_LOG_MEL_KEYS["sample_rate_hz"])
+    model_rate_hz: Rate | None = later(None, description=_LOG_MEL_KEYS["model_rate_hz"])
     max_s: Positive | None = later(None, description=_LOG_MEL_KEYS["max_s"])
     epsilon: AtMostOne = later(0.0, description=_LOG_MEL_KEYS["epsilon"])
     log: Log = later("db", description=_LOG_MEL_KEYS["log"])
@@ -138,6 +139,7 @@ class Mfcc(Frozen):
     hop_s: Seconds | None = later(None, description=ABOUT["hop_s"])
     round_to_power_of_two: bool | None = later(None, description=ABOUT["round_to_power_of_two"])
     symmetric: bool | None = later(None, description=ABOUT["symmetric"])
+    window_dtype: Precision | None = later(None, description=ABOUT["window_dtype"])
     scale: Factor | None = later(None, description=ABOUT["scale"])
     remove_mean: bool | None = later(None, description=ABOUT["remove_mean"])
     remove_dc: bool | None = later(None, description=ABOUT["remove_dc"])
@@ -147,7 +149,7 @@ class Mfcc(Frozen):
     pad_length: Samples | None = later(None, description=ABOUT["pad_length"])
     zeros_behind: Samples | None = later(None, description=ABOUT["zeros_behind"])
     frames_beyond: Beyond | None = later(None, description=ABOUT["frames_beyond"])
-    sample_rate_hz: Rate | None = later(None, description=_LOG_MEL_KEYS["sample_rate_hz"])
+    model_rate_hz: Rate | None = later(None, description=_LOG_MEL_KEYS["model_rate_hz"])
     max_s: Positive | None = later(None, description=_LOG_MEL_KEYS["max_s"])
     epsilon: AtMostOne | None = later(None, description=_LOG_MEL_KEYS["epsilon"])
     log: Log | None = later(None, description=_LOG_MEL_KEYS["log"])

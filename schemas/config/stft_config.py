@@ -20,6 +20,7 @@ PadMode = Literal["constant", "reflect", "edge"]
 Samples = Annotated[int, Field(ge=0, le=65536)]
 Factor = Annotated[float, Field(gt=0, le=1e6)]
 Emphasis = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["float64", "float32"]
 Beyond = Literal["keep", "drop", "zero"]
 
 ABOUT = {
@@ -27,6 +28,7 @@ ABOUT = {
     "hop_s": "the time from one frame to the next in seconds, instead of hop_length",
     "round_to_power_of_two": "n_fft is the window's length, rounded up to a power of two",
     "symmetric": "the window's last sample is its first; default: of povey alone",
+    "window_dtype": "type in which the window is computed: float64, as librosa does, or float32, as torch.hann_window does",
     "scale": "factor of samples, whose full scale is 1.0; 32768 for Kaldi's",
     "remove_mean": "subtract the clip's mean from its samples",
     "remove_dc": "subtract each frame's mean from its samples",
@@ -54,6 +56,7 @@ class Stft(Frozen):
     hop_s: Seconds | None = later(None, description=ABOUT["hop_s"])
     round_to_power_of_two: bool = later(False, description=ABOUT["round_to_power_of_two"])
     symmetric: bool | None = later(None, description=ABOUT["symmetric"])
+    window_dtype: Precision = later("float64", description=ABOUT["window_dtype"])
     scale: Factor = later(1.0, description=ABOUT["scale"])
     remove_mean: bool = later(False, description=ABOUT["remove_mean"])
     remove_dc: bool = later(False, description=ABOUT["remove_dc"])

@@ -84,12 +84,13 @@ class Frames:
     def _make_window(self) -> torch.Tensor:
         """Return the window, float32 [frame_length], with the scale of samples in it."""
         framing, n = self._framing, self._layout.win_length
+        dtype = getattr(torch, framing.window_dtype)
         if framing.window == "povey":
-            window = torch.hann_window(n, periodic=framing.is_periodic, dtype=torch.float64).pow(_POVEY_EXPONENT)
+            window = torch.hann_window(n, periodic=framing.is_periodic, dtype=dtype).pow(_POVEY_EXPONENT)
         elif (kernel := _WINDOWS.get(framing.window)) is not None:
-            window = kernel(n, periodic=framing.is_periodic, dtype=torch.float64)
+            window = kernel(n, periodic=framing.is_periodic, dtype=dtype)
         else:
-            window = torch.ones(n, dtype=torch.float64)
+            window = torch.ones(n, dtype=dtype)
         left = (self._layout.frame_length - n) // 2
         window = torch.nn.functional.pad(window, (left, self._layout.frame_length - n - left))
         return (window * framing.scale).to(torch.float32)
