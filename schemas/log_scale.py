@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+PAD_SUFFIX = "_pad"
+"""What is behind a feature's name in the name of its value of silence: of a column, and of a key of samples."""
 _PER_DB_OF_POWER = {"log10": 0.1, "ln": math.log(10.0) / 10.0}
 _AMIN = {1: 1e-5, 2: 1e-10}
 """librosa's `amin`, of a magnitude and of a power."""

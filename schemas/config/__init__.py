@@ -349,6 +349,13 @@ class Config(Frozen):
             raise error_at(
                 "output.images", "pictures show the log-mel, which is not computed; add `log_mel: {}` to features"
             )
+        if self.output.images is not None and self.output.images.range_db is not None:
+            mel = self.features.log_mel
+            if mel is not None and mel.per_db is None:
+                raise error_at(
+                    "output.images.range_db",
+                    "log_mel is normalised clip by clip, so its values are not in dB; leave range_db out, so that each clip's own range is drawn",
+                )
         self._check_features()
         return self
 

@@ -10,6 +10,7 @@ from clipmill.schemas.config.mel_config import LogMel as LogMel
 from clipmill.schemas.config.mel_config import Mfcc as Mfcc
 from clipmill.schemas.config.model import Frozen, error_at, written_as
 from clipmill.schemas.config.stft_config import Spectrogram as Spectrogram
+from clipmill.schemas.log_scale import PAD_SUFFIX
 
 
 class AtRate(NamedTuple):
@@ -113,4 +114,4 @@ class Features(Frozen):
     @property
     def pad_names(self) -> list[str]:
         """Return the names of the columns with each clip's value of silence."""
-        return ["log_mel_pad"] if self.log_mel is not None and self.log_mel.pad_value == "floor" else []
+        return ["log_mel" + PAD_SUFFIX] if self.log_mel is not None and self.log_mel.pad_value == "floor" else []

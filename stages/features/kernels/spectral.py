@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from clipmill.schemas.frame_layout import Framing
-from clipmill.schemas.log_scale import least_energy, per_db
+from clipmill.schemas.log_scale import PAD_SUFFIX, least_energy, per_db
 from clipmill.stages.features.kernels.framed import Block, Frames
 from clipmill.stages.features.kernels.mel_filters import Band, bands, dct_matrix, even_columns, mel_filters
 from clipmill.stages.features.kernels.transfer import DeviceBatch, Pending, Transfer, batches
@@ -27,8 +27,6 @@ from clipmill.stages.features.kernels.transfer import DeviceBatch, Pending, Tran
 BLOCK_FRAMES = {"cpu": 512, "cuda": 16384}
 BATCH_S = {"cpu": 60.0, "cuda": 300.0}
 """Seconds of signal per batch. This limits memory; a GPU computes one batch while the next is copied to it."""
-PAD_SUFFIX = "_pad"
-"""What is behind a feature's name in that of the column of its values of silence."""
 _FILTERS_AT_ONCE = 16  # on a CPU; see the times in docs/performance.md
 _AMIN_MAGNITUDE = 1e-5
 _NORMALISE_EPSILON = 1e-5
