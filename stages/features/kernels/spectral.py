@@ -277,17 +277,24 @@ def _limit_range(values: torch.Tensor, batch: DeviceBatch, top: float | None) ->
 def _normalise(values: torch.Tensor, batch: DeviceBatch) -> None:
     """Give each bin of each signal mean 0 and standard deviation 1 over the signal's own frames, in place.
 
-    (x - mean) / (std + 1e-5), with n - 1 in the variance, as NeMo; one frame alone has the deviation 0. Sums are made frame by frame in
+    (x - mean) / (std + 1e-5), with n - 1 in the variance, as NeMo; one frame alone has the deviation 0. Sums are made signal by signal in
     float64, so that they depend on the signal's frames alone.
 
     values : [frames, bins], in whole blocks
     """
     values = values[: batch.n_frames]
+    if values.device.type == "cpu":
+        for part, n_own in zip(torch.split(values, batch.counts.tolist()), batch.n_own.tolist(), strict=True):
+            exact = part.double()
+            exact.sub_(exact[:n_own].sum(0).div_(n_own))
+            deviations = exact[:n_own].square().sum(0).div_(max(1, n_own - 1)).sqrt_()
+            part.copy_(exact.div_(deviations.add_(_NORMALISE_EPSILON)))
+        return
+    # The same without a kernel launch for each signal.
     n_own = torch.from_numpy(batch.n_own).to(values.device)
-    own = batch.of_frames(torch.nonzero(batch.is_own)[:, 0]) if (batch.n_own != batch.counts).any() else batch
-    seen = values if own is batch else values[batch.is_own]
-    means = torch.segment_reduce(seen.double(), "sum", lengths=n_own, axis=0).div_(n_own[:, None])
-    apart = seen.double().sub_(means[own.signal_of_frame]).square_()
-    variances = torch.segment_reduce(apart, "sum", lengths=n_own, axis=0).div_((n_own - 1).clamp_(min=1)[:, None])
-    deviations = variances.sqrt_().add_(_NORMALISE_EPSILON)
-    values.copy_((values - means[batch.signal_of_frame]) / deviations[batch.signal_of_frame])
+    is_own, of_frame = batch.is_own, batch.signal_of_frame
+    exact = values.double()
+    exact.sub_((torch.segment_reduce(exact[is_own], "sum", lengths=n_own, axis=0) / n_own[:, None])[of_frame])
+    squares = torch.segment_reduce(exact[is_own].square(), "sum", lengths=n_own, axis=0)
+    deviations = (squares / (n_own - 1).clamp_(min=1)[:, None]).sqrt_().add_(_NORMALISE_EPSILON)
+    values.copy_(exact.div_(deviations[of_frame]))
