@@ -149,7 +149,8 @@ class Spectral:
             return values, by_signal, batch
         is_own = batch.is_own
         if framing.layout.beyond == "zero":
-            return {n: v[: batch.n_frames] * is_own[:, None] for n, v in values.items()}, by_signal, batch
+            beyond = ~is_own[:, None]
+            return {n: v[: batch.n_frames].masked_fill(beyond, 0) for n, v in values.items()}, by_signal, batch
         kept = torch.nonzero(is_own)[:, 0]
         return {name: v[kept] for name, v in values.items()}, by_signal, batch.of_frames(kept)
 
