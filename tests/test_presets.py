@@ -120,7 +120,11 @@ def test_silence_is_finite_everywhere() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(EVERY), st.lists(st.integers(1024, 60_000), min_size=1, max_size=6), st.randoms(use_true_random=False))
+@given(
+    st.sampled_from(EVERY),
+    st.lists(st.integers(1024, 60_000), min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+)
 def test_a_clip_alone_has_the_bits_that_it_has_in_any_batch(preset: str, lengths: list[int], random: Any) -> None:
     rng = np.random.default_rng(sum(lengths))
     signals = [rng.integers(-20000, 20000, n).astype(np.int16) for n in lengths]
@@ -265,7 +269,9 @@ def test_mfcc_takes_nothing_from_a_log_mel_with_a_preset() -> None:
     alone = Spec.model_validate({"mfcc": {"n_mfcc": 13}})
     beside = Spec.model_validate({"mfcc": {"n_mfcc": 13}, "log_mel": {"preset": "kaldi-fbank-80", "n_fft": 512}})
     assert beside.at(16000).of_mfcc == alone.at(16000).of_mfcc
-    of_keys = Spec.model_validate({"mfcc": {"n_mfcc": 13}, "log_mel": {"preemphasis": 0.97, "log": "ln", "top_db": None}})
+    of_keys = Spec.model_validate(
+        {"mfcc": {"n_mfcc": 13}, "log_mel": {"preemphasis": 0.97, "log": "ln", "top_db": None}}
+    )
     assert of_keys.at(16000).of_mfcc == of_keys.at(16000).log_mel
     own = Spec.model_validate({"mfcc": {"preset": "kaldi-mfcc-13"}, "log_mel": {"n_fft": 1024, "n_mels": 99}})
     assert own.at(16000).of_mfcc == Spec.model_validate({"mfcc": {"preset": "kaldi-mfcc-13"}}).at(16000).of_mfcc
