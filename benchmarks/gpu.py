@@ -1,6 +1,6 @@
 """Features on a GPU: how near they are to the floor of moving the bytes, and how they stand beside torchaudio. Without Ray.
 
-    python -m benchmarks.gpu [--device cuda] [--hours 2] [--rounds 5]
+    python -m benchmarks.gpu [--device cuda] [--hours 2] [--rounds 5] [--presets]
 
 Needs torch, torchaudio, numpy and pyarrow alone. The clips are half a second to four seconds of 16-bit noise at 16 kHz; log-mel 80 and
 MFCC 20 are computed of each. Prints, in x realtime of the clips:
@@ -13,6 +13,8 @@ MFCC 20 are computed of each. Prints, in x realtime of the clips:
   torchaudio, resident           the same on clips that are on the device
   torchaudio, a clip a call      the same, clip by clip
 
+With `--presets` it prints the same of each preset instead: from host memory, the bytes alone, and the kernels alone.
+
 and the largest difference between the device's features and the CPU's. With `--device cpu` it runs anywhere, as a test of itself.
 """
 
@@ -22,13 +24,15 @@ import argparse
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
+from clipmill.schemas.feature_presets import LOG_MEL, MFCC
+from clipmill.schemas.frame_layout import Framing
 from clipmill.stages.features.kernels.spectral import BATCH_S, Spectral
 from clipmill.stages.features.kernels.transfer import batches
 
@@ -37,14 +41,34 @@ RATE_HZ, N_FFT, HOP, N_MELS, N_MFCC = 16000, 1024, 160, 80, 20
 _FEW = 8  # clips at a time, of which torchaudio's frames stay in a CPU's caches
 
 
-def spec(dtype: str) -> Any:
-    """Return what `clipmill.schemas.config.feature_config.Features` says, without the package that checks it."""
-    mel = SimpleNamespace(
-        n_fft=N_FFT, hop_length=HOP, win_length=N_FFT, window="hann", center=True, pad_mode="constant", n_mels=N_MELS, fmin=0.0,
-        fmax=None, mel_scale="slaney", norm="slaney", power=2, top_db=80.0, stft=(N_FFT, HOP, N_FFT, "hann", True, "constant"),
-    )  # fmt: skip
-    mfcc = SimpleNamespace(n_mfcc=N_MFCC, lifter=0.0, log_mel=lambda base: base)
-    return SimpleNamespace(dtype=dtype, log_mel=mel, mfcc=mfcc, spectrogram=None)
+DEFAULTS: dict[str, Any] = {
+    "n_fft": 2048, "hop_length": 512, "win_length": None, "window": "hann", "center": True, "pad_mode": "constant", "n_mels": 128, "fmin": 0.0,
+    "fmax": None, "mel_scale": "slaney", "norm": "slaney", "power": 2, "top_db": 80.0, "epsilon": 0.0, "log": "db", "floor": None, "offset": 0.0,
+    "subtract": 0.0, "divide_by": 1.0, "normalise": None, "pad_value": None,
+}  # fmt: skip
+"""Defaults of `log_mel`, for a machine without the package that checks configurations."""
+OF_MFCC: dict[str, Any] = {"n_mfcc": N_MFCC, "lifter": 0.0, "lifter_from": 1, "use_energy": False}
+PLAIN = {"n_fft": N_FFT, "hop_length": HOP, "n_mels": N_MELS}
+
+
+def mel_of(keys: Mapping[str, Any], rate_hz: int) -> SimpleNamespace:
+    """Return a log-mel at a sample rate, as `clipmill.schemas.config.mel_config.LogMel.at` does."""
+    given = {**DEFAULTS, **{key: None if value == "none" else value for key, value in keys.items()}}
+    for key, seconds in (("win_length", "win_s"), ("hop_length", "hop_s")):
+        given[key] = round(given[seconds] * rate_hz) if seconds in given else given[key]
+    if given.get("round_to_power_of_two"):
+        given["n_fft"] = 1 << (given["win_length"] - 1).bit_length()
+    given["fmax"] = rate_hz / 2 + given["fmax"] if (given["fmax"] or 0) < 0 else given["fmax"]
+    return SimpleNamespace(**given, framing=Framing.of(given))
+
+
+def spec(dtype: str, keys: Mapping[str, Any] = PLAIN, rate_hz: int = RATE_HZ, section: str = "both") -> Any:
+    """Return what `clipmill.schemas.config.feature_config.Features` says. section : log_mel | mfcc | both"""
+    mel = mel_of(keys, rate_hz)
+    mfcc = SimpleNamespace(**{name: keys.get(name, default) for name, default in OF_MFCC.items()})
+    log_mel, of_mfcc = mel if section != "mfcc" else None, mel if section != "log_mel" else None
+    at_rate = SimpleNamespace(spectrogram=None, log_mel=log_mel, of_mfcc=of_mfcc)
+    return SimpleNamespace(dtype=dtype, mfcc=mfcc if of_mfcc is not None else None, at=lambda rate_hz: at_rate)
 
 
 def make_clips(hours: float) -> list[Any]:
@@ -129,11 +153,47 @@ def moved(batch: Any, device: torch.device, n_values: int, dtype: torch.dtype) -
     return move
 
 
+def print_presets(clips: list[Any], device: torch.device, rounds: int) -> None:
+    """Print the speed of each preset. Clips count as being of the preset's rate."""
+    print(f"\n{'x realtime':<20}{'from host':>12}{'bytes alone':>13}{'of floor':>10}{'resident':>12}{'differs':>10}")
+    for name, keys in {"log-mel of 1024": PLAIN, **LOG_MEL, **MFCC}.items():
+        section = "mfcc" if name in MFCC else "log_mel"
+        host, floor, kernels, worst = of_preset(keys, section, clips, device, rounds)
+        print(
+            f"{name:<20}{host:>12,.0f}{floor:>13,.0f}{floor / host:>9.1f}x{kernels:>12,.0f}{worst:>10.1g}", flush=True
+        )
+
+
+def of_preset(
+    keys: Mapping[str, Any], section: str, clips: list[Any], device: torch.device, rounds: int
+) -> tuple[float, float, float, float]:
+    """Return the speed from host memory, of the bytes alone and of the kernels alone, and the largest difference from the CPU."""
+    rate_hz = keys.get("model_rate_hz", RATE_HZ)
+    about = spec("float32", keys, rate_hz, section)
+    features, audio_s = Spectral(about, rate_hz, device.type), sum(map(len, clips)) / rate_hz
+    (framing,) = features._plans
+    parts = list(batches(clips, int(BATCH_S[device.type] * rate_hz)))
+    resident = [features._transfer.upload(part, framing) for part in parts]
+    n_bins = keys["n_mfcc"] if section == "mfcc" else keys["n_mels"]
+    moves = [moved(p, device, r.n_frames * n_bins, torch.float32) for p, r in zip(parts, resident, strict=True)]
+    works: list[Callable[[], object]] = [
+        lambda: features(clips),
+        lambda: [move() for move in moves],
+        lambda: [features.compute(batch, framing) for batch in resident],
+    ]
+    with torch.inference_mode():
+        host, floor, kernels = (audio_s / statistics.median(timed(work, device, rounds)) for work in works)
+    few = clips[:50]
+    there, here = features(few)[section], Spectral(about, rate_hz, "cpu")(few)[section]
+    return host, floor, kernels, max(float(np.abs(a - b).max()) for a, b in zip(there, here, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--presets", action="store_true", help="time each preset")
     o = parser.parse_args()
     device = torch.device(o.device)
     if device.type == "cpu":
@@ -146,10 +206,13 @@ def main() -> None:
         f"{name}, torch {torch.__version__}: {len(clips):,} clips, {audio_s:,.0f} s, {len(parts)} batches, {o.rounds} rounds"
     )
 
+    if o.presets:
+        print_presets(clips, device, o.rounds)
+        return
     full, half = Spectral(spec("float32"), RATE_HZ, o.device), Spectral(spec("float16"), RATE_HZ, o.device)
     modules = TorchaudioModules(device)
-    resident = [full._transfer.upload(p, N_FFT, HOP, N_FFT // 2, "constant") for p in parts]
-    stft, (_, mels) = next(iter(full._plans.items()))
+    (framing,) = full._plans
+    resident = [full._transfer.upload(p, framing) for p in parts]
     padded = [modules.padded(p).to(device) for p in parts]
     frames = [r.n_frames for r in resident]
     moves = {
@@ -181,7 +244,7 @@ def main() -> None:
         "clipmill, float16 back": (lambda: half(clips), audio_s),
         "bytes moved": (lambda: [m() for m in moves[torch.float32]], audio_s),
         "bytes moved, float16 back": (lambda: [m() for m in moves[torch.float16]], audio_s),
-        "clipmill, resident": (lambda: [full._features(r, stft, None, mels) for r in resident], audio_s),
+        "clipmill, resident": (lambda: [full.compute(r, framing) for r in resident], audio_s),
         "torchaudio, same batches": (from_host, audio_s),
         "torchaudio, resident": (lambda: [modules(p) for p in padded], audio_s),
         f"torchaudio, {_FEW} by length, mel once": (at_best, audio_s),

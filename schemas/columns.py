@@ -23,6 +23,7 @@ import pyarrow as pa
 from clipmill.schemas.config import Config
 from clipmill.schemas.config.feature_config import Features, LogMel, Spectrogram
 from clipmill.schemas.config.image_config import Images
+from clipmill.schemas.config.model import fingerprint
 from clipmill.schemas.label_columns import EVENTS_COLUMN, LABELS_COLUMN
 from clipmill.schemas.tables import CHANNEL_COLUMN, FILE, IMAGE_COLUMN, manifest_schema
 
@@ -179,7 +180,8 @@ def feature_fields(features: Features, sample_rate_hz: int) -> list[pa.Field]:
             settings=about["settings"],
             dtype=features.dtype,
         )
-    return fields
+    meaning = "value of silence in the clip's log_mel, to fill it up with"
+    return [*fields, *(column(name, pa.float32(), meaning) for name in features.pad_names)]
 
 
 def columns_of_schema(schema: pa.Schema, field_names: Sequence[str]) -> list[Column]:
@@ -224,24 +226,32 @@ def _feature_names(schema: pa.Schema) -> set[str]:
 
 def _feature(name: str, features: Features, sample_rate_hz: int) -> Column:
     meaning, unit, n_bins, settings = _FEATURES[name], "dB", 0, {}
-    if name in ("spectrogram", "phase") and features.spectrogram is not None:
-        settings = _resolved(features.spectrogram, sample_rate_hz)
-        n_bins = 1 + features.spectrogram.n_fft // 2
-        unit = "rad" if name == "phase" else _SPECTROGRAM_UNITS[features.spectrogram.output]
-    elif name == "log_mel" and features.log_mel is not None:
-        settings, n_bins = _resolved(features.log_mel, sample_rate_hz), features.log_mel.n_mels
-    elif name == "mfcc" and features.mfcc is not None:
-        mel = _resolved(features.mfcc.log_mel(features.log_mel), sample_rate_hz)
-        settings = {"n_mfcc": features.mfcc.n_mfcc, "lifter": features.mfcc.lifter, **mel}
+    at_rate = features.at(sample_rate_hz)
+    if name in ("spectrogram", "phase") and at_rate.spectrogram is not None:
+        settings = _resolved(at_rate.spectrogram, sample_rate_hz)
+        n_bins = 1 + at_rate.spectrogram.n_fft // 2
+        unit = "rad" if name == "phase" else _SPECTROGRAM_UNITS[at_rate.spectrogram.output]
+    elif name == "log_mel" and at_rate.log_mel is not None:
+        settings, n_bins = _resolved(at_rate.log_mel, sample_rate_hz), at_rate.log_mel.n_mels
+        unit = _unit(at_rate.log_mel)
+    elif name == "mfcc" and features.mfcc is not None and at_rate.of_mfcc is not None:
+        own = {k: v for k, v in fingerprint(features.mfcc).items() if k not in LogMel.model_fields or k == "preset"}
+        settings = {**_resolved(at_rate.of_mfcc, sample_rate_hz), **own}
         n_bins = features.mfcc.n_mfcc
+        unit = _unit(at_rate.of_mfcc)
     settings = {**settings, "sample_rate_hz": sample_rate_hz, "frame_shift_s": settings["hop_length"] / sample_rate_hz}
     about: Column = {"kind": "feature", "meaning": meaning, **({"unit": unit} if unit else {})}
     return {**about, "shape": [n_bins, "n_frames"], "settings": settings}
 
 
+def _unit(spec: LogMel) -> str:
+    """Return dB for what is in decibels, and nothing for other logarithms and for what is scaled."""
+    return "dB" if spec.per_db == 1.0 and not spec.subtract else ""
+
+
 def _resolved(spec: Spectrogram | LogMel, sample_rate_hz: int) -> dict[str, Any]:
-    """Return settings in which defaults that depend on other keys are filled in."""
-    settings = spec.model_dump(mode="json")
+    """Return settings in which defaults that depend on other keys are filled in. Keys that came later are there if they are set."""
+    settings: dict[str, Any] = fingerprint(spec)
     settings["win_length"] = settings["win_length"] or settings["n_fft"]
     if isinstance(spec, LogMel):
         settings["fmax"] = settings["fmax"] or sample_rate_hz / 2

@@ -36,16 +36,20 @@ _LEFT, _ABOVE = 1, 2  # PNG's filter types: a pixel minus its neighbour to the l
 
 @dataclass(frozen=True)
 class Images(Stage):
-    """Draw the log-mel of each clip.
+    """Draw the log-mel of each clip, whichever logarithm it is in.
 
     Takes a table of `clipmill.schemas.tables.CLIPS` with the column `log_mel`. Yields tables with the same rows and a column `image`
     of type `IMAGE`, null in rows that are not clips. A table is divided where its pictures exceed 32 MiB, so that a whole shard of
     clips, as it comes from a GPU, never has all its pictures in memory.
 
     spec : an object with the attributes of `clipmill.schemas.config.image_config.Images`; with None tables pass unchanged
+    per_db : what a decibel is in the log-mel, so that range_db can be one of another logarithm
+    zero : what 0 dB are in the log-mel
     """
 
     spec: Any = None
+    per_db: float = 1.0
+    zero: float = 0.0
 
     section = "images"
     identity = "images"
@@ -54,7 +58,10 @@ class Images(Stage):
 
     @classmethod
     def of(cls, config: Config, settings: Any = None) -> Self | None:
-        return None if config.output.images is None else cls(config.output.images)
+        mel = config.features.log_mel
+        if config.output.images is None or mel is None:
+            return None
+        return cls(config.output.images, mel.per_db or 1.0, -mel.subtract / mel.divide_by)
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
@@ -126,12 +133,12 @@ class Images(Stage):
         return levels.astype(np.uint8)
 
     def _range(self, log_mel: npt.NDArray[np.float32]) -> tuple[float, float]:
-        """Return the dB values at which the first colour begins and the last one ends."""
+        """Return the values at which the first colour begins and the last one ends."""
         if self.spec.range_db is None:
             return float(log_mel.min()), float(log_mel.max())
         low, high = self.spec.range_db
-        zero = float(log_mel.max()) if self.spec.reference == "max" else 0.0
-        return zero + low, zero + high
+        zero = float(log_mel.max()) if self.spec.reference == "max" else self.zero
+        return zero + low * self.per_db, zero + high * self.per_db
 
     @cached_property
     def _palette(self) -> bytes:

@@ -32,7 +32,8 @@ PLAIN: dict[str, Any] = {
     ],
     "audio": {"sample_rate_hz": 16000},
     "features": {
-        "log_mel": {"n_fft": 512, "win_length": 400, "fmax": 7000.0}, "spectrogram": {"n_fft": 512}, "mfcc": {"n_mfcc": 13},
+        "log_mel": {"top_db": 60.0, "fmax": 7000.0, "preemphasis": 0.5}, "spectrogram": {"preemphasis": 0.5},
+        "mfcc": {"n_mfcc": 13},
     },
     "output": {"root": "/out", "audio_codec": "wav", "images": {"range_db": [-80, 0]}},
 }  # fmt: skip
@@ -63,6 +64,9 @@ ALTERNATIVES: dict[str, Any] = {
     "output.formats": ["webdataset"], "output.images.colormap": "viridis", "output.images.mode": "rgb", "output.images.range_db": [-60, 0],
     "output.audio_codec": "flac", "features.mfcc.norm": "none", "features.mfcc.window": "ones", "features.mfcc.center": False,
     "features.mfcc.pad_mode": "reflect", "features.mfcc.mel_scale": "htk", "features.spectrogram.output": "magnitude",
+    "features.log_mel.model_rate_hz": 16000, "features.mfcc.model_rate_hz": 16000,
+    **{f"features.{name}.win_s": 0.025 for name in ("log_mel", "mfcc", "spectrogram")},
+    **{f"features.{name}.hop_s": 0.01 for name in ("log_mel", "mfcc", "spectrogram")},
 }  # fmt: skip
 
 

@@ -149,14 +149,14 @@ def _bytes_per_second(config: Config) -> tuple[float, float]:
     audio = rate_hz * sample_bytes * (_FLAC if config.output.audio_codec == "flac" else 1.0)
     value_bytes = 2 if features.dtype == "float16" else 4
     values = 0.0
-    if features.log_mel is not None:
-        values += features.log_mel.n_mels * rate_hz / features.log_mel.hop_length
-    if features.mfcc is not None:
-        values += features.mfcc.n_mfcc * rate_hz / features.mfcc.log_mel(features.log_mel).hop_length
-    if features.spectrogram is not None:
-        n_bins = 1 + features.spectrogram.n_fft // 2
-        values += n_bins * rate_hz / features.spectrogram.hop_length * features.names.count("phase")
-        values += n_bins * rate_hz / features.spectrogram.hop_length
+    at_rate = features.at(rate_hz)
+    if at_rate.log_mel is not None:
+        values += at_rate.log_mel.n_mels * rate_hz / at_rate.log_mel.hop_length
+    if features.mfcc is not None and at_rate.of_mfcc is not None:
+        values += features.mfcc.n_mfcc * rate_hz / at_rate.of_mfcc.hop_length
+    if at_rate.spectrogram is not None:
+        n_bins = 1 + at_rate.spectrogram.n_fft // 2
+        values += n_bins * rate_hz / at_rate.spectrogram.hop_length * (1 + features.names.count("phase"))
     n_formats = len(config.output.formats)
     return audio * n_formats, values * value_bytes * _PACKED * n_formats
 

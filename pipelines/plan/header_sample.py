@@ -228,8 +228,8 @@ def _windows(
 
 def _overlap(config: Config, source: Source) -> float:
     """Return the share of each window that the one before has too, if the frames of their features are in the same places; else 0."""
-    spec, features = source.segment, config.features
-    mel = features.log_mel or (features.mfcc.log_mel(None) if features.mfcc is not None else features.spectrogram)
+    spec, at_rate = source.segment, config.features.at(config.audio.sample_rate_hz)
+    mel = at_rate.log_mel or at_rate.of_mfcc or at_rate.spectrogram
     if spec.mode != "window" or mel is None or spec.keep_every > 1 or not spec.length_s or spec.hop >= spec.length_s:
         return 0.0
     hop_frames = spec.hop * config.audio.sample_rate_hz / mel.hop_length

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from clipmill.schemas.errors import ClipmillError
+from clipmill.schemas.log_scale import PAD_SUFFIX
 from clipmill.schemas.tables import IMAGE_COLUMN
 
 Sample = dict[str, Any]
@@ -23,10 +24,10 @@ class Length(int):
 def padded(samples: Iterable[Sample]) -> dict[str, Any]:
     """Collate samples of different lengths into a batch: a `collate_fn` for a DataLoader.
 
-    Tensors are padded with zeros at the end to the longest in the batch and stacked, and `<name>_length` (int64 [batch]) has their sizes in the
-    last dimension; of pictures, their widths. Numbers become an int64 or float64 tensor; anything else stays a list. Zero is the mean of
-    normalised features, but in decibels it is a loud sound, so mask by the length. Clips of a dataset with `crop_s="shortest"` are cut to the
-    shortest of the batch instead, and `Mixup` is applied.
+    Tensors are padded at the end to the longest in the batch and stacked, with `<name>_pad` if samples have it, as features of some presets do,
+    otherwise with zeros. `<name>_length` (int64 [batch]) has their sizes in the last dimension; of pictures, their widths. Numbers become an
+    int64 or float64 tensor; anything else stays a list. Zero is the mean of normalised features, but in decibels it is a loud sound, so mask by
+    the length. Clips of a dataset with `crop_s="shortest"` are cut to the shortest of the batch instead, and `Mixup` is applied.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def padded(samples: Iterable[Sample]) -> dict[str, Any]:
     for name in rows[0]:
         values = [row[name] for row in rows]
         if isinstance(values[0], torch.Tensor):
-            batch[name] = _stacked(values)
+            batch[name] = _stacked(values, [row.get(name + PAD_SUFFIX) for row in rows])
             if values[0].ndim:
                 batch[f"{name}_length"] = _lengths(name, values, rows)
         elif isinstance(values[0], Length):
@@ -82,7 +83,8 @@ def _transformed(rows: list[Sample]) -> dict[str, Any]:
     return batch
 
 
-def _stacked(values: list[torch.Tensor]) -> torch.Tensor:
+def _stacked(values: list[torch.Tensor], silences: list[Any]) -> torch.Tensor:
+    """Return tensors as one. silences : what fills each up instead of zeros, None for zeros"""
     shapes = {tuple(v.shape) for v in values}
     if len(shapes) == 1:
         return torch.stack(values)
@@ -90,6 +92,8 @@ def _stacked(values: list[torch.Tensor]) -> torch.Tensor:
     found = values[0].new_zeros((len(values), *longest))
     for i, value in enumerate(values):
         part = found[i]
+        if silences[i] is not None:
+            part.copy_(torch.as_tensor(silences[i], dtype=part.dtype).expand_as(part))
         for dimension, n in enumerate(value.shape):
             part = part.narrow(dimension, 0, n)
         part.copy_(value)

@@ -14,6 +14,7 @@ from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.read.normalising import Scales
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.label_columns import LABELS_COLUMN
+from clipmill.schemas.log_scale import PAD_SUFFIX
 from clipmill.schemas.tables import IMAGE_COLUMN
 from clipmill.stages.write.encode import decode_waveform
 
@@ -62,12 +63,18 @@ class RowTensors:
             for name in columns
             if name == LABEL_ID or (name == LABELS_COLUMN and (self._has_lists or name not in stored))
         }
+        self._silences = _silences(published, columns)
         self.names = [c for c in columns if c not in self._made]
+        self.names += [c for c in self._silences.values() if isinstance(c, str) and c not in self.names]
         if self._made and (label := LABELS_COLUMN if self._has_lists else "label") not in self.names:
             self.names.append(label)
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
-        """Return a row for training. Raises ValueError or OSError if its audio or picture is damaged."""
+        """Return a row for training.
+
+        Features whose description says what to fill them up with have that beside them as `<name>_pad`: a number, or float32 [bins, 1] or
+        [1, 1] if they are normalised. Raises ValueError or OSError if the row's audio or picture is damaged.
+        """
         sample: Sample = {}
         for name in self._columns:
             if name in self._made:
@@ -88,12 +95,28 @@ class RowTensors:
                     sample[name].sub_(mean).mul_(factor)
             else:
                 sample[name] = row[name]
+        for name, silence in self._silences.items():
+            value = row[silence] if isinstance(silence, str) else silence
+            if name in self.scales:
+                mean, factor = self.scales[name]
+                value = (value - mean) * factor
+            sample[name + PAD_SUFFIX] = value
         return sample
 
     def _multi_hot(self, ids: list[int]) -> torch.Tensor:
         hot = torch.zeros(len(self._ids), dtype=torch.float32)
         hot[ids] = 1.0
         return hot
+
+
+def _silences(published: Published, columns: Sequence[str]) -> dict[str, float | str]:
+    """Return what fills up the features that say so: a value, or the name of the column with each clip's own."""
+    found: dict[str, float | str] = {}
+    for about in published.columns:
+        value = about.get("settings", {}).get("pad_value") if about.get("kind") == "feature" else None
+        if about["name"] in columns and value is not None:
+            found[about["name"]] = about["name"] + PAD_SUFFIX if value == "floor" else float(value)
+    return found
 
 
 def _waveform(content: bytes) -> torch.Tensor:

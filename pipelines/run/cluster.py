@@ -107,7 +107,8 @@ def _load_libraries(config: Config, stages: tuple[dict[str, str], dict[str, str]
         spectral = importlib.import_module("clipmill.stages.features.kernels.spectral").Spectral(
             config.features, config.audio.sample_rate_hz, "cpu"
         )
-        spectral([np.zeros(max(config.audio.sample_rate_hz, config.features.min_samples), np.int16)])
+        rate_hz = config.audio.sample_rate_hz
+        spectral([np.zeros(max(rate_hz, config.features.at(rate_hz).min_samples), np.int16)])
     Sandbox(config, *stages).start()
     importlib.import_module("clipmill.pipelines.run.graph").output_root(config).connect()
 

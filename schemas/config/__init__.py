@@ -349,18 +349,57 @@ class Config(Frozen):
             raise error_at(
                 "output.images", "pictures show the log-mel, which is not computed; add `log_mel: {}` to features"
             )
-        nyquist = self.audio.sample_rate_hz / 2
-        mels = {"log_mel": self.features.log_mel}
-        if self.features.mfcc is not None:
-            mels["mfcc"] = self.features.mfcc.log_mel(self.features.log_mel)
-        for name, mel in mels.items():
+        if self.output.images is not None and self.output.images.range_db is not None:
+            mel = self.features.log_mel
+            if mel is not None and mel.per_db is None:
+                raise error_at(
+                    "output.images.range_db",
+                    "log_mel is normalised clip by clip, so its values are not in dB; leave range_db out, so that each clip's own range is drawn",
+                )
+        self._check_features()
+        return self
+
+    def _check_features(self) -> None:
+        """Check features against the sample rate and the length of clips."""
+        rate_hz = self.audio.sample_rate_hz
+        nyquist, at_rate = rate_hz / 2, self.features.at(rate_hz)
+        for name, mel in (("log_mel", at_rate.log_mel), ("mfcc", at_rate.of_mfcc)):
             if mel is None:
                 continue
-            if mel.fmax is not None and mel.fmax > nyquist:
-                raise error_at(f"features.{name}.fmax", f"fmax {mel.fmax:g} exceeds half the sample rate, {nyquist:g}")
+            of = f"features.{name}"
+            preset = getattr(self.features, name).preset
+            whose = f"features.{name}.preset {preset}" if preset is not None else f"features.{name}"
+            if mel.model_rate_hz not in (None, rate_hz):
+                raise error_at(
+                    "audio.sample_rate_hz",
+                    f"{whose} is for {mel.model_rate_hz} Hz, and this is {rate_hz}; set audio.sample_rate_hz: {mel.model_rate_hz}, or"
+                    f" {of}.model_rate_hz: null to compute it at any rate",
+                )
+            if mel.fmax is not None and not 0 < mel.fmax <= nyquist:
+                given = getattr(getattr(self.features, name), "fmax", None) or mel.fmax
+                if given < 0:
+                    raise error_at(f"{of}.fmax", f"fmax {given:g} is not above -{nyquist:g}, from half the sample rate")
+                raise error_at(f"{of}.fmax", f"fmax {mel.fmax:g} exceeds half the sample rate, {nyquist:g}")
             if mel.fmin >= (mel.fmax or nyquist):
-                raise error_at(f"features.{name}.fmin", f"fmin {mel.fmin:g} is not below fmax, {mel.fmax or nyquist:g}")
-        return self
+                raise error_at(f"{of}.fmin", f"fmin {mel.fmin:g} is not below fmax, {mel.fmax or nyquist:g}")
+            if mel.max_s is not None:
+                self._check_lengths(mel.max_s, whose, of)
+
+    def _check_lengths(self, max_s: float, whose: str, of: str) -> None:
+        """Refuse segments that are meant to be longer than a feature's clips can be. Whole recordings and ranges are measured one by one."""
+        for i, source in enumerate(self.sources):
+            spec = source.segment
+            key, length_s = "length_s", spec.length_s
+            if spec.mode == "speech":
+                key, length_s = "max_s", spec.max_s
+            elif spec.mode not in ("window", "fixed"):
+                key, length_s = "max_clip_s", spec.max_clip_s if "max_clip_s" in spec.model_fields_set else None
+            if length_s is not None and length_s > max_s:
+                raise error_at(
+                    f"sources[{i}].segment.{key}",
+                    f"{length_s:g} s is more than the {max_s:g} s that a clip of {whose} can have; set {key}: {max_s:g} or less, or"
+                    f" {of}.max_s: null to compute it of longer clips",
+                )
 
     def _check_label_columns(self) -> None:
         """Refuse a label column that is carried as a field while clips have no label."""

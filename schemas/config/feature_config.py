@@ -2,88 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from clipmill.schemas.config.model import Frozen, Positive, written_as
+from clipmill.schemas.config.mel_config import LogMel as LogMel
+from clipmill.schemas.config.mel_config import Mfcc as Mfcc
+from clipmill.schemas.config.model import Frozen, error_at, written_as
+from clipmill.schemas.config.stft_config import Spectrogram as Spectrogram
+from clipmill.schemas.log_scale import PAD_SUFFIX
 
 
-class Stft(Frozen):
-    """Configure a short-time Fourier transform. Defaults and conventions are librosa's."""
+class AtRate(NamedTuple):
+    """Transforms whose lengths are in samples. of_mfcc : the log-mel from which the coefficients are computed"""
 
-    n_fft: Annotated[int, Field(ge=16, le=65536)] = Field(2048, description="samples that a transform takes")
-    hop_length: Annotated[int, Field(ge=1, le=65536)] = Field(512, description="samples from one frame to the next")
-    win_length: Annotated[int, Field(ge=1)] | None = Field(None, description="default: n_fft")
-    window: Literal["hann", "hamming", "blackman", "ones"] = Field("hann", description="shape of the window")
-    center: bool = Field(True, description="whether a frame is centred on its sample, with padding at both ends")
-    pad_mode: Literal["constant", "reflect", "edge"] = Field("constant", description="kind of that padding")
-
-    @model_validator(mode="after")
-    def _check_window(self) -> Stft:
-        if self.win_length is not None and self.win_length > self.n_fft:
-            raise ValueError(f"win_length {self.win_length} exceeds n_fft {self.n_fft}")
-        return self
+    spectrogram: Spectrogram | None
+    log_mel: LogMel | None
+    of_mfcc: LogMel | None
 
     @property
-    def stft(self) -> tuple[int, int, int, str, bool, str]:
-        """Return the settings that two features must have in common to share one transform."""
-        return (self.n_fft, self.hop_length, self.win_length or self.n_fft, self.window, self.center, self.pad_mode)
+    def each(self) -> list[Spectrogram | LogMel]:
+        """Return those that are computed."""
+        return [spec for spec in self if spec is not None]
 
+    @property
+    def min_samples(self) -> int:
+        """Return the length in samples of the shortest clip that has a frame in every transform."""
+        return max((spec.framing.layout.min_samples for spec in self.each), default=1)
 
-class Spectrogram(Stft):
-    """Configure magnitude, power or dB of the transform: [1 + n_fft // 2, frames]."""
-
-    output: Literal["magnitude", "power", "magnitude_db"] = Field("magnitude_db", description="what is stored")
-    phase: bool = Field(False, description="also store the phase in radians")
-    top_db: Positive | None = Field(80.0, description="what is more than this below the clip's maximum is set to that")
-
-
-class LogMel(Stft):
-    """Configure a mel power spectrogram in dB: [n_mels, frames]."""
-
-    n_mels: Annotated[int, Field(ge=1, le=4096)] = Field(128, description="bands")
-    fmin: Annotated[float, Field(ge=0)] = Field(0.0, description="lower end of the lowest band, in Hz")
-    fmax: Positive | None = Field(
-        None, description="upper end of the highest band, in Hz; default: half the sample rate"
-    )
-    mel_scale: Literal["slaney", "htk"] = Field("slaney", description="formula of the mel scale")
-    norm: Literal["slaney"] | None = Field("slaney", description="slaney: each band has the same area")
-    power: Literal[1, 2] = Field(2, description="1: of the magnitude, 2: of the power")
-    top_db: Positive | None = Field(80.0, description="what is more than this below the clip's maximum is set to that")
-
-
-_AS_LOG_MEL = "as in log_mel; default: that of log_mel, or else its default"
-
-
-class Mfcc(Frozen):
-    """Configure the orthonormal DCT-II of a log-mel: [n_mfcc, frames]. Omitted keys are those of log_mel, or else librosa's defaults."""
-
-    n_mfcc: Annotated[int, Field(ge=1, le=4096)] = Field(20, description="coefficients")
-    lifter: Annotated[float, Field(ge=0)] = Field(0.0, description="coefficient of cepstral liftering; 0: none")
-    n_fft: Annotated[int, Field(ge=16, le=65536)] | None = Field(None, description=_AS_LOG_MEL)
-    hop_length: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description=_AS_LOG_MEL)
-    win_length: Annotated[int, Field(ge=1)] | None = Field(None, description=_AS_LOG_MEL)
-    window: Literal["hann", "hamming", "blackman", "ones"] | None = Field(None, description=_AS_LOG_MEL)
-    center: bool | None = Field(None, description=_AS_LOG_MEL)
-    pad_mode: Literal["constant", "reflect", "edge"] | None = Field(None, description=_AS_LOG_MEL)
-    n_mels: Annotated[int, Field(ge=1, le=4096)] | None = Field(None, description=_AS_LOG_MEL)
-    fmin: Annotated[float, Field(ge=0)] | None = Field(None, description=_AS_LOG_MEL)
-    fmax: Positive | None = Field(None, description=_AS_LOG_MEL)
-    mel_scale: Literal["slaney", "htk"] | None = Field(None, description=_AS_LOG_MEL)
-    norm: Literal["slaney", "none"] | None = Field(None, description=f"{_AS_LOG_MEL}; none: no normalisation")
-    top_db: Positive | None = Field(None, description=_AS_LOG_MEL)
-
-    def log_mel(self, base: LogMel | None) -> LogMel:
-        """Return the log-mel from which the coefficients are computed."""
-        changed = {
-            k: getattr(self, k)
-            for k in self.model_fields_set
-            if k in LogMel.model_fields and getattr(self, k) is not None
-        }
-        if changed.get("norm") == "none":
-            changed["norm"] = None
-        return LogMel.model_validate({**(base or LogMel()).model_dump(), **changed})
+    @property
+    def max_s(self) -> float | None:
+        """Return the length of the longest clip in seconds, None if there is no limit."""
+        return min((spec.max_s for spec in self.each if isinstance(spec, LogMel) and spec.max_s), default=None)
 
 
 class Features(Frozen):
@@ -131,12 +81,21 @@ class Features(Frozen):
         extra = self.model_extra or {}
         return {name: {} if value in (None, True) else value for name, value in extra.items() if value is not False}
 
-    @property
-    def min_samples(self) -> int:
-        """Return the length in samples of the shortest clip that has a frame in every transform."""
-        mfcc = self.mfcc.log_mel(self.log_mel) if self.mfcc is not None else None
-        transforms = [t for t in (self.spectrogram, self.log_mel, mfcc) if t is not None]
-        return max((1 if t.center else t.n_fft for t in transforms), default=1)
+    def at(self, sample_rate_hz: int) -> AtRate:
+        """Return the transforms with all lengths in samples.
+
+        Raises
+        ------
+        ValueError : a key does not fit to this rate, by `error_at`
+        """
+        of_mfcc = self.mfcc.log_mel(self.log_mel) if self.mfcc is not None else None
+        found: dict[str, Any] = {}
+        for name, spec in (("spectrogram", self.spectrogram), ("log_mel", self.log_mel), ("mfcc", of_mfcc)):
+            try:
+                found[name] = spec.at(sample_rate_hz) if spec is not None else None
+            except ValueError as error:
+                raise error_at(f"features.{name}", str(error)) from None
+        return AtRate(found["spectrogram"], found["log_mel"], found["mfcc"])
 
     @property
     def names(self) -> list[str]:
@@ -151,3 +110,8 @@ class Features(Frozen):
         if self.mfcc is not None:
             names.append("mfcc")
         return names
+
+    @property
+    def pad_names(self) -> list[str]:
+        """Return the names of the columns with each clip's value of silence."""
+        return ["log_mel" + PAD_SUFFIX] if self.log_mel is not None and self.log_mel.pad_value == "floor" else []

@@ -6,6 +6,7 @@ first clips; planning, decoding and builds without work do not need it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipmill.schemas.reasons import Reason
+from clipmill.schemas.units import to_samples
 from clipmill.stages.arrow_rows import float_lists, pcm_samples
 from clipmill.stages.stage import Stage, rejected
 
@@ -27,7 +29,7 @@ class Features(Stage):
     """Compute features of the canonical clips.
 
     Takes a table of `clipmill.schemas.tables.CLIPS` and adds two columns for each feature: float32 (or float16) values in row-major
-    order, and `<name>_shape`.
+    order, and `<name>_shape`. With `log_mel.pad_value: floor` there is also `log_mel_pad`, float32, the clip's value of silence.
 
     spec : an object with the attributes of `clipmill.schemas.config.feature_config.Features`
     sample_rate_hz : of the clips
@@ -35,8 +37,8 @@ class Features(Stage):
     device : cpu | cuda | auto (CUDA when there is a device)
 
     The shape is [bins, frames] for a mono clip and [channels, bins, frames] for several channels, which are computed separately,
-    including the floor of top_db. Clips that are shorter than a frame while `center` is off are rejected, and so are clips with
-    values that the stored dtype cannot represent.
+    including the floor of top_db. Clips that are shorter than a frame while `center` is off are rejected, and so are clips that are longer
+    than `max_s`, and clips with values that the stored dtype cannot represent.
     """
 
     spec: Any
@@ -53,6 +55,11 @@ class Features(Stage):
             "clip_too_short_for_features",
             "the clip is shorter than one analysis frame, and center is off",
             "set center: true, or drop such clips",
+        ),
+        Reason(
+            "clip_too_long_for_features",
+            "the clip is longer than features.log_mel.max_s, which a preset can set",
+            "cut shorter clips by segment, or set features.log_mel.max_s: null",
         ),
         Reason(
             "features_not_finite",
@@ -91,9 +98,11 @@ class Features(Stage):
             return table
         status, channels = table["status"].to_pylist(), table["n_channels"].to_pylist()
         pcm = table["pcm"].combine_chunks()
-        short = self.spec.min_samples
+        at_rate = self.spec.at(self.sample_rate_hz)
+        short, longest = at_rate.min_samples, at_rate.max_s
         rows: list[int] = []
         too_short: dict[int, str] = {}
+        too_long: dict[int, str] = {}
         signals: list[Any] = []
         for i, state in enumerate(status):
             if state != "clip":
@@ -102,18 +111,17 @@ class Features(Stage):
             if len(y) < short:
                 too_short[i] = f"{len(y)} samples, a frame has {short}"
                 continue
+            if longest is not None and len(y) > to_samples(longest, self.sample_rate_hz):
+                too_long[i] = f"{len(y) / self.sample_rate_hz:.3f} s, max_s is {longest:g}"
+                continue
             rows.append(i)
             signals.extend(np.ascontiguousarray(y[:, c]) for c in range(channels[i]))
         computed = self._spectral(signals) if signals else {}
         values: dict[str, list[Any]] = {n: [np.empty(0, self.spec.dtype)] * table.num_rows for n in names}
         shapes: dict[str, list[list[int] | None]] = {n: [None] * table.num_rows for n in names}
         for name in names:
-            at = 0
-            for i in rows:
-                n = channels[i]
-                parts = computed[name][at : at + n]
-                at += n
-                shape = list(parts[0].shape)
+            for i, parts in _by_row(computed.get(name, ()), rows, channels):
+                shape, n = list(parts[0].shape), channels[i]
                 values[name][i] = parts[0].reshape(-1) if n == 1 else np.concatenate([p.reshape(-1) for p in parts])
                 shapes[name][i] = shape if n == 1 else [n, *shape]
         columns = {name: float_lists(values[name], self.spec.dtype) for name in names}
@@ -123,11 +131,29 @@ class Features(Stage):
                 values[name][i], shapes[name][i] = np.empty(0, self.spec.dtype), None
         if beyond:
             columns = {name: float_lists(values[name], self.spec.dtype) for name in names}
-        table = rejected(rejected(table, too_short, "clip_too_short_for_features"), beyond, "features_not_finite")
+        for found, reason in (
+            (too_short, "clip_too_short_for_features"),
+            (too_long, "clip_too_long_for_features"),
+            (beyond, "features_not_finite"),
+        ):
+            table = rejected(table, found, reason)
         for name in names:
             table = table.append_column(name, columns[name])
             table = table.append_column(f"{name}_shape", pa.array(shapes[name], type=pa.list_(pa.int32())))
+        for name in self.spec.pad_names:
+            silences: list[float | None] = [None] * table.num_rows
+            for i, parts in _by_row(computed.get(name, ()), rows, channels):
+                silences[i] = None if i in beyond else min(float(p[0, 0]) for p in parts)
+            table = table.append_column(name, pa.array(silences, pa.float32()))
         return table
+
+
+def _by_row(parts: Sequence[Any], rows: Sequence[int], channels: Sequence[int]) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Yield each row with what was computed of its channels."""
+    at = 0
+    for i in rows if parts else ():
+        yield i, parts[at : at + channels[i]]
+        at += channels[i]
 
 
 def _not_finite(column: pa.LargeListArray) -> list[int]:

@@ -15,6 +15,7 @@ from clipmill.pipelines.read.frame_grid import FrameGrid, grids_of
 from clipmill.pipelines.read.transforms.transform import BatchTransform, Loaded, Sample, Transform
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.label_columns import EVENTS_COLUMN
+from clipmill.schemas.log_scale import PAD_SUFFIX
 from clipmill.schemas.tables import IMAGE_COLUMN
 
 At = Literal["random", "start", "center"]
@@ -32,8 +33,8 @@ class Crop(Transform):
 
     length_s : length in seconds
     at : cut at "random", or the "start" or "center" of the clip
-    pad : fill up shorter clips, "zero": with zeros at the end, and samples have the length before as `<name>_length`; "repeat": with the
-        clip again. None: leave them short
+    pad : fill up shorter clips, "zero": with zeros at the end, features that have a `<name>_pad` with that, and samples have the length before
+        as `<name>_length`; "repeat": with the clip again. None: leave them short
 
     Raises
     ------
@@ -137,7 +138,7 @@ def _n_frames(name: str, grid: FrameGrid, length: int) -> int:
     n = grid.n_frames(length)
     if n < 1:
         raise ClipmillError(
-            f"a crop of {length} samples has no frame of {name}, whose frames have {grid.n_fft} samples: crop to more"
+            f"a crop of {length} samples has no frame of {name}, whose frames have {grid.span} samples: crop to more"
         )
     return n
 
@@ -169,7 +170,10 @@ def _pad_with_zeros(sample: Sample, n: int, length: int, grids: Grids) -> None:
         there = sample[name].shape[-1]
         sample[f"{name}_length"] = Length(there)
         if there < size:
-            sample[name] = torch.nn.functional.pad(sample[name], (0, size - there))
+            filled = torch.nn.functional.pad(sample[name], (0, size - there))
+            if (silence := sample.get(name + PAD_SUFFIX)) is not None:
+                filled[..., there:] = silence
+            sample[name] = filled
     if n < length:
         _tell_times(sample, 0, length)
 
