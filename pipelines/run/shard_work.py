@@ -33,10 +33,10 @@ from clipmill.stages.lookup import stage_files
 from clipmill.stages.meter import Spent, add_seconds, spent, timed
 from clipmill.stages.reread import Reread
 from clipmill.stages.stage import Stage
+from clipmill.stages.storage.checked import is_as_written
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
-from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write import Write
 
@@ -175,7 +175,7 @@ class WriteShard:
     def _write(self, shard: pa.Table) -> Commit:
         write, donor = self.stages.write, find_donor(shard, self.stages)
         before = _expected(shard)
-        for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
+        for _ in range(shard.num_rows + 3):  # each repetition is without the donor, or without one more item
             tables = _Upstream(apply_stages(self.stages.after_cut, self.clips_of(shard, donor)))
             start_s = time.perf_counter()
             try:
@@ -184,6 +184,10 @@ class WriteShard:
                 return write(shard, iter(tables), donor, before if same else None)
             except DonorError:
                 donor = None
+            except OtherBytesError:
+                if donor is None or before is None or donor.key != before.key:
+                    raise
+                donor = None  # the shard's recordings may know better than its own clips
             except InputChangedError as change:
                 shard = without(shard, change.items, write.digests.of(shard["split"][0].as_py())[0])
             except ItemRejectedError as bad:
@@ -305,7 +309,15 @@ class _Block:
 
 
 def find_donor(shard: pa.Table, stages: Stages) -> Commit | None:
-    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings."""
+    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings.
+
+    A damaged shard is made from its own clips if features lie beside them and the file of the clips is sound.
+    """
+    before = _expected(shard)
+    if before is not None and before.audio_key:
+        audio = before.output("parquet")
+        if audio is not None and is_as_written(stages.write.root, audio):
+            return before
     key = shard["donor"][0].as_py()
     return sound_commit(stages.write.root, key) if key is not None else None
 
@@ -358,10 +370,7 @@ def _expected(shard: pa.Table) -> Commit | None:
 
 def _is_as_written(root: Root, commit: Commit) -> bool:
     """Return whether all files of a shard are those that its record names, so that only the record has to be written again."""
-    try:
-        return all(sha256_of(root, output.path) == output.sha256 for output in commit.outputs)
-    except FileNotFoundError:
-        return False
+    return all(is_as_written(root, output) for output in commit.outputs)
 
 
 RESULT = pa.schema(
