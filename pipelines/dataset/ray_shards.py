@@ -42,4 +42,5 @@ class ShardsInRay:
 
     def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
         for number in numbers[_NUMBER].to_pylist():
-            yield from shard_tables(self.root, *self.files[number], self.columns, self.names_beside)
+            file, beside = self.files[number]
+            yield from shard_tables(self.root, file, beside, self.columns, self.names_beside)
