@@ -59,8 +59,8 @@ class _Shard:
         own, others = divided(columns, published.names_beside if beside is not None else ())
         self._parts: list[_Part] = []
         with contextlib.ExitStack() as opening:
-            for each, names in ((file, own), (beside, others)):
-                if each is not None and (names or not others):
+            for each, names, is_read in ((file, own, own or not others), (beside, others, others)):
+                if each is not None and is_read:
                     self._parts.append(_Part(self._root, each, names, features))
                     opening.callback(self._parts[-1].file.close)
             self._stack = opening.pop_all()

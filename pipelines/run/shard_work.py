@@ -172,7 +172,7 @@ class WriteShard:
         self.stages.environment.enter()
         return _commit_shard(self.stages.write.root, shard, self._write)
 
-    def _write(self, shard: pa.Table) -> Commit:
+    def _write(self, shard: pa.Table) -> tuple[Commit, bool]:
         write, donor = self.stages.write, find_donor(shard, self.stages)
         before = _expected(shard)
         for _ in range(shard.num_rows + 3):  # each repetition is without the donor, or without one more item
@@ -181,7 +181,7 @@ class WriteShard:
             try:
                 # A recording that has changed meanwhile makes it another shard, of which nothing is expected.
                 same = before is not None and before.key == shard["key"][0].as_py()
-                return write(shard, iter(tables), donor, before if same else None)
+                return write(shard, iter(tables), donor, before if same else None), donor is not None
             except DonorError:
                 donor = None
             except OtherBytesError:
@@ -335,31 +335,34 @@ def _retry_storage(root: Root, work: Callable[[], T]) -> T:
         raise describe_os_error(error, root, "build a shard under") from None
 
 
-def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
+def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], tuple[Commit, bool]]) -> pa.Table:
     """Build and commit a shard, unless another build, or a task whose answer was lost, has committed it by now.
+
+    build : returns the commit, and whether the shard was made from committed clips
 
     A failure of storage becomes a row of the result: this shard stays uncommitted, and the others continue.
     """
 
     expected = _expected(shard)
 
-    def work() -> tuple[Commit, bool]:
+    def work() -> tuple[Commit, bool, bool]:
         if expected is None:
             committed = sound_commit(root, shard["key"][0].as_py())
             if committed is not None:
-                return committed, False
-        commit = expected if expected is not None and _is_as_written(root, expected) else build(shard)
+                return committed, False, False
+        is_whole = expected is not None and _is_as_written(root, expected)
+        commit, from_clips = (expected, False) if expected is not None and is_whole else build(shard)
         root.write_bytes(commit_path(commit.key), commit.to_json())
-        return commit, True
+        return commit, True, from_clips
 
     before = spent()
     try:
-        commit, built = _retry_storage(root, work)
+        commit, built, from_clips = _retry_storage(root, work)
     except StorageError as error:
         return _result(shard, error=error, spent_on_it=spent() - before)
     except OtherBytesError:
         return _result(shard, other_bytes=True, spent_on_it=spent() - before)
-    return _result(shard, commit=commit, built=built, spent_on_it=spent() - before)
+    return _result(shard, commit=commit, built=built, from_clips=from_clips, spent_on_it=spent() - before)
 
 
 def _expected(shard: pa.Table) -> Commit | None:
@@ -377,6 +380,7 @@ RESULT = pa.schema(
     [
         ("key", pa.string()),  # not the planned one if inputs of the shard changed
         ("built", pa.bool_()),  # false if it was committed already
+        ("from_clips", pa.bool_()),  # whether it was made from committed clips: a donor's, or its own
         ("n_items", pa.int64()),
         ("commit", pa.string()),  # the record as JSON
         ("error", pa.string()),  # why there is no commit; null if there is one
@@ -396,6 +400,7 @@ def _result(
     shard: pa.Table,
     commit: Commit | None = None,
     built: bool = False,
+    from_clips: bool = False,
     error: StorageError | None = None,
     other_bytes: bool = False,
     spent_on_it: Spent | None = None,
@@ -403,6 +408,7 @@ def _result(
     row = {
         "key": commit.key if commit else shard["key"][0].as_py(),
         "built": built,
+        "from_clips": from_clips,
         "n_items": shard.num_rows,
         "commit": commit.to_json().decode() if commit else None,
         "other_bytes": other_bytes,
