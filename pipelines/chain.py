@@ -22,7 +22,7 @@ from clipmill.pipelines.clip_lists import (
     divided,
     steps_of,
 )
-from clipmill.schemas.columns import audio_field, base_fields, corpus_fields, is_summed, role_of
+from clipmill.schemas.columns import audio_field, base_fields, beside, corpus_fields, is_summed, role_of
 from clipmill.schemas.config import Config
 from clipmill.schemas.config import Segment as SegmentSpec
 from clipmill.schemas.errors import ConfigError, StageError
@@ -152,13 +152,19 @@ class Chain:
         """Names of features that no statistics are made of: whole numbers that are names, and matrices whose rows are frames."""
         return tuple(f.name for f in self.derived_fields if role_of(f) == "feature" and not is_summed(f))
 
+    @property
+    def names_beside(self) -> tuple[str, ...]:
+        """Names of the columns that lie in files of their own beside the shards."""
+        return tuple(f.name for f in self.derived_fields) if self.config.output.features == "beside" else ()
+
     def fields(self, field_names: Sequence[str]) -> list[pa.Field]:
         """Return the columns of shards in their order. field_names : the corpus's own"""
         nested = [f for f in (*self.clip_fields, *self.derived_fields) if pa.types.is_nested(f.type)]
         nested.sort(key=lambda f: role_of(f) != "image")  # pictures come right after the audio
-        return [
+        columns = [
             *base_fields(self.config), *self.measured, *corpus_fields(field_names), audio_field(self.config), *nested,
         ]  # fmt: skip
+        return [beside(f) if f.name in self.names_beside else f for f in columns]
 
     @cached_property
     def stage_of_reason(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ shape : of one value, as names and numbers: ["n_samples", "n_channels"], [80, "n
     dimension in front
 settings : of features, pictures and audio, with all defaults filled in
 of : for a column of shapes, the feature that they belong to
+file : "features" where the column lies in the files beside the shards
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from clipmill.schemas.config.feature_config import Features, LogMel, Spectrogram
 from clipmill.schemas.config.image_config import Images
 from clipmill.schemas.config.model import fingerprint
 from clipmill.schemas.label_columns import EVENTS_COLUMN, LABELS_COLUMN
+from clipmill.schemas.layout import BESIDE
 from clipmill.schemas.tables import CHANNEL_COLUMN, FILE, IMAGE_COLUMN, manifest_schema
 
 Column = dict[str, Any]
@@ -109,6 +111,17 @@ def feature(
         column(name, values, meaning, unit, role="feature", shape=shape, settings=settings),
         column(f"{name}_shape", pa.list_(pa.int32()), f"shape of {name}", role="shape", of=name),
     )
+
+
+def beside(field: pa.Field) -> pa.Field:
+    """Return a column made by `column` as one that lies in the files beside the shards."""
+    about = json.loads((field.metadata or {}).get(_ABOUT, b"{}"))
+    return field.with_metadata({_ABOUT: json.dumps({**about, "file": BESIDE})})
+
+
+def names_beside(columns: Sequence[Column]) -> list[str]:
+    """Return the names of the columns that lie in the files beside the shards, from a snapshot's descriptions."""
+    return [column["name"] for column in columns if column.get("file") == BESIDE]
 
 
 def describe_columns(fields: Iterable[pa.Field]) -> list[Column]:

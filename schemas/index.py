@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from clipmill.schemas.layout import EXTENSIONS, FORMAT_VERSION, commit_path
+from clipmill.schemas.layout import FORMAT_VERSION, PAYLOAD, commit_path
 from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import REJECTIONS
@@ -209,7 +209,7 @@ class Sums:
         """Return the sums of records, added up in their order."""
         total = cls()
         for c in commits:
-            stored = sum(o.size_bytes for o in c.outputs if o.format in EXTENSIONS)
+            stored = sum(o.size_bytes for o in c.outputs if o.format in PAYLOAD)
             total += cls(c.counts, c.seconds, c.statistics, stored, 1)
         return total
 

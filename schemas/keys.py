@@ -37,15 +37,21 @@ class ConfigDigests:
 
     config, clips : of most splits
     of_splits : of those splits for which they are others
+    audio : of what else decides a shard's audio file, where features lie beside it; empty where they lie in it
     """
 
     config: str = ""
     clips: str = ""
     of_splits: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    audio: str = ""
 
     def of(self, split: str) -> tuple[str, str]:
         """Return the two digests for the shards of a split: of the whole configuration, and of what concerns clips."""
         return self.of_splits.get(split, (self.config, self.clips))
+
+    def audio_of(self, split: str) -> str:
+        """Return the digest for the audio files of a split; empty where features lie in them."""
+        return digest([self.of(split)[1], self.audio]) if self.audio else ""
 
 
 def shard_key(item_digests: Iterable[str], config_digest: str, split: str, partition: str) -> str:

@@ -4,6 +4,7 @@
 
     dataset.json                           format version and name, written once
     shards/<split>/<split>-<partition>-<key12>.parquet | .tar
+    features/<split>/<split>-<partition>-<key12>.parquet    what lies beside a shard; then that is named by its sha256
     commits/<key>.json                     a shard is committed when this exists
     commits/<key>.manifest.parquet, <key>.recordings.parquet    its part of the manifest, and its recordings
     commits/<key>.dropped.parquet          clips that `keep` dropped, with what was measured of them; only if there are any
@@ -40,18 +41,29 @@ SNAPSHOTS = "snapshots"
 KEPT = "annotations"
 KEPT_LIST = f"{KEPT}/kept.json"
 OWN_FILES = re.compile(
-    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
+    r"shards/(\w+)/\1-b[01]*-[0-9a-f]{12}\.(parquet|tar)|features/(\w+)/\3-b[01]*-[0-9a-f]{12}\.parquet|commits/[0-9a-f]{64}\.(json|(manifest|recordings|dropped)\.parquet)"
     r"|index/\w+-b[01]*-[0-9a-f]{16}\.[a-z]+\.parquet"
     r"|snapshots/\d{6}(\.json|/(manifest|rejections|duplicates)\.parquet)|builds/rejections\.parquet"
     r"|annotations/(kept\.json|(rows|items|table)-[0-9a-f]{64}\.parquet)"
 )
 """Names of the files that clipmill writes. Files with other names belong to somebody else and are not touched."""
 EXTENSIONS = {"parquet": "parquet", "webdataset": "tar"}
+"""Extensions of the files that hold clips, by format."""
+SHARDS, BESIDE = "shards", "features"
+"""Folders of the files that hold clips, and of those with what is computed from clips, where that lies beside them. The second is also
+the format of its files in records."""
+PAYLOAD = frozenset({*EXTENSIONS, BESIDE})
+"""Formats of the files that are a shard; the others are tables about it."""
 
 
 def shard_path(split: str, partition: str, key: str, extension: str) -> str:
     """Return the path of a shard's file, relative to the root."""
-    return f"shards/{split}/{split}-{partition}-{key[:12]}.{extension}"
+    return f"{SHARDS}/{split}/{split}-{partition}-{key[:12]}.{extension}"
+
+
+def beside_path(split: str, partition: str, key: str) -> str:
+    """Return the path of the file with what lies beside a shard's audio, relative to the root."""
+    return f"{BESIDE}/{split}/{split}-{partition}-{key[:12]}.parquet"
 
 
 def commit_path(key: str) -> str:

@@ -20,7 +20,7 @@ _OMITTED_IF_EMPTY = frozenset(
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
         "annotations_merged", "label_lists", "has_pcm_sha256", "duplicates", "clips_augmented", "range_ends", "range_sha256", "parts",
-        "limited",
+        "limited", "audio_key", "audio_digest",
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
@@ -113,7 +113,7 @@ class Seconds:
 class OutputFile:
     """Describe one file of a shard.
 
-    format : parquet | webdataset | manifest | recordings | dropped
+    format : parquet | webdataset | features | manifest | recordings | dropped
     rows : its clips or recordings
     range_ends, range_sha256 : where each range of a shard stops, in bytes, and its sha256, so that a part of the file can be checked; a range
         is part of one row group or of the footer. Empty for tables of records, and for shards that are older than ranges
@@ -138,6 +138,9 @@ class Commit:
     statistics : of its clips and features; without clips in records that are older than statistics
     remarks : {code, source, recording_id, source_uri, detail}, one for each code and recording that was used
     config_digest, clips_digest : of the configuration, the parts of `key` and `clips_key`; empty in older records
+    audio_key : key of all that its audio file depends on, where features lie beside it: shards that differ in these alone share the file.
+        Empty where features lie in the shard
+    audio_digest : of the configuration, the part of `audio_key`
     has_pcm_sha256 : its part of the manifest has a column with the sha256 of each clip's samples; false in older records
     """
 
@@ -158,6 +161,8 @@ class Commit:
     config_digest: str = ""
     clips_digest: str = ""
     has_pcm_sha256: bool = False
+    audio_key: str = ""
+    audio_digest: str = ""
     format_version: int = FORMAT_VERSION
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -298,6 +299,26 @@ def shard_schema(config: Config, fields: Iterable[pa.Field]) -> pa.Schema:
     features = {field.name: _hugging_face(field, config) for field in columns}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema(columns, metadata=metadata)
+
+
+def part_of_schema(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """Return a shard's schema with some of its columns alone, in its order, also in the metadata. names : of these"""
+    wanted = set(names)
+    return joined_schema([schema], [name for name in schema.names if name in wanted])
+
+
+def joined_schema(schemas: Sequence[pa.Schema], order: Iterable[str]) -> pa.Schema:
+    """Return the schema of several files with the same rows as if they were one. order : names of the columns; others are left out"""
+    fields = {field.name: field for schema in schemas for field in schema}
+    known = {name: about for schema in schemas for name, about in _features_of(schema).items()}
+    names = [name for name in order if name in fields]
+    metadata = {"huggingface": json.dumps({"info": {"features": {name: known[name] for name in names}}})}
+    return pa.schema([fields[name] for name in names], metadata=metadata)
+
+
+def _features_of(schema: pa.Schema) -> dict[str, Any]:
+    features: dict[str, Any] = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    return features
 
 
 def _hugging_face(field: pa.Field, config: Config) -> dict[str, object]:

@@ -59,7 +59,7 @@ OF_MODES: dict[str, dict[str, Any]] = {
 ALTERNATIVES: dict[str, Any] = {
     "sources[].root": "/elsewhere", "sources[].segment.mode": "whole", "sources[].segment.tail_noise_dbfs": -40.0,
     "sources[].raw.encoding": "s24le", "sources[].channels": "left", "sources[].track": 1, "sources[].clips": [{"silence": {"min_dbfs": -10}}],
-    "output.clip_id_bits": 128, "sources[].joins": [{"sidecar": "{stem}.speakers.csv"}],
+    "output.clip_id_bits": 128, "output.features": "beside", "sources[].joins": [{"sidecar": "{stem}.speakers.csv"}],
     "clips": [{"silence": {"min_dbfs": -30}}], "silence.min_dbfs": -40.0, "audio.channels": "keep", "audio.track": "first",
     "output.formats": ["webdataset"], "output.images.colormap": "viridis", "output.images.mode": "rgb", "output.images.range_db": [-60, 0],
     "output.audio_codec": "flac", "features.mfcc.norm": "none", "features.mfcc.window": "ones", "features.mfcc.center": False,

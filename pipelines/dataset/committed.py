@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmill.pipelines.dataset.index_parts import IndexPart
 from clipmill.pipelines.dataset.marks import Mark
@@ -54,7 +55,7 @@ def find_committed(
     """
     found = Committed(ShardSet(root, last))
     wanted = set(keys)
-    marked = {mark.key12 for mark in marks.values()} - {""}
+    marked = _Marked(marks)
     sizes = shard_sizes(root) if wanted and (last or committed_keys(root)) else {}
     for i, table in found.shards.known():
         wanted -= _take_known(found, i, table, wanted, sizes, marked)
@@ -62,7 +63,7 @@ def find_committed(
     unsound: dict[str, Commit] = {}
     for start in range(0, len(there), _AT_ONCE):  # a record takes some 100 kB of memory until it is added
         for key, commit in readable_commits(root, there[start : start + _AT_ONCE], sizes).items():
-            if commit.is_whole(sizes) and key[:12] not in marked:
+            if commit.is_whole(sizes) and not marked.has(key, [output.path for output in commit.outputs]):
                 found.shards.add(commit)
             else:
                 unsound[key] = commit
@@ -72,19 +73,33 @@ def find_committed(
     return found
 
 
+class _Marked:
+    """The shards with a file that is marked as damaged. An audio file with features beside it can belong to several."""
+
+    def __init__(self, marks: Mapping[str, Mark]) -> None:
+        self._paths = frozenset(marks)
+        self._keys12 = {mark.key12 for mark in marks.values()} - {""}
+
+    def has(self, key: str, paths: Iterable[str]) -> bool:
+        """Return whether a shard is one of them. paths : of its files"""
+        return bool(self._paths) and (key[:12] in self._keys12 or not self._paths.isdisjoint(paths))
+
+
 def _take_known(
-    found: Committed, part: int, table: pa.Table, wanted: Collection[str], sizes: Mapping[str, int], marked: set[str]
+    found: Committed, part: int, table: pa.Table, wanted: Collection[str], sizes: Mapping[str, int], marked: _Marked
 ) -> set[str]:
     """Take in the planned shards of a part of the index, and return their keys."""
     taken = set()
     rows = table.select(["key", "split", "bucket", "record_sha256"]).to_pylist()
-    for row, is_whole in zip(rows, are_whole(table, sizes), strict=True):
+    paths = pc.list_flatten(table["outputs"].combine_chunks()).field("path").to_pylist()
+    ends = table["outputs"].combine_chunks().offsets.to_pylist()
+    for i, (row, is_whole) in enumerate(zip(rows, are_whole(table, sizes), strict=True)):
         key = row["key"]
         if key not in wanted:
             continue
         taken.add(key)
         found.shards.add_known(part, row)
-        if not is_whole or key[:12] in marked:
+        if not is_whole or marked.has(key, paths[ends[i] : ends[i + 1]]):
             try:
                 found.damaged[key] = found.shards.content_of(key)
             except ClipmillError:

@@ -27,10 +27,13 @@ from clipmill.pipelines.dataset.stale_exports import find_stale_exports
 from clipmill.pipelines.dataset.tries import read_retries, update_retries
 from clipmill.schemas.index import Shard
 from clipmill.schemas.layout import (
+    BESIDE,
     BUILDS,
+    COMMITS,
     INDEX,
     OWN_FILES,
     REJECTED_FILE,
+    SHARDS,
     SNAPSHOTS,
     Retries,
     commit_path,
@@ -266,6 +269,6 @@ def _remove_empty_folders(root: Root, paths: Collection[str]) -> None:
     folders = {path.rpartition("/")[0] for path in paths}
     folders |= {"/".join(f.split("/")[:k]) for f in folders for k in range(1, len(f.split("/")))}
     for folder in sorted(folders, key=len, reverse=True):
-        if folder and folder not in ("shards", "commits", SNAPSHOTS, INDEX):
+        if folder and folder not in (SHARDS, BESIDE, COMMITS, SNAPSHOTS, INDEX):
             with contextlib.suppress(OSError):  # it holds other files
                 os.rmdir(root.full(folder))

@@ -29,7 +29,7 @@ from clipmill.pipelines.dataset.records_io import (
     sound_commits,
 )
 from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.layout import EXTENSIONS, REJECTED_FILE
+from clipmill.schemas.layout import PAYLOAD, REJECTED_FILE
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.schemas.remarks import REMARKS
@@ -55,7 +55,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         for format in (
             pc.list_flatten(part.table("shards", ["outputs"])["outputs"]).combine_chunks().field("format").to_pylist()
         ):
-            if format in EXTENSIONS:
+            if format in PAYLOAD:
                 files[format] = files.get(format, 0) + 1
     labels = {
         label: {"clips": n, "seconds": round(snapshot.seconds.by_label.get(label, 0.0), 3)}

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from clipmill.schemas.layout import DAMAGED, FORMAT_VERSION, OWN_FILES
+from clipmill.schemas.layout import BESIDE, COMMITS, DAMAGED, FORMAT_VERSION, OWN_FILES, SHARDS
 from clipmill.schemas.seal import sealed, unsealed
 from clipmill.stages.storage.root import Root
 
@@ -24,13 +24,16 @@ class Mark:
 
     @property
     def key12(self) -> str:
-        """First digits of the key of the shard that the file belongs to; empty for other files."""
+        """First digits of the key of the shard that the file belongs to; empty for other files.
+
+        An audio file with features beside it is named by its content: which shards it belongs to is in their records.
+        """
         return key12_of(self.path)
 
 
 def key12_of(path: str) -> str:
     """Return the first 12 digits of the key of the shard that a file belongs to; empty for other files."""
-    if not path.startswith(("commits/", "shards/")):
+    if not path.startswith((f"{COMMITS}/", f"{SHARDS}/", f"{BESIDE}/")):
         return ""
     match = _KEY.search(path)
     return (match[1] or match[2]) if match else ""

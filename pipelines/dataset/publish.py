@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.duplicates import find_duplicates
 from clipmill.pipelines.dataset.index_parts import IndexPart, StoredPart, in_turn
 from clipmill.pipelines.dataset.shard_set import schema_of_manifest
+from clipmill.schemas.columns import names_beside
 from clipmill.schemas.index import Sums
 from clipmill.schemas.index_part import MAX_SHARDS
-from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name, snapshot_path
+from clipmill.schemas.layout import BESIDE, SHARDS, SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.schemas.statistics import Statistics
 from clipmill.schemas.tables import REJECTIONS
@@ -149,7 +150,8 @@ def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
             continue
         snapshot = replace(draft.snapshot, number=number, parent=parent, files=files, parts=parts)
         # What other processes have committed may not be on the disk yet.
-        root.sync([commit_path("x"), *(f"shards/{split}/x" for split in snapshot.by_split)])
+        folders = (SHARDS, BESIDE) if names_beside(snapshot.columns) else (SHARDS,)
+        root.sync([commit_path("x"), *(f"{folder}/{split}/x" for folder in folders for split in snapshot.by_split)])
         return snapshot if root.create_bytes(snapshot_path(number), snapshot.to_json()) else None
 
 

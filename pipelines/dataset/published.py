@@ -20,20 +20,21 @@ from clipmill.pipelines.dataset.duplicates import DUPLICATES
 from clipmill.pipelines.dataset.identity import dataset_name
 from clipmill.pipelines.dataset.index_parts import IndexPart, in_turn
 from clipmill.pipelines.dataset.marks import mark
+from clipmill.pipelines.dataset.ray_shards import ShardsInRay
 from clipmill.pipelines.dataset.records_io import describe_missing_shards, read_commit, read_snapshot, shard_sizes
 from clipmill.pipelines.dataset.shard_columns import columns_of_shards, schema_of_first_tar, schema_of_parquet
 from clipmill.pipelines.dataset.shard_set import parts_of, schema_of_manifest
 from clipmill.pipelines.dataset.statistics_table import statistics_table
-from clipmill.schemas.columns import Column, feature_names
+from clipmill.schemas.columns import Column, feature_names, names_beside
 from clipmill.schemas.config import check_address
 from clipmill.schemas.config.model import did_you_mean
 from clipmill.schemas.config.split_config import Split
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import Shard, are_whole
 from clipmill.schemas.keys import digest
-from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name, snapshot_path
+from clipmill.schemas.layout import BESIDE, EXTENSIONS, SNAPSHOTS, commit_path, snapshot_name, snapshot_path
 from clipmill.schemas.records import Commit, OutputFile, Snapshot
-from clipmill.schemas.tables import REJECTIONS
+from clipmill.schemas.tables import REJECTIONS, joined_schema
 from clipmill.stages.storage.checked import ChangedBytesError
 from clipmill.stages.storage.failures import describe_os_error, repair_hint
 from clipmill.stages.storage.root import Root
@@ -270,6 +271,20 @@ class Published:
         return feature_names(self.columns)
 
     @cached_property
+    def names_beside(self) -> frozenset[str]:
+        """Names of the columns that lie in files beside the shards; none where features lie in them."""
+        return frozenset(names_beside(self.snapshot.columns))
+
+    @cached_property
+    def _beside(self) -> dict[str, OutputFile]:
+        files = ((shard.output("parquet"), shard.output(BESIDE)) for shard in self._shards)
+        return {file.path: beside for file, beside in files if file is not None and beside is not None}
+
+    def beside(self, file: OutputFile) -> OutputFile | None:
+        """Return the file with the features of a Parquet shard, None where these lie in the shard. file : one of `shards`"""
+        return self._beside.get(file.path) if self.names_beside else None
+
+    @cached_property
     def audio_codec(self) -> str:
         """The codec of the stored audio, flac or wav. For a snapshot of an older clipmill it is read from a shard, see `columns`."""
         for column in self.columns:
@@ -289,13 +304,13 @@ class Published:
         return "" in self.snapshot.seconds.clips_by_label
 
     def huggingface_features(self) -> dict[str, dict[str, Any]]:
-        """Return the columns of the Parquet shards as Hugging Face `datasets` describes them."""
+        """Return the columns of the Parquet shards, and of the files beside them, as Hugging Face `datasets` describes them."""
         features: dict[str, dict[str, Any]] = json.loads(self.schema.metadata[b"huggingface"])["info"]["features"]
         return features
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the Parquet shards, which is the same for all.
+        """The Arrow schema of the Parquet shards, which is the same for all; with the columns of the files beside them where there are any.
 
         Raises
         ------
@@ -304,7 +319,10 @@ class Published:
         first = next((f for split in self.splits for f in self.shards(split)), None)
         if first is None:
             raise ClipmillError(f"{self.root.url}: snapshot {self.snapshot.number} has no clips")
-        return schema_of_parquet(self.root, first)
+        if (beside := self.beside(first)) is None:
+            return schema_of_parquet(self.root, first)
+        order = [column["name"] for column in self.columns]
+        return joined_schema([schema_of_parquet(self.root, file) for file in (first, beside)], order)
 
     def check_columns(self, requested: Sequence[str], known: Sequence[str]) -> None:
         """Raise ClipmillError unless the requested columns are a list of known names."""
@@ -318,17 +336,21 @@ class Published:
     def shards(self, split: str, format: str = "parquet") -> list[OutputFile]:
         """Return the files of a split that hold clips, sorted by path.
 
-        format : "parquet" or "webdataset"
+        format : "parquet" or "webdataset"; "features" for the files beside Parquet shards, in the order of these
 
         Raises
         ------
         ClipmillError : the split does not exist, or its shards are not stored in this format
         """
+        if format == BESIDE and not self.names_beside:
+            raise ClipmillError(
+                f"{self.root.url}: nothing lies beside its shards; features are in them, unless it is built with output.features: beside"
+            )
         if split not in self.splits:
             raise ClipmillError(f"{self.root.url}: {self._no_such_split(split)}")
         outputs = [s.output(format) for s in self.all_shards(split)]
         if any(output is None for output in outputs):
-            formats = sorted({o.format for s in self._shards for o in s.outputs} & {"parquet", "webdataset"})
+            formats = sorted({o.format for s in self._shards for o in s.outputs} & {*EXTENSIONS})
             raise ClipmillError(
                 f"{self.root.url}: its shards are stored as {', '.join(formats)}, not as {format}; add {format} to output.formats and"
                 " build again, which makes the files from the committed clips"
@@ -342,7 +364,7 @@ class Published:
     def to_ray_dataset(self, split: str, columns: Sequence[str] | None = None) -> ray.data.Dataset:
         """Return a split as a Ray dataset, for `streaming_split` and Ray Train: one row per clip, as stored.
 
-        columns : names of columns of the Parquet files, by default all
+        columns : names of columns of the Parquet files, and of those beside them, by default all
 
         Raises
         ------
@@ -355,6 +377,10 @@ class Published:
             raise ClipmillError(f"{self.root.url}: split {split!r} has no clips")
         if columns is not None:
             self.check_columns(columns, self.schema.names)
+        if self.names_beside and (columns is None or not self.names_beside.isdisjoint(columns)):
+            pairs = [(output, self.beside(output)) for output in outputs]
+            wanted = columns if columns is not None else self.schema.names
+            return ShardsInRay(self.root, pairs, wanted, self.names_beside).dataset()
         files = [self.root.full(output.path) for output in outputs]
         import fsspec.implementations.local
         import pyarrow.fs

@@ -11,9 +11,11 @@ from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_
 from clipmill.schemas.forgotten import Forgotten
 from clipmill.schemas.index import record_sha256
 from clipmill.schemas.layout import (
+    BESIDE,
     COMMITS,
     FORGOTTEN_FILE,
     FORMAT_VERSION,
+    SHARDS,
     SNAPSHOTS,
     commit_path,
     snapshot_path,
@@ -169,15 +171,20 @@ def committed_keys(root: Root) -> set[str]:
 
 def shard_sizes(root: Root) -> dict[str, int]:
     """Return the sizes in bytes of all files of shards, and of all commit records, by path."""
-    return {**root.sizes("shards"), **root.sizes(COMMITS)}
+    return {path: n for folder in (SHARDS, BESIDE, COMMITS) for path, n in root.sizes(folder).items()}
 
 
-def remove_shard(root: Root, commit: Commit) -> None:
-    """Remove a shard that no snapshot names: first its record, so that it never counts as committed without its files."""
+def remove_shard(root: Root, commit: Commit, other: Commit) -> None:
+    """Remove a shard that no snapshot names: first its record, so that it never counts as committed without its files.
+
+    other : a shard that stays, with the files that both have
+    """
     root.remove(commit_path(commit.key))
     root.sync()
+    shared = {output.path for output in other.outputs}
     for output in commit.outputs:
-        root.remove(output.path)
+        if output.path not in shared:
+            root.remove(output.path)
 
 
 def read_forgotten(root: Root) -> Forgotten:

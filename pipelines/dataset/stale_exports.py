@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterator
 from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK, CROISSANT_FILE, CROISSANT_MARK, FOLDER_MARK
 from clipmill.stages.storage.root import Root
 
-_NAMED = re.compile(rb"shards/\w+/\w+-b[01]*-[0-9a-f]{12}\.(?:parquet|tar)|snapshots/\d{6}/manifest\.parquet")
+_NAMED = re.compile(
+    rb"(?:shards|features)/\w+/\w+-b[01]*-[0-9a-f]{12}\.(?:parquet|tar)|snapshots/\d{6}/manifest\.parquet"
+)
 
 
 def find_stale_exports(

@@ -22,7 +22,7 @@ from clipmill.pipelines.dataset.shard_set import parts_of
 from clipmill.pipelines.dataset.tries import read_generations, read_retries
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import Shard
-from clipmill.schemas.layout import SNAPSHOTS, commit_path, snapshot_name
+from clipmill.schemas.layout import BESIDE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Counts, OutputFile, Snapshot
 from clipmill.schemas.secret_values import hide_secrets
@@ -81,39 +81,46 @@ class _Check:
         for problem in commit.problems():
             self.damage(commit_path(key), problem)
         self.counts += commit.counts
-        for output in commit.outputs:
-            self._file(commit, output)
+        ids = {output.format: self._file(commit, output) for output in commit.outputs}
+        beside = commit.output(BESIDE)
+        if beside is not None and None not in (ids[BESIDE], ids.get("manifest")) and ids[BESIDE] != ids["manifest"]:
+            self.verdict.problems.append(f"{self.root.uri(beside.path)}: its rows are not about the clips of the shard")
 
-    def _file(self, commit: Commit, output: OutputFile) -> None:
+    def _file(self, commit: Commit, output: OutputFile) -> list[str] | None:
+        """Check a file; return the ids of its clips in the order of its rows, if it is sound and they are needed."""
         self.verdict.files += 1
+        ids: list[str] | None = None
         try:
             sha256 = sha256_of(self.root, output.path)
         except (FileNotFoundError, ValueError):
             self.damage(output.path, "missing")
-            return
+            return None
         except OSError as error:
             self.verdict.problems.append(
                 f"{self.root.uri(output.path)}: cannot be read: {hide_secrets(str(error.strerror or error))}"
             )
-            return
+            return None
         if sha256 != output.sha256:
             self.damage(output.path, f"its sha256 is {sha256[:12]}…, but the commit says {output.sha256[:12]}…")
-            return
+            return None
         self.verdict.size_bytes += output.size_bytes
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "webdataset":
                 rows = sum(m.name.endswith(".json") for m in tarfile.open(fileobj=stream, mode="r|"))  # noqa: SIM115
             else:
                 rows = pq.ParquetFile(stream, pre_buffer=False).metadata.num_rows
-                if output.format == "manifest":
+                if output.format in ("manifest", BESIDE):
                     stream.seek(0)
-                    self.ids.update(read_parquet(stream, ["clip_id"])["clip_id"].to_pylist())
+                    ids = read_parquet(stream, ["clip_id"])["clip_id"].to_pylist()
+                if output.format == "manifest":
+                    self.ids.update(ids or ())
         others = {"recordings": commit.n_items, "dropped": min(output.rows, commit.counts.clips_dropped)}
         expected = others.get(output.format, commit.counts.clips_stored)
         if not rows == output.rows == expected:
             self.verdict.problems.append(
                 f"{self.root.uri(output.path)}: it has {counted(rows, 'row')}; the commit says {output.rows}, and its counts say {expected}"
             )
+        return ids
 
     def part(self, part: StoredPart) -> dict[str, Shard]:
         """Check the files of a part of the index, and return its shards by key."""

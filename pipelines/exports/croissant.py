@@ -13,7 +13,7 @@ from clipmill.pipelines.exports.export_format import Format
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CROISSANT_FILE, CROISSANT_MARK
-from clipmill.schemas.layout import SNAPSHOTS, snapshot_name
+from clipmill.schemas.layout import BESIDE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.tables import manifest_schema
 
 FORMAT = Format("croissant.json in ROOT: metadata in MLCommons Croissant 1.1", place="root", whole_shards=True)
@@ -56,7 +56,7 @@ _CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-_MIME = {"parquet": "application/x-parquet", "webdataset": "application/x-tar"}
+_MIME = {"parquet": "application/x-parquet", "webdataset": "application/x-tar", BESIDE: "application/x-parquet"}
 _WHITE = re.compile(r"\s")
 _TYPES = {"string": "sc:Text", "double": "sc:Float", "int32": "sc:Integer", "int64": "sc:Integer"}
 """By the names of Arrow's."""

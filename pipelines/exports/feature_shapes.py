@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
-import pyarrow.parquet as pq
-
-from clipmill.pipelines.dataset.damage import legible
+from clipmill.pipelines.dataset.shard_table import shard_tables
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.read.clip_source import clips_of_shard
 from clipmill.schemas.index import Shard
-from clipmill.stages.storage.checked import open_checked
 
 Shape = tuple[int, ...]
 
@@ -35,11 +31,10 @@ def _shapes(asked: Export, shard: Shard, names: list[str]) -> Iterator[tuple[str
         for row in clips_of_shard(published, shard, features=True):
             yield from ((name, row[name].shape) for name in names)
         return
-    with (
-        legible(published.root, output.path),
-        contextlib.closing(open_checked(published.root, output, whole=False)) as stream,
-    ):
-        columns = [f"{name}_shape" for name in names]
-        table = pq.ParquetFile(stream, pre_buffer=False).read(columns=columns, use_threads=False)
+    columns = [f"{name}_shape" for name in names]
+    tables = shard_tables(
+        published.root, output, published.beside(output), columns, published.names_beside, whole=False
+    )
+    for table in tables:
         for name in names:
             yield from ((name, shape) for shape in {tuple(shape) for shape in table[f"{name}_shape"].to_pylist()})

@@ -21,7 +21,7 @@ from clipmill.pipelines.exports.public_shards import sha256_of_file, write_shard
 from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK
-from clipmill.schemas.layout import OWN_FILES
+from clipmill.schemas.layout import BESIDE, OWN_FILES, SHARDS
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import OutputFile
 from clipmill.schemas.secret_values import hide_secrets, remember_secrets
@@ -53,6 +53,8 @@ FORMAT = Format(
 RECORD = "clipmill.json"
 """File of a repository that says what was pushed: for each shard its own sha256, and that of the repository's file."""
 _TYPE = "dataset"
+_FOLDERS = (f"{SHARDS}/", f"{BESIDE}/")
+"""Folders of a repository that hold shards, and what lies beside them."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,15 @@ def export(asked: Export) -> list[str]:
 def _bring(asked: Export, options: HubOptions, api: Any) -> list[str]:
     repository = _look(asked, options, api)
     keeps = options.source_uris == "keep"
-    outputs = {f.path: f for split in asked.splits for f in asked.published.shards(split)}
+    formats = ("parquet", BESIDE) if asked.published.names_beside else ("parquet",)
+    outputs = {f.path: f for split in asked.splits for of in formats for f in asked.published.shards(split, of)}
     new = [output for path, output in outputs.items() if not _has(repository, output, keeps)]
-    gone = sorted(
-        p for p in repository.files if OWN_FILES.fullmatch(p) and p.startswith("shards/") and p not in outputs
-    )
-    patterns = {split: f"shards/{split}/*.parquet" for split in asked.splits}
+    gone = sorted(p for p in repository.files if OWN_FILES.fullmatch(p) and p.startswith(_FOLDERS) and p not in outputs)
+
+    def patterns(format: str) -> dict[str, str]:
+        folder = BESIDE if format == BESIDE else SHARDS
+        return {split: f"{folder}/{split}/*.parquet" for split in asked.splits}
+
     text = "".join(f"{line}\n" for line in card(asked, patterns, options.license)).encode()
     small = {CARD_FILE: text} if options.card == "write" else {}
     small = {path: content for path, content in small.items() if repository.files.get(path) != _blob_id(content)}
@@ -191,7 +196,7 @@ def _look(asked: Export, options: HubOptions, api: Any) -> _Repository:
 def _has(repository: _Repository, output: OutputFile, keeps: bool) -> bool:
     """Whether a repository has a shard as it is to be there."""
     there = repository.lfs.get(output.path)
-    if keeps or there is None:
+    if keeps or there is None or output.format == BESIDE:  # which has no addresses
         return there == output.sha256
     entry = repository.record.get(output.path)
     return (
@@ -214,15 +219,15 @@ def _note(asked: Export, options: HubOptions, repository: _Repository, change: _
         )
     if n := len(change.outputs) - len(change.new):
         asked.notes.append(
-            f"{counted(n, 'shard')} of {len(change.outputs):,} {'is' if n == 1 else 'are'} in the repository already"
+            f"{counted(n, _noun(asked))} of {len(change.outputs):,} {'is' if n == 1 else 'are'} in the repository already"
         )
 
 
 def _plan(asked: Export, options: HubOptions, repository: _Repository, where: str, change: _Change) -> None:
-    new, gone = change.new, change.gone
+    new, gone, noun = change.new, change.gone, _noun(asked)
     total = sum(output.size_bytes for output in new)
     asked.planned.append(
-        f"would commit to {where}: {counted(len(new), 'shard')} added ({_mb(total)}), {counted(len(gone), 'shard')} removed"
+        f"would commit to {where}: {counted(len(new), noun)} added ({_mb(total)}), {counted(len(gone), noun)} removed"
     )
     asked.planned.extend(f"add     {output.path}  {_mb(output.size_bytes)}" for output in new)
     asked.planned.extend(f"remove  {path}" for path in gone)
@@ -263,6 +268,10 @@ def _push(asked: Export, options: HubOptions, api: Any, repository: _Repository,
             repo_type=_TYPE,
             parent_commit=repository.commit,
         )
+
+
+def _noun(asked: Export) -> str:
+    return "file" if asked.published.names_beside else "shard"
 
 
 def _blob_id(content: bytes) -> str:

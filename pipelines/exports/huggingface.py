@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -14,6 +14,7 @@ from clipmill.pipelines.exports.export_format import Format
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CARD_FILE, CARD_MARK
 from clipmill.schemas.label_columns import LABELS_COLUMN
+from clipmill.schemas.layout import BESIDE
 
 FORMAT = Format(
     "README.md in ROOT, so that load_dataset(ROOT) returns splits, audio and labels", place="root", whole_shards=True
@@ -35,7 +36,10 @@ def export(asked: Export) -> list[str]:
     if foreign:
         raise ClipmillError(f"{root.uri(CARD_FILE)} is not one that clipmill wrote: move it away, then export again")
     check_splits(asked)
-    files = {split: [f.path for f in published.shards(split)] for split in asked.splits}
+
+    def files(format: str) -> dict[str, list[str]]:
+        return {split: [f.path for f in published.shards(split, format)] for split in asked.splits}
+
     return [asked.write(CARD_FILE, card(asked, files))]
 
 
@@ -48,39 +52,58 @@ def check_splits(asked: Export) -> None:
             )
 
 
-def card(asked: Export, files: Mapping[str, Any], license: str = "") -> list[str]:
-    """Return the lines of a dataset card.
+def card(asked: Export, files: Callable[[str], Mapping[str, Any]], license: str = "") -> list[str]:
+    """Return the lines of a dataset card. Where features lie beside the shards it has two configurations, `audio` and `features`.
 
-    files : paths or patterns of the shards of each split
+    files : returns, for a format of `Published.shards`, paths or patterns of the files of each split
     license : one of the Hub's names of licenses
     """
+    tables = [_table(asked, files, "default", "parquet", asked.published.schema.names)]
+    if beside := asked.published.names_beside:
+        names = asked.published.schema.names
+        tables = [
+            _table(asked, files, "audio", "parquet", [name for name in names if name not in beside]),
+            _table(asked, files, "features", BESIDE, [name for name in names if name in beside or name == "clip_id"]),
+        ]
+        tables[0][0]["default"] = True
+    infos = [info if beside else {k: v for k, v in info.items() if k != "config_name"} for _, info in tables]
     head = {
         **({"license": license} if license else {}),
         "pretty_name": asked.published.snapshot.name,
-        "configs": [
-            {"config_name": "default", "data_files": [{"split": split, "path": of} for split, of in files.items()]}
-        ],
-        "dataset_info": {"features": _features(asked), "splits": _splits(asked)},
+        "configs": [configuration for configuration, _ in tables],
+        "dataset_info": infos if beside else infos[0],
     }
-    return ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *_text(asked)]
+    text = _text(asked) + (_how_to_join(asked) if beside else [])
+    return ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(), "---", *text]
 
 
-def _splits(asked: Export) -> list[dict[str, Any]]:
+def _table(
+    asked: Export, files: Callable[[str], Mapping[str, Any]], name: str, format: str, columns: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a configuration of the card, and what it says of it. columns : that it has"""
+    data_files = [{"split": split, "path": of} for split, of in files(format).items()]
+    info = {"config_name": name, "features": _features(asked, columns), "splits": _splits(asked, format)}
+    return {"config_name": name, "data_files": data_files}, info
+
+
+def _splits(asked: Export, format: str) -> list[dict[str, Any]]:
     published = asked.published
     return [
         {
             "name": split,
-            "num_bytes": sum(f.size_bytes for f in published.shards(split)),
-            "num_examples": sum(f.rows for f in published.shards(split)),
+            "num_bytes": sum(f.size_bytes for f in published.shards(split, format)),
+            "num_examples": sum(f.rows for f in published.shards(split, format)),
         }
         for split in asked.splits
     ]
 
 
-def _features(asked: Export) -> list[dict[str, Any]]:
-    """Return the columns as the card's YAML has them."""
+def _features(asked: Export, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return columns as the card's YAML has them."""
     found: list[dict[str, Any]] = []
-    for name, feature in asked.published.huggingface_features().items():
+    wanted = set(columns)
+    every = asked.published.huggingface_features()
+    for name, feature in ((name, about) for name, about in every.items() if name in wanted):
         names = {str(i): label for i, label in enumerate(asked.published.classes)}
         lists = asked.published.snapshot.label_lists
         if name == "label" and names and not asked.published.has_unlabelled and not lists:
@@ -120,3 +143,16 @@ def _text(asked: Export) -> list[str]:
             clips, seconds = snapshot.seconds.clips_by_label.get(label, 0), snapshot.seconds.by_label.get(label, 0.0)
             lines.append(f"| {' '.join(label.split()).replace('|', '&#124;')} | {clips:,} | {seconds:,.1f} |")
     return lines
+
+
+def _how_to_join(asked: Export) -> list[str]:
+    split = asked.splits[0] if asked.splits else "train"
+    return [
+        "", "Audio and features are two configurations. Row i of both is about the same clip, and both have its `clip_id`:", "",
+        "```python",
+        "from datasets import concatenate_datasets, load_dataset", "",
+        f'audio = load_dataset(path, "audio", split="{split}")',
+        f'features = load_dataset(path, "features", split="{split}")',
+        'both = concatenate_datasets([audio, features.remove_columns("clip_id")], axis=1)',
+        "```",
+    ]  # fmt: skip

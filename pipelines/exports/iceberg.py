@@ -39,6 +39,11 @@ def check(asked: Export) -> None:
     url = published.root.url
     for split in asked.splits:
         published.shards(split)
+    if published.names_beside:
+        raise ClipmillError(
+            f"{url}: its features lie beside the shards (output.features: beside), and a row of an Iceberg table lies in one file: build it"
+            " with features inside, or export to lance"
+        )
     if halves := [c["name"] for c in published.columns if "halffloat" in c["type"]]:
         raise ClipmillError(
             f"{url}: {halves[0]} is stored as float16, which Iceberg does not have; build it as float32"

@@ -18,7 +18,7 @@ from clipmill.pipelines.read.clip_source import clip_rows, clips_of_shard
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import Shard
-from clipmill.schemas.layout import snapshot_name
+from clipmill.schemas.layout import BESIDE, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.tables import IMAGE_COLUMN, manifest_schema
 from clipmill.stages.storage.root import Root
@@ -66,12 +66,9 @@ def export(asked: Export) -> list[str]:
     schema = _schema(asked, shapes)
     try:
         before = _open(address, options)
-        shards = {
-            path: shard for split in asked.splits for shard in published.all_shards(split) if (path := _path(shard))
-        }
+        every = (shard for split in asked.splits for shard in published.all_shards(split) if shard.clips_kept)
         wanted = _wanted(asked) if asked.where is not None else None
-        if wanted is not None:
-            shards = {path: shard for path, shard in shards.items() if wanted.get(path)}
+        shards = {_name(shard): shard for shard in every if wanted is None or wanted.get(_path(shard))}
         same = before is not None and before.schema.equals(schema, check_metadata=True)
         held = _held(before) if before is not None and same else {}
         kept = {path: ids for path, ids in held.items() if path in shards}
@@ -155,9 +152,18 @@ def _held(dataset: Any) -> dict[str, list[int]]:
 
 
 def _path(shard: Shard) -> str:
-    """Return the path of the file that holds a shard's clips, empty where there are none."""
-    output = shard.output("parquet", "webdataset") if shard.clips_kept else None
+    """Return the path of the file that holds a shard's clips."""
+    output = shard.output("parquet", "webdataset")
     return output.path if output is not None else ""
+
+
+def _name(shard: Shard) -> str:
+    """Return the path that names a shard in the table: of the file with its features where these lie beside its clips.
+
+    That one is another after any change, while that of the clips stays when only features change.
+    """
+    output = shard.output(BESIDE)
+    return output.path if output is not None else _path(shard)
 
 
 def _wanted(asked: Export) -> dict[str, set[str]]:
@@ -227,6 +233,8 @@ def _batches(
                 columns.append(_feature(field, [row[field.name] for row in batch]))
             elif (of := field.name.removesuffix("_shape")) in shapes and of != field.name:
                 columns.append(pa.array([list(row[of].shape) for row in batch], field.type))
+            elif field.name == "shard":
+                columns.append(pa.array([_name(shard)] * len(batch), field.type))
             else:
                 columns.append(pa.array([row[field.name] for row in batch], field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.exports import Export
+from clipmill.schemas.layout import BESIDE
 from clipmill.schemas.records import OutputFile
 from clipmill.stages.storage.checked import open_checked
 
@@ -21,7 +22,8 @@ _ADDRESS = "source_uri"
 def write_shard(asked: Export, output: OutputFile, path: Path, with_addresses: bool) -> None:
     """Write a Parquet shard to a local file, checked while it is read.
 
-    with_addresses : have it byte for byte; otherwise `source_uri` is null in all rows, and everything else is as it is
+    with_addresses : have it byte for byte; otherwise `source_uri` is null in all rows, and everything else is as it is. A file beside a
+        shard has no addresses, and comes byte for byte
 
     Raises
     ------
@@ -29,7 +31,7 @@ def write_shard(asked: Export, output: OutputFile, path: Path, with_addresses: b
     """
     root = asked.published.root
     with legible(root, output.path), contextlib.closing(open_checked(root, output)) as stream:
-        if with_addresses:
+        if with_addresses or output.format == BESIDE:
             with path.open("wb") as sink:
                 shutil.copyfileobj(stream, sink, 1 << 20)
             return

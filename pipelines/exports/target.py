@@ -22,7 +22,7 @@ from clipmill.stages.storage.root import Root
 UNFINISHED = ".clipmill-shar-"
 """What folders are called that appear under their names when all is in them."""
 _NOT_WRITABLE = re.compile(r"(https?|ftp|sftp|github|data)://")
-_OWN = ("shards", "commits", "snapshots", "builds")
+_OWN = ("shards", "features", "commits", "snapshots", "builds")
 
 
 def target_root(address: str, dataset: Root) -> Root:

@@ -72,9 +72,11 @@ def files_fingerprint(chain: Chain) -> dict[str, Any]:
     images = config.output.images
     drawn = {"images": {**images.appearance, "version": Images.version}} if images is not None else {}
     computed = {"computed": [step.identity for step in chain.computed]} if chain.computed else {}
+    layout = {"layout": config.output.features} if config.output.features != "inside" else {}
     return {
         **drawn,
         **computed,
+        **layout,
         **_stored_fingerprint(chain),
         "features": fingerprint(config.features, by_alias=True, exclude=frozenset({"device"})),
         "mfcc_given": sorted(config.features.mfcc.model_fields_set) if config.features.mfcc else [],
@@ -82,6 +84,12 @@ def files_fingerprint(chain: Chain) -> dict[str, Any]:
         "audio_codec": config.output.audio_codec,
         "stages": {Features.identity: Features.version, Write.identity: Write.version},
     }
+
+
+def audio_fingerprint(chain: Chain) -> dict[str, Any]:
+    """Return what, besides their clips, changes the audio files that features lie beside: nothing of the derived stages."""
+    stages = {Write.identity: Write.version}
+    return {**_stored_fingerprint(chain), "audio_codec": chain.config.output.audio_codec, "stages": stages}
 
 
 def _stored_fingerprint(chain: Chain) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from clipmill.pipelines.plan.annotations.annotated import drained
 from clipmill.pipelines.plan.arrange import ItemCollector, in_chunks
 from clipmill.pipelines.plan.excluded import ExcludedClips, read_excluded
 from clipmill.pipelines.plan.few_items import Choice
-from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
+from clipmill.pipelines.plan.fingerprints import audio_fingerprint, clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.forgetting import leave_out_forgotten
 from clipmill.pipelines.plan.inventory import most_first
 from clipmill.pipelines.plan.items import configured_fields
@@ -187,7 +187,8 @@ def make_plan(
         noises = digest_of_noises(plan.noises) if plan.noises else ""
         plan.clips_digest = digest(clips_fingerprint(chain, plan.field_names, noises))
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
-        plan.digests = ConfigDigests(plan.config_digest, plan.clips_digest)
+        audio = digest(audio_fingerprint(chain)) if config.output.features == "beside" else ""
+        plan.digests = ConfigDigests(plan.config_digest, plan.clips_digest, audio=audio)
         excluded = ExcludedClips(config, read_excluded(config)) if config.exclude_clips is not None else None
         if few is not None:
             _take_few(few, collector, plan)

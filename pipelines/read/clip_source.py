@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.outcomes import clips_of
 from clipmill.pipelines.dataset.published import Published
+from clipmill.pipelines.dataset.shard_table import shard_tables
 from clipmill.pipelines.read.selection import selected
 from clipmill.schemas.index import Shard
 from clipmill.schemas.records import OutputFile
@@ -78,18 +78,15 @@ def clips_of_shard(published: Published, shard: Shard, features: bool = False, i
 
 
 def _of_parquet(published: Published, output: OutputFile, features: bool, images: bool) -> Iterator[Row]:
-    path = output.path
-    with legible(published.root, path), contextlib.closing(open_checked(published.root, output)) as stream:
-        file = pq.ParquetFile(stream, pre_buffer=False)
-        stored = published.feature_names
-        left_out = {*stored, *(f"{name}_shape" for name in stored)}
-        left_out |= {IMAGE_COLUMN} if published.has_images and not images else set()
-        plain = [name for name in file.schema_arrow.names if name not in left_out]
-        names = stored if features else []
-        for group in range(file.metadata.num_row_groups):
-            table = file.read_row_group(
-                group, columns=[*plain, *names, *(f"{name}_shape" for name in names)], use_threads=False
-            )
+    root, beside = published.root, published.beside(output)
+    stored = published.feature_names
+    left_out = {*stored, *(f"{name}_shape" for name in stored)}
+    left_out |= {IMAGE_COLUMN} if published.has_images and not images else set()
+    plain = [column["name"] for column in published.columns if column["name"] not in left_out]
+    names = stored if features else []
+    columns = [*plain, *names, *(f"{name}_shape" for name in names)]
+    with legible(root, output.path):
+        for table in shard_tables(root, output, beside, columns, published.names_beside):
             values = {name: list_values(table[name]) for name in names}
             sizes = {name: table[f"{name}_shape"].to_pylist() for name in names}
             for i, row in enumerate(table.select(plain).to_pylist()):
@@ -97,7 +94,7 @@ def _of_parquet(published: Published, output: OutputFile, features: bool, images
                 audio = row.pop("audio")
                 if images:
                     found[IMAGE_COLUMN] = row[IMAGE_COLUMN]["bytes"]
-                yield {**row, **found, "shard": path, "audio": audio["bytes"], "audio_name": audio["path"]}
+                yield {**row, **found, "shard": output.path, "audio": audio["bytes"], "audio_name": audio["path"]}
 
 
 def _of_tar(

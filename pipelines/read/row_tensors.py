@@ -44,7 +44,7 @@ class RowTensors:
         stored: list[str] = []
         if has_clips:
             shapes = {f"{name}_shape" for name in published.feature_names}
-            stored = [name for name in published.schema.names if name not in shapes]
+            stored = [column["name"] for column in published.columns if column["name"] not in shapes]
             published.check_columns(columns, list(dict.fromkeys([*stored, LABEL_ID, LABELS_COLUMN])))
         if self._has_lists and LABEL_ID in columns:
             raise ClipmillError(

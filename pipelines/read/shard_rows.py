@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipmill.pipelines.dataset.damage import legible
+from clipmill.pipelines.dataset.shard_table import CLIP_ID, RowFile, check_alignment, divided
 from clipmill.schemas.records import OutputFile
 from clipmill.stages.arrow_rows import list_values
-from clipmill.stages.storage.checked import open_checked
+from clipmill.stages.storage.root import Root
 
 if TYPE_CHECKING:
     from clipmill.pipelines.dataset.published import Published
@@ -37,11 +38,10 @@ class ShardRows:
 
     def take(self, shard: int, row: int) -> Row:
         file = self._files[shard]
-        with legible(self._published.root, file.path):
-            if self._open is None or self._open.path != file.path:
-                self.close()
-                self._open = _Shard(self._published, file)
-            return self._open.row(row, self._columns)
+        if self._open is None or self._open.path != file.path:
+            self.close()
+            self._open = _Shard(self._published, file, self._columns)
+        return self._open.row(row)
 
     def close(self) -> None:
         if self._open is not None:
@@ -50,40 +50,54 @@ class ShardRows:
 
 
 class _Shard:
-    """An open Parquet file and the row group that was read last."""
+    """An open shard: its Parquet file, or the one beside it, or both where columns of both are read."""
 
-    def __init__(self, published: Published, file: OutputFile) -> None:
-        self.path = file.path
-        self._features = set(published.feature_names)
-        self._stream: IO[bytes] = open_checked(published.root, file, whole=False)
-        try:
-            self.file = pq.ParquetFile(self._stream, pre_buffer=False)
-        except BaseException:
-            self._stream.close()
-            raise
-        metadata = self.file.metadata
-        self._starts = np.cumsum([0, *(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))])
+    def __init__(self, published: Published, file: OutputFile, columns: Sequence[str]) -> None:
+        self.path, self._root, self._columns = file.path, published.root, columns
+        beside = published.beside(file)
+        features = {*published.feature_names}
+        own, others = divided(columns, published.names_beside if beside is not None else ())
+        self._parts: list[_Part] = []
+        with contextlib.ExitStack() as opening:
+            for each, names, is_read in ((file, own, own or not others), (beside, others, others)):
+                if each is not None and is_read:
+                    self._parts.append(_Part(self._root, each, names, features))
+                    opening.callback(self._parts[-1].file.close)
+            self._stack = opening.pop_all()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def row(self, i: int) -> Row:
+        if len(self._parts) == 1:
+            return self._parts[0].row(i)
+        own, beside = (part.row(i) for part in self._parts)
+        check_alignment(self._root, self._parts[1].file, [own[CLIP_ID]], [beside[CLIP_ID]], i)
+        return {name: beside[name] if name in beside else own[name] for name in self._columns}
+
+
+class _Part:
+    """An open file of a shard, and the values of the row group that was read last. columns : of it; features : names of features"""
+
+    def __init__(self, root: Root, file: OutputFile, columns: Sequence[str], features: Collection[str]) -> None:
+        self._root, self._columns = root, columns
+        self._features = [name for name in columns if name in features]
+        self.file = RowFile(root, file, [*columns, *(f"{name}_shape" for name in self._features)], whole=False)
         self._group = -1
         self._values: dict[str, list[Any]] = {}
 
-    def close(self) -> None:
-        self.file.close()
-        self._stream.close()
-
-    def row(self, i: int, columns: Sequence[str]) -> Row:
-        group = int(np.searchsorted(self._starts, i, side="right")) - 1
-        if group != self._group:
-            features = [c for c in columns if c in self._features]
-            table = self.file.read_row_group(
-                group, columns=[*columns, *(f"{c}_shape" for c in features)], use_threads=False
-            )
-            self._values = {name: _values(table[name]) for name in columns}
-            for name in features:
-                shapes = table[f"{name}_shape"].to_pylist()
-                self._values[name] = [v.reshape(s) for v, s in zip(self._values[name], shapes, strict=True)]
-            self._group = group
-        place = i - int(self._starts[group])
-        return {name: _own(values[place]) for name, values in self._values.items()}
+    def row(self, i: int) -> Row:
+        group = self.file.group_of(i)
+        with legible(self._root, self.file.path):
+            if group != self._group:
+                table = self.file.group(group)
+                self._values = {name: _values(table[name]) for name in self._columns}
+                for name in self._features:
+                    shapes = table[f"{name}_shape"].to_pylist()
+                    self._values[name] = [v.reshape(s) for v, s in zip(self._values[name], shapes, strict=True)]
+                self._group = group
+            place = i - int(self.file.starts[group])
+            return {name: _own(values[place]) for name, values in self._values.items()}
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

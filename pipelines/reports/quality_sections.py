@@ -12,6 +12,7 @@ from clipmill.pipelines.reports.amounts import duration_text, moment_text, share
 from clipmill.pipelines.reports.markup import Safe, join, lines, table, tag
 from clipmill.pipelines.reports.report_facts import Facts
 from clipmill.schemas.config import Config
+from clipmill.schemas.layout import BESIDE
 from clipmill.schemas.plural import counted
 from clipmill.schemas.secret_values import hide_in_data, hide_secrets
 
@@ -227,6 +228,8 @@ def loading(facts: Facts) -> Safe:
         code += ["", "from datasets import load_dataset", "",
                  f'files = {{"{split}": snapshot.uris("{split}")}}',
                  'rows = load_dataset("parquet", data_files=files)']  # fmt: skip
+    if BESIDE in formats:
+        code += [f'beside = {{"{split}": snapshot.uris("{split}", "{BESIDE}")}}  # row i is about the clip of row i']
     if "webdataset" in formats:
         code += ["", "import webdataset", "",
                  f'samples = webdataset.WebDataset(snapshot.uris("{split}", "webdataset"), shardshuffle=False)']  # fmt: skip

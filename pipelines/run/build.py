@@ -358,7 +358,7 @@ class Builder:
                     if commit is None:  # it came out with other bytes
                         other.append(key)
                         continue
-                    self._count(commit, result["built"])
+                    self._count(commit, result["built"], result["from_clips"])
                     self.report.donors_unusable += (
                         result["built"] and commit.donor is None and commit.clips_key in donors
                     )
@@ -375,13 +375,13 @@ class Builder:
         content = self._damaged.get(shard["key"][0].as_py())
         return shard if content is None else with_expected(shard, content.decode())
 
-    def _count(self, commit: Commit, built: bool) -> None:
+    def _count(self, commit: Commit, built: bool, from_clips: bool) -> None:
         if not built:
             self.report.shards_reused += 1
             return
         self.report.shards_built += 1
         self.report.shards_healed += commit.key in self._damaged
-        if commit.donor is not None:
+        if from_clips:
             self.report.shards_from_clips += 1
         else:
             self.report.decoded_s += commit.seconds.decoded_s

@@ -60,6 +60,7 @@ def stages_of(config: Config, plan: Plan, device: str) -> Stages:
             schema=shard_schema(config, chain.fields(plan.field_names)),
             field_names=tuple(plan.field_names),
             feature_names=chain.feature_names,
+            beside=chain.names_beside,
             versions=chain.versions,
             device=device,
             max_temporary_mb=config.limits.max_temporary_mb,

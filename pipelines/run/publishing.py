@@ -26,7 +26,7 @@ from clipmill.schemas.findings import Finding
 from clipmill.schemas.index import are_whole
 from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, snapshot_name
 from clipmill.schemas.plural import counted
-from clipmill.schemas.records import Snapshot
+from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
 
 
@@ -141,8 +141,10 @@ def _of_newest(built: Built) -> set[str]:
 
 def _clear_marks(built: Built) -> None:
     """Remove the marks of what was repaired."""
-    made = {key[:12] for key in built.damaged if key in built.shards}
-    shards = [path for path, mark in built.marks.items() if mark.key12 in made]
+    made = {key: content for key, content in built.damaged.items() if key in built.shards}
+    keys12 = {key[:12] for key in made}
+    files = {output.path for content in made.values() for output in Commit.from_content(content).outputs}
+    shards = [path for path, mark in built.marks.items() if mark.key12 in keys12 or path in files]
     remove_marks(built.root, [*sorted(_of_newest(built)), *shards])
 
 

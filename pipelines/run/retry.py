@@ -130,7 +130,7 @@ def _take_back_equal_shards(root: Root, before: Iterable[Commit], commits: list[
         was = old.get((commit.split, commit.bucket))
         if was is not None and was.key != commit.key and _outcome(was) == _outcome(commit):
             items |= {row["item_id"] for row in recordings_of(root, commit)}
-            remove_shard(root, commit)
+            remove_shard(root, commit, was)
     return items
 
 

@@ -33,10 +33,10 @@ from clipmill.stages.lookup import stage_files
 from clipmill.stages.meter import Spent, add_seconds, spent, timed
 from clipmill.stages.reread import Reread
 from clipmill.stages.stage import ShardStage, Stage
+from clipmill.stages.storage.checked import is_as_written
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.patience import patiently
 from clipmill.stages.storage.root import Root
-from clipmill.stages.storage.versions import sha256_of
 from clipmill.stages.stored_clips import StoredClips
 from clipmill.stages.write import Write
 
@@ -186,18 +186,22 @@ class WriteShard:
         self.stages.environment.enter()
         return _commit_shard(self.stages.write.root, shard, self._write)
 
-    def _write(self, shard: pa.Table) -> Commit:
+    def _write(self, shard: pa.Table) -> tuple[Commit, bool]:
         write, donor = self.stages.write, find_donor(shard, self.stages)
         before = _expected(shard)
-        for _ in range(shard.num_rows + 2):  # each repetition is without the donor, or without one more item
+        for _ in range(shard.num_rows + 3):  # each repetition is without the donor, or without one more item
             tables = _Upstream(apply_stages(self.stages.after_cut, self.clips_of(shard, donor)))
             start_s = time.perf_counter()
             try:
                 # A recording that has changed meanwhile makes it another shard, of which nothing is expected.
                 same = before is not None and before.key == shard["key"][0].as_py()
-                return write(shard, iter(tables), donor, before if same else None)
+                return write(shard, iter(tables), donor, before if same else None), donor is not None
             except DonorError:
                 donor = None
+            except OtherBytesError:
+                if donor is None or before is None or donor.key != before.key:
+                    raise
+                donor = None  # the shard's recordings may know better than its own clips
             except InputChangedError as change:
                 shard = without(shard, change.items, write.digests.of(shard["split"][0].as_py())[0])
             except ItemRejectedError as bad:
@@ -319,7 +323,15 @@ class _Block:
 
 
 def find_donor(shard: pa.Table, stages: Stages) -> Commit | None:
-    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings."""
+    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings.
+
+    A damaged shard is made from its own clips if features lie beside them and the file of the clips is sound.
+    """
+    before = _expected(shard)
+    if before is not None and before.audio_key:
+        audio = before.output("parquet")
+        if audio is not None and is_as_written(stages.write.root, audio):
+            return before
     key = shard["donor"][0].as_py()
     return sound_commit(stages.write.root, key) if key is not None else None
 
@@ -337,31 +349,34 @@ def _retry_storage(root: Root, work: Callable[[], T]) -> T:
         raise describe_os_error(error, root, "build a shard under") from None
 
 
-def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], Commit]) -> pa.Table:
+def _commit_shard(root: Root, shard: pa.Table, build: Callable[[pa.Table], tuple[Commit, bool]]) -> pa.Table:
     """Build and commit a shard, unless another build, or a task whose answer was lost, has committed it by now.
+
+    build : returns the commit, and whether the shard was made from committed clips
 
     A failure of storage becomes a row of the result: this shard stays uncommitted, and the others continue.
     """
 
     expected = _expected(shard)
 
-    def work() -> tuple[Commit, bool]:
+    def work() -> tuple[Commit, bool, bool]:
         if expected is None:
             committed = sound_commit(root, shard["key"][0].as_py())
             if committed is not None:
-                return committed, False
-        commit = expected if expected is not None and _is_as_written(root, expected) else build(shard)
+                return committed, False, False
+        is_whole = expected is not None and _is_as_written(root, expected)
+        commit, from_clips = (expected, False) if expected is not None and is_whole else build(shard)
         root.write_bytes(commit_path(commit.key), commit.to_json())
-        return commit, True
+        return commit, True, from_clips
 
     before = spent()
     try:
-        commit, built = _retry_storage(root, work)
+        commit, built, from_clips = _retry_storage(root, work)
     except StorageError as error:
         return _result(shard, error=error, spent_on_it=spent() - before)
     except OtherBytesError:
         return _result(shard, other_bytes=True, spent_on_it=spent() - before)
-    return _result(shard, commit=commit, built=built, spent_on_it=spent() - before)
+    return _result(shard, commit=commit, built=built, from_clips=from_clips, spent_on_it=spent() - before)
 
 
 def _expected(shard: pa.Table) -> Commit | None:
@@ -372,16 +387,14 @@ def _expected(shard: pa.Table) -> Commit | None:
 
 def _is_as_written(root: Root, commit: Commit) -> bool:
     """Return whether all files of a shard are those that its record names, so that only the record has to be written again."""
-    try:
-        return all(sha256_of(root, output.path) == output.sha256 for output in commit.outputs)
-    except FileNotFoundError:
-        return False
+    return all(is_as_written(root, output) for output in commit.outputs)
 
 
 RESULT = pa.schema(
     [
         ("key", pa.string()),  # not the planned one if inputs of the shard changed
         ("built", pa.bool_()),  # false if it was committed already
+        ("from_clips", pa.bool_()),  # whether it was made from committed clips: a donor's, or its own
         ("n_items", pa.int64()),
         ("commit", pa.string()),  # the record as JSON
         ("error", pa.string()),  # why there is no commit; null if there is one
@@ -401,6 +414,7 @@ def _result(
     shard: pa.Table,
     commit: Commit | None = None,
     built: bool = False,
+    from_clips: bool = False,
     error: StorageError | None = None,
     other_bytes: bool = False,
     spent_on_it: Spent | None = None,
@@ -408,6 +422,7 @@ def _result(
     row = {
         "key": commit.key if commit else shard["key"][0].as_py(),
         "built": built,
+        "from_clips": from_clips,
         "n_items": shard.num_rows,
         "commit": commit.to_json().decode() if commit else None,
         "other_bytes": other_bytes,

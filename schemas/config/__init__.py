@@ -211,6 +211,12 @@ class Output(Frozen):
         description="width of the hash in clips' ids: 128 in new datasets, 48 to compare one with a dataset of an older clipmill",
     )
 
+    features: Literal["inside", "beside"] = later(
+        "inside",
+        description="where features and pictures lie: in the shards, or in files of their own beside these, so that a change of them"
+        " neither rewrites nor uploads audio",
+    )
+
     @field_validator("images", mode="before")
     @classmethod
     def _bare_key(cls, value: Any) -> Any:
@@ -345,6 +351,12 @@ class Config(Frozen):
         self._check_split_by_label()
         if self.clips is not None and self.silence.min_dbfs is not None:
             raise error_at("silence", "is short for `clips: [{silence: ...}]`; with `clips`, put it into that list")
+        if self.output.features == "beside" and "webdataset" in self.output.formats:
+            raise error_at(
+                "output.features",
+                "beside needs output.formats: [parquet], since the members of a WebDataset sample lie together in one tar; leave"
+                " webdataset out, or have features inside",
+            )
         if self.output.images is not None and self.features.log_mel is None:
             raise error_at(
                 "output.images", "pictures show the log-mel, which is not computed; add `log_mel: {}` to features"

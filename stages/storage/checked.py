@@ -55,6 +55,19 @@ def read_checked(root: Root, output: OutputFile) -> io.BytesIO:
     return io.BytesIO(content)
 
 
+def is_as_written(root: Root, output: OutputFile) -> bool:
+    """Return whether a file is there with the bytes that its record names; all of it is read, unless its size differs.
+
+    Raises
+    ------
+    OSError : storage failed
+    """
+    try:
+        return root.size(output.path) == output.size_bytes and sha256_of(root, output.path) == output.sha256
+    except FileNotFoundError:
+        return False
+
+
 class CheckedStream(SeekableReader):
     """A file whose ranges are read as a whole and checked before any byte of them is handed on.
 

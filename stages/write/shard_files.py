@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipmill.schemas.layout import EXTENSIONS
+from clipmill.schemas.layout import PAYLOAD
 from clipmill.schemas.records import OutputFile
 from clipmill.stages.arrow_rows import list_values
 
@@ -70,7 +70,7 @@ class HashingStream(io.RawIOBase):
     def output(self, path: str, format: str, rows: int) -> OutputFile:
         """Return the description of the file, once everything is written. Only shards have ranges: tables of records are read as a whole."""
         self.cut()
-        ranges = (self.range_ends, self.range_sha256) if format in EXTENSIONS else ([], [])
+        ranges = (self.range_ends, self.range_sha256) if format in PAYLOAD else ([], [])
         return OutputFile(path, format, self.sha256, self.size_bytes, rows, *ranges)
 
     def tell(self) -> int:
@@ -85,8 +85,18 @@ class HashingStream(io.RawIOBase):
         return self._digest.hexdigest()
 
 
+class Nowhere(io.RawIOBase):
+    """Where a file goes whose digest is wanted and which is there already."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
+
+
 class ShardFile(Protocol):
-    """One file of a shard. format : parquet | webdataset | manifest | recordings"""
+    """One file of a shard. format : as in its record"""
 
     format: str
 

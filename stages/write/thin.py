@@ -24,7 +24,9 @@ from clipmill.schemas.account import Account
 from clipmill.schemas.errors import DonorError
 from clipmill.schemas.keys import clips_digest_of, digest, shard_key
 from clipmill.schemas.layout import (
+    BESIDE,
     EXTENSIONS,
+    beside_path,
     commit_dropped_path,
     commit_manifest_path,
     commit_recordings_path,
@@ -37,6 +39,7 @@ from clipmill.stages.arrow_rows import float_lists
 from clipmill.stages.storage.parquet_tables import read_parquet
 from clipmill.stages.storage.root import Root
 from clipmill.stages.storage.versions import sha256_of
+from clipmill.stages.write.audio_file import audio_file
 from clipmill.stages.write.clip_sums import ShardStatistics
 from clipmill.stages.write.ledger import originals
 from clipmill.stages.write.shard_files import ParquetFile, ShardFile, TarFile
@@ -120,7 +123,10 @@ class Thin:
                     if output.format in ("recordings", "dropped"):
                         continue
                     self._check(commit, output)
-                    part, copied = self._copy(commit, output, key, files, statistics is None)
+                    if output.format == BESIDE:
+                        part, copied = self._copy_beside(commit, output, key, files)
+                    else:
+                        part, copied = self._copy(commit, output, key, files, statistics is None)
                     parts.append(part)
                     statistics = copied if copied is not None else statistics
                 path = commit_recordings_path(key)
@@ -136,7 +142,8 @@ class Thin:
                 _abandon(parts)
                 raise
         new_commit = replace(
-            commit, key=key, clips_key=clips_key, outputs=outputs, n_items=kept.num_rows, donor=commit.key,
+            commit, key=key, clips_key=clips_key, audio_key=_audio_key(commit, kept), outputs=outputs, n_items=kept.num_rows,
+            donor=commit.key,
             rejections=[r for r in commit.rejections if r["recording_id"] not in self.removed_ids],
             remarks=[r for r in commit.remarks if r["recording_id"] not in self.removed_ids],
         )  # fmt: skip
@@ -165,14 +172,17 @@ class Thin:
             if is_manifest
             else shard_path(commit.split, commit.bucket, key, EXTENSIONS[output.format])
         )
+        part: ParquetFile
         with contextlib.closing(self.root.open_read(output.path)) as stream:
             if output.format == "webdataset":
                 return self._copy_tar(commit, path, stream, files, with_statistics)
             file = pq.ParquetFile(stream, pre_buffer=False)
             schema = _as_written(file.schema_arrow)
-            part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
-            names = [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]
-            names = [name for name in names if _is_summed(commit, name)]
+            if commit.audio_key and not is_manifest:
+                part = files.enter_context(audio_file(self.root, commit.split, commit.bucket, schema))
+            else:
+                part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
+            names = [name for name in _features_of(schema) if _is_summed(commit, name)]
             sums = ShardStatistics(names) if with_statistics and not is_manifest else None
             for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
                 rows = pa.Table.from_batches([batch]).cast(schema)
@@ -182,6 +192,42 @@ class Thin:
                     if sums is not None:
                         sums.add(originals(rows))
             return part, sums.finish() if sums is not None else None
+
+    def _copy_beside(
+        self, commit: Commit, output: OutputFile, key: str, files: contextlib.ExitStack
+    ) -> tuple[ShardFile, Statistics | None]:
+        """Copy what lies beside the remaining clips; return the new file, not finished, and statistics.
+
+        Rows do not name their recordings: those of the manifest do, which are about the same clips in the same order.
+        """
+        manifest = commit.output("manifest")
+        if manifest is None:
+            raise DonorError(f"shard {commit.key[:12]} has no manifest")
+        self._check(commit, manifest)
+        with contextlib.closing(self.root.open_read(manifest.path)) as stream:
+            clips = read_parquet(stream)
+        path = beside_path(commit.split, commit.bucket, key)
+        with contextlib.closing(self.root.open_read(output.path)) as stream:
+            file = pq.ParquetFile(stream, pre_buffer=False)
+            schema = _as_written(file.schema_arrow)
+            part = ParquetFile(output.format, path, files.enter_context(self.root.write(path)), schema)
+            names = [name for name in _features_of(schema) if _is_summed(commit, name)]
+            sums, start = ShardStatistics(names), 0
+            for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
+                rows = pa.Table.from_batches([batch]).cast(schema)
+                about = clips.slice(start, rows.num_rows)
+                start += rows.num_rows
+                if rows["clip_id"].to_pylist() != about["clip_id"].to_pylist():
+                    raise ValueError(f"{output.path} is not about the clips of its shard")
+                is_kept = self._is_kept(about["recording_id"])
+                rows = rows.filter(is_kept)
+                if rows.num_rows:
+                    part.add(rows)
+                    counted = [name for name in ("duration_s", AUGMENTED_FROM) if name in about.column_names]
+                    for name in counted:
+                        rows = rows.append_column(name, about[name].filter(is_kept))
+                    sums.add(originals(rows))
+        return part, sums.finish()
 
     def _copy_dropped(self, commit: Commit, key: str, files: contextlib.ExitStack) -> list[ShardFile]:
         """Copy the remaining rows of the dropped clips; return the new file, not finished, or nothing if no rows remain."""
@@ -288,6 +334,18 @@ def _as_written(schema: pa.Schema) -> pa.Schema:
     """Return the schema with which a file was written. Reading renames the values of lists, and the name is part of the bytes."""
     fields = [pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_list(f.type) else f for f in schema]
     return pa.schema(fields, metadata=schema.metadata)
+
+
+def _features_of(schema: pa.Schema) -> list[str]:
+    return [f.name for f in schema if pa.types.is_list(f.type) and f"{f.name}{_SHAPE}" in schema.names]
+
+
+def _audio_key(commit: Commit, kept: pa.Table) -> str:
+    """Return the key of the audio file of the remaining items; empty where features lie in the shard."""
+    digests = kept["item_digest"].to_pylist()
+    if not commit.audio_digest or None in digests:
+        return ""
+    return shard_key(digests, commit.audio_digest, commit.split, commit.bucket)
 
 
 def _abandon(parts: list[ShardFile]) -> None:
