@@ -55,6 +55,29 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
         {**REPORT, "tried": by("recording", TEXT), "rejected_again": several(TEXT), "lost": by("recording", TEXT)}
     ),
     "demo": keys({**REPORT, "config": TEXT, "picture": TEXT}),
+    "init": keys(
+        {
+            **each(TEXT, "written root purpose"),
+            **each(WHOLE, "recordings other_files clips"),
+            "extensions": by("extension", WHOLE),
+            "headers": keys(
+                {
+                    **each(WHOLE, "read unreadable"),
+                    **each(SECONDS, "shortest_s median_s longest_s"),
+                    "rates_hz": by("rate", WHOLE),
+                    "channels": by("number of channels", WHOLE),
+                }
+            ),
+            "annotations": about(
+                "what could be used, as `annotations` of a source",
+                several(keys({"rows": about("looked at", WHOLE), "used": TRUTH}, each(TEXT, "sidecar table format"))),
+            ),
+            "recipe": maybe(TEXT),
+            "notes": several(TEXT),
+            "splits": by("split", WHOLE),
+            "config": about("as plain data", {"type": "object"}),
+        }
+    ),
     "plan": keys(PLAN),
     "status": keys(
         {

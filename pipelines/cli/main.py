@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from clipmill.pipelines.cli.building import build, demo, plan, retry
-from clipmill.pipelines.cli.command_line import fail
+from clipmill.pipelines.cli.command_line import colour_option, fail
 from clipmill.pipelines.cli.editor_schema import schema
 from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
@@ -20,6 +20,7 @@ from clipmill.pipelines.cli.keeping import forget, gc
 from clipmill.pipelines.cli.listening import sample
 from clipmill.pipelines.cli.recipes import recipes
 from clipmill.pipelines.cli.reporting import report
+from clipmill.pipelines.cli.starting import init
 from clipmill.pipelines.cli.terminal import guard_stderr, say
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
@@ -56,6 +57,7 @@ def main() -> None:
 
 
 for _command in (
+    init,
     build,
     retry,
     plan,
@@ -73,6 +75,7 @@ for _command in (
     recipes,
     schema,
 ):
+    _command.params.append(colour_option())
     main.add_command(_command)
 
 

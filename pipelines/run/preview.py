@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from clipmill.pipelines.plan.estimates import (
     rejected_by_reason,
     rejected_examples,
 )
-from clipmill.pipelines.plan.header_sample import choose, expect
+from clipmill.pipelines.plan.header_sample import Wanted, choose, expect
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.build import device_notes
 from clipmill.pipelines.run.foresight import SplitForecast, forecast_split
@@ -33,8 +33,10 @@ from clipmill.pipelines.run.graph import output_root
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.header_process import read_headers
 from clipmill.pipelines.run.output_check import check_output
-from clipmill.pipelines.run.scratch import beside, check_kind
+from clipmill.pipelines.run.scratch import Aside, beside, check_kind
+from clipmill.schemas.config import Config
 from clipmill.schemas.plural import counted
+from clipmill.stages.decode.header_length import HeaderLength
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +146,20 @@ def plan(
     file = load_config(config)
     with guarded(file):
         aside = beside(file, limit) if limit is not None else None
-        file = aside.file if aside is not None else file
+    return preview_of(file if aside is None else aside.file, read_headers if sample else None, aside)
+
+
+def preview_of(
+    file: ConfigFile,
+    read: Callable[[Config, Sequence[Wanted]], dict[str, HeaderLength]] | None,
+    aside: Aside | None = None,
+) -> Preview:
+    """Return what `build` would do; see `plan`.
+
+    file : the configuration, of a limited build that which is built aside
+    read : returns what headers of recordings say; None: the sizes of files decide
+    aside : where a limited build goes
+    """
     root = output_root(file.config)
     with guarded(file):
         file = check_output(file, root)
@@ -161,8 +176,8 @@ def plan(
         committed = frozenset(found.shards.keys)
         split = forecast_split(file.config, root, planned)
         expected = None
-        if sample:
-            lengths = read_headers(file.config, choose(planned.table))
+        if read is not None:
+            lengths = read(file.config, choose(planned.table))
             expected = expect(file.config, planned.table, lengths) if lengths else None
         rate = last_rate(root)
     missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)

@@ -1,11 +1,11 @@
-"""Order the shards of a build so that its workers end together, and two builders start apart."""
+"""In which order to build shards."""
 
 from __future__ import annotations
 
 import random
 
 
-def build_order(shard_s: list[float]) -> list[int]:
+def work_order(shard_s: list[float]) -> list[int]:
     """Return the order in which to build shards of these lengths in seconds.
 
     The order is random, so that two builders on one root start with different shards and find each other's done. But the shortest
