@@ -296,6 +296,18 @@ def test_varied_items_stay_within_their_seconds_and_take_parts_where_there_is_no
     assert len(VariedItems(4, 1e9, 0).choose([items(1, 1, 9)])) == 4
 
 
+def test_the_open_end_of_a_long_recording_is_taken_only_if_nothing_else_is_there() -> None:
+    rows = items(10, 1, 4).to_pylist()
+    for row in rows:
+        k = int(row["item_id"][-1])
+        row["span_start_s"], row["span_end_s"] = 100.0 * k, 100.0 * (k + 1) if k < 3 else None
+    table = pa.Table.from_pylist(rows, schema=ITEMS)
+    for seed in range(8):
+        assert not [name for name in VariedItems(30, 1e9, seed).choose([table]) if name.endswith("#3")]
+        assert not [name for name in VariedItems(40, 15.0, seed).choose([table]) if name.endswith("#3")]
+    assert len(VariedItems(40, 1e9, 0).choose([table])) == 40
+
+
 def test_a_part_of_a_recording_counts_as_the_recording(tmp_path: Path) -> None:
     write_audio(tmp_path / "in/long.wav", tone(60.0, 2000), 2000)
     source = {

@@ -344,3 +344,31 @@ def test_a_browser_shows_it_and_plays_a_clip(place: Path, told: dict[str, Any]) 
         assert tab.errors == []
 
     with_browser(look)
+
+
+def test_clips_of_long_recordings_come_from_many_places(tmp_path: Path) -> None:
+    for i in range(2):
+        y = np.concatenate([tone(10, 4000, seed=20 * i + k, peak=0.01 * (k + 1)) for k in range(20)])
+        write_audio(tmp_path / f"in/r{i}.flac", y, 4000)
+    source = {
+        "name": "s",
+        "root": str(tmp_path / "in"),
+        "segment": {"mode": "window", "length_s": 2},
+        "bytes_per_second": 3000,
+    }
+    config = {
+        "name": "d",
+        "sources": [source],
+        "audio": {"sample_rate_hz": 4000},
+        "output": {"root": str(tmp_path / "out")},
+    }
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    said = json.loads(
+        run("sample", tmp_path / "c.yaml", "--to", tmp_path / "s", "--clips", 4, "--json").splitlines()[-1]
+    )
+    assert len({clip["recording_id"] for clip in said["clips"]}) == 2
+    assert len({clip["start_s"] // 75 for clip in said["clips"]}) > 1
+    assert said["counts"]["recordings_used"] == 2
+    whole = clipmill.build(config, quiet=True)
+    levels = {row["clip_id"]: row["level_dbfs"] for row in open_dataset(whole.root).manifest().to_pylist()}
+    assert {clip["clip_id"]: clip["level_dbfs"] for clip in said["clips"]}.items() <= levels.items()

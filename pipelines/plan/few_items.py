@@ -16,12 +16,15 @@ from typing import Literal, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_ROUND = 4
-"""So many times more candidates than are wanted are held before those that cannot be chosen are forgotten."""
+_ROUND = 8
+"""So many times more candidates than are wanted are kept, since several can be parts of one recording."""
+_TOLD = ("item_id", "recording_id", "source", "split", "weight_ms", "span_start_s", "span_end_s")
 _MOST_GROUPS = 2_000
 _OTHERS = ""
 Group = tuple[str, str, str]
 """Source, split and label."""
+Candidate = tuple[bytes, str, str, float, bool]
+"""Chance, item, recording, seconds of its clips, and whether it is the last part of a recording, which is as long as there is more."""
 
 
 class Choice(Protocol):
@@ -81,6 +84,8 @@ def divided(n: int, sizes: Sequence[int]) -> list[int]:
 class VariedItems:
     """Choose so many items at random: of as many sources, splits and labels as there are, and of different recordings.
 
+    Of a long recording that has several parts, it is rather not the last, since how long that is can only be guessed.
+
     asked : number of items
     most_s : estimated seconds of their clips, beyond which no further ones are chosen
     seed : of the choice
@@ -97,42 +102,47 @@ class VariedItems:
         turns = sorted(groups, key=lambda group: _chance(str(self._seed), "\n".join(group)))
         chosen: set[str] = set()
         recordings: set[str] = set()
-        seconds = 0.0
-        for is_new in (True, False):  # parts of a recording that has been met only where there are no others
-            lines = {group: iter(heapq.nsmallest(self.asked, groups[group])) for group in turns}
-            turn = turns
+        seconds, is_full = 0.0, False
+        # More of a recording that has been met, and ends of recordings, only where there is nothing else.
+        for is_new, with_ends in ((True, False), (False, False), (False, True)):
+            lines = {group: iter(sorted(groups[group])) for group in turns}
+            turn = [] if with_ends and is_full else turns
             while turn and len(chosen) < self.asked:
                 left = []
                 for group in turn:
-                    for _, item, recording, weight_s in lines[group]:
-                        is_wanted = item not in chosen and not (is_new and recording in recordings)
-                        if is_wanted and (not chosen or seconds + weight_s <= self._most_s):
-                            chosen.add(item)
-                            recordings.add(recording)
-                            seconds += weight_s
-                            left.append(group)
-                            break
+                    for _, item, recording, weight_s, is_open in lines[group]:
+                        if item in chosen or (is_new and recording in recordings) or (is_open and not with_ends):
+                            continue
+                        if chosen and seconds + weight_s > self._most_s:
+                            is_full = True
+                            continue
+                        chosen.add(item)
+                        recordings.add(recording)
+                        seconds += weight_s
+                        left.append(group)
+                        break
                     if len(chosen) == self.asked:
                         break
                 turn = left
         return chosen
 
-    def _groups(self, items: Iterable[pa.Table]) -> dict[Group, list[tuple[bytes, str, str, float]]]:
-        """Return of each group the items that come first by chance: the chance, the item, its recording and its seconds."""
-        groups: dict[Group, list[tuple[bytes, str, str, float]]] = {}
+    def _groups(self, items: Iterable[pa.Table]) -> dict[Group, list[Candidate]]:
+        """Return of each group the items that come first by chance."""
+        groups: dict[Group, list[Candidate]] = {}
         for table in items:
-            names = [table[name].to_pylist() for name in ("item_id", "recording_id", "source", "split", "weight_ms")]
+            names = [table[name].to_pylist() for name in _TOLD]
             for i, labels in enumerate(_labels(table)):
-                item, recording, source, split, weight_ms = (column[i] for column in names)
-                one = (_chance(str(self._seed), item), item, recording, weight_ms / 1000)
+                item, recording, source, split, weight_ms, start_s, end_s = (column[i] for column in names)
+                is_open = bool(start_s) and end_s is None
+                one = (_chance(str(self._seed), item), item, recording, weight_ms / 1000, is_open)
                 for label in labels:
                     group = (source, split, label)
                     if group not in groups and len(groups) >= _MOST_GROUPS:
                         group = (source, split, _OTHERS)
                     own = groups.setdefault(group, [])
                     own.append(one)
-                    if len(own) >= _ROUND * self.asked + 1000:
-                        own[:] = heapq.nsmallest(self.asked, own)
+                    if len(own) >= 2 * _ROUND * self.asked + 100:
+                        own[:] = heapq.nsmallest(_ROUND * self.asked, own)
         return groups
 
 

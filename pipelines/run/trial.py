@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from clipmill.pipelines.config_file import ConfigFile, load_config
@@ -21,6 +22,10 @@ _ITEMS_PER_CLIP = 2
 """Recordings that are read for each clip that is wanted, since some give none."""
 _MOST_S = 1800.0
 """Audio of clips, as estimated, beyond which no further recording is read: a minute of work even with slow stages."""
+
+
+_PART_S = 75.0
+"""Length of the parts of long recordings, so that many of them can be read; clips do not depend on it."""
 
 
 @contextmanager
@@ -47,7 +52,13 @@ def tried_out(
     # A hidden folder: what is in it is not listed as recordings, even if a source's tree holds temporary files.
     with tempfile.TemporaryDirectory(prefix=".clipmill-sample-", ignore_cleanup_errors=True) as folder:
         with guarded(file):
-            aside = elsewhere(file, f"{folder}/dataset", "", few, in_process=True)
+            aside = elsewhere(_in_short_parts(file), f"{folder}/dataset", "", few, in_process=True)
         with guarded(aside.file):
             report = Builder(aside.file, None, None, quiet, aside).run(accept=True)
         yield report.raise_for_status(), output_root(aside.file.config)
+
+
+def _in_short_parts(file: ConfigFile) -> ConfigFile:
+    output = file.config.output
+    output = output.model_copy(update={"shard_seconds": min(output.shard_seconds, _PART_S)})
+    return replace(file, config=file.config.model_copy(update={"output": output}))
