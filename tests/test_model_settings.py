@@ -44,13 +44,13 @@ def write_config(folder: Path, models: Path, features: dict[str, Any]) -> Path:
         ({"file": "names.txt", "output": "embedding"}, "names.txt is neither ONNX nor TorchScript"),
         ({"file": "", "output": "embedding"}, "file"),
         ({"file": "three.onnx", "output": "embedding"}, r"takes 3 inputs \(x, y, z\)"),
-        ({"file": "lengths.pt", "output": "embedding"}, "set lengths: true if lengths takes their lengths"),
-        ({"file": "pool.pt", "output": "embedding", "lengths": True}, "takes 1 input .*leave lengths out"),
+        ({"file": "pair.onnx", "output": "embedding"}, "set lengths: true if lengths takes their lengths"),
+        ({"file": "levels.onnx", "output": "embedding", "lengths": True}, "takes 1 input .*leave lengths out"),
         ({"file": "lost.onnx", "output": "embedding"}, r"shape \[1, 8000\] for 2 clips, and its first axis must be that of clips"),
-        ({"file": "pool.pt", "output": "tokens"}, "gives 0 as floats, and tokens are whole numbers"),
-        ({"file": "codec.pt", "output": "scores"}, "whole numbers, and scores needs floats"),
+        ({"file": "levels.onnx", "output": "tokens"}, "gives embedding as floats, and tokens are whole numbers"),
+        ({"file": "whole.onnx", "output": "scores"}, "whole numbers, and scores needs floats"),
         ({"file": "half.onnx", "output": "embedding"}, r"takes tensor\(float16\) as x; expected float32"),
-        ({"file": "frames.pt", "output": "embedding"}, "raises an error for a batch of 8,000 samples"),
+        ({"file": "picky.onnx", "output": "embedding"}, "raises an error for a batch of 8,000 samples"),
         ({"file": "levels.onnx", "output": "embedding", "axes": ["batch", 1, "samples"]}, "say in axes what its axes are"),
         ({"file": "panns.onnx", "input": "log_mel", "output": "scores"}, "has 2 outputs: probabilities, bands; say with from"),
         ({"file": "levels.onnx", "output": {"kind": "scores", "from": "logits"}}, "there is no 'logits'"),
@@ -82,7 +82,7 @@ def test_log_mel_must_be_there_and_a_field_must_not(models: Path, tmp_path: Path
     )
     with pytest.raises(ConfigError, match=r"input: log_mel needs features\.log_mel"):
         chain_of(clipmill.load_config(config).config)
-    features = {"device": "cpu", "model": {"file": "pool.pt", "output": "embedding"}}
+    features = {"device": "cpu", "model": {"file": "levels.onnx", "output": "embedding"}}
     config = write_config(tmp_path, models, features)
     with pytest.raises(ConfigError, match="the corpus has a field 'embedding'"):
         chain_of(clipmill.load_config(config).config).check_names(["embedding"])

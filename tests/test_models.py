@@ -297,7 +297,7 @@ def test_a_model_that_dies_is_started_again(models: Path) -> None:
     stage = stage_of(models, {"file": "levels.onnx", "output": "embedding", "batch": 1})
     signals = [noise(0.1, i)[:, 0] for i in range(4)]
     before = pa.concat_tables(stage(clip_rows(signals)))
-    (process,) = [p for key, p in model_process._running.items() if key[1].endswith("levels.onnx")]
+    (process,) = [p for key, p in model_process._running.items() if key[1] == str(models / "levels.onnx")]
     os.kill(process._process.pid, signal.SIGKILL)
     process._process.wait()
     assert pa.concat_tables(stage(clip_rows(signals))) == before

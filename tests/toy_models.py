@@ -177,9 +177,23 @@ def axis_lost() -> bytes:
     return model(nodes, [value_info("x", ["b", "n"])], [value_info("y", [1, "n"])])
 
 
-def three_inputs() -> bytes:
-    nodes = [node("Sum", ["x", "y", "z"], ["sum"])]
-    return model(nodes, [value_info(name, ["b", "n"]) for name in "xyz"], [value_info("sum", ["b", "n"])])
+def summed(*names: str) -> bytes:
+    """Return an ONNX model with several inputs."""
+    nodes = [node("Sum", names, ["sum"])]
+    return model(nodes, [value_info(name, ["b", "n"]) for name in names], [value_info("sum", ["b", "n"])])
+
+
+def whole() -> bytes:
+    """Return an ONNX model that gives whole numbers."""
+    nodes = [node("Cast", ["x"], ["codes"], integer("to", INT64))]
+    return model(nodes, [value_info("x", ["b", "n"])], [value_info("codes", ["b", "n"], INT64)])
+
+
+def picky() -> bytes:
+    """Return an ONNX model that takes only lengths of whole frames of 7 samples."""
+    nodes = [node("Reshape", ["x", "shape"], ["y"])]
+    io = [value_info("x", ["b", "n"])], [value_info("y", ["b", "t", 7])]
+    return model(nodes, *io, [tensor("shape", [0, -1, 7], INT64)])
 
 
 def write_all(folder: Path) -> Path:
@@ -199,7 +213,13 @@ def write_all(folder: Path) -> Path:
         "yamnet": one_clip(),
         "levels": levels(),
     }
-    files |= {"lost": axis_lost(), "three": three_inputs()}
+    files |= {
+        "lost": axis_lost(),
+        "three": summed("x", "y", "z"),
+        "pair": summed("x", "lengths"),
+        "whole": whole(),
+        "picky": picky(),
+    }
     files |= {
         "second": levels(n_samples=8000),
         "half": levels(kind=FLOAT16),

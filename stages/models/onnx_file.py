@@ -107,8 +107,8 @@ def _check_tensor(tensor: memoryview) -> None:
     for number, value in _fields(tensor):
         if number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_LOCATION and value == _EXTERNAL):
             raise UnusableModelError(
-                "has its weights in another file, which is not read: save it as one file, as onnx.save_model(model, path,"
-                " save_as_external_data=False) does"
+                "has its weights in another file, which is not read: make it one file with torch.onnx.export(..., external_data=False),"
+                " or onnx.save_model(onnx.load(path), path)"
             )
 
 
