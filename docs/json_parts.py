@@ -62,6 +62,10 @@ SATURATION = keys(
         "clips_unknown": WHOLE,
     }
 )
+LIMITED = about(
+    "of a build of a few recordings: how many were asked for, and how many it has and left out; empty for a whole dataset",
+    {"type": "object", "properties": each(WHOLE, "asked recordings recordings_left_out annotations_left_out")},
+)
 COUNTS = keys(
     {
         **each(
@@ -129,6 +133,7 @@ REPORT: dict[str, Schema] = {
     "classes": several(TEXT),
     "passed_over": by("source", by("kind of file", WHOLE)),
     "side_changes": MOVES,
+    "limited": LIMITED,
     "measured": by("column", {"type": "object"}),
     "clip_notes": by("column", by("note", WHOLE)),
     "index_damaged": several(TEXT),
@@ -213,6 +218,7 @@ SHOW: list[Schema] = [
             "classes": several(TEXT),
             "counts": COUNTS,
             **each(WHOLE, "recordings_listed recordings_without_annotations recordings_forgotten"),
+            "limited": LIMITED,
             "manifest": maybe(TEXT),
             "examples": about(
                 "clips",
@@ -292,6 +298,8 @@ PLAN = {
     "rejected_examples": by("reason", {"type": "object"}),
     "rejections": several({"type": "object"}),
     "noted": by("note", WHOLE),
+    "limited": LIMITED,
+    "root": TEXT,
     "passed_over": by("source", by("kind of file", WHOLE)),
     "estimate": keys(
         {

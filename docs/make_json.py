@@ -20,6 +20,7 @@ from json_parts import (
     FILES,
     FORGET,
     MOVES,
+    NUMBER,
     PAIR,
     PLAN,
     PROBLEM,
@@ -29,6 +30,7 @@ from json_parts import (
     REMARK,
     REPORT,
     SATURATION,
+    SECONDS,
     SHOW,
     SIZES,
     TABLE,
@@ -53,6 +55,29 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
         {**REPORT, "tried": by("recording", TEXT), "rejected_again": several(TEXT), "lost": by("recording", TEXT)}
     ),
     "demo": keys({**REPORT, "config": TEXT, "picture": TEXT}),
+    "init": keys(
+        {
+            **each(TEXT, "written root purpose"),
+            **each(WHOLE, "recordings other_files clips"),
+            "extensions": by("extension", WHOLE),
+            "headers": keys(
+                {
+                    **each(WHOLE, "read unreadable"),
+                    **each(SECONDS, "shortest_s median_s longest_s"),
+                    "rates_hz": by("rate", WHOLE),
+                    "channels": by("number of channels", WHOLE),
+                }
+            ),
+            "annotations": about(
+                "what could be used, as `annotations` of a source",
+                several(keys({"rows": about("looked at", WHOLE), "used": TRUTH}, each(TEXT, "sidecar table format"))),
+            ),
+            "recipe": maybe(TEXT),
+            "notes": several(TEXT),
+            "splits": by("split", WHOLE),
+            "config": about("as plain data", {"type": "object"}),
+        }
+    ),
     "plan": keys(PLAN),
     "status": keys(
         {
@@ -161,6 +186,34 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
         ),
         about("--serve", keys({"address": TEXT, "clips": WHOLE, "list": maybe(TEXT)})),
     ],
+    "sample": keys(
+        {
+            **each(TEXT, "to page"),
+            "files": several(TEXT),
+            "clips": several(
+                keys(
+                    {
+                        **each(TEXT, "clip_id recording_id source split wav png"),
+                        **each(SECONDS, "start_s duration_s"),
+                        "level_dbfs": about("null in digital silence", maybe(NUMBER)),
+                        "label": maybe(TEXT),
+                    }
+                )
+            ),
+            "asked": about("clips", WHOLE),
+            "snapshot": about("null if the clips were built for this", maybe(WHOLE)),
+            "counts": keys(
+                each(
+                    WHOLE,
+                    "recordings_listed recordings_left_out recordings_used recordings_rejected clips_candidates clips_kept"
+                    " clips_dropped clips_rejected",
+                )
+            ),
+            "rejected": by("reason", WHOLE),
+            "dropped": by("rule", WHOLE),
+            "notes": about("what is not as asked", several(TEXT)),
+        }
+    ),
     "schema": about("--to", keys({"written": TEXT})),
     "error": keys({"error": TEXT, **PROBLEM, "problems": several(keys({**PROBLEM, "message": TEXT}))}),
 }

@@ -20,6 +20,7 @@ _OMITTED_IF_EMPTY = frozenset(
         "saturation", "remarked", "remarks", "has_channel", "recordings_forgotten", "recordings_dropped", "annotations_dropped",
         "annotations_ignored", "noted", "classes", "columns", "side_changes", "words", "config_digest", "clips_digest",
         "annotations_merged", "label_lists", "has_pcm_sha256", "duplicates", "clips_augmented", "range_ends", "range_sha256", "parts",
+        "limited",
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
@@ -249,6 +250,8 @@ class Snapshot:
     side_changes : recordings that moved to another split since the last snapshot, by "train to test"
     duplicates : numbers of clips with the samples of others; see `clipmill.pipelines.dataset.duplicates.Duplicates`
     clip_id_bits : width of the hash in the ids of its clips
+    limited : of a build that was to read only a few recordings: how many it was asked to (`asked`) and did read (`recordings`), and the
+        recordings and annotations that it left out for that; empty in a whole dataset
     parts : files of its index and manifest, sorted by split and prefix; empty in snapshots of format version 1
     """
 
@@ -285,6 +288,7 @@ class Snapshot:
     words: dict[str, list[str]] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
+    limited: dict[str, int] = field(default_factory=dict)
     clip_id_bits: int = OLD_CLIP_ID_BITS
     format_version: int = FORMAT_VERSION
 
@@ -345,6 +349,7 @@ class Snapshot:
     def recording_outcomes(self) -> dict[str, int]:
         """Return the listed recordings by outcome. Rare outcomes are left out when they did not occur."""
         rare = {"dropped by label": sum(self.recordings_dropped.values()), "forgotten": self.recordings_forgotten}
+        rare["left out by the limit"] = self.limited.get("recordings_left_out", 0)
         return {
             "used": self.counts.recordings_used,
             "rejected": self.counts.recordings_rejected,
@@ -359,6 +364,7 @@ class Snapshot:
             "merged": self.annotations_merged,
             "dropped by label": sum(self.annotations_dropped.values()),
             "ignored": self.annotations_ignored,
+            "left out by the limit": self.limited.get("annotations_left_out", 0),
         }
         return {
             "used": self.counts.annotations_used,

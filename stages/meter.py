@@ -1,4 +1,4 @@
-"""Count what this process spends: seconds by what they are spent on, and requests to stores by operation.
+"""Count what this process spends: seconds by what they are spent on, requests to stores by operation, and attempts that were repeated.
 
 The counts only grow. Whoever wants those of a piece of work takes the difference between its end and its start.
 """
@@ -27,6 +27,8 @@ _KINDS = {
 _lock = threading.Lock()
 _seconds: defaultdict[str, float] = defaultdict(float)
 _requests: Counter[str] = Counter()
+_retries = 0
+_running: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -35,37 +37,41 @@ class Spent:
 
     seconds : by a stage's name, or what else they were spent on
     requests : number of requests sent to object stores, repeated ones included: GET, PUT, HEAD, LIST, DELETE, COPY or OTHER
+    retries : how often something was done again: after a failure of storage that may pass, or of the decoding process
     """
 
     seconds: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
+    retries: int = 0
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(self.seconds + other.seconds, self.requests + other.requests)
+        return Spent(self.seconds + other.seconds, self.requests + other.requests, self.retries + other.retries)
 
     def __sub__(self, other: Spent) -> Spent:
-        return Spent(self.seconds - other.seconds, self.requests - other.requests)
+        return Spent(self.seconds - other.seconds, self.requests - other.requests, self.retries - other.retries)
 
     def to_json(self) -> str:
         seconds = {name: round(s, 6) for name, s in self.seconds.items()}
-        return json.dumps({"seconds": seconds, "requests": dict(self.requests)})
+        return json.dumps({"seconds": seconds, "requests": dict(self.requests), "retries": self.retries})
 
     @classmethod
     def from_json(cls, text: str | bytes | None) -> Spent:
         """Return what `to_json` wrote; nothing for an empty text."""
         plain: Mapping[str, Any] = json.loads(text) if text else {}
-        return cls(Counter(plain.get("seconds", {})), Counter(plain.get("requests", {})))
+        return cls(Counter(plain.get("seconds", {})), Counter(plain.get("requests", {})), plain.get("retries", 0))
 
 
 def spent() -> Spent:
     """Return what this process has spent since it started."""
     with _lock:
-        return Spent(Counter(_seconds), Counter(_requests))
+        return Spent(Counter(_seconds), Counter(_requests), _retries)
 
 
 def add_spent(more: Spent) -> None:
     """Add what another process spent for this one."""
+    global _retries
     with _lock:
+        _retries += more.retries
         for name, seconds in more.seconds.items():
             _seconds[name] += seconds
         _requests.update(more.requests)
@@ -83,13 +89,29 @@ def count_request(operation: str) -> None:
         _requests[kind] += 1
 
 
+def count_retry() -> None:
+    global _retries
+    with _lock:
+        _retries += 1
+
+
+def running() -> str:
+    """Return the name of the block of `timing` that was entered last and still runs, as text to show; empty if there is none."""
+    with _lock:
+        return _running[-1] if _running else ""
+
+
 @contextmanager
 def timing(name: str) -> Iterator[None]:
     """Count the time of a block."""
     start_s = time.perf_counter()
+    with _lock:
+        _running.append(name)
     try:
         yield
     finally:
+        with _lock:
+            _running.remove(name)
         add_seconds(name, time.perf_counter() - start_s)
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import build_here, clips_of, resolved, shard_hashes, tone, write_audio
 from old_format import plain_of, rewrite
 
-from clipmill.pipelines.cli.wording import describe_build
+from clipmill.pipelines.cli.build_summary import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import committed_keys, read_snapshot, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify

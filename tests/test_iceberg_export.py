@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,9 @@ def test_shards_in_a_store(tmp_path: Path, bucket: str, endpoint: str, monkeypat
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         there.write_bytes(str(path.relative_to(root)), path.read_bytes())
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    keys = {"S3__ACCESS_KEY_ID": "testing", "S3__SECRET_ACCESS_KEY": "testing-secret", "S3__REGION": "us-east-1"}
-    configure(monkeypatch, "TESTS", S3__ENDPOINT=endpoint, **keys)
+    parts = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+    keys = {f"S3__{part}": os.environ[f"AWS_{part}"] for part in parts if f"AWS_{part}" in os.environ}
+    configure(monkeypatch, "TESTS", S3__ENDPOINT=endpoint, S3__REGION="us-east-1", **keys)
     export(there.url, "iceberg", "--to", "tests.audio.clips")
     check(read(table_of("audio.clips")), rows_of(root))
 

@@ -93,6 +93,7 @@ def test_each_command_prints_what_its_schema_says(dataset: Path, in_process: Non
     assert shown("build", dataset / "held.yaml", code=3)["status"] == "not_published"
     assert shown("build", config)["snapshot"]["number"] == 2
     assert shown("build", config)["status"] == "unchanged"
+    said["init"] = shown("init", dataset / "in", "--output", tmp_path / "init.yaml")
     said["retry"] = shown("retry", config)
     said["status"] = shown("status", out)
     said["failures"] = shown("failures", out)
@@ -109,6 +110,7 @@ def test_each_command_prints_what_its_schema_says(dataset: Path, in_process: Non
     said["diff"] = shown("diff", out, 1, 2)
     said["export"] = shown("export", out, "csv", "--to", tmp_path / "csv")
     said["report"] = shown("report", out, "--to", tmp_path / "r.html")
+    said["sample"] = shown("sample", out, "--clips", 2, "--to", tmp_path / "sample")
     said["recipes"] = shown("recipes")
     shown("recipes", "esc50")
     said["schema"] = shown("schema", "--to", tmp_path / "s.json")

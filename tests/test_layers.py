@@ -21,6 +21,7 @@ FOLDERS = (
     "config_schema",
     "dataset",
     "plan",
+    "proposals",
     "run",
     "read",
     "exports",

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.cli.wording import format_size
 from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
 from clipmill.pipelines.run.limits import find_exceeded_limits
 from clipmill.schemas.config.limits_config import Limits
+from clipmill.schemas.legible_amounts import format_size
 from clipmill.schemas.records import Counts, Seconds, Snapshot
 from clipmill.stages.storage.root import Root
 

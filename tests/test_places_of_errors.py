@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import tone, write_audio
 
-from clipmill.pipelines.cli.wording import describe_build
+from clipmill.pipelines.cli.build_summary import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.run.build import build
 from clipmill.pipelines.run.ray_folder import describe_start_failure

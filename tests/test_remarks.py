@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from old_format import rewrite
 from test_segment import ITEM, chunk_of
 
+from clipmill.pipelines.cli.build_summary import describe_build
 from clipmill.pipelines.cli.main import main
-from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit, read_snapshot
 from clipmill.pipelines.run.build import build

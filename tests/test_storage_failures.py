@@ -13,7 +13,7 @@ from conftest import build_here, tone, write_audio
 from crash_matrix import files_of
 from poison import lay_out
 
-from clipmill.pipelines.cli.wording import describe_build
+from clipmill.pipelines.cli.build_summary import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import committed_keys, snapshot_numbers
 from clipmill.pipelines.dataset.verify import verify

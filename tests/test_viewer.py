@@ -387,8 +387,10 @@ def test_a_person_filters_plays_and_marks(built: Path, server: Server) -> None:
         labels = await tab.run("[...document.querySelectorAll('.clip strong')].map(e => e.textContent)")
         assert HOSTILE in labels
         assert await tab.run("document.querySelectorAll('.facts img, [onerror]').length") == 0
+        assert await tab.run("pictures.loading.size") <= 3, "pages and sounds wait for pictures"
         await tab.press("n")
         await tab.until(f"{shown} === {min(50, len(rows) - 50)}")
+        await tab.until("!pictures.loading.size && document.querySelector('.clip img').naturalWidth")
         await tab.run(
             "{ const t = document.getElementById('text'); t.value = 'speaker1_R1'; t.dispatchEvent(new Event('input')) }"
         )
@@ -407,7 +409,8 @@ def test_a_person_filters_plays_and_marks(built: Path, server: Server) -> None:
         assert await tab.run("document.getElementById('player').error") is None
         playing = await tab.run("document.getElementById('playing').textContent")
         assert playing == await tab.run("document.querySelector('.clip.current').dataset.clip")
-        await tab.until("[...document.querySelectorAll('.clip img')].every(i => i.complete && i.naturalWidth)")
+        in_view = "[...document.querySelectorAll('.clip img')].filter(i => i.getBoundingClientRect().top < innerHeight)"
+        await tab.until(f"{in_view}.every(i => i.naturalWidth)")
         await tab.run(
             "{ const m = document.getElementById('marked'); m.value = '1'; m.dispatchEvent(new Event('change')) }"
         )

@@ -15,13 +15,21 @@ from clipmill.pipelines.cli.command_line import (
     address_option,
     check_reasons,
     config_argument,
+    hides_progress,
     json_option,
+    quiet_option,
     reported,
     workers_option,
 )
-from clipmill.pipelines.cli.terminal import say, say_json
+from clipmill.pipelines.cli.terminal import say, say_json, say_sections
 from clipmill.pipelines.cli.watching import metrics_option, on_finish_option, watching
-from clipmill.schemas.plural import counted
+
+limit_option = click.option(
+    "--limit",
+    type=WholeNumber(min=1),
+    metavar="N",
+    help="Only N recordings, into a dataset of its own, <output.root>-limit-N. The same ones each time.",
+)
 
 
 @click.command()
@@ -36,8 +44,10 @@ from clipmill.schemas.plural import counted
     metavar="N",
     help="Check one Nth of the published shards first, another in each build, and repair what is damaged.",
 )
+@limit_option
 @metrics_option
 @on_finish_option
+@quiet_option
 @json_option
 @reported
 def build(
@@ -46,8 +56,10 @@ def build(
     address: str | None,
     accept: bool,
     verify_parts: int | None,
+    limit: int | None,
     metrics: Path | None,
     on_finish: str | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Bring the dataset of CONFIG up to date and publish a snapshot.
@@ -63,16 +75,17 @@ def build(
             config,
             workers=workers,
             address=address,
-            quiet=as_json,
+            quiet=hides_progress(quiet, as_json),
             accept=accept,
             verify_parts=verify_parts,
             numbers=watch.numbers,
+            limit=limit,
         )
         watch.ended(report, report.to_dict())
         if as_json:
             say_json(watch.report)
         else:
-            _say(report)
+            _say(report, quiet)
     sys.exit(watch.exit_code)
 
 
@@ -89,6 +102,7 @@ def build(
 @accept_option
 @metrics_option
 @on_finish_option
+@quiet_option
 @json_option
 @reported
 def retry(
@@ -99,6 +113,7 @@ def retry(
     accept: bool,
     metrics: Path | None,
     on_finish: str | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Try the rejected recordings of CONFIG's dataset again.
@@ -117,7 +132,7 @@ def retry(
             list(reasons),
             workers=workers,
             address=address,
-            quiet=as_json,
+            quiet=hides_progress(quiet, as_json),
             accept=accept,
             numbers=watch.numbers,
         )
@@ -125,60 +140,45 @@ def retry(
         if as_json:
             say_json(watch.report)
         else:
-            _say_retried(result)
+            _say_retried(result, quiet)
     sys.exit(watch.exit_code)
 
 
-def _say_retried(result: Any) -> None:
+def _say_retried(result: Any, quiet: bool) -> None:
     n, again = len(result.tried), len(result.rejected_again)
-    _say(result.report)
-    click.echo(
-        f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason"
-    )
+    _say(result.report, quiet)
+    if quiet:
+        return
+    say(f"retried      {n:,} rejected: {n - again:,} no longer rejected, {again:,} rejected again for the same reason")
     if result.lost:
         codes = ", ".join(f"{code} {n:,}" for code, n in Counter(result.lost.values()).most_common())
-        click.echo(f"now rejected {len(result.lost):,} more that were used before: {codes}")
+        say(f"now rejected {len(result.lost):,} more that were used before: {codes}")
 
 
-def _say(report: Any) -> None:
-    from clipmill.pipelines.cli.damage_wording import describe_mending
-    from clipmill.pipelines.cli.measured_wording import describe_duplicates, describe_measured, describe_notes_on_clips
-    from clipmill.pipelines.cli.wording import describe_build
+def _say(report: Any, quiet: bool) -> None:
+    from clipmill.pipelines.cli.build_summary import errors, summary
 
-    duplicates = report.snapshot.duplicates if report.snapshot is not None and report.status != "unchanged" else {}
-    say(*describe_build(report), *describe_duplicates(duplicates), *describe_measured(report.measured))
-    say(*describe_notes_on_clips(report.clip_notes), *describe_mending(vars(report)))
-    for message in dict.fromkeys(report.failures):
-        say(f"error: {counted(report.failures.count(message), 'shard')}: {message}", err=True)
-    nothing_kept = report.snapshot is not None and report.snapshot.counts.clips_kept == 0
-    if nothing_kept:
-        say("warning: no clip was kept; see above what was dropped and rejected", err=True)
-    for finding in report.limits:
-        say(f"{'accepted' if report.accepted else 'not published'}: {finding.message}", err=True)
-    if report.limits and not report.accepted and not nothing_kept:
-        say("everything is built; the same command with --accept publishes it anyway", err=True)
-    elif report.limits and not report.accepted:
-        say(
-            f"there is nothing to train on: `clipmill failures {report.root}` shows why, with examples and remedies",
-            err=True,
-        )
+    say_sections(errors(report) if quiet else summary(report))
 
 
 @click.command()
 @config_argument
 @click.option("--no-sample", is_flag=True, help="Do not read the headers of some recordings to estimate lengths.")
+@limit_option
 @json_option
 @reported
-def plan(config: str, no_sample: bool, as_json: bool) -> None:
+def plan(config: str, no_sample: bool, limit: int | None, as_json: bool) -> None:
     """Show what `build CONFIG` would do, without doing it."""
+    from clipmill.pipelines.cli.limit_wording import describe_limited
     from clipmill.pipelines.cli.wording import describe_forecast, describe_plan
     from clipmill.pipelines.run.preview import plan as preview
 
-    result = preview(config, sample=not no_sample)
+    result = preview(config, sample=not no_sample, limit=limit)
     if as_json:
         say_json(result.to_dict())
         return
     notes = (f"note         {note}" for note in result.notes)
+    say(*describe_limited(result.plan.limited, result.root))
     say(*describe_plan(result.plan, result.shards_missing, result.estimate), *describe_forecast(result.split), *notes)
 
 
@@ -192,18 +192,21 @@ def plan(config: str, no_sample: bool, as_json: bool) -> None:
 )
 @click.option("--root", metavar="ADDRESS", help="Where to build the dataset instead, such as s3://bucket/demo.")
 @workers_option
+@quiet_option
 @json_option
 @reported
-def demo(out: Path, root: str | None, workers: int | None, as_json: bool) -> None:
+def demo(out: Path, root: str | None, workers: int | None, quiet: bool, as_json: bool) -> None:
     """Build a dataset from a small synthetic corpus.
 
     It is built in a folder with its configuration, and spectrograms of a few clips are drawn.
     """
     from clipmill.pipelines.cli.demo import run
 
-    result = run(out, root, workers=workers, quiet=as_json)
+    result = run(out, root, workers=workers, quiet=hides_progress(quiet, as_json))
     if as_json:
         say_json({**result.report.to_dict(), "config": str(result.config), "picture": str(result.picture)})
         sys.exit(result.report.exit_code)
-    say(*result.text.split("\n"))
+    _say(result.report, quiet)
+    if not quiet:
+        say(*result.text)
     sys.exit(result.report.exit_code)

@@ -47,6 +47,7 @@ class YamlText(click.ParamType):  # type: ignore[type-arg]
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 number_option = click.option(
     "--snapshot", "number", type=WholeNumber(min=1), help="Number of the snapshot; default: the newest."
 )
@@ -61,6 +62,26 @@ accept_option = click.option(
     is_flag=True,
     help="Publish even if limits are exceeded; the snapshot records which ones and by how much.",
 )
+
+
+def colour_option() -> click.Option:
+    """Return the option that each command has, which decides about colours before the environment does."""
+
+    def decide(ctx: click.Context, param: click.Parameter, value: bool | None) -> None:
+        if value is not None:
+            ctx.color = value
+
+    return click.Option(
+        ["--color/--no-color"], default=None, expose_value=False, callback=decide,
+        help="Colours, or none; default: on terminals, unless NO_COLOR is set.",
+    )  # fmt: skip
+
+
+def hides_progress(quiet: bool, as_json: bool) -> bool:
+    """Return whether a command shows no progress: with --json it shows it only to who watches stderr."""
+    return quiet or (as_json and not sys.stderr.isatty())
+
+
 _INTERRUPTED = dict.fromkeys(("build", "retry"), "what is committed is kept; run the same command to continue")
 _MAX_WHY = 300
 _MAX_YAML = 10_000

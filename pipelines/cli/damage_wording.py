@@ -46,5 +46,4 @@ def describe_mending(report: Mapping[str, Any]) -> list[str]:
         n = len(verified["problems"])
         damage = f"{counted(n, 'problem')}, {len(verified.get('unrepaired', ())):,} left" if n else "all as committed"
         lines.append(f"verified     {verified['shards']:,} of {counted(verified['of_shards'], 'shard')}: {damage}")
-        lines += [f"error: {problem}" for problem in verified.get("unrepaired", ())]
     return lines

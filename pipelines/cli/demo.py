@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from clipmill.pipelines.cli.demo_corpus import synthesise
-from clipmill.pipelines.cli.wording import describe_build
 from clipmill.pipelines.config_file import load
 from clipmill.pipelines.dataset.records_io import read_commit
 from clipmill.pipelines.run.build import build
@@ -55,10 +54,12 @@ Load it, in .venv/bin/python:
   import pyarrow.dataset as ds
   snapshot = clipmill.open_dataset("{dataset}")
   snapshot.manifest().to_pandas()
-  clips = ds.dataset([uri for split in snapshot.splits for uri in snapshot.uris(split)], format="parquet").to_table()
+  uris = [uri for split in snapshot.splits for uri in snapshot.uris(split)]
+  clips = ds.dataset(uris, format="parquet").to_table()
 or, after `pip install datasets`:
   from datasets import load_dataset
-  splits = load_dataset("parquet", data_files={{split: snapshot.uris(split) for split in snapshot.splits}})
+  files = {{split: snapshot.uris(split) for split in snapshot.splits}}
+  splits = load_dataset("parquet", data_files=files)
 Look further:
   clipmill show {dataset}
   clipmill failures {dataset}
@@ -67,12 +68,12 @@ Look further:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made. picture : path of the spectrograms; text : to print"""
+    """What the demo made. picture : path of the spectrograms; text : lines to print below the summary"""
 
     report: Report
     config: Path
     picture: Path
-    text: str
+    text: list[str]
 
 
 def run(folder: Path, root: str | None = None, workers: int | None = None, quiet: bool = False) -> DemoResult:
@@ -93,16 +94,16 @@ def run(folder: Path, root: str | None = None, workers: int | None = None, quiet
         raise ClipmillError(f"cannot write the demo to {folder}: {error.strerror}") from None
     report = build(load(config), workers=workers, quiet=quiet)
     picture = folder / "spectrograms.png"
-    lines = describe_build(report)
+    lines: list[str] = []
     if report.snapshot is not None and report.exit_code == 0:
         draw(Root(dataset), report.snapshot.commits, picture)
         lines += [
             "",
             f"dataset      {dataset}  (configuration: {config})",
             f"picture      {picture}",
-            _LOAD.format(dataset=dataset),
+            *_LOAD.format(dataset=dataset).split("\n"),
         ]
-    return DemoResult(report, config, picture, "\n".join(lines))
+    return DemoResult(report, config, picture, lines)
 
 
 def draw(root: Root, commits: list[str], picture: Path, n_each: int = 4) -> None:

@@ -13,17 +13,22 @@ from clipmill.pipelines.cli.command_line import (
     YamlText,
     check_reasons,
     dataset_at,
+    hides_progress,
     json_option,
     number_option,
+    quiet_option,
     reported,
     root_argument,
 )
 from clipmill.pipelines.cli.damage_wording import describe_versions
-from clipmill.pipelines.cli.terminal import say, say_json
+from clipmill.pipelines.cli.screen_layout import Section
+from clipmill.pipelines.cli.terminal import say, say_json, say_sections
+from clipmill.schemas.legible_amounts import format_duration, format_size
 from clipmill.schemas.plural import counted
 
 if TYPE_CHECKING:
     from clipmill.pipelines.dataset.verify import Verdict
+    from clipmill.stages.storage.root import Root
 
 
 @click.command()
@@ -102,19 +107,19 @@ def diff(root: str, a: int, b: int, names: int, as_json: bool) -> None:
 @root_argument
 @number_option
 @click.option("--sample", help="Check a random sample of the shards: their number, or a share of them as in 5%.")
+@quiet_option
 @json_option
 @reported
-def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> None:
+def verify(root: str, number: int | None, sample: str | None, quiet: bool, as_json: bool) -> None:
     """Check the files, rows and sums of a snapshot.
 
     The files of all shards are hashed, their rows counted, and the accounting is repeated. What is damaged is marked, and the next
     build repairs it.
     """
-    from clipmill.pipelines.cli.wording import format_size
-    from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers
+    from clipmill.pipelines.dataset.records_io import read_snapshot
     from clipmill.pipelines.dataset.verify import sample_of
     from clipmill.pipelines.dataset.verify import verify as check
-    from clipmill.stages.storage.failures import REBUILD_HINT
+    from clipmill.pipelines.run.display import Progress
 
     verdict = None
     place = dataset_at(root)
@@ -124,35 +129,51 @@ def verify(root: str, number: int | None, sample: str | None, as_json: bool) -> 
             chosen = sample_of(read_snapshot(place, number).commits, sample)
         except ValueError:
             raise click.UsageError(f"--sample {sample}: give a number of shards, or a share of them as in 5%") from None
-    with click.progressbar(
-        check(place, number, chosen), file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
-    ) as steps:
+    steps = check(place, number, chosen)
+    with Progress(hides_progress(quiet, as_json)).phase(
+        "verify",
+        lambda: f"{_shards_checked(verdict)}, {format_size(verdict.size_bytes)}" if verdict else "reading records",
+    ):
         for verdict in steps:  # noqa: B007
             pass
     assert verdict is not None  # noqa: S101
     if as_json:
         say_json(verdict.to_dict())
     else:
-        click.echo(
-            f"snapshot {verdict.snapshot}: {_shards_checked(verdict)}, {counted(verdict.files, 'file')}, {format_size(verdict.size_bytes)},"
-            f" {counted(verdict.clips, 'clip')}: {'all as committed' if not verdict.problems else counted(len(verdict.problems), 'problem')}"
-        )
-        for problem in verdict.problems:
-            say(f"error: {problem}", err=True)
-        if mixed := describe_versions(verdict.versions):
-            say(*mixed)
-        if verdict.problems:
-            is_newest = verdict.snapshot == snapshot_numbers(place)[-1]
-            older = f"builds do not repair older snapshots: use a newer one, and `clipmill gc {root} --keep 1 --delete` removes them"
-            newest = f"{REBUILD_HINT}; it also writes the newest snapshot's tables again"
-            say(f"what to do: {newest if is_newest else older}", err=True)
-        if verdict.not_marked:
-            say(
-                f"error: {counted(verdict.not_marked, 'damaged file')} could not be marked for the next build: verify again where the dataset"
-                " can be written",
-                err=True,
-            )
+        say_sections(_verdict_sections(verdict, root, place, quiet))
     sys.exit(1 if verdict.problems else 0)
+
+
+def _verdict_sections(verdict: Verdict, root: str, place: Root, quiet: bool) -> list[Section]:
+    """Return what `verify` prints."""
+    from clipmill.pipelines.dataset.records_io import snapshot_numbers
+    from clipmill.stages.storage.failures import REBUILD_HINT
+
+    verified = "all as committed" if not verdict.problems else counted(len(verdict.problems), "problem")
+    about = (
+        f"snapshot {verdict.snapshot}: {_shards_checked(verdict)}, {counted(verdict.files, 'file')}, {format_size(verdict.size_bytes)},"
+        f" {counted(verdict.clips, 'clip')}: {verified}"
+    )
+    hint = []
+    if verdict.problems:
+        is_newest = verdict.snapshot == snapshot_numbers(place)[-1]
+        older = f"builds do not repair older snapshots: use a newer one, and `clipmill gc {root} --keep 1 --delete` removes them"
+        newest = f"{REBUILD_HINT}; it also writes the newest snapshot's tables again"
+        hint.append(f"what to do: {newest if is_newest else older}")
+    unmarked = []
+    if verdict.not_marked:
+        unmarked.append(
+            f"error: {counted(verdict.not_marked, 'damaged file')} could not be marked for the next build: verify again where the dataset"
+            " can be written"
+        )
+    problems = [f"error: {problem}" for problem in verdict.problems]
+    return [
+        *([] if quiet else [Section("verdict", [about], keep=1)]),
+        Section("problems", problems, keep=3, rest="problems; --json lists all", err=True),
+        *([] if quiet else [Section("versions", describe_versions(verdict.versions))]),
+        Section("hint", hint, keep=1, err=True, whole=True),
+        Section("unmarked", unmarked, keep=1, err=True, whole=True),
+    ]
 
 
 def _shards_checked(verdict: Verdict) -> str:
@@ -180,14 +201,19 @@ def _describe_recordings(snapshot: dict[str, Any]) -> str:
     used, listed = snapshot["counts"]["recordings_used"], snapshot["recordings_listed"]
     if listed == used:
         return counted(used, "recording")
-    forgotten = snapshot["recordings_forgotten"]
-    return f"{used:,} of {counted(listed, 'listed recording')}" + (f" ({forgotten:,} forgotten)" if forgotten else "")
+    rest = {
+        "forgotten": snapshot["recordings_forgotten"],
+        "left out by the limit": snapshot["limited"].get("recordings_left_out", 0),
+    }
+    why = ", ".join(f"{n:,} {outcome}" for outcome, n in rest.items() if n)
+    return f"{used:,} of {counted(listed, 'listed recording')}" + (f" ({why})" if why else "")
 
 
 @click.command()
 @root_argument
 @number_option
 @click.option("--clips", type=WholeNumber(min=0), default=5, show_default=True, help="Number of clips to list.")
+@click.option("--labels", type=WholeNumber(min=0), default=30, show_default=True, help="Number of labels to list.")
 @click.option("--duplicates", is_flag=True, help="List clips that are exact copies of others.")
 @click.option("--near-duplicates", is_flag=True, help="List recordings that sound alike. Decodes all clips.")
 @click.option(
@@ -203,6 +229,7 @@ def show(
     root: str,
     number: int | None,
     clips: int,
+    labels: int,
     duplicates: bool,
     near_duplicates: bool,
     where: Any,
@@ -234,8 +261,6 @@ def show(
         describe_saturated_sources,
         describe_splits,
         describe_statistics,
-        format_duration,
-        format_size,
     )
     from clipmill.pipelines.dataset.inspection import clip_rows, finite
     from clipmill.pipelines.dataset.inspection import show as look
@@ -247,7 +272,7 @@ def show(
         say_json({**result, "examples": plain})
         return
     say(f"{result['name']}, snapshot {result['snapshot']} of {result['created']}, in {result['root']}")
-    click.echo(
+    say(
         f"{counted(result['clips'], 'clip')}, {format_duration(result['seconds'])}, {format_size(result['bytes'])},"
         f" from {_describe_recordings(result)}"
     )
@@ -258,14 +283,14 @@ def show(
     say(*describe_notes_on_clips(result["clip_notes"]), *describe_versions(result["versions"]))
     if result["labels"]:
         several = " (a clip with several counts for each)" if result["label_lists"] else ""
-        say(f"labels:{several}", *describe_labels(result["labels"], result["labels_by_split"]))
+        say(f"labels:{several}", *describe_labels(result["labels"], result["labels_by_split"], labels))
     if result["columns"]:
         say("columns:", *describe_columns(result["columns"]))
     for row in rows:
         level = "-inf" if row["level_dbfs"] is None else f"{row['level_dbfs']:.1f}"
-        labels = ", ".join(row["labels"] or ()) if "labels" in result["label_lists"] else row["label"] or ""
+        told = ", ".join(row["labels"] or ()) if "labels" in result["label_lists"] else row["label"] or ""
         say(
-            f"  {row['clip_id']}  {row['split']}  {labels}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
+            f"  {row['clip_id']}  {row['split']}  {told}  {row['start_s']:.3f} s + {row['duration_s']:.3f} s  {level} dBFS"
         )
     say(f"manifest: {result['manifest'] or 'in parts; --manifest FILE writes it as one file'}")
 
@@ -316,10 +341,10 @@ def _show_near_duplicates(root: str, number: int | None, as_json: bool) -> None:
     """Print the pairs of recordings that sound alike."""
     from clipmill.pipelines.dataset.published import open_dataset
     from clipmill.pipelines.read.near_duplicates import find_near_duplicates
-    from clipmill.pipelines.run.progress import phase
+    from clipmill.pipelines.run.display import Progress
 
     published = open_dataset(root, number)
-    with phase("comparing recordings", as_json):
+    with Progress(as_json).phase("compare", "comparing recordings"):
         found = find_near_duplicates(published)
     rows = found.table.to_pylist()
     if as_json:

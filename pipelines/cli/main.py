@@ -12,13 +12,15 @@ from typing import Any
 import click
 
 from clipmill.pipelines.cli.building import build, demo, plan, retry
-from clipmill.pipelines.cli.command_line import fail
+from clipmill.pipelines.cli.command_line import colour_option, fail
 from clipmill.pipelines.cli.editor_schema import schema
 from clipmill.pipelines.cli.exporting import export
 from clipmill.pipelines.cli.inspecting import diff, failures, show, status, verify
 from clipmill.pipelines.cli.keeping import forget, gc
+from clipmill.pipelines.cli.listening import sample
 from clipmill.pipelines.cli.recipes import recipes
 from clipmill.pipelines.cli.reporting import report
+from clipmill.pipelines.cli.starting import init
 from clipmill.pipelines.cli.terminal import guard_stderr, say
 from clipmill.schemas.errors import ClipmillError, ConfigError
 
@@ -55,9 +57,11 @@ def main() -> None:
 
 
 for _command in (
+    init,
     build,
     retry,
     plan,
+    sample,
     demo,
     status,
     failures,
@@ -71,6 +75,7 @@ for _command in (
     recipes,
     schema,
 ):
+    _command.params.append(colour_option())
     main.add_command(_command)
 
 

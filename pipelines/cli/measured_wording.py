@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clipmill.pipelines.cli.wording import align_count, format_duration
+from clipmill.pipelines.cli.wording import align_count
 from clipmill.pipelines.dataset.measured import SHARES, Forecast
+from clipmill.schemas.legible_amounts import format_duration
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 
-_SHOWN = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_SHOWN = (0.0, 0.05, 0.5, 0.95, 1.0)
 _HEADS = {0.0: "least", 0.5: "median", 1.0: "greatest"}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clipmill.pipelines.cli.wording import align_count, format_size
+from clipmill.pipelines.cli.wording import align_count
 from clipmill.pipelines.dataset.forget import ForgetResult
 from clipmill.pipelines.dataset.gc import Garbage
 from clipmill.pipelines.dataset.survey import Survey
+from clipmill.schemas.legible_amounts import format_size
 from clipmill.schemas.plural import counted
 from clipmill.stages.storage.root import Root
 

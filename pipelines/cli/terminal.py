@@ -1,4 +1,4 @@
-"""Print text safely: a line stays one line, whatever names it contains.
+"""Print text safely: a line stays one line, whatever names it contains. On a terminal it is broken at blanks, and its first word coloured.
 
 Names of files, labels and annotations can contain anything. A control character in a name could clear the screen, overwrite earlier
 output, or reverse the direction of a line; it is printed as ``\\x1b`` or ``\\u202e`` instead.
@@ -8,24 +8,85 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import click
 
+from clipmill.pipelines.cli.screen_layout import Section, fit, wrap
+from clipmill.pipelines.run.surfaces import wants_colour
 from clipmill.schemas.legible_text import visible
 from clipmill.schemas.secret_values import hide_in_data, hide_secrets
 
+_MAX_COLUMNS, _MIN_COLUMNS, _MIN_LINES = 100, 40, 24
+_TONES = {
+    "red": r"(?:[Ee]rror|failed|unreadable)(?=:|  )|(?<=, )[1-9][\d,]* failed\b|[\d,]+ problems?$",
+    "yellow": r"(?:[Ww]arning|not[ _]published|accepted|interrupted|saturated|now rejected|not shown|rejected by reason)(?=:|  | )"
+    r"|(?<=[+,:] )[1-9][\d,]* rejected\b",
+    "green": r"(?:published|unchanged|repaired|finished|upgraded)(?=   *(?!nothing yet)\S)|all as committed$",
+    "cyan": r"(?:next|what to do|note|hint|Usage)(?=:|  )",
+}
+_TONE = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _TONES.items()))
+"""What is coloured of a line, at its beginning or in an account: red failed, yellow wants attention, green is well, cyan is advice. The
+words say the same without colours."""
+
 
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines to stdout, or to stderr if err is set. A line break within a line is escaped, and secrets are hidden."""
+    """Print lines to stdout, or to stderr if err is set. A line break within a line is escaped, and secrets are hidden.
+
+    On a terminal, lines that are too long are broken at blanks, under their text. Elsewhere a line stays one line.
+    """
+    if not lines:
+        return
+    shown = [visible(hide_in_data(line)) for line in lines]
+    _print(shown, err, [wrap(line, screen_size()[0]) for line in shown] if _is_terminal(err) else None)
+
+
+def say_sections(sections: Sequence[Section]) -> None:
+    """Print sections: on a terminal so that they fit its screen, elsewhere all of their lines."""
+    plain = [
+        Section(s.name, [visible(hide_in_data(x)) for x in s.lines], s.keep, s.rest, s.err, s.whole) for s in sections
+    ]
+    laid_out = [(s, list(s.lines)) for s in plain if s.lines]
+    if _is_terminal(False):
+        laid_out = fit(plain, *screen_size())
+    for section, lines in laid_out:
+        _print(lines, section.err)
+
+
+def screen_size() -> tuple[int, int]:
+    """Return how many columns and lines there are for text, with a line left for the prompt."""
+    columns, lines = shutil.get_terminal_size((80, 24))
+    return max(_MIN_COLUMNS, min(columns, _MAX_COLUMNS)), max(_MIN_LINES, lines) - 1
+
+
+def _is_terminal(err: bool) -> bool:
+    return (sys.stderr if err else sys.stdout).isatty()
+
+
+def _print(lines: Sequence[str], err: bool, parts: Sequence[Sequence[str]] | None = None) -> None:
+    """Print safe lines. parts : what they were broken into"""
     stream = sys.stderr if err else sys.stdout
+    colour = wants_colour(stream)
+    told = ["\n".join(p) for p in parts] if parts is not None else lines
+    text = "\n".join(_coloured(line) for line in told) if colour else "\n".join(told)
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    text = "\n".join(visible(hide_in_data(line)) for line in lines)
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err, color=colour)
+
+
+def _coloured(line: str) -> str:
+    """Return a line with its first words in the colour of what they say, and the numbers of what failed or was rejected."""
+    counts = re.match(r"(?:recordings|annotations|clips|shards|snapshot) ", line) is not None
+    found = _TONE.finditer(line) if counts else filter(None, [_TONE.match(line)])
+    for match in reversed(list(found)):
+        styled = click.style(match[0], fg=match.lastgroup, bold=True if match.lastgroup == "red" else None)
+        line = line[: match.start()] + styled + line[match.end() :]
+    return line
 
 
 JSON_VERSION = 1

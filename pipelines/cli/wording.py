@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmill.pipelines.dataset.diff import Diff
-from clipmill.pipelines.dataset.inspection import describe_saturation
 from clipmill.pipelines.dataset.sides import SideChanges, describe_moves
 from clipmill.pipelines.plan.estimates import Estimate, annotations_rejected, rejected_by_reason, rejected_examples
 from clipmill.pipelines.plan.inventory import passed_over_text
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.foresight import SplitForecast
-from clipmill.pipelines.run.report import Report
 from clipmill.schemas.annotation_notes import annotation_note
+from clipmill.schemas.legible_amounts import format_duration, format_size
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Snapshot
 
@@ -21,29 +20,6 @@ _SATURATED = 1e-3
 """Shares from this one on are printed: 16 samples per second at 16 kHz. Music that is normalised to its peak stays far below, clipped
 recordings are far above."""
 _ADVICE = "; limits.max_saturated_share does not apply to them; to have them counted, build into a new output.root"
-_BUSY = 0.9  # from this share on, the GPUs are the bottleneck, not the CPUs that decode
-
-
-def format_duration(seconds: float) -> str:
-    """Return ``0.4 s``, ``3 min 5 s`` or ``2 h 10 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def format_size(n_bytes: int) -> str:
-    """Return ``1 byte``, ``12.3 kB`` or ``4.5 GB``."""
-    value = float(n_bytes)
-    if n_bytes < 1000:
-        return counted(n_bytes, "byte")
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def describe_passed_over(files: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -62,7 +38,6 @@ def describe_accounting(snapshot: Snapshot) -> list[str]:
     lines = [f"recordings   {snapshot.recordings_listed:,} listed = {_sum_text(snapshot.recording_outcomes)}"]
     if snapshot.annotations_read:
         lines.append(f"annotations  {snapshot.annotations_read:,} read = {_sum_text(snapshot.annotation_outcomes)}")
-    lines += describe_notes(snapshot.noted)
     dropped = "".join(f" + {n:,} dropped ({rule})" for rule, n in sorted(c.dropped.items()))
     lines.append(
         f"clips        {counted(c.clips_candidates, 'candidate')} = {c.clips_kept:,} kept{dropped or ' + 0 dropped'} + {c.clips_rejected:,} rejected"
@@ -80,7 +55,7 @@ def _sum_text(outcomes: Mapping[str, int]) -> str:
 
 def describe_remark_counts(counts: Mapping[str, int]) -> list[str]:
     """Return a line with the counts of remarks on recordings that were used; no line if there are none."""
-    parts = [f"{code} {n:,}" for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    parts = [f"{code} {n:,}" for code, n in most_first(counts)]
     return [f"remarks on recordings that were used (see `clipmill failures`): {', '.join(parts)}"] if parts else []
 
 
@@ -90,7 +65,7 @@ def describe_rejections(counts: dict[str, int], words: Mapping[str, list[str]] |
 
     meanings = {code: texts[0] for code, texts in (words or {}).items()}
     meanings |= {code: reason.meaning for code, reason in known_reasons().items()}
-    return [f"{n:>8,}  {code}: {meanings.get(code, '')}" for code, n in sorted(counts.items())]
+    return [f"{n:>8,}  {code}: {meanings.get(code, '')}" for code, n in most_first(counts)]
 
 
 def describe_rules(dropped: dict[str, int], words: Mapping[str, list[str]] | None = None) -> list[str]:
@@ -98,7 +73,12 @@ def describe_rules(dropped: dict[str, int], words: Mapping[str, list[str]] | Non
     from clipmill.pipelines.chain import known_rules
 
     meanings = {rule: texts[0] for rule, texts in (words or {}).items()} | known_rules()
-    return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in sorted(dropped.items())]
+    return [f"{n:>8,}  {rule}: {meanings.get(rule, '')}" for rule, n in most_first(dropped)]
+
+
+def most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return names and counts, the greatest first, and equal ones by name."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def align_count(n: float, noun: str, width: int) -> str:
@@ -116,11 +96,18 @@ def describe_splits(by_split: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def describe_labels(
-    totals: Mapping[str, Mapping[str, float]], by_split: Mapping[str, Mapping[str, Mapping[str, float]]]
+    totals: Mapping[str, Mapping[str, float]],
+    by_split: Mapping[str, Mapping[str, Mapping[str, float]]],
+    n_labels: int | None = None,
 ) -> list[str]:
-    """Return a line per label: its clips and duration, also by split if there are several."""
+    """Return a line per label: its clips and duration, also by split if there are several.
+
+    n_labels : at most so many, then those with the most clips; None: all
+    """
     lines = []
-    for label, sums in totals.items():
+    most = sorted(totals, key=lambda label: -totals[label]["clips"]) if n_labels is not None else []
+    for label in most[:n_labels] if n_labels is not None and len(totals) > n_labels else totals:
+        sums = totals[label]
         line = f"  {' '.join(label.split()) or '(none)':<24} {align_count(sums['clips'], 'clip', 8)}  {format_duration(sums['seconds']):>12}"
         if len(by_split) > 1:
             parts = ((split, sums_by_label.get(label)) for split, sums_by_label in by_split.items())
@@ -128,6 +115,8 @@ def describe_labels(
                 f"{s} {int(p['clips']):,} ({format_duration(p['seconds'])})" for s, p in parts if p
             )
         lines.append(line.rstrip())
+    if n_labels is not None and len(totals) > n_labels:
+        lines.append(f"  ... and {len(totals) - n_labels:,} more: --labels {len(totals)}, or --json")
     return lines
 
 
@@ -183,63 +172,6 @@ def describe_saturated_sources(saturation: dict[str, Any], is_limited: bool = Fa
     return lines
 
 
-def describe_build(report: Report) -> list[str]:
-    """Return the lines about what a build did, for `clipmill build`."""
-    lines = describe_passed_over(report.passed_over)
-    s = report.snapshot
-    if s is not None:
-        lines += describe_accounting(s)
-        if s.counts.rejected:
-            lines += ["rejected by reason (see `clipmill failures`):", *describe_rejections(s.counts.rejected, s.words)]
-        if report.remarks:
-            lines.append("remarks on recordings that were used (see `clipmill failures`):")
-        for group in report.remarks:
-            lines.append(f"{group['count']:>8,}  {group['code']}: {group['meaning']}")
-            lines += [f"          {row['source_uri']}: {row['detail']}" for row in group["examples"]]
-        lines += describe_splits(s.by_split)
-        lines += report.classes
-        lines += _saturated(report, s)
-        lines += describe_side_changes(report.side_changes, "moved")
-    lines += [f"warning      {finding.message}" for finding in report.warnings]
-    speed = f", {report.decoded_s / report.work_s:,.0f} x realtime" if report.work_s and report.decoded_s else ""
-    lines.append(
-        f"shards       {report.shards_planned:,} planned: {report.shards_built:,} built"
-        + (f" ({report.shards_from_clips:,} of them from committed clips)" if report.shards_from_clips else "")
-        + f", {report.shards_reused:,} reused, {len(report.failures):,} failed"
-        + (
-            f", {report.shards_untried:,} not tried because too many failed"
-            if report.failures and report.shards_untried
-            else ""
-        )
-    )
-    lines.append(
-        f"time         {report.wall_s:.1f} s: plan {report.plan_s:.1f} s,"
-        + (f" starting and stopping Ray {report.startup_s:.1f} s," if report.startup_s else "")
-        + f" work {report.work_s:.1f} s ({format_duration(report.decoded_s)} of audio{speed})"
-    )
-    if report.features_busy is not None:
-        busy = f"features     the GPUs were busy for {report.features_busy:.0%} of the working time: "
-        keeps_up = report.features_busy >= _BUSY
-        slow = f"decoding is {1 / max(report.features_busy, 1e-3):.1f} x too slow for them; more CPUs would help"
-        lines.append(busy + ("decoding keeps up with them" if keeps_up else slow))
-    lines += [f"storage      {weakness}" for weakness in report.storage_weaknesses]
-    if report.status == "published" and s is not None:
-        lines.append(
-            f"published    snapshot {s.number} of {s.name}: {counted(s.counts.clips_kept, 'clip')}, {format_size(s.bytes_stored)}, in {report.root}"
-        )
-    elif report.status == "unchanged" and s is not None:
-        lines.append(f"unchanged    nothing to do; snapshot {s.number} in {report.root} is up to date")
-    return lines
-
-
-def _saturated(report: Report, s: Snapshot) -> list[str]:
-    """Return the lines about saturation. Clips whose share is unknown are mentioned only if the build changed something."""
-    saturation = describe_saturation(s)
-    if report.status == "unchanged":
-        saturation["clips_unknown"] = 0
-    return describe_saturated_sources(saturation, s.config.get("limits", {}).get("max_saturated_share") is not None)
-
-
 def describe_side_changes(changes: SideChanges, verb: str) -> list[str]:
     """Return the lines about recordings that changed to another split. verb : "move" or "moved" """
     lines = []
@@ -274,8 +206,13 @@ def describe_plan(plan: Plan, missing: int, estimate: Estimate) -> list[str]:
         - plan.recordings_rejected
         - plan.recordings_forgotten
         - sum(plan.recordings_dropped.values())
+        - plan.limited.get("recordings_left_out", 0)
     )
-    rare = {"dropped by label": sum(plan.recordings_dropped.values()), "forgotten": plan.recordings_forgotten}
+    rare = {
+        "dropped by label": sum(plan.recordings_dropped.values()),
+        "forgotten": plan.recordings_forgotten,
+        "left out by the limit": plan.limited.get("recordings_left_out", 0),
+    }
     rest = "".join(f", {n:,} {outcome}" for outcome, n in rare.items() if n)
     lines = [
         f"recordings   {plan.recordings_listed:,} listed: {n_used:,} to read, {plan.recordings_rejected:,} rejected,"
@@ -325,6 +262,7 @@ def _example(row: Mapping[str, Any]) -> list[str]:
 def _left_out(plan: Plan) -> str:
     dropped = sum(plan.annotations_dropped.values())
     parts = {"merged": plan.annotations_merged, "dropped by label": dropped, "ignored": plan.annotations_ignored}
+    parts["left out by the limit"] = plan.limited.get("annotations_left_out", 0)
     return "".join(f", {n:,} {outcome}" for outcome, n in parts.items() if n)
 
 
@@ -348,7 +286,7 @@ def describe_status(status: dict[str, Any]) -> list[str]:
         )
     for build in status["builds"]:
         done = f"{build['shards_committed']:,} of {counted(build['shards_planned'], 'shard')} committed"
-        where = f"started {build['started']} on {build['host']}, process {build['pid']}"
+        where = f"started {build['started']} on {build['host'].partition(' (')[0]}, process {build['pid']}"
         progress = f"; {build['progress']}" if build["progress"] else ""
         by_state = {
             "running": f"running      {where}: {done}{progress}",

@@ -90,6 +90,7 @@ def show(root: Root, number: int | None = None) -> dict[str, Any]:
         "recordings_listed": snapshot.recordings_listed,
         "recordings_without_annotations": snapshot.recordings_without_annotations,
         "recordings_forgotten": snapshot.recordings_forgotten,
+        "limited": snapshot.limited,
         "manifest": published.manifest_uri,
     }
 

@@ -25,6 +25,8 @@ class _LeftOut(Protocol):
     def annotations_ignored(self) -> int: ...
     @property
     def annotations_merged(self) -> int: ...
+    @property
+    def limited(self) -> Mapping[str, int]: ...
 
 
 def digest_of_left_out(plan: _LeftOut, rejections: list[dict[str, Any]]) -> str:
@@ -35,6 +37,7 @@ def digest_of_left_out(plan: _LeftOut, rejections: list[dict[str, Any]]) -> str:
         "annotations_dropped": dict(plan.annotations_dropped),
         "annotations_ignored": plan.annotations_ignored,
         "annotations_merged": plan.annotations_merged,
+        "limited": dict(plan.limited),
     }
     # An older clipmill did not have these counts: only those that are not zero change the digest.
     nonzero = {name: n for name, n in left_out.items() if n}

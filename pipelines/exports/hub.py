@@ -101,7 +101,9 @@ def export(asked: Export) -> list[str]:
     ------
     ClipmillError : the Hub refuses or cannot be reached, its README.md is not one that clipmill wrote, or a shard is damaged
     """
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import EntryNotFoundError
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if token := get_token():
@@ -114,7 +116,7 @@ def export(asked: Export) -> list[str]:
         return _bring(asked, options, api)
     except ClipmillError:
         raise
-    except Exception as error:  # noqa: BLE001  # the client's HTTP library is its own affair, and changed between versions
+    except (HTTPError, OSError, ValueError, RuntimeError, EntryNotFoundError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         why = hide_secrets(" ".join(str(cause).split()))[:300] or type(cause).__name__
         raise ClipmillError(

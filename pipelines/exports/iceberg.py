@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from typing import Any
 
@@ -61,7 +62,7 @@ def export(asked: Export) -> list[str]:
         return _register(asked)
     except ClipmillError:
         raise
-    except Exception as error:  # noqa: BLE001  # pyiceberg, and the libraries of its catalogues, raise errors of all kinds
+    except _errors() as error:
         why = hide_secrets(" ".join(str(error).split()))[:300] or type(error).__name__
         raise ClipmillError(
             f"{asked.address}: pyiceberg cannot write the table: {why}; the catalogue is configured in ~/.pyiceberg.yaml or by"
@@ -109,6 +110,29 @@ def _register(asked: Export) -> list[str]:
             " read until `clipmill gc` or `forget` removes their shards"
         )
     return [asked.address]
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Return what a catalogue raises: pyiceberg's errors have no common base, and those of databases and clouds come through as they are."""
+    found: list[type[Exception]] = [OSError, ValueError]
+    names = {
+        "pyiceberg.exceptions": None,
+        "pyarrow.lib": ["ArrowException"],
+        "sqlalchemy.exc": ["SQLAlchemyError"],
+        "botocore.exceptions": ["BotoCoreError", "ClientError"],
+        "thrift.Thrift": ["TException"],
+    }
+    for module, wanted in names.items():
+        try:
+            content = vars(importlib.import_module(module))
+        except ImportError:  # a catalogue of another kind is in use
+            continue
+        found += [
+            item
+            for name, item in content.items()
+            if isinstance(item, type) and issubclass(item, Exception) and (wanted is None or name in wanted)
+        ]
+    return tuple(found)
 
 
 def _table(asked: Export, catalog: Any, identifier: tuple[str, ...]) -> Any:

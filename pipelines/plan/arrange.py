@@ -6,8 +6,8 @@ sorted in runs, and what is more than `RESIDENT_BYTES` goes to temporary files w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -20,6 +20,7 @@ from clipmill.pipelines.plan.label_rows import Event
 from clipmill.pipelines.plan.spill import Spill
 from clipmill.schemas.keys import position_hash
 from clipmill.schemas.tables import ANNOTATION, PLAN
+from clipmill.stages.arrow_rows import replace_column
 
 BATCH = 20_000
 """Number of items, or of their annotation rows, that exist as Python objects at a time."""
@@ -39,6 +40,21 @@ class _Run:
     codes: npt.NDArray[np.int32]
     hashes: npt.NDArray[np.uint64]
     weights: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What `ItemCollector.keep` left out.
+
+    recordings, recordings_kept : numbers of recordings
+    annotations : number of rows of the items that were left out
+    kept_share : of the audio of the clips, which is kept
+    """
+
+    recordings: int
+    recordings_kept: int
+    annotations: int
+    kept_share: float
 
 
 class ItemCollector:
@@ -75,6 +91,40 @@ class ItemCollector:
         order = np.lexsort((hashes, codes))
         table = self._spill.put(table.drop_columns(["hash", "weight_ms"]).take(pa.array(order)))
         self._runs.append(_Run(table, names, codes[order], hashes[order], weights[order]))
+
+    def items(self) -> Iterator[pa.Table]:
+        """Yield all items as tables of `ITEMS`, without their fields' names and without `hash`."""
+        if self._waiting:
+            self._sort()
+        for run in self._runs:
+            yield run.table.append_column("weight_ms", pa.array(run.weights))
+
+    def keep(self, column: str, values: Collection[str]) -> LeftOut:
+        """Keep the items with one of these values in a column, and return what the others would have been counted as.
+
+        Of the items of each recording that are kept one is primary afterwards.
+        """
+        wanted, counted = pa.array(sorted(values), pa.string()), set[str]()
+        recordings = annotations = 0
+        weight, kept_weight = 0, 0
+        for i, run in enumerate(self._runs):
+            mask = pc.is_in(run.table[column], value_set=wanted)
+            is_kept = mask.to_numpy()
+            others, table = run.table.filter(pc.invert(mask)), run.table.filter(mask)
+            recordings += pc.sum(run.table["primary"]).as_py() or 0
+            annotations += pc.sum(pc.list_value_length(others["annotations"])).as_py() or 0
+            weight, kept_weight = weight + int(run.weights.sum()), kept_weight + int(run.weights[is_kept].sum())
+            counted.update(table.filter(table["primary"])["recording_id"].to_pylist())
+            self._runs[i] = _Run(table, run.names, run.codes[is_kept], run.hashes[is_kept], run.weights[is_kept])
+        for i, run in enumerate(self._runs):
+            ids, primary = run.table["recording_id"].to_pylist(), run.table["primary"].to_pylist()
+            if missing := [k for k, name in enumerate(ids) if name not in counted]:
+                for k in missing:
+                    primary[k] = ids[k] not in counted
+                    counted.add(ids[k])
+                table = replace_column(run.table, "primary", pa.array(primary, pa.bool_()))
+                self._runs[i] = replace(run, table=table)
+        return LeftOut(recordings - len(counted), len(counted), annotations, kept_weight / weight if weight else 1.0)
 
     def by_split(self) -> Iterator[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
         """Yield each split, sorted by name, with its items sorted by hash: their indices, hashes and weights."""

@@ -23,6 +23,7 @@ from clipmill.pipelines.dataset.left_out import digest_of_left_out
 from clipmill.pipelines.plan.annotations.annotated import drained
 from clipmill.pipelines.plan.arrange import ItemCollector, in_chunks
 from clipmill.pipelines.plan.excluded import ExcludedClips, read_excluded
+from clipmill.pipelines.plan.few_items import Choice
 from clipmill.pipelines.plan.fingerprints import clips_fingerprint, files_fingerprint
 from clipmill.pipelines.plan.forgetting import leave_out_forgotten
 from clipmill.pipelines.plan.inventory import most_first
@@ -66,6 +67,7 @@ class Plan:
     noises : files of the trees of noises that stages use, by the trees' names
     digests : the two digests, and those of splits for which they are others
     excluded : ids of clips that `exclude_clips` lists and that fit a recording
+    limited : as in a snapshot
     """
 
     table: pa.Table
@@ -95,6 +97,7 @@ class Plan:
     noises: dict[str, list[Listed]] = field(default_factory=dict)
     digests: ConfigDigests = field(default_factory=ConfigDigests)
     excluded: set[str] = field(default_factory=set)
+    limited: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Plan({self.recordings_listed} recordings, {len(self.keys)} shards)"
@@ -121,6 +124,7 @@ def make_plan(
     forgotten: Forgotten | None = None,
     generations: Mapping[str, int] | None = None,
     kept: KeptParts | None = None,
+    few: Choice | None = None,
 ) -> Plan:
     """List the sources, read the annotations and divide the work into shards.
 
@@ -130,6 +134,7 @@ def make_plan(
     forgotten : recordings that are counted but not used
     generations : how often damaged shards were rebuilt with different bytes, by clips key; such a shard has a key of its own
     kept : what annotation files gave before, so that only those that changed are read; takes what they give now, for its `save`
+    few : chooses the items to plan; None: all
 
     Raises
     ------
@@ -184,12 +189,27 @@ def make_plan(
         plan.config_digest = digest([plan.clips_digest, files_fingerprint(chain)])
         plan.digests = ConfigDigests(plan.config_digest, plan.clips_digest)
         excluded = ExcludedClips(config, read_excluded(config)) if config.exclude_clips is not None else None
+        if few is not None:
+            _take_few(few, collector, plan)
         _divide(chain, collector, plan, generations or {}, excluded)
         if excluded is not None:
             plan.excluded = excluded.joined
-            plan.warnings += excluded.findings()
+            plan.warnings += excluded.findings() if few is None else []
         check_disjoint(config.split, plan.table, plan.field_names)
     return plan
+
+
+def _take_few(few: Choice, collector: ItemCollector, plan: Plan) -> None:
+    """Leave out of a plan what is not chosen, and count it."""
+    left_out = collector.keep(few.by, few.choose(collector.items()))
+    plan.limited = {
+        "asked": few.asked,
+        "recordings": left_out.recordings_kept,
+        "recordings_left_out": left_out.recordings,
+        "annotations_left_out": left_out.annotations,
+    }
+    plan.clips_estimated = round(plan.clips_estimated * left_out.kept_share)
+    plan.clips_estimated_s *= left_out.kept_share
 
 
 def _check_list_names(config: Config, fields_of: Mapping[str, set[str]]) -> None:

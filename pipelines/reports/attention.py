@@ -38,6 +38,9 @@ def remarks_on(facts: Facts) -> list[Remark]:
 
 def _of_splits(facts: Facts) -> Iterator[Remark]:
     snapshot, common = facts.published.snapshot, facts.common
+    if n := snapshot.limited.get("recordings_left_out"):
+        n_read = snapshot.limited["recordings"]
+        yield Remark(f"Only {n_read:,} of {counted(n + n_read, 'recording')} were to be read.", False, "counts")
     for text in snapshot.accepted:
         yield Remark(f"Published although a limit was exceeded: {text}", False, "counts")
     for split in facts.published.splits_without_clips:

@@ -75,13 +75,16 @@ class ClipTable:
         return {name: self.table[name][index].as_py() for name in self.table.column_names}
 
 
-def read_clips(published: Published, most: int | None = None, seed: int = 0) -> ClipTable:
+def read_clips(
+    published: Published, most: int | None = None, seed: int = 0, parts_of_split: int | None = None
+) -> ClipTable:
     """Return the clips of a snapshot.
 
     Parameters
     ----------
     most : about the number of clips to sample where the snapshot has more of them; None: all
     seed : of the sample; the same seed gives the same clips of a snapshot
+    parts_of_split : read at most so many parts of each split's index, chosen at random; None: all
 
     Raises
     ------
@@ -101,12 +104,23 @@ def read_clips(published: Published, most: int | None = None, seed: int = 0) -> 
         return rows
 
     parts = [part for part in published.parts if part.split in published.splits]
+    if parts_of_split is not None:
+        parts = _some_of_each_split(parts, parts_of_split, seed)
     tables = list(in_turn(published.root, clips_of, list(enumerate(parts))))
     if not tables:
         fields = [("clip_id", pa.string()), ("recording_id", pa.string()), ("source", pa.string())]
         fields += [("label", pa.string()), ("split", pa.string()), ("duration_s", pa.float64())]
         tables = [pa.schema([*fields, ("shard", pa.string()), (SHARD_ROW, pa.int64())]).empty_table()]
     return ClipTable(pa.concat_tables(tables, promote_options="default"), published.snapshot.counts.clips_kept)
+
+
+def _some_of_each_split(parts: Sequence[IndexPart], n: int, seed: int) -> list[IndexPart]:
+    chances = np.random.default_rng([seed, len(parts)]).permutation(len(parts)).tolist()
+    found: list[IndexPart] = []
+    for split in sorted({part.split for part in parts}):
+        own = [i for i, part in enumerate(parts) if part.split == split]
+        found += [parts[i] for i in sorted(sorted(own, key=chances.__getitem__)[:n])]
+    return found
 
 
 def numbers_of(table: pa.Table, name: str) -> npt.NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from clipmill.pipelines.reports.amounts import duration_text, in_order, share_text, size_text, value_text
 from clipmill.pipelines.reports.column_spread import QUANTILES
@@ -32,6 +32,11 @@ def tiles(facts: Facts) -> Safe:
     ]
     if snapshot.counts.clips_augmented:
         numbers.append(("augmented copies", f"{snapshot.counts.clips_augmented:,}", "beside the clips"))
+    return tiled(numbers)
+
+
+def tiled(numbers: Sequence[tuple[str, str, str]]) -> Safe:
+    """Return numbers in large type: for each its name, the number, and what it is about."""
     return tag(
         "dl",
         *(tag("div", tag("dt", name), tag("dd", n, tag("small", about)), class_="tile") for name, n, about in numbers),
@@ -49,11 +54,13 @@ def counts(facts: Facts) -> Safe:
             ("dropped", "with a label that is left out", sum(snapshot.recordings_dropped.values())),
             ("other", "without annotations", snapshot.recordings_without_annotations),
             ("other", "forgotten", snapshot.recordings_forgotten),
+            ("other", "left out by the limit", snapshot.limited.get("recordings_left_out", 0)),
         ]),
         _flow("annotations", snapshot.annotations_read, [
             ("kept", "used", n.annotations_used), ("rejected", "rejected", n.annotations_rejected),
             ("dropped", "with a label that is left out", sum(snapshot.annotations_dropped.values())),
             ("other", "merged", snapshot.annotations_merged), ("other", "ignored", snapshot.annotations_ignored),
+            ("other", "left out by the limit", snapshot.limited.get("annotations_left_out", 0)),
         ]),
         _flow("clips", n.clips_candidates, [
             ("kept", "kept", n.clips_kept), ("dropped", "dropped by rules", n.clips_dropped), ("rejected", "rejected", n.clips_rejected),

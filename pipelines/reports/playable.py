@@ -18,7 +18,7 @@ from clipmill.pipelines.reports.markup import Safe, tag
 _LOWEST_HZ, _HIGHEST_HZ = 8_000, 96_000
 _PLAYED_LOW_HZ, _PLAYED_HIGH_HZ = 8_000, 48_000
 COLUMNS, BANDS = 240, 64
-_RANGE_DB = 70.0
+RANGE_DB = 70.0
 _WINDOW_S = 0.032
 _LEVELS = 32
 _WAVE = 40
@@ -89,27 +89,48 @@ def _peaks(mono: npt.NDArray[np.float32]) -> list[tuple[float, float]]:
     return list(zip(np.clip(low, -1, 1).tolist(), np.clip(high, -1, 1).tolist(), strict=True))
 
 
-def _spectrogram(mono: npt.NDArray[np.float32], rate_hz: int) -> bytes:
-    """Return a PNG of at most `COLUMNS` x `BANDS`: levels of bands that are equally wide on the mel scale, 70 dB below the loudest."""
-    from PIL import Image
+def band_levels(
+    mono: npt.NDArray[np.float32], rate_hz: int, most_columns: int = COLUMNS, n_bands: int = BANDS
+) -> npt.NDArray[np.float64]:
+    """Return levels of bands that are equally wide on the mel scale: [n_bands, n_columns], 0 for 70 dB below the loudest, 1 for that.
 
+    There are at most `most_columns`; all are 0 in digital silence. The mel scale is 2595 log10(1 + f / 700 Hz) (O'Shaughnessy, 1987).
+    """
     n_fft = 1 << max(6, round(np.log2(_WINDOW_S * rate_hz)))
     padded = np.pad(mono, (0, max(0, n_fft - len(mono))))
-    n_columns = int(min(COLUMNS, max(1, 1 + (len(padded) - n_fft) // (n_fft // 16))))
+    n_columns = int(min(most_columns, max(1, 1 + (len(padded) - n_fft) // (n_fft // 16))))
     starts = np.linspace(0, len(padded) - n_fft, n_columns).astype(np.int64)
     frames = padded[starts[:, None] + np.arange(n_fft)] * np.hanning(n_fft).astype(np.float32)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
-    edges_hz = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate_hz / 2 / 700), BANDS + 1) / 2595) - 1)
+    edges_hz = mel_to_hz(np.linspace(0, hz_to_mel(rate_hz / 2), n_bands + 1))
     places = np.clip(edges_hz / (rate_hz / 2) * (power.shape[1] - 1), 0, power.shape[1] - 1)
     sums = np.concatenate([np.zeros((n_columns, 1)), np.cumsum(power, axis=1)], axis=1)
     first = np.floor(places[:-1]).astype(np.int64)
     last = np.maximum(first + 1, np.ceil(places[1:]).astype(np.int64))
     bands = (sums[:, last] - sums[:, first]) / (last - first)
     level = 10 * np.log10(np.maximum(bands, 1e-12))
-    shown = np.clip((level - level.max() + _RANGE_DB) / _RANGE_DB, 0, 1)
     if level.max() <= -119:  # digital silence
-        shown = np.zeros_like(shown)
-    picture = Image.fromarray(np.round(shown.T[::-1] * (_LEVELS - 1)).astype(np.uint8))
+        return np.zeros_like(level.T)
+    shown: npt.NDArray[np.float64] = np.clip((level - level.max() + RANGE_DB) / RANGE_DB, 0, 1).T
+    return shown
+
+
+def hz_to_mel(hz: float) -> float:
+    """Return a frequency in Hz on the mel scale."""
+    return float(2595 * np.log10(1 + hz / 700))
+
+
+def mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return places on the mel scale in Hz."""
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+def _spectrogram(mono: npt.NDArray[np.float32], rate_hz: int) -> bytes:
+    """Return a PNG of at most `COLUMNS` x `BANDS`."""
+    from PIL import Image
+
+    shown = band_levels(mono, rate_hz)
+    picture = Image.fromarray(np.round(shown[::-1] * (_LEVELS - 1)).astype(np.uint8))
     picture.putpalette(_palette())
     sink = io.BytesIO()
     picture.save(sink, "PNG", optimize=True)

@@ -199,7 +199,7 @@ def configuration(facts: Facts) -> Safe:
         tag("pre", lines(cut.rstrip("\n"))),
         tag("p", "The rest is left out; see `clipmill show`.", class_="soft") if len(cut) < len(text) else None,
         tag("details", tag("summary", "versions of libraries, with the number of shards that each built"),
-            table(["library", "versions"], rows, numbers_from=9, caption="Versions")),
+            table(["library", "versions"], rows, numbers_from=9, caption="Versions")) if rows else None,
     )  # fmt: skip
 
 

@@ -108,6 +108,29 @@ def gather(
     )
 
 
+def gather_briefly(published: Published, clips: ClipTable) -> Facts:
+    """Return of what a report tells only what became of recordings and clips, for which no further clip is looked at.
+
+    Raises
+    ------
+    ClipmillError : a record of the snapshot is missing or damaged
+    """
+    return Facts(
+        published=published,
+        clips=clips,
+        shown={"versions": {}, "measured": {}},
+        failed=failures(published.root, published.snapshot.number, n_examples=_EXAMPLES),
+        sources=_sources(clips),
+        balance=label_balance(published.snapshot),
+        common=Shared((0, []), {}, {}),
+        spreads=(),
+        fields={},
+        dropped_examples=_dropped(published),
+        change=None,
+        alike=None,
+    )
+
+
 def _sources(clips: ClipTable) -> dict[str, dict[str, float]]:
     table = clips.table
     sums = table.group_by("source", use_threads=False).aggregate(

@@ -17,6 +17,7 @@ from clipmill.pipelines.reports.clip_choice import choose, column_for
 from clipmill.pipelines.reports.column_spread import number_columns
 from clipmill.pipelines.reports.markup import Safe, join, tag
 from clipmill.pipelines.reports.overview_sections import counts, fields, labels, spread, tiles
+from clipmill.pipelines.reports.page_head import page_head
 from clipmill.pipelines.reports.quality_sections import (
     columns,
     configuration,
@@ -36,11 +37,6 @@ from clipmill.schemas.plural import counted
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
 
-_STYLE = Path(__file__).with_name("report.css")
-_POLICY = (
-    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
-)
-"""What a browser may load: nothing but what is in the file. A script could not run even if one got into it."""
 _SPARE = 20_000
 MIN_MB = 0.5
 
@@ -205,15 +201,6 @@ def _page(facts: Facts, sections: Sequence[Section]) -> Safe:
     ]
     address = published.root.uri("").rstrip("/")
     title = f"{snapshot.name}, snapshot {snapshot.number}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=Safe(_POLICY)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="generator", content="clipmill report"),
-        tag("title", title),
-        tag("style", Safe(_STYLE.read_text(encoding="utf-8"))),
-    )
     body = tag(
         "body",
         tag("nav", tag("ol", *(tag("li", tag("a", name, href=f"#{key}")) for key, name, _ in sections)), aria_label="contents"),
@@ -227,4 +214,6 @@ def _page(facts: Facts, sections: Sequence[Section]) -> Safe:
             class_="page",
         ),
     )  # fmt: skip
-    return join(Safe("<!DOCTYPE html>\n"), tag("html", head, body, lang="en"), Safe("\n"))
+    return join(
+        Safe("<!DOCTYPE html>\n"), tag("html", page_head(title, "clipmill report"), body, lang="en"), Safe("\n")
+    )

@@ -100,7 +100,39 @@ function show(seconds) {
   at("place").textContent = state.clips.length ? `${(state.offset + 1).toLocaleString("en")} to ${last.toLocaleString("en")}` : "none";
   at("previous").disabled = state.offset === 0;
   at("next").disabled = last >= state.found;
+  forgetPictures();
   at("clips").replaceChildren(...state.clips.map(card));
+}
+
+// A browser keeps six connections to a server. Pictures take three of them, so that pages and sounds do not wait for pictures.
+
+const pictures = { most: 3, loading: new Set(), waiting: new Set(), seen: null };
+pictures.seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) pictures.waiting.delete(entry.target);
+    else if (!entry.target.src) pictures.waiting.add(entry.target);
+  }
+  drawPictures();
+}, { rootMargin: "200px" });
+
+function drawPictures() {
+  for (const picture of pictures.waiting) {
+    if (pictures.loading.size >= pictures.most) return;
+    pictures.waiting.delete(picture);
+    pictures.loading.add(picture);
+    picture.onload = picture.onerror = () => { pictures.loading.delete(picture); drawPictures(); };
+    picture.src = picture.dataset.address;
+  }
+}
+
+function forgetPictures() {
+  pictures.seen.disconnect();
+  pictures.waiting.clear();
+  for (const picture of pictures.loading) {
+    picture.onload = picture.onerror = null;
+    picture.removeAttribute("src");
+  }
+  pictures.loading.clear();
 }
 
 function card(clip, place) {
@@ -118,11 +150,11 @@ function card(clip, place) {
   mark.addEventListener("click", () => { choose(place, false); toggle(place); });
   buttons.append(play, mark);
   const picture = element("img");
-  picture.loading = "lazy";
   picture.width = 240;
   picture.height = 104;
   picture.alt = `waveform and spectrogram of ${clip.clip_id}`;
-  picture.src = `/api/clips/${encodeURIComponent(clip.clip_id)}/picture`;
+  picture.dataset.address = `/api/clips/${encodeURIComponent(clip.clip_id)}/picture`;
+  pictures.seen.observe(picture);
   picture.addEventListener("click", () => { choose(place, false); playCurrent(); });
   row.append(buttons, picture, facts(clip));
   paint(row);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
@@ -11,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmill.pipelines.chain import chain_of
 from clipmill.pipelines.config_file import ConfigFile, load_config
@@ -29,13 +29,17 @@ from clipmill.pipelines.plan.donors import find_donors
 from clipmill.pipelines.plan.planning import Plan, make_plan, with_donor, with_expected
 from clipmill.pipelines.run.build_numbers import build_numbers
 from clipmill.pipelines.run.cluster import connect_to_ray, warm_up, worker_environment
+from clipmill.pipelines.run.device_check import check_device
+from clipmill.pipelines.run.display import Progress, told
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
-from clipmill.pipelines.run.progress import Display, LocalTally, RayTally, Tallies, Watch, phase, told
+from clipmill.pipelines.run.progress import LocalTally, RayTally, Tallies, Watch
 from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
+from clipmill.pipelines.run.scratch import Aside, beside, check_kind
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
+from clipmill.pipelines.run.work_order import work_order
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.forgotten import Forgotten
@@ -61,6 +65,7 @@ def build(
     accept: bool = False,
     verify_parts: int | None = None,
     numbers: dict[str, Any] | None = None,
+    limit: int | None = None,
 ) -> Report:
     """Bring the dataset of a configuration up to date and publish a snapshot of it.
 
@@ -75,6 +80,7 @@ def build(
     accept : publish even if limits are exceeded
     verify_parts : check one part of so many of the published shards first, another in each build; None: do not check contents
     numbers : filled with what was measured (see `clipmill.pipelines.run.build_numbers`), also if the build raises
+    limit : read only so many recordings, and write to a dataset of its own beside the root, see `clipmill.pipelines.run.scratch`
 
     Returns
     -------
@@ -87,7 +93,10 @@ def build(
     """
     file = load_config(config)
     with guarded(file):
-        builder = Builder(file, workers, address, quiet)
+        aside = beside(file, limit) if limit is not None else None
+        file = aside.file if aside is not None else file
+    with guarded(file):
+        builder = Builder(file, workers, address, quiet, aside)
         with builder.telling(numbers):
             return builder.run(accept, verify_parts)
 
@@ -111,9 +120,12 @@ class Builder:
     _kept: KeptParts
     _forgotten: Forgotten
 
-    def __init__(self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool) -> None:
+    def __init__(
+        self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool, aside: Aside | None = None
+    ) -> None:
+        self._aside = aside
         self._file, self._workers, self._address, self.quiet = file, workers, address, quiet
-        self._feature_actors = 0
+        self._progress, self._n_workers, self._feature_actors = Progress(quiet), 1, 0
         self._damaged: dict[str, bytes] = {}
         self._old_format = False
         self._started, self._working, self._plan_s, self._starting_s = time.monotonic(), 0.0, 0.0, 0.0
@@ -137,7 +149,7 @@ class Builder:
         """Check a part of the published shards; what is damaged is marked, and then rebuilt. n_parts : None: check nothing"""
         if n_parts is None or self.last is None:
             return None
-        with phase("checking committed shards", self.quiet):
+        with self._progress.phase("verify", "checking committed shards"):
             verdict, part = verify_next(self.root, self.last.number, n_parts)
         self.report.verified = verdict.to_dict()
         return part
@@ -161,7 +173,7 @@ class Builder:
 
     def begin(self) -> Self:
         """Open the output and plan the shards."""
-        check_device(self._file.config, self._address)
+        check_device(self._file.config, bool(self._address) or _ray_is_at_hand())
         check_apart(self._file, self.root)
         try:
             identity = claim_root(
@@ -187,6 +199,7 @@ class Builder:
         """Note the newest snapshot before anything is listed: if another one is published until the end, this build plans again."""
         numbers = snapshot_numbers(self.root)
         self.last = read_snapshot(self.root, numbers[-1]) if numbers else None
+        check_kind(self.root, self.last, self._aside)
 
     def plan_again(self, note: BuildNote) -> None:
         """Plan once more, since another build has published what this one has not seen, or since shards need another key."""
@@ -205,10 +218,12 @@ class Builder:
     def make_plan(self, retries: Retries) -> Plan:
         """List the recordings, read the annotations, and divide the work into shards."""
         begun = time.monotonic()
-        with phase("listing recordings and annotations", self.quiet):
+        with self._progress.phase("plan", "matching annotations, dividing into shards"):
             self._generations = read_generations(self.root)
-            self._kept, self._forgotten = KeptParts(self.root), read_forgotten(self.root)
-            plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept)
+            self._kept, aside = KeptParts(self.root), self._aside
+            self._forgotten = read_forgotten(self.root if aside is None else aside.whole)
+            few = aside.few if aside is not None else None
+            plan = make_plan(self._file.config, retries, self._forgotten, self._generations, self._kept, few)
         self._plan_s += time.monotonic() - begun
         return plan
 
@@ -309,9 +324,10 @@ class Builder:
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
         shards = [self._with_expected(s) for s in shards]
-        shards = [shards[i] for i in _order([self.plan.shard_s[i] for i in todo])]
+        shards = [shards[i] for i in work_order([self.plan.shard_s[i] for i in todo])]
         small = sum(self.plan.shard_s[i] for i in todo) < _SMALL_S
         in_process = small and self._workers is None and not self._address and not _ray_is_at_hand()
+        in_process = in_process or (self._aside is not None and self._aside.in_process)
         with ExitStack() as stack:
             begun = time.monotonic()
             results, tallies = (self._here if in_process else self._on_ray)(shards, stack)
@@ -319,12 +335,16 @@ class Builder:
             self._starting_s = working - begun
             self.report.startup_s = 0.0 if in_process else working - begun
             n_items, features_s, in_row = sum(s.num_rows for s in shards), 0.0, 0
-            with Display(tallies, n_items, len(shards), self.quiet) as display:
+            divided = not all(pc.all(s["primary"]).as_py() for s in shards)
+            counting = self._progress.counting(tallies, n_items, len(shards), divided, self._n_workers, in_process)
+            with counting as display:
                 note.describe = lambda: display.text
                 # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
-                    display.shard_done()
                     on_it = Spent.from_json(result["spent"])
+                    made, key = result["commit"], result["key"]
+                    commit = Commit.from_json(made.encode(), key) if made is not None else None
+                    display.shard_done(commit, result["built"], result["error"] is not None, on_it)
                     self._spent_on_shards += on_it
                     self._spent_by_workers += Spent() if in_process else on_it
                     if result["error"] is not None:
@@ -335,10 +355,9 @@ class Builder:
                         continue
                     in_row = 0
                     features_s += result["features_s"] or 0.0
-                    if result["other_bytes"]:
-                        other.append(result["key"])
+                    if commit is None:  # it came out with other bytes
+                        other.append(key)
                         continue
-                    commit = Commit.from_json(result["commit"].encode(), result["key"])
                     self._count(commit, result["built"])
                     self.report.donors_unusable += (
                         result["built"] and commit.donor is None and commit.clips_key in donors
@@ -371,19 +390,20 @@ class Builder:
         """Build shards in this process, one after the other."""
         stack.enter_context(worker_environment())
         tally = LocalTally()
-        stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
+        with self._progress.phase("build", "loading libraries"):
+            stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
         run = ReportingTask(whole_shard(stages, Watch(tally)), logged=False)
         return (check_row(row) for shard in shards for row in run(shard).to_pylist()), tally
 
     def _on_ray(
         self, shards: list[pa.Table], stack: ExitStack
     ) -> tuple[Generator[dict[str, Any], None, None], Tallies]:
-        with phase("starting Ray", self.quiet):
+        with self._progress.phase("build", "starting Ray"):
             cluster = stack.enter_context(connect_to_ray(self._file.config, self._workers, self._address))
             tally = RayTally.start()
             stack.callback(tally.stop)
             warm_up(cluster, self._file.config)
-        self._feature_actors = cluster.feature_actors
+        self._n_workers, self._feature_actors = cluster.n_cpus, cluster.feature_actors
         stages = stages_of(self._file.config, self.plan, cluster.device)
         gpus = 1.0 if cluster.device == "cuda" else 0.0
         watch = Watch(tally)
@@ -399,7 +419,8 @@ class Builder:
         made = (self.plan, self.last, self.shards, self.marks, self._damaged, self._old_format)
         begun, built = time.monotonic(), Built(self._file, self.root, *made)
         try:
-            done = publish_built(built, self.report, accept)
+            with self._progress.phase("publish", "checks, index and manifest"):
+                done = publish_built(built, self.report, accept)
         finally:
             self.report.phase_s["publish"] = time.monotonic() - begun
         if self._old_format and self.report.status == "published":
@@ -408,37 +429,10 @@ class Builder:
         return done
 
 
-def _order(shard_s: list[float]) -> list[int]:
-    """Return the order in which to build shards of these lengths in seconds.
-
-    The order is random, so that two builders on one root start with different shards and find each other's done. But the shortest
-    third comes last, longest first, so that the workers end at about the same time.
-    """
-    order = sorted(range(len(shard_s)), key=lambda i: -shard_s[i])
-    last = max(1, len(order) // 3)
-    first = order[:-last]
-    random.shuffle(first)
-    return first + order[-last:]
-
-
-def check_device(config: Config, address: str | None = None) -> None:
-    """Raise ConfigError if features need a GPU and this machine has none. A cluster is asked later, once it is connected."""
-    if config.features.device != "cuda" or not chain_of(config).can_use_gpu or address or _ray_is_at_hand():
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            "is cuda, and this machine has no GPU that torch can use: set auto or cpu, or build on a cluster with --address",
-            key="features.device",
-            code="config.no_gpu",
-        )
-
-
 def device_notes(config: Config) -> list[str]:
     """Return what would keep this machine from building, but not a cluster: plans are often made on a laptop."""
     try:
-        check_device(config)
+        check_device(config, _ray_is_at_hand())
     except ConfigError as error:
         return [str(error)]
     return []

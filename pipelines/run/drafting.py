@@ -55,6 +55,7 @@ def draft_snapshot(file: ConfigFile, root: Root, plan: Plan, shards: ShardSet, d
         columns=describe_columns(chain.fields(plan.field_names)),
         words=chain.words,
         has_channel=file.config.has_channel_column,
+        limited=plan.limited,
         bytes_stored=0,
         clip_id_bits=file.config.output.clip_id_bits or OLD_CLIP_ID_BITS,
     )

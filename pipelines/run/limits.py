@@ -28,6 +28,18 @@ def find_exceeded_limits(limits: Limits, new: Snapshot, last: Snapshot | None) -
     return findings
 
 
+NOT_JUDGED = "min_clips allow_empty_splits missing_classes max_side_changes max_shrink_share max_label_drift".split()
+"""Limits that say nothing of a build of a few recordings. Those on shares are told, but hold nothing back."""
+
+
+def find_limits_of_few(limits: Limits, new: Snapshot) -> tuple[list[Finding], list[Finding]]:
+    """Return what keeps a build of a few recordings from being published, which is that no clip was kept, and warnings."""
+    warnings = _check_rejected(limits, new) + _check_saturation(limits, new) + _check_duplicates(limits, new)
+    if new.counts.clips_kept or not limits.min_clips:
+        return [], warnings
+    return [Finding("min_clips", 0, 1, "no clip was kept of the recordings that were read")], warnings
+
+
 def find_shortfalls(config: Config, new: Snapshot) -> tuple[list[Finding], list[Finding]]:
     """Return which splits and classes of the configuration a snapshot lacks: errors that keep it from being published, and warnings.
 

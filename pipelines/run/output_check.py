@@ -42,24 +42,26 @@ def with_clip_id_bits(file: ConfigFile, identity: Identity) -> ConfigFile:
     return replace(file, config=file.config.model_copy(update={"output": output}))
 
 
-def check_apart(file: ConfigFile, root: Root) -> None:
-    """Raise ConfigError if the output is inside a source: the next build would read its clips as recordings."""
+def check_apart(file: ConfigFile, root: Root, key: str = "output.root") -> None:
+    """Raise ConfigError if a place is inside a source: the next build would read its clips as recordings.
+
+    key : what named the place: a key of the configuration, or an option
+    """
     for source in file.config.sources:
         source_base = Root(source.root, source.storage_options)
         if source_base.is_s3 and root.is_s3:
             same_store = source.storage_options.get("endpoint_url") == root.storage_options.get("endpoint_url")
-            if same_store and f"{root.full()}/".startswith(f"{source_base.full()}/") and "/." not in root.full():
-                raise ConfigError(
-                    f"{root.url} is inside the source {source.root}: its clips would be read as recordings; move one of them",
-                    key="output.root", file=file.path,
-                )  # fmt: skip
-        if source_base.is_local and root.is_local:
-            inside = os.path.realpath(root.full()) + os.sep
-            if inside.startswith(os.path.realpath(source_base.full()) + os.sep) and not _hidden(inside, source_base):
-                raise ConfigError(
-                    f"{root.url} is inside the source {source.root}: its clips would be read as recordings; move one of them",
-                    key="output.root", file=file.path,
-                )  # fmt: skip
+            inside = same_store and f"{root.full()}/".startswith(f"{source_base.full()}/") and "/." not in root.full()
+        elif source_base.is_local and root.is_local:
+            place, top = (f"{os.path.realpath(one.full())}{os.sep}" for one in (root, source_base))
+            inside = place.startswith(top) and not _hidden(place, source_base)
+        else:
+            inside = False
+        if inside:
+            text = f"{root.url} is inside the source {source.root}: its clips would be read as recordings; "
+            if key.startswith("--"):
+                raise ConfigError(f"{key} {text}give another folder", code="usage")
+            raise ConfigError(f"{text}move one of them", key=key, file=file.path)
 
 
 def _hidden(path: str, source: Root) -> bool:

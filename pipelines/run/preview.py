@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from clipmill.pipelines.plan.estimates import (
     rejected_by_reason,
     rejected_examples,
 )
-from clipmill.pipelines.plan.header_sample import choose, expect
+from clipmill.pipelines.plan.header_sample import Wanted, choose, expect
 from clipmill.pipelines.plan.planning import Plan, make_plan
 from clipmill.pipelines.run.build import device_notes
 from clipmill.pipelines.run.foresight import SplitForecast, forecast_split
@@ -33,7 +33,10 @@ from clipmill.pipelines.run.graph import output_root
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.header_process import read_headers
 from clipmill.pipelines.run.output_check import check_output
+from clipmill.pipelines.run.scratch import Aside, beside, check_kind
+from clipmill.schemas.config import Config
 from clipmill.schemas.plural import counted
+from clipmill.stages.decode.header_length import HeaderLength
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +48,7 @@ class Preview:
     estimate : clips, their length in seconds, bytes and working time in seconds, see `clipmill.pipelines.plan.estimates.Estimate`
     split : recordings by split, limits that would be exceeded, and recordings that would move to another split
     notes : what would prevent a build on this machine
+    root : where a build would write to
     """
 
     plan: Plan
@@ -52,6 +56,7 @@ class Preview:
     estimate: Estimate
     split: SplitForecast
     notes: list[str]
+    root: str = ""
 
     def __repr__(self) -> str:
         shards = counted(len(self.plan.keys), "shard")
@@ -94,6 +99,8 @@ class Preview:
             "annotations_dropped": dict(plan.annotations_dropped),
             "annotations_ignored": plan.annotations_ignored,
             "annotations_merged": plan.annotations_merged,
+            "limited": dict(plan.limited),
+            "root": self.root,
             "rejected": dict(sorted(rejected_by_reason(plan).items())),
             "rejected_examples": dict(sorted(rejected_examples(plan).items())),
             "estimate": self.estimate.to_dict(),
@@ -120,13 +127,16 @@ _SHARDS = pa.schema(
 )
 
 
-def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any], *, sample: bool = True) -> Preview:
+def plan(
+    config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any], *, sample: bool = True, limit: int | None = None
+) -> Preview:
     """List sources and annotations, and return what `build` would do. Nothing is written.
 
     Parameters
     ----------
     config : path of a YAML file, a mapping with its content, or the result of `load_config`
     sample : read the headers of at most 200 recordings, in a process of its own, for the estimate; otherwise no recording is opened
+    limit : plan a build of so many recordings, as `build` does with the same limit
 
     Raises
     ------
@@ -134,24 +144,42 @@ def plan(config: ConfigFile | str | os.PathLike[str] | Mapping[str, Any], *, sam
     ClipmillError : a source or the output cannot be read
     """
     file = load_config(config)
+    with guarded(file):
+        aside = beside(file, limit) if limit is not None else None
+    return preview_of(file if aside is None else aside.file, read_headers if sample else None, aside)
+
+
+def preview_of(
+    file: ConfigFile,
+    read: Callable[[Config, Sequence[Wanted]], dict[str, HeaderLength]] | None,
+    aside: Aside | None = None,
+) -> Preview:
+    """Return what `build` would do; see `plan`.
+
+    file : the configuration, of a limited build that which is built aside
+    read : returns what headers of recordings say; None: the sizes of files decide
+    aside : where a limited build goes
+    """
     root = output_root(file.config)
     with guarded(file):
         file = check_output(file, root)
         notes = device_notes(file.config)
         numbers = snapshot_numbers(root)
         last = read_snapshot(root, numbers[-1]) if numbers else None
-        kept = KeptParts(root)
-        planned = make_plan(file.config, read_retries(root), read_forgotten(root), read_generations(root), kept)
+        check_kind(root, last, aside)
+        kept, forgotten = KeptParts(root), read_forgotten(root if aside is None else aside.whole)
+        few = aside.few if aside is not None else None
+        planned = make_plan(file.config, read_retries(root), forgotten, read_generations(root), kept, few)
         planned.warnings += kept.findings
         indexed = parts_of(root, last) if last is not None and last.format_version > 1 else []
         found = find_committed(root, indexed, planned.keys, read_marks(root), last.number if last is not None else None)
         committed = frozenset(found.shards.keys)
         split = forecast_split(file.config, root, planned)
         expected = None
-        if sample:
-            lengths = read_headers(file.config, choose(planned.table))
+        if read is not None:
+            lengths = read(file.config, choose(planned.table))
             expected = expect(file.config, planned.table, lengths) if lengths else None
         rate = last_rate(root)
     missing_s = sum(s for key, s in zip(planned.keys, planned.shard_s, strict=True) if key not in committed)
     estimated = estimate(file.config, file.public, planned, missing_s, last, expected, rate)
-    return Preview(planned, committed, estimated, split, notes)
+    return Preview(planned, committed, estimated, split, notes, root.uri("").rstrip("/"))

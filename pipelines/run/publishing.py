@@ -19,7 +19,7 @@ from clipmill.pipelines.dataset.upgrade import check_old_sums
 from clipmill.pipelines.plan.excluded import excluded_in, not_found
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.pipelines.run.drafting import draft_snapshot
-from clipmill.pipelines.run.limits import find_exceeded_limits, find_shared_clips, find_shortfalls
+from clipmill.pipelines.run.limits import find_exceeded_limits, find_limits_of_few, find_shared_clips, find_shortfalls
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.findings import Finding
@@ -73,7 +73,9 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
         raise ClipmillError("the accounting of the build does not add up, nothing is published: " + "; ".join(problems))
     if last is not None and last.format_version < FORMAT_VERSION and last.commits == draft.snapshot.commits:
         check_old_sums(root, last, draft.snapshot)
-    short, warned = find_shortfalls(file.config, draft.snapshot)
+    few = bool(built.plan.limited)
+    short, warned = ([], []) if few else find_shortfalls(file.config, draft.snapshot)
+    report.limited = dict(draft.snapshot.limited)
     report.warnings += warned + _not_excluded(built)
     classes = class_order(file.config, draft.snapshot, last)
     draft = replace(draft, snapshot=replace(draft.snapshot, classes=classes))
@@ -95,7 +97,11 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
     report.clip_notes = count_notes(draft.parts, note_names(draft.snapshot.columns))
     report.warnings = [f for f in report.warnings if f.limit != "shared_clips"]
     report.warnings += find_shared_clips(draft.snapshot)
-    report.limits = short if same else short + find_exceeded_limits(file.config.limits, draft.snapshot, last)
+    if few:
+        report.limits, shares = find_limits_of_few(file.config.limits, draft.snapshot)
+        report.warnings += shares
+    else:
+        report.limits = short if same else short + find_exceeded_limits(file.config.limits, draft.snapshot, last)
     if report.limits and not accept:
         report.status = "not_published"
         report.rejections_sha256 = write_rejections(root, REJECTED_FILE, draft)

@@ -35,6 +35,7 @@ class Report:
     remarks : notable things about recordings that were used: {code, count, meaning, remedy, examples}
     snapshot : the published snapshot, or the one that a limit kept from being published; None if shards failed
     warnings : likely mistakes, and shortfalls that did not keep the snapshot from being published
+    limited : of a build of a few recordings, as in a snapshot; empty if all were to be read
     side_changes : recordings that are in another split than in the last snapshot
     measured : how the values of measured columns are distributed, by column; see `clipmill.pipelines.dataset.measured.distributions`
     clip_notes : how many clips have each of the notes that stages make, by column, as `level_note`
@@ -71,6 +72,7 @@ class Report:
     warnings: list[Finding] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     passed_over: dict[str, dict[str, int]] = field(default_factory=dict)
+    limited: dict[str, int] = field(default_factory=dict)
     side_changes: SideChanges = field(default_factory=SideChanges)
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     clip_notes: dict[str, dict[str, int]] = field(default_factory=dict)

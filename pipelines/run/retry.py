@@ -12,8 +12,8 @@ from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import remove_shard, sound_commits
 from clipmill.pipelines.dataset.tries import update_retries
 from clipmill.pipelines.run.build import Builder
+from clipmill.pipelines.run.display import told
 from clipmill.pipelines.run.guard import guarded
-from clipmill.pipelines.run.progress import told
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.layout import Retries
 from clipmill.schemas.reasons import INPUT_CHANGED

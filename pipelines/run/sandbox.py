@@ -36,7 +36,7 @@ from clipmill.schemas.errors import ClipmillError, StageError, StorageError
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS, PLAN
 from clipmill.stages.arrow_rows import replace_column, stream_bytes, stream_table
 from clipmill.stages.clip_buffer import temporary_file_errors
-from clipmill.stages.meter import Spent, add_spent
+from clipmill.stages.meter import Spent, add_spent, count_retry
 from clipmill.stages.noise_library import Noises
 
 BEGIN, TABLE, END, STORAGE, MEMORY, REFUSED, FAILED, STAGE = b"B", b"T", b"E", b"S", b"M", b"R", b"F", b"G"
@@ -79,6 +79,7 @@ class Sandbox:
             failure = yield from self._run(part, state)
             if failure is None:
                 continue
+            count_retry()
             if state.unfinished:
                 yield _void_rows(part, state.unfinished)
             waiting.extendleft(reversed(_remaining_parts(part, state.ended, failure)))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from clipmill.schemas.errors import StorageError
+from clipmill.stages.meter import count_retry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,6 +106,7 @@ def patiently(
                 if isinstance(error, OSError | StorageError):
                     raise  # with its cause, which knows the store's own code
                 raise as_os_error(error) from error
+            count_retry()
             time.sleep(wait)
     raise AssertionError("waits() ends with None")
 

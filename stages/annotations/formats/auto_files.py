@@ -29,7 +29,7 @@ class Auto(Format):
     def open(self, content: Content, spec: Annotations, path: str = "") -> FileRows:
         if not isinstance(content, bytes):
             raise UnreadableError("format auto reads files, not folders; give the format")
-        kind = _kind_of(content, spec, path)
+        kind = kind_of(content, spec.encoding, path)
         given: dict[str, Any] = {"format": kind.name, "sidecar": _ANY}
         given |= {k: getattr(spec, k) for k in ("encoding", "extra_columns", "fields", "end_tolerance_s")}
         if spec.columns != self.roles:
@@ -55,8 +55,8 @@ class Auto(Format):
         return rows
 
 
-def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
-    """Return the format of a file.
+def kind_of(content: bytes, encoding: str, path: str) -> Format:
+    """Return the format of a file. content : all of it, or at least its first 64 kB
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _kind_of(content: bytes, spec: Annotations, path: str) -> Format:
     named = [kind for kind in kinds if extension in kind.extensions]
     if len(named) == 1 and extension not in _OF_MANY_FORMATS:
         return named[0]
-    head = decode_text(content[:_HEAD], spec.encoding, is_whole=len(content) <= _HEAD).lstrip("\ufeff")
+    head = decode_text(content[:_HEAD], encoding, is_whole=len(content) <= _HEAD).lstrip("\ufeff")
     fitting = [kind for kind in kinds if kind.looks_like(head)]
     if len(fitting) > 1:
         fitting = [kind for kind in fitting if kind in named] or fitting
