@@ -132,6 +132,8 @@ def test_each_leaf_moves_a_key_or_is_known_not_to(key: str, path: tuple[Any, ...
     base = copy.deepcopy(PLAIN)
     if (segment := OF_MODES.get(key)) is not None:
         base["sources"][0]["segment"] = segment
+    if key == "features.log_mel.normalise":
+        base["output"]["images"] = {}  # a range in dB is refused
     before = Config.model_validate(base)
     now = value_at(before, path)
     if any(key == name or key.startswith(f"{name}.") for name in OF_ITEMS):

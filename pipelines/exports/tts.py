@@ -140,7 +140,7 @@ class _Survey:
         if _MEL in asked.published.feature_names and about.get(_MEL, {}).get("unit") == "dB":
             notes.append(
                 "mels are the dataset's log-mels, in dB; models that were trained on natural logarithms expect others, as"
-                " log_mel: {preset: hifigan-22k} computes them"
+                " features.log_mel: {preset: hifigan-22k} computes them"
             )
         return notes
 
