@@ -138,7 +138,7 @@ def test_what_is_left_out_is_named() -> None:
         Section("third", ["e"], keep=1, err=True),
     ]
     lines = [line for _, lines in fit(sections, 80, 5) for line in lines]
-    assert lines == ["a", "a", "a", "not shown    second; in a log or with --json all is told", "e"]
+    assert lines == ["a", "a", "a", "not shown    second: see --json, or a log of the same command", "e"]
 
 
 @given(st.text(st.characters(categories=["L", "N", "Zs", "P"]), max_size=300), st.integers(40, 100))

@@ -39,31 +39,31 @@ def summary(report: Report) -> list[Section]:
     show, failures = f"`clipmill show {report.root}`", f"`clipmill failures {report.root}`"
     sections = [
         Section("limit", describe_limited(report.limited, report.root.rstrip("/")), keep=2),
-        Section("passed over", describe_passed_over(report.passed_over), rest="sources"),
+        Section("passed over", describe_passed_over(report.passed_over), what="source"),
     ]
     if s is not None:
         sections += [
             Section("asked", _asked(s.config)),
             Section("accounting", describe_accounting(s), keep=4),
-            Section("notes", describe_notes(s.noted), rest="notes on annotations"),
-            Section("rejected", _rejected(s), keep=2, rest=f"reasons: {failures}"),
-            Section("remarks", _remarks(report), rest=f"lines: {failures}"),
-            Section("splits", describe_splits(s.by_split), keep=2, rest=f"splits: {show}"),
-            Section("classes", report.classes, rest="sentences about classes"),
-            Section("saturated", _saturated(report, s), rest="sources"),
+            Section("notes", describe_notes(s.noted), what="note"),
+            Section("rejected", _rejected(s), keep=2, what="reason", where=failures),
+            Section("remarks", _remarks(report), where=failures),
+            Section("splits", describe_splits(s.by_split), keep=2, what="split", where=show),
+            Section("classes", report.classes),
+            Section("saturated", _saturated(report, s), what="source"),
             Section("sides", describe_side_changes(report.side_changes, "moved")),
         ]
     warnings = [f"warning      {finding.message}" for finding in report.warnings]
     duplicates = s.duplicates if s is not None and report.status != "unchanged" else {}
     return [
         *sections,
-        Section("warnings", warnings, keep=1, rest="warnings"),
+        Section("warnings", warnings, keep=1, what="warning"),
         Section("work", [_shards(report), _time(report)], keep=2),
         Section("features", _features(report)),
         Section("storage", [f"storage      {weakness}" for weakness in report.storage_weaknesses]),
         Section("duplicates", describe_duplicates(duplicates)),
-        Section("measured", describe_measured(report.measured), rest=f"columns: {show}"),
-        Section("notes on clips", describe_notes_on_clips(report.clip_notes), rest=f"columns: {show}"),
+        Section("measured", describe_measured(report.measured), what="column", where=show),
+        Section("notes on clips", describe_notes_on_clips(report.clip_notes), what="column", where=show),
         Section("repaired", describe_mending(vars(report))),
         Section("outcome", _outcome(report), keep=1, whole=True),
         Section("next", _next(report), keep=1, whole=True),
@@ -76,9 +76,9 @@ def errors(report: Report) -> list[Section]:
     failed = [f"error: {counted(n, 'shard')}: {message}" for message, n in Counter(report.failures).most_common()]
     verdict = "accepted" if report.accepted else "not published"
     return [
-        Section("errors", failed, keep=1, rest="messages", err=True),
-        Section("unrepaired", _unrepaired(report), keep=1, rest="problems", err=True),
-        Section("limits", [f"{verdict}: {finding.message}" for finding in report.limits], 1, "limits", err=True),
+        Section("errors", failed, keep=1, what="message", err=True),
+        Section("unrepaired", _unrepaired(report), keep=1, what="problem", err=True),
+        Section("limits", [f"{verdict}: {finding.message}" for finding in report.limits], 1, "limit", err=True),
         Section("hint", _hint(report), keep=1, err=True, whole=True),
     ]
 

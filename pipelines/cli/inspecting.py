@@ -169,7 +169,7 @@ def _verdict_sections(verdict: Verdict, root: str, place: Root, quiet: bool) -> 
     problems = [f"error: {problem}" for problem in verdict.problems]
     return [
         *([] if quiet else [Section("verdict", [about], keep=1)]),
-        Section("problems", problems, keep=3, rest="problems; --json lists all", err=True),
+        Section("problems", problems, keep=3, what="problem", where="--json lists all", err=True),
         *([] if quiet else [Section("versions", describe_versions(verdict.versions))]),
         Section("hint", hint, keep=1, err=True, whole=True),
         Section("unmarked", unmarked, keep=1, err=True, whole=True),

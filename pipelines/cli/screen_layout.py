@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clipmill.schemas.plural import counted
+
 _COLUMN = re.compile(r"\s*\S(?:\S| (?! )){0,22}\s{2,}(?=\S)|\s*")
 """A line's first column with the blanks behind it, under whose end the rest of the line goes on; else the blanks before it."""
 _LABEL = 13
+_ELSEWHERE = "see --json, or a log of the same command"
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Section:
 
     name : of the thing, for the line that lists what was left out
     keep : how many of the lines stay, however little room there is; 0: the section can be left out
-    rest : says where the lines are that were left out, such as "reasons: `clipmill failures out`"
+    what : one of the lines, such as "reason", for the line that says how many were left out
+    where : the command that shows those; without one, a log of the same command does
     err : whether they are errors or hints, for stderr
     whole : whether they have addresses, which are to be copied and so are never cut
     """
@@ -25,7 +29,8 @@ class Section:
     name: str
     lines: Sequence[str]
     keep: int = 0
-    rest: str = ""
+    what: str = "line"
+    where: str = ""
     err: bool = False
     whole: bool = False
 
@@ -97,12 +102,13 @@ def _laid_out(
             continue
         lines = [part for line in section.lines[:n] for part in _cut(section, wrap(line, width), max_lines, width)]
         if n < len(section.lines):
-            more = f"{'':<{_LABEL}}... and {len(section.lines) - n:,} more {section.rest}"
-            lines += _cut(section, wrap(more.rstrip(), width), max_lines, width)
+            left_out = counted(len(section.lines) - n, f"more {section.what}")
+            more = f"{'':<{_LABEL}}... and {left_out}: {section.where or _ELSEWHERE}"
+            lines += _cut(section, wrap(more, width), max_lines, width)
         laid_out.append((section, lines))
     if missing:
         at = next((i for i, (s, _) in enumerate(laid_out) if s.err), len(laid_out))
-        text = f"{'not shown':<{_LABEL}}{', '.join(missing)}; in a log or with --json all is told"
+        text = f"{'not shown':<{_LABEL}}{', '.join(missing)}: {_ELSEWHERE}"
         about = Section("not shown", [text])
         laid_out.insert(at, (about, _cut(about, wrap(text, width), max_lines, width)))
     return laid_out

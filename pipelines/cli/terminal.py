@@ -13,6 +13,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -49,9 +50,7 @@ def say(*lines: str, err: bool = False) -> None:
 
 def say_sections(sections: Sequence[Section]) -> None:
     """Print sections: on a terminal so that they fit its screen, elsewhere all of their lines."""
-    plain = [
-        Section(s.name, [visible(hide_in_data(x)) for x in s.lines], s.keep, s.rest, s.err, s.whole) for s in sections
-    ]
+    plain = [replace(section, lines=[visible(hide_in_data(line)) for line in section.lines]) for section in sections]
     laid_out = [(s, list(s.lines)) for s in plain if s.lines]
     if _is_terminal(False):
         laid_out = fit(plain, *screen_size())

@@ -95,8 +95,8 @@ def temperature_of(balance: Any) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 1:
             return float(value)
     raise ClipmillError(
-        f'balance is {balance!r}; it can be "label", for the same share of each label, or {{"label": T}} with a temperature T of at least 1,'
-        " which leaves the labels as they are"
+        f'balance is {balance!r}; it can be "label", for the same share of each label, or {{"label": T}} with a temperature T of at least 1;'
+        " with 1, labels have the shares that they have in the dataset"
     )
 
 

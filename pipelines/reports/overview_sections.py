@@ -23,8 +23,14 @@ def tiles(facts: Facts) -> Safe:
     """Return the most important numbers."""
     snapshot = facts.published.snapshot
     labels = [label for label in facts.balance.labels if label]
+    seconds = snapshot.seconds
+    overlap = seconds.kept_s > seconds.decoded_s  # clips overlap, or are padded
     numbers: list[tuple[str, str, str]] = [
-        ("audio", duration_text(snapshot.seconds.kept_s), f"of {duration_text(snapshot.seconds.decoded_s)} decoded"),
+        (
+            "audio",
+            duration_text(seconds.kept_s),
+            f"{'from' if overlap else 'of'} {duration_text(seconds.decoded_s)} decoded",
+        ),
         ("clips", f"{snapshot.counts.clips_kept:,}", f"of {counted(snapshot.counts.clips_candidates, 'candidate')}"),
         ("recordings used", f"{snapshot.counts.recordings_used:,}", f"of {snapshot.recordings_listed:,} listed"),
         ("labels", f"{len(labels):,}" if labels else "none", "several a clip" if snapshot.label_lists else ""),

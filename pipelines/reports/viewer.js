@@ -178,7 +178,7 @@ function facts(clip) {
   }
   const fields = element("div", null, "numbers");
   for (const name of state.about.fields) {
-    if (name !== state.about.text && clip[name] !== null) fields.append(element("span", `${name}: ${clip[name]}`));
+    if (name !== state.about.text && clip[name] !== null && clip[name] !== "") fields.append(element("span", `${name}: ${clip[name]}`));
   }
   about.append(numbers, fields, element("div", clip.recording_id, "soft"));
   return about;
