@@ -126,7 +126,8 @@ def _roles(
             for other in guessed.texts[:3]
         ]
     if sample.header is not None:
-        used = {*columns.values(), *fields.values(), *_named_by(found)}
+        known = {one.name for one in (guessed.text, guessed.speaker, guessed.split) if one is not None}
+        used = {*columns.values(), *fields.values(), *known, *_named_by(found)}
         others = [name for name in sample.header if name and name not in used]
         if others:
             found.because.setdefault("fields", []).append(
