@@ -76,11 +76,15 @@ def test_one_of_several_tiers_is_chosen_and_the_others_are_lines_to_uncomment(tm
     folder = tmp_path / "speech"
     words = [(i / 4, i / 4 + 0.25, f"w{i}") for i in range(12)]
     for stem in recordings(folder):
-        tiers = {"sentence": [(0.0, 4.0, "all of it")], "words": words}
+        tiers = {"words": words, "sentence": [(0.0, 4.0, " ".join(word for _, _, word in words))]}
         (folder / f"{stem}.TextGrid").write_text(text_grid(tiers, 4.0))
     plain, text = propose(folder, tmp_path / "made.yaml", "--for", "asr")
     annotations = plain["sources"][0]["annotations"]
-    assert annotations == {"sidecar": "{stem}.TextGrid", "format": "textgrid", "tier": "words"}
+    assert annotations == {"sidecar": "{stem}.TextGrid", "format": "textgrid", "tier": "sentence"}
+    assert "# tier: words" in text
+    assert "'sentence' has the longest texts" in " ".join(text.replace("#", " ").split())
+    plain, text = propose(folder, tmp_path / "made.yaml")
+    assert plain["sources"][0]["annotations"]["tier"] == "words", "of labels, the tier with most rows"
     assert "# tier: sentence" in text
 
 

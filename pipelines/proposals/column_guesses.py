@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from clipmill.pipelines.proposals.cell_sample import CellSample, Column
-from clipmill.schemas.config.annotation_roles import guess_roles
+from clipmill.pipelines.proposals.time_columns import find_time_pair
+from clipmill.schemas.config.annotation_roles import guess_roles, role_elsewhere
 from clipmill.schemas.plural import counted
+from clipmill.stages.decode.header_length import HeaderLength
 
 LABELS = frozenset(
     "label labels class class_name category event event_label event_type sound scene scene_label species species_code primary_label"
@@ -39,6 +41,7 @@ class Guessed:
     start, end, duration, label, text, speaker, split : None if there is none
     labels : other columns that could be the label
     texts : other columns that could be the text
+    numbers : columns of numbers without a role
     because : evidence, by role
     """
 
@@ -51,6 +54,7 @@ class Guessed:
     split: Column | None = None
     labels: list[Column] = field(default_factory=list)
     texts: list[Column] = field(default_factory=list)
+    numbers: list[Column] = field(default_factory=list)
     because: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -58,11 +62,30 @@ class Guessed:
         return [column for column in (self.start, self.end, self.duration) if column is not None]
 
 
-def guess_columns(sample: CellSample, recording: int | None, wants_text: bool) -> Guessed:
-    """Return the columns of a table by role. recording : index of the column that names the recording; wants_text : for speech"""
+def guess_columns(
+    sample: CellSample,
+    recording: int | None,
+    wants_text: bool,
+    owners: Sequence[str | None] = (),
+    lengths: Mapping[str, HeaderLength] | None = None,
+) -> Guessed:
+    """Return the columns of a table by role.
+
+    Parameters
+    ----------
+    recording : index of the column that names the recording
+    wants_text : for speech
+    owners, lengths : recording of each row, and the lengths of recordings, by which times are found that no name shows
+    """
     columns = [column for column in sample.columns if column.at != recording and column.cells]
     guessed = Guessed()
     _find_times(guessed, sample, columns)
+    if guessed.end is None and guessed.duration is None:
+        pair = find_time_pair(sample, columns, owners, lengths or {}, guessed.start)
+        if pair is not None:
+            guessed.start = pair.start
+            setattr(guessed, pair.role, pair.second)
+            guessed.because["start"] = pair.because
     used = {column.at for column in guessed.times}
     rest = [column for column in columns if column.at not in used]
     guessed.split = _named(rest, SPLITS)
@@ -72,6 +95,12 @@ def guess_columns(sample: CellSample, recording: int | None, wants_text: bool) -
     _find_text(guessed, rest, wants_text)
     rest = [column for column in rest if column not in (guessed.text, *guessed.texts)]
     _find_label(guessed, rest, len(sample.rows), sample.header is not None)
+    if wants_text and guessed.label is not None and guessed.text is not None:
+        guessed.labels.insert(0, guessed.label)
+        guessed.label = None
+        guessed.because["label"] = "transcripts were asked for, so no column is the label"
+    roles = (*guessed.times, guessed.split, guessed.speaker, guessed.label, guessed.text)
+    guessed.numbers = [column for column in columns if column.is_numeric and column not in roles]
     return guessed
 
 
@@ -98,6 +127,7 @@ def _find_times(guessed: Guessed, sample: CellSample, columns: Sequence[Column])
         roles = guess_roles(tuple(by_name), frozenset(), frozenset())
         for role in ("start", "end", "duration"):
             setattr(guessed, role, by_name.get(roles.get(role, "")))
+        _find_times_elsewhere(guessed, numeric)
         if guessed.start is not None:
             guessed.because["start"] = "times by the names of the columns"
         return
@@ -124,6 +154,15 @@ def _find_times(guessed: Guessed, sample: CellSample, columns: Sequence[Column])
         )
 
 
+def _find_times_elsewhere(guessed: Guessed, numeric: Sequence[Column]) -> None:
+    """Find times by their names in other languages. As in English, an end or a duration counts only together with a start."""
+    found = {role: column for column in reversed(numeric) if (role := role_elsewhere(column.name)) is not None}
+    guessed.start = guessed.start or found.get("start")
+    if guessed.start is not None and guessed.end is None and guessed.duration is None:
+        guessed.end = found.get("end")
+        guessed.duration = found.get("duration") if guessed.end is None else None
+
+
 def _find_text(guessed: Guessed, columns: Sequence[Column], wants_text: bool) -> None:
     named = [column for column in columns if normal(column.name) in TEXTS and column.has_words]
     wordy = [column for column in columns if column.has_words and column.n_words >= _MANY_WORDS and column not in named]
@@ -140,6 +179,11 @@ def _find_text(guessed: Guessed, columns: Sequence[Column], wants_text: bool) ->
 
 def _find_label(guessed: Guessed, columns: Sequence[Column], n_rows: int, has_header: bool) -> None:
     named = [column for column in columns if normal(column.name) in LABELS]
+    if not named:
+        # A word of another language may be another word as well, so one value is not enough.
+        named = [c for c in columns if role_elsewhere(c.name) == "label" and len(c.values) > 1 and _is_short(c)]
+    alone = [column for column in columns if len(column.values) == 1 and n_rows > 1 and column not in named]
+    columns = [column for column in columns if column not in alone]
     categorical = [
         column
         for column in columns
@@ -166,6 +210,8 @@ def _find_label(guessed: Guessed, columns: Sequence[Column], n_rows: int, has_he
         guessed.because["label"] = (
             f"column {words[-1].where!r} is the only text beside the times: {values_text(words[-1])}"
         )
+    # What is the same in all rows tells nothing apart, so it is only offered.
+    guessed.labels += [column for column in alone if column.has_words and _is_short(column)]
 
 
 def _is_short(column: Column) -> bool:

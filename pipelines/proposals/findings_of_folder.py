@@ -66,8 +66,8 @@ def look_at(address: str, purpose: str, read_headers: ReadHeaders, recipes: Mapp
     headers.sample()
     if not headers.lengths:
         raise ConfigError(
-            f"none of {headers.n_read:,} headers under {address} could be read, so there is nothing to propose: files with an audio extension"
-            " that have no header need `raw`; see docs/configuration.md",
+            f"none of {headers.n_read:,} headers under {address} could be read, so there is nothing to propose: {headers.unread_text()}."
+            " Files with an audio extension that have no header, but samples alone, need `raw`; see docs/configuration.md",
             code="usage",
         )
     beside = {path for group in find_groups(tree) for path in group.pairs.values() if len(group.pairs) > 1}

@@ -8,6 +8,7 @@ from typing import Any
 from clipmill.pipelines.proposals.column_guesses import Guessed
 from clipmill.pipelines.proposals.commented_yaml import Instead, Part
 from clipmill.pipelines.proposals.row_trial import Trial
+from clipmill.schemas.plural import counted
 from clipmill.stages.annotations.registered import find_format
 
 BINARY = frozenset(
@@ -18,6 +19,9 @@ BINARY = frozenset(
 TREES = frozenset(("textgrid", "eaf", "jams", "batdetect", "lhotse", "speechbrain", "kaldi"))
 """Formats of which the beginning of a file is not enough."""
 TREE_BYTES = 8 << 20
+
+_MOST_REPEATED = 1.05
+"""Rows without times of a recording. A few can be mistakes."""
 
 
 @dataclass
@@ -57,6 +61,16 @@ class FoundAnnotations:
     @property
     def is_timed(self) -> bool:
         return self.trial.n_timed > 0
+
+    @property
+    def repeated(self) -> str | None:
+        """How many rows are about how many recordings, if rows without times are about the same ones; None if nearly none are."""
+        trial = self.trial
+        n_rows = trial.n_joined if self.key == "table" else trial.n_rows
+        n = len(trial.recordings)
+        if self.is_timed or n_rows <= _MOST_REPEATED * n:
+            return None
+        return f"the {n_rows:,} rows looked at are about {counted(n, 'recording')}, {n_rows / max(1, n):.1f} on average"
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from clipmill.stages.decode.header_length import HeaderLength
 
 ReadHeaders = Callable[[Config, Sequence[Wanted]], dict[str, HeaderLength]]
 """`clipmill.pipelines.run.header_process.read_headers`."""
+_MOST_SHOWN, _SHOWN_BYTES = 3, 12
 _FOR_TABLES = 50
 """Headers that are kept for the recordings that a table names first."""
 
@@ -104,6 +105,27 @@ class Headers:
     def quantile_s(self, share: float) -> float:
         """Return the length below which this share of the recordings lies; 0 if none is known."""
         return float(np.quantile(self.seconds, share)) if self.lengths else 0.0
+
+    def unread_text(self) -> str:
+        """Return what is wrong with the first files whose header could not be read, by their size and first bytes."""
+        sizes = {one.path: one.size_bytes for one in self.tree.recordings}
+        paths = sorted(self.unread)
+        shown = "; ".join(f"{path!r} {self._wrong_with(path, sizes[path])}" for path in paths[:_MOST_SHOWN])
+        return shown + (f"; and {len(paths) - _MOST_SHOWN:,} more" if len(paths) > _MOST_SHOWN else "")
+
+    def _wrong_with(self, path: str, size_bytes: int) -> str:
+        if not size_bytes:
+            return "is empty"
+        try:
+            first = self.tree.root.read_bytes(path, _SHOWN_BYTES)
+        except self.tree.root.errors as error:
+            return f"cannot be read: {error}"
+        shown = (
+            repr(first.decode("ascii")) if first.isascii() and first.decode("ascii").isprintable() else first.hex(" ")
+        )
+        if size_bytes <= _SHOWN_BYTES:
+            return f"ends after {counted(size_bytes, 'byte')}, {shown}"
+        return f"begins with {shown}, and in its {size_bytes:,} bytes no header of audio was found that says its length"
 
     def text(self) -> list[str]:
         """Return lines on what was found."""

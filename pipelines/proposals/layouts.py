@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from clipmill.pipelines.proposals.time_units import guess_unit
 from clipmill.stages.annotations.dialect import WHITESPACE
 from clipmill.stages.decode.header_length import HeaderLength
 
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _DELIMITERS = {"\t": "tab", WHITESPACE: WHITESPACE}
 
 
@@ -35,7 +37,8 @@ def lay_out(
     sample : the beginning of the files
     recording, join : of a table: the column that names the recording, and what finds it
     """
-    guessed = guess_columns(sample, recording.at if recording is not None else None, wants_text)
+    at = recording.at if recording is not None else None
+    guessed = guess_columns(sample, at, wants_text, _owners(sample, recording, join), lengths)
     found.guessed = guessed
     _dialect(found, sample)
     columns, fields = _roles(found, sample, guessed)
@@ -58,6 +61,18 @@ def lay_out(
         found.keys["fields"] = fields
     has_more = recording is not None and sample.header is not None and len(sample.columns) > 1
     return bool(columns or fields or guessed.text is not None or has_more)
+
+
+def _owners(sample: CellSample, recording: Column | None, join: Join | None) -> list[str | None]:
+    """Return the recording of each row, None where it is not known."""
+    if join is None:
+        return [*sample.owners]
+    if recording is None:
+        return [None] * len(sample.rows)
+    found: dict[str, str | None] = {}
+    for name in {row[recording.at] for row in sample.rows if recording.at < len(row)}:
+        found[name] = join.find(name)[0]
+    return [found.get(row[recording.at]) if recording.at < len(row) else None for row in sample.rows]
 
 
 def _dialect(found: FoundAnnotations, sample: CellSample) -> None:
@@ -98,10 +113,11 @@ def _roles(
         Instead(f"or another label: {values_text(other)}", {**columns, "label": _where(sample, other)})
         for other in guessed.labels[:3]
     ]
+    _tell_numbers(found, sample, guessed, columns, instead)
     if guessed.end is not None and sample.header is None and guessed.start is not None:
         swapped = {("duration" if role == "end" else role): where for role, where in columns.items()}
         instead.append(Instead("or, if the second number is a duration", swapped))
-    if instead and columns:
+    if instead:
         found.instead["columns"] = instead
     if "text" in guessed.because:
         found.because["fields"] = [guessed.because["text"]]
@@ -110,11 +126,43 @@ def _roles(
             for other in guessed.texts[:3]
         ]
     if sample.header is not None:
-        others = [name for name in sample.header if name]
-        found.because.setdefault("fields", []).append(
-            f"columns without a role are carried as fields of each clip: {', '.join(others[:20])}"
-        )
+        known = {one.name for one in (guessed.text, guessed.speaker, guessed.split) if one is not None}
+        used = {*columns.values(), *fields.values(), *known, *_named_by(found)}
+        others = [name for name in sample.header if name and name not in used]
+        if others:
+            found.because.setdefault("fields", []).append(
+                f"columns without a role are carried as fields of each clip: {', '.join(others[:20])}"
+            )
     return columns, fields
+
+
+def _tell_numbers(
+    found: FoundAnnotations,
+    sample: CellSample,
+    guessed: Guessed,
+    columns: Mapping[str, str | int],
+    instead: list[Instead],
+) -> None:
+    """Name the columns of numbers that are not used, and offer them as times if there are none."""
+    unused = [column for column in guessed.numbers if _where(sample, column) not in _named_by(found)]
+    if not unused:
+        return
+    shown = ", ".join(repr(column.where) for column in unused[:10])
+    found.because.setdefault("columns", []).append(f"columns with numbers that are not used: {shown}")
+    if guessed.times:
+        return
+    start, *more = (_where(sample, column) for column in unused[:2])
+    for role in ("end", "duration") if more else ("",):
+        times = {"start": start, **({role: more[0]} if role else {})}
+        why = f"these would make {' and '.join(repr(where) for where in times.values())} times, with `segment: {{mode: annotation}}`"
+        instead.append(Instead(why, {**times, **columns}))
+
+
+def _named_by(found: FoundAnnotations) -> set[str | int]:
+    """Return the columns that name the recording."""
+    recording = found.keys.get("recording")
+    names = recording if isinstance(recording, list) else [recording] if recording is not None else []
+    return {*names, *(part for name in names if isinstance(name, str) for part in _PLACEHOLDER.findall(name))}
 
 
 def _where(sample: CellSample, column: Column) -> str | int:

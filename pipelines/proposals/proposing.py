@@ -101,6 +101,13 @@ def _first(seen: Findings) -> Way:
                 f"{found.where!r} is not used: it is about only {covered:,} of {len(seen.tree.paths):,} recordings"
             )
             continue
+        repeated = found.repeated
+        if repeated is not None:
+            notes.append(
+                f"{found.where!r} is not used: no columns of it are times, and {repeated}, so each recording would be cut again for each of"
+                " its rows, into the same clips with other labels"
+            )
+            continue
         if share <= _MOST_REJECTED:
             return Way(use=use, beyond_share=share, notes=tuple(notes))
         notes.append(f"{found.where!r} is not used: {share:.0%} of its rows end after their recordings do")

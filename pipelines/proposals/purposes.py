@@ -8,9 +8,12 @@ from typing import Any
 
 from clipmill.pipelines.proposals.commented_yaml import Instead, Part
 from clipmill.pipelines.proposals.header_facts import Headers, seconds_text
+from clipmill.schemas.plural import counted
 
 GENERAL = "general"
 _FEW = 0.1
+_LEAST_FILLED, _MANY_THIN = 0.1, 0.5
+"""Share of a window that a rest should fill; and of the rests that are thinner, from which on all are dropped."""
 _STANDARD_HZ = (48000, 44100, 32000, 24000, 22050, 16000, 11025, 8000)
 
 
@@ -167,18 +170,40 @@ def segment_part(purpose: Purpose, headers: Headers, rows_cut: bool, has_text: b
             Instead("or pieces of recordings", windows),
         ]
         return Part("segment", whole, because, [] if has_text else others)
+    n_longer = sum(seconds > purpose.longest_s for seconds in headers.seconds)
     because = [
-        f"a tenth of the recordings have more than {seconds_text(usual)}, the longest looked at {seconds_text(longest)}, so they are cut"
+        f"{n_longer:,} of {counted(len(headers.seconds), 'recording')} looked at {'has' if n_longer == 1 else 'have'} more than"
+        f" {seconds_text(purpose.longest_s)}, the longest {seconds_text(longest)}, so they are cut"
         + (" around speech" if windows["mode"] == "speech" else " into windows")
     ]
+    instead = [Instead("or whole recordings, as far as they fit into memory", {"mode": "whole", "max_clip_s": 3600.0})]
     if windows["mode"] == "window":
-        windows.setdefault("tail", "drop" if headers.quantile_s(0.02) >= windows["length_s"] else "pad_zero")
-    return Part(
-        "segment",
-        windows,
-        because,
-        [Instead("or whole recordings, as far as they fit into memory", {"mode": "whole", "max_clip_s": 3600.0})],
+        instead = [*_set_tail(windows, headers, because), *instead]
+    return Part("segment", windows, because, instead)
+
+
+def _set_tail(windows: dict[str, Any], headers: Headers, because: list[str]) -> list[Instead]:
+    """Set what becomes of rests that are shorter than a window, and return alternatives: padded they would be nearly all silence."""
+    length_s = float(windows["length_s"])
+    can_drop = headers.quantile_s(0.02) >= length_s
+    windows.setdefault("tail", "drop" if can_drop else "pad_zero")
+    if windows["tail"] == "drop":
+        return []
+    rests_s = [seconds % length_s for seconds in headers.seconds if seconds >= length_s]
+    thin_s = sorted(rest_s for rest_s in rests_s if 0 < rest_s < _LEAST_FILLED * length_s)
+    if len(thin_s) < max(1, _MANY_THIN * sum(rest_s > 0 for rest_s in rests_s)):
+        return []
+    told = (
+        f"in {counted(len(thin_s), 'recording')} of {len(rests_s):,} the rest after the last whole window fills less than"
+        f" {_LEAST_FILLED:.0%} of one, such as {seconds_text(thin_s[len(thin_s) // 2])}"
     )
+    padded = dict(windows)
+    if can_drop:
+        windows["tail"] = "drop"
+        because.append(f"{told}, so rests are dropped")
+        return [Instead("or rests as clips that are padded with silence", padded)]
+    because.append(f"{told}; rests are kept for the recordings that are shorter than a window")
+    return [Instead("or without rests, and without recordings shorter than a window", {**windows, "tail": "drop"})]
 
 
 def _power_of_two(value: float) -> int:

@@ -11,6 +11,7 @@ from clipmill.pipelines.proposals.column_guesses import ALL
 from clipmill.pipelines.proposals.commented_yaml import Instead
 from clipmill.pipelines.proposals.found_annotations import BINARY, TREE_BYTES, TREES, FoundAnnotations
 from clipmill.pipelines.proposals.header_facts import Headers
+from clipmill.pipelines.proposals.label_columns import name_label
 from clipmill.pipelines.proposals.layouts import lay_out
 from clipmill.pipelines.proposals.row_trial import File, Trial, try_rows
 from clipmill.pipelines.proposals.tree_survey import Tree
@@ -24,6 +25,7 @@ _MOST_READ = 40
 _FEWEST = 0.05
 _KINDS = 5
 _MOST_TRIED = 4
+_MUCH_OF_TEXT = 0.5
 
 
 @dataclass
@@ -127,7 +129,7 @@ def _look_at(tree: Tree, headers: Headers, group: Group, wants_text: bool) -> Fo
     kinds = Counter(_kind(content, group.pairs[path]) for path, content in heads.items())
     kind = kinds.most_common(1)[0][0]
     if kind is not None:
-        return _of_format(tree, found, kind, kinds, {path: group.pairs[path] for path in heads}, headers)
+        return _of_format(tree, found, kind, kinds, {path: group.pairs[path] for path in heads}, wants_text)
     files = [File(path, group.pairs[path], _cut(content)) for path, content in heads.items()]
     sample = sample_cells(
         [(one.owner, one.content, len(one.content) < HEAD_BYTES) for one in files if isinstance(one.content, bytes)],
@@ -175,7 +177,7 @@ def _of_format(
     kind: str,
     kinds: Mapping[str | None, int],
     pairs: Mapping[str, str],
-    headers: Headers,
+    wants_text: bool,
 ) -> FoundAnnotations | None:
     """Return annotations of a format with a layout of its own."""
     found.keys["format"] = kind
@@ -188,23 +190,41 @@ def _of_format(
     files = [File(path, other, _cut_of(kind, _head(tree.root, other, most))) for path, other in pairs.items()]
     found.trial = try_rows(found.plain, files, None)
     if found.trial.setting is not None and not found.trial.n_rows:
-        settle(found, files)
+        settle(found, files, wants_text)
+    name_label(found, files, None, wants_text)
     return found if found.trial.n_rows or found.trial.n_files else None
 
 
-def settle(found: FoundAnnotations, files: list[File]) -> None:
-    """Set a key that a format asks for: the tier or the namespace with most rows, or a length for points."""
+def settle(found: FoundAnnotations, files: list[File], wants_text: bool) -> None:
+    """Set a key that a format asks for: the tier or the namespace with most rows, for transcripts that of longest texts, or a length for
+    points."""
     message, key = found.trial.setting or ("", "")
-    for value in _values(message, key):
-        trial = try_rows({**found.plain, key: value}, files, None)
-        if trial.n_rows > found.trial.n_rows or (trial.n_files > found.trial.n_files and not found.trial.n_rows):
-            found.trial, found.keys[key] = trial, value
-    if key in found.keys:
-        found.because[key] = [message]
-        chosen = found.keys[key]
-        found.instead[key] = [
-            Instead("or", value) for value in _values(message, key) if value != chosen and key != "points_s"
-        ][:8]
+    tried = [(value, try_rows({**found.plain, key: value}, files, None)) for value in _values(message, key)]
+    tried = [(value, trial) for value, trial in tried if trial.n_rows or trial.n_files]
+    if not tried:
+        return
+    chosen, trial = max(tried, key=lambda one: (one[1].n_rows, one[1].n_files))
+    because = [message]
+    most = max(_n_words(each) for _, each in tried)
+    if wants_text and most:
+        # A tier of remarks can have long texts too, but few.
+        whole = [one for one in tried if _n_words(one[1]) >= _MUCH_OF_TEXT * most]
+        chosen, trial = max(whole, key=lambda one: (_words_each(one[1]), one[1].n_rows))
+        shown = ", ".join(f"{value!r} {_words_each(each):.1f}" for value, each in tried)
+        because.append(f"{chosen!r} has the longest texts, as utterances have; words in a row: {shown}")
+    found.trial, found.keys[key] = trial, chosen
+    found.because[key] = because
+    found.instead[key] = [
+        Instead("or", value) for value in _values(message, key) if value != chosen and key != "points_s"
+    ][:8]
+
+
+def _n_words(trial: Trial) -> int:
+    return sum(len(label.split()) * n for label, n in trial.n_labels.items())
+
+
+def _words_each(trial: Trial) -> float:
+    return _n_words(trial) / max(1, trial.n_labels.total())
 
 
 def _values(message: str, key: str) -> list[str | float]:

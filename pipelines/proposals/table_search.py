@@ -14,6 +14,7 @@ from clipmill.pipelines.proposals.column_guesses import ALL, RECORDINGS, normal
 from clipmill.pipelines.proposals.commented_yaml import Instead
 from clipmill.pipelines.proposals.found_annotations import TREE_BYTES, FoundAnnotations
 from clipmill.pipelines.proposals.header_facts import Headers
+from clipmill.pipelines.proposals.label_columns import name_label
 from clipmill.pipelines.proposals.layouts import lay_out
 from clipmill.pipelines.proposals.row_trial import File, Trial, completed, try_rows
 from clipmill.pipelines.proposals.tree_survey import Tree
@@ -56,7 +57,7 @@ def find_tables(tree: Tree, headers: Headers, beside: set[str], wants_text: bool
     ):
         known["kaldi", folder].append(folder or ".")
     for (kind, _), paths in known.items():
-        one = _of_format(tree, headers, kind, paths)
+        one = _of_format(tree, headers, kind, paths, wants_text)
         found += [one] if one is not None else []
     for path in plain:
         table = _of_cells(tree, headers, path, wants_text)
@@ -148,14 +149,16 @@ def _ending(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[2]
 
 
-def _of_format(tree: Tree, headers: Headers, kind: str, paths: list[str]) -> FoundAnnotations | None:
+def _of_format(tree: Tree, headers: Headers, kind: str, paths: list[str], wants_text: bool) -> FoundAnnotations | None:
     """Return the annotations of tables of one format: of one, or of a pattern for several."""
     where = paths[0]
     if len(paths) > 1 and kind not in ("kaldi", "lhotse"):
         where = f"**/*.{_ending(paths[0])}"
     keys: dict[str, Any] = {"format": kind}
-    trial = _best(tree, headers, kind, where, paths)
-    if trial is None or trial.joined_share < _FEW or not trial.n_joined:
+    files = _files(tree, kind, where, paths)
+    trial = try_rows({"format": kind, "table": where}, files, tree.join)
+    headers.add(sorted(trial.recordings))
+    if trial.joined_share < _FEW or not trial.n_joined:
         return None
     found = FoundAnnotations("table", where, keys, trial, n_files=len(paths))
     found.because["format"] = [f"{paths[0]!r} begins like this format: {find_format(kind).about}"]
@@ -164,14 +167,16 @@ def _of_format(tree: Tree, headers: Headers, kind: str, paths: list[str]) -> Fou
         found.because["table"].append(f"{len(paths):,} files, such as {', '.join(map(repr, paths[:3]))}")
         if where in paths:
             found.instead["table"] = [Instead("or", path) for path in paths[1:4]]
+    name_label(found, files, tree.join, wants_text)
     _allow_missing(found)
     return found
 
 
-def _best(tree: Tree, headers: Headers, kind: str, where: str, paths: list[str]) -> Trial | None:
+def _files(tree: Tree, kind: str, where: str, paths: list[str]) -> list[File]:
+    """Return the tables of a format with what belongs to them; none if they cannot be configured without more keys."""
     spec = completed({"format": kind, "table": where})
     if spec is None:
-        return None
+        return []
     files = []
     others = set(tree.others)
     for path in paths[:20]:
@@ -185,9 +190,7 @@ def _best(tree: Tree, headers: Headers, kind: str, where: str, paths: list[str])
                 files.append(File(path, path, _whole_lines(tree.root.read_bytes(path, TREE_BYTES), TREE_BYTES)))
         except tree.root.errors:
             continue
-    trial = try_rows({"format": kind, "table": where}, files, tree.join)
-    headers.add(sorted(trial.recordings))
-    return trial
+    return files
 
 
 def _of_cells(tree: Tree, headers: Headers, path: str, wants_text: bool) -> FoundAnnotations | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
 
@@ -17,6 +18,16 @@ _SYNONYMS = {
     "channel": "channel chan",
 }
 _ROLE_OF = {synonym: role for role, synonyms in _SYNONYMS.items() for synonym in synonyms.split()}
+_ELSEWHERE = {
+    "start": "anfang beginn anfangszeit beginnzeit startzeit von debut commencement inicio comienzo desde comeco inizio van begintijd"
+    " starttijd poczatek od",
+    "end": "ende endzeit schluss bis fin final hasta fim termino ate fine termine einde eind eindtijd tot koniec do",
+    "duration": "dauer lange laenge duree longueur duracion duracao durata lunghezza duur lengte dlugosc czas_trwania",
+    "label": "klasse kategorie etikett bezeichnung ereignis art classe etiquette espece evenement categorie etiqueta clase especie"
+    " categoria evento rotulo etichetta specie soort etykieta klasa gatunek kategoria",
+}
+"""The same in German, French, Spanish, Portuguese, Italian, Dutch and Polish, without accents."""
+_ROLE_ELSEWHERE = {word: role for role, words in _ELSEWHERE.items() for word in words.split()}
 _UNITS = re.compile(r"_(s|secs?|seconds?|ms|msecs?|samples?|frames?|time|times)$")
 _OWN_WORDS = frozenset(
     "state stats stars bend send band tags n_channels channel_id labeler labeller labeled labelled".split()
@@ -77,3 +88,15 @@ def near_miss(name: str, given: Collection[str]) -> str | None:
     if not near or (near[0] in given and re.match(rf"{near[0]}[_0-9]", plain)):  # label_2 beside label
         return None
     return near[0]
+
+
+def role_elsewhere(name: str) -> str | None:
+    """Return the role that a column's name says in other languages than English, None if it says none.
+
+    Only proposals ask this, which people read: such words are often names of fields, so no build takes them for misspelt roles.
+    """
+    letters = unicodedata.normalize("NFKD", name.lower().replace("ł", "l"))
+    plain = re.sub(r"[^a-z0-9]+", "_", "".join(c for c in letters if not unicodedata.combining(c))).strip("_")
+    for _ in range(2):
+        plain = _UNITS.sub("", plain)
+    return _ROLE_ELSEWHERE.get(plain)
