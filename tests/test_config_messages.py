@@ -84,6 +84,7 @@ def test_what_follows_from_something_else_is_not_told() -> None:
         ("audio:\n  channels:mono", "a space is missing after the colon"),
         ("audio: {sampleRateHz: 8000}", "did you mean 'sample_rate_hz'?"),
         ("features: {log-mel: {}}", "did you mean 'log_mel'?"),
+        ("features: {log_mel: {preset: whisper80}}", "did you mean 'whisper-80'?"),
         ('split: {from: f, map: {"a\\0": b}}', r"contains \x00"),
         ('split: {from: f, map: {a: b}, default: "\\ud800"}', r"contains \ud800"),
         ("audio: {sample_rate_hz: 016000}", "016000 is read as 7168: YAML takes it as a number in base 8"),

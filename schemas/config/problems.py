@@ -105,7 +105,7 @@ def describe_problem(item: Any) -> str:
         return text
     message = _plain_words(item["msg"].removeprefix("Value error, ").replace("Input should be", "expected"))
     if item["type"] == "literal_error":
-        message += did_you_mean(item["input"], re.findall(r"'(\w+)'", str(item.get("ctx", {}).get("expected"))))
+        message += did_you_mean(item["input"], re.findall(r"'([\w-]+)'", str(item.get("ctx", {}).get("expected"))))
     return message
 
 
