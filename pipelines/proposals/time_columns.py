@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def _rows(
     if len(known) < 2:
         return None
     names = [owner for owner, _ in known]
-    is_next = np.array([a == b for a, b in zip(names, names[1:], strict=False)])
+    is_next = np.array([a == b for a, b in pairwise(names)])
     if is_next.sum() < _FEWEST_STEPS:
         return None
     numbers = {
