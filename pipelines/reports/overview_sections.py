@@ -128,7 +128,11 @@ def _about_labels(facts: Facts) -> str:
     n = len([label for label in facts.balance.labels if label])
     text = counted(n, "label")
     if (ratio := facts.balance.ratio) is not None:
-        text += f"; the most frequent one has {value_text(ratio)} times as many clips as the rarest"
+        text += (
+            ", each with the same number of clips"
+            if ratio == 1
+            else f"; the most frequent one has {value_text(ratio)} times as many clips as the rarest"
+        )
     if facts.published.snapshot.label_lists:
         text += "; a clip with several labels counts for each of them"
     return text + "."
