@@ -136,7 +136,7 @@ def test_transcripts_have_no_label_unless_it_is_asked_for(tmp_path: Path) -> Non
     write_table(tmp_path / "in", "path,sentence,gender", rows)
     plain, text = propose(tmp_path / "in", tmp_path / "made.yaml", "--for", "asr")
     assert "columns" not in plain["sources"][0]["annotations"]
-    assert plain["sources"][0]["text"] == {"from": "sentence"} or "text" in plain["sources"][0]
+    assert plain["sources"][0]["text"] == {"from": "text"}
     assert "# columns: {label: gender}" in text
 
 

@@ -12,9 +12,9 @@ from clipmill.pipelines.plan.annotations.table_paths import TablePaths
 from clipmill.pipelines.proposals.cell_sample import HEAD_BYTES, CellSample, Column, sample_cells
 from clipmill.pipelines.proposals.column_guesses import ALL, RECORDINGS, normal
 from clipmill.pipelines.proposals.commented_yaml import Instead
+from clipmill.pipelines.proposals.format_labels import name_label
 from clipmill.pipelines.proposals.found_annotations import TREE_BYTES, FoundAnnotations
 from clipmill.pipelines.proposals.header_facts import Headers
-from clipmill.pipelines.proposals.label_columns import name_label
 from clipmill.pipelines.proposals.layouts import lay_out
 from clipmill.pipelines.proposals.row_trial import File, Trial, completed, try_rows
 from clipmill.pipelines.proposals.tree_survey import Tree

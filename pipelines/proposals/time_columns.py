@@ -76,7 +76,7 @@ def find_time_pair(
     rows = _rows(sample, numeric, owners, lengths)
     if rows is None:
         return None
-    numeric = [column for column in numeric if np.isnan(rows.numbers[column.at]).mean() <= 1 - _NEARLY_ALL]
+    numeric = [column for column in numeric if _can_be_times(rows, rows.numbers[column.at])]
     found: list[tuple[tuple[float, ...], TimePair]] = []
     for first, second in permutations(numeric, 2):
         if (start is None or first is start) and first.is_clock == second.is_clock:
@@ -114,13 +114,19 @@ def _number(row: Sequence[str], at: int) -> float:
     return float("nan") if found is None else found
 
 
+def _can_be_times(rows: _Rows, numbers: Floats) -> bool:
+    """Return whether nearly all cells are numbers, and they do not count the rows of a recording."""
+    steps = np.diff(numbers)[rows.is_next]
+    return bool(np.isnan(numbers).mean() <= 1 - _NEARLY_ALL and not np.all(steps == 1))
+
+
 def _judged(rows: _Rows, first: Column, second: Column) -> list[tuple[tuple[float, ...], TimePair]]:
     """Return the pair with what it is worth, nothing if it cannot be times."""
     has_both = ~np.isnan(rows.numbers[first.at]) & ~np.isnan(rows.numbers[second.at])
     a, b = (np.where(has_both, rows.numbers[column.at], 0.0) for column in (first, second))
     steps = np.diff(a)[rows.is_next]
-    if a.min() < 0 or b[has_both].min() <= 0 or np.mean(steps > 0) < _RISING or bool(np.all(steps == 1)):
-        return []  # numbers that count rows rise by one
+    if a.min() < 0 or b[has_both].min() <= 0 or np.mean(steps > 0) < _RISING:
+        return []
     is_end = bool(np.all((b > a)[has_both])) and float(np.mean(np.diff(b)[rows.is_next] > 0)) >= _RISING
     if not is_end and bool(np.mean(np.diff(b)[rows.is_next] > 0) >= _RISING):
         return []  # both rise, and the second is not after the first
