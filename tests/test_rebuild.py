@@ -162,7 +162,12 @@ def again(config: Path, **more: Any) -> Report:
     return build(load(config), quiet=True, **more)
 
 
-def test_nothing_changed_is_no_work_and_no_snapshot(nightly: tuple[Corpus, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("unsettled_ns", [0, 10**18])
+def test_nothing_changed_is_no_work_and_no_snapshot(
+    nightly: tuple[Corpus, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsettled_ns: int
+) -> None:
+    """What annotations gave is kept by the first night whose files are old enough; here that is the first, or none."""
+    monkeypatch.setattr("clipmill.pipelines.plan.inventory.UNSETTLED_NS", unsettled_ns)
     _, config = nightly
     again(config)
     tree = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file() and "builds" not in str(p)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clipmill.pipelines.reports.amounts import duration_text, in_order, share_text, size_text, value_text
-from clipmill.pipelines.reports.column_spread import QUANTILES
+from clipmill.pipelines.reports.column_spread import QUANTILES, Spread
 from clipmill.pipelines.reports.figures import SERIES, band_means, bar, histogram, share_words
 from clipmill.pipelines.reports.markup import Safe, join, table, tag
 from clipmill.pipelines.reports.report_facts import Facts
@@ -153,7 +153,7 @@ def spread(facts: Facts) -> Safe:
         notes += [f"{counted(each.infinite, 'clip')} of digital silence not shown"] if each.infinite else []
         notes += ["the outermost bins have the 1 % beyond them"] if each.is_cut else []
         caption = tag("figcaption", tag("strong", each.name), tag("small", "; ".join(notes)))
-        figures.append(tag("figure", caption, histogram(each)))
+        figures.append(tag("figure", caption, histogram(each) if each.overall[0] < each.overall[-1] else _same(each)))
     for column in facts.published.columns:
         if column.get("kind") == "feature" and (by_split := _sums_of(facts, column["name"])):
             about = f"{column.get('meaning', '')}: mean and standard deviation in each bin"
@@ -169,6 +169,13 @@ def spread(facts: Facts) -> Safe:
         tag("details", tag("summary", "as numbers"), table(heads, rows, caption="Quantiles of columns")),
         tag("p", f"Clips that were dropped by these columns are not in the pictures: {', '.join(notes)}.", class_="soft") if notes else None,
     )  # fmt: skip
+
+
+def _same(each: Spread) -> Safe:
+    """Return the value that all clips have. A picture of it would be one bar."""
+    return tag(
+        "p", f"{value_text(each.overall[0])} {each.unit}".rstrip(), " in all clips that have a value", class_="soft"
+    )
 
 
 def _sums_of(facts: Facts, name: str) -> Mapping[str, FeatureSums]:
