@@ -39,7 +39,7 @@ def completed(line: str, environment: dict[str, str], folder: Path) -> list[str]
         '_clipmill_completion clipmill\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(
-        ["bash", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, timeout=60
+        ["bash", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -73,7 +73,7 @@ def loaded(variables: dict[str, str], *arguments: str) -> set[str]:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
-        env={**os.environ, "PYTHONPATH": str(TOP), **variables}, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(TOP), **variables}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {name.partition(".")[0] for name in done.stdout.rsplit("MODULES", 1)[1].split()}

@@ -77,7 +77,7 @@ def test_killed_anywhere_it_goes_on_to_its_end(tmp_path: Path) -> None:
     while True:
         shutil.copytree(kept, out)
         command = [sys.executable, "-c", KILLER, str(at), "forget", str(out), GONE, "--yes"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != -signal.SIGKILL:
             assert done.returncode == 0, done.stderr
             break

@@ -47,7 +47,7 @@ def test_a_killed_build_publishes_nothing_and_the_next_one_finishes_it(
     assert process.poll() is None, "the build ended before it could be interrupted"
     if sign != signal.SIGKILL:
         process.send_signal(sign)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 1
         assert b"interrupted; what is committed is kept" in errors
         assert b"Traceback" not in errors

@@ -239,7 +239,7 @@ def test_a_full_tmpdir_is_named_and_not_the_output(dataset: Path, tmp_path: Path
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 1, done.stdout
     assert f"under {nowhere}: No usable temporary" in done.stderr and "TMPDIR" in done.stderr
@@ -256,7 +256,7 @@ def test_too_many_open_files_are_told_as_such(dataset: Path, tmp_path: Path) -> 
 
     done = subprocess.run(
         [sys.executable, "-m", "clipmill", "build", str(tmp_path / "c.yaml")],
-        preexec_fn=few, capture_output=True, text=True, timeout=120,
+        preexec_fn=few, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode in (0, 1)
     assert "Traceback" not in done.stderr

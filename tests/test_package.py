@@ -299,7 +299,7 @@ def test_a_stage_of_a_script_is_refused_before_a_worker_runs_the_script_again(
     config = make_config({"root": tmp_path / "in"}, clips=[{"__main__:Pass": {}}])
     command = [sys.executable, str(tmp_path / "script.py"), str(config)]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "once\n"
     assert "is defined in a script or a notebook; put it into a module of its own" in done.stderr.splitlines()[-1]

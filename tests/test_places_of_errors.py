@@ -145,7 +145,7 @@ def run_build(config: Path, *arguments: str, wrap: str = "", **env: str) -> tupl
     if wrap:
         command = ["bash", "-c", f'{wrap}; exec "$@"', "bash", *command]
     inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_TMPDIR")}
-    done = subprocess.run(command, env=inherited | env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=inherited | env, capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr.strip().splitlines()[-1]
 

@@ -426,5 +426,5 @@ def test_corrupted_bytes_end_in_samples_or_a_reason(
     request: pytest.FixtureRequest, other_process: Pool, tmp_path: Path, name: str
 ) -> None:
     content = whole_file(request, name)
-    reasons = other_process.apply_async(decode_corrupted, (content, name, 7, 12, str(tmp_path))).get(timeout=30)
+    reasons = other_process.apply_async(decode_corrupted, (content, name, 7, 12, str(tmp_path))).get(timeout=240)
     assert len(reasons) == 12

@@ -166,7 +166,7 @@ def test_a_build_from_a_store_with_a_key_in_the_wrong_place(
     config.write_text(yaml.safe_dump(plain))
     for words in (["plan"], ["build"], ["build", "--json"], ["status"]):
         command = [sys.executable, "-m", "clipmill", words[0], str(config), *words[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         text = done.stdout + done.stderr
         assert SECRET not in text
         assert SECRET.lower() not in text.lower()

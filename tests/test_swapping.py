@@ -109,7 +109,7 @@ def test_in_a_store_as_well(n_processes: int, n: int, bucket: str, endpoint: str
         return subprocess.Popen([sys.executable, "-c", ADDER, *words])
 
     adders = [start(who) for who in range(n_processes)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(said(tmp_path)) < n // 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     adders[0].kill()

@@ -296,7 +296,7 @@ def test_the_jax_example_says_what_is_missing(tmp_path: Path) -> None:
         cwd=TOP,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1 and "there is no feature 'log_mel'" in done.stderr and "Traceback" not in done.stderr

@@ -328,7 +328,7 @@ print(ray.get(Answers.remote().say.remote()))
 """
     command = [sys.executable, "-c", program]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1], check=False
+        command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[1], check=False
     )
     assert done.stdout.split() == ["published", "heard"], done.stderr
 
