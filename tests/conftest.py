@@ -27,6 +27,7 @@ hypothesis.settings.load_profile("clipmill")
 CORPORA = Path(os.environ.get("CLIPMILL_TEST_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give slow tests more time than the limit in pyproject.toml, which stops tests that hang, and keep together what shares fixtures.
 
