@@ -48,7 +48,7 @@ demo: $(VENV)/.runtime
 
 ## Run all tests except the slow ones
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ## Run the tests of everything that depends on the Python version, for versions other than the one that all tests run on
 PYTHON_TESTS := python config golden_keys plan plan_scale decode containers readers segment downmix features images build rebuild readback cli \

@@ -27,17 +27,11 @@ hypothesis.settings.load_profile("clipmill")
 CORPORA = Path(os.environ.get("CLIPMILL_TEST_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give slow tests more time than the limit in pyproject.toml, which stops tests that hang, and keep together what shares fixtures.
-
-    Where two processes run the tests (`make test`), those of a file run in one, and all that need the session's Ray in one.
-    """
+    """Give slow tests more time than the limit in pyproject.toml, which stops tests that hang."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(5400))
-        asks_for_ray = "ray_session" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if asks_for_ray else item.path.name))
 
 
 @pytest.fixture(scope="session")
