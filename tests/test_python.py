@@ -39,7 +39,18 @@ LOCKS = {"requirements.lock": DIRECT, "requirements-dev.lock": DEVELOPMENT, "req
 # What is declared though no module says `import`, and what is imported though only another package declares it.
 IMPORTED_BY_OTHERS = {"pandas"}
 DECLARED_BY_OTHERS = {"aiohttp": "s3fs", "botocore": "s3fs", "pydantic-core": "pydantic"}
-OF_EXTRAS = {"google-crc32c", "huggingface-hub", "lance", "lhotse", "onnxruntime", "pyiceberg", "starlette", "uvicorn"}
+# httpx2 comes with huggingface_hub, whose errors it raises.
+OF_EXTRAS = {
+    "google-crc32c",
+    "httpx2",
+    "huggingface-hub",
+    "lance",
+    "lhotse",
+    "onnxruntime",
+    "pyiceberg",
+    "starlette",
+    "uvicorn",
+}
 NAMES = {"yaml": "pyyaml", "PIL": "pillow", "google_crc32c": "google-crc32c"}
 
 
