@@ -84,6 +84,7 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ticker.__exit__(kind, error, trace)
+        del self._tally  # a note may keep this object, and handles of Ray must not outlive the build in cycles
 
     def shard_done(self, commit: Commit | None, built: bool, failed: bool, on_it: Spent) -> None:
         """Count one shard as finished.
