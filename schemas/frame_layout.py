@@ -108,7 +108,7 @@ class Framing:
     scale : factor of samples
     remove_mean, remove_dc : subtract the mean of the clip, of the frame
     preemphasis : its coefficient; 0: none
-    by_frame : whether pre-emphasis begins anew with each frame
+    by_frame : whether pre-emphasis starts again at each frame
     """
 
     layout: FrameLayout

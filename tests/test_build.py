@@ -161,7 +161,7 @@ def test_recordings_that_move_under_a_build_are_rejected_and_never_mixed(
     assert not {"s0/r0.wav", "s0/r3.wav", "s0/r4.wav"} & {
         row["recording_id"] for row in clips_of(tmp_path / "out", commits)
     }
-    # A shard without a recording is not the shard that was planned: its key says so, and the next build makes it anew.
+    # A shard without a recording is not the shard that was planned: its key says so, and the next build builds it again.
     changed = {
         c.key
         for c in commits

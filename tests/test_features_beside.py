@@ -319,7 +319,7 @@ def test_damaged_audio_is_healed_for_all_shards_that_use_it(corpus: Path, own: P
 
 
 def test_a_damaged_donor_is_no_reason_for_damaged_audio(corpus: Path, own: Path) -> None:
-    """Nobody has noticed the damage before features change: it is found while clips are read, and the audio made anew."""
+    """Nobody has noticed the damage before features change: reading the clips finds it, and the audio is built again."""
     before = contents(own, "shards")
     flip(some(own, "shards"))
     report = made(config(corpus, own, scale=2))

@@ -40,7 +40,7 @@ from clipmill.pipelines.run.surfaces import choose_surface
 surface = choose_surface(False)
 for i in range(4):
     surface.show("build", i / 4, [f"{i} of 4 recordings " + "and more " * 30, "second line"], "line")
-    logging.getLogger("some.library").warning("logged %d", i)
+    logging.getLogger("a_library").warning("logged %d", i)
     print("said", i)
 print("MIDDLE", file=sys.stderr)
 surface.close()
@@ -130,7 +130,7 @@ def on_terminal(
 def test_a_block_is_redrawn_in_place_and_what_is_printed_meanwhile_stays_above_it(columns: int) -> None:
     screen, text, code = on_terminal([sys.executable, "-c", BLOCK], columns)
     assert code == 0, text
-    said = [line for i in range(4) for line in (f"WARNING:some.library:logged {i}", f"said {i}")]
+    said = [line for i in range(4) for line in (f"WARNING:a_library:logged {i}", f"said {i}")]
     assert screen.text.split("\n") == [*said, "MIDDLE", "the end"]
     assert screen.is_cursor_shown and screen.widest <= columns
     assert "█" in text and "\x1b[32m" in text

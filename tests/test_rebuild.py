@@ -309,7 +309,7 @@ def test_other_file_formats_are_made_of_the_committed_clips_too(nightly: tuple[C
     assert {p: s for p, s in files_of(tmp_path / "out", 2).items() if p.endswith(".tar")} == tars
 
 
-def test_clips_that_cannot_be_taken_over_are_made_anew(nightly: tuple[Corpus, Path], tmp_path: Path) -> None:
+def test_clips_that_cannot_be_taken_over_are_built_again(nightly: tuple[Corpus, Path], tmp_path: Path) -> None:
     """A damaged shard, and clips that are too short for one of the two configurations."""
     _, config = nightly
     features = {"log_mel": {"n_fft": 256, "n_mels": 20}}

@@ -77,7 +77,7 @@ def clips_of(path: Path, twice: bool, most: int | None = None) -> list[dict[str,
 def row(name: str, start: int, label: str, samples: Any, twice: bool = False) -> dict[str, Any]:
     """Return a clip with the features that librosa computes.
 
-    twice : whether MFCCs are asked for by the samples, as most scripts do, which makes librosa compute the log-mel anew
+    twice : whether MFCCs are asked for by the samples, as most scripts do, which makes librosa compute the log-mel again
     """
     y = samples.astype(np.float32) / 32768
     mel = librosa.feature.melspectrogram(y=y, sr=RATE_HZ, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS)

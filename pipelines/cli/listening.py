@@ -40,7 +40,7 @@ def sample(root: str, n_clips: int, to: str | None, seed: int, force: bool, numb
     """
     if root.endswith((".yaml", ".yml")) or Path(root).is_file():
         if number is not None:
-            raise click.UsageError("--snapshot is for the address of a dataset; CONFIG is built anew")
+            raise click.UsageError("--snapshot is for the address of a dataset; CONFIG makes new clips")
         done = _of_config(root, n_clips, to, seed, force, as_json)
     else:
         done = _of_dataset(root, n_clips, to, seed, force, number)
