@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from conftest import run, tone, write_audio
 
@@ -33,6 +34,13 @@ def headers_here(config: Config, wanted: Sequence[Wanted]) -> dict[str, HeaderLe
         if length is not None:
             found[one.recording_id] = length
     return found
+
+
+def read_headers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let init read headers in this process until the end of the test."""
+    import clipmill.pipelines.run.preview  # noqa: F401 - which keeps the function that it finds when it is first imported
+
+    monkeypatch.setattr("clipmill.pipelines.run.header_process.read_headers", headers_here)
 
 
 def text_grid(tiers: dict[str, Sequence[tuple[float, float, str]]], end: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import run, tone, write_audio
-from init_trees import EVENTS, RATE, headers_here, propose, recordings, text_grid
+from init_trees import EVENTS, RATE, headers_here, propose, read_headers_here, recordings, text_grid
 
 from clipmill.pipelines.config_file import load, loads
 from clipmill.pipelines.dataset.published import open_dataset
@@ -27,7 +27,7 @@ from clipmill.stages.storage.root import Root
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read headers in this process. tests/test_init_corpora.py reads them in another one, as users do."""
-    monkeypatch.setattr("clipmill.pipelines.run.header_process.read_headers", headers_here)
+    read_headers_here(monkeypatch)
 
 
 def built(config: Path) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run
-from init_trees import EVENTS, RATE, headers_here, propose, recordings
+from init_trees import EVENTS, RATE, propose, read_headers_here, recordings
 
 from clipmill.schemas.config.annotation_roles import near_miss, role_elsewhere
 
@@ -14,7 +14,7 @@ from clipmill.schemas.config.annotation_roles import near_miss, role_elsewhere
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read headers in this process."""
-    monkeypatch.setattr("clipmill.pipelines.run.header_process.read_headers", headers_here)
+    read_headers_here(monkeypatch)
 
 
 def in_one_line(text: str) -> str:
@@ -112,13 +112,13 @@ def test_labels_of_selection_tables_are_in_the_column_that_people_added(tmp_path
 
 
 @pytest.mark.parametrize(("seconds", "tail"), [(20.004, "drop"), (25.0, "pad_zero")])
-def test_rests_that_hold_nearly_nothing_are_dropped(tmp_path: Path, seconds: float, tail: str) -> None:
+def test_remainders_that_hold_nearly_nothing_are_dropped(tmp_path: Path, seconds: float, tail: str) -> None:
     recordings(tmp_path / "in", 3, seconds, 8000)
     plain, text = propose(tmp_path / "in", tmp_path / "made.yaml", "--for", "sound-events")
     assert plain["sources"][0]["segment"] == {"mode": "window", "length_s": 10.0, "tail": tail}
     said = in_one_line(text)
     assert "3 of 3 recordings looked at have more than 15 s, the longest" in said
-    assert ("fills less than 10% of one, such as 0.004 s, so rests are dropped" in said) == (tail == "drop")
+    assert ("fills less than 10% of one, such as 0.004 s, so remainders are dropped" in said) == (tail == "drop")
     assert ("# segment: {mode: window, length_s: 10.0, tail: pad_zero}" in text) == (tail == "drop")
 
 

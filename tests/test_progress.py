@@ -156,7 +156,7 @@ def test_a_build_on_a_terminal_shows_its_steps_and_a_summary_that_fits(config: P
     command = [sys.executable, "-m", "clipmill", "build", str(config)]
     screen, text, code = on_terminal(command)
     assert code == 0, text
-    assert "\x1b[1mplan" in text and screen.is_cursor_shown
+    assert "\x1b[1mbuild" in text and "\x1b[?25l" in text and screen.is_cursor_shown
     lines = screen.text.split("\n")
     assert len(lines) <= 24 and all(len(line) <= 80 or str(config.parent) in line for line in lines)
     assert "5 listed = 4 used + 1 rejected" in screen.text and lines[0].startswith("asked ")
@@ -167,9 +167,7 @@ def test_a_build_on_a_terminal_shows_its_steps_and_a_summary_that_fits(config: P
 
 
 def test_an_interrupted_build_leaves_a_clean_terminal(config: Path) -> None:
-    screen, text, code = on_terminal(
-        [sys.executable, "-m", "clipmill", "build", str(config)], interrupt_at="\x1b[1mplan"
-    )
+    screen, text, code = on_terminal([sys.executable, "-m", "clipmill", "build", str(config)], interrupt_at="\x1b[?25l")
     assert code == 1, text
     assert screen.is_cursor_shown
     last = " ".join(screen.text.replace("^C", "").split())
@@ -205,7 +203,9 @@ def test_colours_say_nothing_that_the_words_do_not() -> None:
     assert seen == [["1"], ["3"], [], ["2"], ["1"], [], ["2"], ["1"], [], ["3"]]
 
 
-def test_a_log_gets_lines_ever_more_rarely(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_lines_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert list(islice(due_times_s(), 5)) == [10, 30, 60, 120, 180]
     assert sum(1 for _ in takewhile(lambda due: due < 86_400, due_times_s())) < 150, "of a day"
     now = [0.0]

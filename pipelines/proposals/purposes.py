@@ -13,7 +13,7 @@ from clipmill.schemas.plural import counted
 GENERAL = "general"
 _FEW = 0.1
 _LEAST_FILLED, _MANY_THIN = 0.1, 0.5
-"""Share of a window that a rest should fill; and of the rests that are thinner, from which on all are dropped."""
+"""Share of a window that what remains of a recording should fill; and share of thinner remainders from which on all are dropped."""
 _STANDARD_HZ = (48000, 44100, 32000, 24000, 22050, 16000, 11025, 8000)
 
 
@@ -183,7 +183,7 @@ def segment_part(purpose: Purpose, headers: Headers, rows_cut: bool, has_text: b
 
 
 def _set_tail(windows: dict[str, Any], headers: Headers, because: list[str]) -> list[Instead]:
-    """Set what becomes of rests that are shorter than a window, and return alternatives: padded they would be nearly all silence."""
+    """Set what becomes of remainders shorter than a window, and return alternatives: padded they would be nearly all silence."""
     length_s = float(windows["length_s"])
     can_drop = headers.quantile_s(0.02) >= length_s
     windows.setdefault("tail", "drop" if can_drop else "pad_zero")
@@ -194,16 +194,16 @@ def _set_tail(windows: dict[str, Any], headers: Headers, because: list[str]) -> 
     if len(thin_s) < max(1, _MANY_THIN * sum(rest_s > 0 for rest_s in rests_s)):
         return []
     told = (
-        f"in {counted(len(thin_s), 'recording')} of {len(rests_s):,} the rest after the last whole window fills less than"
+        f"in {counted(len(thin_s), 'recording')} of {len(rests_s):,} what remains after the last whole window fills less than"
         f" {_LEAST_FILLED:.0%} of one, such as {seconds_text(thin_s[len(thin_s) // 2])}"
     )
     padded = dict(windows)
     if can_drop:
         windows["tail"] = "drop"
-        because.append(f"{told}, so rests are dropped")
-        return [Instead("or rests as clips that are padded with silence", padded)]
-    because.append(f"{told}; rests are kept for the recordings that are shorter than a window")
-    return [Instead("or without rests, and without recordings shorter than a window", {**windows, "tail": "drop"})]
+        because.append(f"{told}, so remainders are dropped")
+        return [Instead("or remainders as clips that are padded with silence", padded)]
+    because.append(f"{told}; remainders are kept for the recordings that are shorter than a window")
+    return [Instead("or without remainders, and without recordings shorter than a window", {**windows, "tail": "drop"})]
 
 
 def _power_of_two(value: float) -> int:
