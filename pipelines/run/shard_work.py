@@ -43,6 +43,8 @@ from clipmill.stages.write import Write
 Work = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 ClipsOf = Callable[[pa.Table, Commit | None], Iterable[pa.Table]]
 """Returns the clips of a shard, given its plan, from recordings or from its donor, a committed shard."""
+DonorOf = Callable[[pa.Table, "Stages"], Commit | None]
+"""Returns the commit from whose clips a shard is made, given its plan."""
 _SHARD_ATTEMPTS = 5
 _NOTHING = "nothing"
 T = TypeVar("T")
@@ -175,19 +177,34 @@ class ClipsOfShard:
         return apply_stages(stages.before_cut, clips)
 
 
+def find_donor(shard: pa.Table, stages: Stages) -> Commit | None:
+    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings.
+
+    A damaged shard is made from its own clips if features lie beside them and the file of the clips is sound.
+    """
+    before = _expected(shard)
+    if before is not None and before.audio_key:
+        audio = before.output("parquet")
+        if audio is not None and is_as_written(stages.write.root, audio):
+            return before
+    key = shard["donor"][0].as_py()
+    return sound_commit(stages.write.root, key) if key is not None else None
+
+
 @dataclass(frozen=True)
 class WriteShard:
     """Writes and commits a shard. Takes its plan, returns one row of `RESULT` with its commit, or why there is none."""
 
     stages: Stages
     clips_of: ClipsOf
+    donor_of: DonorOf = find_donor
 
     def __call__(self, shard: pa.Table) -> pa.Table:
         self.stages.environment.enter()
         return _commit_shard(self.stages.write.root, shard, self._write)
 
     def _write(self, shard: pa.Table) -> tuple[Commit, bool]:
-        write, donor = self.stages.write, find_donor(shard, self.stages)
+        write, donor = self.stages.write, self.donor_of(shard, self.stages)
         before = _expected(shard)
         for _ in range(shard.num_rows + 3):  # each repetition is without the donor, or without one more item
             tables = _Upstream(apply_stages(self.stages.after_cut, self.clips_of(shard, donor)))
@@ -254,11 +271,12 @@ class MakeBlock:
         return clips.append_column(_SPENT_COLUMN, spent_column)
 
     def _clips(self, shard: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Return the clips and the plan, from which a donor that proved unusable is removed."""
+        """Return the clips, and the plan with the donor that they are of, or none: the donor may have proved unusable."""
         if (donor := find_donor(shard, self.stages)) is not None:
             with contextlib.suppress(DonorError):
-                return pa.concat_tables(self.clips_of(shard, donor)), shard
-            shard = replace_column(shard, "donor", pa.nulls(shard.num_rows, pa.string()))
+                clips = pa.concat_tables(self.clips_of(shard, donor))
+                return clips, replace_column(shard, "donor", pa.array([donor.key] * shard.num_rows, pa.string()))
+        shard = replace_column(shard, "donor", pa.nulls(shard.num_rows, pa.string()))
         return pa.concat_tables(self.clips_of(shard, None)), shard
 
 
@@ -292,7 +310,7 @@ class WriteBlock:
         earlier = Spent.from_json(block[_SPENT_COLUMN][0].as_py()) + Spent(Counter({"gpu": features_s}))
         clips = block.drop_columns([_PLAN_COLUMN, _FEATURES_S_COLUMN, _SPENT_COLUMN])
         clips = clips.filter(pc.not_equal(clips["status"], _NOTHING))
-        result = WriteShard(self.stages, _Block(self.stages, shard, clips))(shard)
+        result = WriteShard(self.stages, _Block(self.stages, shard, clips), _chosen_donor)(shard)
         in_all = (earlier + Spent.from_json(result["spent"][0].as_py())).to_json()
         result = replace_column(result, "spent", pa.array([in_all], pa.string()))
         return replace_column(result, "features_s", pa.array([features_s], pa.float64()))
@@ -311,7 +329,7 @@ class _Block:
 
     def __call__(self, shard: pa.Table, donor: Commit | None) -> list[pa.Table]:
         key = self.plan["donor"][0].as_py()
-        if key is not None and donor is None:
+        if key is not None and key != self.plan["key"][0].as_py() and donor is None:
             raise StorageError(f"the clips of shard {key[:12]} were removed while they were in use; build again")
         clips = self.clips
         is_bad = pc.and_(pc.is_valid(shard["reason"]), pc.is_null(self.plan["reason"]))
@@ -322,17 +340,11 @@ class _Block:
         return [clips]
 
 
-def find_donor(shard: pa.Table, stages: Stages) -> Commit | None:
-    """Return the commit from whose clips a shard is to be made, None if it is to be made from recordings.
-
-    A damaged shard is made from its own clips if features lie beside them and the file of the clips is sound.
-    """
-    before = _expected(shard)
-    if before is not None and before.audio_key:
-        audio = before.output("parquet")
-        if audio is not None and is_as_written(stages.write.root, audio):
-            return before
-    key = shard["donor"][0].as_py()
+def _chosen_donor(shard: pa.Table, stages: Stages) -> Commit | None:
+    """Return the commit that a block's clips are of, by its plan; None if they are of recordings, or if it was removed since."""
+    key, before = shard["donor"][0].as_py(), _expected(shard)
+    if before is not None and key == before.key:
+        return before
     return sound_commit(stages.write.root, key) if key is not None else None
 
 
