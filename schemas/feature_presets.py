@@ -198,5 +198,10 @@ def replaced_by(keys: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 def given_twice(given: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return two keys of settings that exclude each other, None where there are none."""
-    set_ = [key for key, value in given.items() if value not in (None, False)]
+    set_ = [key for key, value in given.items() if _says_something(key, value)]
     return next(((key, other) for key in set_ for other in _INSTEAD.get(key, ()) if other in set_), None)
+
+
+def _says_something(key: str, value: Any) -> bool:
+    """Return whether a key decides how frames are laid out. A null decides nothing, nor does a false, except of the way of Kaldi."""
+    return value is not None and (key == "snip_edges" or value is not False)

@@ -39,6 +39,7 @@ class Stage(ABC):
     libraries : packages that its output depends on; commits record their versions
     on_gpu : whether it uses a GPU where there is one
     changes_samples : whether it changes the samples of clips; it then gets float32 samples that were never rounded
+    keeps_lengths : whether all clips that remain have the length that they had
     suits_stored : whether it can also work on stored clips. Where no other clip stage follows it does, and needs no recording
     """
 
@@ -53,6 +54,7 @@ class Stage(ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     on_gpu: ClassVar[bool] = False
     changes_samples: ClassVar[bool] = False
+    keeps_lengths: ClassVar[bool] = False
     suits_stored: ClassVar[bool] = False
 
     @classmethod

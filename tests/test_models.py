@@ -29,6 +29,7 @@ from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.tables import CLIPS
 from clipmill.stages.features.network import Models
 from clipmill.stages.models import model_process
+from clipmill.stages.models.unusable import ModelDiedError
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: install clipmill[onnx]")
 RATE = 8000
@@ -307,6 +308,28 @@ def test_a_model_that_dies_is_started_again(models: Path) -> None:
     with pytest.raises(ClipmillError, match="has changed since the build was planned"):
         list(stage(clip_rows(signals)))
     (models / "levels.onnx").write_bytes(toys.levels())
+
+
+def test_a_model_that_ended_before_it_was_asked_has_not_died(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = model_process.ModelProcess(model_process.ModelSource(str(models / "levels.onnx"), "cpu", 60, 1000))
+    x = np.stack([noise(0.1, i)[:, 0] for i in range(2)]).astype(np.float32)
+    before = process.run(x, None)
+    process._to.close()
+    assert process._process.wait(30) == 0
+    monkeypatch.setattr(model_process.ModelProcess, "is_alive", True)  # as it was a moment before
+    after = process.run(x, None)
+    assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+    process._process.kill()
+    with pytest.raises(ModelDiedError, match="killed by SIGKILL"):
+        process.run(x, None)
+
+
+def test_the_axis_of_classes_is_not_that_of_time(models: Path) -> None:
+    names = [f"class {i}" for i in range(30)]
+    toys.save(toys.ByClass(), models / "by_class.pt")
+    output = {"kind": "scores", "labels": names}
+    (known,) = stage_of(models, {"file": "by_class.pt", "outputs": [output]}, (2000, 2000)).known
+    assert known.outputs[0].dims == (30, "n_frames")
 
 
 def test_fixed_lengths_and_batches(models: Path) -> None:

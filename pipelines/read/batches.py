@@ -43,7 +43,7 @@ def padded(samples: Iterable[Sample]) -> dict[str, Any]:
         values = [row[name] for row in rows]
         if isinstance(values[0], torch.Tensor):
             batch[name] = _stacked(values, [row.get(name + PAD_SUFFIX) for row in rows])
-            if values[0].ndim:
+            if values[0].ndim and name.removesuffix(PAD_SUFFIX) not in rows[0].keys() - {name}:
                 batch[f"{name}_length"] = _lengths(name, values, rows)
         elif isinstance(values[0], Length):
             continue  # with its tensor

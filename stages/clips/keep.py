@@ -22,6 +22,7 @@ class Keep(Stage):
     section = "keep"
     scope = "clip"
     settings: ClassVar[Any] = Thresholds
+    keeps_lengths = True
     suits_stored = True
 
     @property

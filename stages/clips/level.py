@@ -64,6 +64,7 @@ class LevelGain(Stage):
         ),
     )
     libraries = ("scipy",)
+    keeps_lengths = True
     changes_samples = True
 
     @classmethod

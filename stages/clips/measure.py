@@ -76,6 +76,7 @@ class MeasureClips(Stage):
     section = "measure"
     scope = "clip"
     settings: ClassVar[Any] = MeasureNames
+    keeps_lengths = True
     suits_stored = True
 
     @cached_property

@@ -29,6 +29,7 @@ class SilenceFilter(Stage):
     section = "silence"
     scope = "clip"
     settings = Silence
+    keeps_lengths = True
     suits_stored = True
     drops: ClassVar[Mapping[str, str]] = {"silence": "level below silence.min_dbfs"}
 

@@ -14,6 +14,7 @@ from clipmill.schemas.columns import column, feature
 from clipmill.schemas.config.model_settings import ModelFile, ModelFiles
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.units import to_samples
+from clipmill.stages.lookup import find_stage
 from clipmill.stages.models.class_names import read_class_names
 from clipmill.stages.models.known_model import Fed, KnownModel, KnownOutput, know
 from clipmill.stages.models.model_columns import REASONS, ModelColumns
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 _KEY = "features.model"
 _PACKAGES = {"torchscript": "torch", "onnx": "onnxruntime"}
 _MEANINGS = {"embedding": "embedding", "scores": "scores of classes", "labels": "classes", "tokens": "tokens"}
-_KEEPS_LENGTHS = frozenset({"silence", "measure", "keep", "level"})
-"""Clip stages of which it is known that they do not change how long clips are."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Models(ShardStage):
     sample_rate_hz, sample_format : of the clips
     device : cpu | cuda | auto
     n_samples : length of all clips, one for each source; None for a source whose clips have several lengths
-    n_bands, hop_length : of the log-mel
+    n_bands : of the log-mel
+    n_frames : of clips of the lengths in `n_samples`
     """
 
     spec: ModelFiles
@@ -53,7 +53,7 @@ class Models(ShardStage):
     device: str = "cpu"
     n_samples: tuple[int | None, ...] = ()
     n_bands: int = 0
-    hop_length: int = 1
+    n_frames: tuple[int | None, ...] = ()
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     section = "model"
@@ -66,17 +66,20 @@ class Models(ShardStage):
     def of(cls, config: Config, settings: Any = None) -> Self | None:
         if settings is None:
             return None
-        mel = config.features.log_mel
+        rate = config.audio.sample_rate_hz
+        mel = config.features.at(rate).log_mel
         if mel is None and any(model.input == "log_mel" for model in settings.root):
             raise ConfigError("input: log_mel needs features.log_mel; add it, as in log_mel: {n_mels: 64}", key=_KEY)
+        lengths = tuple(_clip_length(config, source) for source in config.sources)
+        frames = [mel.framing.layout.n_frames(n) if mel is not None and n is not None else None for n in lengths]
         return cls(
             settings,
-            config.audio.sample_rate_hz,
+            rate,
             config.audio.sample_format,
             config.features.device,
-            tuple(_clip_length(config, source) for source in config.sources),
+            lengths,
             mel.n_mels if mel is not None else 0,
-            mel.hop_length if mel is not None else 1,
+            tuple(frames),
             config.output.storage_options,
         )
 
@@ -105,7 +108,7 @@ class Models(ShardStage):
         }
         device = "cpu" if self.device == "cpu" else "auto"  # a cluster's GPUs need not be here
         process = _running_at(self._source(model, device))
-        fed = Fed(self.sample_rate_hz, self.n_samples, self.n_bands, self.hop_length, names)
+        fed = Fed(self.sample_rate_hz, self.n_samples, self.n_bands, self.n_frames, names)
         place = (model.model_dump_json(), process.source.key, self.device, fed.place)
         if place not in _known_models:
             known = know(model, process, fed)
@@ -197,8 +200,9 @@ def _clip_length(config: Config, source: Source) -> int | None:
     """Return the length in samples of all clips of a source, None if they differ or are changed later."""
     segment: Segment = source.segment
     is_one = segment.mode == "fixed" or (segment.mode == "window" and segment.tail != "keep")
-    stages = {name for name, _, _ in config.steps_of(source)}
-    if not is_one or segment.length_s is None or not stages <= _KEEPS_LENGTHS:
+    if not is_one or segment.length_s is None:
+        return None
+    if not all(find_stage(name, "clip").kind.keeps_lengths for name, _, _ in config.steps_of(source)):
         return None
     return to_samples(segment.length_s, config.audio.sample_rate_hz)
 

@@ -74,19 +74,20 @@ class Fed:
 
     sample_rate_hz : of clips
     n_samples : length of all clips, one for each source; None for a source whose clips have several lengths
-    n_bands, hop_length : of the log-mel, if that is the input
+    n_bands : of the log-mel, if that is the input
+    n_frames : of clips of the lengths in `n_samples`
     """
 
     sample_rate_hz: int
     n_samples: Sequence[int | None] = ()
     n_bands: int = 0
-    hop_length: int = 1
+    n_frames: Sequence[int | None] = ()
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[Any, ...]:
         """All of it as a value by which something can be kept."""
-        sizes = (self.sample_rate_hz, tuple(self.n_samples), self.n_bands, self.hop_length)
+        sizes = (self.sample_rate_hz, tuple(self.n_samples), self.n_bands, tuple(self.n_frames))
         return (*sizes, tuple(sorted(self.labels.items())))
 
 
@@ -176,17 +177,17 @@ def _check_length(known: KnownModel, model: ModelFile, fed: Fed) -> None:
 def _try(known: KnownModel, model: ModelFile, process: ModelProcess, fed: Fed) -> list[Arrays]:
     """Return what the model gives for two clips of noise of one length, and of another one where lengths may vary."""
     axis = "samples" if model.input == "audio" else "frames"
-    own = sorted({n for n in fed.n_samples if n is not None})
+    given = fed.n_samples if axis == "samples" else fed.n_frames
+    own = sorted({n for n in given if n})
     probes: Sequence[tuple[int, ...]]
     if axis in known.sizes:
         probes = [(known.sizes[axis],)]
     elif axis == "samples":
         probes = [tuple(round(s * fed.sample_rate_hz) for s in pair) for pair in _PROBES_S]
-        probes = [tuple(own[:1]) or (), *probes] if own and None not in fed.n_samples else probes
     else:
         probes = _FRAMES_PROBED
-        if own and None not in fed.n_samples:
-            probes = [(1 + own[0] // fed.hop_length,), *probes]
+    if axis not in known.sizes and own and None not in given:
+        probes = [(own[0],), *probes]
     failure = ""
     for lengths in probes:
         found: list[Arrays] = []
@@ -237,8 +238,9 @@ def _output(
             f"gives {source} with {' or '.join(map(str, sorted(ranks)))} axes, depending on the length of clips"
         )
     left_out = () if output.kind == "tokens" else _ones(shapes)
-    dims = _dims([tuple(n for i, n in enumerate(s) if i not in left_out) for s in shapes], output.kind)
     labels = _labels(output, fed)
+    stored = [tuple(n for i, n in enumerate(s) if i not in left_out) for s in shapes]
+    dims = _dims(stored, output.kind, len(labels) if labels is not None else None)
     if output.kind == "labels" and (len(dims) != 1 or not isinstance(dims[0], int)):
         raise UnusableModelError(
             f"gives {source} of shape {list(dims)} for a clip, and labels need one score a class: store scores"
@@ -247,7 +249,7 @@ def _output(
         n_names = f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}"
         raise UnusableModelError(
             f"gives {' x '.join(map(str, dims))} scores in {source}, and labels names {n_names}: give one name a class, in their order; a"
-            " file has one on each line, without a head"
+            " file has one on each line, without a header line"
         )
     return KnownOutput(column, output.kind, source, dims, left_out, labels, output.threshold)
 
@@ -285,13 +287,18 @@ def _ones(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(ones[:-1] if shapes and len(ones) == len(shapes[0]) else ones)
 
 
-def _dims(shapes: list[tuple[int, ...]], kind: Kind) -> tuple[int | str, ...]:
-    """Return the sizes of a clip's value. Of a matrix one axis is that of time: where none varies, the longest is taken for it."""
+def _dims(shapes: list[tuple[int, ...]], kind: Kind, n_classes: int | None) -> tuple[int | str, ...]:
+    """Return the sizes of a clip's value.
+
+    Of a matrix one axis is that of time: where none varies with the length of clips, the longest is taken for it, but not the one of
+    classes.
+    """
     dims: list[int | str] = [sizes[0] if len(set(sizes)) == 1 else N_FRAMES for sizes in zip_longest(*shapes)]
     if not dims:
         return (1,)
     if N_FRAMES not in dims and (len(dims) > 1 or kind == "tokens"):
-        dims[int(np.argmax(shapes[0]))] = N_FRAMES
+        of_classes = shapes[0].index(n_classes) if n_classes in shapes[0] and len(dims) > 1 else None
+        dims[max((i for i in range(len(dims)) if i != of_classes), key=lambda i: shapes[0][i])] = N_FRAMES
     return tuple(dims)
 
 

@@ -56,6 +56,10 @@ def main(from_parent: int, to_parent: int) -> None:
     except UnusableModelError as error:
         answers.send_bytes(UNUSABLE + json.dumps(str(error)).encode())
         return
+    except (ImportError, OSError) as error:  # of the library that is to run it
+        text = f"cannot be loaded: {type(error).__name__}: {_describe(error)}"
+        answers.send_bytes(UNUSABLE + json.dumps(text).encode())
+        return
     except MemoryError:
         answers.send_bytes(
             UNUSABLE + json.dumps("needs more memory to be loaded than memory_mb allows: raise it").encode()

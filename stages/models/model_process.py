@@ -162,11 +162,15 @@ class ModelProcess:
         UnusableModelError : its file has changed meanwhile
         """
         if not self.is_alive:
-            self.end()
-            self._start()
-        self._send(json.dumps({"shape": x.shape, "lengths": lengths, "wanted": wanted}).encode())
-        self._send(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
-        kind, content = self._answer(self.source.timeout_s)
+            self._restart()
+        request = json.dumps({"shape": x.shape, "lengths": lengths, "wanted": wanted}).encode()
+        try:
+            kind, content = self._ask(request, x)
+        except ModelDiedError:
+            if self._process.returncode != 0:
+                raise
+            self._restart()  # it had nothing to do for long, and ended just before it was asked
+            kind, content = self._ask(request, x)
         if kind == RAISED:
             raise ModelRaisedError(str(content))
         if kind == MEMORY:
@@ -175,7 +179,7 @@ class ModelProcess:
                 f"it needs more memory than there is, or than memory_mb {self.source.memory_mb} allows"
             )
         if kind != RESULT:
-            raise ClipmillError(f"the process of the model {self.source.url} gives an answer that is none")
+            raise ClipmillError(f"the process of the model {self.source.url} gave an invalid answer")
         found: Arrays = {}
         for name, dtype, shape in content:
             try:
@@ -183,6 +187,15 @@ class ModelProcess:
             except (EOFError, OSError):
                 raise self._died() from None
         return found
+
+    def _restart(self) -> None:
+        self.end()
+        self._start()
+
+    def _ask(self, request: bytes, x: npt.NDArray[np.float32]) -> tuple[bytes, Any]:
+        self._send(request)
+        self._send(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+        return self._answer(self.source.timeout_s)
 
     def _send(self, content: Any) -> None:
         try:

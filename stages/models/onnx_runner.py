@@ -67,6 +67,11 @@ class OnnxRunner:
         except Exception as error:  # noqa: BLE001 - its exceptions derive from Exception alone
             text = " ".join(str(error).split())[:300]
             raise UnusableModelError(f"cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {text}") from None
+        if device == "cuda" and _CUDA not in self._session.get_providers():
+            raise UnusableModelError(
+                f"does not run on cuda: ONNX Runtime {onnxruntime.__version__} could not load its CUDA libraries and would use the CPU;"
+                " install onnxruntime-gpu for this version of CUDA, or set features.device: cpu"
+            )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._names = [i.name for i in inputs]
         self._length_type = _WHOLE.get(inputs[1].type, "int64") if len(inputs) > 1 else "int64"

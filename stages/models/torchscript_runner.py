@@ -54,7 +54,7 @@ class TorchScriptRunner:
             self._module = module.eval()
             arguments = module.forward.schema.arguments[1:]
         except (RuntimeError, AttributeError, ValueError, OSError) as error:
-            raise UnusableModelError(f"cannot be loaded by torch {torch.__version__}: {_first_line(error)}") from None
+            raise UnusableModelError(f"cannot be loaded by torch {torch.__version__}: {_one_line(error)}") from None
         self.about: dict[str, Any] = {
             "format": "torchscript",
             "device": device,
@@ -97,6 +97,6 @@ def _as_array(name: str, value: Any) -> np.ndarray:
     return np.ascontiguousarray(value.detach().to("cpu", kind).numpy())
 
 
-def _first_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines)[:300] if lines else type(error).__name__
