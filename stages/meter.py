@@ -111,7 +111,7 @@ def timing(name: str) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _running.remove(name)
+            del _running[len(_running) - 1 - _running[::-1].index(name)]
         add_seconds(name, time.perf_counter() - start_s)
 
 

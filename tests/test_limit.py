@@ -20,7 +20,7 @@ from clipmill.pipelines.config_file import load_config
 from clipmill.pipelines.plan.arrange import ITEMS
 from clipmill.pipelines.plan.few_items import FewRecordings, VariedItems, divided
 from clipmill.pipelines.plan.planning import make_plan
-from clipmill.pipelines.run.scratch import beside
+from clipmill.pipelines.run import scratch
 from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.stages.storage.root import Root
 
@@ -209,7 +209,7 @@ def test_where_it_goes(root: str, expected: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("clipmill.pipelines.run.scratch.check_output", lambda file, root: file)
     config = {"name": "d", "sources": [{"name": "s", "root": str(tmp_path)}], "output": {"root": root}}
-    aside = beside(load_config(config), 7)
+    aside = scratch.limited(load_config(config), 7)
     assert aside.file.config.output.root == expected
     assert aside.whole == Root(root)
 

@@ -181,11 +181,16 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
+def names_config(root: str) -> bool:
+    """Return whether an argument CONFIG|ROOT is the path of a configuration."""
+    return root.endswith((".yaml", ".yml")) and Path(root).is_file()
+
+
 def dataset_at(root: str) -> Root:
     """Return a dataset's root. root : its address, or the path of the configuration that it was built with"""
     from clipmill.pipelines.dataset.identity import dataset_name
 
-    if root.endswith((".yaml", ".yml")) and Path(root).is_file():
+    if names_config(root):
         from clipmill.pipelines.config_file import load
 
         output = load(Path(root)).config.output

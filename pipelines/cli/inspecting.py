@@ -344,7 +344,7 @@ def _show_near_duplicates(root: str, number: int | None, as_json: bool) -> None:
     from clipmill.pipelines.run.display import Progress
 
     published = open_dataset(root, number)
-    with Progress(as_json).phase("compare", "comparing recordings"):
+    with Progress(hides_progress(False, as_json)).phase("compare", "comparing recordings"):
         found = find_near_duplicates(published)
     rows = found.table.to_pylist()
     if as_json:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from clipmill.pipelines.cli.command_line import WholeNumber, dataset_at, json_option, number_option, reported
+from clipmill.pipelines.cli.command_line import (
+    WholeNumber,
+    dataset_at,
+    hides_progress,
+    json_option,
+    names_config,
+    number_option,
+    reported,
+)
 from clipmill.pipelines.cli.terminal import say, say_json
 from clipmill.schemas.plural import counted
 
@@ -38,10 +45,10 @@ def sample(root: str, n_clips: int, to: str | None, seed: int, force: bool, numb
     With a configuration, a few recordings are built into a temporary folder, so nothing needs to be built before, and what one hears
     is what a build would store. With the address of a dataset, the clips are those of its snapshot.
     """
-    if root.endswith((".yaml", ".yml")) or Path(root).is_file():
+    if names_config(root):
         if number is not None:
             raise click.UsageError("--snapshot is for the address of a dataset; CONFIG makes new clips")
-        done = _of_config(root, n_clips, to, seed, force, as_json)
+        done = _of_config(root, n_clips, to, seed, force, hides_progress(False, as_json))
     else:
         done = _of_dataset(root, n_clips, to, seed, force, number)
     if as_json:

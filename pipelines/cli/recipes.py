@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from clipmill.pipelines.cli.command_line import json_option, reported
+from clipmill.pipelines.cli.new_file import write_new_file
 from clipmill.pipelines.cli.terminal import say, say_json
-from clipmill.schemas.errors import ClipmillError, ConfigError, os_error_code
+from clipmill.schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from clipmill.pipelines.cli.recipe_heads import Recipe
@@ -65,16 +65,5 @@ def _copy(recipe: Recipe, path: Path, force: bool) -> Path:
     """Write a recipe to a file, or into a folder; return the file's path. Raises ConfigError if it exists, unless `force`."""
     if path.is_dir():
         path = path / f"{recipe.name}.yaml"
-    try:
-        if not force:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(recipe.text)
-            return path
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(recipe.text, encoding="utf-8")
-        temporary.replace(path)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists and is not replaced; give another file, or --force", code="usage") from None
-    except OSError as error:
-        raise ClipmillError(f"cannot write {path}: {error.strerror}", code=os_error_code(error)) from None
+    write_new_file(path, recipe.text, force)
     return path

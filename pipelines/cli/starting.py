@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clipmill.pipelines.cli.command_line import json_option, reported
+from clipmill.pipelines.cli.new_file import write_new_file
 from clipmill.pipelines.cli.terminal import say, say_json
-from clipmill.schemas.errors import ClipmillError, ConfigError, os_error_code
+from clipmill.schemas.errors import ClipmillError, ConfigError
 from clipmill.schemas.plural import counted
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def init(folder: str, target: str, purpose: str | None, force: bool, as_json: bo
     if target == _STDOUT:
         click.echo(proposal.text, nl=False)
         return
-    _write(Path(target), proposal.text, force)
+    write_new_file(Path(target), proposal.text, force)
     if as_json:
         say_json(_found(seen, proposal, target, root))
     else:
@@ -171,22 +172,6 @@ def _above(seen: Findings, target: str) -> list[str]:
     return lines
 
 
-def _write(path: Path, text: str, force: bool) -> None:
-    """Write the configuration. Raises ConfigError if the file exists, unless `force`."""
-    try:
-        if not force:
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(text)
-            return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists; --force replaces it", code="usage") from None
-    except OSError as error:
-        raise ClipmillError(f"cannot write {path}: {error.strerror}", code=os_error_code(error)) from None
-
-
 def _summary(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: str) -> list[str]:
     """Return what is printed: what was found, what a build would give, and the next commands."""
     preview = proposal.foreseen.preview
@@ -195,7 +180,7 @@ def _summary(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: s
     lines = [f"found        {line}" for line in (*seen.tree.text(), *seen.headers.text())]
     lines += [
         f"annotations  {one.key} {one.where}: {', '.join(one.because.get(one.key, []))}"
-        for one in _used(seen, proposal)
+        for one in ([proposal.used] if proposal.used is not None else [])
     ]
     lines += [f"recipe       clipmill recipes {seen.recipe.name} is made for this"] if seen.recipe is not None else []
     lines += [f"note         {note}" for note in proposal.notes]
@@ -211,17 +196,9 @@ def _summary(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: s
     ]
 
 
-def _used(seen: Findings, proposal: Proposal[_Foreseen]) -> list[Any]:
-    where = {each.where for each in seen.found}
-    source = proposal.file.config.sources[0].annotations
-    wanted = (source.sidecar or source.table) if source is not None else None
-    return [one for one in seen.found if one.where == wanted][:1] if wanted in where else []
-
-
 def _found(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: str) -> dict[str, Any]:
     """Return what is printed with --json."""
     headers, preview = seen.headers, proposal.foreseen.preview
-    used = _used(seen, proposal)
     return {
         "written": target,
         "root": root,
@@ -238,7 +215,7 @@ def _found(seen: Findings, proposal: Proposal[_Foreseen], target: str, root: str
             "median_s": headers.quantile_s(0.5),
             "longest_s": headers.seconds[-1],
         },
-        "annotations": [{**one.plain, "rows": one.trial.n_rows, "used": one in used} for one in seen.found],
+        "annotations": [{**one.plain, "rows": one.trial.n_rows, "used": one is proposal.used} for one in seen.found],
         "recipe": seen.recipe.name if seen.recipe is not None else None,
         "notes": list(proposal.notes),
         "clips": preview.estimate.clips,

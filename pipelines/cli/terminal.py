@@ -51,9 +51,8 @@ def say(*lines: str, err: bool = False) -> None:
 def say_sections(sections: Sequence[Section]) -> None:
     """Print sections: on a terminal so that they fit its screen, elsewhere all of their lines."""
     plain = [replace(section, lines=[visible(hide_in_data(line)) for line in section.lines]) for section in sections]
-    laid_out = [(s, list(s.lines)) for s in plain if s.lines]
-    if _is_terminal(False):
-        laid_out = fit(plain, *screen_size())
+    laid_out = [(s, list(s.lines)) for s in plain if s.lines and not _is_terminal(s.err)]
+    laid_out += fit([s for s in plain if _is_terminal(s.err)], *screen_size())
     for section, lines in laid_out:
         _print(lines, section.err)
 

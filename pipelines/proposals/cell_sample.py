@@ -203,12 +203,13 @@ def _is_header(sample: CellSample, heads: list[list[str]], named: frozenset[str]
         below = [row[at] for row in rest if at < len(row) and row[at]]
         if below and sum(map(is_number_like, below)) >= 0.95 * len(below):
             return True  # a word above numbers
-        if _normal(cell) in named:
+        if normal(cell) in named:
             return True
     return False
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """Return the name of a column in small letters, with _ between its words."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 

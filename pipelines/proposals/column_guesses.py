@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from clipmill.pipelines.proposals.cell_sample import CellSample, Column
+from clipmill.pipelines.proposals.cell_sample import CellSample, Column, normal
 from clipmill.pipelines.proposals.time_columns import find_time_pair
 from clipmill.schemas.config.annotation_roles import guess_roles, role_elsewhere
 from clipmill.schemas.plural import counted
@@ -43,6 +42,7 @@ class Guessed:
     texts : other columns that could be the text
     numbers : columns of numbers without a role
     because : evidence, by role
+    is_whole : whether all rows of the table were looked at
     """
 
     start: Column | None = None
@@ -56,6 +56,7 @@ class Guessed:
     texts: list[Column] = field(default_factory=list)
     numbers: list[Column] = field(default_factory=list)
     because: dict[str, str] = field(default_factory=dict)
+    is_whole: bool = True
 
     @property
     def times(self) -> list[Column]:
@@ -78,7 +79,7 @@ def guess_columns(
     owners, lengths : recording of each row, and the lengths of recordings, by which times are found that no name shows
     """
     columns = [column for column in sample.columns if column.at != recording and column.cells]
-    guessed = Guessed()
+    guessed = Guessed(is_whole=sample.is_whole)
     _find_times(guessed, sample, columns)
     if guessed.end is None and guessed.duration is None:
         pair = find_time_pair(sample, columns, owners, lengths or {}, guessed.start)
@@ -102,11 +103,6 @@ def guess_columns(
     roles = (*guessed.times, guessed.split, guessed.speaker, guessed.label, guessed.text)
     guessed.numbers = [column for column in columns if column.is_numeric and column not in roles]
     return guessed
-
-
-def normal(name: str) -> str:
-    """Return the name of a column in small letters, with _ between its words."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def values_text(column: Column) -> str:

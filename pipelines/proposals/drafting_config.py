@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clipmill.pipelines.proposals.column_guesses import SPEAKERS, normal
+from clipmill.pipelines.proposals.cell_sample import normal
+from clipmill.pipelines.proposals.column_guesses import SPEAKERS
 from clipmill.pipelines.proposals.commented_yaml import Instead, Part
 from clipmill.pipelines.proposals.findings_of_folder import Findings
 from clipmill.pipelines.proposals.found_annotations import FoundAnnotations
@@ -94,8 +95,9 @@ def _source(
     parts += _annotations(seen, used, way)
     longest = 0.0
     if used is not None:
-        lengths = iter(seen.headers.lengths.values())
-        longest = used.trial.seconds(used.trial.longest, next(lengths, None))
+        # Rows in samples are longest at the lowest rate, whichever recording the longest one is of.
+        lowest = min(seen.headers.lengths.values(), key=lambda length: length.sample_rate_hz or math.inf, default=None)
+        longest = used.trial.seconds(used.trial.longest, lowest)
     has_text = used is not None and used.text_field is not None and not used.is_timed
     rows_cut = used is not None and used.is_timed
     parts.append(segment_part(seen.purpose, seen.headers, rows_cut, has_text, longest))
@@ -322,14 +324,18 @@ def _split(
 
 
 def _own_split(seen: Findings, used: FoundAnnotations | None, fields: tuple[str, str] | None) -> Part | None:
-    if seen.lists:
+    if seen.lists.files:
         return split_by_lists(seen.lists)
-    column = used.guessed.split if used is not None and used.guessed is not None else None
-    if used is not None and column is not None:
+    guessed = used.guessed if used is not None else None
+    column = guessed.split if guessed is not None else None
+    if used is not None and guessed is not None and column is not None:
         stored = next((n for n in (field_name(column.name), "set") if n in used.trial.fields), None)
         if stored is not None:
             found = split_by_values(
-                stored, column.values, f"the column {column.where!r}", is_all=len(column.cells) < 3000
+                stored,
+                column.values,
+                f"the column {column.where!r}",
+                is_all=guessed.is_whole and used.n_files == 1,
             )
             if found is not None:
                 return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from clipmill.pipelines.proposals.found_annotations import FoundAnnotations
 from clipmill.pipelines.proposals.header_facts import Headers, ReadHeaders
@@ -13,7 +12,7 @@ from clipmill.pipelines.proposals.name_patterns import Names, look_at_names
 from clipmill.pipelines.proposals.purposes import PURPOSES, Purpose
 from clipmill.pipelines.proposals.recipe_fit import FittingRecipe, fitting_recipe
 from clipmill.pipelines.proposals.sidecar_groups import find_groups, find_sidecars
-from clipmill.pipelines.proposals.split_choice import find_lists
+from clipmill.pipelines.proposals.split_choice import Lists, find_lists
 from clipmill.pipelines.proposals.table_search import find_tables, rank
 from clipmill.pipelines.proposals.tree_survey import Tree, survey
 from clipmill.schemas.errors import ConfigError
@@ -28,7 +27,7 @@ class Findings:
     """What a folder shows.
 
     found : annotations that could be used, the most useful first
-    lists : files that list the recordings of splits, as `split.from_files`
+    lists : files that list the recordings of splits
     include : patterns that leave out other encodings of the same recordings; None if all are used
     copies : how many recordings of the chosen extension there are in others too, by extension
     """
@@ -38,7 +37,7 @@ class Findings:
     headers: Headers
     names: Names
     found: list[FoundAnnotations]
-    lists: dict[str, Any]
+    lists: Lists
     recipe: FittingRecipe | None
     include: list[str] | None = None
     copies: Counter[str] = field(default_factory=Counter)

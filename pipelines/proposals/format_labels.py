@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from clipmill.pipelines.plan.annotations.join import Join
-from clipmill.pipelines.proposals.column_guesses import LABELS, RECORDINGS, SPEAKERS, SPLITS, normal
+from clipmill.pipelines.proposals.cell_sample import normal
+from clipmill.pipelines.proposals.column_guesses import LABELS, RECORDINGS, SPEAKERS, SPLITS
 from clipmill.pipelines.proposals.commented_yaml import Instead
 from clipmill.pipelines.proposals.found_annotations import FoundAnnotations
 from clipmill.pipelines.proposals.row_trial import File, try_rows

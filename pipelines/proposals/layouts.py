@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmill.pipelines.plan.annotations.join import Join
-from clipmill.pipelines.proposals.cell_sample import CellSample, Column
-from clipmill.pipelines.proposals.column_guesses import Guessed, guess_columns, normal, values_text
+from clipmill.pipelines.proposals.cell_sample import CellSample, Column, normal
+from clipmill.pipelines.proposals.column_guesses import Guessed, guess_columns, values_text
 from clipmill.pipelines.proposals.commented_yaml import Instead
 from clipmill.pipelines.proposals.found_annotations import FoundAnnotations
 from clipmill.pipelines.proposals.row_trial import File, Trial, try_rows

@@ -11,7 +11,8 @@ from clipmill.pipelines.config_file import ConfigFile, loads
 from clipmill.pipelines.proposals.commented_yaml import Part, write
 from clipmill.pipelines.proposals.drafting_config import Way, draft
 from clipmill.pipelines.proposals.findings_of_folder import Findings
-from clipmill.schemas.errors import ClipmillError
+from clipmill.pipelines.proposals.found_annotations import FoundAnnotations
+from clipmill.schemas.errors import ClipmillError, ConfigError
 
 _MOST_TRIES = 12
 _USUAL_SHARE = 0.01
@@ -47,6 +48,7 @@ class Proposal(Generic[F]):
     """A configuration that builds.
 
     text : the YAML file; parts : its content
+    used : the annotations that it uses
     foreseen : what the plan says
     notes : what was tried and left out
     """
@@ -54,6 +56,7 @@ class Proposal(Generic[F]):
     text: str
     parts: list[Part]
     file: ConfigFile
+    used: FoundAnnotations | None
     foreseen: F
     notes: tuple[str, ...]
 
@@ -78,22 +81,29 @@ def propose(seen: Findings, output_root: str, above: Sequence[str], foresee: Cal
             file = loads(text, environ={})
             foreseen = foresee(file)
         except ClipmillError as error:
-            further = _step_back(seen, way, str(error)) if left else None
+            blames_split = isinstance(error, ConfigError) and error.key.startswith("split")
+            further = _step_back(seen, way, str(error), blames_split and _has_own_split(parts)) if left else None
             if further is None:
                 raise
             way = further
             continue
-        better = _better(seen, way, foreseen) if left else None
+        better = _better(seen, way, foreseen, _has_own_split(parts)) if left else None
         if better is None:
-            return Proposal(text, parts, file, foreseen, way.notes)
+            used = seen.found[way.use] if way.use is not None else None
+            return Proposal(text, parts, file, used, foreseen, way.notes)
         way = better
     raise ClipmillError("no configuration of this folder can be planned")
 
 
-def _first(seen: Findings) -> Way:
-    """Return the way that uses the first annotations whose times fit the recordings."""
-    notes: list[str] = []
-    for use, found in enumerate(seen.found):
+def _has_own_split(parts: Sequence[Part]) -> bool:
+    """Return whether the split is one that the corpus has, rather than shares."""
+    return any(part.key == "split" and not {"from", "from_files"}.isdisjoint(part.value) for part in parts)
+
+
+def _first(seen: Findings, start: int = 0, notes_before: Sequence[str] = ()) -> Way:
+    """Return the way that uses the first annotations, of those from an index on, that fit the recordings."""
+    notes = [*notes_before]
+    for use, found in enumerate(seen.found[start:], start):
         share = found.trial.beyond_share(seen.headers.lengths)
         covered = found.covered if found.covered is not None else len(found.trial.recordings)
         if covered < _FEWEST_COVERED * len(seen.tree.paths) and found.trial.n_rows < _ALL_ROWS:
@@ -114,13 +124,13 @@ def _first(seen: Findings) -> Way:
     return Way(use=None, notes=tuple(notes))
 
 
-def _better(seen: Findings, way: Way, foreseen: Foreseen) -> Way | None:
+def _better(seen: Findings, way: Way, foreseen: Foreseen, has_own_split: bool) -> Way | None:
     """Return the way to go on if a plan falls short of what was asked, None if it does not, or if nothing can be left out."""
     if foreseen.clips == 0 or foreseen.rejected_share > _MOST_REJECTED:
         return _step_back(seen, way, f"a build would reject most of it: {foreseen.reasons}")
     if foreseen.empty_splits:
         names = ", ".join(foreseen.empty_splits)
-        if way.has_own_split:
+        if has_own_split:
             return replace(way, has_own_split=False, notes=(*way.notes, f"the corpus's own split leaves {names} empty"))
         if way.has_split:
             return replace(way, has_split=False, notes=(*way.notes, f"no split: {names} would be empty"))
@@ -135,17 +145,17 @@ def _allowed(seen: Findings) -> float:
     return max(_USUAL_SHARE, 2 * seen.headers.unread_share) if seen.headers.unread else _USUAL_SHARE
 
 
-def _step_back(seen: Findings, way: Way, why: str) -> Way | None:
+def _step_back(seen: Findings, way: Way, why: str, blames_own_split: bool = False) -> Way | None:
     """Return a way that leaves more out: first the split, if that is what is wrong, then annotations one after the other, then labels."""
     short = " ".join(why.split())[:400]
-    if "split" in short and way.has_own_split:
+    if blames_own_split:
         return replace(way, has_own_split=False, notes=(*way.notes, f"the corpus's own split is not used: {short}"))
     if way.use is not None:
-        name = seen.found[way.use].where
-        use = way.use + 1 if way.use + 1 < len(seen.found) else None
-        share = seen.found[use].trial.beyond_share(seen.headers.lengths) if use is not None else 0.0
-        notes = (*way.notes, f"{name!r} is not used: {short}")
-        return replace(way, use=use, rejected_share=None, beyond_share=share, notes=notes)
+        notes = (*way.notes, f"{seen.found[way.use].where!r} is not used: {short}")
+        further = _first(seen, way.use + 1, notes)
+        return replace(
+            way, use=further.use, rejected_share=None, beyond_share=further.beyond_share, notes=further.notes
+        )
     if way.has_labels:
         return replace(way, has_labels=False, notes=(*way.notes, f"labels from names are not used: {short}"))
     if way.has_split:

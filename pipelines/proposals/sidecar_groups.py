@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from clipmill.pipelines.proposals.cell_sample import HEAD_BYTES, CellSample, sample_cells
 from clipmill.pipelines.proposals.column_guesses import ALL
 from clipmill.pipelines.proposals.commented_yaml import Instead
+from clipmill.pipelines.proposals.file_heads import whole_lines
 from clipmill.pipelines.proposals.format_labels import name_label
 from clipmill.pipelines.proposals.found_annotations import BINARY, TREE_BYTES, TREES, FoundAnnotations
 from clipmill.pipelines.proposals.header_facts import Headers
@@ -130,11 +131,9 @@ def _look_at(tree: Tree, headers: Headers, group: Group, wants_text: bool) -> Fo
     kind = kinds.most_common(1)[0][0]
     if kind is not None:
         return _of_format(tree, found, kind, kinds, {path: group.pairs[path] for path in heads}, wants_text)
-    files = [File(path, group.pairs[path], _cut(content)) for path, content in heads.items()]
-    sample = sample_cells(
-        [(one.owner, one.content, len(one.content) < HEAD_BYTES) for one in files if isinstance(one.content, bytes)],
-        ALL,
-    )
+    cut = {path: whole_lines(content, HEAD_BYTES) for path, content in heads.items()}
+    files = [File(path, group.pairs[path], content) for path, (content, _) in cut.items()]
+    sample = sample_cells([(path, *of) for path, of in cut.items()], ALL)
     if sample is None:
         return None
     if _is_one_line_each(sample, len(files)):
@@ -255,15 +254,7 @@ def _head(root: Root, path: str, most: int) -> bytes:
 
 
 def _cut_of(kind: str, content: bytes) -> bytes:
-    return content if kind in TREES else _cut(content)
-
-
-def _cut(content: bytes) -> bytes:
-    """Return the beginning of a file without its last line, which may be cut off."""
-    if len(content) < HEAD_BYTES:
-        return content
-    end = content.rfind(b"\n") + 1
-    return content[:end] if end and content[:2] not in (b"\xff\xfe", b"\xfe\xff") else content
+    return content if kind in TREES else whole_lines(content, HEAD_BYTES)[0]
 
 
 def _coverage(tree: Tree, group: Group) -> str:

@@ -42,22 +42,38 @@ class Groups:
     because: str = ""
 
 
-def find_lists(tree: Tree) -> dict[str, Any]:
-    """Return files that list the recordings of a split, as `split.from_files`. Only those that name test or validation count."""
-    found: dict[str, Any] = {}
-    for path in [path for path in tree.others if split_name(path)[2] in _LIST_EXTENSIONS]:
-        words = _WORDS.findall(split_name(path)[1].lower())
-        sides = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-        if len(sides) != 1 or len(found) >= _MOST_LISTS:
-            continue
+@dataclass
+class Lists:
+    """Files that list the recordings of splits.
+
+    files : by side, as `split.from_files`; empty unless one is for validation or tests
+    others : paths of further lists of a side that has one
+    """
+
+    files: dict[str, Any] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+
+def find_lists(tree: Tree) -> Lists:
+    """Return the files that list recordings, of those with the name of a split, the nearest to the root first."""
+    recordings = {split_name(path)[:2] for path in tree.paths}
+    named: list[tuple[str, str]] = []
+    for path in tree.others:
+        folder, stem, extension = split_name(path)
+        sides = {SPLIT_WORDS[word] for word in _WORDS.findall(stem.lower()) if word in SPLIT_WORDS}
+        if extension in _LIST_EXTENSIONS and len(sides) == 1 and (folder, stem) not in recordings:
+            named.append((sides.pop(), path))
+    found = Lists()
+    for side, path in sorted(named, key=lambda one: (one[1].count("/"), one[1]))[:_MOST_LISTS]:
         try:
-            content = tree.root.read_bytes(path, HEAD_BYTES)
+            one = _list_of(tree, path, tree.root.read_bytes(path, HEAD_BYTES))
         except tree.root.errors:
             continue
-        one = _list_of(tree, path, content)
-        if one is not None:
-            found.setdefault(sides.pop(), one)
-    return found if set(found) - {"train"} else {}
+        if one is not None and side in found.files:
+            found.others.append(path)
+        elif one is not None:
+            found.files[side] = one
+    return found if set(found.files) - {"train"} else Lists()
 
 
 def _list_of(tree: Tree, path: str, content: bytes) -> Any:
@@ -79,14 +95,18 @@ def _list_of(tree: Tree, path: str, content: bytes) -> Any:
     return None
 
 
-def split_by_lists(lists: dict[str, Any]) -> Part:
+def split_by_lists(lists: Lists) -> Part:
     """Return a split by files that list recordings."""
-    value: dict[str, Any] = {"from_files": lists}
-    missing = [side for side in ("train", "test") if side not in lists]
+    value: dict[str, Any] = {"from_files": lists.files}
+    missing = [side for side in ("train", "test") if side not in lists.files]
     if missing:
         value["default"] = missing[0]
-    names = ", ".join(repr(one["file"] if isinstance(one, dict) else one) for one in lists.values())
-    return Part("split", value, [f"the corpus lists the recordings of its splits: {names}"])
+    names = ", ".join(repr(one["file"] if isinstance(one, dict) else one) for one in lists.files.values())
+    because = [f"the corpus lists the recordings of its splits: {names}"]
+    if lists.others:
+        others = ", ".join(map(repr, lists.others[:3])) + ", ..." * (len(lists.others) > 3)
+        because.append(f"other lists of the same splits are not used: {others}")
+    return Part("split", value, because)
 
 
 def split_by_values(name: str, values: Counter[str], of: str, is_all: bool) -> Part | None:

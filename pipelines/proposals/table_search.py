@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from clipmill.pipelines.plan.annotations.table_paths import TablePaths
-from clipmill.pipelines.proposals.cell_sample import HEAD_BYTES, CellSample, Column, sample_cells
-from clipmill.pipelines.proposals.column_guesses import ALL, RECORDINGS, normal
+from clipmill.pipelines.proposals.cell_sample import HEAD_BYTES, CellSample, Column, normal, sample_cells
+from clipmill.pipelines.proposals.column_guesses import ALL, RECORDINGS
 from clipmill.pipelines.proposals.commented_yaml import Instead
+from clipmill.pipelines.proposals.file_heads import whole_lines
 from clipmill.pipelines.proposals.format_labels import name_label
 from clipmill.pipelines.proposals.found_annotations import TREE_BYTES, FoundAnnotations
 from clipmill.pipelines.proposals.header_facts import Headers
@@ -101,7 +102,7 @@ def _as_one(tree: Tree, pattern: str, parts: list[FoundAnnotations]) -> FoundAnn
     keys = dict(parts[0].keys)
     keys.pop("missing_recordings", None)
     files = [
-        File(one.where, one.where, _whole_lines(tree.root.read_bytes(one.where, HEAD_BYTES), HEAD_BYTES))
+        File(one.where, one.where, whole_lines(tree.root.read_bytes(one.where, HEAD_BYTES), HEAD_BYTES)[0])
         for one in parts
     ]
     trial = try_rows({"table": pattern, **keys}, files, tree.join)
@@ -187,7 +188,7 @@ def _files(tree: Tree, kind: str, where: str, paths: list[str]) -> list[File]:
                 content = {name: tree.root.read_bytes(part, _LARGEST_BESIDE) for name, part in parts.items()}
                 files.append(File(path, path, content))
             elif path in others:
-                files.append(File(path, path, _whole_lines(tree.root.read_bytes(path, TREE_BYTES), TREE_BYTES)))
+                files.append(File(path, path, whole_lines(tree.root.read_bytes(path, TREE_BYTES), TREE_BYTES)[0]))
         except tree.root.errors:
             continue
     return files
@@ -199,8 +200,8 @@ def _of_cells(tree: Tree, headers: Headers, path: str, wants_text: bool) -> Foun
         content = tree.root.read_bytes(path, HEAD_BYTES)
     except tree.root.errors:
         return None
-    content = _whole_lines(content, HEAD_BYTES)
-    sample = sample_cells([(path, content, len(content) < HEAD_BYTES)], ALL)
+    content, is_whole = whole_lines(content, HEAD_BYTES)
+    sample = sample_cells([(path, content, is_whole)], ALL)
     if sample is None or not sample.rows:
         return None
     if sample.header is None and len(sample.rows) > 1 and _names_nothing(tree, sample):
@@ -310,7 +311,10 @@ def _template(tree: Tree, sample: CellSample) -> str | None:
 
 
 def _joined(trial: Trial) -> str:
-    text = f"of {counted(trial.n_rows, 'row')} looked at, {trial.n_joined:,} name a recording, {counted(len(trial.recordings), 'recording')} in all"
+    n_recordings = counted(len(trial.recordings), "recording")
+    text = (
+        f"of {counted(trial.n_rows, 'row')} looked at, {trial.n_joined:,} name a recording, {n_recordings} altogether"
+    )
     if trial.missed_names:
         text += f"; others name {', '.join(map(repr, trial.missed_names))}"
     return text
@@ -325,13 +329,6 @@ def _allow_missing(found: FoundAnnotations) -> None:
             f"{counted(n, 'row')} of {found.trial.n_rows:,} looked at name recordings that are not here; they are left out and counted"
         ]
         found.instead["missing_recordings"] = [Instead("or, if they should be here, count them as rejected", "reject")]
-
-
-def _whole_lines(content: bytes, most: int) -> bytes:
-    if len(content) < most:
-        return content
-    end = content.rfind(b"\n") + 1
-    return content[:end] if end and content[:2] not in (b"\xff\xfe", b"\xfe\xff") else content
 
 
 def rank(found: Sequence[FoundAnnotations], n_recordings: int, wants_text: bool) -> list[FoundAnnotations]:

@@ -6,23 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import soundfile as sf
-
 from clipmill.pipelines.reports.amounts import duration_text, value_text
 from clipmill.pipelines.reports.clip_choice import Choice
+from clipmill.pipelines.reports.clip_figure import clip_figure, decoding, label_text, said_in
 from clipmill.pipelines.reports.markup import Safe, join, tag
-from clipmill.pipelines.reports.playable import Playable, data_uri, drawn, playable
+from clipmill.pipelines.reports.playable import Playable, playable
 from clipmill.pipelines.reports.report_facts import Facts
 from clipmill.pipelines.reports.stored_audio import StoredAudio
-from clipmill.schemas.errors import ClipmillError
-from clipmill.schemas.label_columns import LABELS_COLUMN
-from clipmill.schemas.names import transcript_field
 from clipmill.schemas.plural import counted
 
 _BATCH = 12
 """Clips whose audio is in memory at a time, beside what is already in the page."""
-_TEXT_LENGTH = 300
-_LABELS_SHOWN = 8
 
 
 @dataclass
@@ -66,7 +60,8 @@ def make_cards(facts: Facts, choices: Sequence[Choice], by: str, longest_s: floa
             audio = dict(stored.each(rows.values()))
             for choice in batch:
                 row = rows[choice.row]
-                clip = _playable(facts, row, audio[row["clip_id"]], longest_s)
+                with decoding(facts.published, row):
+                    clip = playable(audio[row["clip_id"]], longest_s)
                 card = _card(facts, choice, row, clip, by)
                 if cards.n_bytes + len(card.encode()) > most_bytes:
                     return cards
@@ -77,46 +72,21 @@ def make_cards(facts: Facts, choices: Sequence[Choice], by: str, longest_s: floa
     return cards
 
 
-def _playable(facts: Facts, row: dict[str, object], content: bytes, longest_s: float) -> Playable:
-    try:
-        return playable(content, longest_s)
-    except (sf.LibsndfileError, RuntimeError) as error:
-        where = facts.published.root.uri(str(row["shard"]))
-        raise ClipmillError(
-            f"{where}: clip {row['clip_id']} cannot be decoded: {error}; run `clipmill verify`", code="root.damaged"
-        ) from None
-
-
 def _card(facts: Facts, choice: Choice, row: dict[str, object], clip: Playable, by: str) -> Safe:
-    label = label_text(row)
+    label, said = label_text(row), said_in(facts.published, row)
     value = row.get(by)
     number = value_text(float(value), _unit(facts, by)) if isinstance(value, int | float) else "unknown"
     why = f"{choice.kind} {by}" if choice.kind != "random" else "random"
-    text_field = transcript_field(facts.published.snapshot.fields)
-    said = str(row.get(text_field) or "") if text_field else ""
-    words = " ".join(part for part in (f"clip {row['clip_id']}", f"labelled {label}" if label else "") if part)
     notes = f" ({'; '.join(clip.notes)})" if clip.notes else ""
     caption = tag(
         "figcaption",
         tag("span", why, class_="chip"), tag("span", str(row["split"]), class_="chip"),
         tag("strong", label) if label else None,
-        tag("span", _short(said), class_="said") if said else None,
+        tag("span", said, class_="said") if said else None,
         tag("small", f"{by} {number} · {duration_text(float(str(row['duration_s'])))}{notes}"),
         tag("small", tag("code", row["clip_id"])),
     )  # fmt: skip
-    player = tag(
-        "audio", controls=True, preload="none", src=data_uri(clip.audio, "audio/flac"), aria_label=f"play {words}"
-    )
-    return tag("figure", drawn(clip, words), player, caption, class_="clip")
-
-
-def label_text(row: dict[str, object]) -> str:
-    """Return the labels of a clip with commas between them, or its label; empty without any."""
-    labels = row.get(LABELS_COLUMN)
-    if isinstance(labels, list):
-        more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
-        return ", ".join(map(str, labels[:_LABELS_SHOWN])) + more
-    return str(row.get("label") or "")
+    return clip_figure(clip, row, caption, "none")
 
 
 def cards_section(facts: Facts, cards: Cards, by: str, n_labels_left_out: int, notes: Sequence[str]) -> Safe | None:
@@ -140,7 +110,3 @@ def cards_section(facts: Facts, cards: Cards, by: str, n_labels_left_out: int, n
 
 def _unit(facts: Facts, name: str) -> str:
     return next((str(c.get("unit", "")) for c in facts.published.columns if c["name"] == name), "")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _TEXT_LENGTH else f"{text[: _TEXT_LENGTH - 1]}…"

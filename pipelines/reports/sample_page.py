@@ -12,20 +12,19 @@ import soundfile as sf
 from clipmill.pipelines.dataset.inspection import finite
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.reports.amounts import duration_text, value_text
-from clipmill.pipelines.reports.clip_cards import label_text
+from clipmill.pipelines.reports.clip_figure import clip_figure, decoding, label_text, legible, said_in
 from clipmill.pipelines.reports.clip_pictures import clip_picture
 from clipmill.pipelines.reports.clip_table import read_clips
 from clipmill.pipelines.reports.column_spread import number_columns
 from clipmill.pipelines.reports.markup import Safe, join, tag
 from clipmill.pipelines.reports.overview_sections import counts, tiled
 from clipmill.pipelines.reports.page_head import page_head
-from clipmill.pipelines.reports.playable import Playable, data_uri, drawn, playable
+from clipmill.pipelines.reports.playable import Playable, playable
 from clipmill.pipelines.reports.quality_sections import configuration, present, rejected, section
 from clipmill.pipelines.reports.report_facts import Facts, gather_briefly
 from clipmill.pipelines.reports.sample_folder import PAGE, claim_folder
 from clipmill.pipelines.reports.stored_audio import StoredAudio
 from clipmill.pipelines.reports.varied_clips import choose_varied
-from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import slug
 from clipmill.schemas.names import transcript_field
 from clipmill.schemas.plural import counted
@@ -39,7 +38,6 @@ _PLAYED_S = 360.0
 """Audio in a page, in all: 20 MB of 44.1 kHz stereo at most."""
 _LONGEST_S, _SHORTEST_S = 30.0, 2.0
 _NAME = 30
-_TEXT = 300
 _PLAIN = ("start_s", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "n_clipped")
 """Columns that a card has in words, or that are the same for all clips."""
 
@@ -121,7 +119,7 @@ def write_sample(
 
 def _named(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Return what is said of a clip in plain data, with the names of its files: its number and what is legible of its label."""
-    label = label_text(dict(row))
+    label = label_text(row)
     name = f"{number:02d}-{slug(label or str(row['split']), _NAME)}"
     told = ("clip_id", "recording_id", "source", "split", "start_s", "duration_s", "level_dbfs")
     plain = {key: row[key] for key in told}
@@ -157,17 +155,12 @@ def _write_clip(
     longest_s: float,
 ) -> Playable:
     """Write a clip's two files, and return it for the page. content : the file as it is stored"""
-    try:
+    with decoding(published, row):
         with sf.SoundFile(io.BytesIO(content)) as file:
             rate_hz, is_wav = file.samplerate, file.format in ("WAV", "WAVEX")
             samples = file.read(dtype="float32", always_2d=True)
         wav = content if is_wav else _as_wav(content)
         clip = playable(content, longest_s)
-    except (sf.LibsndfileError, RuntimeError) as error:
-        where = published.root.uri(str(row["shard"]))
-        raise ClipmillError(
-            f"{where}: clip {row['clip_id']} cannot be decoded: {error}; run `clipmill verify`", code="root.damaged"
-        ) from None
     title = " · ".join(part for part in (names["label"], row["split"], row["recording_id"], _range(row)) if part)
     _write(target, names["wav"], wav)
     _write(target, names["png"], clip_picture(samples, rate_hz, title))
@@ -191,42 +184,31 @@ def _write(target: Root, name: str, content: bytes) -> None:
 
 def _card(facts: Facts, row: Mapping[str, Any], names: Mapping[str, Any], clip: Playable) -> Safe:
     published = facts.published
-    text_field = transcript_field(published.snapshot.fields)
-    said = str(row.get(text_field) or "") if text_field else ""
-    words = " ".join(
-        part for part in (f"clip {row['clip_id']}", f"labelled {names['label']}" if names["label"] else "") if part
-    )
+    text_field, said = transcript_field(published.snapshot.fields), said_in(published, row)
     facts_of_clip: list[tuple[str, Any]] = [("from", tag("code", row["recording_id"])), ("at", _range(row))]
     for column in number_columns(published):
         name = column["name"]
         if name not in _PLAIN and name in row:
             facts_of_clip.append((name, value_text(row[name], str(column.get("unit", "")))))
     facts_of_clip += [
-        (name, _short(str(row[name]))) for name in published.snapshot.fields if name != text_field and row.get(name)
+        (name, legible(str(row[name]))) for name in published.snapshot.fields if name != text_field and row.get(name)
     ]
     caption = tag(
         "figcaption",
         tag("strong", names["label"]) if names["label"] else None,
         tag("span", row["split"], class_="chip"),
         tag("span", duration_text(float(row["duration_s"])), class_="chip"),
-        tag("span", _short(said), class_="said") if said else None,
+        tag("span", said, class_="said") if said else None,
         tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts_of_clip), class_="about"),
         tag("small", f"played: {'; '.join(clip.notes)}") if clip.notes else None,
         tag("small", tag("a", "WAV", href=names["wav"]), " · ", tag("a", "picture with axes", href=names["png"])),
         tag("small", tag("code", row["clip_id"])),
     )  # fmt: skip
-    player = tag(
-        "audio", controls=True, preload="metadata", src=data_uri(clip.audio, "audio/flac"), aria_label=f"play {words}"
-    )
-    return tag("figure", drawn(clip, words), player, caption, class_="clip")
+    return clip_figure(clip, row, caption, "metadata")
 
 
 def _range(row: Mapping[str, Any]) -> str:
     return f"{row['start_s']:.2f} to {row['start_s'] + row['duration_s']:.2f} s"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"
 
 
 def _page(facts: Facts, sampled: Sampled, cards: Sequence[Safe], is_trial: bool) -> Safe:

@@ -37,7 +37,7 @@ from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import LocalTally, RayTally, Tallies, Watch
 from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
-from clipmill.pipelines.run.scratch import Aside, beside, check_kind
+from clipmill.pipelines.run.scratch import Aside, check_kind, limited
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.pipelines.run.work_order import work_order
 from clipmill.schemas.config import Config
@@ -93,7 +93,7 @@ def build(
     """
     file = load_config(config)
     with guarded(file):
-        aside = beside(file, limit) if limit is not None else None
+        aside = limited(file, limit) if limit is not None else None
         file = aside.file if aside is not None else file
     with guarded(file):
         builder = Builder(file, workers, address, quiet, aside)

@@ -33,7 +33,7 @@ from clipmill.pipelines.run.graph import output_root
 from clipmill.pipelines.run.guard import guarded
 from clipmill.pipelines.run.header_process import read_headers
 from clipmill.pipelines.run.output_check import check_output
-from clipmill.pipelines.run.scratch import Aside, beside, check_kind
+from clipmill.pipelines.run.scratch import Aside, check_kind, limited
 from clipmill.schemas.config import Config
 from clipmill.schemas.plural import counted
 from clipmill.stages.decode.header_length import HeaderLength
@@ -145,7 +145,7 @@ def plan(
     """
     file = load_config(config)
     with guarded(file):
-        aside = beside(file, limit) if limit is not None else None
+        aside = limited(file, limit) if limit is not None else None
     return preview_of(file if aside is None else aside.file, read_headers if sample else None, aside)
 
 

@@ -30,7 +30,7 @@ class Aside:
     in_process: bool = False
 
 
-def beside(file: ConfigFile, limit: int) -> Aside:
+def limited(file: ConfigFile, limit: int) -> Aside:
     """Return the build of so many recordings, into `<root>-limit-N` with the name `<name>-limit-N`.
 
     The name keeps a build of all recordings from being published there, and this one from going into another dataset.

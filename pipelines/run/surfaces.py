@@ -1,6 +1,6 @@
 """Where progress is shown: redrawn in place on a terminal, as one output that is updated in a notebook, and as lines in a log.
 
-A log gets a line after 10, 30 and 60 s, then every minute, and ever more rarely: some hundred lines for a day. No control character
+A log gets a line after 10, 30 and 60 s, then every minute, and less and less often: some hundred lines for a day. No control character
 is written to anything but a terminal that understands them.
 """
 
