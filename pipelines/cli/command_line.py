@@ -183,7 +183,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 def names_config(root: str) -> bool:
     """Return whether an argument CONFIG|ROOT is the path of a configuration."""
-    return root.endswith((".yaml", ".yml")) and Path(root).is_file()
+    return root.endswith((".yaml", ".yml")) and "://" not in root and not Path(root).is_dir()
 
 
 def dataset_at(root: str) -> Root:
