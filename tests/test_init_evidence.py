@@ -148,3 +148,16 @@ def test_a_folder_of_broken_files_is_told_what_is_wrong_with_each(tmp_path: Path
     assert "'a.wav' ends after 4 bytes, 'RIFF'; 'b.flac' is empty; 'c.mp3' begins with 'not audio no'" in error
     assert "; and 1 more" in error
     assert "'d.wav'" not in error
+
+
+def test_what_a_purpose_needs_and_nobody_found_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    recordings(folder)
+    (folder / "t.csv").write_text("file,label\n" + "".join(f"r{i}.wav,{'dog' if i % 2 else 'cat'}\n" for i in range(6)))
+    told = "no transcripts were found, which asr needs"
+    assert told in run("init", folder, "--output", tmp_path / "a.yaml", "--for", "asr")
+    assert told not in run("init", folder, "--output", tmp_path / "b.yaml")
+    (folder / "t.csv").write_text(
+        "file,text\n" + "".join(f"r{i}.wav,this is what speaker {i} said\n" for i in range(6))
+    )
+    assert told not in run("init", folder, "--output", tmp_path / "c.yaml", "--for", "asr")

@@ -90,9 +90,18 @@ def propose(seen: Findings, output_root: str, above: Sequence[str], foresee: Cal
         better = _better(seen, way, foreseen, _has_own_split(parts)) if left else None
         if better is None:
             used = seen.found[way.use] if way.use is not None else None
-            return Proposal(text, parts, file, used, foreseen, way.notes)
+            return Proposal(text, parts, file, used, foreseen, (*way.notes, *_missing(seen, used)))
         way = better
     raise ClipmillError("no configuration of this folder can be planned")
+
+
+def _missing(seen: Findings, used: FoundAnnotations | None) -> list[str]:
+    """Return what the purpose needs and nobody found."""
+    if seen.purpose.wants_text and (used is None or used.text_field is None):
+        return [
+            f"no transcripts were found, which {seen.purpose.name} needs: name them in annotations.columns, as text: COLUMN"
+        ]
+    return []
 
 
 def _has_own_split(parts: Sequence[Part]) -> bool:
