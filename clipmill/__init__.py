@@ -45,13 +45,14 @@ if TYPE_CHECKING:
     from clipmill.pipelines.run.preview import Preview, plan
     from clipmill.pipelines.run.report import Report
     from clipmill.schemas.errors import ClipmillError
+    from clipmill.stages.inverse import inverse
     from clipmill.stages.stage import Stage
 
     __version__: str
 
 __all__ = [
     "AddNoise", "BatchTransform", "ClipDataset", "ClipmillError", "ConfigFile", "Crop", "Mixup", "Preview", "Published", "RandomGain",
-    "Report", "SpecAugment", "Stage", "Transform", "build", "load_config", "open_dataset", "padded", "plan",
+    "Report", "SpecAugment", "Stage", "Transform", "build", "inverse", "load_config", "open_dataset", "padded", "plan",
 ]  # fmt: skip
 
 _NAMES = {
@@ -69,6 +70,7 @@ _NAMES = {
     "pipelines.run.preview": "Preview plan",
     "pipelines.run.report": "Report",
     "schemas.errors": "ClipmillError",
+    "stages.inverse": "inverse",
     "stages.stage": "Stage",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -42,7 +42,7 @@ class Frames:
     def __init__(self, framing: Framing, block: int, with_energy: bool, device: torch.device) -> None:
         self._framing, self._layout, self._block, self._with_energy = framing, framing.layout, block, with_energy
         self._device = device
-        self._window = self._make_window().to(device)
+        self._window = window_of(framing).to(device)
 
     def blocks(self, batch: DeviceBatch) -> Iterator[Block]:
         """Yield the blocks of a batch, the last one filled up with silence. A block is valid until the next one is asked for."""
@@ -81,16 +81,17 @@ class Frames:
         seen = frames[:, left : left + self._layout.win_length]
         return seen.square().sum(1).mul_(self._framing.scale**2).clamp_(min=_LEAST_ENERGY).log_()
 
-    def _make_window(self) -> torch.Tensor:
-        """Return the window, float32 [frame_length], with the scale of samples in it."""
-        framing, n = self._framing, self._layout.win_length
-        dtype = getattr(torch, framing.window_dtype)
-        if framing.window == "povey":
-            window = torch.hann_window(n, periodic=framing.is_periodic, dtype=dtype).pow(_POVEY_EXPONENT)
-        elif (kernel := _WINDOWS.get(framing.window)) is not None:
-            window = kernel(n, periodic=framing.is_periodic, dtype=dtype)
-        else:
-            window = torch.ones(n, dtype=dtype)
-        left = (self._layout.frame_length - n) // 2
-        window = torch.nn.functional.pad(window, (left, self._layout.frame_length - n - left))
-        return (window * framing.scale).to(torch.float32)
+
+def window_of(framing: Framing) -> torch.Tensor:
+    """Return the window of frames, float32 [frame_length], with the scale of samples in it."""
+    n, length = framing.layout.win_length, framing.layout.frame_length
+    dtype = getattr(torch, framing.window_dtype)
+    if framing.window == "povey":
+        window = torch.hann_window(n, periodic=framing.is_periodic, dtype=dtype).pow(_POVEY_EXPONENT)
+    elif (kernel := _WINDOWS.get(framing.window)) is not None:
+        window = kernel(n, periodic=framing.is_periodic, dtype=dtype)
+    else:
+        window = torch.ones(n, dtype=dtype)
+    left = (length - n) // 2
+    window = torch.nn.functional.pad(window, (left, length - n - left))
+    return (window * framing.scale).to(torch.float32)
