@@ -15,7 +15,18 @@ import clipmill
 
 PAGE = Path(__file__).parent / "api.md"
 TRANSFORMS = ("SpecAugment", "Crop", "RandomGain", "AddNoise", "Mixup", "Transform", "BatchTransform")
-FIRST = ("load_config", "plan", "build", "open_dataset", "ClipDataset", "padded", *TRANSFORMS, "Stage", "ClipmillError")
+FIRST = (
+    "load_config",
+    "plan",
+    "build",
+    "open_dataset",
+    "ClipDataset",
+    "padded",
+    "inverse",
+    *TRANSFORMS,
+    "Stage",
+    "ClipmillError",
+)
 HEAD = """# The Python API
 
 Generated from the docstrings by `python docs/make_api.py`. Import everything from `clipmill`; the modules below it can move.

@@ -92,8 +92,8 @@ class _Clip:
         from clipmill.schemas.config.feature_config import LogMel, Mfcc, Spectrogram
 
         model = Spectrogram if name == "spectrogram" else LogMel
-        # The preset's keys are among the settings, and some of them were replaced.
         self._name = name
+        # The preset's keys are among the settings, and some of them were replaced.
         own = {key: value for key, value in settings.items() if key in model.model_fields and key != "preset"}
         self._spec: Any = model.model_construct(**own)
         self._mfcc: Any = None
@@ -103,10 +103,11 @@ class _Clip:
         self._rate_hz = int(settings["sample_rate_hz"])
         layout = self._spec.framing.layout
         self.n_samples = _length(layout, n_frames) if n_samples is None else n_samples
-        if layout.n_frames(self.n_samples) != n_frames or self.n_samples < 1:
+        fitting = layout.n_frames(self.n_samples) if self.n_samples > 0 else 0
+        if fitting != n_frames:
             raise ClipmillError(
-                f"{name} has {n_frames:,} frames, and a clip of {self.n_samples:,} samples has {layout.n_frames(max(0, self.n_samples)):,}; give the"
-                " n_samples of the same row, or leave it out"
+                f"{name} has {n_frames:,} frames, and a clip of {self.n_samples:,} samples has {fitting:,}; give the n_samples of the"
+                " same row, or leave it out"
             )
         self._n_frames = layout.n_own(self.n_samples)
 
