@@ -24,6 +24,25 @@ if TYPE_CHECKING:
     from clipmill.stages.features.kernels.spectral import Spectral
 
 
+TOO_SHORT, TOO_LONG, NOT_FINITE = (
+    Reason(
+        "clip_too_short_for_features",
+        "the clip is shorter than one analysis frame, and center is off",
+        "set center: true, or drop such clips",
+    ),
+    Reason(
+        "clip_too_long_for_features",
+        "the clip is longer than features.log_mel.max_s, which a preset can set",
+        "cut shorter clips by segment, or set features.log_mel.max_s: null",
+    ),
+    Reason(
+        "features_not_finite",
+        "a feature is beyond the range of its stored type, as from samples far over full scale",
+        "scale the recording to full scale 1.0, or set features.dtype: float32",
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Features(Stage):
     """Compute features of the canonical clips.
@@ -50,23 +69,7 @@ class Features(Stage):
     identity = "Features"
     version = 3
     scope = "derived"
-    rejects = (
-        Reason(
-            "clip_too_short_for_features",
-            "the clip is shorter than one analysis frame, and center is off",
-            "set center: true, or drop such clips",
-        ),
-        Reason(
-            "clip_too_long_for_features",
-            "the clip is longer than features.log_mel.max_s, which a preset can set",
-            "cut shorter clips by segment, or set features.log_mel.max_s: null",
-        ),
-        Reason(
-            "features_not_finite",
-            "a feature is beyond the range of its stored type, as from samples far over full scale",
-            "scale the recording to full scale 1.0, or set features.dtype: float32",
-        ),
-    )
+    rejects = (TOO_SHORT, TOO_LONG, NOT_FINITE)
     libraries = ("torch",)
     on_gpu = True
 
@@ -132,9 +135,9 @@ class Features(Stage):
         if beyond:
             columns = {name: float_lists(values[name], self.spec.dtype) for name in names}
         for found, reason in (
-            (too_short, "clip_too_short_for_features"),
-            (too_long, "clip_too_long_for_features"),
-            (beyond, "features_not_finite"),
+            (too_short, TOO_SHORT.code),
+            (too_long, TOO_LONG.code),
+            (beyond, NOT_FINITE.code),
         ):
             table = rejected(table, found, reason)
         for name in names:
