@@ -1,4 +1,4 @@
-"""Measures, levels, effects and cutting at silences on one core: seconds of audio per second of work.
+"""Measures, levels, effects, cutting at silences and librosa's features on one core: seconds of audio per second of work.
 
 python -m benchmarks.signals [--rounds 5] [--only NAME ...]
 
@@ -19,6 +19,8 @@ import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
+from clipmill.pipelines.chain import chain_of  # noqa: E402
+from clipmill.schemas.config import Config  # noqa: E402
 from clipmill.schemas.config.augment_config import EFFECTS, Augment  # noqa: E402
 from clipmill.schemas.config.level_config import Level  # noqa: E402
 from clipmill.schemas.config.trim_config import Trim  # noqa: E402
@@ -26,6 +28,7 @@ from clipmill.schemas.errors import StageError  # noqa: E402
 from clipmill.schemas.tables import CLIPS  # noqa: E402
 from clipmill.schemas.thresholds import as_thresholds  # noqa: E402
 from clipmill.stages.activity import Activity  # noqa: E402
+from clipmill.stages.clip_chain import apply_stage  # noqa: E402
 from clipmill.stages.clips.keep import Keep  # noqa: E402
 from clipmill.stages.clips.level import LevelGain  # noqa: E402
 from clipmill.stages.clips.measure import MODULES, MeasureClips, MeasureNames, find_measure  # noqa: E402
@@ -33,6 +36,7 @@ from clipmill.stages.clips.trim import TrimClips  # noqa: E402
 from clipmill.stages.effects.effect import effects_of  # noqa: E402
 from clipmill.stages.effects.seeds import rng_of  # noqa: E402
 from clipmill.stages.fingerprint import pairs_of_peaks, signature  # noqa: E402
+from clipmill.stages.lookup import own_names  # noqa: E402
 
 RATE = 16000
 LENGTHS_S = (1.0, 5.0, 10.0)
@@ -119,6 +123,33 @@ def works() -> Iterator[tuple[str, Callable[[list[npt.NDArray[np.float32]], pa.T
             lambda clips, table, effect=effect, drawn=drawn: [effect.apply(y, RATE, drawn, noises) for y in clips],
         )  # type: ignore[misc]
     yield "near duplicates", lambda clips, table: [signature(pairs_of_peaks(y, RATE)) for y in clips]
+    for section in own_names("derived"):
+        if section != "model":
+            yield f"feature {'mfcc and ' * (section == 'deltas')}{section}", _feature(section, True)
+    yield "feature chroma {'tuning': 0}", _feature("chroma", {"tuning": 0})
+
+
+def _feature(section: str, given: object) -> Callable[[list[npt.NDArray[np.float32]], pa.Table], object]:
+    """Return what computes a feature, and before it the MFCCs if it is of them."""
+    features = {section: given, **({"mfcc": True} if section == "deltas" else {})}
+    sources = [{"name": "s", "root": "/in"}]
+    config = Config.model_validate(
+        {
+            "name": "d",
+            "sources": sources,
+            "audio": {"sample_rate_hz": RATE},
+            "features": features,
+            "output": {"root": "/out"},
+        }
+    )
+    stages = chain_of(config, "cpu").derived
+
+    def work(clips: list[npt.NDArray[np.float32]], table: pa.Table) -> object:
+        for stage in stages:
+            (table,) = apply_stage(stage, table)
+        return table
+
+    return work
 
 
 def _hear(activity: Activity, y: npt.NDArray[np.float32]) -> list[tuple[int, int]]:

@@ -199,5 +199,5 @@ def _stages_named_in(plain: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, 
     features = plain.get("features")
     known = keys_at(Config, ("features",))
     for name, settings in (features if isinstance(features, dict) else {}).items():
-        if name not in known and nearest(str(name), known) is None:
-            yield str(name), settings, f"features.{name}", "derived"
+        if settings is not False and name not in known and nearest(str(name), known) is None:
+            yield str(name), None if settings is True else settings, f"features.{name}", "derived"

@@ -11,10 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipmill.pipelines.clip_lists import computed_steps
 from clipmill.pipelines.plan.header_sample import Expected
 from clipmill.pipelines.plan.planning import Plan
+from clipmill.schemas.columns import Column, describe_columns
 from clipmill.schemas.config import Config
 from clipmill.schemas.records import Snapshot
+from clipmill.stages.features.network import Models
 
 _FLAC = 0.5
 """Usual size relative to 16-bit PCM, for speech and environmental sound."""
@@ -157,8 +160,18 @@ def _bytes_per_second(config: Config) -> tuple[float, float]:
     if at_rate.spectrogram is not None:
         n_bins = 1 + at_rate.spectrogram.n_fft // 2
         values += n_bins * rate_hz / at_rate.spectrogram.hop_length * (1 + features.names.count("phase"))
+    for step in computed_steps(config):
+        if not isinstance(step.stage, Models):  # whose columns only the model itself knows
+            values += sum(map(_values_per_second, describe_columns(step.stage.fields)))
     n_formats = len(config.output.formats)
     return audio * n_formats, values * value_bytes * _PACKED * n_formats
+
+
+def _values_per_second(column: Column) -> float:
+    """Return how many values of a stage's column there are in a second of clips; 0 where the column does not tell."""
+    n_bins, shift_s = column.get("shape", [0])[0], column.get("settings", {}).get("frame_shift_s")
+    known = column.get("kind") == "feature" and isinstance(n_bins, int) and isinstance(shift_s, float)
+    return n_bins / shift_s if known else 0.0
 
 
 def rejected_by_reason(plan: Plan) -> Counter[str]:
