@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import soundfile as sf
 import soxr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
@@ -189,8 +189,9 @@ def test_a_clip_depends_on_no_other_and_on_no_thread(clips: Clips) -> None:
     table, chain = table_of(clips), chain_of(config(**EVERY))
     with threadpool_limits(2, "blas"):
         whole = computed(chain, table)
-    for i in (2, 0, 1):
-        assert computed(chain, table.slice(i, 1)).to_pylist() == whole.slice(i, 1).to_pylist()
+    with threadpool_limits(1, "blas"):
+        for i in (2, 0, 1):
+            assert computed(chain, table.slice(i, 1)).to_pylist() == whole.slice(i, 1).to_pylist()
     assert computed(chain, table.slice(0, 0)).num_rows == 0
 
 
@@ -277,6 +278,7 @@ def test_loaders_know_the_frames(n: int, n_fft: int, hop: int, center: bool, ref
     st.sampled_from([8000, 44100, 96000]),
     st.sampled_from([None, 0.0]),
 )
+@example(511, 512, 44100, 0.0)
 def test_loaders_know_the_frames_of_a_constant_q_transform(
     n: int, hop: int, rate_hz: int, tuning: float | None
 ) -> None:
