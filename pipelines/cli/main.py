@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from clipmill.pipelines.cli.auditing import audit
 from clipmill.pipelines.cli.building import build, demo, plan, retry
 from clipmill.pipelines.cli.command_line import colour_option, fail
 from clipmill.pipelines.cli.editor_schema import schema
@@ -69,6 +70,7 @@ for _command in (
     gc,
     forget,
     verify,
+    audit,
     show,
     report,
     export,
