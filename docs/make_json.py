@@ -112,6 +112,38 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
     ],
     "show": SHOW,
     "verify": VERDICT,
+    "audit": keys(
+        {
+            **each(WHOLE, "snapshot asked seed clips"),
+            "recut": about("clips that were compared with their recordings", WHOLE),
+            "within": about("whether the exit code is 0", TRUTH),
+            "problem": about("why there is no success although nothing is beyond", maybe(TEXT)),
+            "kinds": several(
+                keys(
+                    {
+                        **each(TEXT, "kind unit"),
+                        **each(WHOLE, "clips beyond"),
+                        "largest": about("difference; null if it is not finite", maybe(NUMBER)),
+                        "tolerance": NUMBER,
+                        "worst": about("clip with the largest difference", TEXT),
+                    }
+                )
+            ),
+            "beyond": several(
+                keys(
+                    {
+                        **each(TEXT, "clip_id recording_id source_uri kind unit detail"),
+                        "difference": about("null if it is not finite", maybe(NUMBER)),
+                        "tolerance": NUMBER,
+                    }
+                )
+            ),
+            "not_compared": about("with the recording", by("reason", WHOLE)),
+            "left_out": about("clips whose feature has no reference", by("feature and reason", WHOLE)),
+            "readers": about("clips", by("program that read the recording", WHOLE)),
+            "versions": by("package", TEXT),
+        }
+    ),
     "diff": keys(
         {
             **each(WHOLE, "a b"),

@@ -107,6 +107,7 @@ def test_each_command_prints_what_its_schema_says(dataset: Path, in_process: Non
     ):
         shown("show", out, *option)
     said["verify"] = shown("verify", out)
+    said["audit"] = shown("audit", out, "--clips", 3)
     said["diff"] = shown("diff", out, 1, 2)
     said["export"] = shown("export", out, "csv", "--to", tmp_path / "csv")
     said["report"] = shown("report", out, "--to", tmp_path / "r.html")

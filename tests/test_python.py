@@ -39,8 +39,15 @@ LOCKS = {"requirements.lock": DIRECT, "requirements-dev.lock": DEVELOPMENT, "req
 # What is declared though no module says `import`, and what is imported though only another package declares it.
 IMPORTED_BY_OTHERS = {"pandas"}
 DECLARED_BY_OTHERS = {"aiohttp": "s3fs", "botocore": "s3fs", "pydantic-core": "pydantic"}
-# httpx2 comes with huggingface_hub, whose errors it raises.
+# httpx2 comes with huggingface_hub, whose errors it raises. What is imported for an audit alone is used where it is installed.
 OF_EXTRAS = {
+    "kaldi-native-fbank",
+    "librosa",
+    "pydub",
+    "torchaudio",
+    "torchlibrosa",
+    "transformers",
+    "whisper",
     "google-crc32c",
     "httpx2",
     "huggingface-hub",

@@ -154,8 +154,8 @@ def audit(
                 for finding in work.findings(clip):
                     totals.setdefault(finding.kind.name, KindTotal(finding.kind)).add(clip.row["clip_id"], finding)
                     if finding.is_beyond:
-                        row = clip.row
-                        place = BeyondClip(row["clip_id"], row["recording_id"], row["source_uri"], finding)
+                        of = clip.row
+                        place = BeyondClip(of["clip_id"], of["recording_id"], of["source_uri"], finding)
                         result.beyond.append(place)
                 result.clips += 1
                 if progress is not None:

@@ -14,6 +14,7 @@ from clipmill.pipelines.audits.audit_kinds import Finding, Kind, feature_kind
 from clipmill.pipelines.audits.librosa_features import (
     NoReferenceError,
     check_expressible,
+    db_step,
     in_output,
     log_mel,
     mfcc,
@@ -32,6 +33,8 @@ _KNOWN = ("spectrogram", "phase", "log_mel", "mfcc")
 _AUDIBLE = 1e-3
 """Share of the largest magnitude from which on phases are compared: below, a phase is that of rounding."""
 _HALF_PRECISION = 2.0**-11
+_HEARD_DB = 80.0
+"""Bands further below the loudest of their frame are not compared: there, single precision's rounding of a transform is in the values."""
 
 
 class FeatureReferences:
@@ -71,12 +74,10 @@ class FeatureReferences:
     def _kind(self, name: str, reference: str) -> Kind:
         column = self._columns[name]
         settings = column["settings"]
+        output = settings.get("output") if name == "spectrogram" else None
+        db = db_step(settings) if name == "log_mel" else None
         return feature_kind(
-            name,
-            reference,
-            column.get("unit", ""),
-            settings.get("preset"),
-            settings.get("output") if name == "spectrogram" else None,
+            name, reference, column.get("unit", ""), preset=settings.get("preset"), output=output, db=db
         )
 
     def _of_channel(self, name: str, stored: Floats, y: Floats, clip: StoredClip) -> Iterator[tuple[str, Finding]]:
@@ -112,14 +113,18 @@ class FeatureReferences:
         except ImportError:
             reasons.append("torchaudio is not installed")
         if (preset := self._presets[name]) is not None and preset in PACKAGES:
-            self._by_package(name, preset, y, expected)
+            self._by_package(name, preset, y, expected, clip.samples.dtype != np.int16)
         if not expected:
             self.left_out[f"{name}: no reference has its settings ({'; '.join(reasons)})"] += 1
         for reference, values in expected.items():
-            yield reference, _compared(self._kind(name, reference), stored, values)
+            depth = db_step(settings) if name == "log_mel" else None
+            yield reference, _compared(self._kind(name, reference), stored, values, depth)
 
-    def _by_package(self, name: str, preset: str, y: Floats, expected: dict[str, Floats]) -> None:
+    def _by_package(self, name: str, preset: str, y: Floats, expected: dict[str, Floats], clip_is_float: bool) -> None:
         package = PACKAGES[preset]
+        if name == "mfcc" and clip_is_float:
+            self.left_out[f"{name}: float32 clips have bands below the rounding of {package.name}"] += 1
+            return
         if len(y) < package.min_samples:
             self.left_out[f"{name}: the clip is too short for {package.name}"] += 1
             return
@@ -163,7 +168,8 @@ class FeatureReferences:
         yield "librosa", found
 
 
-def _compared(kind: Kind, stored: Floats, expected: Floats) -> Finding:
+def _compared(kind: Kind, stored: Floats, expected: Floats, db: float | None = None) -> Finding:
+    """Return how stored values differ. db : what a decibel is in them; None: all values are compared, however low"""
     if stored.shape != expected.shape:
         return Finding(kind, math.inf, detail=f"shape {list(stored.shape)}, {list(expected.shape)} expected")
     if not stored.size:
@@ -171,6 +177,8 @@ def _compared(kind: Kind, stored: Floats, expected: Floats) -> Finding:
     apart = np.abs(stored.astype(np.float64) - expected)
     if np.isnan(apart).any():
         return Finding(kind, math.inf, detail="values that are no numbers")
+    if db is not None:
+        apart[expected < expected.max(axis=0, keepdims=True) - _HEARD_DB * db] = 0.0
     at = np.unravel_index(int(np.argmax(apart)), apart.shape)
     return Finding(kind, float(apart[at]), _slack(expected, stored), f"bin {at[0]}, frame {at[1]}")
 

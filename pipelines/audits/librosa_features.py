@@ -19,6 +19,15 @@ class NoReferenceError(Exception):
     """A reference cannot express settings; the text says which."""
 
 
+def db_step(settings: Settings) -> float | None:
+    """Return what a decibel is in the stored values of a log-mel; None if each clip's are normalised."""
+    if settings.get("normalise") is not None:
+        return None
+    log = settings.get("log", "db")
+    step = 1.0 if log == "db" else _DB_OF_LOG[log] * settings["power"] / 2
+    return float(step / settings.get("divide_by", 1.0))
+
+
 def check_expressible(settings: Settings) -> None:
     """Raise NoReferenceError for settings that librosa has nothing for: those of Kaldi, which torchaudio has."""
     if settings.get("snip_edges") is not None:
@@ -128,11 +137,10 @@ def _logarithm(energies: Floats, settings: Settings) -> tuple[Floats, float]:
         with np.errstate(divide="ignore"):
             values = scale * function(np.maximum(energies + offset, least))
             lowest = float(scale * function(max(offset, least)))
-        # A step of so many dB, in these logarithms.
-        step = None if top_db is None else top_db * (1.0 if log == "db" else _DB_OF_LOG[log] * power / 2)
-        if step is not None and values.size:
-            values = np.maximum(values, values.max() - step)
-            lowest = max(lowest, float(values.max()) - step)
+        step = 1.0 if log == "db" else _DB_OF_LOG[log] * power / 2
+        if top_db is not None and values.size:
+            values = np.maximum(values, values.max() - top_db * step)
+            lowest = max(lowest, float(values.max()) - top_db * step)
         return np.asarray(values), lowest
     if top_db is not None and values.size:
         lowest = max(lowest, float(values.max()) - top_db)
