@@ -184,7 +184,7 @@ class _Work:
         self._versions: dict[str, str] = {}
         self._uri = ""
         self._recording: ReadRecording | str = ""
-        self._mixed: dict[tuple[int | None, int], MixedRecording] = {}
+        self._mixed: dict[tuple[str, int | None, int], MixedRecording] = {}
         self.features = FeatureReferences(published)
         self.not_compared: Counter[str] = Counter()
         self.readers: Counter[str] = Counter()
@@ -222,11 +222,10 @@ class _Work:
         if isinstance(self._recording, str):
             raise NotComparedError(self._recording)
         channel, rate_hz = clip.row.get("channel"), clip.sample_rate_hz
-        if (channel, rate_hz) not in self._mixed:
-            self._mixed = {
-                (channel, rate_hz): mixed(self._recording, facts.channels, channel, rate_hz, self._resampler)
-            }
-        yield from compare_with_recording(clip, self._mixed[channel, rate_hz], facts)
+        place = (str(clip.row["source"]), channel, rate_hz)  # sources may share recordings, and mix them otherwise
+        if place not in self._mixed:
+            self._mixed = {place: mixed(self._recording, facts.channels, channel, rate_hz, self._resampler)}
+        yield from compare_with_recording(clip, self._mixed[place], facts)
         self.readers[self._recording.reader] += 1
 
     def _options_of(self, clip: StoredClip, uri: str) -> Mapping[str, Any]:

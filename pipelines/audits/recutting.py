@@ -28,6 +28,8 @@ from clipmill.pipelines.audits.shard_reading import StoredClip
 from clipmill.pipelines.audits.source_facts import SourceFacts
 
 _FULL_SCALE = 32768.0
+_MOST_ALIKE = 64
+"""Samples by which padding may seem to begin later than it does."""
 _LEAST_NOISE = 32
 """Samples of noise whose level is compared."""
 _QUIETEST_NOISE_DBFS = -75.0
@@ -172,12 +174,14 @@ def _compare(stored: Floats, expected: Floats, kind: Kind, facts: SourceFacts) -
     padding = facts.padding
     if padding is not None and facts.has_rows and apart.max(initial=0.0) > kind.tolerance:
         # The annotated range ends before the clip does, and no column says where: where the clip stops to be the recording.
-        sound = int(np.argmax(apart > kind.tolerance))
-        found = _compare_padding(stored, sound, padding, facts) if sound else None
-        if found is not None and not found.is_beyond:
-            yield _worst(kind, apart[:sound], stored, expected)
-            yield replace(found, detail="where the range ends is taken from the clip")
-            return
+        # What follows may resemble the recording for a few samples, so that it begins a little earlier.
+        differs = int(np.argmax(apart > kind.tolerance))
+        for sound in range(differs, max(0, differs - _MOST_ALIKE), -1):
+            found = _compare_padding(stored, sound, padding, facts)
+            if found is not None and not found.is_beyond:
+                yield _worst(kind, apart[:sound], stored, expected)
+                yield replace(found, detail="where the range ends is taken from the clip")
+                return
     yield _worst(kind, apart, stored, expected)
     if padding is not None and n < len(stored):
         found = _compare_padding(stored, n, padding, facts)
