@@ -84,7 +84,7 @@ def far(bucket: str, endpoint: str) -> dict[str, Any]:
 def refused(config: Path, env: dict[str, str], *said: str) -> None:
     begun = time.monotonic()
     process = build(config, env)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 1, errors
     assert time.monotonic() - begun < 20
     assert "Traceback" not in errors
@@ -134,15 +134,15 @@ def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
             ),  # what a user writes is that user's
         )
     process = build(config, user.environment, "--workers", "2")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(committed_keys(out)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     users("key", "rm", "--uid", user.name, "--key-type", "s3", "--access-key", user.access_key)
     try:
         withdrawn = time.monotonic()
-        said, errors = process.communicate(timeout=120)
-        assert time.monotonic() - withdrawn < 40
+        said, errors = process.communicate(timeout=240)
+        assert time.monotonic() - withdrawn < 120
     finally:
         users("key", "create", "--uid", user.name, "--key-type", "s3", "--access-key", user.access_key, "--secret-key", user.secret)  # fmt: skip
     assert process.returncode == 1, (said, errors)
@@ -174,7 +174,7 @@ def test_reading_that_is_not_allowed_any_more_rejects_no_recording(
             assert time.monotonic() < deadline
             time.sleep(0.05)
         allow(bucket, endpoint, user, "ListBucket")
-    said, errors = process.communicate(timeout=120)
+    said, errors = process.communicate(timeout=240)
     assert process.returncode == 1, (said, errors)
     assert "Traceback" not in errors
     assert f"cannot read s3://{bucket}/in/" in errors

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from clipmill.pipelines.run.interrupts import check_interrupt, held
 from clipmill.pipelines.run.progress import Tallies
 from clipmill.pipelines.run.standing import Pace, Standing
 from clipmill.pipelines.run.surfaces import Nowhere, Surface, choose_surface
@@ -36,8 +37,10 @@ class Progress:
     @contextmanager
     def phase(self, step: str, text: str | Callable[[], str]) -> Iterator[None]:
         """Show a text, or what a function returns, and the time that has passed while the block runs. step : a word such as plan"""
+        check_interrupt()
         if isinstance(self._surface, Nowhere):
             yield
+            check_interrupt()
             return
         begun = time.monotonic()
 
@@ -48,6 +51,7 @@ class Progress:
 
         with _Ticker(show, self._surface):
             yield
+        check_interrupt()
 
     def counting(self, tally: Tallies, n_items: int, n_shards: int, divided: bool, workers: int, here: bool) -> Display:
         """Return the display of the work on shards.
@@ -92,6 +96,7 @@ class Display:
         commit : None if there is none
         built : whether this build has made it
         """
+        check_interrupt()
         self._shards += 1
         self._failed += failed
         self._spent_on_shards += on_it
@@ -133,11 +138,12 @@ class _Ticker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            # Without a timeout, since the thread has its own: one that calls Ray after the shutdown would end the process.
-            self._thread.join()
-        self._surface.close()
+        with held():
+            self._stop.set()
+            if self._thread.is_alive():
+                # Without a timeout, since the thread has its own: one that calls Ray after the shutdown would end the process.
+                self._thread.join()
+            self._surface.close()
 
     def _run(self) -> None:
         while not self._stop.wait(_POLL_S):
