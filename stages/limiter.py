@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from clipmill.stages.true_peak import peak_envelope
 
@@ -75,6 +74,8 @@ def _smooth_reduction(needed: npt.NDArray[np.float64], sample_rate_hz: int) -> n
     -------
     reduction : float64 [samples], in [0, 1)
     """
+    from scipy import ndimage  # type: ignore[import-untyped] # here, since few commands need what takes it a second to load
+
     # The largest reduction within half the attack on both sides, decaying after that, averaged over the same span: each mean is over
     # values that are at least what its sample needs.
     half = max(1, round(ATTACK_S * sample_rate_hz / 2))

@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft  # type: ignore[import-untyped]
 
 _TAPS, _BETA = 32, 9.0
 """Of the interpolating filter, a sinc under a Kaiser window. These are the figures of FFmpeg's resampler, by which its `ebur128` measures
@@ -69,6 +68,8 @@ def _between(
     y: npt.NDArray[np.float32], start: int, stop: int, spectra: npt.NDArray[np.complex64]
 ) -> npt.NDArray[np.float32]:
     """Return the largest magnitude between each sample of a range and the next: float32 [stop - start]. y : float32 [samples]"""
+    from scipy import fft  # type: ignore[import-untyped] # here, since few commands need it
+
     before = _TAPS // 2 - 1
     n_blocks = -(-(stop - start) // _HOP)
     padded = np.zeros(n_blocks * _HOP + _TAPS - 1, np.float32)
@@ -87,6 +88,8 @@ def _between(
 @cache
 def _spectra() -> npt.NDArray[np.complex64]:
     """Return the spectra of the filters for the points 1/8, 2/8, ... after a sample: complex64 [`OVERSAMPLING` - 1, bins]."""
+    from scipy import fft
+
     offsets = np.arange(_TAPS) - (_TAPS // 2 - 1) - np.arange(1, OVERSAMPLING)[:, None] / OVERSAMPLING
     window = np.i0(_BETA * np.sqrt(np.maximum(0, 1 - (offsets / (_TAPS // 2)) ** 2)))
     filters = np.sinc(offsets) * window

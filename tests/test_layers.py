@@ -113,6 +113,14 @@ def test_features_and_pictures_need_few_packages(modules: str, needed: set[str])
     assert not loaded & (others - needed)
 
 
+def test_what_is_slow_to_load_is_not_loaded_for_each_decoding_process() -> None:
+    """Each worker starts such a process, and again after each crash, and the command line loads the same."""
+    code = "import sys, clipmill.pipelines.run.sandbox_child, clipmill.pipelines.run.build; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    slow = {"ray", "torch", "pandas", "scipy.signal", "scipy.stats", "scipy.ndimage", "librosa", "numba", "lance"}
+    assert not slow & set(done.stdout.split())
+
+
 def test_no_unpickling_and_no_shell() -> None:
     for path in FILES:
         assert not {name.split(".")[0] for name in imported(path)} & {"pickle", "cloudpickle", "shelve", "marshal"}, (

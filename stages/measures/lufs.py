@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import signal  # type: ignore[import-untyped]
 
 from clipmill.schemas.columns import column
 from clipmill.stages.measures.declaration import Measure
@@ -138,6 +137,8 @@ class LoudnessMeter:
 
     def _take(self, y: npt.NDArray[np.float32]) -> int:
         """Measure all complete hops of samples that begin with a hop; return the number of samples in them."""
+        from scipy import signal  # type: ignore[import-untyped] # here, since few commands need what takes it a second to load
+
         taken = 0
         while True:
             hops = self._edge(np.arange(self._n_hops, self._n_hops + _SPAN_HOPS + 1, dtype=np.int64))
