@@ -111,7 +111,7 @@ def constant(path: Path, seconds: float, rate: int = 16000) -> Path:
     return path
 
 
-@pytest.mark.parametrize("codec", ["wav", "flac"])
+@pytest.mark.parametrize("codec", [pytest.param("wav", marks=pytest.mark.slow), "flac"])
 def test_memory_is_that_of_clips_however_long_the_recording(
     codec: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_leftover_is_removed_and_a_running_writers_file_is_not(
         assert fresh.exists()
 
 
+@pytest.mark.slow
 def test_a_build_outlives_a_machine_of_its_cluster(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     from ray.cluster_utils import Cluster
 

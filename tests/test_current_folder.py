@@ -34,7 +34,7 @@ CONSOLE_SCRIPT = (
     ("how", "workers"),
     [
         ("script", []),
-        ("module", []),
+        pytest.param("module", [], marks=pytest.mark.slow),
         ("module", ["--workers", "1"]),
         pytest.param("script", ["--workers", "1"], marks=pytest.mark.slow),  # Ray's workers start in the same way
     ],

@@ -71,6 +71,7 @@ def test_a_network_learns_digits_and_learns_nothing_from_shuffled_labels(
         assert code == 2 and "is no whole number of" in told
 
 
+@pytest.mark.slow
 def test_mfcc_of_another_corpus_with_a_clip_without_label(tmp_path: Path) -> None:
     """Tones of two pitches, in a split by recording."""
     for i in range(60):

@@ -58,6 +58,7 @@ def traces(root: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_its_end(tmp_path: Path) -> None:
     for i, name in enumerate(["a", "b", "c", "d", MARK]):
         write_audio(tmp_path / f"in/{name}.wav", tone(1.0, 8000, seed=i), 8000)

@@ -22,7 +22,14 @@ from clipmill.stages.storage.root import Root
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_build_publishes_nothing_and_the_next_one_finishes_it(
     sign: signal.Signals, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:

@@ -38,7 +38,10 @@ def test_thirty_large_sidecars_do_not_add_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "split",
-    [pytest.param({"train": 0.5, "test": 0.5}, marks=pytest.mark.slow), {"train": 0.5, "test": 0.5, "balance": True}],
+    [
+        pytest.param({"train": 0.5, "test": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"train": 0.5, "test": 0.5, "balance": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_rows_of_many_sidecars_do_not_add_up_as_objects(tmp_path: Path, split: dict[str, Any]) -> None:
     """Of a row there stays what its columns in the plan take, some 60 bytes; as Python objects rows take 300 and more."""

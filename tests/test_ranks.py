@@ -118,10 +118,10 @@ def assert_each_once(found: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("group", "context"),
     [
-        ("no group", "fork"),
-        ("group before", "fork"),
+        pytest.param("no group", "fork", marks=pytest.mark.slow),
+        pytest.param("group before", "fork", marks=pytest.mark.slow),
         ("group after", "fork"),
-        ("group after", "spawn"),
+        pytest.param("group after", "spawn", marks=pytest.mark.slow),
         pytest.param("no group", "spawn", marks=pytest.mark.slow),
         pytest.param("group before", "spawn", marks=pytest.mark.slow),
     ],
@@ -144,7 +144,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("n_workers", "context"),
     [
-        (0, None),
+        pytest.param(0, None, marks=pytest.mark.slow),
         (2, "fork"),
         (1, "spawn"),  # each process imports torch, and they start again for the second epoch
         pytest.param(2, "spawn", marks=pytest.mark.slow),
@@ -235,7 +235,7 @@ PREPARED = [
     for n_workers, context in ((0, None), (2, "fork"), (2, "spawn"), (3, "fork"))
     if not (split and context == "spawn")  # one way of starting them is enough for split batches
 ]
-USUAL = [(None, False, 2, "fork"), (None, True, 0, None), (True, False, 0, None), (False, False, 2, "spawn"), (False, False, 3, "fork")]  # fmt: skip
+USUAL = [(None, False, 2, "fork"), (True, False, 0, None)]  # fmt: skip
 """A job of two processes takes seven seconds to start, so the others are `slow`."""
 
 

@@ -122,6 +122,7 @@ def address_without_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_credentials_reach_a_cluster_and_not_its_logs(
     source: dict[str, Any], bucket: str, endpoint: str, address_without_keys: str, make_config: Callable[..., Path]
 ) -> None:

@@ -405,7 +405,7 @@ def test_no_request_for_each_object_to_plan_and_one_to_read_it(
     assert len(asked) == 6
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", "1"], marks=pytest.mark.slow)])
 def test_an_interrupted_build_ends_though_the_store_hangs(
     workers: list[str],
     source: dict[str, Any],

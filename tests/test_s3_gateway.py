@@ -93,7 +93,7 @@ def check_same_as_on_disk(out: Root, source: dict[str, Any], place: Path, make_c
 @pytest.mark.parametrize(
     ("first", "then", "down_s"),
     [
-        (["kill9", "rgw"], ["start"], 3.0),
+        pytest.param(["kill9", "rgw"], ["start"], 3.0, marks=pytest.mark.slow),
         pytest.param(["pause", "rgw"], ["resume", "rgw"], 25.0, marks=pytest.mark.slow),
         pytest.param(["kill9", "all"], ["start"], 3.0, marks=pytest.mark.slow),
         pytest.param(["kill9", "osd"], ["start"], 3.0, marks=pytest.mark.slow),
@@ -115,6 +115,7 @@ def test_a_server_that_goes_away_costs_time_and_nothing_else(
     check_same_as_on_disk(out, there, tmp_path, make_config)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_what_the_next_build_ends(
     sources: tuple[dict[str, Any], dict[str, Any]],
     bucket: str,

@@ -160,7 +160,9 @@ def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
     assert hashes == shard_hashes(tmp_path / "undisturbed") != {}
 
 
-@pytest.mark.parametrize("from_the_start", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize(
+    "from_the_start", [pytest.param(True, marks=pytest.mark.slow), pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_reading_that_is_not_allowed_any_more_rejects_no_recording(
     from_the_start: bool, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip

@@ -152,7 +152,7 @@ def test_no_message_about_a_store_shows_it(secret: str, place: Any, form: str, m
     assert secret.lower() not in text.lower()
 
 
-@pytest.mark.parametrize("where", ["region_name", "config_kwargs"])
+@pytest.mark.parametrize("where", ["region_name", pytest.param("config_kwargs", marks=pytest.mark.slow)])
 def test_a_build_from_a_store_with_a_key_in_the_wrong_place(
     where: str, bucket: str, endpoint: str, tmp_path: Path, recordings: Path
 ) -> None:

@@ -24,6 +24,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_stages_keep_up_with_the_kernels(corpus: Path, tmp_path: Path) -> None:
     floor, ours = [], []
     for k in range(3):
@@ -64,6 +65,7 @@ def test_the_benchmark_of_single_changes_runs() -> None:
     assert len(done.stdout.splitlines()) == 9
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_plans_runs() -> None:
     command = [sys.executable, "-m", "benchmarks.plan", "--recordings", "100", "300"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)

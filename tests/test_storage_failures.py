@@ -89,7 +89,7 @@ def test_writes_that_fail_now_and_then_change_nothing(store: Store, make_config:
     assert not verdict.problems
 
 
-@pytest.mark.parametrize("beyond", [0, 9000])
+@pytest.mark.parametrize("beyond", [0, pytest.param(9000, marks=pytest.mark.slow)])
 def test_a_recording_that_cannot_be_fetched_is_no_bad_recording(
     beyond: int, store: Store, make_config: Callable[..., Path]
 ) -> None:

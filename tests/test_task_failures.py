@@ -76,7 +76,9 @@ def config(tmp_path: Path, make_config: Callable[..., Path]) -> Path:
     return make_config({"root": tmp_path / "in"})
 
 
-@pytest.mark.parametrize(("error", "message"), CASES)
+@pytest.mark.parametrize(
+    ("error", "message"), [CASES[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:])]
+)
 def test_a_stage_that_raises_on_ray(
     error: Exception, message: str, config: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

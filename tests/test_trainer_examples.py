@@ -100,7 +100,7 @@ def run(*arguments: object) -> tuple[int, float]:
 
 
 @needs_lightning
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_lightning(tones: Path, tmp_path: Path, devices: int) -> None:
     n_clips = open_dataset(tones).snapshot.by_split["train"]["clips"]
     steps, accuracy = run(
@@ -119,7 +119,7 @@ def test_lightning_with_several_labels(several: Path, tmp_path: Path) -> None:
 
 
 @needs_transformers
-@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("pictures", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_trainer(tones: Path, tmp_path: Path, pictures: bool) -> None:
     n_clips = open_dataset(tones).snapshot.by_split["train"]["clips"]
     more = ["--pictures"] if pictures else ["--crop", 0.4]

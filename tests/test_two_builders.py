@@ -52,7 +52,7 @@ def run_both(tmp_path: Path, make_config: Callable[..., Path], n: int, *more: st
     assert shard_hashes(tmp_path / "out") == shard_hashes(tmp_path / "calm")
 
 
-@pytest.mark.parametrize("round_", range(3))
+@pytest.mark.parametrize("round_", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
 def test_both_end_well_and_one_publishes(round_: int, tmp_path: Path, make_config: Callable[..., Path]) -> None:
     run_both(tmp_path, make_config, 16 + 8 * round_)
 
