@@ -71,6 +71,17 @@ def test_a_shar_of_features_alone(dataset: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(features_of(cut), features_of(stored[cut.id]))
 
 
+def test_parts_of_cuts_have_the_frames_of_their_time(tmp_path: Path) -> None:
+    """Kaldi's frames without snip_edges are one each hop, however long the clip is."""
+    root = labelled(tmp_path, ["a"], n_each=2, features={"log_mel": {"preset": "icefall"}})
+    cuts = list(StoredCuts(open_dataset(root), "train"))
+    assert cuts
+    for cut in cuts:
+        assert cut.log_mel.frame_shift == 0.01
+        part = cut.truncate(offset=0.1, duration=0.2)
+        np.testing.assert_array_equal(part.load_custom("log_mel"), cut.load_custom("log_mel")[10:30])
+
+
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     root = several_labels(tmp_path)
     published = open_dataset(root)

@@ -184,7 +184,18 @@ def _cut(asked: Export, row: dict[str, Any], names: list[str]) -> Any:
             cut = cut.attach_tensor(name, row[name])
             continue
         values = np.moveaxis(row[name], -1, 0)  # frames first; with several channels [frames, channels, bins]
-        cut = cut.attach_tensor(
-            name, np.ascontiguousarray(values), frame_shift=recording.duration / len(values), temporal_dim=0
-        )
+        shift_s = _frame_shift_s(asked.published, name, recording.duration, len(values))
+        cut = cut.attach_tensor(name, np.ascontiguousarray(values), frame_shift=shift_s, temporal_dim=0)
     return cut
+
+
+def _frame_shift_s(published: Published, name: str, duration_s: float, n_frames: int) -> float:
+    """Return the seconds between frames as lhotse uses them, which computes the number of frames from them.
+
+    Centred frames are one more than that, so theirs are made to fit the clip.
+    """
+    settings = next(column.get("settings", {}) for column in published.columns if column["name"] == name)
+    shift_s = settings.get("frame_shift_s")
+    if isinstance(shift_s, float) and int(duration_s / shift_s + 0.5) == n_frames:
+        return shift_s
+    return duration_s / n_frames
