@@ -303,6 +303,8 @@ def column_of(**changed: Any) -> dict[str, Any]:
         (np.zeros((128, 9)), column_of(), {"n_samples": 100}, "9 frames, and a clip of 100 samples has 1"),
         (np.zeros((128, 9)), column_of(), {"n_samples": -5}, "9 frames"),
         (np.zeros((128, 9)), column_of(), {"n_iter": -1}, "n_iter is -1"),
+        (np.zeros((128, 9)), column_of(), {"seed": -1}, "seed is -1"),
+        (np.full((128, 9), 1e30), column_of(), {}, r"values up to 1e\+30, which no audio has"),
         (np.zeros((128, 9)), column_of(), {"phase": np.zeros((128, 9))}, "log_mel has no phase"),
         (np.zeros((128, 9)), {"name": "log_mel", "type": "list<float>"}, {}, "lacks the settings .*n_fft.*older clipmill"),
         (np.zeros((128, 9)), {"name": "phase", "settings": {}}, {}, "phase alone has no levels"),
@@ -311,7 +313,7 @@ def column_of(**changed: Any) -> dict[str, Any]:
         (np.zeros((1025, 9)), Front({"spectrogram": {}}).column, {"phase": np.zeros((1025, 8))}, "those of one clip"),
     ],
     ids=[
-        "nemo", "bins", "flat", "shape", "dimensions", "empty", "nan", "text", "n_samples", "negative", "n_iter", "phase of mel",
+        "nemo", "bins", "flat", "shape", "dimensions", "empty", "nan", "text", "n_samples", "negative", "n_iter", "seed", "huge", "phase of mel",
         "no settings", "phase alone", "model", "all columns", "other phase",
     ],
 )  # fmt: skip

@@ -83,13 +83,20 @@ def errors(report: Report) -> list[Section]:
     ]
 
 
+def _is_made(name: str, settings: Any) -> bool:
+    """Return whether a key under `features` has something computed. Stages may be named with nothing behind the name."""
+    if name in ("device", "dtype"):
+        return False
+    return bool(settings) if name in ("spectrogram", "log_mel", "mfcc") else settings is not False
+
+
 def _asked(config: Mapping[str, Any]) -> list[str]:
     """Return a line with what the configuration asks for."""
     sources = config.get("sources") or []
     audio, features, output = (config.get(key) or {} for key in ("audio", "features", "output"))
     rate_hz, channels = audio.get("sample_rate_hz"), audio.get("channels")
     form = " ".join([f"{rate_hz:,} Hz" if rate_hz else "the recordings' own rates", str(channels or "")]).rstrip()
-    made = [name for name, settings in features.items() if isinstance(settings, Mapping)]
+    made = [name for name, settings in features.items() if _is_made(name, settings)]
     parts = [
         counted(len(sources), "source"),
         form,

@@ -25,6 +25,8 @@ Base = Literal["log_mel", "mfcc"]
 Order = Literal[1, 2]
 _SUFFIXES: dict[int, str] = {1: "_delta", 2: "_delta2"}
 _MEANINGS: dict[int, str] = {1: "change of {} a frame", 2: "change of the change of {} a frame"}
+_NOT_OF_SLOPES = ("preset", "pad_value")
+"""Settings of a feature that say nothing of its slopes: what silence is in it, of which the slope is 0."""
 TOO_FEW_FRAMES = Reason(
     "clip_too_short_for_deltas",
     "the clip has fewer frames than deltas.width, and mode is interp",
@@ -115,6 +117,7 @@ class Deltas(Stage):
         found: list[pa.Field] = []
         for about in sorted(describe_columns(self.base_fields), key=lambda about: str(about["name"])):
             name, unit = about["name"], about.get("unit")
+            of_base = {key: value for key, value in about["settings"].items() if key not in _NOT_OF_SLOPES}
             for order in self.spec.each_order:
                 own = {"of": name, "order": order, "width": self.spec.width, "mode": self.spec.mode}
                 found += feature(
@@ -122,7 +125,7 @@ class Deltas(Stage):
                     _MEANINGS[order].format(name),
                     f"{unit}/frame" + "²" * (order - 1) if unit else "",
                     shape=about["shape"],
-                    settings={**about["settings"], **own},
+                    settings={**of_base, **own},
                     dtype=self.dtype,
                 )
         return tuple(found)

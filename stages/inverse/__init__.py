@@ -63,6 +63,8 @@ def inverse(
     name, settings = _inverted(column)
     if n_iter < 0:
         raise ClipmillError(f"n_iter is {n_iter}; expected 0 or more")
+    if seed < 0:
+        raise ClipmillError(f"seed is {seed}; expected 0 or more")
     array, known = _array(name, values, shape), None
     if phase is not None:
         if name != "spectrogram":
@@ -81,7 +83,13 @@ def inverse(
     one = _Clip(name, settings, array.shape[-1], n_samples)
     channels = array.reshape(-1, *array.shape[-2:])
     phases = [None] * len(channels) if known is None else list(known.reshape(channels.shape))
-    found = [one.heard(v, p, n_iter, seed) for v, p in zip(channels, phases, strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = [one.heard(v, p, n_iter, seed) for v, p in zip(channels, phases, strict=True)]
+    if not all(np.isfinite(y).all() for y in found):
+        raise ClipmillError(
+            f"{name} has values up to {np.abs(array).max():.3g}, which no audio has; give the values as they are stored, not normalised or"
+            " scaled"
+        )
     return np.stack(found).astype(np.float32).reshape(*array.shape[:-2], one.n_samples)
 
 
