@@ -176,15 +176,25 @@ def check_settings(kind: type[Stage], settings: Any, key: str) -> Any:
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError.of([_problem(item, kind, key) for item in error.errors(include_url=False)]) from None
+        by_place: dict[str, list[Any]] = {}
+        for item in error.errors(include_url=False):
+            # A part such as list[int] is no key: it tells which branch of a union did not fit.
+            parts = [str(part) for part in item["loc"] if "[" not in str(part)]
+            by_place.setdefault(".".join((key, *parts)), []).append(item)
+        # Of a list, the entry that is wrong says more than that it is not one value.
+        inmost = [p for p in by_place if not any(other.startswith(f"{p}.") for other in by_place)]
+        raise ConfigError.of([_problem(by_place[place], kind, place) for place in inmost]) from None
 
 
-def _problem(item: Any, kind: type[Stage], key: str) -> Problem:
-    place = ".".join((key, *map(str, item["loc"])))
+def _problem(items: list[Any], kind: type[Stage], place: str) -> Problem:
+    item = items[0]
     if item["type"] == "extra_forbidden":
         known = keys_at(kind.settings or Frozen, item["loc"][:-1])
         hint = did_you_mean(item["loc"][-1], known) or f"; known here: {', '.join(known) or 'none'}"
         return Problem("config.unknown_key", f"unknown key{hint}", place)
     if item["type"] == "missing":
         return Problem("config.missing_key", "is missing and has no default", place)
-    return Problem("config.invalid_value", describe_problem(item), place)
+    told = list(dict.fromkeys(describe_problem(each) for each in items))
+    told = [text for text in told if "did you mean" in text] or told
+    message = ", or ".join([told[0], *(text.removeprefix("expected ") for text in told[1:])])
+    return Problem("config.invalid_value", message, place)

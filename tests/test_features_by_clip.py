@@ -400,6 +400,26 @@ features:
     ) and "did you mean 'hop_length'?" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("written", "key", "message"),
+    [
+        ("deltas: {of: chroma}", "deltas.of", "expected 'log_mel' or 'mfcc', or a list, as in [x, y]"),
+        ("deltas: {of: mfc}", "deltas.of", "expected 'log_mel' or 'mfcc'; did you mean 'mfcc'?"),
+        ("deltas: {orders: [1, 5]}", "deltas.orders.1", "expected 1 or 2"),
+        ("deltas: {of: []}", "deltas.of", "expected 'log_mel' or 'mfcc', or at least one entry"),
+        ("chroma: 5", "chroma", "expected a map, as in {key: value}, or true for the defaults"),
+    ],
+    ids=["another feature", "typo", "entry", "empty", "number"],
+)
+def test_a_setting_that_does_not_fit_is_told_once_and_in_plain_words(written: str, key: str, message: str) -> None:
+    text = (
+        f"name: t\nsources:\n  - {{name: s, root: /in}}\noutput: {{root: /out}}\nfeatures:\n  mfcc: true\n  {written}\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        loads(text, file="c.yaml")
+    assert [(p.line, p.key, p.message) for p in raised.value.problems] == [(7, f"features.{key}", message)]
+
+
 @pytest.fixture
 def without_librosa(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     real = importlib.util.find_spec

@@ -113,6 +113,8 @@ _BY_TYPE = {
     "bool_parsing": "expected true or false",
     "bool_type": "expected true or false",
     "list_type": "expected a list, as in [x, y]",
+    "model_type": "expected a map, as in {key: value}, or true for the defaults",
+    "too_short": "expected at least one entry",
     "dict_type": "expected a map, as in {key: value}",
     "string_type": "expected text",
     "string_pattern_mismatch": "expected a name of at most 64 letters, digits, - and _ that begins with a letter or digit",
