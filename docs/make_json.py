@@ -140,6 +140,10 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
             ),
             "not_compared": about("with the recording", by("reason", WHOLE)),
             "left_out": about("clips whose feature has no reference", by("feature and reason", WHOLE)),
+            "skipped": about(
+                "clips not compared with the package of the preset", by("feature, package and reason", WHOLE)
+            ),
+            "without_reference": about("columns that were not compared, or not for all clips", several(TEXT)),
             "readers": about("clips", by("program that read the recording", WHOLE)),
             "versions": by("package", TEXT),
         }

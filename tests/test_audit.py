@@ -87,7 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_good_dataset_is_within_all_tolerances(place: Path) -> None:
     said = run("audit", place / "out", "--clips", 5)
-    assert "all within the tolerances, 5 clips" in said
+    assert said.rstrip().endswith("all that was compared is within the tolerances, 5 clips")
     assert "5 cut again from their recordings" in said
     printed = json.loads(run("audit", place / "out.yaml", "--clips", 100, "--json").splitlines()[-1])
     kinds = {kind["kind"]: kind for kind in printed["kinds"]}
@@ -95,6 +95,7 @@ def test_a_good_dataset_is_within_all_tolerances(place: Path) -> None:
         "start", "length", "samples", "samples, resampled", "samples, lossy codec", "padding", "level_dbfs vs pydub",
         "peak_dbfs vs pydub", "spectrogram vs librosa", "phase vs librosa", "log_mel_pad vs librosa",
         "log_mel (whisper-80) vs librosa", "log_mel (whisper-80) vs openai-whisper", "mfcc vs librosa",
+        "log_mel (whisper-80) settings",
     }  # fmt: skip
     assert all(kind["beyond"] == 0 and kind["worst"] for kind in kinds.values())
     assert (
@@ -272,9 +273,15 @@ def test_features_beside_are_compared(place: Path, tmp_path: Path) -> None:
 
 def test_a_key_beside_a_preset_makes_the_presets_package_no_reference(place: Path, tmp_path: Path) -> None:
     (tmp_path / "in").symlink_to(place / "in")
-    result = audited(built(tmp_path, features={"log_mel": {"preset": "whisper-80", "top_db": 60}}), 5)
+    root = built(tmp_path, features={"log_mel": {"preset": "whisper-80", "top_db": 60}})
+    result = audited(root, 5)
     assert beyond(result) == set()
     assert "log_mel (whisper-80) vs openai-whisper" not in {total.kind.name for total in result.kinds}
+    reason = "log_mel (whisper-80): openai-whisper: the configuration replaces the preset's top_db"
+    assert result.to_dict()["skipped"] == {reason: 5}
+    said = run("audit", root, "--clips", 5)
+    assert f"not compared with the preset's package: 5 clips: {reason}" in said
+    assert said.rstrip().endswith("5 clips; packages of presets that were left out: openai-whisper")
 
 
 def test_recordings_on_a_store_are_copied(tmp_path: Path, bucket: str, endpoint: str) -> None:

@@ -30,6 +30,7 @@ from clipmill.pipelines.audits.shard_reading import StoredClip, stored_clips
 from clipmill.pipelines.audits.source_facts import SourceFacts, source_facts
 from clipmill.pipelines.dataset.damage import legible
 from clipmill.pipelines.dataset.published import Published
+from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.index import Shard
 from clipmill.stages.storage.checked import read_checked
@@ -56,6 +57,8 @@ class Audit:
     beyond : the clips that differ by more than a tolerance, one entry a kind
     not_compared : clips that were not compared with their recordings, by the reason; their levels and features were
     left_out : clips of which a feature has no reference, by the feature and the reason
+    skipped : clips whose feature was not compared with the package of its preset, by the feature, the package and the reason
+    without_reference : columns that were compared with nothing, or not for all clips: features, measures and pictures
     readers : clips by the program that read their recordings
     versions : of the packages that were compared with
     """
@@ -69,6 +72,8 @@ class Audit:
     beyond: list[BeyondClip] = field(default_factory=list)
     not_compared: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    without_reference: list[str] = field(default_factory=list)
     readers: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -109,6 +114,8 @@ class Audit:
             "beyond": [clip.to_dict() for clip in self.beyond],
             "not_compared": self.not_compared,
             "left_out": self.left_out,
+            "skipped": self.skipped,
+            "without_reference": self.without_reference,
             "readers": self.readers,
             "versions": self.versions,
         }
@@ -164,6 +171,8 @@ def audit(
     result.recut = sum(work.readers.values())
     result.not_compared = dict(work.not_compared.most_common())
     result.left_out = dict(work.features.left_out.most_common())
+    result.skipped = dict(work.features.skipped.most_common())
+    result.without_reference = list(_without_reference(published, result))
     result.readers = dict(sorted(work.readers.items()))
     return result
 
@@ -235,6 +244,17 @@ class _Work:
         root = self._published.root
         is_same_store = not root.is_local and uri.split("://")[0] == root.url.split("://")[0]
         return root.storage_options if is_same_store else {}
+
+
+def _without_reference(published: Published, result: Audit) -> Iterator[str]:
+    """Yield the columns that hold values of clips, and were compared for none of them or not for all."""
+    partly = {reason.partition(":")[0] for reason in result.left_out}
+    compared = {total.kind.name.split(" ")[0] for total in result.kinds}
+    measured = {stored.name for stored in measured_fields(published.columns)}
+    for column in published.columns:
+        name = column["name"]
+        if name in partly or (name not in compared and (name in measured or column.get("kind") == "image")):
+            yield name
 
 
 def _recorded_versions(published: Published, shard: Shard) -> dict[str, str]:

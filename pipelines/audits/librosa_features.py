@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clipmill.pipelines.audits.reference_calls import NoReferenceError
+
 Settings = Mapping[str, Any]
 Floats = npt.NDArray[Any]
 _PADDING = {"constant": "constant", "reflect": "reflect", "edge": "edge"}
 _DB_OF_LOG = {"db": 1.0, "ln": math.log(10.0) / 10.0, "log10": 0.1}
-
-
-class NoReferenceError(Exception):
-    """A reference cannot express settings; the text says which."""
 
 
 def db_step(settings: Settings) -> float | None:

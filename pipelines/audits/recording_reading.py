@@ -124,7 +124,7 @@ def _read(path: str) -> ReadRecording:
 def _by_pydub(path: str) -> ReadRecording | None:
     """Return a WAV file; None if pydub does not read it. No program is started for it."""
     audio_segment = pydub_segment()
-    from pydub.exceptions import CouldntDecodeError
+    from pydub.exceptions import PydubException
 
     with open(path, "rb") as stream:
         content = stream.read()
@@ -132,7 +132,7 @@ def _by_pydub(path: str) -> ReadRecording | None:
         segment = audio_segment(data=content)
         values = np.array(segment.get_array_of_samples(), np.float64)
         samples = values.reshape(-1, segment.channels) / float(1 << (8 * segment.sample_width - 1))
-    except (CouldntDecodeError, ValueError, IndexError, KeyError, struct.error):
+    except (PydubException, ValueError, IndexError, KeyError, EOFError, struct.error):
         return None
     return ReadRecording(samples, segment.frame_rate, "pydub", True)
 
@@ -152,6 +152,6 @@ def _by_librosa(path: str, is_lossless: bool) -> ReadRecording:
         # An open file, since for a path librosa would try other programs when libsndfile fails.
         with sf.SoundFile(path) as file:
             y, rate_hz = librosa.load(file, sr=None, mono=False, dtype=np.float64)
-    except (sf.SoundFileError, ValueError):
+    except (sf.SoundFileError, librosa.LibrosaError, ValueError, RuntimeError):
         raise NotComparedError(NO_READER) from None
     return ReadRecording(np.atleast_2d(y).T, int(rate_hz), "librosa", is_lossless)

@@ -32,9 +32,12 @@ _MOST_ALIKE = 64
 """Samples by which padding may seem to begin later than it does."""
 _LEAST_NOISE = 32
 """Samples of noise whose level is compared."""
+_SPOILT_S = 0.1
+"""Around a sample that is not finite, what resampling makes of the recording depends on where it begins."""
 _QUIETEST_NOISE_DBFS = -75.0
 """Below, the rounding to 16 bits is part of the noise's level."""
 Floats = npt.NDArray[np.float64]
+NOT_FINITE = "the recording has samples beside the clip that are not finite, and was resampled"
 
 
 def check_comparable(clip: StoredClip, facts: SourceFacts | None) -> None:
@@ -55,7 +58,7 @@ def check_comparable(clip: StoredClip, facts: SourceFacts | None) -> None:
 class MixedRecording:
     """A recording as clips are cut from it: channels mixed or chosen, at the clips' rate.
 
-    samples : float64 [frames, channels]
+    samples : float64 [frames, channels]; a sample that the recording has no finite one for is not a number
     """
 
     samples: Floats
@@ -75,7 +78,7 @@ def mixed(recording: ReadRecording, channels: Any, channel: int | None, rate_hz:
 
     Raises
     ------
-    NotComparedError : another program finds other channels
+    NotComparedError : another program finds other channels, or cannot resample the recording
     """
     y = recording.samples
     numbers: list[int] | None = (
@@ -89,18 +92,27 @@ def mixed(recording: ReadRecording, channels: Any, channel: int | None, rate_hz:
         y = y[:, numbers]
     if channel is not None or channels != "keep":
         y = y.mean(axis=1, keepdims=True)
+    is_finite = np.isfinite(y)
+    y = np.where(is_finite, y, np.nan)
     is_resampled = recording.sample_rate_hz != rate_hz
     if is_resampled:
-        import librosa
-
-        y = librosa.resample(
-            np.ascontiguousarray(y.T),
-            orig_sr=recording.sample_rate_hz,
-            target_sr=rate_hz,
-            res_type=resampler,
-            fix=False,
-        ).T
+        y = _resampled(np.where(is_finite, y, 0.0), recording.sample_rate_hz, rate_hz, resampler)
+        frames, columns = np.nonzero(~is_finite)
+        at = np.minimum(frames * rate_hz // recording.sample_rate_hz, len(y) - 1)
+        y[at, columns] = np.nan
     return MixedRecording(y, is_resampled, recording.is_lossless)
+
+
+def _resampled(y: Floats, from_hz: int, to_hz: int, resampler: str) -> Floats:
+    import librosa
+
+    try:
+        found = librosa.resample(
+            np.ascontiguousarray(y.T), orig_sr=from_hz, target_sr=to_hz, res_type=resampler, fix=False
+        )
+    except (librosa.LibrosaError, ValueError, RuntimeError) as error:
+        raise NotComparedError(f"librosa cannot resample the recording: {error}") from None
+    return np.asarray(found.T)
 
 
 def compare_with_recording(clip: StoredClip, recording: MixedRecording, facts: SourceFacts) -> Iterator[Finding]:
@@ -111,16 +123,21 @@ def compare_with_recording(clip: StoredClip, recording: MixedRecording, facts: S
 
     Raises
     ------
-    NotComparedError : another program reads less of the recording, whose codec does not say how long it is
+    NotComparedError : another program reads less of the recording, whose codec does not say how long it is, or the recording has
+        samples that are not finite beside the stretch and was resampled
     """
     row, rate_hz = clip.row, clip.sample_rate_hz
     first = math.floor(row["start_s"] * rate_hz + 0.5)
-    yield Finding(START, max(abs(row["start_s"] * rate_hz - first), _off_the_grid(row, facts, rate_hz, first)))
     n_frames = len(clip.samples)
     heard = recording.samples[first : first + n_frames]
+    if recording.is_resampled and not np.isnan(heard).any():
+        reach = math.ceil(_SPOILT_S * rate_hz)
+        if np.isnan(recording.samples[max(0, first - reach) : first + n_frames + reach]).any():
+            raise NotComparedError(NOT_FINITE)
     is_short = len(heard) < n_frames and facts.padding is None
     if is_short and not recording.is_lossless:
         raise NotComparedError("librosa reads less of the recording, whose codec does not tell its length")
+    yield Finding(START, max(abs(row["start_s"] * rate_hz - first), _off_the_grid(row, facts, rate_hz, first)))
     lengths = [abs(n_frames - row["n_samples"]), abs(round(row["duration_s"] * rate_hz) - n_frames)]
     if is_short:
         lengths.append(n_frames - len(heard))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipmill.pipelines.audits.librosa_features import NoReferenceError
+from clipmill.pipelines.audits.reference_calls import NoReferenceError
 
 Settings = Mapping[str, Any]
 Floats = npt.NDArray[Any]

@@ -94,6 +94,8 @@ def _say(result: Audit, name: str, quiet: bool) -> None:
             say(f"not compared with the recording: {counted(n, 'clip')}: {reason}")
         for reason, n in result.left_out.items():
             say(f"no reference: {counted(n, 'clip')}: {reason}")
+        for reason, n in result.skipped.items():
+            say(f"not compared with the preset's package: {counted(n, 'clip')}: {reason}")
         say("compared with " + ", ".join(f"{package} {version}" for package, version in result.versions.items()))
     for clip in result.beyond[:_MOST_SHOWN]:
         say(f"error: {_beyond_text(clip)}", err=True)
@@ -104,7 +106,20 @@ def _say(result: Audit, name: str, quiet: bool) -> None:
     elif result.beyond:
         say(f"error: {counted(result.n_beyond, 'clip')} of {result.clips:,} beyond the tolerances", err=True)
     elif not quiet:
-        say(f"all within the tolerances, {counted(result.clips, 'clip')}")
+        say(f"all that was compared is within the tolerances, {counted(result.clips, 'clip')}{_left_out(result)}")
+
+
+def _left_out(result: Audit) -> str:
+    """Return what an audit without differences says nothing about, to end a sentence with."""
+    found = []
+    if n := sum(result.not_compared.values()):
+        found.append(f"{counted(n, 'clip')} not compared with the recording")
+    if names := result.without_reference:
+        found.append(f"{counted(len(names), 'column')} without a reference: {', '.join(names)}")
+    if result.skipped:
+        packages = sorted({reason.split(": ")[1] for reason in result.skipped})
+        found.append(f"packages of presets that were left out: {', '.join(packages)}")
+    return "".join(f"; {text}" for text in found)
 
 
 def _table(result: Audit) -> list[str]:
@@ -117,7 +132,7 @@ def _table(result: Audit) -> list[str]:
                 total.kind.name,
                 f"{total.clips:,}",
                 f"{_number(total.largest)}{unit}",
-                f"{total.kind.tolerance:g}{unit}",
+                f"{total.tolerance:.4g}{unit}",
                 f"{total.beyond:,}",
             )
         )
@@ -129,7 +144,7 @@ def _beyond_text(clip: BeyondClip) -> str:
     finding = clip.finding
     unit = f" {finding.kind.unit}" if finding.kind.unit else ""
     detail = f" ({finding.detail})" if finding.detail else ""
-    allowed = f"{finding.kind.tolerance + finding.slack:g}"
+    allowed = f"{finding.allowed:.4g}"
     return f"{clip.clip_id} of {clip.source_uri}: {finding.kind.name}: {_number(finding.difference)}{unit}, allowed {allowed}{detail}"
 
 
