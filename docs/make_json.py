@@ -123,9 +123,9 @@ COMMANDS: dict[str, Schema | list[Schema]] = {
                     {
                         **each(TEXT, "kind unit"),
                         **each(WHOLE, "clips beyond"),
-                        "largest": about("difference; null if it is not finite", maybe(NUMBER)),
-                        "tolerance": NUMBER,
-                        "worst": about("clip with the largest difference", TEXT),
+                        "largest": about("difference of the clip `worst`; null if it is not finite", maybe(NUMBER)),
+                        "tolerance": about("for the clip `worst`, with half a step of the stored type", NUMBER),
+                        "worst": about("clip that exceeds its tolerance most, or comes closest to it", TEXT),
                     }
                 )
             ),

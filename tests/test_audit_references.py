@@ -122,12 +122,12 @@ def test_what_has_no_reference_is_named_at_the_end(
 def test_samples_that_are_not_finite_cost_the_clips_beside_them(tmp_path: Path, rate: int) -> None:
     y = tone(9.0, rate)
     write_audio(tmp_path / "in/good.wav", y[: 2 * rate], rate)
-    y[int(0.2 * rate)], y[int(6.2 * rate)] = np.nan, np.inf
+    y[int(0.2 * rate)], y[int(5.97 * rate)] = np.nan, np.inf
     write_audio(tmp_path / "in/nan.wav", y, rate, "FLOAT")
     root = built(tmp_path, features={}, limits={"max_rejected_share": 1, "allow_empty_splits": True})
     printed = json.loads(run("audit", root, "--json").splitlines()[-1])
     assert printed["beyond"] == [] and printed["clips"] > 6
-    assert set(printed["not_compared"]) <= {NOT_FINITE}
+    assert set(printed["not_compared"]) == ({NOT_FINITE} if rate != RATE else set())
     assert printed["recut"] > printed["clips"] / 2
 
 
