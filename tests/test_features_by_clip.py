@@ -19,14 +19,11 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from clipmill.pipelines.chain import Chain, chain_of
-from clipmill.pipelines.cli.build_summary import _asked
-from clipmill.pipelines.config_file import loads
 from clipmill.pipelines.plan.estimates import _bytes_per_second
 from clipmill.pipelines.read.frame_grid import FrameGrid, grids_of
 from clipmill.schemas.columns import describe_columns
 from clipmill.schemas.config import Config
 from clipmill.schemas.errors import ConfigError, StageError
-from clipmill.schemas.feature_presets import LOG_MEL as PRESETS
 from clipmill.schemas.tables import CLIPS
 from clipmill.stages.clip_chain import apply_stage
 from clipmill.stages.features.kernels.constant_q import ConstantQ
@@ -368,58 +365,6 @@ def test_the_highest_settings_that_are_advised_are_possible() -> None:
     assert computed(chain_of(config(8000, **least)), table_of([noise], 8000))["status"].to_pylist() == ["clip"]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_slopes_have_nothing_to_fill_them_up_with(preset: str) -> None:
-    """What silence is in a preset's log-mel, of which there is a column for some, is not what it is in slopes: that is 0."""
-    rate_hz = PRESETS[preset].get("model_rate_hz", RATE)
-    plain = config(rate_hz, log_mel={"preset": preset}, deltas={"of": "log_mel"})
-    (deltas,) = [stage for stage in chain_of(plain).derived if stage.section == "deltas"]
-    found = [about for about in describe_columns(deltas.fields) if about["kind"] == "feature"]
-    assert [about["name"] for about in found] == ["log_mel_delta", "log_mel_delta2"]
-    for about in found:
-        assert "pad_value" not in about["settings"] and "preset" not in about["settings"]
-        assert about["settings"]["frame_shift_s"] == about["settings"]["hop_length"] / rate_hz
-
-
-def test_bare_keys_are_no_problem_beside_others() -> None:
-    text = """name: t
-sources:
-  - {name: s, root: /in}
-output: {root: /out}
-features:
-  chroma: true
-  cqt: false
-  tonnetz: {hop: 512}
-"""
-    with pytest.raises(ConfigError) as raised:
-        loads(text, file="c.yaml")
-    (problem,) = raised.value.problems
-    assert (problem.line, problem.key) == (
-        8,
-        "features.tonnetz.hop",
-    ) and "did you mean 'hop_length'?" in problem.message
-
-
-@pytest.mark.parametrize(
-    ("written", "key", "message"),
-    [
-        ("deltas: {of: chroma}", "deltas.of", "expected 'log_mel' or 'mfcc', or a list, as in [x, y]"),
-        ("deltas: {of: mfc}", "deltas.of", "expected 'log_mel' or 'mfcc'; did you mean 'mfcc'?"),
-        ("deltas: {orders: [1, 5]}", "deltas.orders.1", "expected 1 or 2"),
-        ("deltas: {of: []}", "deltas.of", "expected 'log_mel' or 'mfcc', or at least one entry"),
-        ("chroma: 5", "chroma", "expected a map, as in {key: value}, or true for the defaults"),
-    ],
-    ids=["another feature", "typo", "entry", "empty", "number"],
-)
-def test_a_setting_that_does_not_fit_is_told_once_and_in_plain_words(written: str, key: str, message: str) -> None:
-    text = (
-        f"name: t\nsources:\n  - {{name: s, root: /in}}\noutput: {{root: /out}}\nfeatures:\n  mfcc: true\n  {written}\n"
-    )
-    with pytest.raises(ConfigError) as raised:
-        loads(text, file="c.yaml")
-    assert [(p.line, p.key, p.message) for p in raised.value.problems] == [(7, f"features.{key}", message)]
-
-
 @pytest.fixture
 def without_librosa(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     real = importlib.util.find_spec
@@ -444,10 +389,3 @@ def test_plans_count_their_bytes() -> None:
     frames_per_s = RATE / 512
     assert per_second(cqt=True) == pytest.approx(0.75 * 4 * 84 * frames_per_s)
     assert per_second(mfcc=True, deltas=True) == pytest.approx(0.75 * 4 * 3 * 20 * frames_per_s)
-
-
-def test_the_summary_of_a_build_names_all_that_is_computed() -> None:
-    given = config(log_mel=True, mfcc=False, chroma=True, cqt=None, tonnetz=False, spectral_contrast={"n_bands": 4})
-    (line,) = _asked(given.model_dump(mode="json"))
-    assert "; log_mel, chroma, cqt, spectral_contrast; parquet" in line
-    assert "; no features; " in _asked(config().model_dump(mode="json"))[0]
