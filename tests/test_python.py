@@ -44,6 +44,7 @@ OF_EXTRAS = {
     "kaldi-native-fbank",
     "librosa",
     "pydub",
+    "threadpoolctl",
     "torchaudio",
     "torchlibrosa",
     "transformers",
