@@ -66,7 +66,7 @@ features:
         ("deltas: {of: chroma}", "deltas.of", "expected 'log_mel' or 'mfcc', or a list, as in [x, y]"),
         ("deltas: {of: mfc}", "deltas.of", "expected 'log_mel' or 'mfcc'; did you mean 'mfcc'?"),
         ("deltas: {orders: [1, 5]}", "deltas.orders.1", "expected 1 or 2"),
-        ("deltas: {of: []}", "deltas.of", "expected 'log_mel' or 'mfcc', or at least one entry"),
+        ("deltas: {of: []}", "deltas.of", "expected 'log_mel' or 'mfcc', or at least 1 entry"),
         ("chroma: 5", "chroma", "expected a map, as in {key: value}, or true for the defaults"),
     ],
     ids=["another feature", "typo", "entry", "empty", "number"],

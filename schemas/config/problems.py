@@ -103,6 +103,9 @@ def describe_problem(item: Any) -> str:
     """Return pydantic's message about one value in plain words. item : of `ValidationError.errors`"""
     if (text := _BY_TYPE.get(item["type"])) is not None:
         return text
+    if item["type"] == "too_short":
+        least = item["ctx"]["min_length"]
+        return f"expected at least {least} {'entry' if least == 1 else 'entries'}"
     message = _plain_words(item["msg"].removeprefix("Value error, ").replace("Input should be", "expected"))
     if item["type"] == "literal_error":
         message += did_you_mean(item["input"], re.findall(r"'([\w-]+)'", str(item.get("ctx", {}).get("expected"))))
@@ -114,7 +117,6 @@ _BY_TYPE = {
     "bool_type": "expected true or false",
     "list_type": "expected a list, as in [x, y]",
     "model_type": "expected a map, as in {key: value}, or true for the defaults",
-    "too_short": "expected at least one entry",
     "dict_type": "expected a map, as in {key: value}",
     "string_type": "expected text",
     "string_pattern_mismatch": "expected a name of at most 64 letters, digits, - and _ that begins with a letter or digit",
