@@ -8,21 +8,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from clipmill.schemas.columns import feature
 from clipmill.schemas.config.model import Frozen, fingerprint
-from clipmill.schemas.config.stft_config import Hop, PadMode, Size
+from clipmill.schemas.config.stft_config import Frames
 from clipmill.schemas.errors import ConfigError, StageError
 from clipmill.schemas.frame_layout import FrameLayout
 from clipmill.stages.arrow_rows import float_lists
@@ -37,36 +36,21 @@ Signal = npt.NDArray[np.float32]
 Values = npt.NDArray[Any]
 Norm = Literal["inf", 1, 2]
 """Norms of vectors by their names in a configuration, where `inf` is text."""
+Tuning = Annotated[float, Field(ge=-1, le=1)]
 
 _MAX_SAMPLE = 1e12
 """Times full scale. Up to here no sum of librosa's overflows in float32, and it raises no error about infinities."""
 
 
-class FrameSettings(Frozen):
-    """Configure the short-time Fourier transform of which a feature is computed. Names and defaults are librosa's."""
+class FrameSettings(Frames):
+    """Configure the short-time Fourier transform of which librosa computes a feature."""
 
-    n_fft: Size = Field(2048, description="samples that a transform takes")
-    hop_length: Hop = Field(512, description="samples from one frame to the next")
-    win_length: Annotated[int, Field(ge=1)] | None = Field(None, description="default: n_fft")
     window: Literal["hann", "hamming", "blackman", "ones"] = Field("hann", description="shape of the window")
-    center: bool = Field(True, description="whether a frame is centred on its sample, with padding at both ends")
-    pad_mode: PadMode = Field("constant", description="kind of that padding")
-
-    @model_validator(mode="after")
-    def _check_window(self) -> Self:
-        if (self.win_length or 0) > self.n_fft:
-            raise ValueError(f"win_length {self.win_length} exceeds n_fft {self.n_fft}")
-        return self
-
-    @property
-    def framing(self) -> dict[str, Any]:
-        """Return the arguments of librosa's functions that say where frames lie and how they are weighted."""
-        return {name: getattr(self, name) for name in FrameSettings.model_fields}
 
 
 @dataclass(frozen=True)
 class FeatureByClip(Stage):
-    """Compute one feature of the canonical clips. Subclasses say what it is, and how it is computed of one channel.
+    """Compute one feature of the canonical clips. Subclasses declare what it is, and librosa's function, whose arguments are the settings.
 
     Takes a table of `clipmill.schemas.tables.CLIPS` and adds the column `section` with values in row-major order, and `<section>_shape`:
     [bins, frames], or [channels, bins, frames] for several channels, each of which is computed by itself. A clip's values depend on that
@@ -75,6 +59,7 @@ class FeatureByClip(Stage):
     spec : instance of `settings`
     sample_rate_hz : of the clips
     dtype : in which the values are stored, float32 | float16
+    function : name of the function in `librosa.feature`
 
     Clips without a whole frame are rejected, and so are clips with values that the stored dtype cannot represent.
     """
@@ -86,6 +71,7 @@ class FeatureByClip(Stage):
     scope = "derived"
     rejects = (TOO_SHORT, NOT_FINITE)
     libraries: ClassVar[tuple[str, ...]] = ("librosa", "numpy", "scipy")
+    function: ClassVar[str]
     meaning: ClassVar[str]
     unit: ClassVar[str] = ""
 
@@ -113,9 +99,15 @@ class FeatureByClip(Stage):
         """Return what `FrameLayout.of` takes: where the frames lie."""
         return {}
 
-    @abstractmethod
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """Return the settings as librosa takes them."""
+        return {name: np.inf if value == "inf" else value for name, value in self.spec.model_dump().items()}
+
     def compute(self, librosa: Any, y: Signal) -> Values:
         """Return the feature [bins, frames] of one channel. y : float32 [samples], full scale 1.0, with at least `min_samples`"""
+        values: Values = getattr(librosa.feature, self.function)(y=y, sr=self.sample_rate_hz, **self.arguments)
+        return values
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
@@ -233,11 +225,6 @@ def with_features(table: pa.Table, computed: Mapping[str, Mapping[int, Values]],
         table = table.append_column(name, float_lists(flat, dtype))
         table = table.append_column(f"{name}_shape", pa.array(shapes, type=pa.list_(pa.int32())))
     return table
-
-
-def norm_of(name: Norm | None) -> float | None:
-    """Return a norm as librosa takes it."""
-    return np.inf if name == "inf" else name
 
 
 def _written(spec: Frozen) -> dict[str, Any]:

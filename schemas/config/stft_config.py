@@ -43,8 +43,8 @@ ABOUT = {
 """Descriptions of the later keys, which `mfcc` has too."""
 
 
-class Stft(Frozen):
-    """Configure a short-time Fourier transform. Defaults and conventions are librosa's."""
+class Frames(Frozen):
+    """Configure the frames of a short-time Fourier transform. Names and defaults are librosa's."""
 
     n_fft: Size = Field(2048, description="samples that a transform takes")
     hop_length: Hop = Field(512, description="samples from one frame to the next")
@@ -52,6 +52,17 @@ class Stft(Frozen):
     window: Window = Field("hann", description="shape of the window; povey is hann ** 0.85")
     center: bool = Field(True, description="whether a frame is centred on its sample, with padding at both ends")
     pad_mode: PadMode = Field("constant", description="kind of that padding")
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if (self.win_length or 0) > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} exceeds n_fft {self.n_fft}")
+        return self
+
+
+class Stft(Frames):
+    """Configure a short-time Fourier transform. Defaults and conventions are librosa's."""
+
     win_s: Seconds | None = later(None, description=ABOUT["win_s"])
     hop_s: Seconds | None = later(None, description=ABOUT["hop_s"])
     round_to_power_of_two: bool = later(False, description=ABOUT["round_to_power_of_two"])

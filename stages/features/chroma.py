@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings, Norm, Signal, Values, norm_of
+from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings, Norm, Tuning
 
 
 class ChromaSettings(FrameSettings):
@@ -15,7 +15,7 @@ class ChromaSettings(FrameSettings):
 
     n_chroma: Annotated[int, Field(ge=2, le=240)] = Field(12, description="pitch classes of an octave")
     norm: Norm | None = Field("inf", description="of a frame, which is divided by it; null: none")
-    tuning: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+    tuning: Tuning | None = Field(
         None, description="deviation from 440 Hz in pitch classes; null: estimated for each clip and channel"
     )
     ctroct: Annotated[float, Field(ge=0, le=12)] = Field(5.0, description="centre of the weights, in octaves above A0")
@@ -30,24 +30,10 @@ class Chroma(FeatureByClip):
     """Compute how much of each pitch class there is, as librosa's `chroma_stft`."""
 
     section = "chroma"
+    function = "chroma_stft"
     settings = ChromaSettings
     meaning = "pitch classes of the power spectrogram"
 
     @property
     def n_bins(self) -> int:
         return int(self.spec.n_chroma)
-
-    def compute(self, librosa: Any, y: Signal) -> Values:
-        spec = self.spec
-        values: Values = librosa.feature.chroma_stft(
-            y=y,
-            sr=self.sample_rate_hz,
-            norm=norm_of(spec.norm),
-            tuning=spec.tuning,
-            n_chroma=spec.n_chroma,
-            ctroct=spec.ctroct,
-            octwidth=spec.octwidth,
-            base_c=spec.base_c,
-            **spec.framing,
-        )
-        return values

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from clipmill.schemas.config.model import Frozen, Positive
-from clipmill.schemas.config.stft_config import Hop, PadMode
+from clipmill.schemas.config.model import Positive
+from clipmill.schemas.config.stft_config import PadMode
+from clipmill.stages.feature_of_constant_q import ConstantQSettings, FeatureOfConstantQ
 from clipmill.stages.features.kernels.constant_q import ConstantQ
-from clipmill.stages.features_by_clip import FeatureByClip, Norm, Signal, Values, norm_of
-
-BinsPerOctave = Annotated[int, Field(ge=1, le=120)]
-Lowest = Annotated[float, Field(ge=1, le=1e6)]
-Tuning = Annotated[float, Field(ge=-1, le=1)]
+from clipmill.stages.features_by_clip import Norm, Signal, Tuning, Values
 
 
-class CqtSettings(Frozen):
+class CqtSettings(ConstantQSettings):
     """Configure a constant-Q transform, as `librosa.cqt`."""
 
-    hop_length: Hop = Field(
-        512, description="samples from one frame to the next; fastest if it is a multiple of a large power of two"
-    )
-    fmin: Lowest | None = Field(None, description="lowest frequency in Hz; null: C1, 32.7 Hz")
     n_bins: Annotated[int, Field(ge=1, le=2000)] = Field(84, description="bins from fmin up")
-    bins_per_octave: BinsPerOctave = Field(12, description="bins of an octave")
+    bins_per_octave: Annotated[int, Field(ge=1, le=120)] = Field(12, description="bins of an octave")
     tuning: Tuning | None = Field(
         0.0, description="deviation from 440 Hz in bins; null: estimated for each clip and channel"
     )
@@ -43,12 +35,12 @@ class CqtSettings(Frozen):
 
 
 @dataclass(frozen=True)
-class Cqt(FeatureByClip):
+class Cqt(FeatureOfConstantQ):
     """Compute magnitude or dB of a constant-Q transform, as librosa's `cqt`."""
 
     section = "cqt"
     settings = CqtSettings
-    libraries = ("librosa", "numpy", "scipy", "soxr")
+    bins_key, shorter_by = "n_bins", "bins_per_octave or filter_scale"
     meaning = "constant-Q transform"
 
     @property
@@ -60,34 +52,15 @@ class Cqt(FeatureByClip):
         return int(self.spec.n_bins)
 
     @property
-    def frames(self) -> Mapping[str, Any]:
-        return self._transform.frames
-
-    @property
-    def problem(self) -> tuple[str, str] | None:
-        transform = self._transform
-        match transform.problem:
-            case ("bins", text):
-                most = transform.most_bins
-                return "n_bins", f"{text}; " + (f"set n_bins: {most} or fewer" if most else "lower fmin")
-            case (_, text):
-                return "fmin", f"{text}; raise fmin, or lower bins_per_octave or filter_scale"
-        return None
-
-    @property
-    def min_samples(self) -> int:
-        return self._transform.min_samples
-
-    @property
-    def _transform(self) -> ConstantQ:
+    def transform(self) -> ConstantQ:
         s = self.spec
         return ConstantQ(
             self.sample_rate_hz, s.hop_length, s.fmin, s.n_bins, s.bins_per_octave, s.tuning, s.filter_scale
         )
 
     def compute(self, librosa: Any, y: Signal) -> Values:
-        given = self.spec.model_dump(exclude={"norm", "output", "top_db"})
-        magnitude: Values = np.abs(librosa.cqt(y, sr=self.sample_rate_hz, norm=norm_of(self.spec.norm), **given))
+        given = {key: value for key, value in self.arguments.items() if key not in ("output", "top_db")}
+        magnitude: Values = np.abs(librosa.cqt(y, sr=self.sample_rate_hz, **given))
         if self.spec.output == "magnitude":
             return magnitude
         level_db: Values = librosa.amplitude_to_db(magnitude, top_db=self.spec.top_db)

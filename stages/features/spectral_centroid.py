@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings, Signal, Values
+from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings
 
 
 class CentroidSettings(FrameSettings):
@@ -16,11 +15,7 @@ class CentroidSettings(FrameSettings):
 class SpectralCentroid(FeatureByClip):
     """Compute the mean frequency, weighted by magnitude, as librosa's `spectral_centroid`. That of digital silence is 0."""
 
-    section = "spectral_centroid"
+    section = function = "spectral_centroid"
     settings = CentroidSettings
     meaning = "mean frequency, weighted by magnitude; 0 in digital silence"
     unit = "Hz"
-
-    def compute(self, librosa: Any, y: Signal) -> Values:
-        values: Values = librosa.feature.spectral_centroid(y=y, sr=self.sample_rate_hz, **self.spec.framing)
-        return values

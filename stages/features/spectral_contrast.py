@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings, Signal, Values
+from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings
 
 
 class ContrastSettings(FrameSettings):
@@ -26,7 +26,7 @@ class ContrastSettings(FrameSettings):
 class SpectralContrast(FeatureByClip):
     """Compute how far peaks rise above valleys in each octave, as librosa's `spectral_contrast`."""
 
-    section = "spectral_contrast"
+    section = function = "spectral_contrast"
     settings = ContrastSettings
     meaning = "difference of peaks and valleys in bands of an octave"
 
@@ -55,16 +55,3 @@ class SpectralContrast(FeatureByClip):
                 f" {rate_hz} Hz end at {rate_hz / 2:g} Hz; " + (f"set n_bands: {most}" if most else "lower fmin")
             )
         return None
-
-    def compute(self, librosa: Any, y: Signal) -> Values:
-        spec = self.spec
-        values: Values = librosa.feature.spectral_contrast(
-            y=y,
-            sr=self.sample_rate_hz,
-            fmin=spec.fmin,
-            n_bands=spec.n_bands,
-            quantile=spec.quantile,
-            linear=spec.linear,
-            **spec.framing,
-        )
-        return values

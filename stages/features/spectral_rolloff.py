@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings, Signal, Values
+from clipmill.stages.features_by_clip import FeatureByClip, FrameSettings
 
 
 class RolloffSettings(FrameSettings):
@@ -20,13 +20,7 @@ class RolloffSettings(FrameSettings):
 class SpectralRolloff(FeatureByClip):
     """Compute the frequency up to which a share of all magnitudes lies, as librosa's `spectral_rolloff`. That of digital silence is 0."""
 
-    section = "spectral_rolloff"
+    section = function = "spectral_rolloff"
     settings = RolloffSettings
     meaning = "frequency up to which roll_percent of all magnitudes lie; 0 in digital silence"
     unit = "Hz"
-
-    def compute(self, librosa: Any, y: Signal) -> Values:
-        values: Values = librosa.feature.spectral_rolloff(
-            y=y, sr=self.sample_rate_hz, roll_percent=self.spec.roll_percent, **self.spec.framing
-        )
-        return values

@@ -5,30 +5,22 @@ Source: Harte, Sandler and Gasser, "Detecting harmonic change in musical audio",
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from clipmill.schemas.config.model import Frozen
-from clipmill.schemas.config.stft_config import Hop
+from clipmill.stages.feature_of_constant_q import ConstantQSettings, FeatureOfConstantQ
 from clipmill.stages.features.kernels.constant_q import ConstantQ
-from clipmill.stages.features_by_clip import FeatureByClip, Signal, Values
+from clipmill.stages.features_by_clip import Tuning
 
 _CLASSES = 12
 
 
-class TonnetzSettings(Frozen):
+class TonnetzSettings(ConstantQSettings):
     """Configure the constant-Q transform of which tonal centroids are computed, as `librosa.feature.tonnetz`."""
 
-    hop_length: Hop = Field(
-        512, description="samples from one frame to the next; fastest if it is a multiple of a large power of two"
-    )
-    fmin: Annotated[float, Field(ge=1, le=1e6)] | None = Field(
-        None, description="lowest frequency in Hz; null: C1, 32.7 Hz"
-    )
-    tuning: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+    tuning: Tuning | None = Field(
         None, description="deviation from 440 Hz in bins; null: estimated for each clip and channel"
     )
     n_octaves: Annotated[int, Field(ge=1, le=16)] = Field(7, description="octaves above fmin")
@@ -42,12 +34,12 @@ class TonnetzSettings(Frozen):
 
 
 @dataclass(frozen=True)
-class Tonnetz(FeatureByClip):
+class Tonnetz(FeatureOfConstantQ):
     """Compute tonal centroids: sine and cosine of fifths, minor thirds and major thirds, as librosa's `tonnetz`. Those of silence are 0."""
 
-    section = "tonnetz"
+    section = function = "tonnetz"
     settings = TonnetzSettings
-    libraries = ("librosa", "numpy", "scipy", "soxr")
+    bins_key, shorter_by = "n_octaves", "bins_per_octave"
     meaning = "tonal centroids: fifths, minor thirds, major thirds; two of each"
 
     @property
@@ -55,30 +47,11 @@ class Tonnetz(FeatureByClip):
         return 6
 
     @property
-    def frames(self) -> Mapping[str, Any]:
-        return self._transform.frames
+    def bins_of_key(self) -> int:
+        return int(self.spec.bins_per_octave)
 
     @property
-    def problem(self) -> tuple[str, str] | None:
-        transform = self._transform
-        match transform.problem:
-            case ("bins", text):
-                most = transform.most_bins // self.spec.bins_per_octave
-                return "n_octaves", f"{text}; " + (f"set n_octaves: {most} or fewer" if most else "lower fmin")
-            case (_, text):
-                return "fmin", f"{text}; raise fmin, or lower bins_per_octave"
-        return None
-
-    @property
-    def min_samples(self) -> int:
-        return self._transform.min_samples
-
-    @property
-    def _transform(self) -> ConstantQ:
+    def transform(self) -> ConstantQ:
         s = self.spec
         n_bins = s.n_octaves * s.bins_per_octave
         return ConstantQ(self.sample_rate_hz, s.hop_length, s.fmin, n_bins, s.bins_per_octave, s.tuning)
-
-    def compute(self, librosa: Any, y: Signal) -> Values:
-        values: Values = librosa.feature.tonnetz(y=y, sr=self.sample_rate_hz, **self.spec.model_dump())
-        return values

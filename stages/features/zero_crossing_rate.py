@@ -29,7 +29,7 @@ class ZeroCrossingSettings(Frozen):
 class ZeroCrossingRate(FeatureByClip):
     """Compute the share of samples at which the sign changes, as librosa's `zero_crossing_rate`."""
 
-    section = "zero_crossing_rate"
+    section = function = "zero_crossing_rate"
     settings = ZeroCrossingSettings
     meaning = "share of the frame's samples at which the sign changes"
 
@@ -38,5 +38,5 @@ class ZeroCrossingRate(FeatureByClip):
         return {"n_fft": self.spec.frame_length, "pad_mode": "edge"}
 
     def compute(self, librosa: Any, y: Signal) -> Values:
-        values: Values = librosa.feature.zero_crossing_rate(y, **self.spec.model_dump())
+        values: Values = librosa.feature.zero_crossing_rate(y, **self.arguments)
         return values
