@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from pathlib import Path
 
 from clipmill.schemas.errors import ClipmillError, ConfigError, os_error_code
@@ -16,14 +16,13 @@ def write_new_file(path: Path, text: str, force: bool) -> None:
     ConfigError : the file exists, and is not to be replaced
     ClipmillError : it cannot be written
     """
+    from clipmill.stages.storage.root import Root
+
     try:
-        if not force:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-            return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        if not path.parent.is_dir():  # a mistake in the path would create it
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
+        with Root(str(path.parent)).write(path.name, replace=force) as file:
+            file.write(text.encode())
     except FileExistsError:
         raise ConfigError(f"{path} exists and is not replaced; give another file, or --force", code="usage") from None
     except OSError as error:
