@@ -15,6 +15,7 @@ from conftest import run, tone, write_audio
 from test_audit import RATE, audited, beyond, built
 
 from clipmill.pipelines.audits.audit_kinds import Finding, Kind, KindTotal
+from clipmill.pipelines.audits.level_reference import compare_levels
 from clipmill.pipelines.audits.preset_packages import PACKAGES
 from clipmill.pipelines.audits.recutting import NOT_FINITE
 from clipmill.schemas import feature_presets
@@ -154,3 +155,14 @@ def test_the_tolerance_is_that_of_the_stored_precision() -> None:
     total.add("d", Finding(kind, 0.0400, slack=0.0156))
     found = total.to_dict()
     assert (found["worst"], found["beyond"]) == ("c", 1) and found["largest"] > found["tolerance"]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.9, 1.0, 1.9995, 2.5, 700.0])
+def test_levels_far_over_full_scale_are_compared_too(scale: float) -> None:
+    samples = (scale * np.sin(np.arange(4000) / 7)).astype(np.float32)[:, None]
+    wanted = 20 * np.log10(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
+    peak = 20 * np.log10(float(np.abs(samples).max()))
+    row = {"level_dbfs": float(wanted), "peak_dbfs": float(peak)}
+    level, top = compare_levels(row, samples, 8000, True)
+    assert level.difference < 1e-4 and top.difference < 1e-4
+    assert next(compare_levels({"level_dbfs": float(wanted) + 0.1}, samples, 8000, False)).is_beyond

@@ -21,19 +21,18 @@ def compare_levels(
     """Yield how a clip's level_dbfs, and its peak_dbfs where it is of these samples, differ from what pydub measures.
 
     pydub truncates the rms to a whole number, which is 0.03 dB at -40 dBFS. It gets the samples in 32 bits here, so that this does not
-    count: 16-bit ones times 2¹⁶, and floats times 2³⁰ and so 6 dB lower, since they may be beyond full scale.
+    count: 16-bit ones times 2¹⁶, and floats divided by the power of two above their peak, since they may be beyond full scale.
 
     samples : int16 or float32 [frames, channels]
     """
     is_whole = samples.dtype == np.int16
-    wide = (
-        samples.astype(np.int32) << 16
-        if is_whole
-        else np.rint(np.clip(samples, -1.999, 1.999) * float(1 << 30)).astype(np.int32)
-    )
-    if not is_whole and np.abs(samples).max(initial=0.0) >= 1.999:
-        return
-    offset_db = 0.0 if is_whole else _HALF_DB
+    if is_whole:
+        wide, offset_db = samples.astype(np.int32) << 16, 0.0
+    else:
+        _, exponent = np.frexp(np.abs(samples).max(initial=0.0))
+        halvings = max(1, int(exponent) + 1)  # one more than are needed, so that nothing is rounded to full scale
+        wide = np.rint(samples.astype(np.float64) * 2.0 ** (31 - halvings)).astype(np.int32)
+        offset_db = halvings * _HALF_DB
     segment = pydub_segment()(
         data=wide.astype("<i4").tobytes(), sample_width=4, frame_rate=rate_hz, channels=samples.shape[1]
     )
