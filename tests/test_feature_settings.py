@@ -82,6 +82,8 @@ def test_a_setting_that_does_not_fit_is_told_once_and_in_plain_words(written: st
 
 def test_the_summary_of_a_build_names_all_that_is_computed() -> None:
     given = config(log_mel=True, mfcc=False, chroma=True, cqt=None, tonnetz=False, spectral_contrast={"n_bands": 4})
+    (as_written,) = _asked({"features": {"log_mel": {}, "mfcc": None, "spectrogram": False, "dtype": "float16"}})
+    assert "; log_mel; parquet" in as_written
     (line,) = _asked(given.model_dump(mode="json"))
     assert "; log_mel, chroma, cqt, spectral_contrast; parquet" in line
     assert "; no features; " in _asked(config().model_dump(mode="json"))[0]

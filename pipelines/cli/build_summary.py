@@ -84,10 +84,10 @@ def errors(report: Report) -> list[Section]:
 
 
 def _is_made(name: str, settings: Any) -> bool:
-    """Return whether a key under `features` has something computed. Stages may be named with nothing behind the name."""
-    if name in ("device", "dtype"):
+    """Return whether a key under `features` has something computed. Only stages may be named with nothing behind the name."""
+    if name in ("device", "dtype") or settings is False:
         return False
-    return bool(settings) if name in ("spectrogram", "log_mel", "mfcc") else settings is not False
+    return settings is not None or name not in ("spectrogram", "log_mel", "mfcc")
 
 
 def _asked(config: Mapping[str, Any]) -> list[str]:
