@@ -33,6 +33,7 @@ from clipmill.pipelines.run.device_check import check_device
 from clipmill.pipelines.run.display import Progress, told
 from clipmill.pipelines.run.graph import device_here, output_root, run_graph, stages_of, whole_shard
 from clipmill.pipelines.run.guard import guarded
+from clipmill.pipelines.run.interrupts import check_interrupt
 from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import LocalTally, RayTally, Tallies, Watch
 from clipmill.pipelines.run.publishing import Built, publish_built
@@ -341,6 +342,7 @@ class Builder:
                 note.describe = lambda: display.text
                 # Closed before Ray is shut down, also on an interrupt: otherwise its threads would end the process.
                 for result in stack.enter_context(closing(results)):
+                    check_interrupt()
                     on_it = Spent.from_json(result["spent"])
                     made, key = result["commit"], result["key"]
                     commit = Commit.from_json(made.encode(), key) if made is not None else None

@@ -36,7 +36,10 @@ class Progress:
 
     @contextmanager
     def phase(self, step: str, text: str | Callable[[], str]) -> Iterator[None]:
-        """Show a text, or what a function returns, and the time that has passed while the block runs. step : a word such as plan"""
+        """Show a text, or what a function returns, and the time that has passed while the block runs. step : a word such as plan
+
+        An interrupt that was dropped before the block, or in it, is raised.
+        """
         check_interrupt()
         if isinstance(self._surface, Nowhere):
             yield
@@ -96,7 +99,6 @@ class Display:
         commit : None if there is none
         built : whether this build has made it
         """
-        check_interrupt()
         self._shards += 1
         self._failed += failed
         self._spent_on_shards += on_it
