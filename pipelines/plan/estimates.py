@@ -17,7 +17,6 @@ from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.columns import Column, describe_columns
 from clipmill.schemas.config import Config
 from clipmill.schemas.records import Snapshot
-from clipmill.stages.features.network import Models
 
 _FLAC = 0.5
 """Usual size relative to 16-bit PCM, for speech and environmental sound."""
@@ -161,8 +160,7 @@ def _bytes_per_second(config: Config) -> tuple[float, float]:
         n_bins = 1 + at_rate.spectrogram.n_fft // 2
         values += n_bins * rate_hz / at_rate.spectrogram.hop_length * (1 + features.names.count("phase"))
     for step in computed_steps(config):
-        if not isinstance(step.stage, Models):  # whose columns only the model itself knows
-            values += sum(map(_values_per_second, describe_columns(step.stage.fields)))
+        values += sum(map(_values_per_second, describe_columns(step.stage.fields)))
     n_formats = len(config.output.formats)
     return audio * n_formats, values * value_bytes * _PACKED * n_formats
 
