@@ -85,7 +85,7 @@ def test_one_is_printed_and_copied_and_nothing_is_overwritten(tmp_path: Path) ->
         (["../pyproject"], 2, "there is no recipe '../pyproject'"),
         (["--to", "x.yaml"], 2, "--to needs the name of a recipe"),
         (["esc50", "--force"], 2, "--force needs --to FILE"),
-        (["esc50", "--to", "gone/x.yaml"], 1, "cannot write gone/x.yaml: No such file or directory"),
+        (["esc50", "--to", "gone/x.yaml"], 1, "cannot write gone/x.yaml: there is no folder gone"),
     ],
 )
 def test_what_cannot_be_done_is_told(
