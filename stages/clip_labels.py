@@ -15,7 +15,13 @@ from clipmill.schemas.config.label_config import ByOverlap, From
 from clipmill.schemas.units import to_samples
 
 _OPEN_END = 1 << 62
+# Rows that overlap each other are listed by each other's clips, which takes the square of their number in memory.
+_MOST, _MOST_PER_S = 1000, 100
 Times = tuple[float | None, float | None]
+
+
+class TooManyEventsError(Exception):
+    """More rows overlap a clip than it may list."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,19 @@ class ClipLabels:
 
         start, stop : of the clip in the recording, in samples, half-open, without padding
         lane : its channel, counted from 0, None for all
+
+        Raises
+        ------
+        TooManyEventsError : more is heard in it than a clip may list
         """
         first, last = np.maximum(self._starts, start), np.minimum(self._ends, stop)
         is_heard = last > first
         if lane is not None:
             is_heard &= (self._channels == 0) | (self._channels == lane + 1)
+        if (n := int(np.count_nonzero(is_heard))) > _MOST:
+            seconds = (stop - start) / self._rate_hz
+            if n > (most := _MOST + int(_MOST_PER_S * seconds)):
+                raise TooManyEventsError(f"{n:,} rows overlap {seconds:.1f} s; at most {most:,} are listed")
         heard = [
             (self._events[i], int(first[i]), int(last[i]), int(self._lengths[i])) for i in np.flatnonzero(is_heard)
         ]

@@ -18,7 +18,7 @@ from clipmill.schemas.reasons import Reason
 from clipmill.schemas.tables import CLIPS, ITEM_COLUMNS
 from clipmill.schemas.units import FULL_SCALE, SATURATED, to_pcm16, to_samples
 from clipmill.stages.arrow_rows import list_values
-from clipmill.stages.clip_labels import ClipLabels, Labelling, is_beyond
+from clipmill.stages.clip_labels import ClipLabels, Labelling, TooManyEventsError, is_beyond
 from clipmill.stages.clip_samples import nullable_floats
 from clipmill.stages.clipping import COLUMNS, FullScale
 from clipmill.stages.spans import Clip, fixed_clip, windows
@@ -27,6 +27,7 @@ from clipmill.stages.tail_noise import white_noise
 
 _OPEN_END = 1 << 62
 _TABLE_BYTES = 4 << 20
+_EVENT_BYTES = 200  # that an event takes as Python objects
 CLIPPING = COLUMNS.names[0]
 """Column of chunks that is there if the measure `clipping` is asked for."""
 
@@ -88,6 +89,11 @@ class Segment(Stage):
             "the clip is longer than segment.max_clip_s",
             "cut it into windows, or raise segment.max_clip_s",
         ),
+        Reason(
+            "clip_too_many_events",
+            "more annotation rows overlap the clip than it may list, so that many clips that overlap each other would list them all",
+            "correct the rows, whose times or time_unit may be wrong",
+        ),
         Reason("clip_empty", "the range contains no sample at the target rate", "correct the row"),
         Reason("clip_not_finite", "samples are not finite numbers", "repair the recording"),
         Reason("recording_rejected", "the annotation's recording was rejected", "see the recording's own rejection"),
@@ -121,6 +127,7 @@ class Segment(Stage):
             for row in cutter.rows():
                 rows.append({**identity, **row})
                 n_bytes += len(row.get("pcm") or b"") + 4 * len(row.get("samples", ()))
+                n_bytes += _EVENT_BYTES * len(row.get("events") or ())
                 if n_bytes >= _TABLE_BYTES:
                     yield _table(rows, counts_clipping)
                     rows, n_bytes = [], 0
@@ -300,7 +307,10 @@ class _Cutter:
         stretch = slice(clip.start - self.offset, clip.stop - self.offset)
         place = stretch if lane is None else (stretch, slice(lane, lane + 1))
         y = self.samples[place]
-        labels = self._labels(clip, annotation, lane)
+        try:
+            labels = self._labels(clip, annotation, lane)
+        except TooManyEventsError as error:
+            return self._reject_clip(nominal_start_s, annotation, "clip_too_many_events", str(error), lane)
         if (
             self.source.labelling is not None
             and self.source.labelling.drops_none
