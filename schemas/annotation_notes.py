@@ -13,6 +13,10 @@ ANNOTATION_NOTES = {
         "rows have more cells than the header has columns, and the extra cells are ignored; quote cells that contain the delimiter",
     ),
     "empty_sidecars": ("recording has an annotation file without rows", "recordings have an annotation file without rows"),
+    "rows_without_event": (
+        "row names a recording and no event: nothing is to be heard in it",
+        "rows name a recording and no event: nothing is to be heard in it",
+    ),
     "files_read_unquoted": (
         "annotation file has quotes that do not pair up; they were read as text (annotations.quote)",
         "annotation files have quotes that do not pair up; they were read as text (annotations.quote)",

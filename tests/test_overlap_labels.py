@@ -284,6 +284,60 @@ def test_files_without_rows_give_clips_without_labels(tmp_path: Path, make_confi
     assert {row["recording_id"]: row["labels"] for row in rows} == {"s0/a.wav": ["dog"], "s0/b.wav": ["cat"]}
 
 
+@pytest.mark.parametrize("windows", [True, False])
+def test_rows_with_a_name_alone_say_that_nothing_is_heard(
+    windows: bool, tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    for name in "abcd":
+        write_audio(tmp_path / f"in/{name}.wav", tone(1.0, RATE, seed=ord(name)), RATE)
+    rows = [("a", 0, 1, "dog"), ("b", "", "", ""), ("c", "", "", "cat"), ("c", 0, 1, "cat"), ("gone", "", "", "")]
+    write_rows(tmp_path / "in/rows.csv", rows, "file,start,end,label")
+    heard = {"label": {"by_overlap": True, "none": "nothing"}}
+    cut = {"segment": {"mode": "annotation"}, "label": {"from": "annotation"}}
+    source = {"root": tmp_path / "in", "annotations": table(), **(heard if windows else cut)}
+    config = make_config(source, audio={"sample_rate_hz": RATE}, limits={"max_rejected_share": 1})
+    said = run("build", config)
+    assert "1 row names a recording and no event: nothing is to be heard in it" in said
+    assert f"4 listed = {3 if windows else 2} used + 0 rejected + {1 if windows else 2} without annotations" in said
+    found = open_dataset(tmp_path / "out").manifest().to_pylist()
+    labels = {row["recording_id"]: row["labels"] if windows else row["label"] for row in found}
+    expected = {"s0/a.wav": "dog", "s0/c.wav": "cat"}
+    assert labels == ({**{k: [v] for k, v in expected.items()}, "s0/b.wav": ["nothing"]} if windows else expected)
+    rejected = {(row["reason"], row["line"]) for row in open_dataset(tmp_path / "out").rejections().to_pylist()}
+    assert rejected == {("annotation_not_a_number", 4), ("recording_not_found", 6)}
+    assert "0 to build" in run("plan", config)
+
+
+def test_sidecars_of_blank_rows_say_that_nothing_is_heard(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    write_audio(tmp_path / "in/a.wav", tone(1.0, RATE), RATE)
+    (tmp_path / "in/a.csv").write_text("start,end,label,by\n,,,me\n")
+    columns = {"start": "start", "end": "end", "label": "label"}
+    annotations = {"sidecar": "{stem}.csv", "columns": columns}
+    source = {"root": tmp_path / "in", "annotations": annotations, "label": {"by_overlap": True, "none": "nothing"}}
+    run("build", config := make_config(source, audio={"sample_rate_hz": RATE}))
+    assert [row["labels"] for row in open_dataset(tmp_path / "out").manifest().to_pylist()] == [["nothing"]]
+    cut = {**source, "segment": {"mode": "annotation"}, "label": {"from": "annotation"}}
+    config = make_config(cut, audio={"sample_rate_hz": RATE})
+    assert "1 row names a recording and no event" in run("build", config, code=1)
+
+
+def test_rows_that_all_overlap_each_other_are_listed_up_to_a_limit(
+    tmp_path: Path, make_config: Callable[..., Path]
+) -> None:
+    place = tmp_path / "in"
+    rows = []
+    for name, n in {"few": 1100, "many": 1101}.items():
+        write_audio(place / f"{name}.wav", tone(1.0, RATE), RATE)
+        rows += [(name, 0, f"{1 - i * 1e-6:.6f}", "dog") for i in range(n)]
+    write_rows(place / "rows.csv", rows)
+    source = {"root": place, "annotations": table(), "label": {"by_overlap": True}}
+    (commit,) = build_here(make_config(source, audio={"sample_rate_hz": RATE}))
+    (row,) = stored_rows(tmp_path / "out", [commit])
+    assert (Path(row["recording_id"]).stem, row["labels"]) == ("few", ["dog"])
+    ((reason, detail),) = [(r["reason"], r["detail"]) for r in commit.rejections]
+    assert (reason, detail) == ("clip_too_many_events", "1,101 rows overlap 1.0 s; at most 1,100 are listed")
+
+
 def test_fields_of_rows_are_those_of_the_recording_where_all_rows_agree(
     tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:

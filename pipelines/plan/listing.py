@@ -12,6 +12,7 @@ from clipmill.pipelines.plan.annotations.annotated import Annotated, M, Rows, Un
 from clipmill.pipelines.plan.annotations.sidecars import Sidecars
 from clipmill.pipelines.plan.inventory import Inventory, passed_over_text, take_inventory
 from clipmill.pipelines.plan.label_maps import with_label_map
+from clipmill.schemas.annotation_notes import annotation_note
 from clipmill.schemas.config import Source
 from clipmill.schemas.config.label_config import From
 from clipmill.schemas.config.split_config import Split
@@ -91,15 +92,17 @@ class Listing:
             return
         where = source.annotations.sidecar or source.annotations.table
         under = source.annotations.root or source.root
-        n_empty = annotated.noted["empty_sidecars"]
-        if n_empty and isinstance(source.label, From) and source.label.by_overlap is not None:
-            return  # an empty file says that nothing was heard
+        n_empty, n_blank = annotated.noted["empty_sidecars"], annotated.noted["rows_without_event"]
+        if (n_empty or n_blank) and isinstance(source.label, From) and source.label.by_overlap is not None:
+            return  # it says that nothing was heard
         header = (
             " (header: true takes the first row for a header)"
             if source.annotations.format == "csv" and source.annotations.header
             else ""
         )
         empty = f"; for {counted(n_empty, 'recording')} that file has no rows{header}" if n_empty else ""
+        if n_blank:
+            empty += f"; {annotation_note('rows_without_event', n_blank)}"
         raise ClipmillError(
             f"source {source.name!r}: none of {counted(n, 'recording')} under {under} has an annotation in {where!r}{empty}"
             f"{self._first_stray()}; check annotations"

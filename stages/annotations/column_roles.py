@@ -169,6 +169,7 @@ class Columns:
             self._too_wide(row, cells, len(self.header))
         if self._timed and row.reason is None:
             self.times.read(row, cells)
+            row.is_blank = row.reason is not None and not any(cells[at] for _, at in self._needed)
         if self._channel is not None and row.reason is None:
             self._choose_channel(row, cells[self._channel])
         return row

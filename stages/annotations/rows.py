@@ -58,6 +58,7 @@ class Row:
     reason : set if the row is rejected; detail : what is wrong with it
     noted : codes of notes on how it was read, of `clipmill.schemas.annotation_notes`
     place : where it is in the file, or in which of several, if its line does not say that
+    is_blank : whether it has nothing where times, labels and fields are: nothing is to be heard in its recording
     """
 
     line: int
@@ -71,6 +72,7 @@ class Row:
     channel: int | None = None
     noted: tuple[str, ...] = ()
     place: str = ""
+    is_blank: bool = False
 
     @property
     def fields(self) -> dict[str, str]:

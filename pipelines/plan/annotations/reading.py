@@ -90,7 +90,7 @@ def read_content(content: Content, spec: Annotations, path: str = "") -> Reading
         if len(content) > MAX_SIDECAR_BYTES:
             raise UnreadableError(f"more than {MAX_SIDECAR_BYTES} bytes")
         sheet = find_format(spec.format).open(content, spec, path)
-        rows = [row for _, row in sheet]
+        read = [row for _, row in sheet]
     except SettingError as error:
         return Reading(None, "annotation_unreadable", str(error), under=error.under)
     except AmbiguousError as error:
@@ -98,6 +98,9 @@ def read_content(content: Content, spec: Annotations, path: str = "") -> Reading
     except (UnreadableError, PermissionError, FileNotFoundError) as error:
         return Reading(None, "annotation_unreadable", str(error), is_lasting=is_lasting)
     noted: Counter[str] = Counter(sheet.noted)
-    if not rows:
+    rows = [row for row in read if not row.is_blank]
+    if len(rows) < len(read):
+        noted["rows_without_event"] = len(read) - len(rows)
+    if not read:
         noted["empty_sidecars"] += 1
     return Reading(rows, noted=dict(noted), unnamed_roles=sheet.unnamed_roles)

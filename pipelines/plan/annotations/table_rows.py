@@ -253,6 +253,8 @@ def _join_rows(
                 )
                 continue
             if path is None:
+                if row.is_blank:  # without times, but that is not what is wrong with it
+                    row.reason = row.detail = None
                 if n == 0 and sheet.header is None and reason == "recording_not_found" and _is_header(wanted, cells):
                     row.reason, row.detail = (
                         "annotation_is_header",
@@ -264,7 +266,11 @@ def _join_rows(
                 annotated.strays.append(Stray(source.name, table, row, tuple(wanted), reason))
                 continue
         rows = annotated.by_path.get(path)
-        if rows is None:
+        if row.is_blank:
+            annotated.noted["rows_without_event"] += 1
+            if rows is None and source.labels_by_overlap:
+                annotated.by_path[path] = []
+        elif rows is None:
             annotated.by_path[path] = [(table, row)]
         else:
             rows.append((table, row))
