@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import tarfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,12 @@ from conftest import tone, write_audio
 
 from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import load, loads
+from clipmill.pipelines.exports import FORMATS, ClipCount, format_of, kaldi
+from clipmill.pipelines.exports.snapshot_export import export_snapshot
+from clipmill.pipelines.exports.wav_files import write_wav
+from clipmill.pipelines.run import display
 from clipmill.pipelines.run.build import build
+from clipmill.stages.storage.root import Root
 from clipmill.stages.write.encode import decode_clip
 
 Rows = dict[str, dict[str, Any]]
@@ -280,6 +287,40 @@ def test_other_roots_fields_and_snapshots(
         assert done.exit_code == 0, done.output
     assert there.exists("README.md") and there.exists("exports/csv-000001/train.csv")
     assert [n for n in there.names("exports/lhotse-000001/train") if n.startswith("cuts.")]
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if format_of(name).copies_audio])
+def test_formats_that_copy_the_audio_count_the_clips(name: str, dataset: Path, rows: Rows, tmp_path: Path) -> None:
+    for package in format_of(name).needs:
+        pytest.importorskip(package)
+    count = ClipCount()
+    export_snapshot(Root(str(dataset)), name, target=str(tmp_path / name), count=count)
+    assert (count.done, count.total, str(count)) == (len(rows), len(rows), "16 of 16 clips")
+
+
+def test_an_export_shows_how_many_clips_are_written(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    class Recorder:
+        def show(self, step: str, share: float | None, lines: Sequence[str], line: str) -> None:
+            shown.append(f"{step}: {line}")
+
+        def close(self) -> None:
+            pass
+
+    def slowly(*args: Any) -> str:
+        time.sleep(0.01)
+        return write_wav(*args)
+
+    monkeypatch.setattr(display, "_POLL_S", 0.001)
+    monkeypatch.setattr(display, "choose_surface", lambda quiet: display.Nowhere() if quiet else Recorder())
+    monkeypatch.setattr(kaldi, "write_wav", slowly)
+    assert export(dataset, "kaldi", "--to", str(tmp_path / "to")).exit_code == 0
+    assert any(line.startswith("export: 9 of 16 clips, ") for line in shown), shown
+    shown.clear()
+    assert export(dataset, "kaldi", "--to", str(tmp_path / "to2"), "--json").exit_code == 0 and not shown
 
 
 def test_clips_that_are_in_tar_shards_alone(dataset: Path, rows: Rows, tmp_path: Path) -> None:

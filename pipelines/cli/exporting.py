@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 from clipmill.pipelines.cli.command_line import (
     YamlText,
     dataset_at,
+    hides_progress,
     json_option,
     number_option,
     reported,
@@ -116,7 +117,9 @@ def export(
     as_json: bool,
 ) -> None:
     """Write files with which other libraries read a snapshot."""
+    from clipmill.pipelines.exports import ClipCount
     from clipmill.pipelines.exports.snapshot_export import export_snapshot
+    from clipmill.pipelines.run.display import Progress
 
     given: dict[str, Any] = {}
     for key, value in options:
@@ -125,16 +128,19 @@ def export(
         given[key] = value
     if push:
         given["push"] = True
-    result = export_snapshot(
-        dataset_at(root),
-        format,
-        number=number,
-        target=target,
-        text=text,
-        where=where,
-        replace=replace,
-        options=given,
-    )
+    count = ClipCount()
+    with Progress(hides_progress(False, as_json)).phase("export", lambda: str(count)):
+        result = export_snapshot(
+            dataset_at(root),
+            format,
+            number=number,
+            target=target,
+            text=text,
+            where=where,
+            replace=replace,
+            options=given,
+            count=count,
+        )
     if as_json:
         say_json(result.to_dict())
         return

@@ -10,6 +10,7 @@ import click
 from clipmill.pipelines.cli.command_line import (
     WholeNumber,
     dataset_at,
+    hides_progress,
     json_option,
     reported,
     root_argument,
@@ -35,9 +36,12 @@ def gc(root: str, keep: int | None, delete: bool, as_json: bool) -> None:
     """
     from clipmill.pipelines.cli.removal_wording import describe_garbage
     from clipmill.pipelines.dataset.gc import collect, find_garbage
+    from clipmill.pipelines.run.display import Progress
 
     place = dataset_at(root)
-    garbage = collect(place, keep) if delete else find_garbage(place, keep)
+    doing = "removing what nothing needs" if delete else "looking for what nothing needs"
+    with Progress(hides_progress(False, as_json)).phase("gc", doing):
+        garbage = collect(place, keep) if delete else find_garbage(place, keep)
     if as_json:
         say_json({**garbage.to_dict(), "removed": delete})
     else:

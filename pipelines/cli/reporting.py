@@ -9,6 +9,7 @@ import click
 from clipmill.pipelines.cli.command_line import (
     WholeNumber,
     dataset_at,
+    hides_progress,
     json_option,
     number_option,
     reported,
@@ -95,6 +96,7 @@ def report(
     from clipmill.pipelines.dataset.records_io import read_snapshot
     from clipmill.pipelines.reports.amounts import size_text
     from clipmill.pipelines.reports.report_file import Asked, write_report
+    from clipmill.pipelines.run.display import Progress
 
     if serve and to is not None:
         raise click.UsageError("--to writes a file and --serve shows a page; give one of them")
@@ -105,7 +107,9 @@ def report(
         _serve(Published(place, read_snapshot(place, number)), port, marks_in, as_json)
         return
     asked = Asked(by, per_label, seconds, max_mb, seed, against, near_duplicates)
-    done = write_report(Published(place, read_snapshot(place, number)), to, asked)
+    doing = "decoding clips, comparing recordings" if near_duplicates else "reading clips"
+    with Progress(hides_progress(False, as_json)).phase("report", doing):
+        done = write_report(Published(place, read_snapshot(place, number)), to, asked)
     if as_json:
         say_json(done.to_dict())
         return

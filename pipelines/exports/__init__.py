@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from clipmill.pipelines.exports.export_format import Format
-from clipmill.pipelines.read.clip_source import clip_rows
+from clipmill.pipelines.read.clip_source import clip_rows, clips
 from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ConfigError
 from clipmill.schemas.label_columns import LABELS_COLUMN
 from clipmill.schemas.names import transcript_field
+from clipmill.schemas.plural import counted
 from clipmill.schemas.thresholds import Thresholds
 from clipmill.stages.storage.failures import describe_os_error
 from clipmill.stages.storage.root import Root
@@ -23,6 +24,22 @@ if TYPE_CHECKING:
     from clipmill.pipelines.dataset.published import Published
 
 Options = TypeVar("Options", bound=Frozen)
+
+
+@dataclass
+class ClipCount:
+    """How far an export is.
+
+    done : clips that were written, of `total` in the snapshot, of which --where can leave some out
+    """
+
+    done: int = 0
+    total: int = 0
+
+    def __str__(self) -> str:
+        if not self.done:  # formats that name the shards as they are write no clips
+            return "writing"
+        return f"{self.done:,} of {counted(self.total, 'clip')}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,7 @@ class Export:
     options : those that only the format has; None: their defaults
     address : what `--to` names where a format's place is a service
     planned : what would be done, a line each, by an export that was not told to do it
+    count : counts the clips that `clips` yields
 
     Raises
     ------
@@ -51,6 +69,7 @@ class Export:
     options: Frozen | None = None
     address: str = ""
     planned: list[str] = field(default_factory=list)
+    count: ClipCount = field(default_factory=ClipCount)
 
     def __post_init__(self) -> None:
         known = self.published.snapshot.fields
@@ -71,6 +90,12 @@ class Export:
         if self.where is None:
             return splits
         return [s for s in splits if next(clip_rows(self.published, s, self.where), None) is not None]
+
+    def clips(self, split: str, features: bool = False, images: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the clips of a split that are asked for, with their audio, as `clipmill.pipelines.read.clip_source.clips` does."""
+        for row in clips(self.published, split, features, self.where, images):
+            yield row
+            self.count.done += 1
 
     @property
     def text_field(self) -> str:

@@ -19,7 +19,7 @@ from clipmill.pipelines.exports.csv import clip_table
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.folder_names import folder_names, label_of
 from clipmill.pipelines.exports.wav_files import as_wav
-from clipmill.pipelines.read.clip_source import clip_rows, clips
+from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.export_marks import CARD_MARK
@@ -102,7 +102,7 @@ def export(asked: Export) -> list[str]:
     named = folder_names(counts)
     with clip_table(asked, "clips.csv", ("file",), without=("shard",)) as write:
         for split in asked.splits:
-            for row in clips(asked.published, split, where=asked.where, images=options.files == "png"):
+            for row in asked.clips(split, images=options.files == "png"):
                 for folder in _folders_of(asked, options, row, named):
                     path = "/".join(filter(None, (split, folder, f"{row['clip_id']}.{options.files}")))
                     with asked.open(path) as stream:

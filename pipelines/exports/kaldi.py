@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.wav_files import write_wav
-from clipmill.pipelines.read.clip_source import clip_rows, clips
+from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.keys import digest
 
@@ -46,7 +46,7 @@ def export(asked: Export) -> list[str]:
     written = []
     for split in asked.splits:
         all_of_them = []
-        for row in clips(asked.published, split, where=asked.where):
+        for row in asked.clips(split):
             speaker, path = _speaker(asked, row), write_wav(asked, split, row)
             name, length = f"{speaker}-{row['clip_id']}", f"{row['duration_s']:.6f}"
             all_of_them.append(_Utterance(name, speaker, path, length, _words(asked, row)))

@@ -238,6 +238,7 @@ def _batches(
             else:
                 columns.append(pa.array([row[field.name] for row in batch], field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        asked.count.done += len(batch)
 
 
 def _feature(field: pa.Field, arrays: list[Any]) -> pa.Array:

@@ -24,7 +24,6 @@ from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.target import UNFINISHED
-from clipmill.pipelines.read.clip_source import clips
 from clipmill.pipelines.read.selection import thresholds_for
 from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ClipmillError
@@ -82,7 +81,7 @@ class StoredCuts:
 
     def __iter__(self) -> Iterator[Any]:
         names = self._asked.published.feature_names
-        for row in clips(self._asked.published, self._split, features=True, where=self._asked.where):
+        for row in self._asked.clips(self._split, features=True):
             yield _cut(self._asked, row, names)
 
 
@@ -139,7 +138,7 @@ def _write_shar(asked: Export, split: str, place: Path) -> None:
         folder, fields=dict.fromkeys(names, "numpy"), shard_size=_CLIPS_A_FILE, warn_unused_fields=False
     )
     with recordings, others:
-        for row in clips(asked.published, split, features=True, where=asked.where):
+        for row in asked.clips(split, features=True):
             with legible(asked.published.root, row["shard"]):
                 decode_waveform(row["audio"])  # or damage would go unnoticed: the bytes are only copied
             cut = _cut(asked, row, names)

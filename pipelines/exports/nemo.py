@@ -10,7 +10,7 @@ from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.addresses import beside, note_cut
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.wav_files import wav_path, write_wav
-from clipmill.pipelines.read.clip_source import clip_rows, clips
+from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.stages.write.encode import codec_of
 
 FORMAT = Format("JSONL manifests of the tar shards, or of WAV files if there are no tar shards")
@@ -46,7 +46,7 @@ def export(asked: Export) -> list[str]:
 
 
 def _of_files(asked: Export, split: str) -> Iterator[str]:
-    for row in clips(asked.published, split, where=asked.where):
+    for row in asked.clips(split):
         address = write_wav(asked, split, row)
         yield _line(asked, row, wav_path(split, row) if asked.target.is_local else address)
 

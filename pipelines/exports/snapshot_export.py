@@ -10,7 +10,7 @@ from typing import Any
 from clipmill.pipelines.dataset.notes import refuse_while_collecting
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.records_io import read_snapshot
-from clipmill.pipelines.exports import Export, exporter, format_of
+from clipmill.pipelines.exports import ClipCount, Export, exporter, format_of
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.target import check_made, claimed, target_root
 from clipmill.pipelines.read.selection import thresholds_for
@@ -60,6 +60,7 @@ def export_snapshot(
     where: Any = None,
     replace: bool = False,
     options: Mapping[str, Any] | None = None,
+    count: ClipCount | None = None,
 ) -> Exported:
     """Write what other libraries need to read a snapshot.
 
@@ -73,6 +74,7 @@ def export_snapshot(
     where : only clips within thresholds on their columns, as in `{"snr_db": {"min": 15}}`; not for formats that name whole shards
     replace : remove what an earlier export has left in the folder
     options : those that only this format has, by name
+    count : counts the clips while they are written
 
     Raises
     ------
@@ -93,7 +95,9 @@ def export_snapshot(
         thresholds_for(published, where),
         options=chosen,
         address=(target or "") if is_service else "",
+        count=count or ClipCount(),
     )
+    asked.count.total = published.snapshot.counts.clips_stored
     _check_not_empty(published, asked)
     if is_service and not target:
         raise ConfigError(f"{format} needs --to {about.address}", code="usage")

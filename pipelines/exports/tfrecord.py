@@ -16,7 +16,6 @@ from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.feature_shapes import common_shapes
 from clipmill.pipelines.exports.tf_examples import MAX_RECORD_BYTES, Values, encode_example, write_record
-from clipmill.pipelines.read.clip_source import clips
 from clipmill.schemas.columns import measured_fields
 from clipmill.schemas.config.model import Frozen
 from clipmill.schemas.errors import ClipmillError
@@ -79,9 +78,7 @@ def export(asked: Export) -> list[str]:
         n_labelled = 0
         with contextlib.ExitStack() as stack:
             stream: IO[bytes] | None = None
-            for row in clips(
-                asked.published, split, features=True, where=asked.where, images=asked.published.has_images
-            ):
+            for row in asked.clips(split, features=True, images=asked.published.has_images):
                 content = encode_example(dict(_features(asked, row, plain, options.audio, ids, dtypes)))
                 if len(content) > MAX_RECORD_BYTES:
                     raise ClipmillError(

@@ -13,7 +13,7 @@ import numpy as np
 from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.exports.wav_files import write_wav_to
-from clipmill.pipelines.read.clip_source import clip_rows, clips
+from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.config.text_config import RAW_TEXT
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.names import TRANSCRIPT_FIELDS
@@ -65,7 +65,7 @@ def export(asked: Export) -> list[str]:
 def _lines(asked: Export, split: str, ids: dict[str, int]) -> Iterator[str]:
     """Yield the lines of a split, and write each clip's files before its line."""
     has_mels = _MEL in asked.published.feature_names
-    for row in clips(asked.published, split, features=has_mels, where=asked.where):
+    for row in asked.clips(split, features=has_mels):
         if not (text := _text(asked, row)):
             continue
         path = f"wavs/{row['clip_id']}.wav"
