@@ -74,6 +74,11 @@ class ShardSet:
         """Keys of the shards, sorted."""
         return sorted(self._entries)
 
+    @property
+    def fresh_keys(self) -> list[str]:
+        """Keys of the shards that the last index does not have, sorted."""
+        return sorted(self._fresh)
+
     def add(self, commit: Commit) -> None:
         """Add a shard by its record."""
         content = commit.content

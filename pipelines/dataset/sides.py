@@ -8,10 +8,10 @@ so only the others are read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from clipmill.pipelines.dataset.index_parts import in_turn, shards_of
+from clipmill.pipelines.dataset.index_parts import StoredPart, in_turn, shards_of
 from clipmill.pipelines.dataset.outcomes import recordings_of
 from clipmill.pipelines.dataset.records_io import sound_commits
 from clipmill.pipelines.dataset.shard_set import ShardSet, parts_of
@@ -84,11 +84,14 @@ def compare(before: Iterable[Placement], after: Iterable[Placement]) -> SideChan
     return changes
 
 
-def built_changes(root: Root, last: Snapshot, shards: ShardSet) -> SideChanges:
-    """Return which recordings of the last snapshot are in another split in the shards of a build."""
+def built_changes(root: Root, last: Snapshot, shards: ShardSet, shared: Collection[str] = ()) -> SideChanges:
+    """Return which recordings of the last snapshot are in another split in the shards of a build.
+
+    shared : ids of the parts of the last index that the build's index has as well, in which there are no other shards
+    """
     keys, known = shards.keys, set(last.commits)
     added = [Shard.of(Commit.from_content(shards.content_of(key))) for key in keys if key not in known]
-    removed, n_unreadable = find_removed_shards(root, last, set(keys))
+    removed, n_unreadable = find_removed_shards(root, last, set(keys), shared)
     changes = changes_between(root, removed, added)
     changes.shards_unknown += n_unreadable
     return changes
@@ -105,8 +108,13 @@ def changes_between(root: Root, removed: Sequence[Shard], added: Sequence[Shard]
     return changes
 
 
-def find_removed_shards(root: Root, last: Snapshot, keys: set[str]) -> tuple[list[Shard], int]:
-    """Return the shards of a snapshot that are not among the keys, and the number of those that cannot be read."""
+def find_removed_shards(
+    root: Root, last: Snapshot, keys: set[str], shared: Collection[str] = ()
+) -> tuple[list[Shard], int]:
+    """Return the shards of a snapshot that are not among the keys, and the number of those that cannot be read.
+
+    shared : ids of parts of its index that are known to hold none
+    """
     removed = set(last.commits) - keys
     if not removed:
         return [], 0
@@ -115,6 +123,8 @@ def find_removed_shards(root: Root, last: Snapshot, keys: set[str]) -> tuple[lis
     else:
         shards = []
         for part in parts_of(root, last):
+            if isinstance(part, StoredPart) and part.part.id in shared:
+                continue
             with contextlib.suppress(ClipmillError):  # those of a damaged part are counted below
                 keys_in = part.table("shards", ["key"])["key"].to_pylist()
                 if removed.intersection(keys_in):

@@ -6,21 +6,20 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from clipmill.pipelines.chain import DERIVED_STAGES, Chain
-from clipmill.pipelines.dataset.records_io import read_snapshot, snapshot_numbers, sound_commits
+from clipmill.pipelines.dataset.records_io import sound_commits
 from clipmill.pipelines.plan.excluded import excluded_in
 from clipmill.pipelines.plan.planning import Plan
 from clipmill.schemas.errors import DonorError
-from clipmill.schemas.records import Commit
+from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.reread import Reread
 from clipmill.stages.storage.root import Root
 
 
-def find_donors(root: Root, plan: Plan, chain: Chain) -> dict[str, str]:
-    """Return the keys of the last snapshot's shards from whose clips planned shards can be made, by clips key."""
-    numbers = snapshot_numbers(root)
-    if not numbers:
+def find_donors(root: Root, plan: Plan, last: Snapshot | None, chain: Chain) -> dict[str, str]:
+    """Return the keys of a snapshot's shards from whose clips planned shards can be made, by clips key. last : the snapshot"""
+    if last is None:
         return {}
-    others = set(read_snapshot(root, numbers[-1]).commits) - set(plan.keys)
+    others = set(last.commits) - set(plan.keys)
     wanted = set(plan.table["clips_key"].unique().to_pylist()) - {""}
     excluded: dict[str, frozenset[str]] = {}
     for i in range(len(plan.keys)) if plan.excluded else ():

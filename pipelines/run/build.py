@@ -38,6 +38,7 @@ from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import LocalTally, RayTally, Tallies, Watch
 from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
+from clipmill.pipelines.run.sandbox import launch
 from clipmill.pipelines.run.scratch import Aside, check_kind, limited
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.pipelines.run.work_order import work_order
@@ -120,6 +121,7 @@ class Builder:
     marks: dict[str, Mark]
     _kept: KeptParts
     _forgotten: Forgotten
+    _seen_at_s: float
 
     def __init__(
         self, file: ConfigFile, workers: int | None, address: str | None, quiet: bool, aside: Aside | None = None
@@ -279,7 +281,7 @@ class Builder:
 
     def subtract(self) -> list[int]:
         """Find out which planned shards are committed, and return the indices of those that are not, or are damaged."""
-        self.marks = read_marks(self.root)
+        self.marks, self._seen_at_s = read_marks(self.root), time.monotonic()
         found = find_committed(
             self.root,
             parts_of(self.root, self.last) if self.last is not None and self.last.format_version > 1 else [],
@@ -321,7 +323,7 @@ class Builder:
         other: list[str] = []
         if not todo:
             return other
-        donors = find_donors(self.root, self.plan, chain_of(self._file.config))
+        donors = find_donors(self.root, self.plan, self.last, chain_of(self._file.config))
         shards = [self.plan.shard(i) for i in todo]
         shards = [with_donor(s, d) if (d := donors.get(s["clips_key"][0].as_py())) else s for s in shards]
         shards = [self._with_expected(s) for s in shards]
@@ -393,6 +395,8 @@ class Builder:
         stack.enter_context(worker_environment())
         tally = LocalTally()
         with self._progress.phase("build", "loading libraries"):
+            if any(shard["donor"].null_count for shard in shards):  # the others are made from committed clips
+                launch()
             stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
         run = ReportingTask(whole_shard(stages, Watch(tally)), logged=False)
         return (check_row(row) for shard in shards for row in run(shard).to_pylist()), tally
@@ -418,7 +422,7 @@ class Builder:
         -------
         False if another snapshot was published since `look_at_newest`, so that the plan may be out of date; then nothing was done
         """
-        made = (self.plan, self.last, self.shards, self.marks, self._damaged, self._old_format)
+        made = (self.plan, self.last, self.shards, self.marks, self._damaged, self._old_format, self._seen_at_s)
         begun, built = time.monotonic(), Built(self._file, self.root, *made)
         try:
             with self._progress.phase("publish", "checks, index and manifest"):

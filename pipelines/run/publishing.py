@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -24,10 +25,14 @@ from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.findings import Finding
 from clipmill.schemas.index import are_whole
-from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, snapshot_name
+from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
 from clipmill.stages.storage.root import Root
+
+_MOMENT_S = 60.0
+_FEW = 0.1
+"""A night that adds a smaller share of the shards than this does not list all files a second time."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Built:
     marks : what was found damaged, by path
     damaged : records of shards that were damaged, by key
     is_old : whether the dataset's records are still of an older format version
+    seen_at_s : when all files were there, by `time.monotonic`
     """
 
     file: ConfigFile
@@ -49,6 +55,7 @@ class Built:
     marks: Mapping[str, Mark]
     damaged: Mapping[str, bytes]
     is_old: bool
+    seen_at_s: float
 
 
 def publish_built(built: Built, report: Report, accept: bool) -> bool:
@@ -89,7 +96,8 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
             _clear_marks(built)
             return True
     elif last is not None and not same:
-        report.side_changes = built_changes(root, last, shards)
+        shared = {part.part.id for part in draft.parts}
+        report.side_changes = built_changes(root, last, shards, shared)
         draft = replace(draft, snapshot=replace(draft.snapshot, side_changes=report.side_changes.moves))
     draft = with_duplicates(draft)
     report.snapshot = draft.snapshot
@@ -107,7 +115,7 @@ def publish_built(built: Built, report: Report, accept: bool) -> bool:
         report.rejections_sha256 = write_rejections(root, REJECTED_FILE, draft)
         return True
     report.accepted = bool(report.limits)
-    _check_all_there(root, draft, built.is_old)
+    _check_all_there(built, draft)
     accepted = replace(draft.snapshot, accepted=[e.message for e in report.limits])
     published = publish_draft(root, replace(draft, snapshot=accepted), last.number if last else None)
     if published is None:
@@ -148,13 +156,27 @@ def _clear_marks(built: Built) -> None:
     remove_marks(built.root, [*sorted(_of_newest(built)), *shards])
 
 
-def _check_all_there(root: Root, draft: Draft, is_old: bool) -> None:
-    """Raise ClipmillError if files were removed or truncated during the build: a snapshot must not name them.
-
-    is_old : whether the records may be of format version 1
-    """
-    sizes = shard_sizes(root)
-    n_missing = sum(are_whole(part.table("shards"), sizes, not is_old).count(False) for part in draft.parts)
-    if n_missing:
+def _check_all_there(built: Built, draft: Draft) -> None:
+    """Raise ClipmillError if files were removed or truncated during the build: a snapshot must not name them."""
+    if n_missing := _n_missing(built, draft):
         lost = counted(n_missing, "shard")
-        raise ClipmillError(f"{root.url}: the files of {lost} were removed or damaged during the build; build again")
+        raise ClipmillError(
+            f"{built.root.url}: the files of {lost} were removed or damaged during the build; build again"
+        )
+
+
+def _n_missing(built: Built, draft: Draft) -> int:
+    """Return the number of shards whose files are not there. Those that were there a moment ago are not looked for again."""
+    root, fresh = built.root, built.shards.fresh_keys
+    if root.is_local and len(fresh) < _FEW * len(built.shards) and time.monotonic() - built.seen_at_s < _MOMENT_S:
+        return sum(not _is_there(root, Commit.from_content(built.shards.content_of(key))) for key in fresh)
+    sizes = shard_sizes(root)
+    columns = ["key", "record_size_bytes", "outputs"]
+    return sum(are_whole(part.table("shards", columns), sizes, not built.is_old).count(False) for part in draft.parts)
+
+
+def _is_there(root: Root, commit: Commit) -> bool:
+    try:
+        return root.size(commit_path(commit.key)) > 0 and all(root.size(o.path) == o.size_bytes for o in commit.outputs)
+    except FileNotFoundError:
+        return False

@@ -306,6 +306,12 @@ _children: list[_Child] = []
 """Idle processes of this worker."""
 
 
+def launch() -> None:
+    """Start a process ahead of the first plan, without waiting for it, so that it loads its libraries while this one loads others."""
+    if not _children:
+        _children.append(_Child())
+
+
 def _idle_child(origins: Mapping[str, str]) -> _Child:
     """Return an idle process, or a new one. The caller gives it back or ends it."""
     while _children:
