@@ -104,14 +104,14 @@ class Shard:
         return next((outputs[f] for f in formats if f in outputs), None)
 
     @classmethod
-    def of(cls, commit: Commit) -> Shard:
-        """Return a record's shard."""
+    def of(cls, commit: Commit, content: bytes | None = None) -> Shard:
+        """Return a record's shard. content : its `Commit.content` if that is at hand"""
         counts = commit.counts
         return cls(
             key=commit.key,
             split=commit.split,
             bucket=commit.bucket,
-            record_sha256=record_sha256(commit.content),
+            record_sha256=record_sha256(commit.content if content is None else content),
             record_size_bytes=record_size_bytes(commit),
             clips_key=commit.clips_key,
             n_items=commit.n_items,
@@ -170,10 +170,9 @@ def are_whole(shards: pa.Table, sizes: Mapping[str, int], has_sealed_records: bo
 
 def shard_row(commit: Commit, content: bytes) -> dict[str, Any]:
     """Return a record's row of the table `shards`. content : its `Commit.content`"""
-    shard = Shard.of(commit)
+    shard = Shard.of(commit, content)
     return {
         **{name: getattr(shard, name) for name in Shard.__dataclass_fields__},
-        "record_sha256": record_sha256(content),
         "versions": json.dumps(shard.versions, sort_keys=True),
         "outputs": [vars(output) for output in shard.outputs],
         "remarked": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clipmill.schemas.errors import BadRecordError, ClipmillError, describe_bad_record
@@ -24,6 +24,7 @@ _OMITTED_IF_EMPTY = frozenset(
     }
 )  # fmt: skip
 """Fields that were added to records later. An old record that is read and written again keeps its bytes."""
+_SCALARS = (str, int, float, type(None))
 
 
 @dataclass(frozen=True)
@@ -390,9 +391,16 @@ class Snapshot:
         return problems
 
 
-def _plain(record: Commit | Snapshot) -> dict[str, Any]:
-    return asdict(record, dict_factory=_omit_empty)
+def _plain(record: Any) -> Any:
+    """Return a record, or a part of one, as plain data that shares its lists and dictionaries.
 
-
-def _omit_empty(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in pairs if value or name not in _OMITTED_IF_EMPTY}
+    `dataclasses.asdict` copies each number and text by itself, and took most of the time of reading and making an index.
+    """
+    if isinstance(record, _SCALARS):
+        return record
+    if isinstance(record, list | tuple):
+        return record if all(isinstance(value, _SCALARS) for value in record) else [_plain(value) for value in record]
+    if isinstance(record, dict):
+        return {name: _plain(value) for name, value in record.items()}
+    pairs = ((name, getattr(record, name)) for name in record.__dataclass_fields__)
+    return {name: _plain(value) for name, value in pairs if value or name not in _OMITTED_IF_EMPTY}

@@ -55,6 +55,11 @@ class IndexPart(Protocol):
     @property
     def prefix(self) -> str: ...
     @property
+    def schema(self) -> pa.Schema:
+        """The schema of its manifest."""
+        ...
+
+    @property
     def sums(self) -> Sums:
         """The sums of its records."""
         ...

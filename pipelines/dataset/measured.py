@@ -16,6 +16,7 @@ from clipmill.pipelines.dataset.index_parts import IndexPart, shards_of
 from clipmill.schemas.columns import Column, measured_fields
 from clipmill.schemas.index import Shard
 from clipmill.schemas.records import Commit
+from clipmill.schemas.tables import AUGMENTED_FROM
 from clipmill.schemas.thresholds import Thresholds, is_number
 from clipmill.stages.storage.checked import read_checked
 from clipmill.stages.storage.parquet_tables import read_parquet
@@ -57,7 +58,7 @@ def count_notes(parts: Iterable[IndexPart], names: Sequence[str]) -> dict[str, d
     """Return how many clips have each note, by column. Clips without a note are not counted."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     for part in parts if names else ():
-        clips = part.table("manifest")
+        clips = _clips(part, names)
         for name in names:
             if name in clips.column_names:
                 counts[name].update(clips[name].drop_null().to_pylist())
@@ -77,10 +78,11 @@ def distributions(root: Root, parts: Sequence[IndexPart], names: Sequence[str]) 
     values: dict[str, list[Any]] = {name: [] for name in names}
     n_dropped: Counter[str] = Counter()
     for part in parts:
-        clips = originals(part.table("manifest"))
+        clips = originals(_clips(part, [*names, AUGMENTED_FROM]))
         for name in names:
             values[name].append(_floats(clips[name]) if name in clips.column_names else np.empty(0))
-    for shard in shards_of(root, parts):
+    dropping = [part for part in parts if pc.any(pc.greater(part.table("shards", ["clips_dropped"])[0], 0)).as_py()]
+    for shard in shards_of(root, dropping):
         if (dropped := dropped_clips(root, shard)) is None:
             continue
         for name in names:
@@ -91,6 +93,11 @@ def distributions(root: Root, parts: Sequence[IndexPart], names: Sequence[str]) 
     return {
         name: _distribution(np.concatenate([np.empty(0), *parts]), n_dropped[name]) for name, parts in values.items()
     }
+
+
+def _clips(part: IndexPart, names: Sequence[str]) -> pa.Table:
+    """Return the columns of a part's clips that are there, of those with these names."""
+    return part.table("manifest", [name for name in names if name in part.schema.names])
 
 
 def _lists(column: pa.ChunkedArray, name: str) -> pa.Array:

@@ -36,11 +36,13 @@ class Draft:
 
     parts : its index, those of the last snapshot where nothing has changed
     rejections : rows of rejections by the plan
+    duplicates : rows of `clipmill.pipelines.dataset.duplicates.DUPLICATES`, None while they are not known
     """
 
     snapshot: Snapshot
     parts: Sequence[StoredPart]
     rejections: list[dict[str, object]]
+    duplicates: pa.Table | None = None
 
     @property
     def tables(self) -> dict[str, Callable[[Stream], None]]:
@@ -63,7 +65,8 @@ class Draft:
         write_rejection_rows(stream, self.rejections, self.parts)
 
     def _write_duplicates(self, stream: Stream) -> None:
-        pq.write_table(find_duplicates(self.parts).table, stream, compression="zstd")
+        table = find_duplicates(self.parts).table if self.duplicates is None else self.duplicates
+        pq.write_table(table, stream, compression="zstd")
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ def count_remarked(root: Root, parts: Sequence[IndexPart]) -> dict[str, int]:
 
 def with_duplicates(draft: Draft) -> Draft:
     """Return a draft that says how many of its clips are copies of others."""
-    counts = find_duplicates(draft.parts).counts
-    return replace(draft, snapshot=replace(draft.snapshot, duplicates=counts))
+    found = find_duplicates(draft.parts)
+    return replace(draft, snapshot=replace(draft.snapshot, duplicates=found.counts), duplicates=found.table)
 
 
 def publish(root: Root, draft: Draft, parent: int | None) -> Snapshot | None:
