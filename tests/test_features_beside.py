@@ -160,6 +160,7 @@ def test_rows_that_need_one_file_open_one(layouts: tuple[Path, Path], tmp_path: 
         list(ClipDataset(root, "train", ("audio", "log_mel")))
 
 
+@pytest.mark.slow
 def test_ray_reads_both(layouts: tuple[Path, Path], ray_session: None) -> None:
     for columns in (None, ["frames", "clip_id"], ["clip_id", "audio"]):
         tables = []

@@ -314,19 +314,19 @@ def test_pictures_fill_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert n_groups[1] > n_groups[0]
 
 
-def test_the_bytes_do_not_depend_on_who_draws(tmp_path: Path, ray_session: None) -> None:
+@pytest.mark.parametrize("actors", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_the_bytes_do_not_depend_on_who_draws(actors: int, tmp_path: Path, ray_session: None) -> None:
     make_corpus(tmp_path)
     build_here(configure(tmp_path, root="here", channels="keep"))
     here = shard_hashes(tmp_path / "here")
     assert len(here) > 4
-    for actors in (0, 1):
-        file = resolved(load(configure(tmp_path, root=f"ray{actors}", channels="keep")))
-        plan = make_plan(file.config)
-        shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
-        stages = stages_of(file.config, plan, "cpu")
-        results = list(run_graph(shards, stages, Watch(), feature_actors=actors, gpus_per_actor=0))
-        assert all(r["error"] is None for r in results)
-        assert shard_hashes(tmp_path / f"ray{actors}") == here
+    file = resolved(load(configure(tmp_path, root="ray", channels="keep")))
+    plan = make_plan(file.config)
+    shards = [plan.shard(i) for i in reversed(range(len(plan.keys)))]
+    stages = stages_of(file.config, plan, "cpu")
+    results = list(run_graph(shards, stages, Watch(), feature_actors=actors, gpus_per_actor=0))
+    assert all(r["error"] is None for r in results)
+    assert shard_hashes(tmp_path / "ray") == here
 
 
 # The configuration

@@ -177,7 +177,7 @@ def _written(plain: Any, odd: str) -> str:
 
 
 @settings(
-    max_examples=int(os.environ.get("CLIPMILL_FUZZ", "120")),
+    max_examples=int(os.environ.get("CLIPMILL_FUZZ", "60")),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(place=st.sampled_from(_places(PLAIN)), odd=st.sampled_from(ODD), how=st.sampled_from(["value", "key", "gone"]))

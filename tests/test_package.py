@@ -240,7 +240,8 @@ class Quiet(clipmill.Stage):
 
 
 @pytest.mark.parametrize(
-    ("path", "workers"), [("", 0), ("src", 0), ("src", 1), pytest.param("", 1, marks=pytest.mark.slow)]
+    ("path", "workers"),
+    [("", 0), ("src", 1), pytest.param("src", 0, marks=pytest.mark.slow), pytest.param("", 1, marks=pytest.mark.slow)],
 )
 def test_a_users_modules_of_the_same_names(
     workers: int, path: str, tmp_path: Path, make_config: Callable[..., Path]

@@ -176,6 +176,7 @@ if __name__ == "__main__":
     assert [rank["mine"] for rank in found] != [rank["second"] for rank in found]
 
 
+@pytest.mark.slow
 def test_a_process_group_that_says_otherwise_is_told(dataset: Path, tmp_path: Path) -> None:
     program = f"""
 import torch.multiprocessing as mp
@@ -301,8 +302,8 @@ if __name__ == "__main__":
 @needs_accelerate
 @pytest.mark.parametrize(
     ("dispatch", "n_workers"),
-    [(None, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(None, 0), (False, 0), (False, 2)])],
-)
+    [pytest.param(*each, marks=pytest.mark.slow) for each in [(None, 2), (None, 0), (False, 0), (False, 2)]],
+)  # the example of test_trainer_examples.py trains with it in each run
 def test_the_trainer_of_transformers(dataset: Path, tmp_path: Path, n_workers: int, dispatch: bool | None) -> None:
     program = f"""
 from transformers import Trainer, TrainingArguments

@@ -117,7 +117,8 @@ def test_wrong_keys_buckets_and_rights_are_told_within_seconds(
         refused(config(bucket), user.environment, f"cannot write to s3://{bucket}", "no permission")
 
 
-@pytest.mark.parametrize("of", [pytest.param("source", marks=pytest.mark.slow), "output"])
+@pytest.mark.slow  # a store's refusals in mid build are told by what follows, and by test_s3_failures.py
+@pytest.mark.parametrize("of", ["source", "output"])
 def test_a_key_that_is_withdrawn_in_mid_build_rejects_no_recording(
     of: str, user: User, source: dict[str, Any], bucket: str, endpoint: str, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:  # fmt: skip
