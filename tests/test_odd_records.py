@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from clipmill.pipelines.cli.main import main
 from clipmill.pipelines.config_file import loads
 from clipmill.pipelines.dataset.records_io import read_forgotten
 from clipmill.pipelines.dataset.tries import read_retries
+from clipmill.schemas import records
 from clipmill.schemas.errors import ClipmillError, ConfigError
-from clipmill.schemas.records import Commit, Counts, Seconds, Snapshot
+from clipmill.schemas.records import Commit, Counts, OutputFile, Seconds, Snapshot
 from clipmill.schemas.seal import sealed, unsealed
 from clipmill.schemas.statistics import Statistics
 from clipmill.stages.storage.root import Root
@@ -120,3 +122,26 @@ def test_a_place_where_nothing_can_be_created(tmp_path: Path) -> None:
 
     missing = FileNotFoundError(2, "No such file or directory", "/proc/clipmill")
     assert "no folder can be created there" in str(describe_os_error(missing, Root("/proc/clipmill"), "write to"))
+
+
+WHOLE = Commit(
+    "a" * 64, "train", "b01", [OutputFile("p", "parquet", "0" * 64, 9, 1, [4, 9], ["1" * 64, "2" * 64])],
+    Counts(clips_kept=1, dropped={"silence": 2}, remarked={"x": 1}), Seconds(kept_s=0.1, by_label={"é": 0.1}),
+    [{"kind": "clip", "reason": "r", "start_s": None}], {"numpy": "1"}, "cpu", 1, has_pcm_sha256=True,
+    remarks=[{"code": "x", "detail": None}], statistics=Statistics(),
+)  # fmt: skip
+EMPTY = Commit("a" * 64, "train", "b01", [], Counts(), Seconds(), [], {}, "cpu", 1, statistics=Statistics())
+
+
+@pytest.mark.parametrize("record", [WHOLE, EMPTY])
+def test_a_record_is_its_fields_without_those_that_were_added_later_and_are_empty(record: Commit) -> None:
+    def without_empty(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in pairs if value or name not in records._OMITTED_IF_EMPTY}
+
+    plain = dataclasses.asdict(record, dict_factory=without_empty)
+    assert record.to_json() == sealed(plain)
+    assert Commit.from_json(record.to_json(), "NAME") == record
+    assert set(unsealed(EMPTY.to_json())) == {
+        "bucket", "clips_key", "counts", "device", "donor", "format_version", "key", "n_items", "outputs", "rejections", "seconds",
+        "split", "statistics", "versions",
+    }  # fmt: skip
