@@ -82,7 +82,9 @@ class Tables(Annotated):
             _read_table(self, table, finder, found)
         self._has_rows = True
         if self._has_facts:
-            self.by_path = {path: rows for path, rows in found.by_path.items() if path not in set(self._refused)}
+            for path in self._refused:  # whose rows are among the facts
+                found.by_path.pop(path, None)
+            self.by_path = found.by_path
             return
         self.by_path, self.strays, self.noted, self.unnamed_roles = (
             found.by_path,
