@@ -17,6 +17,11 @@ ANNOTATION_NOTES = {
         "row names a recording and no event: nothing is to be heard in it",
         "rows name a recording and no event: nothing is to be heard in it",
     ),
+    "tables_without_rows": ("table of annotations has no rows", "tables of annotations have no rows"),
+    "sources_of_one_tree": (
+        "source lists the recordings of another one",
+        "sources list the same recordings; each counts once for every source, and as without annotations where a source has none for it",
+    ),
     "files_read_unquoted": (
         "annotation file has quotes that do not pair up; they were read as text (annotations.quote)",
         "annotation files have quotes that do not pair up; they were read as text (annotations.quote)",

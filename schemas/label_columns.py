@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,3 +42,14 @@ def labels_of(labels: Sequence[str] | None, label: str | None) -> list[str]:
     labels : None where clips have one label at most
     """
     return (list(labels) or [""]) if labels is not None else [label or ""]
+
+
+def list_text(name: str, values: list[Any] | None) -> str | None:
+    """Return a list of a clip as the text of a cell; None stays None. Labels are what `label: {several: true}` reads back.
+
+    name : of the column, labels | events
+    """
+    if values is None:
+        return None
+    is_plain = name == LABELS_COLUMN and not any({*",[\"'"} & {*label} or label != label.strip() for label in values)
+    return ",".join(values) if is_plain else json.dumps(values, ensure_ascii=False)

@@ -83,6 +83,11 @@ REMARKS: dict[str, Remark] = {
             "nothing, unless they should be separate recordings; then split the file",
         ),
         Remark(
+            "spare_bytes",
+            "bytes after the last whole frame of a file without a header were ignored (audio.truncated: keep)",
+            "nothing, unless raw.encoding or raw.channels is wrong",
+        ),
+        Remark(
             "trailing_bytes",
             "bytes after the samples belong to no known chunk or tag and were ignored",
             "nothing, unless they are samples; then correct the length in the file's header",

@@ -270,6 +270,12 @@ WAV.rejected(
     "not_audio",
     "an error page called .mp3",
 )
+for _name, _text in {
+    "git_lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 73026\n",
+    "git_annex": b"/annex/objects/SHA256E-s73026--4d7a.wav\n",
+    "xml": b"\xef\xbb\xbf<?xml version='1.0'?>\n<Error><Code>NoSuchKey</Code></Error>",
+}.items():
+    WAV.rejected(f"{_name}.wav", lambda text=_text: text, "not_audio", f"what {_name} leaves in place of a file")  # type: ignore[misc]
 WAV.rejected("nothing.wav", lambda: b"", "empty", "no bytes")
 WAV.rejected("nothing.mp3", lambda: b"", "empty", "no bytes")
 WAV.rejected("id3_only.mp3", lambda: id3v2(5000), "empty not_audio undecodable", "a tag and nothing behind it")

@@ -65,7 +65,7 @@ def test_an_empty_split_is_accepted_once_or_allowed_for_good(tmp_path: Path, mak
     held = run("build", config)
     assert held.exit_code == 3
     assert (
-        "split 'val', which `split` asks for, has no clips: no value of 'take' is mapped to it (`map` has '00', '07')"
+        "split 'val', which `split` asks for, has no clips: no recording is used whose value of 'take' is mapped to it, which is '07'"
         in held.output
     )
     assert run("build", config, "--accept").exit_code == 0

@@ -206,3 +206,18 @@ def test_a_file_that_is_refused_leaves_no_descriptor_open(tmp_path: Path) -> Non
         with pytest.raises(DecodeError):
             SoundFileReader(str(path))
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 73026\n", "`git lfs pull`"),
+        (b"/annex/objects/SHA256E-s73026--4d7a.wav\n", "`git annex get`"),
+        (b"\n<!DOCTYPE HTML>\n<title>404</title>", "a web page in place of the file"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?><Error/>", "XML in place of the file"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_named(head: bytes, what: str) -> None:
+    reason, detail = inspect(io.BytesIO(head), len(head)).fault or ("", "")
+    assert reason == "not_audio" and what in detail
+    assert inspect(io.BytesIO(b"x" + head), len(head) + 1).fault is None

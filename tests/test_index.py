@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from conftest import tone, write_audio
+from export_corpora import several_labels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +104,18 @@ def test_nights_end_where_a_build_from_nothing_does(tmp_path: Path, small_parts:
     build(configured(tmp_path, "again"), quiet=True).raise_for_status()
     assert record(tmp_path / "out") == record(tmp_path / "again"), "parts, with their digests, sums and statistics"
     (tmp_path / "in/bad.wav").unlink()
+
+
+def test_the_manifest_of_clips_with_several_labels_as_csv_is_that_of_the_export(tmp_path: Path) -> None:
+    out = several_labels(tmp_path)
+    done = CliRunner().invoke(main, ["show", str(out), "--manifest", str(tmp_path / "m.csv")])
+    assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(main, ["export", str(out), "csv", "--to", str(tmp_path / "to")]).exit_code == 0
+    with (tmp_path / "m.csv").open(newline="") as one, (tmp_path / "to/train.csv").open(newline="") as other:
+        cells, exported = list(csv.DictReader(one)), list(csv.DictReader(other))
+    assert [row["labels"] for row in cells] == [row["labels"] for row in exported] == ["cat,dog", "dog", ""]
+    assert [row["events"] for row in cells] == [row["events"] for row in exported]
+    assert json.loads(cells[1]["events"]) == [{"label": "dog", "onset_s": 0.0, "offset_s": 1.0}]
 
 
 def test_large_datasets_have_no_file_for_all(tmp_path: Path, small_parts: None) -> None:

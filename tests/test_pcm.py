@@ -186,6 +186,16 @@ def test_raw_source_is_built_sample_by_sample(tmp_path: Path, make_config: Calla
     refused = {r["recording_id"]: (r["reason"], r["detail"]) for c in commits for r in c.rejections}
     assert refused["ksp/odd.pcm"] == ("truncated", "63999 bytes are not a whole number of frames of 2 bytes")
     assert refused["ksp/none.pcm"][0] == "empty"
+    keeping = make_config(
+        raw_source(tmp_path / "in"), audio={"truncated": "keep"}, output={"root": str(tmp_path / "kept")}
+    )
+    commits = build_here(keeping)
+    (clip,) = (c for c in clips_of(tmp_path / "kept", commits) if c["recording_id"] == "ksp/odd.pcm")
+    assert clip["n_samples"] == 31999
+    remarks = [(r["code"], r["detail"]) for c in commits for r in c.remarks if r["recording_id"] == "ksp/odd.pcm"]
+    assert remarks == [("spare_bytes", "63999 bytes are not a whole number of frames of 2 bytes")], (
+        "nothing says that more should follow"
+    )
     assert "for headerless samples check raw.encoding and raw.channels" in known_reasons()["truncated"].remedy
 
 

@@ -88,6 +88,27 @@ def test_lines_that_fit_no_recording_are_counted_and_told(tmp_path: Path, make_c
     ]
 
 
+def test_sources_of_one_folder_with_a_table_for_each_split(tmp_path: Path, make_config: Callable[..., Path]) -> None:
+    """As in Common Voice. One of the tables may be empty, where a split has no speaker."""
+    place = corpus(tmp_path / "in", [f"{c}.wav" for c in "abcd"])
+    for name, lines in {"train": "a.wav\ta\nb.wav\tb\n", "dev": "", "test": "c.wav\tc\n"}.items():
+        (place / f"{name}.tsv").write_text(f"path\ttext\n{lines}")
+    annotations = {"recording": "path", "fields": {"text": "text"}}
+    sources = [
+        {
+            "name": name, "root": place, "include": ["*.wav"], "segment": {"mode": "annotation"},
+            "annotations": {**annotations, "table": f"{name}.tsv"},
+        }
+        for name in ("train", "dev", "test")
+    ]  # fmt: skip
+    lists = {name: {"file": f"{name}.tsv", "column": "path"} for name in ("train", "dev", "test")}
+    plan = planned(make_config(sources, split={"from_files": lists}))
+    assert sides(plan) == {"a.wav": "train", "b.wav": "train", "c.wav": "test"}
+    assert plan.noted == {"sources_of_one_tree": 3, "tables_without_rows": 1}
+    assert (plan.recordings_listed, plan.recordings_without_annotations) == (12, 9)
+    assert planned(make_config(sources[0], split={"from_files": {"train": lists["train"]}})).noted == {}
+
+
 def test_recordings_in_no_list_or_in_two_are_rejected(tmp_path: Path, make_config: Callable[..., Path]) -> None:
     place = corpus(
         tmp_path / "in", [f"{c}.wav" for c in "abcd"], testing_list="a.wav\nb.wav\n", validation_list="b.wav\nc\n"

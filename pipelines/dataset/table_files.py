@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from clipmill.pipelines.dataset.published import Published
 from clipmill.pipelines.dataset.shard_set import schema_of_manifest
 from clipmill.schemas.errors import ConfigError
+from clipmill.schemas.label_columns import list_text
 from clipmill.schemas.layout import OWN_FILES
 from clipmill.schemas.tables import REJECTIONS
 from clipmill.stages.storage.root import Root
@@ -51,10 +52,28 @@ def _write(root: Root, tables: Iterator[pa.Table] | list[pa.Table], schema: pa.S
         first = next(tables)
         schema, tables = first.schema, iter([first])
     n_rows = 0
-    with Root(str(place.parent)).write(place.name) as stream:
-        csv = place.suffix == ".csv"
-        with pacsv.CSVWriter(stream, schema) if csv else pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-            for table in tables:
-                writer.write_table(table.cast(schema))
-                n_rows += table.num_rows
+    csv = place.suffix == ".csv"
+    written = _of_cells(schema) if csv else schema
+    with (
+        Root(str(place.parent)).write(place.name) as stream,
+        pacsv.CSVWriter(stream, written) if csv else pq.ParquetWriter(stream, written, compression="zstd") as writer,
+    ):
+        for table in tables:
+            own = table.cast(schema)
+            writer.write_table(_as_cells(own) if csv else own)
+            n_rows += table.num_rows
     return n_rows
+
+
+def _of_cells(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of the same table as CSV, which has no lists."""
+    return pa.schema([pa.field(f.name, pa.string()) if pa.types.is_list(f.type) else f for f in schema])
+
+
+def _as_cells(table: pa.Table) -> pa.Table:
+    """Return a table in which lists are text, as in the export to CSV."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            cells = [list_text(field.name, values) for values in table[field.name].to_pylist()]
+            table = table.set_column(i, field.name, pa.array(cells, pa.string()))
+    return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from clipmill.pipelines.exports import Export
 from clipmill.pipelines.exports.export_format import Format
 from clipmill.pipelines.read.clip_source import clip_rows
 from clipmill.schemas.columns import measured_fields
-from clipmill.schemas.label_columns import LABELS_COLUMN
+from clipmill.schemas.label_columns import list_text
 from clipmill.schemas.tables import manifest_schema
 
 FORMAT = Format("one table per split: every clip, its fields, and the shard that contains it")
@@ -66,14 +65,3 @@ def clip_table(
         yield write
         text.flush()
         text.detach()
-
-
-def list_text(name: str, values: list[Any] | None) -> str | None:
-    """Return a list of a clip as the text of a cell; None stays None. Labels are what `label: {several: true}` reads back.
-
-    name : of the column, labels | events
-    """
-    if values is None:
-        return None
-    is_plain = name == LABELS_COLUMN and not any({*",[\"'"} & {*label} or label != label.strip() for label in values)
-    return ",".join(values) if is_plain else json.dumps(values, ensure_ascii=False)

@@ -95,6 +95,8 @@ class Listing:
         n_empty, n_blank = annotated.noted["empty_sidecars"], annotated.noted["rows_without_event"]
         if (n_empty or n_blank) and isinstance(source.label, From) and source.label.by_overlap is not None:
             return  # it says that nothing was heard
+        if annotated.noted["tables_without_rows"] and not annotated.strays and not annotated.n_ignored and not n_blank:
+            return  # such as the list of a split that is empty
         header = (
             " (header: true takes the first row for a header)"
             if source.annotations.format == "csv" and source.annotations.header

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -163,6 +163,7 @@ def make_plan(
         if isinstance(rule, ListRule):
             plan.warnings += rule.findings()
         plan.rejections += rejected_items
+        plan.noted |= _shared_trees(config.sources)
         fields_of = {s.name: configured_fields(s) | field_names[s.name] for s in config.sources}
         plan.field_names = sorted(set().union(*fields_of.values()))
         if rule.n_without:
@@ -259,6 +260,13 @@ def _listed(source: Source, split: Split, forgotten: Forgotten, plan: Plan) -> L
         listing.n_forgotten = leave_out_forgotten(source, forgotten, inventory, listing.annotated)
         plan.recordings_forgotten += listing.n_forgotten
     return listing
+
+
+def _shared_trees(sources: Sequence[Source]) -> dict[str, int]:
+    """Return the number of sources that list the same recordings, as a note; nothing if there are none."""
+    trees = Counter((s.root, tuple(s.include), tuple(s.exclude)) for s in sources)
+    n = sum(count for count in trees.values() if count > 1)
+    return {"sources_of_one_tree": n} if n else {}
 
 
 def with_donor(shard: pa.Table, donor: str) -> pa.Table:

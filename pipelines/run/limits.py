@@ -107,9 +107,10 @@ def _why(split: Split, name: str, had_recordings: bool) -> str:
     if had_recordings:
         return ": its recordings were rejected, or its clips dropped by a rule; see `clipmill failures`"
     if split.from_ is not None:
-        known = sorted(split.map or {})
-        mapped = ", ".join(map(_short, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
-        return f": no value of {split.field!r} is mapped to it (`map` has {mapped})"
+        own = sorted(value for value, side in (split.map or {}).items() if side == name)
+        values = ", ".join(map(_short, own[:_SHOWN])) + (", ..." if len(own) > _SHOWN else "")
+        which = f"which {'is' if len(own) == 1 else 'are'} {values}" if own else "by `default`"
+        return f": no recording is used whose value of {split.field!r} is mapped to it, {which}"
     if split.from_files is not None:
         return ": no list names a recording of it" if name in split.lists else ": every recording is in a list"
     if split.stratify is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
 import numpy as np
@@ -126,6 +126,8 @@ class RecordingDecoder:
             raise DecodeError("empty", "the file has a header and no samples")
         if container.truncated and not self.rules.keep_truncated:
             raise DecodeError("truncated", container.truncated)
+        if container.truncated and raw is not None:  # without a header nothing says that more should follow
+            container = replace(container, truncated=None, remarks=(("spare_bytes", container.truncated),))
         length_s = sum(p.n_frames / p.sample_rate_hz for p in container.parts if p.n_frames is not None)
         if self.rules.max_recording_s is not None and length_s > self.rules.max_recording_s:
             raise rejection_of_length(length_s, self.rules.max_recording_s)

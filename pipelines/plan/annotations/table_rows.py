@@ -235,6 +235,7 @@ def _join_rows(
             " as a column name"
         )
     sheet.is_row = names_one
+    n = -1
     for n, (cells, row) in enumerate(sheet):
         path, reason = None, "recording_not_found"
         for namer in namers:
@@ -277,6 +278,8 @@ def _join_rows(
         else:
             rows.append((table, row))
     annotated.noted.update(sheet.noted)
+    if n < 0:
+        annotated.noted["tables_without_rows"] += 1
     annotated.unnamed_roles = annotated.unnamed_roles or sheet.unnamed_roles
 
 

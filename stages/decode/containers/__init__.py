@@ -26,7 +26,7 @@ from clipmill.stages.decode.containers.matroska import check_matroska
 from clipmill.stages.decode.containers.mpeg import check_aac, check_mp3
 from clipmill.stages.decode.containers.ogg import check_ogg
 from clipmill.stages.decode.containers.riff import check_wav
-from clipmill.stages.decode.containers.sniff import kind_of, unsupported
+from clipmill.stages.decode.containers.sniff import kind_of, stand_in, unsupported
 from clipmill.stages.decode.containers.streams import (
     check_amr,
     check_asf,
@@ -65,6 +65,8 @@ def inspect(stream: IO[bytes], size_bytes: int) -> Container:
     kind = kind_of(head) or ("mp3" if is_tagged else "")
     check = CHECKS.get(kind)
     container = check(stream, size_bytes, skipped, head) if check else Container(kind, unsupported=unsupported(head))
+    if not kind and (what := stand_in(head)) is not None:
+        container = replace(container, fault=("not_audio", what))
     if container.fault is None and (second := find_follower(stream, size_bytes, kind, skipped)) is not None:
         container = replace(container, fault=("corrupt", describe_follower(second)))
     stream.seek(0)

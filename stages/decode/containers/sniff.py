@@ -24,6 +24,13 @@ _UNSUPPORTED = (
     (b"PSID", "SID"), (b"RSID", "SID"), (b"SNES-SPC700", "SPC"), (b"NESM\x1a", "NSF"), (b"Vgm ", "VGM"), (b"FSB5", "an FMOD sound bank"),
     (b"BKHD", "a Wwise sound bank"),
 )  # fmt: skip
+_STAND_INS = (
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS in place of the file: `git lfs pull` fetches the files"),
+    (b"/annex/objects/", "a pointer of git-annex in place of the file: `git annex get` fetches the files"),
+    (b"<!doctype html", "a web page in place of the file, such as a server's message: download it again"),
+    (b"<html", "a web page in place of the file, such as a server's message: download it again"),
+    (b"<?xml", "XML in place of the file, such as a store's message: download it again"),
+)  # fmt: skip
 _RIFF_FORMS = {b"sfbk": "a SoundFont", b"RMID": "MIDI, which holds notes and no audio", b"DLS ": "a DLS sound bank"}
 _BOXES = frozenset((b"ftyp", b"wide", b"free", b"skip", b"moov", b"mdat", b"pnot", b"styp", b"moof", b"sidx", b"uuid"))
 _GSM_PROOF = 30
@@ -70,6 +77,12 @@ def unsupported(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] in _RIFF_FORMS:
         return _RIFF_FORMS[head[8:12]]
     return next((name for magic, name in _UNSUPPORTED if head.startswith(magic)), None)
+
+
+def stand_in(head: bytes) -> str | None:
+    """Return what a file is that stands where audio should be, and what to do; None for all others."""
+    text = head[:100].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return next((what for beginning, what in _STAND_INS if text.startswith(beginning)), None)
 
 
 def _is_box(head: bytes) -> bool:
