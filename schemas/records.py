@@ -246,7 +246,8 @@ class Snapshot:
     recordings_forgotten : listed, but excluded for good by `clipmill forget`
     recordings_dropped : listed, but with a label that the configuration drops, or only such rows; by label
     annotations_dropped : rows with a label that the configuration drops, by label
-    annotations_ignored : rows of a table whose recording does not exist, where the configuration says to ignore them
+    annotations_ignored : rows of a table whose recording does not exist, where the configuration says to ignore them, and rows that name
+        a recording and no event
     annotations_merged : rows that became one with another row of equal times, where clips can have several labels
     label_lists : the columns of clips that can have several labels, `labels` and `events`
     noted : how annotations were interpreted, as counts by the codes of `clipmill.schemas.annotation_notes`

@@ -57,7 +57,8 @@ class Annotated:
     by_path : rows by the path of their recording, refused recordings too, in file order; no entry for one without annotations
     strays : rows that fit no recording, or several
     n_annotated : number of recordings with a row
-    n_ignored : number of rows that were ignored, as configured, since their recording is missing; first_ignored : the first of them
+    n_ignored : number of rows of tables that were ignored: as configured, since their recording is missing, or since they name no event
+    first_ignored : the first of those whose recording is missing
     unnamed_roles : columns, by role, that are probably meant as a role and not named as one, in the first file with any
     noted : counts of notes on how files were read, by code of `clipmill.schemas.annotation_notes`
     """

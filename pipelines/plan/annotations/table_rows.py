@@ -270,6 +270,7 @@ def _join_rows(
                 continue
         rows = annotated.by_path.get(path)
         if row.is_blank:
+            annotated.n_ignored += 1
             annotated.noted["rows_without_event"] += 1
             if rows is None and source.labels_by_overlap:
                 annotated.by_path[path] = []
