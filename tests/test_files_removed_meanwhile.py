@@ -34,17 +34,22 @@ def shard_files(out: Path) -> set[Path]:
     return set((out / "shards").rglob("*.parquet"))
 
 
+def record_files(out: Path) -> set[Path]:
+    return set((out / "commits").glob("*.json"))
+
+
 @pytest.mark.usefixtures("in_process")
-@pytest.mark.parametrize("which", ["new", "old"])
+@pytest.mark.parametrize("which", ["new", "record", "old"])
 @pytest.mark.parametrize("truncate", [False, True])
 def test_nothing_is_published_that_lacks_a_file(
     which: str, truncate: bool, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, draft = shard_files(tmp_path / "out"), publishing.draft_snapshot
+    files = record_files if which == "record" else shard_files
+    before, draft = files(tmp_path / "out"), publishing.draft_snapshot
 
     def meanwhile(*args: Any) -> Any:
-        after = shard_files(tmp_path / "out")
-        file = sorted(after - before if which == "new" else after & before)[0]
+        after = files(tmp_path / "out")
+        file = sorted(after & before if which == "old" else after - before)[0]
         file.write_bytes(file.read_bytes()[:-9]) if truncate else file.unlink()
         return draft(*args)
 

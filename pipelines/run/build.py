@@ -38,7 +38,7 @@ from clipmill.pipelines.run.output_check import check_apart, with_clip_id_bits
 from clipmill.pipelines.run.progress import LocalTally, RayTally, Tallies, Watch
 from clipmill.pipelines.run.publishing import Built, publish_built
 from clipmill.pipelines.run.report import Report
-from clipmill.pipelines.run.sandbox import launch
+from clipmill.pipelines.run.sandbox import launch_decoder
 from clipmill.pipelines.run.scratch import Aside, check_kind, limited
 from clipmill.pipelines.run.task_failures import ReportingTask, check_row
 from clipmill.pipelines.run.work_order import work_order
@@ -396,7 +396,7 @@ class Builder:
         tally = LocalTally()
         with self._progress.phase("build", "loading libraries"):
             if any(shard["donor"].null_count for shard in shards):  # the others are made from committed clips
-                launch()
+                launch_decoder()
             stages = stages_of(self._file.config, self.plan, device_here(self._file.config))
         run = ReportingTask(whole_shard(stages, Watch(tally)), logged=False)
         return (check_row(row) for shard in shards for row in run(shard).to_pylist()), tally

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from clipmill.pipelines.run.limits import find_exceeded_limits, find_limits_of_f
 from clipmill.pipelines.run.report import Report
 from clipmill.schemas.errors import ClipmillError
 from clipmill.schemas.findings import Finding
-from clipmill.schemas.index import are_whole
+from clipmill.schemas.index import are_whole, has_record, record_size_bytes
 from clipmill.schemas.layout import FORMAT_VERSION, REJECTED_FILE, SNAPSHOTS, commit_path, snapshot_name
 from clipmill.schemas.plural import counted
 from clipmill.schemas.records import Commit, Snapshot
@@ -168,7 +169,12 @@ def _check_all_there(built: Built, draft: Draft) -> None:
 def _n_missing(built: Built, draft: Draft) -> int:
     """Return the number of shards whose files are not there. Those that were there a moment ago are not looked for again."""
     root, fresh = built.root, built.shards.fresh_keys
-    if root.is_local and len(fresh) < _FEW * len(built.shards) and time.monotonic() - built.seen_at_s < _MOMENT_S:
+    if (
+        root.is_local
+        and not built.is_old
+        and len(fresh) < _FEW * len(built.shards)
+        and time.monotonic() - built.seen_at_s < _MOMENT_S
+    ):
         return sum(not _is_there(root, Commit.from_content(built.shards.content_of(key))) for key in fresh)
     sizes = shard_sizes(root)
     columns = ["key", "record_size_bytes", "outputs"]
@@ -176,7 +182,9 @@ def _n_missing(built: Built, draft: Draft) -> int:
 
 
 def _is_there(root: Root, commit: Commit) -> bool:
-    try:
-        return root.size(commit_path(commit.key)) > 0 and all(root.size(o.path) == o.size_bytes for o in commit.outputs)
-    except FileNotFoundError:
-        return False
+    """Return whether a shard's files and its record exist in their full sizes."""
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for path in (commit_path(commit.key), *(output.path for output in commit.outputs)):
+            sizes[path] = root.size(path)
+    return has_record(sizes, commit.key, record_size_bytes(commit)) and commit.is_whole(sizes)

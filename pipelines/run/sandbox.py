@@ -306,7 +306,7 @@ _children: list[_Child] = []
 """Idle processes of this worker."""
 
 
-def launch() -> None:
+def launch_decoder() -> None:
     """Start a process ahead of the first plan, without waiting for it, so that it loads its libraries while this one loads others."""
     if not _children:
         _children.append(_Child())
