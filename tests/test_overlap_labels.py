@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import build_here, run, shard_hashes, tone, write_audio
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from labelled_corpora import RATE, by_start, outcome, stored_rows, table, write_rows
 
@@ -380,6 +381,8 @@ CELLS = st.tuples(
     kind=st.sampled_from(["several", "by_overlap", "both"]),
     random=st.randoms(use_true_random=False),
 )
+@example(given_rows=[("", "", ""), ("0", "1", "dog")], kind="several", random=Random(0))
+@example(given_rows=[("", "", "")], kind="by_overlap", random=Random(0))
 def test_all_rows_are_used_rejected_merged_or_dropped(
     given_rows: list[tuple[str, str, str]], kind: str, random: Any, tmp_path: Path, make_config: Callable[..., Path]
 ) -> None:
